@@ -1,0 +1,63 @@
+# Everything runs from .venv, which the first target that needs it makes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Touched last, so that an interrupted set-up is begun again and a finished one costs nothing.
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help .venv demo services test test-extra mutants bench check format lint types imports lock
+
+help: ## list the targets
+	@sed -n 's/^\([a-z.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+.venv: $(READY) ## make the environment
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("pluggy-sync needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11 ...")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY) ## the whole service against the simulator (ARGS="--exit --json ...")
+	@$(BIN)/pluggy-sync demo $(ARGS)
+
+services: $(READY) ## Postgres and Valkey in the foreground; prints their addresses
+	@$(BIN)/python -m embedded
+
+test: $(READY) ## every test that needs only Python (ARGS="-k name")
+	$(BIN)/python -m pytest $(ARGS)
+
+test-extra: $(READY) mutants ## the tests that take long or need other programs
+	$(BIN)/python -m pytest tests/extra $(ARGS)
+
+mutants: $(READY) ## break the code on purpose; the tests must notice
+	$(BIN)/python -m tests.mutants
+
+bench: $(READY) ## measure (ARGS=--quick)
+	$(BIN)/python -m bench $(ARGS)
+
+check: lint types imports ## everything static
+
+format: $(READY) ## rewrite to the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(READY) ## format and lint rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY) ## mypy --strict
+	$(BIN)/mypy
+
+imports: $(READY) ## who may import whom
+	$(BIN)/lint-imports
+
+# Needs uv. The index that answered and the command line with its paths stay out of the files.
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate --quiet
+lock: ## pin the requirements again (UPGRADE=--upgrade)
+	$(LOCK) $(UPGRADE) -o requirements/runtime.txt
+	$(LOCK) $(UPGRADE) -c requirements/runtime.txt --extra embedded --group dev -o requirements/dev.txt

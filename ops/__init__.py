@@ -1,0 +1,1 @@
+"""The window and the hand: command line, page, read barrier and demo."""

@@ -1,0 +1,1 @@
+"""Tests by fact, flat, against real servers."""

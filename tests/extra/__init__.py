@@ -1,0 +1,1 @@
+"""Tests that take long or need programs other than Python."""

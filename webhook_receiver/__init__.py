@@ -1,0 +1,1 @@
+"""The door: authenticates, parses, accepts and answers webhooks."""

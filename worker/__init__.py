@@ -1,0 +1,1 @@
+"""The engine: reads what Pluggy holds and keeps Postgres equal to it."""
