@@ -1,0 +1,54 @@
+"""Postgres and Valkey in the foreground, for trials and development (`make services`)."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from embedded.places import EmbeddedError
+from embedded.postgres import Postgres
+from embedded.server import Server
+from embedded.valkey import Valkey
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m embedded", description=__doc__)
+    parser.add_argument("--data-dir", type=Path, help="keep the data here, durably")
+    parser.add_argument("--tcp", action="store_true", help="listen on 127.0.0.1, with a password")
+    return parser.parse_args()
+
+
+def serve(data_dir: Path | None, *, tcp: bool) -> int:
+    """Print both addresses, start what is not given, and stay until a server or we end."""
+    kinds: dict[str, type[Server]] = {"DATABASE_URL": Postgres, "REDIS_URL": Valkey}
+    started = []
+    with ExitStack() as stack:
+        for variable, kind in kinds.items():
+            url = os.environ.get(variable)
+            if not url:
+                own_dir = data_dir / kind.name.lower() if data_dir else None
+                started.append(stack.enter_context(kind(own_dir, data_dir is not None, tcp)))
+                url = started[-1].url
+            print(f"{variable}={url}", flush=True)
+        while all(server.running for server in started):
+            time.sleep(0.2)
+        ended = next(server.name for server in started if not server.running)
+    print(f"{ended} has ended.", file=sys.stderr)
+    return 1
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, interrupt)
+    options = arguments()
+    with suppress(KeyboardInterrupt):
+        try:
+            sys.exit(serve(options.data_dir, tcp=options.tcp))
+        except EmbeddedError as error:
+            sys.exit(str(error))

@@ -1,0 +1,177 @@
+"""The directories a server lives in: whose they are, who may enter, and who sweeps them up.
+
+<tmp>/pluggy-sync-XXXXXXXX/     ours; others may only pass, and only if the server is another
+    owner                       locked for as long as the launcher or its guard lives
+    run/                        0700, the server's: socket and configuration
+    data/                       0700, the server's, unless a data directory is given
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PREFIX = "pluggy-sync-"
+# Postgres refuses to run as root. By number, because a name might have to be created.
+NOBODY = 65534
+# macOS allows 104 bytes for a socket's path, Linux 108.
+LONGEST_SOCKET_PATH = 103
+
+
+class EmbeddedError(Exception):
+    """A server cannot be found, started or used; the message is for the person at the terminal."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Whom the server runs as."""
+
+    uid: int
+    gid: int
+
+    @property
+    def is_other(self) -> bool:
+        return self.uid != os.geteuid()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one server lives."""
+
+    top: Path
+    run: Path
+    data: Path
+    locks: tuple[int, ...]
+
+
+def server_account() -> Account:
+    """Ourselves, and nobody if we are root."""
+    if os.geteuid() == 0:
+        return Account(NOBODY, NOBODY)
+    return Account(os.geteuid(), os.getegid())
+
+
+def may_reach(account: Account, path: Path) -> bool:
+    """Whether the account may pass every directory above the path."""
+    if not account.is_other:
+        return True
+    for directory in path.absolute().parents:
+        status = directory.stat()
+        owns = status.st_uid == account.uid and status.st_mode & 0o100
+        if not (status.st_mode & 0o001 or owns):
+            return False
+    return True
+
+
+def open_place(account: Account, data_dir: Path | None) -> Place:
+    """Make the directories of a server, after removing those that dead owners left."""
+    base = _base(account)
+    sweep(base)
+    top = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+    try:
+        if account.is_other:
+            top.chmod(0o711)
+        run = _make_private(top / "run", account)
+        if data_dir is None:
+            return Place(top, run, _make_private(top / "data", account), (_lock_top(top),))
+        data = _claim(data_dir.absolute(), account)
+        in_use = _lock(data / "in-use", f"{data} is in use by another server.")
+        return Place(top, run, data, (_lock_top(top), in_use))
+    except BaseException:
+        shutil.rmtree(top)
+        raise
+
+
+def close_place(place: Place) -> None:
+    """Remove what is temporary; a data directory that was given stays."""
+    shutil.rmtree(place.top)
+    for lock in place.locks:
+        os.close(lock)
+
+
+def sweep(base: Path) -> None:
+    """Remove our directories whose owners are dead."""
+    for top in base.glob(f"{PREFIX}*"):
+        # Whatever another user put there is not ours to judge, and nobody can put it in our name.
+        with suppress(FileNotFoundError):
+            if top.lstat().st_uid == os.geteuid() and _is_orphaned(top):
+                shutil.rmtree(top)
+
+
+def write_private(path: Path, text: str, account: Account) -> None:
+    """Write a file that only the server may read."""
+    with os.fdopen(_open_here(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
+        os.fchown(file.fileno(), account.uid, account.gid)
+        file.write(text)
+
+
+def open_log(path: Path) -> int:
+    """A descriptor that appends to the file."""
+    return _open_here(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+def _open_here(path: Path, flags: int) -> int:
+    # The directory is the server's: as root, follow no link that it may have put there.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _base(account: Account) -> Path:
+    """The temporary directory, or /tmp where it is closed to the server or too long for sockets."""
+    base = Path(tempfile.gettempdir()).resolve()
+    socket = base / f"{PREFIX}XXXXXXXX" / "run" / ".s.PGSQL.5432"
+    if len(os.fsencode(socket)) <= LONGEST_SOCKET_PATH and may_reach(account, socket.parents[1]):
+        return base
+    return Path("/tmp").resolve()  # noqa: S108 - mkdtemp makes a private directory in it
+
+
+def _make_private(path: Path, account: Account) -> Path:
+    path.mkdir(0o700)
+    os.chown(path, account.uid, account.gid)
+    return path
+
+
+def _claim(data_dir: Path, account: Account) -> Path:
+    """Make the given data directory the server's, if it is new, empty or already so."""
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    if not may_reach(account, data_dir):
+        raise EmbeddedError(
+            f"Started by root, the server runs as user {account.uid}, who cannot pass the"
+            f" directories above {data_dir}. Choose a data directory elsewhere, such as below"
+            " /var/lib, or start as a normal user."
+        )
+    if not data_dir.exists():
+        return _make_private(data_dir, account)
+    if data_dir.stat().st_uid != account.uid:
+        if not account.is_other or any(data_dir.iterdir()):
+            raise EmbeddedError(f"{data_dir} belongs to another user.")
+        os.chown(data_dir, account.uid, account.gid)
+    data_dir.chmod(0o700)
+    return data_dir
+
+
+def _lock(path: Path, refusal: str) -> int:
+    lock = _open_here(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise EmbeddedError(refusal) from error
+    return lock
+
+
+def _lock_top(top: Path) -> int:
+    """Lock under another name first: a sweep must never find an owner that is not locked yet."""
+    lock = _lock(top / "owner.new", f"{top} is not ours alone")
+    (top / "owner.new").rename(top / "owner")
+    return lock
+
+
+def _is_orphaned(top: Path) -> bool:
+    try:
+        os.close(_lock(top / "owner", "alive"))
+    except EmbeddedError:
+        return False
+    return True

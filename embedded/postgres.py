@@ -1,0 +1,96 @@
+"""A Postgres of our own, its cluster made at the first start."""
+
+import secrets
+import shutil
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import quote
+
+from embedded.binaries import postgres_bin
+from embedded.places import Place, write_private
+from embedded.ports import free_port
+from embedded.server import Server
+
+SETTINGS = {
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] ",
+}
+# For speed: transactions confirmed in the last moments before a crash may be lost.
+FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# In the private directory only; on the network only with the password.
+SOCKET_RULES = "local all all trust\n"
+TCP_RULES = "host all all 127.0.0.1/32 scram-sha-256\n"
+# Any port names the socket; saying it keeps a client's PGPORT out.
+SOCKET_PORT = 5432
+
+
+class Postgres(Server):
+    """One Postgres server with the database "postgres", locale C, UTF-8, UTC."""
+
+    name: ClassVar = "Postgres"
+    # Fast shutdown: sessions are ended, a checkpoint is written.
+    stop_signal: ClassVar = signal.SIGINT
+    # Immediate shutdown: the next start recovers.
+    abandon_signal: ClassVar = signal.SIGQUIT
+
+    def _prepare(self, place: Place) -> list[str]:
+        binaries = postgres_bin(self._account)
+        if not (place.data / "cluster").exists():
+            self._make_cluster(binaries, place)
+        if self.tcp and self.port is None:
+            self.port = free_port()
+        rules = place.run / "pg_hba.conf"
+        write_private(rules, TCP_RULES if self.tcp else SOCKET_RULES, self._account)
+        settings = SETTINGS | ({} if self.durable else FORGETFUL) | self._transport(place)
+        settings["hba_file"] = str(rules)
+        command = [str(binaries / "postgres"), "-D", str(place.data / "cluster")]
+        return command + [
+            word for key, value in settings.items() for word in ("-c", f"{key}={value}")
+        ]
+
+    def _transport(self, place: Place) -> dict[str, str]:
+        if self.tcp:
+            return {
+                "listen_addresses": "127.0.0.1",
+                "port": str(self.port),
+                "unix_socket_directories": "",
+            }
+        return {
+            "listen_addresses": "",
+            "port": str(SOCKET_PORT),
+            "unix_socket_directories": str(place.run),
+            "unix_socket_permissions": "0700",
+        }
+
+    def _make_cluster(self, binaries: Path, place: Place) -> None:
+        """Make it under another name first: a half-made one is never taken for a cluster."""
+        unfinished = place.data / "cluster.new"
+        with suppress(FileNotFoundError):
+            shutil.rmtree(unfinished)
+        write_private(self._password_path(place), secrets.token_urlsafe(24), self._account)
+        command = [str(binaries / "initdb"), "-D", str(unfinished), "-U", "postgres"]
+        command += ["--locale=C", "--encoding=UTF8", "--auth=scram-sha-256", "--no-instructions"]
+        command += [f"--pwfile={self._password_path(place)}"]
+        self._run(command if self.durable else [*command, "--no-sync"], place)
+        unfinished.rename(place.data / "cluster")
+
+    def _answers(self, place: Place) -> bool:
+        """Whether the server says so itself: the first line is its pid, the eighth its state."""
+        with suppress(FileNotFoundError):
+            lines = (place.data / "cluster" / "postmaster.pid").read_text().splitlines()
+            return len(lines) >= 8 and lines[0] == str(self._pid) and lines[7].strip() == "ready"
+        return False
+
+    def _url(self, place: Place) -> str:
+        if self.tcp:
+            password = self._password_path(place).read_text()
+            return f"postgresql://postgres:{password}@127.0.0.1:{self.port}/postgres"
+        return f"postgresql://postgres@/postgres?host={quote(str(place.run))}&port={SOCKET_PORT}"
+
+    def _password_path(self, place: Place) -> Path:
+        return place.data / "password"

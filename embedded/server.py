@@ -1,0 +1,206 @@
+"""What both servers have in common: start, wait for an answer, stop, kill, pause."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+from embedded import guard
+from embedded.places import (
+    Account,
+    EmbeddedError,
+    Place,
+    close_place,
+    open_log,
+    open_place,
+    server_account,
+)
+
+# Only against hanging: recovery of a large database after a crash is the longest wait there is.
+START_S = 120
+STOP_S = 30
+# Other processes may take the port that was free a moment ago.
+PORT_TRIES = 5
+
+
+class Server(ABC):
+    """One server and the directories it lives in.
+
+    Without `data_dir` its data are gone after `stop`. What a `durable` server has confirmed
+    outlives `kill` and a crash of the machine; one that is not may forget its last writes (Postgres)
+    or everything (Valkey). `tcp` listens on 127.0.0.1 with a generated password; without it there is
+    only a socket, in a directory that is closed to other users.
+    """
+
+    name: ClassVar[str]
+    stop_signal: ClassVar[signal.Signals]
+    # Ends at once, without a checkpoint or a dump; for when nobody waits for it.
+    abandon_signal: ClassVar[signal.Signals]
+
+    def __init__(
+        self, data_dir: Path | None = None, durable: bool = False, tcp: bool = False
+    ) -> None:
+        self.durable = durable
+        self.tcp = tcp
+        self.port: int | None = None
+        self._data_dir = data_dir
+        self._account: Account = server_account()
+        self._place: Place | None = None
+        self._guard: subprocess.Popen[str] | None = None
+        self._pid = 0
+
+    @abstractmethod
+    def _prepare(self, place: Place) -> list[str]:
+        """Write what the server reads, choose a port if it has none, and return its command."""
+
+    @abstractmethod
+    def _answers(self, place: Place) -> bool:
+        """Whether the server takes connections."""
+
+    @abstractmethod
+    def _url(self, place: Place) -> str:
+        """Where clients find the server."""
+
+    @property
+    def url(self) -> str:
+        """Where clients find the server; the same until `stop`."""
+        if self._place is None:
+            raise EmbeddedError(f"{self.name} has not been started.")
+        return self._url(self._place)
+
+    @property
+    def pid(self) -> int:
+        """The server's main process."""
+        if not self.running:
+            raise EmbeddedError(f"{self.name} is not running.")
+        return self._pid
+
+    @property
+    def running(self) -> bool:
+        return self._guard is not None and self._guard.poll() is None
+
+    def start(self) -> None:
+        """Start, and return when the server answers; after `kill`, on the same data."""
+        if self.running:
+            raise EmbeddedError(f"{self.name} is running already.")
+        self._close_guard()
+        if self._place is None:
+            self._place = open_place(self._account, self._data_dir)
+        try:
+            self._start_on_a_free_port(self._place)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server in good order and remove what is temporary."""
+        if self.running:
+            self.resume()
+            guard.signal_all([self._pid], self.stop_signal)
+            try:
+                self._wait_for_guard(STOP_S)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._close_guard()
+        if self._place is not None:
+            close_place(self._place)
+            self._place = None
+            self.port = None
+
+    def kill(self) -> None:
+        """SIGKILL every process of the server, as a crash would; returns when none is left."""
+        if self.running:
+            guard.kill_family(self._pid)
+            self._wait_for_guard(None)
+        self._close_guard()
+
+    def pause(self) -> None:
+        """Make every process of the server stand still, connections open and unanswered."""
+        guard.signal_all(guard.family(self.pid), signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let every process of the server go on."""
+        guard.signal_all(guard.family(self.pid), signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _start_on_a_free_port(self, place: Place) -> None:
+        tries = PORT_TRIES if self.tcp and self.port is None else 1
+        while True:
+            tries -= 1
+            try:
+                return self._start_here(place)
+            except EmbeddedError:
+                if not tries:
+                    raise
+                self.port = None
+
+    def _start_here(self, place: Place) -> None:
+        self._spawn(self._prepare(place), place)
+        deadline = time.monotonic() + START_S
+        while not self._answers(place):
+            if not self.running or time.monotonic() > deadline:
+                raise EmbeddedError(f"{self.name} did not start:\n{self._end_of_log(place)}")
+            time.sleep(0.005)
+
+    def _run(self, command: list[str], place: Place) -> None:
+        """Run a command of the server's to its end, as its user and under the same guard."""
+        self._spawn(command, place)
+        if self._wait_for_guard(START_S):
+            raise EmbeddedError(f"{command[0]} failed:\n{self._end_of_log(place)}")
+        self._close_guard()
+
+    def _spawn(self, command: list[str], place: Place) -> None:
+        log = open_log(self._log_path(place))
+        numbers = [os.getpid(), self._account.uid, self._account.gid, self.abandon_signal]
+        self._guard = subprocess.Popen(  # noqa: S603 - our own script, our own arguments
+            [sys.executable, "-I", "-S", guard.__file__, *(str(int(n)) for n in numbers), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd="/",
+            # What the caller's environment says of PG*, locale or time zone is not for the server.
+            env={"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath},
+            # A terminal's Ctrl-C reaches us, and we stop the server in good order.
+            start_new_session=True,
+            # The place is not to be swept before the guard has ended the server.
+            pass_fds=place.locks,
+        )
+        os.close(log)
+        assert self._guard.stdout  # noqa: S101 - for the type checker: it is a pipe
+        self._pid = int(self._guard.stdout.readline())
+
+    def _wait_for_guard(self, timeout_s: float | None) -> int:
+        assert self._guard  # noqa: S101 - for the type checker: callers have spawned it
+        return self._guard.wait(timeout_s)
+
+    def _close_guard(self) -> None:
+        """Let go of the guard; it ends the server if that still runs."""
+        if self._guard is not None:
+            # Leaving closes the pipes and waits.
+            with self._guard:
+                pass
+            self._guard = None
+
+    def _log_path(self, place: Place) -> Path:
+        return place.data / "server.log"
+
+    def _end_of_log(self, place: Place) -> str:
+        lines = self._log_path(place).read_text(errors="replace").splitlines()
+        return "\n".join(lines[-15:])

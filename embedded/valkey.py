@@ -1,0 +1,75 @@
+"""A Valkey (or, where that is what is installed, Redis) of our own."""
+
+import secrets
+import signal
+import socket
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import quote
+
+from embedded.binaries import valkey_server
+from embedded.places import Place, write_private
+from embedded.ports import free_port
+from embedded.server import Server
+
+
+class Valkey(Server):
+    """One Valkey server that refuses writes rather than forget keys when memory ends."""
+
+    name: ClassVar = "Valkey"
+    stop_signal: ClassVar = signal.SIGTERM
+    abandon_signal: ClassVar = signal.SIGTERM
+
+    def __init__(
+        self, data_dir: Path | None = None, durable: bool = False, tcp: bool = False
+    ) -> None:
+        super().__init__(data_dir, durable, tcp)
+        self._password = secrets.token_urlsafe(24) if tcp else ""
+
+    def _prepare(self, place: Place) -> list[str]:
+        if self.tcp and self.port is None:
+            self.port = free_port()
+        path = place.run / "valkey.conf"
+        write_private(path, self._configuration(place), self._account)
+        return [str(valkey_server(self._account)), str(path)]
+
+    def _configuration(self, place: Place) -> str:
+        # One directive a line; a value in double quotes may hold spaces.
+        settings = {
+            "bind": "127.0.0.1",
+            "daemonize": "no",
+            "dir": place.data,
+            "save": "",
+            "appendonly": "yes" if self.durable else "no",
+            "appendfsync": "always",
+            "maxmemory-policy": "noeviction",
+        } | self._transport(place)
+        return "".join(f'{name} "{value}"\n' for name, value in settings.items())
+
+    def _transport(self, place: Place) -> dict[str, object]:
+        if self.tcp:
+            return {"port": self.port, "requirepass": self._password}
+        return {"port": 0, "unixsocket": self._socket_path(place), "unixsocketperm": "700"}
+
+    def _answers(self, place: Place) -> bool:
+        """Whether it says PONG; while it still reads its file it says LOADING."""
+        greeting = f"AUTH {self._password}\r\nPING\r\n" if self.tcp else "PING\r\n"
+        family = socket.AF_INET if self.tcp else socket.AF_UNIX
+        with socket.socket(family) as client:
+            client.settimeout(1)
+            try:
+                client.connect(
+                    ("127.0.0.1", self.port) if self.tcp else str(self._socket_path(place))
+                )
+                client.sendall(greeting.encode())
+                return b"+PONG" in client.recv(512)
+            except OSError:
+                return False
+
+    def _url(self, place: Place) -> str:
+        if self.tcp:
+            return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+        return f"unix://{quote(str(self._socket_path(place)))}?db=0"
+
+    def _socket_path(self, place: Place) -> Path:
+        return place.run / "valkey.sock"
