@@ -18,6 +18,7 @@ from embedded.places import Account, EmbeddedError, close_place, may_reach, open
 
 # What the mirror's SQL needs (MERGE, UNIQUE NULLS NOT DISTINCT and their like).
 OLDEST_POSTGRES = 15
+DEBIAN = Path("/usr/lib/postgresql")
 
 NO_POSTGRES = f"""\
 No Postgres to start was found. Any one of these helps:
@@ -87,7 +88,7 @@ def _postgres_of_wheel() -> Path | None:
 
 
 def _postgres_of_debian() -> list[Path]:
-    versions = [p for p in Path("/usr/lib/postgresql").glob("*") if p.name.isdigit()]
+    versions = [p for p in DEBIAN.glob("*") if p.name.isdigit()]
     recent = [p for p in versions if int(p.name) >= OLDEST_POSTGRES]
     return [p / "bin" for p in sorted(recent, key=lambda p: int(p.name), reverse=True)]
 
@@ -118,7 +119,7 @@ def _copy_of_wheel(account: Account, wheel_bin: Path) -> Path:
     package = wheel_bin.parents[1]
     libraries = package.with_name(f"{package.name}.libs")
     copy = _copies(account) / package.name / wheel_bin.parent.name
-    unneeded = shutil.ignore_patterns("include", "*.a", "pkgconfig", "pg_*", "vacuumdb", "pgbench")
+    unneeded = shutil.ignore_patterns("include", "*.a", "pkgconfig")
     shutil.copytree(wheel_bin.parent, copy, symlinks=True, ignore=unneeded)
     if libraries.exists():
         shutil.copytree(libraries, _copies(account) / libraries.name)

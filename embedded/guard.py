@@ -145,6 +145,8 @@ def main(launcher: int, uid: int, gid: int, end: signal.Signals, argv: list[str]
     status, ended = watch(server, launcher, child_changed)
     if not ended:
         signal_all([server], end)
+        # One that was made to stand still could not follow.
+        signal_all(family(server), signal.SIGCONT)
         if not ended_within(server, GRACE_S):
             kill_family(server)
     return status

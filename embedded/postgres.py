@@ -1,5 +1,6 @@
 """A Postgres of our own, its cluster made at the first start."""
 
+import ctypes
 import secrets
 import shutil
 import signal
@@ -27,6 +28,7 @@ SOCKET_RULES = "local all all trust\n"
 TCP_RULES = "host all all 127.0.0.1/32 scram-sha-256\n"
 # Any port names the socket; saying it keeps a client's PGPORT out.
 SOCKET_PORT = 5432
+IPC_RMID = 0
 
 
 class Postgres(Server):
@@ -63,7 +65,8 @@ class Postgres(Server):
         return {
             "listen_addresses": "",
             "port": str(SOCKET_PORT),
-            "unix_socket_directories": str(place.run),
+            # A list by nature; quoted, it is one directory whatever its name holds.
+            "unix_socket_directories": f'"{place.run}"',
             "unix_socket_permissions": "0700",
         }
 
@@ -79,12 +82,25 @@ class Postgres(Server):
         self._run(command if self.durable else [*command, "--no-sync"], place)
         unfinished.rename(place.data / "cluster")
 
+    def kill(self) -> None:
+        """As a crash, but for the bit of shared memory that would stay until the machine restarts.
+
+        The next start would remove it, and there may be none on this data. Its number is the last
+        on the seventh line.
+        """
+        super().kill()
+        if self._place and len(lines := self._lines_of_pid_file(self._place)) >= 7:
+            ctypes.CDLL(None).shmctl(int(lines[6].split()[-1]), IPC_RMID, None)
+
     def _answers(self, place: Place) -> bool:
         """Whether the server says so itself: the first line is its pid, the eighth its state."""
+        lines = self._lines_of_pid_file(place)
+        return len(lines) >= 8 and lines[0] == str(self._pid) and lines[7].strip() == "ready"
+
+    def _lines_of_pid_file(self, place: Place) -> list[str]:
         with suppress(FileNotFoundError):
-            lines = (place.data / "cluster" / "postmaster.pid").read_text().splitlines()
-            return len(lines) >= 8 and lines[0] == str(self._pid) and lines[7].strip() == "ready"
-        return False
+            return (place.data / "cluster" / "postmaster.pid").read_text().splitlines()
+        return []
 
     def _url(self, place: Place) -> str:
         if self.tcp:

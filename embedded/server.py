@@ -32,9 +32,9 @@ class Server(ABC):
     """One server and the directories it lives in.
 
     Without `data_dir` its data are gone after `stop`. What a `durable` server has confirmed
-    outlives `kill` and a crash of the machine; one that is not may forget its last writes (Postgres)
-    or everything (Valkey). `tcp` listens on 127.0.0.1 with a generated password; without it there is
-    only a socket, in a directory that is closed to other users.
+    outlives `kill` and a crash of the machine; one that is not may forget its last writes
+    (Postgres) or everything (Valkey). `tcp` listens on 127.0.0.1 with a generated password; without
+    it there is only a socket, in a directory that is closed to other users.
     """
 
     name: ClassVar[str]
@@ -148,6 +148,7 @@ class Server(ABC):
             except EmbeddedError:
                 if not tries:
                     raise
+                self._close_guard()
                 self.port = None
 
     def _start_here(self, place: Place) -> None:
@@ -184,7 +185,10 @@ class Server(ABC):
         )
         os.close(log)
         assert self._guard.stdout  # noqa: S101 - for the type checker: it is a pipe
-        self._pid = int(self._guard.stdout.readline())
+        told = self._guard.stdout.readline()
+        if not told:
+            raise EmbeddedError(f"{self.name} did not start:\n{self._end_of_log(place)}")
+        self._pid = int(told)
 
     def _wait_for_guard(self, timeout_s: float | None) -> int:
         assert self._guard  # noqa: S101 - for the type checker: callers have spawned it

@@ -1,5 +1,6 @@
 """A Valkey (or, where that is what is installed, Redis) of our own."""
 
+import json
 import secrets
 import signal
 import socket
@@ -34,7 +35,7 @@ class Valkey(Server):
         return [str(valkey_server(self._account)), str(path)]
 
     def _configuration(self, place: Place) -> str:
-        # One directive a line; a value in double quotes may hold spaces.
+        # One directive a line; its quoted strings are written as JSON's are.
         settings = {
             "bind": "127.0.0.1",
             "daemonize": "no",
@@ -44,7 +45,10 @@ class Valkey(Server):
             "appendfsync": "always",
             "maxmemory-policy": "noeviction",
         } | self._transport(place)
-        return "".join(f'{name} "{value}"\n' for name, value in settings.items())
+        return "".join(
+            f"{name} {json.dumps(str(value), ensure_ascii=False)}\n"
+            for name, value in settings.items()
+        )
 
     def _transport(self, place: Place) -> dict[str, object]:
         if self.tcp:
