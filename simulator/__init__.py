@@ -1,1 +1,1 @@
-"""The stand-in for Pluggy, only ever started as a process of its own."""
+"""A stand-in for the data side of Pluggy's API: one process on loopback, deterministic by seed."""

@@ -1,0 +1,124 @@
+"""The simulator's clock: it can run faster than the wall, stand still, or be stepped forward."""
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import formatdate
+from functools import lru_cache
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
+
+@lru_cache(maxsize=4096)
+def day_text(day: int) -> str:
+    return datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y-%m-%d")
+
+
+def iso(ms: int) -> str:
+    """Pluggy's usual shape of a time: UTC, milliseconds, Z."""
+    day, rest = divmod(ms, DAY_MS)
+    seconds, milli = divmod(rest, 1000)
+    minutes, second = divmod(seconds, 60)
+    return f"{day_text(day)}T{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}.{milli:03d}Z"
+
+
+def parse_iso(text: str) -> int:
+    """Milliseconds since 1970 of an ISO date or time; without a zone it is UTC. ValueError if bad."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)
+
+
+class Timer:
+    """Something that happens once, at a time of the simulator's clock."""
+
+    __slots__ = ("action", "due_ms")
+
+    def __init__(self, due_ms: int, action: Callable[[], None]) -> None:
+        self.due_ms = due_ms
+        self.action: Callable[[], None] | None = action
+
+    def cancel(self) -> None:
+        self.action = None
+
+    def fire(self) -> None:
+        action, self.action = self.action, None
+        if action is not None:
+            action()
+
+
+class Clock:
+    """Wall time times `scale` (0: it stands still), plus what `advance` added."""
+
+    def __init__(self, *, scale: float = 1.0, start_ms: int | None = None) -> None:
+        self.scale = scale
+        self._monotonic = time.monotonic()
+        self._base_ms = start_ms if start_ms is not None else time.time_ns() // 1_000_000
+        self._timers: list[tuple[int, int, Timer]] = []
+        self._numbers = itertools.count()
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def now_ms(self) -> int:
+        return self._base_ms + int((time.monotonic() - self._monotonic) * self.scale * 1000)
+
+    def now(self) -> str:
+        return iso(self.now_ms())
+
+    def http_date(self) -> str:
+        return formatdate(self.now_ms() // 1000, usegmt=True)
+
+    def real_seconds(self, ms: int) -> float:
+        """How long `ms` of this clock take on the wall; a clock that stands still counts as 1:1."""
+        return ms / 1000 / (self.scale or 1.0)
+
+    def call_at(self, due_ms: int, action: Callable[[], None]) -> Timer:
+        timer = Timer(due_ms, action)
+        heapq.heappush(self._timers, (due_ms, next(self._numbers), timer))
+        self._arm()
+        return timer
+
+    def call_later(self, delay_ms: int, action: Callable[[], None]) -> Timer:
+        return self.call_at(self.now_ms() + delay_ms, action)
+
+    async def sleep(self, seconds: float) -> None:
+        woken = asyncio.get_running_loop().create_future()
+        timer = self.call_later(round(seconds * 1000), lambda: woken.done() or woken.set_result(None))
+        try:
+            await woken
+        finally:
+            timer.cancel()
+
+    async def advance(self, seconds: float) -> None:
+        """Step forward, firing each timer on the way at its own time, in order."""
+        left_ms = round(seconds * 1000)
+        while self._timers and self._timers[0][0] - self.now_ms() <= left_ms:
+            due_ms, _, timer = heapq.heappop(self._timers)
+            step_ms = max(0, due_ms - self.now_ms())
+            self._base_ms += step_ms
+            left_ms -= step_ms
+            timer.fire()
+            # Lets whoever slept until now run before time moves on.
+            await asyncio.sleep(0)
+        self._base_ms += left_ms
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._timers and self.scale > 0:
+            wait_s = self.real_seconds(max(0, self._timers[0][0] - self.now_ms()))
+            # asyncio refuses absurdly far alarms; looking again every hour costs nothing.
+            self._alarm = asyncio.get_running_loop().call_later(min(wait_s, 3600.0), self._ring)
+
+    def _ring(self) -> None:
+        now_ms = self.now_ms()
+        while self._timers and self._timers[0][0] <= now_ms:
+            heapq.heappop(self._timers)[2].fire()
+        self._arm()

@@ -1,0 +1,130 @@
+"""A transaction as the simulator keeps it (about 400 bytes) and as Pluggy shows it."""
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from simulator.categories import CATEGORIES
+from simulator.clock import iso
+from simulator.movements import Kind
+from simulator.people import Party
+
+if TYPE_CHECKING:
+    from simulator.accounts import Account
+
+
+class Row(msgspec.Struct, gc=False):
+    """One transaction. Amounts are integer cents in Pluggy's sign, times are milliseconds."""
+
+    # gc=False keeps a million rows out of the collector: `Account.clear` breaks the cycle.
+    id: str
+    account: "Account"
+    kind: Kind
+    party: Party | None
+    description: str
+    category: str
+    cents: int
+    date: int
+    created: int
+    updated: int
+    posted: bool
+    order: int = 0
+    provider_id: str | None = None
+    mcc: int | None = None
+    installment: int = 0
+    installments: int = 0
+    purchased: int = 0
+    bill_id: str | None = None
+    foreign: tuple[str, int] | None = None  # currency, cents in the account's currency
+
+
+def money(cents: int) -> int | float:
+    """Cents as the JSON number that a JavaScript server prints: 10 and not 10.0."""
+    whole, rest = divmod(cents, 100)
+    return whole if rest == 0 else cents / 100
+
+
+def _payment_data(row: Row) -> dict[str, Any] | None:
+    method = row.kind.payment_method
+    if method is None:
+        return None
+    owner = row.account.owner.participant
+    other = row.party.participant if row.party else owner
+    payer, receiver = (owner, other) if row.cents < 0 else (other, owner)
+    return {
+        "payer": payer,
+        "receiver": receiver,
+        "reason": None,
+        "referenceNumber": row.id[:8],
+        "receiverReferenceId": None,
+        "paymentMethod": method,
+        "authenticationCode": row.id[24:].upper(),
+        "boletoMetadata": _boleto(row) if method == "BOLETO" else None,
+    }
+
+
+def _boleto(row: Row) -> dict[str, Any]:
+    digits = f"{int(row.id[:8], 16):010d}"
+    amount = -row.cents
+    line = f"34191.79001 0104{digits[0]}.{digits[1:6]}7 91020.150008 {digits[9]} {amount:014d}"
+    return {
+        "digitableLine": line,
+        "barcode": f"3419{digits[9]}{amount:014d}17900{digits}79102015000",
+        "baseAmount": money(amount),
+        "interestAmount": 0,
+        "penaltyAmount": 0,
+        "discountAmount": 0,
+    }
+
+
+def _card_metadata(row: Row) -> dict[str, Any]:
+    account = row.account
+    metadata: dict[str, Any] = {"cardNumber": account.last_digits, "payeeMCC": row.mcc}
+    if row.installments:
+        metadata["installmentNumber"] = row.installment
+        metadata["totalInstallments"] = row.installments
+        metadata["purchaseDate"] = iso(row.purchased)
+        if not account.open_finance:
+            metadata["totalAmount"] = money(row.cents * row.installments)
+    if row.kind.fee_type:
+        metadata["feeType"] = row.kind.fee_type
+    if account.open_finance:
+        metadata["billForecastDate"] = account.bill_month(row.date)
+        metadata["paymentType"] = "INSTALLMENT" if row.installments else "SINGLE"
+        metadata["billPostDate"] = iso(row.date)[:10] if row.bill_id else None
+    metadata["billId"] = row.bill_id
+    return metadata
+
+
+def render(row: Row) -> dict[str, Any]:
+    """The transaction as every endpoint returns it."""
+    account = row.account
+    is_card = account.type == "CREDIT"
+    money_out = (row.cents > 0) == is_card
+    foreign = row.foreign
+    open_finance = account.open_finance
+    return {
+        "id": row.id,
+        "description": row.description,
+        "descriptionRaw": row.description,
+        "currencyCode": foreign[0] if foreign else "BRL",
+        "amount": money(row.cents),
+        "amountInAccountCurrency": money(foreign[1]) if foreign else None,
+        "date": iso(row.date),
+        "category": CATEGORIES[row.category]["description"],
+        "categoryId": row.category,
+        "balance": None,
+        "accountId": account.id,
+        "providerCode": None if open_finance else row.kind.code,
+        "providerId": row.provider_id,
+        "status": "POSTED" if row.posted else "PENDING",
+        "paymentData": _payment_data(row),
+        "type": "DEBIT" if money_out else "CREDIT",
+        "operationType": row.kind.operation if open_finance else None,
+        "operationTypeAdditionalInfo": None,
+        "creditCardMetadata": _card_metadata(row) if is_card else None,
+        "merchant": row.party.merchant if row.party else None,
+        "order": row.order,
+        "createdAt": iso(row.created),
+        "updatedAt": iso(row.updated),
+    }

@@ -1,0 +1,131 @@
+"""The HTTP server: every request passes one gate that logs, spoils, limits and authenticates."""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from simulator import (
+    api_access,
+    api_items,
+    api_products,
+    api_transactions,
+    api_webhooks,
+    control,
+    spoil,
+)
+from simulator.answers import error_answer
+from simulator.errors import ApiError
+from simulator.faults import BEFORE, Fault
+from simulator.keys import CONNECT
+from simulator.limits import group_of
+from simulator.state import STATE, Options, Simulator
+
+# Blocks of 500 ids make URLs of 18 kB.
+MAX_LINE = 32 * 1024 + 512
+_MAX_BODY = 4 * 1024 * 1024
+_OPEN = frozenset({"/auth"})
+# All that a connect token may read.
+_FOR_CONNECT = frozenset({("GET", "/items/{id}"), ("GET", "/accounts")})
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def _template(request: web.Request) -> str | None:
+    resource = request.match_info.route.resource
+    return None if resource is None else resource.canonical
+
+
+def _subject(state: Simulator, request: web.Request) -> str | None:
+    """The item that a request is about, as far as its address tells."""
+    named = request.match_info.get("id") or request.query.get("itemId", "")
+    account = state.world.accounts.get(request.query.get("accountId", named))
+    if account is not None:
+        return account.item_id
+    owner = state.world.owners.get(named)
+    if owner is not None:
+        return owner.id
+    return named if named in state.world.items or named in state.world.deleted else None
+
+
+def _admit(state: Simulator, request: web.Request, template: str | None) -> None:
+    if template is None:
+        raise ApiError(404, f"Cannot {request.method} {request.path}")
+    state.limits.spend(request.remote or "", group_of(request.method, template))
+    if template in _OPEN:
+        return
+    kind = state.keys.check(request.headers.get("X-API-KEY"))
+    if kind == CONNECT and (request.method, template) not in _FOR_CONNECT:
+        raise ApiError(403, "Missing or invalid authorization token", "API_KEY_MISSING_OR_INVALID")
+
+
+@web.middleware
+async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.path.startswith("/_simulator"):
+        return await _controlled(request, handler)
+    state = request.app[STATE]
+    template = _template(request)
+    subject = _subject(state, request)
+    fault = state.faults.pick(request.method, request.path, subject) if state.faults else None
+    answer = await _answer(state, request, handler, template, fault)
+    answer.headers.setdefault("Date", state.clock.http_date())
+    state.requests.note(
+        f"{request.method} {template or request.path}",
+        request.method,
+        request.path,
+        request.query_string,
+        answer.status,
+        request.get("item_id") or subject,
+    )
+    if fault is not None and fault.kind not in BEFORE and isinstance(answer, web.Response):
+        spoilt = await spoil.after(state, request, answer, fault)
+        if not spoilt.prepared:
+            spoilt.headers.setdefault("Date", state.clock.http_date())
+        return spoilt
+    return answer
+
+
+async def _answer(
+    state: Simulator,
+    request: web.Request,
+    handler: Handler,
+    template: str | None,
+    fault: Fault | None,
+) -> web.StreamResponse:
+    try:
+        if fault is not None and fault.kind in BEFORE:
+            state.faults.spend(fault)
+            await spoil.before(fault)
+        _admit(state, request, template)
+        return await handler(request)
+    except ApiError as error:
+        return error_answer(error)
+    except web.HTTPMethodNotAllowed as refusal:
+        return error_answer(ApiError(405, refusal.reason))
+
+
+async def _controlled(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return error_answer(error)
+
+
+def create_app(options: Options) -> web.Application:
+    app = web.Application(middlewares=[gate], client_max_size=_MAX_BODY)
+    app[STATE] = Simulator(options)
+    for module in (
+        api_access,
+        api_items,
+        api_products,
+        api_transactions,
+        api_webhooks,
+        control,
+    ):
+        app.add_routes(module.ROUTES)
+    app.cleanup_ctx.append(_deliveries)
+    return app
+
+
+async def _deliveries(app: web.Application):  # type: ignore[no-untyped-def]
+    await app[STATE].delivery.open()
+    yield
+    await app[STATE].delivery.close()

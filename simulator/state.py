@@ -1,0 +1,98 @@
+"""Everything that one running simulator holds, wired once."""
+
+from dataclasses import dataclass
+from random import Random
+
+from aiohttp import web
+
+from simulator.clock import Clock
+from simulator.collection import Collected, Links, Order, collect
+from simulator.delivery import Delivery
+from simulator.faults import Faults
+from simulator.hooks import Hooks
+from simulator.items import Item
+from simulator.keys import Keys
+from simulator.limits import Limits
+from simulator.requests import RequestLog
+from simulator.world import World
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line."""
+
+    port: int = 0
+    seed: int = 1
+    webhook_url: str | None = None
+    webhook_secret: str | None = None
+    webhook_secret_header: str = "X-Webhook-Secret"
+    rate_limit: int = 360
+    clock_scale: float = 1.0
+    clock_start_ms: int | None = None
+    client_id: str | None = None
+    client_secret: str | None = None
+    key_ttl_s: int = 7200
+    describe_expired: bool = True
+    created_webhook_status: int = 200
+    legacy_transactions: bool = False
+    list_items: bool = True
+    public_webhook_urls_only: bool = False
+    rounds_after_s: tuple[float, ...] = (900.0, 7200.0)
+    disable_after: int = 20
+
+
+class Simulator:
+    """The parts, and the few acts that need several of them."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.clock = Clock(scale=options.clock_scale, start_ms=options.clock_start_ms)
+        self.world = World(seed=options.seed, clock=self.clock)
+        self.hooks = Hooks(
+            self.clock,
+            Random(f"hooks:{options.seed}"),
+            allow_loopback=not options.public_webhook_urls_only,
+        )
+        self.delivery = Delivery(
+            self.clock,
+            self.hooks,
+            seed=options.seed,
+            rounds_after_s=options.rounds_after_s,
+            disable_after=options.disable_after,
+        )
+        self.keys = Keys(
+            self.clock,
+            key_ttl_s=options.key_ttl_s,
+            client_id=options.client_id,
+            client_secret=options.client_secret,
+            describe_expired=options.describe_expired,
+        )
+        self.limits = Limits(self.clock, options.rate_limit)
+        self.faults = Faults(options.seed)
+        self.requests = RequestLog(self.clock)
+        self.links = Links("http://127.0.0.1", legacy=options.legacy_transactions)
+
+    def listen_at(self, base_url: str) -> None:
+        self.links = Links(base_url, legacy=self.options.legacy_transactions)
+        if self.options.webhook_url:
+            headers = {}
+            if self.options.webhook_secret:
+                headers[self.options.webhook_secret_header] = self.options.webhook_secret
+            self.hooks.add("all", self.options.webhook_url, headers)
+
+    def collect(self, item: Item, order: Order) -> Collected:
+        """One collection, told to whoever subscribed."""
+        done = collect(self.world, item, order, links=self.links)
+        self.tell(item, done.events)
+        return done
+
+    def tell(self, item: Item, events: list[dict[str, object]]) -> None:
+        for event in events:
+            self.delivery.emit(event, item_url=item.webhook_url)
+
+
+STATE = web.AppKey("state", Simulator)
+
+
+def state_of(request: web.Request) -> Simulator:
+    return request.app[STATE]

@@ -1,0 +1,96 @@
+"""Everything that exists in the simulator, found by id."""
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+from simulator.accounts import Account
+from simulator.clock import Clock
+from simulator.connectors import PRODUCTS, connectors
+from simulator.history import new_id
+from simulator.items import Item
+from simulator.movements import Society
+from simulator.people import person
+from simulator.rows import Row
+
+
+class World:
+    """Indexes over the items; a deleted item leaves only its id behind."""
+
+    def __init__(self, *, seed: int, clock: Clock) -> None:
+        self.seed = seed
+        self.clock = clock
+        self.society = Society(seed)
+        self.connectors = connectors()
+        self.items: dict[str, Item] = {}
+        self.deleted: set[str] = set()
+        self.accounts: dict[str, Account] = {}
+        self.rows: dict[str, Row] = {}
+        # Bills, investments, loans, identities and consents: whose they are.
+        self.owners: dict[str, Item] = {}
+        self._ordinal = 0
+
+    def new_item(
+        self,
+        *,
+        connector_id: int = 0,
+        client_user_id: str | None = None,
+        webhook_url: str | None = None,
+        products: list[str] | None = None,
+    ) -> Item:
+        """An item that has collected nothing yet. Each has its own dice, so items do not mix."""
+        random = Random(f"item:{self.seed}:{self._ordinal}")
+        self._ordinal += 1
+        item = Item(
+            new_id(random),
+            connector=self.connectors[connector_id],
+            random=random,
+            owner=person(random),
+            products=list(PRODUCTS) if products is None else products,
+            now_ms=self.clock.now_ms(),
+            client_user_id=client_user_id,
+            webhook_url=webhook_url,
+        )
+        self.items[item.id] = item
+        return item
+
+    def add_account(self, item: Item, account: Account) -> None:
+        item.accounts[account.id] = account
+        self.accounts[account.id] = account
+
+    def own(self, item: Item, payload: dict[str, Any]) -> None:
+        self.owners[payload["id"]] = item
+
+    def item_of(self, account: Account) -> Item:
+        return self.items[account.item_id]
+
+    def open_accounts(self, item: Item) -> list[Account]:
+        return [account for account in item.accounts.values() if not account.closed]
+
+    def close_account(self, item: Item, account_id: str) -> None:
+        """A closed account is listed no more, nor is anything on it."""
+        account = item.accounts.pop(account_id)
+        account.closed = True
+        del self.accounts[account_id]
+        for row in account.rows:
+            del self.rows[row.id]
+        account.clear()
+        for bill_id in [b["id"] for b in item.bills.values() if b["accountId"] == account_id]:
+            del item.bills[bill_id], self.owners[bill_id]
+        item.removed = [row for row in item.removed if row.account is not account]
+
+    def delete(self, item: Item) -> None:
+        if item.timer is not None:
+            item.timer.cancel()
+        for account_id in list(item.accounts):
+            self.close_account(item, account_id)
+        for owned_id in list(self._owned_ids(item)):
+            self.owners.pop(owned_id, None)
+        item.removed.clear()
+        del self.items[item.id]
+        self.deleted.add(item.id)
+
+    def _owned_ids(self, item: Item) -> Iterator[str]:
+        yield from (*item.bills, *item.investments, *item.loans, *item.consents)
+        if item.identity is not None:
+            yield item.identity["id"]

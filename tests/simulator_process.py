@@ -1,0 +1,145 @@
+"""Starts the simulator as the separate process that it always is, and talks to its control calls."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from types import TracebackType
+from typing import Any, Self
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+_READY = "simulator ready "
+_STOPS_WITHIN_S = 10.0
+_ANSWERS_WITHIN_S = 300.0
+
+
+class SimulatorError(Exception):
+    """The simulator refused a call; `status` and `body` say how."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        super().__init__(f"{status}: {body}")
+        self.status = status
+        self.body = body
+
+
+class SimulatorProcess:
+    """`with SimulatorProcess(url, secret, seed=3, rate_limit=0) as simulator: simulator.url`.
+
+    Options are those of `python -m simulator`; True stands for a flag, False for its opposite.
+    Works with `with` and `async with`; the async calls are `apost`, `aget`, `adelete`.
+    """
+
+    def __init__(
+        self, webhook_url: str | None = None, webhook_secret: str | None = None, **options: Any
+    ) -> None:
+        named = {"webhook_url": webhook_url, "webhook_secret": webhook_secret, **options}
+        self._arguments = [
+            text for name, value in named.items() if value is not None for text in _flag(name, value)
+        ]
+        self._child: subprocess.Popen[str] | None = None
+        self.url = ""
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    def start(self) -> Self:
+        self._child = subprocess.Popen(  # noqa: S603 - our own module, our own arguments
+            [sys.executable, "-m", "simulator", *self._arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        if self._child.stdout is None:
+            raise RuntimeError("the simulator has no output")
+        line = self._child.stdout.readline().strip()
+        if not line.startswith(_READY):
+            self.stop()
+            raise RuntimeError(f"the simulator did not start: {line!r}")
+        self.url = line.removeprefix(_READY)
+        return self
+
+    def stop(self) -> int:
+        child = self._running()
+        child.terminate()
+        try:
+            status = child.wait(_STOPS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            status = child.wait()
+        if child.stdout is not None:
+            child.stdout.close()
+        self._child = None
+        return status
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._child is not None:
+            self.stop()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.start)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._child is not None:
+            await asyncio.to_thread(self.stop)
+
+    def call(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], Any]:
+        """Status, headers and decoded body, whatever the status."""
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(  # noqa: S310 - always our own loopback address
+            self.url + path,
+            data=data,
+            method=method,
+            headers={"Content-Type": "application/json", **(headers or {})},
+        )
+        try:
+            with urlopen(request, timeout=_ANSWERS_WITHIN_S) as answer:  # noqa: S310 - as above
+                return answer.status, dict(answer.headers), json.loads(answer.read() or b"null")
+        except HTTPError as error:
+            with error:
+                return error.code, dict(error.headers), json.loads(error.read() or b"null")
+
+    def _checked(self, method: str, path: str, body: Any = None) -> Any:
+        status, _, answer = self.call(method, path, body)
+        if status >= 400:
+            raise SimulatorError(status, answer)
+        return answer
+
+    def post(self, path: str, json: Any = None) -> Any:
+        return self._checked("POST", path, {} if json is None else json)
+
+    def get(self, path: str) -> Any:
+        return self._checked("GET", path)
+
+    def delete(self, path: str) -> Any:
+        return self._checked("DELETE", path)
+
+    async def apost(self, path: str, json: Any = None) -> Any:
+        return await asyncio.to_thread(self.post, path, json)
+
+    async def aget(self, path: str) -> Any:
+        return await asyncio.to_thread(self.get, path)
+
+    async def adelete(self, path: str) -> Any:
+        return await asyncio.to_thread(self.delete, path)
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._child is None:
+            raise RuntimeError("the simulator is not running")
+        return self._child
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    text = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{text}" if value else f"--no-{text}"]
+    return [f"--{text}", str(value)]
