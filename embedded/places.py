@@ -13,6 +13,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 PREFIX = "pluggy-sync-"
 # Postgres refuses to run as root. By number, because a name might have to be created.
@@ -119,10 +120,12 @@ def _open_here(path: Path, flags: int) -> int:
 
 
 def _base(account: Account) -> Path:
-    """The temporary directory, or /tmp where it is closed to the server or too long for sockets."""
+    """The temporary directory; /tmp where the server cannot reach it or a URL cannot name it."""
     base = Path(tempfile.gettempdir()).resolve()
     socket = base / f"{PREFIX}XXXXXXXX" / "run" / ".s.PGSQL.5432"
-    if len(os.fsencode(socket)) <= LONGEST_SOCKET_PATH and may_reach(account, socket.parents[1]):
+    # Clients differ in how they read an escaped path, and a comma separates hosts.
+    plain = quote(str(base)) == str(base) and len(str(socket)) <= LONGEST_SOCKET_PATH
+    if plain and may_reach(account, base / PREFIX):
         return base
     return Path("/tmp").resolve()  # noqa: S108 - mkdtemp makes a private directory in it
 

@@ -7,7 +7,6 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import quote
 
 from embedded.binaries import postgres_bin
 from embedded.places import Place, write_private
@@ -65,8 +64,7 @@ class Postgres(Server):
         return {
             "listen_addresses": "",
             "port": str(SOCKET_PORT),
-            # A list by nature; quoted, it is one directory whatever its name holds.
-            "unix_socket_directories": f'"{place.run}"',
+            "unix_socket_directories": str(place.run),
             "unix_socket_permissions": "0700",
         }
 
@@ -106,7 +104,7 @@ class Postgres(Server):
         if self.tcp:
             password = self._password_path(place).read_text()
             return f"postgresql://postgres:{password}@127.0.0.1:{self.port}/postgres"
-        return f"postgresql://postgres@/postgres?host={quote(str(place.run))}&port={SOCKET_PORT}"
+        return f"postgresql://postgres@/postgres?host={place.run}&port={SOCKET_PORT}"
 
     def _password_path(self, place: Place) -> Path:
         return place.data / "password"

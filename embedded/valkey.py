@@ -6,7 +6,6 @@ import signal
 import socket
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import quote
 
 from embedded.binaries import valkey_server
 from embedded.places import Place, write_private
@@ -73,7 +72,7 @@ class Valkey(Server):
     def _url(self, place: Place) -> str:
         if self.tcp:
             return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
-        return f"unix://{quote(str(self._socket_path(place)))}?db=0"
+        return f"unix://{self._socket_path(place)}?db=0"
 
     def _socket_path(self, place: Place) -> Path:
         return place.run / "valkey.sock"

@@ -449,6 +449,19 @@ def test_wheels_behind_a_closed_door_are_copied_and_the_door_stays_closed(
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("name", ["a b,c", "long" * 30])
+@TRANSPORTS
+async def test_a_temporary_directory_that_no_url_can_name_is_not_used(
+    name: str, tcp: bool, temporary_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (temporary_directory / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary_directory / name))
+    with Valkey(durable=True, tcp=tcp) as server:
+        await remember(server, "text")
+        assert await remembered(server) == "text"
+        assert our_places() == set()
+
+
 @AS_ROOT
 def test_root_is_told_of_a_data_directory_that_the_server_cannot_reach(
     temporary_directory: Path,
