@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Touched last, so that an interrupted set-up is begun again and a finished one costs nothing.
+INSTALLED := .venv/.installed
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
@@ -14,10 +15,13 @@ help: ## list the targets
 
 .venv: $(READY) ## make the environment
 
-$(READY): requirements/dev.txt pyproject.toml
+$(INSTALLED): requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("pluggy-sync needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11 ...")'
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(READY): $(INSTALLED) pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -56,8 +60,10 @@ imports: $(READY) ## who may import whom
 	$(BIN)/lint-imports
 
 # Needs uv. The index that answered and the command line with its paths stay out of the files.
-LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-header --no-annotate --quiet
+LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header --no-annotate --quiet $(UPGRADE)
 lock: ## pin the requirements again (UPGRADE=--upgrade)
-	$(LOCK) $(UPGRADE) -o requirements/runtime.txt
-	$(LOCK) $(UPGRADE) -c requirements/runtime.txt --extra embedded --group dev -o requirements/dev.txt
+	$(LOCK) pyproject.toml -o requirements/runtime.txt
+	$(LOCK) --group build -c requirements/runtime.txt -o requirements/build.txt
+	$(LOCK) pyproject.toml --extra embedded --group dev \
+		-c requirements/runtime.txt -c requirements/build.txt -o requirements/dev.txt
