@@ -1,0 +1,35 @@
+-- How far each step of an item is: one row per product, and per account where Pluggy lists by account
+-- (account_id is the nil uuid for products that are listed by item).
+CREATE TABLE pluggy_sync.product_sync (
+    item_id uuid NOT NULL,
+    product text NOT NULL,
+    account_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    watermark timestamptz,
+    source_updated_at timestamptz,
+    stamped_at timestamptz,
+    walked_at timestamptz,
+    verified_at timestamptz,
+    rejected_rows integer NOT NULL DEFAULT 0,
+    attempts integer NOT NULL DEFAULT 0,
+    failing_since timestamptz,
+    failed_at timestamptz,
+    next_try_at timestamptz,
+    dead_at timestamptz,
+    deferred_since timestamptz,
+    failure_class text,
+    failure_code text,
+    error_id text,
+    stale_reason text,
+    PRIMARY KEY (item_id, product, account_id)
+) WITH (fillfactor = 80);
+
+COMMENT ON COLUMN pluggy_sync.product_sync.watermark IS
+    'Pluggy''s clock (Date header) when the last complete delta or walk started; only moves forward';
+COMMENT ON COLUMN pluggy_sync.product_sync.source_updated_at IS
+    'lastUpdatedAt of this product at Pluggy when our last complete read of it started';
+COMMENT ON COLUMN pluggy_sync.product_sync.stamped_at IS
+    'our clock when the fetch of the last complete read started';
+COMMENT ON COLUMN pluggy_sync.product_sync.walked_at IS
+    'our clock when the last complete walk (all pages) started';
+
+CREATE INDEX product_sync_failed ON pluggy_sync.product_sync (failed_at) WHERE failed_at IS NOT NULL;

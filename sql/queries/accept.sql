@@ -1,0 +1,70 @@
+-- name: accept_events
+-- Stores a group of deliveries and bumps their items in one statement.
+-- $1 event_id[], $2 body_sha256[], $3 event[], $4 item_id[], $5 account_id[], $6 transaction_ids[]
+-- (array literals), $7 created_at_from[], $8 expected_rows[], $9 lane[], $10 state[], $11 reason[],
+-- $12 body[], $13 received_at[].
+-- Returns a row per key: whether it is new (or dead and pending again), and whether the bump made
+-- its item due. Both writes go in key order, so that receivers never wait for each other in a circle.
+WITH delivered AS MATERIALIZED (
+    SELECT DISTINCT ON (event_id, body_sha256) *
+    FROM unnest($1::text[], $2::bytea[], $3::text[], $4::uuid[], $5::uuid[], $6::text[],
+                $7::timestamptz[], $8::integer[], $9::smallint[], $10::text[], $11::text[],
+                $12::bytea[], $13::timestamptz[])
+        AS d(event_id, body_sha256, event, item_id, account_id, transaction_ids,
+             created_at_from, expected_rows, lane, state, reason, body, received_at)
+    ORDER BY event_id, body_sha256
+), inserted AS (
+    INSERT INTO pluggy_sync.webhook_events
+        (event_id, body_sha256, event, item_id, account_id, transaction_ids, created_at_from,
+         expected_rows, lane, state, reason, body, received_at, settled_at)
+    SELECT d.event_id, d.body_sha256, d.event, d.item_id, d.account_id, d.transaction_ids::uuid[],
+           d.created_at_from, d.expected_rows, d.lane, d.state, d.reason, d.body, d.received_at,
+           CASE WHEN d.state = 'ignored' THEN clock_timestamp() END
+    FROM delivered d
+    WHERE NOT EXISTS (SELECT FROM pluggy_sync.webhook_events e
+                      WHERE e.event_id = d.event_id AND e.body_sha256 = d.body_sha256)
+    ORDER BY d.event_id, d.body_sha256
+    ON CONFLICT (event_id, body_sha256) DO NOTHING
+    RETURNING id, event_id, body_sha256, item_id, lane, state
+), revivable AS (
+    SELECT e.id
+    FROM delivered d
+    JOIN pluggy_sync.webhook_events e USING (event_id, body_sha256)
+    WHERE d.state = 'pending' AND e.state IN ('dead', 'ignored')
+    ORDER BY e.id
+    FOR UPDATE OF e
+), revived AS (
+    UPDATE pluggy_sync.webhook_events e
+    SET state = 'pending', reason = NULL, error_id = NULL, settled_at = NULL, ask_again_at = NULL,
+        pending_since = clock_timestamp()
+    FROM revivable r
+    WHERE e.id = r.id AND e.state IN ('dead', 'ignored')
+    RETURNING e.id, e.event_id, e.body_sha256, e.item_id, e.lane, e.state
+), told AS (
+    SELECT item_id, count(*) AS events, min(lane) AS lane
+    FROM (SELECT * FROM inserted UNION ALL SELECT * FROM revived) AS e
+    WHERE state = 'pending' AND item_id IS NOT NULL
+    GROUP BY item_id
+), bumped AS (
+    INSERT INTO pluggy_sync.item_sync AS s (item_id, generation, lane, run_at)
+    SELECT item_id, events, lane, now() FROM told ORDER BY item_id
+    ON CONFLICT (item_id) DO UPDATE
+        SET generation = s.generation + excluded.generation,
+            lane = least(s.lane, excluded.lane),
+            run_at = least(s.run_at, excluded.run_at)
+    RETURNING s.item_id, s.run_at = now() AS made_due
+), leasable AS (
+    INSERT INTO pluggy_sync.item_leases (item_id)
+    SELECT item_id FROM bumped b
+    WHERE NOT EXISTS (SELECT FROM pluggy_sync.item_leases l WHERE l.item_id = b.item_id)
+    ORDER BY item_id
+    ON CONFLICT (item_id) DO NOTHING
+)
+SELECT d.event_id, d.body_sha256,
+       coalesce(i.id, r.id) IS NOT NULL AS is_new,
+       coalesce(i.id, r.id) AS id,
+       coalesce(b.made_due, false) AS made_due
+FROM delivered d
+LEFT JOIN inserted i USING (event_id, body_sha256)
+LEFT JOIN revived r USING (event_id, body_sha256)
+LEFT JOIN bumped b ON b.item_id = coalesce(i.item_id, r.item_id);

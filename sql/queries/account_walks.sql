@@ -1,0 +1,79 @@
+-- name: start_walk
+-- Asks for a walk of an account; a wider or better-laned ask replaces one that is under way.
+-- $1 item, $2 account, $3 kind, $4 lane, $5 expects_rows, $6 source_updated_at, $7 next, $8 started_at,
+-- $9 pluggy_started_at, $10 pages, $11 rows seen.
+WITH replaced AS (
+    DELETE FROM pluggy_sync.walk_pages p USING pluggy_sync.account_walks w
+    WHERE w.item_id = $1 AND w.account_id = $2 AND p.walk_id = w.walk_id
+)
+INSERT INTO pluggy_sync.account_walks AS held
+    (item_id, account_id, kind, lane, expects_rows, source_updated_at, next, started_at,
+     pluggy_started_at, pages, rows_seen)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+ON CONFLICT (item_id, account_id) DO UPDATE SET
+    kind = excluded.kind, lane = least(held.lane, excluded.lane), expects_rows = excluded.expects_rows,
+    source_updated_at = excluded.source_updated_at, next = excluded.next,
+    started_at = excluded.started_at, pluggy_started_at = excluded.pluggy_started_at,
+    pages = excluded.pages, rows_seen = excluded.rows_seen, nominates = false, read_at = NULL,
+    asked_at = clock_timestamp();
+
+-- name: revive_walk_step
+-- A new ask makes a dead step of an account due again. $1 item, $2 account.
+UPDATE pluggy_sync.product_sync
+SET dead_at = NULL, attempts = 0, failing_since = NULL, next_try_at = NULL
+WHERE item_id = $1 AND account_id = $2 AND product = 'transactions' AND dead_at IS NOT NULL;
+
+-- name: load_walk
+-- $1 item, $2 account.
+SELECT * FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2;
+
+-- name: begin_walk
+-- The first page has arrived. $1 item, $2 account, $3 started_at, $4 pluggy_started_at, $5 nominates.
+UPDATE pluggy_sync.account_walks
+SET started_at = $3, pluggy_started_at = $4, nominates = $5
+WHERE item_id = $1 AND account_id = $2;
+
+-- name: advance_walk
+-- A page has been stored. $1 item, $2 account, $3 next, $4 rows, $5 read_at (null: more to come).
+UPDATE pluggy_sync.account_walks
+SET next = $3, pages = pages + 1, rows_seen = rows_seen + $4, read_at = $5
+WHERE item_id = $1 AND account_id = $2;
+
+-- name: add_walk_page
+-- $1 walk, $2 cursor hash, $3 kind, $4 ids.
+INSERT INTO pluggy_sync.walk_pages (walk_id, page, cursor_hash, kind, ids)
+SELECT $1, coalesce(max(page), 0) + 1, $2, $3, $4::uuid[]
+FROM pluggy_sync.walk_pages WHERE walk_id = $1;
+
+-- name: restart_walk
+-- Its cursor no longer works: all pages are read again. $1 item, $2 account.
+WITH pages AS (
+    DELETE FROM pluggy_sync.walk_pages p USING pluggy_sync.account_walks w
+    WHERE w.item_id = $1 AND w.account_id = $2 AND p.walk_id = w.walk_id
+)
+UPDATE pluggy_sync.account_walks
+SET next = NULL, started_at = NULL, pluggy_started_at = NULL, pages = 0, rows_seen = 0,
+    read_at = NULL, nominates = false, kind = 'walk'
+WHERE item_id = $1 AND account_id = $2;
+
+-- name: load_nominees
+-- Live rows that a walk has not listed and that nobody has asked for yet: first seen before it began,
+-- dated within 365 days. $1 item, $2 account, $3 walk, $4 its start, $5 limit.
+SELECT t.id FROM pluggy.transactions t
+WHERE t.item_id = $1 AND t.account_id = $2 AND t.deleted_at IS NULL
+  AND t.first_seen_at < $4 AND t.date > now() - interval '365 days'
+  AND NOT EXISTS (
+      SELECT FROM (SELECT unnest(p.ids) AS id FROM pluggy_sync.walk_pages p WHERE p.walk_id = $3) AS seen
+      WHERE seen.id = t.id)
+ORDER BY t.id LIMIT $5;
+
+-- name: load_absent
+-- Ids that were asked for and did not come back. $1 walk.
+SELECT DISTINCT unnest(ids) AS id FROM pluggy_sync.walk_pages WHERE walk_id = $1 AND kind = 'absent';
+
+-- name: finish_walk
+-- $1 item, $2 account.
+WITH walk AS (
+    DELETE FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2 RETURNING walk_id
+)
+DELETE FROM pluggy_sync.walk_pages p USING walk w WHERE p.walk_id = w.walk_id;

@@ -1,0 +1,66 @@
+-- name: load_account_versions
+-- $1 item, $2 account ids.
+SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at, deletion_flagged_at
+FROM pluggy.accounts WHERE item_id = $1 AND id = ANY($2::uuid[]);
+
+-- name: load_live_account_ids
+-- $1 item.
+SELECT id FROM pluggy.accounts WHERE item_id = $1 AND deleted_at IS NULL ORDER BY id;
+
+-- name: upsert_accounts
+-- $1 rows as JSON, $2 item, $3 run. Clears tombstones and flags. Returns which rows are new.
+INSERT INTO pluggy.accounts AS held
+    (item_id, id, type, subtype, number, name, marketing_name, owner, tax_number, currency_code,
+     balance, bank_transfer_number, bank_closing_balance, credit_level, credit_brand, credit_limit,
+     credit_available_limit, credit_minimum_payment, credit_balance_close_date,
+     credit_balance_due_date, credit_status, source_created_at, source_updated_at, payload,
+     row_hash, row_version, run_id)
+SELECT $2, r.id, r.type, r.subtype, r.number, r.name, r.marketing_name, r.owner, r.tax_number,
+       r.currency_code, r.balance, r.bank_transfer_number, r.bank_closing_balance, r.credit_level,
+       r.credit_brand, r.credit_limit, r.credit_available_limit, r.credit_minimum_payment,
+       r.credit_balance_close_date, r.credit_balance_due_date, r.credit_status,
+       r.source_created_at, r.source_updated_at, r.payload, decode(r.row_hash, 'hex'),
+       r.row_version, $3
+FROM jsonb_to_recordset($1::jsonb) AS r(
+    id uuid, type text, subtype text, number text, name text, marketing_name text, owner text,
+    tax_number text, currency_code text, balance numeric, bank_transfer_number text,
+    bank_closing_balance numeric, credit_level text, credit_brand text, credit_limit numeric,
+    credit_available_limit numeric, credit_minimum_payment numeric,
+    credit_balance_close_date date, credit_balance_due_date date, credit_status text,
+    source_created_at timestamptz, source_updated_at timestamptz, payload jsonb, row_hash text,
+    row_version smallint)
+ORDER BY r.id
+ON CONFLICT (item_id, id) DO UPDATE SET
+    type = excluded.type, subtype = excluded.subtype, number = excluded.number,
+    name = excluded.name, marketing_name = excluded.marketing_name, owner = excluded.owner,
+    tax_number = excluded.tax_number, currency_code = excluded.currency_code,
+    balance = excluded.balance, bank_transfer_number = excluded.bank_transfer_number,
+    bank_closing_balance = excluded.bank_closing_balance, credit_level = excluded.credit_level,
+    credit_brand = excluded.credit_brand, credit_limit = excluded.credit_limit,
+    credit_available_limit = excluded.credit_available_limit,
+    credit_minimum_payment = excluded.credit_minimum_payment,
+    credit_balance_close_date = excluded.credit_balance_close_date,
+    credit_balance_due_date = excluded.credit_balance_due_date,
+    credit_status = excluded.credit_status, source_created_at = excluded.source_created_at,
+    source_updated_at = excluded.source_updated_at, payload = excluded.payload,
+    row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
+    changed_at = clock_timestamp(), deleted_at = NULL, deletion_flagged_at = NULL,
+    deletion_flag = NULL
+RETURNING id, first_seen_at = changed_at AS is_new;
+
+-- name: tombstone_account
+-- An account that Pluggy no longer knows, and its transactions. $1 item, $2 account, $3 run.
+WITH account AS (
+    UPDATE pluggy.accounts SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3
+    WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id
+), transactions AS (
+    UPDATE pluggy.transactions
+    SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3,
+        deletion_flagged_at = NULL, deletion_flag = NULL
+    WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL RETURNING id
+), walks AS (
+    DELETE FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2 RETURNING walk_id
+), pages AS (
+    DELETE FROM pluggy_sync.walk_pages p USING walks w WHERE p.walk_id = w.walk_id
+)
+SELECT (SELECT count(*) FROM account) + (SELECT count(*) FROM transactions) AS deleted;

@@ -1,0 +1,130 @@
+-- name: claim_rung_item
+-- Leases the item that was rung for, if it is due in the live lane. $1 item, $2 lease length.
+WITH due AS (
+    SELECT s.item_id, s.lane
+    FROM pluggy_sync.item_sync s
+    JOIN pluggy_sync.item_leases l USING (item_id)
+    WHERE s.item_id = $1 AND s.lane = 0 AND s.run_at <= now() AND l.until <= now()
+      AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
+    FOR UPDATE OF s, l SKIP LOCKED
+)
+UPDATE pluggy_sync.item_leases l
+SET token = gen_random_uuid(), until = clock_timestamp() + $2::interval
+FROM due
+WHERE l.item_id = due.item_id
+RETURNING l.item_id, l.token, due.lane;
+
+-- name: claim_best_item
+-- Leases the due item of the best lane that waits longest there. $1 lease length, $2 lowest lane
+-- (the reserve of slots for live work). The lanes are tried one after the other, so that items that
+-- are not due in a better lane are never scanned.
+WITH due AS (
+    SELECT found.item_id, found.lane
+    FROM (VALUES (0), (1), (2), (3)) AS lanes(lane)
+    CROSS JOIN LATERAL (
+        SELECT s.item_id, s.lane
+        FROM pluggy_sync.item_sync s
+        JOIN pluggy_sync.item_leases l USING (item_id)
+        WHERE s.lane = lanes.lane AND lanes.lane <= $2::smallint
+          AND s.run_at <= now() AND l.until <= now()
+          AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
+        ORDER BY s.run_at
+        LIMIT 1
+        FOR UPDATE OF s, l SKIP LOCKED
+    ) AS found
+    LIMIT 1
+)
+UPDATE pluggy_sync.item_leases l
+SET token = gen_random_uuid(), until = clock_timestamp() + $1::interval
+FROM due
+WHERE l.item_id = due.item_id
+RETURNING l.item_id, l.token, due.lane;
+
+-- name: claim_oldest_item
+-- Leases the item that has been due longest in any lane, so that no lane starves. $1 lease length.
+WITH due AS (
+    SELECT s.item_id, s.lane
+    FROM pluggy_sync.item_sync s
+    JOIN pluggy_sync.item_leases l USING (item_id)
+    WHERE s.run_at <= now() AND l.until <= now()
+      AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
+    ORDER BY s.run_at
+    LIMIT 1
+    FOR UPDATE OF s, l SKIP LOCKED
+)
+UPDATE pluggy_sync.item_leases l
+SET token = gen_random_uuid(), until = clock_timestamp() + $1::interval
+FROM due
+WHERE l.item_id = due.item_id
+RETURNING l.item_id, l.token, due.lane;
+
+-- name: claim_probe_item
+-- Leases any one due item although everything is halted, once a minute: the probe. $1 lease length.
+-- A random one, because the items that caused the halt may be the ones that wait longest.
+WITH probe AS (
+    UPDATE pluggy_sync.halts SET probe_at = now() + interval '1 minute'
+    WHERE halted_at IS NOT NULL AND probe_at <= now()
+    RETURNING 1
+), due AS (
+    SELECT s.item_id, s.lane
+    FROM pluggy_sync.item_sync s
+    JOIN pluggy_sync.item_leases l USING (item_id)
+    WHERE s.run_at <= now() AND l.until <= now() AND EXISTS (SELECT FROM probe)
+    ORDER BY random()
+    LIMIT 1
+    FOR UPDATE OF s, l SKIP LOCKED
+)
+UPDATE pluggy_sync.item_leases l
+SET token = gen_random_uuid(), until = clock_timestamp() + $1::interval
+FROM due
+WHERE l.item_id = due.item_id
+RETURNING l.item_id, l.token, due.lane;
+
+-- name: fence
+-- First statement of every page transaction: check, lock and heartbeat in one. 0 rows: fenced off,
+-- roll back. $1 item, $2 token, $3 lease length.
+-- A session that stalls inside its transaction is ended by the server after 15 s, because it holds
+-- the lock that the next claim needs.
+UPDATE pluggy_sync.item_leases
+SET until = clock_timestamp() + $3::interval
+WHERE item_id = $1 AND token = $2
+RETURNING clock_timestamp() AS now,
+          (SELECT generation FROM pluggy_sync.item_sync WHERE item_id = $1) AS generation,
+          set_config('idle_in_transaction_session_timeout', '15s', true) AS stall_limit;
+
+-- name: settle_item
+-- Ends what a claim has done, if its token still holds: each event to its outcome, done_generation,
+-- when and in which lane the item is due next; frees the lease unless a walk follows in this claim.
+-- $1 item, $2 token, $3 generation read, $4 due again at (null: nothing left), $5 lane of that work,
+-- $6 keep the lease for (null: free it), $7 event id[], $8 state[], $9 reason[], $10 error_id[],
+-- $11 ask_again_at[], $12 run id.
+WITH lease AS (
+    UPDATE pluggy_sync.item_leases
+    SET token = CASE WHEN $6::interval IS NOT NULL THEN token END,
+        until = CASE WHEN $6::interval IS NOT NULL THEN clock_timestamp() + $6::interval
+                     ELSE '-infinity' END
+    WHERE item_id = $1 AND token = $2
+    RETURNING item_id
+), events AS (
+    UPDATE pluggy_sync.webhook_events e
+    SET state = o.state, reason = o.reason, error_id = o.error_id, ask_again_at = o.ask_again_at,
+        run_id = coalesce($12, e.run_id),
+        settled_at = CASE WHEN o.state IN ('applied', 'dead', 'ignored') THEN clock_timestamp() END
+    FROM unnest($7::bigint[], $8::text[], $9::text[], $10::text[], $11::timestamptz[])
+        AS o(id, state, reason, error_id, ask_again_at), lease
+    WHERE e.id = o.id AND e.state IN ('pending', 'walking')
+    RETURNING e.id
+)
+UPDATE pluggy_sync.item_sync s
+SET done_generation = $3,
+    run_at = CASE WHEN s.generation > $3 THEN now() ELSE $4::timestamptz END,
+    lane = CASE WHEN s.generation > $3 THEN s.lane WHEN $4 IS NULL THEN 3 ELSE $5::smallint END
+FROM lease
+WHERE s.item_id = lease.item_id AND (SELECT count(*) FROM events) >= 0
+RETURNING s.generation, coalesce(s.run_at <= clock_timestamp(), false) AS due, s.lane;
+
+-- name: hand_back_item
+-- Gives an item back without settling anything: it stays due, no attempt is spent. $1 item, $2 token.
+UPDATE pluggy_sync.item_leases SET token = NULL, until = '-infinity'
+WHERE item_id = $1 AND token = $2
+RETURNING item_id;

@@ -1,0 +1,45 @@
+-- name: halt
+-- Parks everything: the failure is about us, not about an item. Also what died of it in the last five
+-- minutes is made due again. $1 failure code, $2 what to do about it, $3 now in one: same code died.
+WITH halted AS (
+    UPDATE pluggy_sync.halts
+    SET halted_at = coalesce(halted_at, now()), failure_code = $1, advice = $2,
+        probe_at = greatest(probe_at, now() + interval '1 minute')
+    RETURNING halted_at
+), steps AS (
+    UPDATE pluggy_sync.product_sync p
+    SET dead_at = NULL, attempts = 0, failing_since = NULL, failed_at = NULL, next_try_at = NULL
+    WHERE p.failure_code = $1 AND p.dead_at > now() - interval '5 minutes'
+    RETURNING p.item_id
+), revived AS (
+    UPDATE pluggy_sync.webhook_events e
+    SET state = 'pending', reason = NULL, error_id = NULL, settled_at = NULL,
+        pending_since = clock_timestamp()
+    WHERE e.state = 'dead' AND e.reason = $1 AND e.settled_at > now() - interval '5 minutes'
+    RETURNING e.item_id
+), told AS (
+    SELECT item_id, count(*) AS events FROM revived GROUP BY item_id
+)
+UPDATE pluggy_sync.item_sync s
+SET generation = s.generation + t.events, run_at = least(s.run_at, now())
+FROM told t, halted
+WHERE s.item_id = t.item_id;
+
+-- name: count_items_failing_alike
+-- Items whose step died of one code in the last five minutes, while no item at all completed the same
+-- product since the first of them: then it is about us. $1 product, $2 failure code.
+WITH alike AS (
+    SELECT item_id, failed_at FROM pluggy_sync.product_sync
+    WHERE product = $1 AND failure_code = $2 AND failed_at > now() - interval '5 minutes'
+)
+SELECT count(DISTINCT item_id) AS items,
+       EXISTS (SELECT FROM pluggy_sync.product_sync p
+               WHERE p.product = $1 AND p.stamped_at > (SELECT min(failed_at) FROM alike)) AS others_succeed
+FROM alike;
+
+-- name: resume
+-- A probe has answered: everything goes on.
+UPDATE pluggy_sync.halts
+SET halted_at = NULL, failure_code = NULL, advice = NULL, probe_at = NULL, resumed_at = now()
+WHERE halted_at IS NOT NULL
+RETURNING resumed_at;

@@ -1,0 +1,51 @@
+-- name: load_item_version
+-- $1 item.
+SELECT row_hash, row_version, source_updated_at, changed_at, deleted_at, run_id
+FROM pluggy.items WHERE id = $1;
+
+-- name: upsert_item
+-- $1 the row as JSON, $2 run. Clears a tombstone.
+INSERT INTO pluggy.items AS held
+    (id, connector_id, connector_name, status, execution_status, error_code, client_user_id, products,
+     source_created_at, source_updated_at, last_updated_at, next_auto_sync_at, consent_expires_at,
+     payload, row_hash, row_version, run_id)
+SELECT r.id, r.connector_id, r.connector_name, r.status, r.execution_status, r.error_code,
+       r.client_user_id, r.products, r.source_created_at, r.source_updated_at, r.last_updated_at,
+       r.next_auto_sync_at, r.consent_expires_at, r.payload, decode(r.row_hash, 'hex'),
+       r.row_version, $2
+FROM jsonb_to_record($1::jsonb) AS r(
+    id uuid, connector_id integer, connector_name text, status text, execution_status text,
+    error_code text, client_user_id text, products text[], source_created_at timestamptz,
+    source_updated_at timestamptz, last_updated_at timestamptz, next_auto_sync_at timestamptz,
+    consent_expires_at timestamptz, payload jsonb, row_hash text, row_version smallint)
+ON CONFLICT (id) DO UPDATE SET
+    connector_id = excluded.connector_id, connector_name = excluded.connector_name,
+    status = excluded.status, execution_status = excluded.execution_status,
+    error_code = excluded.error_code, client_user_id = excluded.client_user_id,
+    products = excluded.products, source_created_at = excluded.source_created_at,
+    source_updated_at = excluded.source_updated_at, last_updated_at = excluded.last_updated_at,
+    next_auto_sync_at = excluded.next_auto_sync_at,
+    consent_expires_at = excluded.consent_expires_at, payload = excluded.payload,
+    row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
+    changed_at = clock_timestamp(), deleted_at = NULL;
+
+-- name: tombstone_item
+-- An item that Pluggy has deleted, and all it owns. $1 item, $2 run. Returns how many rows.
+WITH item AS (
+    UPDATE pluggy.items SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    WHERE id = $1 AND deleted_at IS NULL RETURNING id
+), accounts AS (
+    UPDATE pluggy.accounts SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
+), transactions AS (
+    UPDATE pluggy.transactions
+    SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2,
+        deletion_flagged_at = NULL, deletion_flag = NULL
+    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
+), walks AS (
+    DELETE FROM pluggy_sync.account_walks WHERE item_id = $1 RETURNING walk_id
+), pages AS (
+    DELETE FROM pluggy_sync.walk_pages p USING walks w WHERE p.walk_id = w.walk_id
+)
+SELECT (SELECT count(*) FROM item) + (SELECT count(*) FROM accounts)
+     + (SELECT count(*) FROM transactions) AS deleted;

@@ -1,0 +1,46 @@
+-- name: read_plan
+-- What a sync of an item has to know, in one statement: the generation and the pending events that
+-- it counts (one snapshot: read apart, an event between the two would be settled unseen), the steps,
+-- the walks under way, the accounts and the item as held. $1 item.
+-- An event that waits for walks is open again as soon as no walk that it asked for is under way.
+SELECT
+    clock_timestamp() AS now,
+    s.generation,
+    coalesce((
+        SELECT jsonb_agg(jsonb_build_object(
+            'id', e.id, 'event', e.event, 'account_id', e.account_id,
+            'transaction_ids', e.transaction_ids, 'created_at_from', e.created_at_from,
+            'expected_rows', e.expected_rows, 'lane', e.lane, 'state', e.state,
+            'pending_since', e.pending_since, 'ask_again_at', e.ask_again_at) ORDER BY e.id)
+        FROM pluggy_sync.webhook_events e
+        WHERE e.item_id = s.item_id
+          AND (e.state = 'pending' OR (e.state = 'walking' AND NOT EXISTS (
+              SELECT FROM pluggy_sync.account_walks w
+              LEFT JOIN pluggy_sync.product_sync p
+                  ON p.item_id = w.item_id AND p.account_id = w.account_id
+                  AND p.product = 'transactions'
+              WHERE w.item_id = e.item_id AND p.dead_at IS NULL
+                AND (e.account_id IS NULL OR e.account_id = w.account_id))))
+    ), '[]')::text AS events,
+    coalesce((
+        SELECT jsonb_agg(jsonb_build_object(
+            'product', p.product, 'account_id', p.account_id, 'watermark', p.watermark,
+            'source_updated_at', p.source_updated_at, 'stamped_at', p.stamped_at,
+            'walked_at', p.walked_at, 'attempts', p.attempts, 'failing_since', p.failing_since,
+            'next_try_at', p.next_try_at, 'dead_at', p.dead_at,
+            'deferred_since', p.deferred_since, 'failure_code', p.failure_code,
+            'error_id', p.error_id))
+        FROM pluggy_sync.product_sync p WHERE p.item_id = s.item_id
+    ), '[]')::text AS steps,
+    coalesce((
+        SELECT jsonb_agg(to_jsonb(w) ORDER BY w.lane, w.asked_at)
+        FROM pluggy_sync.account_walks w WHERE w.item_id = s.item_id
+    ), '[]')::text AS walks,
+    coalesce((
+        SELECT jsonb_agg(jsonb_build_object('id', a.id, 'live', a.deleted_at IS NULL))
+        FROM pluggy.accounts a WHERE a.item_id = s.item_id
+    ), '[]')::text AS accounts,
+    (SELECT i.payload::text FROM pluggy.items i WHERE i.id = s.item_id) AS item,
+    (SELECT i.deleted_at FROM pluggy.items i WHERE i.id = s.item_id) AS item_deleted_at
+FROM pluggy_sync.item_sync s
+WHERE s.item_id = $1;

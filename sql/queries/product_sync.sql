@@ -1,0 +1,56 @@
+-- name: stamp_step
+-- A complete read of a step has committed. The watermark only moves forward; what failed is over.
+-- $1 item, $2 product, $3 account, $4 stamped_at, $5 source_updated_at, $6 watermark (null: keep),
+-- $7 walked_at (null: keep).
+INSERT INTO pluggy_sync.product_sync AS p
+    (item_id, product, account_id, stamped_at, source_updated_at, watermark, walked_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (item_id, product, account_id) DO UPDATE SET
+    stamped_at = greatest(p.stamped_at, excluded.stamped_at),
+    source_updated_at = greatest(p.source_updated_at, excluded.source_updated_at),
+    watermark = greatest(p.watermark, excluded.watermark),
+    walked_at = greatest(p.walked_at, excluded.walked_at),
+    attempts = 0, failing_since = NULL, next_try_at = NULL, dead_at = NULL, deferred_since = NULL,
+    failed_at = NULL, failure_class = NULL, failure_code = NULL, error_id = NULL,
+    stale_reason = NULL;
+
+-- name: record_failure
+-- A try of a step has failed. $1 item, $2 product, $3 account, $4 class, $5 code, $6 errorId,
+-- $7 attempts so far, $8 pause before the next try (null: dead now).
+INSERT INTO pluggy_sync.product_sync AS p
+    (item_id, product, account_id, failure_class, failure_code, error_id, attempts, failing_since,
+     failed_at, next_try_at, dead_at, stale_reason)
+VALUES ($1, $2, $3, $4, $5, $6, $7, now(), now(), now() + $8::interval,
+        CASE WHEN $8::interval IS NULL THEN now() END, $5)
+ON CONFLICT (item_id, product, account_id) DO UPDATE SET
+    failure_class = excluded.failure_class, failure_code = excluded.failure_code,
+    error_id = excluded.error_id, attempts = excluded.attempts,
+    failing_since = CASE WHEN p.dead_at IS NULL THEN coalesce(p.failing_since, now()) ELSE now() END,
+    failed_at = now(), next_try_at = excluded.next_try_at, dead_at = excluded.dead_at,
+    stale_reason = excluded.stale_reason;
+
+-- name: defer_step
+-- A step is put off without an attempt: a limit, or an answer that proves nothing yet.
+-- $1 item, $2 product, $3 account, $4 reason, $5 pause (null: doubling with its age, 30 s to 1 h).
+INSERT INTO pluggy_sync.product_sync AS p
+    (item_id, product, account_id, deferred_since, next_try_at, stale_reason)
+VALUES ($1, $2, $3, CASE WHEN $5::interval IS NULL THEN now() END,
+        now() + coalesce($5::interval, interval '30 seconds'),
+        CASE WHEN $5::interval IS NULL THEN $4 END)
+ON CONFLICT (item_id, product, account_id) DO UPDATE SET
+    deferred_since = CASE WHEN $5::interval IS NULL THEN coalesce(p.deferred_since, now())
+                          ELSE p.deferred_since END,
+    next_try_at = now() + coalesce($5::interval, least(interval '1 hour',
+        greatest(interval '30 seconds', now() - coalesce(p.deferred_since, now())))),
+    stale_reason = CASE WHEN $5::interval IS NULL THEN excluded.stale_reason
+                        ELSE p.stale_reason END,
+    dead_at = NULL;
+
+-- name: end_deferral
+-- A question has been answered, so what was put off is due no later. $1 item, $2 product, $3 account.
+UPDATE pluggy_sync.product_sync
+SET deferred_since = NULL, next_try_at = NULL, stale_reason = NULL, attempts = 0,
+    failing_since = NULL, dead_at = NULL, failed_at = NULL, failure_class = NULL,
+    failure_code = NULL, error_id = NULL
+WHERE item_id = $1 AND product = $2 AND account_id = $3
+  AND (deferred_since IS NOT NULL OR next_try_at IS NOT NULL OR attempts > 0);

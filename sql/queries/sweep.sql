@@ -1,0 +1,39 @@
+-- name: sweep_due_items
+-- Due items that nobody works on, best lane first; empty while another sweep holds the lock or
+-- everything is halted. $1 advisory lock key, $2 limit, $3 lowest lane.
+SELECT s.item_id
+FROM pluggy_sync.item_sync s
+JOIN pluggy_sync.item_leases l USING (item_id)
+WHERE (SELECT pg_try_advisory_xact_lock($1))
+  AND s.run_at <= now() AND l.until <= now() AND s.lane <= $3::smallint
+  AND NOT EXISTS (SELECT FROM pluggy_sync.halts
+                  WHERE halted_at IS NOT NULL AND probe_at > now())
+ORDER BY s.lane, s.run_at
+LIMIT $2;
+
+-- name: ignore_events_without_item
+-- Settles pending events that name no item. Returns how many there were, by name.
+WITH ignored AS (
+    UPDATE pluggy_sync.webhook_events
+    SET state = 'ignored', reason = 'not_mirrored', settled_at = clock_timestamp()
+    WHERE item_id IS NULL AND state = 'pending'
+    RETURNING event
+)
+SELECT event, count(*) AS events FROM ignored GROUP BY event;
+
+-- name: beat_worker
+-- A worker is alive. $1 worker id, $2 its slots. Returns the slots of all live workers.
+WITH beat AS (
+    INSERT INTO pluggy_sync.workers (worker_id, slots) VALUES ($1, $2)
+    ON CONFLICT (worker_id) DO UPDATE SET slots = excluded.slots, seen_at = clock_timestamp()
+    RETURNING worker_id, slots
+), gone AS (
+    DELETE FROM pluggy_sync.workers WHERE seen_at < now() - interval '1 day'
+)
+SELECT (SELECT slots FROM beat) + coalesce(sum(w.slots), 0)::integer AS slots
+FROM pluggy_sync.workers w
+WHERE w.seen_at > now() - interval '30 seconds' AND w.worker_id <> $1;
+
+-- name: remove_worker
+-- A worker has stopped. $1 worker id.
+DELETE FROM pluggy_sync.workers WHERE worker_id = $1;

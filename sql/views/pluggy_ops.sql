@@ -1,0 +1,120 @@
+-- What operators look at. No personal data, no amounts, no descriptions.
+
+-- One row per item and product (and account): is it fresh, since when not, why, and whose turn it is.
+-- fresh_until_source: our last complete read covers Pluggy's last collection of the product.
+CREATE VIEW pluggy_ops.freshness AS
+SELECT p.item_id, i.connector_id, i.connector_name, p.product,
+       nullif(p.account_id, '00000000-0000-0000-0000-000000000000') AS account_id,
+       i.status AS item_status, i.execution_status, i.last_updated_at AS collected_at,
+       p.source_updated_at AS read_collected_at, p.stamped_at AS read_at, p.watermark,
+       w.pages AS walk_pages, w.rows_seen AS walk_rows, p.attempts, p.next_try_at, p.error_id,
+       CASE
+           WHEN i.deleted_at IS NOT NULL THEN 'deleted'
+           WHEN p.dead_at IS NOT NULL THEN 'stale'
+           WHEN p.stale_reason IS NOT NULL THEN 'stale'
+           WHEN p.stamped_at IS NULL THEN CASE WHEN w.walk_id IS NULL THEN 'unread' ELSE 'walking' END
+           WHEN i.status IN ('LOGIN_ERROR', 'OUTDATED') THEN 'stale'
+           WHEN i.execution_status = 'USER_AUTHORIZATION_REVOKED'
+                OR i.consent_expires_at <= now() THEN 'stale'
+           ELSE 'fresh'
+       END AS state,
+       CASE
+           WHEN i.deleted_at IS NOT NULL THEN 'item_deleted'
+           WHEN i.execution_status = 'USER_AUTHORIZATION_REVOKED' THEN 'consent_revoked'
+           WHEN i.consent_expires_at <= now() THEN 'consent_expired'
+           WHEN p.stale_reason IS NOT NULL THEN p.stale_reason
+           WHEN p.dead_at IS NOT NULL THEN p.failure_code
+           WHEN i.status = 'LOGIN_ERROR' THEN 'login_error'
+           WHEN i.status = 'OUTDATED' THEN coalesce(lower(i.execution_status), 'outdated')
+       END AS reason,
+       CASE
+           WHEN i.deleted_at IS NOT NULL THEN NULL
+           WHEN i.execution_status = 'USER_AUTHORIZATION_REVOKED' OR i.consent_expires_at <= now()
+                OR i.status = 'LOGIN_ERROR' THEN 'person'
+           WHEN p.stale_reason = 'empty_answer' OR i.status = 'OUTDATED' THEN 'bank'
+           WHEN p.failure_class = 'retry' THEN 'pluggy'
+           WHEN p.dead_at IS NOT NULL THEN 'us'
+       END AS whose_turn,
+       coalesce(p.failing_since, p.deferred_since, p.dead_at) AS stale_since
+FROM pluggy_sync.product_sync p
+LEFT JOIN pluggy.items i ON i.id = p.item_id
+LEFT JOIN pluggy_sync.account_walks w
+    ON w.item_id = p.item_id AND w.account_id = p.account_id AND p.product = 'transactions';
+
+-- Work that waits, by lane.
+CREATE VIEW pluggy_ops.backlog AS
+SELECT l.name AS lane, count(s.item_id) AS items,
+       count(s.item_id) FILTER (WHERE s.run_at <= now()) AS due,
+       count(s.item_id) FILTER (WHERE k.until > now()) AS running,
+       min(s.run_at) FILTER (WHERE s.run_at <= now()) AS oldest_due_at,
+       coalesce(extract(epoch FROM now() - min(s.run_at) FILTER (WHERE s.run_at <= now())), 0)::numeric(12,3)
+           AS oldest_due_age_s
+FROM (VALUES (0, 'live'), (1, 'retry'), (2, 'backfill'), (3, 'audit')) AS l(lane, name)
+LEFT JOIN pluggy_sync.item_sync s ON s.lane = l.lane AND s.run_at IS NOT NULL
+LEFT JOIN pluggy_sync.item_leases k ON k.item_id = s.item_id
+GROUP BY l.lane, l.name
+ORDER BY l.lane;
+
+-- From receipt to the settlement after the commit, of events applied in the last hour.
+CREATE VIEW pluggy_ops.lag AS
+SELECT event, count(*) AS events,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY ms)::numeric(12,1) AS p50_ms,
+       percentile_cont(0.99) WITHIN GROUP (ORDER BY ms)::numeric(12,1) AS p99_ms,
+       max(ms)::numeric(12,1) AS max_ms
+FROM (
+    SELECT event, extract(epoch FROM settled_at - received_at) * 1000 AS ms
+    FROM pluggy_sync.webhook_events
+    WHERE state = 'applied' AND accepted_at > now() - interval '1 hour'
+) AS applied
+GROUP BY event;
+
+-- Events given up on; id is what `dead-letters requeue` takes.
+CREATE VIEW pluggy_ops.dead_letters AS
+SELECT e.id, e.event, e.item_id, e.account_id, i.connector_id, i.connector_name, e.reason,
+       e.error_id, p.failure_class, p.attempts, p.failing_since AS first_failed_at,
+       p.failed_at AS last_failed_at, e.accepted_at, e.settled_at AS died_at
+FROM pluggy_sync.webhook_events e
+LEFT JOIN pluggy.items i ON i.id = e.item_id
+LEFT JOIN LATERAL (
+    SELECT failure_class, attempts, failing_since, failed_at
+    FROM pluggy_sync.product_sync p
+    WHERE p.item_id = e.item_id AND p.failure_code = e.reason
+    ORDER BY p.failed_at DESC NULLS LAST
+    LIMIT 1
+) AS p ON true
+WHERE e.state = 'dead';
+
+CREATE VIEW pluggy_ops.flagged_deletions AS
+SELECT item_id, account_id, id AS transaction_id, deletion_flag AS reason,
+       deletion_flagged_at AS flagged_at, posted_on
+FROM pluggy.transactions
+WHERE deletion_flagged_at IS NOT NULL AND deleted_at IS NULL;
+
+-- One row: is anything wrong, and what to do about it.
+CREATE VIEW pluggy_ops.overview AS
+SELECT
+    CASE WHEN h.halted_at IS NOT NULL OR w.live = 0 THEN 'red'
+         WHEN d.dead > 0 OR b.oldest_due_age_s > 60 OR f.stale > 0 THEN 'yellow'
+         ELSE 'green' END AS light,
+    CASE WHEN h.halted_at IS NOT NULL THEN 'Halted: ' || h.advice
+         WHEN w.live = 0 THEN 'No worker is alive: start one, webhooks are kept until then.'
+         WHEN b.oldest_due_age_s > 60 THEN 'Work waits for over a minute: look at backlog and add workers.'
+         WHEN d.dead > 0 THEN 'Look at dead_letters and requeue what is mended.'
+         WHEN f.stale > 0 THEN 'Some products are stale: freshness says why and whose turn it is.'
+         ELSE 'All is well.' END AS advice,
+    h.halted_at, h.failure_code AS halted_by, w.live AS workers, w.slots,
+    i.items, e.pending AS events_pending, e.walking AS events_walking, d.dead AS dead_letters,
+    b.due AS items_due, b.oldest_due_age_s, f.stale AS stale_products,
+    e.last_accepted_at
+FROM pluggy_sync.halts h
+CROSS JOIN (SELECT count(*) AS live, coalesce(sum(slots), 0) AS slots FROM pluggy_sync.workers
+            WHERE seen_at > now() - interval '30 seconds') AS w
+CROSS JOIN (SELECT count(*) AS items FROM pluggy.items WHERE deleted_at IS NULL) AS i
+CROSS JOIN (SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
+                   count(*) FILTER (WHERE state = 'walking') AS walking,
+                   (SELECT max(accepted_at) FROM pluggy_sync.webhook_events) AS last_accepted_at
+            FROM pluggy_sync.webhook_events WHERE state IN ('pending', 'walking')) AS e
+CROSS JOIN (SELECT count(*) AS dead FROM pluggy_sync.webhook_events WHERE state = 'dead') AS d
+CROSS JOIN (SELECT coalesce(sum(due), 0) AS due, coalesce(max(oldest_due_age_s), 0) AS oldest_due_age_s
+            FROM pluggy_ops.backlog) AS b
+CROSS JOIN (SELECT count(*) AS stale FROM pluggy_ops.freshness WHERE state = 'stale') AS f;

@@ -1,0 +1,117 @@
+"""Real servers for all tests: given by URL or embedded, a database of its own for each test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+from arq.connections import ArqRedis
+
+import embedded
+from ops.migrate import migrate
+from tests.simulator_process import SimulatorProcess
+from tests.stack import Stack, build_client, build_worker
+from worker.database import Pool, close_pool, open_pool
+from worker.queue import PREFIX, connect
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A server that tests may make databases on: DATABASE_URL, or an embedded one."""
+    with embedded.database(os.environ.get("DATABASE_URL")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """REDIS_URL, or an embedded Valkey."""
+    with embedded.redis(os.environ.get("REDIS_URL")) as url:
+        yield url
+
+
+def with_database(url: str, name: str) -> str:
+    """The same server, another database."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+async def execute(url: str, statement: str) -> None:
+    conn = await asyncpg.connect(url)
+    try:
+        await conn.execute(statement)
+    finally:
+        await conn.close()
+
+
+@pytest.fixture(scope="session")
+async def template(postgres_url: str) -> AsyncIterator[str]:
+    """A migrated database that each test's own is copied from."""
+    name = f"pluggy_sync_template_{uuid.uuid4().hex[:8]}"
+    await execute(postgres_url, f"CREATE DATABASE {name}")
+    await migrate(with_database(postgres_url, name))
+    yield name
+    await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
+    """A migrated, empty database."""
+    name = f"pluggy_sync_test_{uuid.uuid4().hex[:8]}"
+    await execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield with_database(postgres_url, name)
+    await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
+    """A database that was never migrated."""
+    name = f"pluggy_sync_empty_{uuid.uuid4().hex[:8]}"
+    await execute(postgres_url, f"CREATE DATABASE {name}")
+    yield with_database(postgres_url, name)
+    await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Pool]:
+    pool = await open_pool(database_url, max_size=20, statement_cache=100)
+    yield pool
+    await close_pool(pool)
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[ArqRedis]:
+    """A client whose keys are removed before and after the test."""
+    client = connect(redis_url)
+    await _remove_our_keys(client)
+    yield client
+    await _remove_our_keys(client)
+    await client.aclose()
+
+
+async def _remove_our_keys(client: ArqRedis) -> None:
+    for pattern in (f"{PREFIX}*", f"arq:*{PREFIX}*"):
+        async for key in client.scan_iter(pattern):
+            await client.delete(key)
+
+
+@pytest.fixture(scope="session")
+def quiet_simulator() -> Iterator[SimulatorProcess]:
+    """A simulator without limits and without webhooks: tests deliver what they need themselves."""
+    with SimulatorProcess(rate_limit=0, seed=7) as simulator:
+        simulator.post("/_simulator/webhooks", {"quiet": True})
+        yield simulator
+
+
+@pytest.fixture
+async def stack(
+    db: Pool, redis: ArqRedis, quiet_simulator: SimulatorProcess
+) -> AsyncIterator[Stack]:
+    """The engine over the quiet simulator."""
+    await quiet_simulator.adelete("/_simulator/faults")
+    await quiet_simulator.adelete("/_simulator/requests")
+    async with build_client(quiet_simulator.url, redis) as client:
+        yield Stack(db, redis, quiet_simulator, client, build_worker(db, redis, client))
+    await quiet_simulator.adelete("/_simulator/faults")

@@ -1,0 +1,71 @@
+"""`python -m webhook_receiver`: the receiver process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from webhook_receiver.app import Door, receiver_app
+from webhook_receiver.authentication import Authenticator
+from webhook_receiver.counts import DeliveryCounts
+from webhook_receiver.intake import Intake
+from webhook_receiver.settings import ReceiverSettings
+from worker import log as logs
+from worker.database import close_pool, open_pool
+from worker.queue import ArqDoorbell, connect
+from worker.settings import SettingsError, load
+
+log = structlog.get_logger()
+
+
+async def serve(settings: ReceiverSettings) -> None:
+    """Listen until SIGINT or SIGTERM."""
+    db = await open_pool(
+        settings.database_url.get_secret_value(),
+        max_size=4,
+        statement_cache=settings.database_statement_cache,
+    )
+    redis = connect(settings.redis_url.get_secret_value())
+    door = Door(
+        authenticator=Authenticator(settings.secrets),
+        secret_header=settings.webhook_secret_header,
+        intake=Intake(db, ArqDoorbell(redis)),
+        counts=DeliveryCounts(),
+        db=db,
+    )
+    # No access log: the path may carry the secret.
+    runner = web.AppRunner(receiver_app(door), access_log=None, shutdown_timeout=5)
+    await runner.setup()
+    site = web.TCPSite(runner, port=settings.port, backlog=1024)
+    await site.start()
+    addresses = runner.addresses
+    log.info("receiver_started", port=addresses[0][1] if addresses else settings.port)
+    stop = asyncio.Event()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+    await stop.wait()
+    await runner.cleanup()
+    await redis.aclose()
+    await close_pool(db)
+    log.info("receiver_stopped")
+
+
+def main() -> None:
+    """Read the environment and serve; exits with 1 and a message if something is not set."""
+    try:
+        settings = load(ReceiverSettings)
+    except SettingsError as error:
+        sys.exit(f"pluggy-sync: {error}")
+    logs.configure(settings.log_level, settings.log_format)
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()

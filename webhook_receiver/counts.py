@@ -1,0 +1,68 @@
+"""Deliveries counted by minute, event and answer; flushed from memory, so a crash loses seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+from prometheus_client import Counter as Metric
+
+from worker.database import Pool
+from worker.queries import QUERIES
+
+log = structlog.get_logger()
+
+FLUSH_EVERY_S: Final = 10.0
+DISTINCT_EVENTS: Final = 200
+OTHER: Final = "other"
+
+DELIVERIES = Metric("pluggy_sync_deliveries", "Webhook deliveries by answer", ["answer"])
+
+
+class DeliveryCounts:
+    """Counts answers; unknown event names beyond a bound are counted together."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[datetime, str, str]] = Counter()
+        self._names: set[str] = set()
+
+    def add(self, event: str, answer: str) -> None:
+        """Count one answer: accepted, duplicate, kept, malformed, unauthorized, unavailable …"""
+        if event not in self._names:
+            if len(self._names) >= DISTINCT_EVENTS:
+                event = OTHER
+            self._names.add(event)
+        minute = datetime.now(UTC).replace(second=0, microsecond=0)
+        self._counts[minute, event, answer] += 1
+        DELIVERIES.labels(answer=answer).inc()
+
+    async def run(self, db: Pool) -> None:
+        """Flush until cancelled, and once more then."""
+        try:
+            while True:
+                await asyncio.sleep(FLUSH_EVERY_S)
+                await self.flush(db)
+        finally:
+            await self.flush(db)
+
+    async def flush(self, db: Pool) -> None:
+        """Add what was counted to the table; kept for the next time if Postgres is away."""
+        counted, self._counts = self._counts, Counter()
+        if not counted:
+            return
+        keys = sorted(counted)
+        try:
+            await db.execute(
+                QUERIES["add_delivery_counts"],
+                [minute for minute, _, _ in keys],
+                [event for _, event, _ in keys],
+                [answer for _, _, answer in keys],
+                [counted[key] for key in keys],
+                timeout=3.0,
+            )
+        except Exception as error:
+            log.warning("counts_kept", error=type(error).__name__)
+            self._counts.update(counted)

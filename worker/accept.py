@@ -1,0 +1,89 @@
+"""Storing events: the one statement that earns a 2xx."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import asyncpg
+
+from worker.database import Pool
+from worker.events import WebhookEvent
+from worker.queries import QUERIES
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of one event: new, or known already (duplicate); and whether its item is due now."""
+
+    is_new: bool
+    made_due: bool
+    row_id: int | None
+
+
+class UnstorableEvent(ValueError):
+    """Postgres refuses this event's data; its neighbours in the group are stored."""
+
+
+async def accept_events(
+    db: Pool, events: Sequence[WebhookEvent], *, timeout_s: float = 3.0
+) -> list[Accepted | UnstorableEvent]:
+    """Commit a group of events with the bumps of their items; answers in the order given.
+
+    A group that fails on its data is repeated one by one, so that only the culprit is refused.
+    Errors: whatever asyncpg raises when Postgres is away.
+    """
+    try:
+        return list(await _accept(db, events, timeout_s))
+    except (
+        asyncpg.DataError,
+        asyncpg.IntegrityConstraintViolationError,
+        asyncpg.ProgramLimitExceededError,
+    ) as error:
+        if len(events) == 1:
+            return [UnstorableEvent(type(error).__name__)]
+    answers: list[Accepted | UnstorableEvent] = []
+    for event in events:
+        answers += await accept_events(db, [event], timeout_s=timeout_s)
+    return answers
+
+
+async def _accept(db: Pool, events: Sequence[WebhookEvent], timeout_s: float) -> list[Accepted]:
+    rows = await db.fetch(QUERIES["accept_events"], *_columns(events), timeout=timeout_s)
+    by_key = {
+        (row["event_id"], row["body_sha256"]): Accepted(row["is_new"], row["made_due"], row["id"])
+        for row in rows
+    }
+    return [_first_of(by_key, event) for event in events]
+
+
+def _first_of(by_key: dict[tuple[str, bytes], Accepted], event: WebhookEvent) -> Accepted:
+    """The answer for an event; a twin later in the same group is a duplicate."""
+    key = (event.event_id, event.body_sha256)
+    answer = by_key[key]
+    by_key[key] = replace(answer, is_new=False, made_due=False)
+    return answer
+
+
+def _columns(events: Sequence[WebhookEvent]) -> list[list[object]]:
+    return [
+        [e.event_id for e in events],
+        [e.body_sha256 for e in events],
+        [e.event for e in events],
+        [e.item_id for e in events],
+        [e.account_id for e in events],
+        [_array_literal(e.transaction_ids) for e in events],
+        [e.created_at_from for e in events],
+        [e.expected_rows for e in events],
+        [int(e.lane) for e in events],
+        [e.state for e in events],
+        [e.reason for e in events],
+        [e.body for e in events],
+        [e.received_at for e in events],
+    ]
+
+
+def _array_literal(ids: tuple[uuid.UUID, ...] | None) -> str | None:
+    # unnest() flattens arrays of arrays, so each list travels as Postgres's text form of it.
+    return None if ids is None else "{" + ",".join(map(str, ids)) + "}"

@@ -1,0 +1,132 @@
+"""The rate budget: Pluggy's limits a minute, shared by all workers through Redis.
+
+One token bucket per endpoint group. For a limit of L a minute: burst L/12, refilled by
+(L - burst)/60 a second, so that no fixed window of a minute ever sees more than L.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from worker.events import Lane
+from worker.failures import PutOff
+from worker.queue import PREFIX
+
+log = structlog.get_logger()
+
+LONGEST_WAIT_S: Final = 2.0
+PATCH_ITEMS_LIMIT: Final = 20
+FLOOR_BY_LANE: Final = {
+    Lane.LIVE: 0.0,
+    Lane.RETRY: 1 / 6,
+    Lane.BACKFILL: 1 / 3,
+    Lane.AUDIT: 2 / 3,
+}
+"""Share of the burst that a lane leaves to better lanes."""
+
+# Redis's clock, because workers' clocks differ. A missing bucket starts empty: after a Redis that
+# lost its data the limit still holds.
+TAKE_SCRIPT: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local burst, refill, floor = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local held = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'blocked_until')
+local tokens, at = tonumber(held[1]) or 0, tonumber(held[2]) or now
+local blocked_until = tonumber(held[3]) or 0
+tokens = math.min(burst, tokens + math.max(0, now - at) * refill)
+local wait = 0
+if blocked_until > now then
+  tokens = 0
+  wait = blocked_until - now
+elseif tokens - 1 >= floor then
+  tokens = tokens - 1
+else
+  wait = math.ceil((floor + 1 - tokens) / refill)
+end
+redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', math.max(now, at))
+redis.call('PEXPIRE', KEYS[1], math.max(120000, wait + 60000))
+return wait
+"""
+
+EMPTY_SCRIPT: Final = """
+local time = redis.call('TIME')
+local until_ms = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1])
+local held = tonumber(redis.call('HGET', KEYS[1], 'blocked_until')) or 0
+redis.call('HSET', KEYS[1], 'tokens', '0', 'blocked_until', math.max(held, until_ms))
+redis.call('PEXPIRE', KEYS[1], tonumber(ARGV[1]) + 120000)
+return 0
+"""
+
+
+@dataclass(slots=True)
+class LocalBucket:
+    """The cautious share of one process while Redis is away: a tenth of the limit, starting empty."""
+
+    refill_per_s: float
+    tokens: float = 0.0
+    at: float = field(default_factory=time.monotonic)
+
+    def take(self) -> float:
+        """Take a token; returns 0, or the seconds until there is one."""
+        now = time.monotonic()
+        self.tokens = min(1.0, self.tokens + (now - self.at) * self.refill_per_s)
+        self.at = now
+        if self.tokens >= 1.0:
+            self.tokens -= 1.0
+            return 0.0
+        return (1.0 - self.tokens) / self.refill_per_s
+
+
+class RateBudget:
+    """Grants calls per endpoint group and lane. `per_minute` is Pluggy's limit for most groups."""
+
+    def __init__(self, redis: Redis, *, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._redis = redis
+        self._take = redis.register_script(TAKE_SCRIPT)
+        self._empty = redis.register_script(EMPTY_SCRIPT)
+        self._local: dict[str, LocalBucket] = {}
+
+    async def acquire(self, group: str, lane: Lane) -> None:
+        """Wait for a call of this group. Raises PutOff if that would take over two seconds."""
+        deadline = time.monotonic() + LONGEST_WAIT_S
+        while wait_s := await self._wait_s(group, lane):
+            if time.monotonic() + wait_s > deadline:
+                raise PutOff("rate_budget", wait_s=wait_s)
+            await asyncio.sleep(wait_s)
+
+    async def empty(self, group: str, *, for_s: float) -> None:
+        """Pluggy has answered 429: nobody calls this group for so many seconds."""
+        try:
+            await self._empty(keys=[_key(group)], args=[int(for_s * 1000)])
+        except (RedisError, OSError) as error:
+            log.warning("rate_budget_unreachable", error=type(error).__name__)
+
+    async def _wait_s(self, group: str, lane: Lane) -> float:
+        limit = self.limit(group)
+        burst = limit / 12
+        refill_per_ms = (limit - burst) / 60_000
+        arguments = [burst, refill_per_ms, FLOOR_BY_LANE[lane] * burst]
+        try:
+            return float(await self._take(keys=[_key(group)], args=arguments)) / 1000
+        except (RedisError, OSError) as error:
+            log.warning("rate_budget_unreachable", error=type(error).__name__)
+            bucket = self._local.setdefault(group, LocalBucket(refill_per_ms * 1000 / 10))
+            return bucket.take()
+
+    def limit(self, group: str) -> int:
+        """Calls a minute that Pluggy allows for a group."""
+        return (
+            min(PATCH_ITEMS_LIMIT, self._per_minute) if group == "patch_items" else self._per_minute
+        )
+
+
+def _key(group: str) -> str:
+    return f"{PREFIX}budget:{group}"

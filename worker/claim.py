@@ -1,0 +1,132 @@
+"""A claimed item: its lease, the run that its writes belong to, and the fence around every write."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from worker.database import Connection, Pool
+from worker.events import Lane
+from worker.pluggy_reader import PluggyReader
+from worker.queries import QUERIES
+
+LEASE: Final = timedelta(seconds=30)
+RUN_SEQ_LOCK: Final = 0x70_6C_75_67_01
+"""Advisory lock under which runs get their place in the feed."""
+
+
+class FencedOff(Exception):
+    """The lease is another worker's: nothing of this claim may be written any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may write an item; probe: taken although everything is halted."""
+
+    item_id: uuid.UUID
+    token: uuid.UUID
+    lane: Lane
+    probe: bool = False
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a run has done to rows of schema pluggy."""
+
+    seen: int = 0
+    inserted: int = 0
+    changed: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    older_skipped: int = 0
+    rejected: int = 0
+
+
+@dataclass(slots=True)
+class Claim:
+    """All that a step needs. now is Postgres's clock as of the last statement that told it."""
+
+    db: Pool
+    pluggy: PluggyReader
+    lease: Lease
+    now: datetime
+    zone: ZoneInfo
+    products: tuple[str, ...]
+    generation: int = 0
+    run_id: int | None = None
+    counts: Counts = field(default_factory=Counts)
+    steps: list[str] = field(default_factory=list)
+
+    @property
+    def item_id(self) -> uuid.UUID:
+        return self.lease.item_id
+
+    @asynccontextmanager
+    async def page(self) -> AsyncIterator[Connection]:
+        """A transaction that may write, opened by the fence. Raises FencedOff."""
+        async with self.db.acquire() as conn, conn.transaction():
+            await self.fence(conn)
+            yield conn
+
+    async def fence(self, conn: Connection) -> None:
+        """Check, lock and prolong the lease in one. Raises FencedOff."""
+        row = await conn.fetchrow(QUERIES["fence"], self.lease.item_id, self.lease.token, LEASE)
+        if row is None:
+            raise FencedOff
+        self.now = row["now"]
+        self.generation = row["generation"]
+
+    @property
+    def run(self) -> int:
+        """The run that is open. Every write to schema pluggy names it."""
+        if self.run_id is None:
+            raise RuntimeError("a write without a run")
+        return self.run_id
+
+    async def open_run(self, kind: str, event_ids: Sequence[int] = ()) -> None:
+        """Open the run of what follows; kind is `sync` or `walk`."""
+        self.counts = Counts()
+        self.pluggy.requests = 0
+        self.steps = []
+        self.run_id = await self.db.fetchval(
+            QUERIES["open_run"], self.item_id, kind, list(event_ids)
+        )
+
+    async def close_run(self, outcome: str) -> None:
+        """Give the run its place in the feed. Before the item is settled: a run that is left open
+        while its item rests would never be closed."""
+        if self.run_id is None:
+            return
+        c = self.counts
+        async with self.db.acquire() as conn, conn.transaction():
+            await conn.execute(QUERIES["lock_run_seq"], RUN_SEQ_LOCK)
+            await conn.execute(
+                QUERIES["close_run"],
+                self.run_id,
+                outcome,
+                c.seen,
+                c.inserted,
+                c.changed,
+                c.deleted,
+                c.unchanged,
+                c.older_skipped,
+                c.rejected,
+                self.pluggy.requests,
+                json.dumps(self.steps),
+            )
+        self.run_id = None
+
+
+async def close_lost_runs(db: Pool, item_id: uuid.UUID) -> int:
+    """Close runs that a dead or fenced worker left open; returns how many."""
+    if not await db.fetchval(QUERIES["has_open_runs"], item_id):
+        return 0
+    async with db.acquire() as conn, conn.transaction():
+        await conn.execute(QUERIES["lock_run_seq"], RUN_SEQ_LOCK)
+        return len(await conn.fetch(QUERIES["close_lost_runs"], item_id))

@@ -1,0 +1,41 @@
+"""Connections to Postgres: the pool of a process, and what may not wait for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+CONNECT_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_S = 15.0
+
+
+async def open_pool(
+    url: str, *, max_size: int, statement_cache: int, command_timeout_s: float = COMMAND_TIMEOUT_S
+) -> Pool:
+    """Open a pool that carries nothing PgBouncer in transaction mode would not.
+
+    min_size is 0, so that a process starts while Postgres is away. Errors: asyncpg's, OSError.
+    """
+    pool: Pool = await asyncpg.create_pool(
+        url,
+        min_size=0,
+        max_size=max_size,
+        statement_cache_size=statement_cache,
+        command_timeout=command_timeout_s,
+        timeout=CONNECT_TIMEOUT_S,
+    )
+    return pool
+
+
+async def close_pool(pool: Pool, *, grace_s: float = 5.0) -> None:
+    """Close a pool; connections still busy after the grace time are cut."""
+    try:
+        await asyncio.wait_for(pool.close(), grace_s)
+    except TimeoutError:
+        pool.terminate()

@@ -1,0 +1,233 @@
+"""Webhook bodies: bytes in, a validated event out, or a clear refusal. No input or output."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any, Final
+
+MAX_NAME_LENGTH = 120
+MAX_IDS = 5000
+
+
+class Lane(IntEnum):
+    """Which work goes first."""
+
+    LIVE = 0
+    RETRY = 1
+    BACKFILL = 2
+    AUDIT = 3
+
+
+ITEM_EVENTS: Final = frozenset(
+    {
+        "item/created",
+        "item/updated",
+        "item/error",
+        "item/deleted",
+        "item/waiting_user_input",
+        "item/waiting_user_action",
+        "item/login_succeeded",
+    }
+)
+TRANSACTION_EVENTS: Final = frozenset(
+    {"transactions/created", "transactions/updated", "transactions/deleted"}
+)
+CONNECTOR_EVENTS: Final = frozenset({"connector/status_updated"})
+# Payments are no data of an item; https://docs.pluggy.ai lists them beside the data events.
+PAYMENT_PREFIXES: Final = (
+    "payment_intent/",
+    "payment_request/",
+    "payment_refund/",
+    "scheduled_payment/",
+    "boleto/",
+    "automatic_pix_payment/",
+    "smart_transfer_preauthorization/",
+    "smart_transfer_payment/",
+)
+OWN_EVENTS: Final = frozenset({"sync/register", "sync/verify"})
+
+
+class MalformedEvent(ValueError):
+    """The body is not a JSON object with an `event` string; the sender gets a 400."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEvent:
+    """A delivery that can be stored: validated ids beside the raw body.
+
+    state is `pending`, or `ignored` with its reason for what asks nothing of us. `kept` says that
+    the event may mean something that we could not read.
+    """
+
+    event_id: str
+    event: str
+    body: bytes
+    received_at: datetime
+    item_id: uuid.UUID | None = None
+    account_id: uuid.UUID | None = None
+    transaction_ids: tuple[uuid.UUID, ...] | None = None
+    created_at_from: datetime | None = None
+    expected_rows: int | None = None
+    lane: Lane = Lane.LIVE
+    state: str = "pending"
+    reason: str | None = None
+    kept: bool = False
+
+    @property
+    def body_sha256(self) -> bytes:
+        """Second half of the key: the same eventId with another body is another event."""
+        return hashlib.sha256(self.body).digest()
+
+
+def parse_webhook(body: bytes, received_at: datetime) -> WebhookEvent:
+    """Read a delivery's body. Raises MalformedEvent.
+
+    Source of the fields: https://docs.pluggy.ai/docs/webhooks (ids at the top level; `id` is a
+    deprecated alias that newer item events leave out; links are never read).
+    """
+    fields = _json_object(body)
+    name = fields.get("event")
+    if not isinstance(name, str) or not name.strip():
+        raise MalformedEvent("no event string")
+    name = clean_text(name)[:MAX_NAME_LENGTH]
+    event_id = _event_id(fields.get("eventId"))
+    read = _reader(name)
+    details = read(name, fields)
+    return WebhookEvent(
+        event_id=event_id, event=name, body=body, received_at=received_at, **details
+    )
+
+
+def own_event(name: str, item_id: uuid.UUID, *, lane: Lane, now: datetime) -> WebhookEvent:
+    """An event of our own: what no webhook asked for goes the same way."""
+    if name not in OWN_EVENTS:
+        raise ValueError(f"unknown event of our own: {name}")
+    return WebhookEvent(
+        str(uuid.uuid4()), name, _own_body(name, item_id), now, item_id=item_id, lane=lane
+    )
+
+
+def registration(item_id: uuid.UUID, now: datetime, *, lane: Lane = Lane.LIVE) -> WebhookEvent:
+    """Our event for an item that was just connected; the same item again is a duplicate."""
+    name = "sync/register"
+    return WebhookEvent(
+        f"register:{item_id}", name, _own_body(name, item_id), now, item_id=item_id, lane=lane
+    )
+
+
+def _own_body(name: str, item_id: uuid.UUID) -> bytes:
+    return json.dumps({"event": name, "itemId": str(item_id)}).encode()
+
+
+def clean_text(text: str) -> str:
+    """Replace what Postgres cannot store in text: U+0000 and lone surrogates become U+FFFD."""
+    return (
+        text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    )
+
+
+def parse_time(value: object) -> datetime | None:
+    """An ISO 8601 time as UTC (no zone: taken as UTC), or None if it is none."""
+    if not isinstance(value, str):
+        return None
+    try:
+        parsed = datetime.fromisoformat(value.strip())
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def parse_uuid(value: object) -> uuid.UUID | None:
+    """A UUID in any of its spellings, or None."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return uuid.UUID(value)
+    except ValueError:
+        return None
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        # Python's own reader: lone surrogates and 1e200000 are JSON and must not refuse an event.
+        fields = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise MalformedEvent("not JSON") from error
+    if not isinstance(fields, dict):
+        raise MalformedEvent("not a JSON object")
+    return fields
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _event_id(value: object) -> str:
+    if isinstance(value, str) and 0 < len(value) <= 200:
+        return clean_text(value)
+    # Never derived from the body: yesterday's body is byte-identical to today's.
+    return str(uuid.uuid4())
+
+
+def _reader(name: str) -> Any:
+    if name in ITEM_EVENTS:
+        return _item_details
+    if name in TRANSACTION_EVENTS:
+        return _transaction_details
+    if name in CONNECTOR_EVENTS:
+        return _not_mirrored
+    return _ignored_details
+
+
+def _item_details(_: str, fields: dict[str, Any]) -> dict[str, Any]:
+    # Older deliveries carry the item only as `id`.
+    item_id = parse_uuid(fields.get("itemId")) or parse_uuid(fields.get("id"))
+    return {"item_id": item_id} if item_id else _kept("unreadable_item_id")
+
+
+def _transaction_details(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    item_id, account_id = parse_uuid(fields.get("itemId")), parse_uuid(fields.get("accountId"))
+    if item_id is None:
+        return _kept("unreadable_item_id")
+    if account_id is None:
+        return _kept("unreadable_account_id")
+    details: dict[str, Any] = {"item_id": item_id, "account_id": account_id}
+    if name == "transactions/created":
+        details["created_at_from"] = parse_time(fields.get("transactionsCreatedAtFrom"))
+        details["expected_rows"] = _count(fields.get("transactionsCount"))
+        return details
+    ids = _transaction_ids(fields.get("transactionIds"))
+    return details | {"transaction_ids": ids} if ids else _kept("unreadable_transaction_ids")
+
+
+def _not_mirrored(_: str, __: dict[str, Any]) -> dict[str, Any]:
+    return {"state": "ignored", "reason": "not_mirrored"}
+
+
+def _ignored_details(name: str, _: dict[str, Any]) -> dict[str, Any]:
+    if name.startswith(PAYMENT_PREFIXES):
+        return {"state": "ignored", "reason": "payment_event"}
+    return _kept("unknown_event")
+
+
+def _kept(reason: str) -> dict[str, Any]:
+    return {"state": "ignored", "reason": reason, "kept": True}
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value <= 2**31 - 1 else None
+
+
+def _transaction_ids(value: object) -> tuple[uuid.UUID, ...] | None:
+    """All ids, or None if one cannot be read: half a list would leave rows stale unseen."""
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_IDS:
+        return None
+    ids = [parse_uuid(entry) for entry in value]
+    return None if None in ids else tuple(dict.fromkeys(i for i in ids if i))

@@ -1,0 +1,96 @@
+"""What can go wrong with Pluggy, classified in one place.
+
+PluggyError
+ ├─ PluggyUnavailable   retry   5xx, time-outs, resets, broken JSON, anything unknown
+ ├─ PutOff              later   429 and our own rate budget: costs no attempt
+ ├─ PluggyRejected      reject  a 4xx with a code about this very thing: dead at once
+ │   └─ PluggyNotFound  reject  404; often an answer and no failure
+ └─ PluggyHalt          halt    about us, not the item: everything is parked
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar
+
+RETRY_BASE_S = 2.0
+RETRY_CAP_S = 3600.0
+RETRY_FOR = timedelta(days=3)
+
+
+class PluggyError(Exception):
+    """A call has not given what was asked for. code is Pluggy's or ours, never free text."""
+
+    failure_class: ClassVar[str] = "retry"
+
+    def __init__(
+        self, code: str, *, status: int | None = None, error_id: str | None = None
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        self.status = status
+        self.error_id = error_id
+
+
+class PluggyUnavailable(PluggyError):
+    """Pluggy or the way to it fails; the same call may work later."""
+
+
+class PutOff(PluggyError):
+    """A limit is reached: not before wait_s seconds from now."""
+
+    failure_class = "later"
+
+    def __init__(self, code: str, *, wait_s: float, status: int | None = None) -> None:
+        super().__init__(code, status=status)
+        self.wait_s = wait_s
+
+
+class PluggyRejected(PluggyError):
+    """Pluggy refuses this very thing; repeating it would not help."""
+
+    failure_class = "reject"
+
+
+class PluggyNotFound(PluggyRejected):
+    """404 with a code: the thing is not there (for these keys)."""
+
+
+class PluggyHalt(PluggyError):
+    """Our credentials or our use of the API are refused; advice says what to do about it."""
+
+    failure_class = "halt"
+
+    def __init__(
+        self, code: str, *, advice: str, status: int | None = None, error_id: str | None = None
+    ) -> None:
+        super().__init__(code, status=status, error_id=error_id)
+        self.advice = advice
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A classified failure of a step, as it is stored."""
+
+    failure_class: str
+    code: str
+    status: int | None = None
+    error_id: str | None = None
+    wait_s: float | None = None
+
+
+def classify(error: Exception) -> Failure:
+    """Any exception of a step as a Failure; the unknown is retried."""
+    if isinstance(error, PutOff):
+        return Failure("later", error.code, error.status, error.error_id, error.wait_s)
+    if isinstance(error, PluggyError):
+        return Failure(error.failure_class, error.code, error.status, error.error_id)
+    return Failure("retry", type(error).__name__)
+
+
+def retry_pause_s(attempts: int) -> float:
+    """Full-jitter exponential backoff: seconds before try number attempts + 1."""
+    ceiling = min(RETRY_CAP_S, RETRY_BASE_S * 2 ** min(attempts, 20))
+    return random.uniform(0.1, ceiling)  # noqa: S311 - jitter, no secret

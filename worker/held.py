@@ -1,0 +1,119 @@
+"""What we hold of an item when a sync plans: its events, steps, walks and accounts."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+import msgspec
+
+NO_ACCOUNT: Final = uuid.UUID(int=0)
+"""account_id of a step that is read by item."""
+
+
+class PendingEvent(msgspec.Struct, frozen=True):
+    """An event that is not settled; pending_since is what steps are judged by."""
+
+    id: int
+    event: str
+    lane: int
+    state: str
+    pending_since: datetime
+    account_id: uuid.UUID | None = None
+    transaction_ids: tuple[uuid.UUID, ...] | None = None
+    created_at_from: datetime | None = None
+    expected_rows: int | None = None
+    ask_again_at: datetime | None = None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """How far the reading of a product (of an account) is; see pluggy_sync.product_sync."""
+
+    product: str
+    account_id: uuid.UUID = NO_ACCOUNT
+    watermark: datetime | None = None
+    source_updated_at: datetime | None = None
+    stamped_at: datetime | None = None
+    walked_at: datetime | None = None
+    attempts: int = 0
+    failing_since: datetime | None = None
+    next_try_at: datetime | None = None
+    dead_at: datetime | None = None
+    deferred_since: datetime | None = None
+    failure_code: str | None = None
+    error_id: str | None = None
+
+
+class Walk(msgspec.Struct, frozen=True):
+    """A read of an account under way; see pluggy_sync.account_walks."""
+
+    account_id: uuid.UUID
+    walk_id: int
+    kind: str
+    lane: int
+    asked_at: datetime
+    expects_rows: bool = False
+    nominates: bool = False
+    started_at: datetime | None = None
+    pluggy_started_at: datetime | None = None
+    source_updated_at: datetime | None = None
+    next: str | None = None
+    pages: int = 0
+    rows_seen: int = 0
+    read_at: datetime | None = None
+
+
+class HeldAccount(msgspec.Struct, frozen=True):
+    """An account of the item that we have seen; a tombstone is not live."""
+
+    id: uuid.UUID
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One snapshot: the generation and exactly the events that it counts."""
+
+    item_id: uuid.UUID
+    now: datetime
+    generation: int
+    events: Sequence[PendingEvent]
+    steps: Mapping[tuple[str, uuid.UUID], Step]
+    walks: Mapping[uuid.UUID, Walk]
+    accounts: Mapping[uuid.UUID, HeldAccount]
+    item: bytes | None
+    item_deleted: bool
+
+    def step(self, product: str, account_id: uuid.UUID = NO_ACCOUNT) -> Step:
+        """The step as stored, or a fresh one."""
+        return self.steps.get((product, account_id)) or Step(product, account_id)
+
+    @property
+    def live_accounts(self) -> list[uuid.UUID]:
+        """Accounts that are not tombstoned, in a stable order."""
+        return sorted(a.id for a in self.accounts.values() if a.live)
+
+
+_events = msgspec.json.Decoder(list[PendingEvent])
+_steps = msgspec.json.Decoder(list[Step])
+_walks = msgspec.json.Decoder(list[Walk])
+_accounts = msgspec.json.Decoder(list[HeldAccount])
+
+
+def held_from_row(item_id: uuid.UUID, row: asyncpg.Record) -> Held:
+    """Decode the row of query read_plan."""
+    return Held(
+        item_id=item_id,
+        now=row["now"],
+        generation=row["generation"],
+        events=_events.decode(row["events"]),
+        steps={(s.product, s.account_id): s for s in _steps.decode(row["steps"])},
+        walks={w.account_id: w for w in _walks.decode(row["walks"])},
+        accounts={a.id: a for a in _accounts.decode(row["accounts"])},
+        item=row["item"].encode() if row["item"] is not None else None,
+        item_deleted=row["item_deleted_at"] is not None,
+    )

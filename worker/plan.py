@@ -1,0 +1,387 @@
+"""What to do about an item: a pure function from item, events and what we hold to a SyncPlan.
+
+It is asked again after every round of steps: a step that has committed shows in what we hold, so the
+plan shrinks until only outcomes are left. docs: the table of events in the README.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from worker.events import TRANSACTION_EVENTS, Lane
+from worker.held import NO_ACCOUNT, Held, PendingEvent, Step
+from worker.pluggy_item import Item
+
+OVERLAP: Final = timedelta(hours=1)
+"""A delta starts so much before the watermark: rows may become visible after their createdAt."""
+AUDIT_BEYOND: Final = timedelta(days=7)
+"""A createdAtFrom so much before the watermark asks for a walk in the audit lane, not for a delta."""
+ASK_AGAIN_AFTER: Final = timedelta(minutes=5)
+SUPERSEDED_AFTER: Final = timedelta(hours=24)
+SHORTEST_PAUSE: Final = timedelta(seconds=30)
+LONGEST_PAUSE: Final = timedelta(hours=1)
+
+QUIET_EVENTS: Final = frozenset(
+    {"item/login_succeeded", "item/waiting_user_input", "item/waiting_user_action"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """GET /items/{id} answered 404 ITEM_NOT_FOUND."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotRead:
+    """The item could not be read in this claim; its step says until when or why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAccounts:
+    """Read the accounts of the item; source_updated_at is what a complete read is stamped with."""
+
+    source_updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDelta:
+    """Read an account's rows created since; expects_rows: an empty answer proves nothing."""
+
+    account_id: uuid.UUID
+    created_at_from: datetime
+    expects_rows: bool
+    source_updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskIds:
+    """Ask for rows of an account by id: the answer is stored, the absence buried under the rule."""
+
+    account_id: uuid.UUID
+    ids: tuple[uuid.UUID, ...]
+    event_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskWalk:
+    """Have all pages of an account read, page by page, in the lane given."""
+
+    account_id: uuid.UUID
+    lane: Lane
+    expects_rows: bool
+    source_updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class BuryItem:
+    """Tombstone the item and all it owns: item/deleted and 404 together prove it."""
+
+
+PlannedStep = ReadAccounts | ReadDelta | AskIds | AskWalk | BuryItem
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an event is after this sync. due_at and lane: when a pending one is looked at again."""
+
+    state: str
+    reason: str | None = None
+    error_id: str | None = None
+    ask_again_at: datetime | None = None
+    due_at: datetime | None = None
+    lane: Lane = Lane.RETRY
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPlan:
+    """Steps to take now, and each event's outcome as things stand."""
+
+    steps: Sequence[PlannedStep]
+    outcomes: Mapping[int, Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Events whose ids were asked for in this claim, and those whose deleted ids still came back."""
+
+    events: frozenset[int] = frozenset()
+    still_there: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class _Needs:
+    """What one event still needs: steps to take, or reasons to wait, or nothing."""
+
+    steps: list[PlannedStep] = field(default_factory=list)
+    waits: list[datetime] = field(default_factory=list)
+    walking: bool = False
+    dead: Step | None = None
+    reason: str | None = None
+
+
+def plan(
+    item: Item | Gone | NotRead,
+    held: Held,
+    answered: Answered = Answered(),
+    *,
+    products: Iterable[str] = ("items", "accounts", "transactions"),
+) -> SyncPlan:
+    """Decide. The same arguments always give the same plan."""
+    planner = _Planner(held, answered, frozenset(products))
+    steps: list[PlannedStep] = []
+    outcomes: dict[int, Outcome] = {}
+    for event in held.events:
+        found = planner.decide(event, item)
+        if isinstance(found, _Needs):
+            steps += found.steps
+            found = _outcome(found, event, held.now)
+        outcomes[event.id] = found
+    return SyncPlan(_merged(steps), outcomes)
+
+
+def doubling_pause(age: timedelta) -> timedelta:
+    """As long again as it already took, between 30 s and 1 h: doubles without a stored counter."""
+    return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, age))
+
+
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    held: Held
+    answered: Answered
+    products: frozenset[str]
+
+    def decide(self, event: PendingEvent, item: Item | Gone | NotRead) -> Outcome | _Needs:
+        if isinstance(item, NotRead):
+            needs = _Needs()
+            self._blocked(needs, self.held.step("items"), event)
+            return needs
+        if isinstance(item, Gone):
+            return self._decide_gone(event)
+        if event.ask_again_at is not None and event.ask_again_at > self.held.now:
+            return Outcome("pending", ask_again_at=event.ask_again_at, due_at=event.ask_again_at)
+        if event.event == "item/deleted":
+            return self._decide_deletion_denied(event)
+        if event.event in TRANSACTION_EVENTS:
+            return self._decide_transactions(event, item)
+        return self._decide_item_event(event, item)
+
+    def _decide_gone(self, event: PendingEvent) -> Outcome | _Needs:
+        told = any(e.event == "item/deleted" for e in self.held.events)
+        if self.held.item is None and told:
+            return Outcome("ignored", "item_unknown")
+        if self.held.item_deleted:
+            is_deletion = event.event == "item/deleted"
+            return Outcome("applied") if is_deletion else Outcome("ignored", "item_deleted")
+        if told:
+            return _Needs(steps=[BuryItem()])
+        # Without item/deleted a 404 is a failure of the item step: the engine has recorded it.
+        needs = _Needs()
+        self._blocked(needs, self.held.step("items"), event)
+        return needs
+
+    def _decide_deletion_denied(self, event: PendingEvent) -> Outcome:
+        if event.ask_again_at is None:
+            again = self.held.now + ASK_AGAIN_AFTER
+            return Outcome("pending", ask_again_at=again, due_at=again)
+        return Outcome("ignored", "item_still_exists", ask_again_at=event.ask_again_at)
+
+    def _decide_item_event(self, event: PendingEvent, item: Item) -> Outcome | _Needs:
+        known = self.held.step("accounts").stamped_at is not None
+        if event.event in QUIET_EVENTS and known:
+            return Outcome("applied")
+        if item.in_progress:
+            return self._hold_back(event)
+        needs = _Needs()
+        if self._accounts_wanted(event, item):
+            self._want_accounts(needs, event, item)
+        if not needs.steps and self._accounts_proven():
+            self._want_all_transactions(needs, event, item)
+        return needs
+
+    def _hold_back(self, event: PendingEvent) -> Outcome:
+        age = self.held.now - event.pending_since
+        if age >= SUPERSEDED_AFTER:
+            return Outcome("ignored", "superseded")
+        return Outcome(
+            "pending", "collection_in_progress", due_at=self.held.now + doubling_pause(age)
+        )
+
+    def _accounts_wanted(self, event: PendingEvent, item: Item) -> bool:
+        step = self.held.step("accounts")
+        if step.stamped_at is None:
+            return True
+        if event.event == "sync/verify":
+            return step.stamped_at <= event.pending_since
+        return _is_later(item.source_updated_at("accounts"), step.source_updated_at)
+
+    def _want_accounts(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
+        if not self._blocked(needs, self.held.step("accounts"), event):
+            needs.steps.append(ReadAccounts(item.source_updated_at("accounts")))
+
+    def _accounts_proven(self) -> bool:
+        """False while the account list came back suspiciously empty: then deltas prove nothing."""
+        return self.held.step("accounts").deferred_since is None
+
+    def _want_all_transactions(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
+        if "transactions" not in self.products:
+            return
+        source_updated_at = item.source_updated_at("transactions")
+        for account_id in self.held.live_accounts:
+            step = self.held.step("transactions", account_id)
+            if step.watermark is None:
+                lane = Lane.AUDIT if event.event == "sync/verify" else Lane.BACKFILL
+                self._want_walk(needs, event, step, lane, source_updated_at)
+            elif event.event == "sync/verify":
+                if step.walked_at is None or step.walked_at <= event.pending_since:
+                    self._want_walk(needs, event, step, Lane.AUDIT, source_updated_at)
+            elif _is_later(source_updated_at, step.source_updated_at):
+                self._want_delta(needs, event, step, None, source_updated_at)
+
+    def _decide_transactions(self, event: PendingEvent, item: Item) -> Outcome | _Needs:
+        if "transactions" not in self.products:
+            return Outcome("ignored", "product_not_enabled")
+        assert event.account_id is not None  # noqa: S101 - the receiver keeps only readable ones
+        needs = _Needs()
+        accounts = self.held.step("accounts")
+        account = self.held.accounts.get(event.account_id)
+        if account is None or not account.live:
+            if accounts.stamped_at is None or accounts.stamped_at <= event.pending_since:
+                self._want_accounts(needs, event, item)
+                return needs
+            if account is None:
+                return Outcome("dead", "account_not_of_item")
+            return Outcome("ignored", "account_deleted")
+        if event.event == "transactions/created":
+            self._want_created(needs, event, item)
+        else:
+            return self._want_ids(needs, event)
+        return needs
+
+    def _want_created(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
+        assert event.account_id is not None  # noqa: S101 - checked by the caller
+        step = self.held.step("transactions", event.account_id)
+        source_updated_at = item.source_updated_at("transactions")
+        if step.watermark is None:
+            self._want_walk(needs, event, step, Lane.BACKFILL, source_updated_at)
+        elif _is_long_before(event.created_at_from, step.watermark):
+            if step.walked_at is None or step.walked_at <= event.pending_since:
+                self._want_walk(needs, event, step, Lane.AUDIT, source_updated_at)
+        elif step.stamped_at is None or step.stamped_at <= event.pending_since:
+            self._want_delta(needs, event, step, event.created_at_from, source_updated_at)
+
+    def _want_ids(self, needs: _Needs, event: PendingEvent) -> Outcome | _Needs:
+        assert event.account_id is not None  # noqa: S101 - checked by the caller
+        if event.id in self.answered.still_there and event.ask_again_at is None:
+            again = self.held.now + ASK_AGAIN_AFTER
+            return Outcome("pending", ask_again_at=again, due_at=again)
+        if event.id not in self.answered.events and event.transaction_ids:
+            step = self.held.step("transactions", event.account_id)
+            if not self._blocked(needs, step, event):
+                needs.steps.append(AskIds(event.account_id, event.transaction_ids, (event.id,)))
+        return needs
+
+    def _want_delta(
+        self,
+        needs: _Needs,
+        event: PendingEvent,
+        step: Step,
+        created_at_from: datetime | None,
+        source_updated_at: datetime | None,
+    ) -> None:
+        walk = self.held.walks.get(step.account_id)
+        if self._blocked(needs, step, event):
+            return
+        if walk is not None and walk.kind == "delta":
+            needs.walking = True
+            return
+        assert step.watermark is not None  # noqa: S101 - a delta starts at one
+        since = min(filter(None, (step.watermark - OVERLAP, created_at_from)))
+        needs.steps.append(
+            ReadDelta(step.account_id, since, bool(event.expected_rows), source_updated_at)
+        )
+
+    def _want_walk(
+        self,
+        needs: _Needs,
+        event: PendingEvent,
+        step: Step,
+        lane: Lane,
+        source_updated_at: datetime | None,
+    ) -> None:
+        if step.account_id in self.held.walks and not self._died_after(step, event):
+            # One walk of an account at a time; when it has ended this event is planned again.
+            needs.walking = True
+        elif not self._blocked(needs, step, event):
+            expects = bool(event.expected_rows)
+            needs.steps.append(AskWalk(step.account_id, lane, expects, source_updated_at))
+
+    def _blocked(self, needs: _Needs, step: Step, event: PendingEvent) -> bool:
+        """Whether a step may not run now: backed off (no event hurries it), or dead of this event."""
+        if step.dead_at is not None:
+            if self._died_after(step, event):
+                needs.dead = step
+                return True
+            return False
+        if step.next_try_at is not None and step.next_try_at > self.held.now:
+            needs.waits.append(step.next_try_at)
+            return True
+        return False
+
+    @staticmethod
+    def _died_after(step: Step, event: PendingEvent) -> bool:
+        return step.dead_at is not None and step.dead_at >= event.pending_since
+
+
+def _outcome(needs: _Needs, event: PendingEvent, now: datetime) -> Outcome:
+    if needs.steps:
+        return Outcome("pending", due_at=now, lane=Lane(event.lane))
+    if needs.waits:
+        return Outcome("pending", due_at=min(needs.waits), ask_again_at=event.ask_again_at)
+    if needs.walking:
+        return Outcome("walking")
+    if needs.dead is not None:
+        return Outcome("dead", needs.dead.failure_code, error_id=needs.dead.error_id)
+    return Outcome("applied", ask_again_at=event.ask_again_at)
+
+
+def _is_later(source: datetime | None, held: datetime | None) -> bool:
+    return source is not None and (held is None or source > held)
+
+
+def _is_long_before(created_at_from: datetime | None, watermark: datetime) -> bool:
+    return created_at_from is not None and created_at_from < watermark - AUDIT_BEYOND
+
+
+def _merged(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
+    """One step per thing to read: several events never cause the same read twice."""
+    merged: dict[tuple[str, uuid.UUID], PlannedStep] = {}
+    for step in steps:
+        key = (type(step).__name__, getattr(step, "account_id", NO_ACCOUNT))
+        merged[key] = _joined(merged[key], step) if key in merged else step
+    return list(merged.values())
+
+
+def _joined(first: PlannedStep, second: PlannedStep) -> PlannedStep:
+    if isinstance(first, ReadDelta) and isinstance(second, ReadDelta):
+        return replace(
+            first,
+            created_at_from=min(first.created_at_from, second.created_at_from),
+            expects_rows=first.expects_rows or second.expects_rows,
+        )
+    if isinstance(first, AskIds) and isinstance(second, AskIds):
+        return replace(
+            first,
+            ids=tuple(dict.fromkeys(first.ids + second.ids)),
+            event_ids=first.event_ids + second.event_ids,
+        )
+    if isinstance(first, AskWalk) and isinstance(second, AskWalk):
+        return replace(
+            first,
+            lane=min(first.lane, second.lane),
+            expects_rows=first.expects_rows or second.expects_rows,
+        )
+    return first

@@ -1,0 +1,202 @@
+"""The connection to Pluggy: keys, limits, time-outs, and errors by class."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Final
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from worker.budget import RateBudget
+from worker.events import Lane
+from worker.failures import (
+    PluggyHalt,
+    PluggyNotFound,
+    PluggyRejected,
+    PluggyUnavailable,
+    PutOff,
+)
+from worker.pluggy_payloads import (
+    Unreadable,
+    decode_error,
+    decode_object,
+)
+
+CALL_TIMEOUT_S: Final = 20.0
+"""One call with everything that belongs to it: budget, renewal of the key, one repeat."""
+KEY_LIFETIME: Final = timedelta(minutes=110)
+"""Pluggy's keys live two hours; ours are renewed a little earlier."""
+DEFAULT_PAUSE_S: Final = 60.0
+EXPIRED_KEY_CODES: Final = (None, "API_KEY_MISSING_OR_INVALID")
+
+BAD_KEYS: Final = (
+    "Pluggy refuses PLUGGY_CLIENT_ID / PLUGGY_CLIENT_SECRET: set valid keys and restart."
+)
+REFUSED: Final = (
+    "Pluggy refuses a fresh key: check in Pluggy's dashboard that the application is enabled."
+)
+GONE: Final = "Pluggy has retired an endpoint that this release uses: install a newer release."
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Pluggy has answered, read to its end."""
+
+    status: int
+    body: bytes
+    headers: CIMultiDictProxy[str]
+
+
+class PluggyClient:
+    """Pluggy's API with our own key. Opened with `async with`; safe for concurrent use."""
+
+    def __init__(
+        self, *, base_url: str, client_id: str, client_secret: str, budget: RateBudget
+    ) -> None:
+        self._base_url = base_url
+        self._credentials = {"clientId": client_id, "clientSecret": client_secret}
+        self._budget = budget
+        self._key: str | None = None
+        self._key_until = datetime.min.replace(tzinfo=UTC)
+        self._renewing = asyncio.Lock()
+
+    async def __aenter__(self) -> PluggyClient:
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT_S, connect=5),
+            # Pages of 500 rows; long idle connections are closed by load balancers.
+            connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=30),
+            auto_decompress=True,
+            raise_for_status=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def call(self, path: str, *, lane: Lane, count: Callable[[], None]) -> Answer:
+        """GET a path; count is called once per request sent. Raises PluggyError."""
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                return await self._call_with_key(path, lane, count)
+        except TimeoutError as error:
+            raise PluggyUnavailable("timeout") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise PluggyUnavailable(type(error).__name__) from error
+
+    async def _call_with_key(self, path: str, lane: Lane, count: Callable[[], None]) -> Answer:
+        group = endpoint_group(path)
+        key = await self._valid_key(lane, count)
+        await self._budget.acquire(group, lane)
+        answer = await self._get(path, key, count)
+        if _key_refused(answer):
+            key = await self._valid_key(lane, count, refused=key)
+            await self._budget.acquire(group, lane)
+            answer = await self._get(path, key, count)
+            if _key_refused(answer):
+                code, error_id = decode_error(answer.body)
+                raise PluggyHalt(
+                    f"{answer.status}:{code}",
+                    advice=REFUSED,
+                    status=answer.status,
+                    error_id=error_id,
+                )
+        await self._raise_for(answer, group)
+        return answer
+
+    async def _get(self, path: str, key: str, count: Callable[[], None]) -> Answer:
+        count()
+        async with self._session.get(
+            # The cursor is already encoded: yarl must not touch it.
+            URL(self._base_url + path, encoded=True),
+            headers={"X-API-KEY": key},
+            allow_redirects=False,
+        ) as response:
+            return Answer(response.status, await response.read(), response.headers)
+
+    async def _raise_for(self, answer: Answer, group: str) -> None:
+        if answer.status == 200:
+            return
+        code, error_id = decode_error(answer.body)
+        name = f"{answer.status}:{code or 'no_code'}"
+        if answer.status == 429:
+            pause_s = _pause_s(answer)
+            await self._budget.empty(group, for_s=pause_s)
+            raise PutOff("429", wait_s=pause_s, status=429)
+        if answer.status == 410:
+            raise PluggyHalt(name, advice=GONE, status=410, error_id=error_id)
+        if answer.status == 404 and code:
+            raise PluggyNotFound(name, status=404, error_id=error_id)
+        if 400 <= answer.status < 500 and answer.status != 408:
+            raise PluggyRejected(name, status=answer.status, error_id=error_id)
+        raise PluggyUnavailable(name, status=answer.status, error_id=error_id)
+
+    async def _valid_key(
+        self, lane: Lane, count: Callable[[], None], *, refused: str | None = None
+    ) -> str:
+        """The current key, renewed if it is old or was just refused; one renewal at a time."""
+        async with self._renewing:
+            fresh = self._key is not None and datetime.now(UTC) < self._key_until
+            if self._key is None or not fresh or self._key == refused:
+                await self._budget.acquire("auth", lane)
+                self._key = await self._renew_key(count)
+                self._key_until = datetime.now(UTC) + KEY_LIFETIME
+            return self._key
+
+    async def _renew_key(self, count: Callable[[], None]) -> str:
+        count()
+        async with self._session.post(
+            f"{self._base_url}/auth", json=self._credentials, allow_redirects=False
+        ) as response:
+            answer = Answer(response.status, await response.read(), response.headers)
+        if answer.status in (400, 401, 403):
+            _, error_id = decode_error(answer.body)
+            raise PluggyHalt(
+                f"auth:{answer.status}", advice=BAD_KEYS, status=answer.status, error_id=error_id
+            )
+        await self._raise_for(answer, "auth")
+        return _api_key(answer.body)
+
+
+def endpoint_group(path: str) -> str:
+    """The group whose limit a GET counts against; https://docs.pluggy.ai/docs/rate-limits."""
+    head = path.split("?", 1)[0].strip("/").split("/")
+    if head[0] in ("v2", "v1"):
+        head = head[1:]
+    if head[0] == "investments" and head[-1] == "transactions":
+        return "investment_transactions"
+    return head[0]
+
+
+def _api_key(body: bytes) -> str:
+    try:
+        key = decode_object(body).get("apiKey")
+    except Unreadable as error:
+        raise PluggyUnavailable("unreadable_auth") from error
+    if not isinstance(key, str) or not key:
+        raise PluggyUnavailable("unreadable_auth")
+    return key
+
+
+def _key_refused(answer: Answer) -> bool:
+    """Expired keys answer 403; https://docs.pluggy.ai/docs/authentication says 401, so both."""
+    if answer.status == 401:
+        return True
+    return answer.status == 403 and decode_error(answer.body)[0] in EXPIRED_KEY_CODES
+
+
+def _pause_s(answer: Answer) -> float:
+    """Seconds to wait after a 429: RateLimit-Reset is the precise one, Retry-After is always 60."""
+    for header in ("RateLimit-Reset", "Retry-After"):
+        try:
+            return min(max(float(answer.headers[header]), 0.5), 3600.0)
+        except (KeyError, ValueError):
+            continue
+    return DEFAULT_PAUSE_S

@@ -1,0 +1,64 @@
+"""An item as the planner sees it: is a collection under way, and when was each product collected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from worker.events import parse_time
+
+# https://docs.pluggy.ai/docs/item-lifecycle; MERGING is known from the official SDK only.
+IN_PROGRESS: Final = frozenset({"UPDATING", "MERGING", "WAITING_USER_INPUT", "WAITING_USER_ACTION"})
+REVOKED: Final = "USER_AUTHORIZATION_REVOKED"
+
+# Keys of statusDetail per product of ours; NPM's SDK and the OpenAPI file differ on some names.
+STATUS_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "accounts": ("accounts", "creditCards"),
+    "transactions": ("transactions",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """The facts of GET /items/{id} that a plan depends on."""
+
+    status: str
+    execution_status: str
+    last_updated_at: datetime | None
+    consent_expires_at: datetime | None
+    collected_at: Mapping[str, datetime | None]
+
+    @property
+    def in_progress(self) -> bool:
+        """A collection is under way (or waits for the person), so lists may be half done."""
+        return self.status in IN_PROGRESS
+
+    def source_updated_at(self, product: str) -> datetime | None:
+        """When Pluggy last collected a product: what decides whether a read is due."""
+        return self.collected_at.get(product) or self.last_updated_at
+
+    def consent_lost(self, now: datetime) -> bool:
+        """Expired or revoked: lists answer empty with 200; https://docs.pluggy.ai/docs/consents."""
+        expired = self.consent_expires_at is not None and self.consent_expires_at <= now
+        return expired or self.execution_status == REVOKED
+
+
+def read_item(fields: Mapping[str, Any]) -> Item:
+    """Read an item's JSON tolerantly: what has another type counts as absent."""
+    detail = fields.get("statusDetail")
+    detail = detail if isinstance(detail, dict) else {}
+    return Item(
+        status=str(fields.get("status") or ""),
+        execution_status=str(fields.get("executionStatus") or ""),
+        last_updated_at=parse_time(fields.get("lastUpdatedAt")),
+        consent_expires_at=parse_time(fields.get("consentExpiresAt")),
+        collected_at={p: _latest(detail, keys) for p, keys in STATUS_KEYS.items()},
+    )
+
+
+def _latest(detail: Mapping[str, Any], keys: tuple[str, ...]) -> datetime | None:
+    entries = (detail.get(key) for key in keys)
+    times = [parse_time(e.get("lastUpdatedAt")) for e in entries if isinstance(e, dict)]
+    return max((t for t in times if t), default=None)

@@ -1,0 +1,101 @@
+"""Pluggy's JSON as bytes: envelopes whose rows stay raw, and text that Postgres can store."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+_ESCAPE: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\."
+)
+_REPLACEMENT: Final = rb"\ufffd"
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """A list answer: `{results, next}` of cursor endpoints, `{page, total, ...}` of the others."""
+
+    results: list[msgspec.Raw]
+    next: str | None = None
+    total_pages: int | float | None = msgspec.field(name="totalPages", default=None)
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """Pluggy's error body; codeDescription is what code may depend on."""
+
+    code_description: Any = msgspec.field(name="codeDescription", default=None)
+    error_id: Any = msgspec.field(name="errorId", default=None)
+
+
+_envelopes = msgspec.json.Decoder(Envelope)
+_errors = msgspec.json.Decoder(ErrorBody)
+_objects = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Unreadable(ValueError):
+    """The bytes are not the JSON that was asked for."""
+
+
+def decode_envelope(body: bytes) -> Envelope:
+    """A list answer with its rows undecoded. Raises Unreadable."""
+    try:
+        return _envelopes.decode(clean_json(body))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Unreadable(type(error).__name__) from error
+
+
+def decode_object(body: bytes | memoryview) -> dict[str, Any]:
+    """An object with exact decimals. Raises Unreadable."""
+    try:
+        return _objects.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Unreadable(type(error).__name__) from error
+
+
+def decode_error(body: bytes) -> tuple[str | None, str | None]:
+    """(codeDescription, errorId) of an error answer, None for what is not there."""
+    try:
+        error = _errors.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None, None
+    return _short(error.code_description), _short(error.error_id)
+
+
+def clean_json(body: bytes) -> bytes:
+    """JSON text that Postgres can store: U+0000, lone surrogates and broken UTF-8 become U+FFFD."""
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        body = body.decode("utf-8", "replace").encode()
+    return _ESCAPE.sub(_clean_escape, body) if rb"\u" in body else body
+
+
+def without_key(body: bytes, key: str) -> bytes:
+    """A JSON object without one of its keys, the others byte for byte. Raises Unreadable."""
+    try:
+        fields = _raw_fields.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Unreadable(type(error).__name__) from error
+    fields.pop(key, None)
+    return msgspec.json.encode(fields)
+
+
+def row_hash(raw: bytes | memoryview) -> bytes:
+    """What tells two versions of a row apart: 16 bytes of BLAKE2b of its raw JSON."""
+    return hashlib.blake2b(raw, digest_size=16).digest()
+
+
+def _clean_escape(found: re.Match[bytes]) -> bytes:
+    escape = found.group()
+    if len(escape) != 6:
+        return escape  # a pair of surrogates, or a short escape such as \n or \\
+    code = int(escape[2:], 16)
+    return _REPLACEMENT if code == 0 or 0xD800 <= code <= 0xDFFF else escape
+
+
+def _short(value: object) -> str | None:
+    return value[:120] if isinstance(value, str) and value else None

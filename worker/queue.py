@@ -1,0 +1,117 @@
+"""The doorbell: rings workers through arq's queue in Redis. Losing a ring loses no work."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+from arq.connections import ArqRedis, RedisSettings
+from arq.jobs import serialize_job
+from redis.asyncio.connection import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+PREFIX: Final = "pluggy_sync:"
+QUEUE_NAME: Final = PREFIX + "queue"
+SLOTS_KEY: Final = PREFIX + "slots"
+SYNC_ITEM: Final = "sync_item"
+RING_EXPIRES_MS: Final = 3_600_000
+ASSUMED_SLOTS: Final = 20
+
+# Only as many rings as can run soon are in the queue at any time: twice the slots of all workers.
+# One call for a group of rings, and a lost connection raises (arq's own enqueue would report a
+# "duplicate" instead).
+RING_SCRIPT: Final = """
+local slots = tonumber(redis.call('GET', KEYS[2])) or tonumber(ARGV[1])
+local room = 2 * slots - redis.call('ZCARD', KEYS[1])
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local rung = 0
+for i = 3, #ARGV, 2 do
+  if rung >= room then break end
+  redis.call('SET', 'arq:job:' .. ARGV[i], ARGV[i + 1], 'PX', ARGV[2])
+  redis.call('ZADD', KEYS[1], now_ms, ARGV[i])
+  rung = rung + 1
+end
+return rung
+"""
+
+
+class Doorbell(Protocol):
+    """Wakes workers; the seam behind which arq stands."""
+
+    async def ring(self, item_ids: Sequence[uuid.UUID]) -> int:
+        """Wake a worker for each item, as far as the queue has room; returns how many."""
+
+    async def room(self) -> int:
+        """How many more rings the queue takes now."""
+
+
+class ArqDoorbell:
+    """Rings by putting arq jobs with random ids into the queue; the job carries an item id only."""
+
+    def __init__(self, redis: ArqRedis) -> None:
+        self.redis = redis
+        self._script = redis.register_script(RING_SCRIPT)
+
+    async def ring(self, item_ids: Sequence[uuid.UUID]) -> int:
+        if not item_ids:
+            return 0
+        arguments: list[Any] = [ASSUMED_SLOTS, RING_EXPIRES_MS]
+        for item_id in item_ids:
+            arguments += [PREFIX + uuid.uuid4().hex, _job(item_id)]
+        return int(await self._script(keys=[QUEUE_NAME, SLOTS_KEY], args=arguments))
+
+    async def room(self) -> int:
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.get(SLOTS_KEY)
+            pipe.zcard(QUEUE_NAME)
+            slots, queued = await pipe.execute()
+        return 2 * int(slots or ASSUMED_SLOTS) - int(queued)
+
+    async def announce_slots(self, slots: int) -> None:
+        """Tell all who ring how many job slots the live workers have together."""
+        await self.redis.set(SLOTS_KEY, slots, ex=60)
+
+
+def serialize(value: dict[str, Any]) -> bytes:
+    """arq's wire format as MessagePack: no pickle, so who can write to Redis cannot run code here."""
+    return msgspec.msgpack.encode(value, enc_hook=str)
+
+
+def deserialize(data: bytes) -> dict[str, Any]:
+    """Errors: msgspec.DecodeError, which arq reports as a failed job."""
+    decoded: dict[str, Any] = msgspec.msgpack.decode(data)
+    return decoded
+
+
+def redis_settings(url: str) -> RedisSettings:
+    """arq's settings for a URL, patient with a Redis that restarts.
+
+    from_dsn() cannot set the retries, so they are added here.
+    """
+    settings = RedisSettings.from_dsn(url)
+    settings.conn_timeout = 2
+    settings.conn_retries = 0
+    settings.retry = Retry(ExponentialBackoff(cap=1, base=0.05), 3)
+    settings.retry_on_timeout = True
+    settings.retry_on_error = [RedisConnectionError, RedisTimeoutError, OSError]
+    return settings
+
+
+def connect(url: str, *, timeout_s: float = 2.0) -> ArqRedis:
+    """A client whose connections are opened when used. Errors come with the first command."""
+    pool: ConnectionPool = ConnectionPool.from_url(
+        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s
+    )
+    client = ArqRedis(pool_or_conn=pool)
+    client.auto_close_connection_pool = True  # the pool is nobody else's
+    return client
+
+
+def _job(item_id: uuid.UUID) -> bytes:
+    return serialize_job(SYNC_ITEM, (str(item_id),), {}, None, 0, serializer=serialize)

@@ -1,0 +1,141 @@
+"""The environment, read once per process: every name, its default, and what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+PRODUCTS = ("items", "accounts", "transactions")
+"""Our table names of what can be mirrored; items and accounts always are."""
+
+
+class SettingsError(Exception):
+    """The environment does not say what this process needs; the text names what is missing."""
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Reads `NAME` from the file that `NAME_FILE` names, as Docker and Kubernetes mount secrets."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(f"{field_name.upper()}_FILE")
+        if not path:
+            return None, field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        except OSError as error:
+            raise SettingsError(
+                f"{field_name.upper()}_FILE cannot be read: {error.strerror}"
+            ) from error
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: self.get_field_value(f, name)[0] for name, f in self.current_state_fields()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def current_state_fields(self) -> list[tuple[str, FieldInfo]]:
+        return list(self.settings_cls.model_fields.items())
+
+
+class Environment(BaseSettings):
+    """What every process reads. Secrets are kept out of reprs."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    database_url: SecretStr
+    database_direct_url: SecretStr | None = None
+    database_statement_cache: Annotated[int, Field(ge=0)] = 100
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    log_level: str = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+    @field_validator("log_level")
+    @classmethod
+    def known_level(cls, value: str) -> str:
+        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+            raise ValueError("LOG_LEVEL is one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+        return value.upper()
+
+    @property
+    def direct_url(self) -> str:
+        """Where migrations go: around a pooler, if there is one."""
+        return (self.database_direct_url or self.database_url).get_secret_value()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
+
+class PluggySettings(Environment):
+    """What a process needs that talks to Pluggy: workers and the command line, never the receiver."""
+
+    pluggy_client_id: str
+    pluggy_client_secret: SecretStr
+    pluggy_base_url: str = "https://api.pluggy.ai"
+    pluggy_requests_per_minute: Annotated[int, Field(ge=12)] = 360
+    products: Annotated[tuple[str, ...], NoDecode] = PRODUCTS
+    posted_on_zone: str = "America/Sao_Paulo"
+    metrics_port: int = 9464
+    worker_slots: Annotated[int, Field(ge=1, le=1000)] = 20
+
+    @field_validator("products", mode="before")
+    @classmethod
+    def known_products(cls, value: object) -> object:
+        names = value.split(",") if isinstance(value, str) else value
+        wanted = {str(name).strip() for name in names} if isinstance(names, list | tuple) else set()
+        if unknown := wanted - set(PRODUCTS) - {""}:
+            raise ValueError(
+                f"PRODUCTS names {', '.join(sorted(unknown))}; known: {', '.join(PRODUCTS)}"
+            )
+        return tuple(n for n in PRODUCTS if n in wanted or n in ("items", "accounts"))
+
+    @field_validator("posted_on_zone")
+    @classmethod
+    def known_zone(cls, value: str) -> str:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"POSTED_ON_ZONE {value!r} is no time zone name") from error
+        return value
+
+    @field_validator("pluggy_base_url")
+    @classmethod
+    def without_slash(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("PLUGGY_BASE_URL starts with https:// (or http:// on loopback)")
+        return value.rstrip("/")
+
+
+SettingsT = TypeVar("SettingsT", bound=Environment)
+
+
+def load(settings: type[SettingsT]) -> SettingsT:
+    """Read the environment. Raises SettingsError with every complaint on one line, values left out."""
+    try:
+        return settings.model_validate({})
+    except ValidationError as error:
+        raise SettingsError("; ".join(_complaint(e) for e in error.errors())) from None
+
+
+def _complaint(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"]).upper()
+    if error["type"] == "missing":
+        return f"{name} is not set"
+    return f"{name}: {error['msg'].removeprefix('Value error, ')}"

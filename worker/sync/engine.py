@@ -1,0 +1,200 @@
+"""One claim from plan to settlement: read what is held, take the steps, settle, walk, hand back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from worker.claim import LEASE, Claim, FencedOff, Lease, close_lost_runs
+from worker.database import Pool
+from worker.events import Lane
+from worker.failures import PluggyHalt
+from worker.held import Held
+from worker.plan import Outcome, SyncPlan
+from worker.pluggy_client import PluggyClient
+from worker.pluggy_reader import PluggyReader
+from worker.queries import QUERIES
+from worker.sync.due import due_walks, next_due
+from worker.sync.halts import halt, resume
+from worker.sync.rounds import Rounds, load_held
+from worker.sync.steps import attempt
+from worker.sync.walks import continue_walk
+
+log = structlog.get_logger()
+
+PLAN_FOR_S: Final = 45.0
+"""A plan that is not done by then hands back between steps."""
+WALKS_BEGIN_WITHIN_S: Final = 20.0
+"""No arq job runs longer than 60 s: a walk follows only a short plan."""
+WALK_FOR_S: Final = 20.0
+
+
+@dataclass(slots=True)
+class BulkSlots:
+    """How many walks a process does at once: the other slots are kept for live work."""
+
+    free: int
+
+    def take(self) -> bool:
+        """Take a slot if there is one."""
+        taken = self.free > 0
+        self.free -= taken
+        return taken
+
+    def give_back(self) -> None:
+        """Return a slot that was taken."""
+        self.free += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Syncs items that are claimed. Never raises for what Pluggy does; see failures."""
+
+    db: Pool
+    client: PluggyClient
+    zone: ZoneInfo
+    products: tuple[str, ...]
+    bulk: BulkSlots
+
+    async def sync(self, lease: Lease) -> bool:
+        """Do what is due for a claimed item; returns whether it is due again at once.
+
+        Errors: those of a Postgres that is away; the lease then lapses and nothing is counted.
+        """
+        with structlog.contextvars.bound_contextvars(item_id=str(lease.item_id)):
+            claim = await self._begin(lease)
+            try:
+                return await self._sync(claim)
+            except FencedOff:
+                log.warning("fenced_off")
+                return False
+            except PluggyHalt as error:
+                await halt(self.db, error)
+                await self._hand_back(claim)
+                return False
+            except asyncio.CancelledError:
+                # A deploy: the item stays due and nobody has to wait for the lease to lapse.
+                await asyncio.shield(self._hand_back(claim))
+                raise
+
+    async def _begin(self, lease: Lease) -> Claim:
+        lost = await close_lost_runs(self.db, lease.item_id)
+        if lost:
+            log.info("lost_runs_closed", runs=lost)
+        reader = PluggyReader(self.client, lease.lane)
+        now = await self.db.fetchval("SELECT clock_timestamp()")
+        return Claim(self.db, reader, lease, now, self.zone, self.products)
+
+    async def _sync(self, claim: Claim) -> bool:
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        held = await load_held(claim)
+        generation = held.generation
+        settled_plan, run_id = SyncPlan((), {}), None
+        if held.events:
+            await claim.open_run("sync", [event.id for event in held.events])
+            run_id = claim.run_id
+            rounds = Rounds(claim, held, until=started + PLAN_FOR_S)
+            settled_plan = await rounds.run()
+            await claim.close_run(_run_outcome(settled_plan))
+            if claim.lease.probe and claim.pluggy.requests:
+                await resume(self.db)
+        held = replace(await load_held(claim), generation=generation)
+        walk_now = (
+            bool(due_walks(held)) and clock() - started < WALKS_BEGIN_WITHIN_S and self.bulk.take()
+        )
+        try:
+            outcomes = settled_plan.outcomes
+            due = await settle(
+                claim, held, outcomes, settling=outcomes, run_id=run_id, keep_lease=walk_now
+            )
+            if walk_now and due.generation == generation:
+                due = await self._walk(claim, held, outcomes)
+            elif walk_now:
+                await self._hand_back(claim)
+        finally:
+            if walk_now:
+                self.bulk.give_back()
+        return due.now
+
+    async def _walk(self, claim: Claim, held: Held, outcomes: Mapping[int, Outcome]) -> Due:
+        """Walk until time is up or the item has news, then give the item back."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + WALK_FOR_S
+        await claim.open_run("walk")
+        outcome = "done"
+        for walk in due_walks(held):
+            claim.pluggy.lane = Lane(walk.lane)
+            claim.steps.append(f"{walk.kind} {walk.account_id}")
+            work = continue_walk(
+                claim, walk, settled_generation=held.generation, for_s=until - clock()
+            )
+            if not await attempt(claim, held.step("transactions", walk.account_id), work):
+                outcome = "partial"
+            if claim.generation > held.generation or clock() > until:
+                break
+        await claim.close_run(outcome)
+        again = replace(await load_held(claim), generation=held.generation)
+        return await settle(claim, again, outcomes, settling=())
+
+    async def _hand_back(self, claim: Claim) -> None:
+        await claim.close_run("handed_back")
+        await self.db.execute(QUERIES["hand_back_item"], claim.lease.item_id, claim.lease.token)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """How a settlement left the item: due at once, and the generation by then."""
+
+    now: bool
+    generation: int
+
+
+async def settle(
+    claim: Claim,
+    held: Held,
+    outcomes: Mapping[int, Outcome],
+    *,
+    settling: Collection[int],
+    run_id: int | None = None,
+    keep_lease: bool = False,
+) -> Due:
+    """Settle events and say when the item is due next. Raises FencedOff if the lease is lost.
+
+    outcomes are those of this claim's plan; settling names the events among them to settle now.
+    """
+    next_at, lane = next_due(held, outcomes)
+    settled = {event_id: outcomes[event_id] for event_id in settling}
+    row = await claim.db.fetchrow(
+        QUERIES["settle_item"],
+        claim.item_id,
+        claim.lease.token,
+        held.generation,
+        next_at,
+        int(lane),
+        LEASE if keep_lease else None,
+        list(settled),
+        [o.state for o in settled.values()],
+        [o.reason for o in settled.values()],
+        [o.error_id for o in settled.values()],
+        [o.ask_again_at for o in settled.values()],
+        run_id,
+    )
+    if row is None:
+        raise FencedOff
+    for state in {o.state for o in settled.values()}:
+        ids = [i for i, o in settled.items() if o.state == state]
+        log.info(f"events_{state}", event_row_ids=ids, run_id=run_id)
+    return Due(row["due"], row["generation"])
+
+
+def _run_outcome(plan: SyncPlan) -> str:
+    states = {outcome.state for outcome in plan.outcomes.values()}
+    if states <= {"applied", "ignored", "walking"}:
+        return "done"
+    return "failed" if states == {"dead"} else "partial"

@@ -1,0 +1,90 @@
+"""Items: the row of GET /items/{id}, and the tombstone of an item that Pluggy has deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from worker.claim import Claim
+from worker.held import NO_ACCOUNT
+from worker.pluggy_item import Item, read_item
+from worker.pluggy_payloads import decode_object, row_hash, without_key
+from worker.queries import QUERIES
+from worker.row_values import inner, integer, moment, text
+
+ROW_VERSION: Final = 1
+
+
+def item_row(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of pluggy.items from an item's JSON."""
+    connector = inner(fields, "connector")
+    products = fields.get("products")
+    return {
+        "connector_id": integer(connector.get("id")),
+        "connector_name": text(connector.get("name")),
+        "status": text(fields.get("status")),
+        "execution_status": text(fields.get("executionStatus")),
+        "error_code": text(inner(fields, "error").get("code")),
+        "client_user_id": text(fields.get("clientUserId")),
+        "products": [text(p) for p in products] if isinstance(products, list) else None,
+        "source_created_at": moment(fields.get("createdAt")),
+        "source_updated_at": moment(fields.get("updatedAt")),
+        "last_updated_at": moment(fields.get("lastUpdatedAt")),
+        "next_auto_sync_at": moment(fields.get("nextAutoSyncAt")),
+        "consent_expires_at": moment(fields.get("consentExpiresAt")),
+    }
+
+
+async def sync_item(claim: Claim) -> Item:
+    """Fetch the item and store its row. Raises PluggyError, FencedOff."""
+    started_at = claim.now
+    body = await claim.pluggy.item(claim.item_id)
+    # The connector comes along in every item and changes for reasons of its own.
+    payload = without_key(body, "connector")
+    fields = decode_object(body)
+    async with claim.page() as conn:
+        held = await conn.fetchrow(QUERIES["load_item_version"], claim.item_id)
+        claim.counts.seen += 1
+        if held is not None and _same(payload, held):
+            claim.counts.unchanged += 1
+        else:
+            document = item_row(fields) | {
+                "id": claim.item_id,
+                "payload": msgspec.Raw(payload),
+                "row_hash": row_hash(payload).hex(),
+                "row_version": ROW_VERSION,
+            }
+            text_of_row = msgspec.json.encode(document).decode()
+            await conn.execute(QUERIES["upsert_item"], text_of_row, claim.run)
+            claim.counts.inserted += held is None
+            claim.counts.changed += held is not None
+        item = read_item(fields)
+        await conn.execute(
+            QUERIES["stamp_step"],
+            claim.item_id,
+            "items",
+            NO_ACCOUNT,
+            started_at,
+            item.last_updated_at,
+            None,
+            None,
+        )
+    return item
+
+
+def _same(payload: bytes, held: Any) -> bool:
+    return bool(
+        held["row_hash"] == row_hash(payload)
+        and held["deleted_at"] is None
+        and held["row_version"] >= ROW_VERSION
+    )
+
+
+async def bury_item(claim: Claim) -> None:
+    """Tombstone the item and all it owns."""
+    async with claim.page() as conn:
+        claim.counts.deleted += await conn.fetchval(
+            QUERIES["tombstone_item"], claim.item_id, claim.run
+        )

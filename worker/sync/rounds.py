@@ -1,0 +1,176 @@
+"""The rounds of a sync: plan, take the steps, look again at what is held, until nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from worker.claim import Claim
+from worker.failures import PluggyError, PluggyHalt, PluggyNotFound
+from worker.held import NO_ACCOUNT, Held, held_from_row
+from worker.plan import (
+    Answered,
+    AskIds,
+    AskWalk,
+    BuryItem,
+    Gone,
+    NotRead,
+    PlannedStep,
+    ReadAccounts,
+    ReadDelta,
+    SyncPlan,
+    plan,
+)
+from worker.pluggy_item import Item, read_item
+from worker.pluggy_payloads import decode_object
+from worker.queries import QUERIES
+from worker.sync.accounts import sync_accounts
+from worker.sync.items import bury_item, sync_item
+from worker.sync.steps import attempt, record_failure
+from worker.sync.transactions import sync_delta, sync_ids
+from worker.sync.walks import ask_walk
+
+log = structlog.get_logger()
+
+ITEM_NOT_FOUND: Final = "404:ITEM_NOT_FOUND"
+HELD_ITEM_SERVES_FOR: Final = timedelta(minutes=5)
+NO_PROGRESS_PAUSE: Final = timedelta(seconds=30)
+
+
+async def load_held(claim: Claim) -> Held:
+    """One statement: the generation, the events that it counts, and what is held of the item."""
+    row = await claim.db.fetchrow(QUERIES["read_plan"], claim.item_id)
+    if row is None:
+        raise RuntimeError("a claimed item without its row in item_sync")
+    claim.now = max(claim.now, row["now"])
+    return held_from_row(claim.item_id, row)
+
+
+@dataclass(slots=True)
+class Rounds:
+    """A sync of the events that `held` counts; later ones make the item due again."""
+
+    claim: Claim
+    held: Held
+    until: float
+    answered: Answered = field(default_factory=Answered)
+    taken: set[tuple[str, uuid.UUID]] = field(default_factory=set)
+
+    async def run(self) -> SyncPlan:
+        """Take all steps that time allows; returns the last plan, whose outcomes hold.
+
+        Raises PluggyHalt, FencedOff, and the errors of a Postgres that is away.
+        """
+        item = await self._item()
+        while True:
+            current = plan(item, self.held, self.answered, products=self.claim.products)
+            todo = [step for step in current.steps if _key(step) not in self.taken]
+            if not todo or self._late():
+                return current if not current.steps or self._late() else self._stuck(current)
+            for step in todo:
+                if self._late():
+                    break
+                await self._take(step)
+            await self._look_again()
+
+    async def _look_again(self) -> None:
+        """Reload what is held; the generation and its events stay those that were read together."""
+        fresh = await load_held(self.claim)
+        self.held = replace(fresh, generation=self.held.generation, events=self.held.events)
+
+    def _late(self) -> bool:
+        return asyncio.get_running_loop().time() > self.until
+
+    async def _item(self) -> Item | Gone | NotRead:
+        step = self.held.step("items")
+        if _waits(self.held):
+            return NotRead()
+        if (known := self._held_item()) is not None:
+            return known
+        try:
+            self.claim.steps.append("item")
+            return await sync_item(self.claim)
+        except PluggyHalt:
+            raise
+        except PluggyNotFound as error:
+            told = any(event.event == "item/deleted" for event in self.held.events)
+            if error.code == ITEM_NOT_FOUND and (told or self.held.item_deleted):
+                return Gone()
+            await record_failure(self.claim, step, error)
+        except PluggyError as error:
+            await record_failure(self.claim, step, error)
+        await self._look_again()
+        return NotRead()
+
+    def _held_item(self) -> Item | None:
+        """The item as held, if it was fetched after the newest event and nothing was under way."""
+        held, stamped_at = self.held, self.held.step("items").stamped_at
+        newest = max(event.pending_since for event in held.events)
+        if held.item is None or held.item_deleted or stamped_at is None or stamped_at <= newest:
+            return None
+        item = read_item(decode_object(held.item))
+        recent = held.now - stamped_at < HELD_ITEM_SERVES_FOR
+        return item if recent and not item.in_progress else None
+
+    async def _take(self, step: PlannedStep) -> None:
+        self.taken.add(_key(step))
+        self.claim.steps.append(f"{type(step).__name__} {getattr(step, 'account_id', '')}".strip())
+        if isinstance(step, ReadAccounts):
+            await attempt(self.claim, self.held.step("accounts"), sync_accounts(self.claim, step))
+        elif isinstance(step, BuryItem):
+            await bury_item(self.claim)
+        else:
+            await self._take_of_account(step)
+
+    async def _take_of_account(self, step: ReadDelta | AskIds | AskWalk) -> None:
+        state = self.held.step("transactions", step.account_id)
+        if isinstance(step, ReadDelta):
+            await attempt(self.claim, state, sync_delta(self.claim, step))
+        elif isinstance(step, AskWalk):
+            await attempt(self.claim, state, ask_walk(self.claim, step))
+        else:
+            await attempt(self.claim, state, self._ask_ids(step))
+
+    async def _ask_ids(self, step: AskIds) -> None:
+        returned = await sync_ids(self.claim, step)
+        if returned is None:
+            return
+        asked = [event for event in self.held.events if event.id in step.event_ids]
+        still_there = {
+            event.id
+            for event in asked
+            if event.event == "transactions/deleted"
+            and returned.intersection(event.transaction_ids or ())
+        }
+        self.answered = Answered(
+            self.answered.events | set(step.event_ids), self.answered.still_there | still_there
+        )
+
+    def _stuck(self, current: SyncPlan) -> SyncPlan:
+        """Steps that were taken and are still wanted: a fault of ours, which must not spin."""
+        log.error("no_progress", steps=[type(step).__name__ for step in current.steps])
+        later = self.held.now + NO_PROGRESS_PAUSE
+        outcomes = {
+            event_id: replace(o, due_at=later)
+            if o.state == "pending" and o.due_at is not None and o.due_at < later
+            else o
+            for event_id, o in current.outcomes.items()
+        }
+        return SyncPlan((), outcomes)
+
+
+def _waits(held: Held) -> bool:
+    """Whether the item itself may not be fetched now: backed off, or dead of all these events."""
+    step = held.step("items")
+    if step.dead_at is not None:
+        return all(event.pending_since <= step.dead_at for event in held.events)
+    return step.next_try_at is not None and step.next_try_at > held.now
+
+
+def _key(step: PlannedStep) -> tuple[str, uuid.UUID]:
+    return type(step).__name__, getattr(step, "account_id", NO_ACCOUNT)

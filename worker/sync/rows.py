@@ -1,0 +1,231 @@
+"""Storing a page of rows: only what differs is sent, and a bad row never takes its page along."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import msgspec
+
+from worker.claim import Claim
+from worker.database import Connection
+from worker.events import parse_uuid
+from worker.failures import PluggyUnavailable
+from worker.held import NO_ACCOUNT
+from worker.pluggy_payloads import Unreadable, decode_object, row_hash
+from worker.queries import QUERIES
+from worker.row_values import UnreadableRow, moment
+
+STALE_READ: Final = timedelta(minutes=10)
+"""An answer older than what we hold is a lagging replica for so long after our write; then it is
+Pluggy's word."""
+
+Mapper = Callable[[Mapping[str, Any], ZoneInfo], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """What tells one table of rows from another. version rises when the mapper learns a column."""
+
+    product: str
+    mapper: Mapper
+    version: int
+    load_versions: str
+    upsert: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a page with what a comparison needs, its other columns not yet mapped."""
+
+    id: uuid.UUID
+    raw: bytes
+    hash: bytes
+    fields: Mapping[str, Any]
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """Pluggy's own time of the last change, where the entity has one."""
+        return moment(self.fields.get("updatedAt"))
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row set aside; reason names fields, never values."""
+
+    row_id: str
+    reason: str
+    body: bytes
+
+
+def read_rows(
+    page: Sequence[msgspec.Raw], *, owner_key: str, owner: uuid.UUID
+) -> tuple[list[Row], list[Rejected]]:
+    """Split a page into rows and rejects; of an id that stands twice the later wins.
+
+    Raises PluggyUnavailable if a row is another owner's: then the whole page is not ours.
+    """
+    rows: dict[uuid.UUID, Row] = {}
+    rejected: list[Rejected] = []
+    for raw in map(bytes, page):
+        try:
+            row = _read_row(raw)
+        except (Unreadable, UnreadableRow) as error:
+            rejected.append(Rejected(row_hash(raw).hex(), str(error), raw))
+            continue
+        if parse_uuid(row.fields.get(owner_key)) not in (owner, None):
+            raise PluggyUnavailable(f"rows_of_another_{owner_key}")
+        rows[row.id] = row
+    return list(rows.values()), rejected
+
+
+def _read_row(raw: bytes) -> Row:
+    fields = decode_object(raw)
+    row_id = parse_uuid(fields.get("id"))
+    if row_id is None:
+        raise UnreadableRow("id is no UUID")
+    return Row(row_id, raw, row_hash(raw), fields)
+
+
+async def store_rows(
+    conn: Connection,
+    claim: Claim,
+    entity: Entity,
+    rows: Sequence[Row],
+    rejected: Sequence[Rejected] = (),
+    *,
+    account_id: uuid.UUID = NO_ACCOUNT,
+) -> None:
+    """Write what differs, inside the page's transaction, and count it in the claim's run."""
+    held = await _held_versions(conn, claim, entity, rows)
+    changed = [row for row in rows if _differs(claim, entity, row, held.get(row.id))]
+    documents, unmappable = _documents(claim, entity, changed)
+    unstorable = await _upsert(conn, claim, entity, documents)
+    await _set_aside(conn, claim, entity, account_id, [*rejected, *unmappable, *unstorable])
+    if rows:
+        await conn.execute(
+            QUERIES["accept_rejected_rows"],
+            claim.item_id,
+            entity.product,
+            [str(d["id"]) for d in documents],
+        )
+    claim.counts.seen += len(rows) + len(rejected)
+
+
+async def _held_versions(
+    conn: Connection, claim: Claim, entity: Entity, rows: Sequence[Row]
+) -> dict[uuid.UUID, asyncpg.Record]:
+    found = await conn.fetch(QUERIES[entity.load_versions], claim.item_id, [row.id for row in rows])
+    return {record["id"]: record for record in found}
+
+
+def _differs(claim: Claim, entity: Entity, row: Row, held: asyncpg.Record | None) -> bool:
+    if held is None:
+        return True
+    if _is_stale(claim, row, held):
+        claim.counts.older_skipped += 1
+        return False
+    same = (
+        held["row_hash"] == row.hash
+        and held["deleted_at"] is None
+        and held["deletion_flagged_at"] is None
+        and held["row_version"] >= entity.version
+    )
+    claim.counts.unchanged += same
+    return not same
+
+
+def _is_stale(claim: Claim, row: Row, held: asyncpg.Record) -> bool:
+    """Whether an answer is older than what we hold. Equal times are no answer to that: it wins."""
+    source = row.updated_at
+    if source is None or held["source_updated_at"] is None:
+        return False
+    recent = held["changed_at"] > claim.now - STALE_READ
+    return bool(source < held["source_updated_at"] and recent)
+
+
+def _documents(
+    claim: Claim, entity: Entity, rows: Sequence[Row]
+) -> tuple[list[dict[str, Any]], list[Rejected]]:
+    documents, rejected = [], []
+    for row in rows:
+        try:
+            columns = entity.mapper(row.fields, claim.zone)
+        except UnreadableRow as error:
+            rejected.append(Rejected(str(row.id), str(error), row.raw))
+            continue
+        documents.append(
+            columns
+            | {
+                "id": row.id,
+                "payload": msgspec.Raw(row.raw),
+                "row_hash": row.hash.hex(),
+                "row_version": entity.version,
+            }
+        )
+    return documents, rejected
+
+
+async def _upsert(
+    conn: Connection, claim: Claim, entity: Entity, documents: list[dict[str, Any]]
+) -> list[Rejected]:
+    """All in one statement; if Postgres refuses the data, row by row to find the culprits."""
+    if not documents:
+        return []
+    try:
+        async with conn.transaction():
+            await _upsert_documents(conn, claim, entity, documents)
+    except (
+        asyncpg.DataError,
+        asyncpg.ProgramLimitExceededError,
+        asyncpg.IntegrityConstraintViolationError,
+    ) as error:
+        if len(documents) == 1:
+            document = documents.pop()
+            body = bytes(document["payload"])
+            return [Rejected(str(document["id"]), type(error).__name__, body)]
+        rejected: list[Rejected] = []
+        for document in list(documents):
+            alone = [document]
+            rejected += await _upsert(conn, claim, entity, alone)
+            if not alone:
+                documents.remove(document)
+        return rejected
+    return []
+
+
+async def _upsert_documents(
+    conn: Connection, claim: Claim, entity: Entity, documents: Sequence[dict[str, Any]]
+) -> None:
+    body = msgspec.json.encode(documents).decode()
+    records = await conn.fetch(QUERIES[entity.upsert], body, claim.item_id, claim.run)
+    new = sum(record["is_new"] for record in records)
+    claim.counts.inserted += new
+    claim.counts.changed += len(records) - new
+
+
+async def _set_aside(
+    conn: Connection,
+    claim: Claim,
+    entity: Entity,
+    account_id: uuid.UUID,
+    rejected: Sequence[Rejected],
+) -> None:
+    if not rejected:
+        return
+    claim.counts.rejected += len(rejected)
+    await conn.execute(
+        QUERIES["reject_rows"],
+        claim.item_id,
+        entity.product,
+        account_id,
+        claim.run,
+        [r.row_id for r in rejected],
+        [r.reason for r in rejected],
+        [r.body for r in rejected],
+    )

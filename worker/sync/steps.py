@@ -1,0 +1,88 @@
+"""What a failed step leaves behind: attempts, the next try, or a dead letter."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable
+from datetime import timedelta
+from typing import Final
+
+import asyncpg
+import structlog
+
+from worker.claim import Claim, FencedOff
+from worker.failures import RETRY_FOR, Failure, PluggyHalt, classify, retry_pause_s
+from worker.held import Step
+from worker.queries import QUERIES
+from worker.sync.halts import raise_if_alike
+
+log = structlog.get_logger()
+
+# Postgres is away or refuses for its own reasons: nothing can be written, no attempt is spent.
+# OSError covers refused connections and time-outs; the client turns those of Pluggy into its own.
+POSTGRES_AWAY: Final = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.InternalClientError,
+)
+
+
+async def attempt(claim: Claim, step: Step, work: Awaitable[object]) -> bool:
+    """Await a step's work; a failure is recorded and gives False.
+
+    Raises FencedOff, PluggyHalt, and the errors of a Postgres that is away.
+    """
+    try:
+        await work
+    except (FencedOff, PluggyHalt, *POSTGRES_AWAY):
+        raise
+    except Exception as error:
+        await record_failure(claim, step, error)
+        return False
+    return True
+
+
+async def record_failure(claim: Claim, step: Step, error: Exception) -> None:
+    """Store a failed try. Raises PluggyHalt if items fail alike, FencedOff."""
+    failure = classify(error)
+    log.warning(
+        "step_failed",
+        product=step.product,
+        account_id=str(step.account_id),
+        failure_class=failure.failure_class,
+        code=failure.code,
+        error_id=failure.error_id,
+        exc_info=error if failure.failure_class == "retry" and failure.status is None else None,
+    )
+    key = (claim.item_id, step.product, step.account_id)
+    async with claim.page() as conn:
+        if failure.failure_class == "later":
+            pause = timedelta(seconds=(failure.wait_s or 0.0) * random.uniform(1.0, 1.3))  # noqa: S311 - jitter
+            await conn.execute(QUERIES["defer_step"], *key, failure.code, pause)
+        else:
+            attempts, next_pause = _next_try(claim, step, failure)
+            await conn.execute(
+                QUERIES["record_failure"],
+                *key,
+                failure.failure_class,
+                failure.code,
+                failure.error_id,
+                attempts,
+                next_pause,
+            )
+    if failure.failure_class == "reject":
+        await raise_if_alike(claim, step.product, failure)
+
+
+def _next_try(claim: Claim, step: Step, failure: Failure) -> tuple[int, timedelta | None]:
+    """Attempts so far, and the pause before the next; None: dead."""
+    attempts = 1 if step.dead_at is not None else step.attempts + 1
+    since = None if step.dead_at is not None else step.failing_since
+    exhausted = since is not None and claim.now - since >= RETRY_FOR
+    if failure.failure_class == "reject" or exhausted:
+        return attempts, None
+    return attempts, timedelta(seconds=retry_pause_s(attempts))

@@ -1,0 +1,194 @@
+"""Transactions: what is read of an account since its watermark, and rows asked for by id."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from worker.claim import Claim
+from worker.database import Connection
+from worker.events import parse_uuid
+from worker.failures import PluggyUnavailable
+from worker.plan import AskIds, ReadDelta
+from worker.pluggy_reader import Page
+from worker.queries import QUERIES
+from worker.row_values import (
+    inner,
+    integer,
+    moment,
+    money,
+    posted_on,
+    required_moment,
+    required_money,
+    required_uuid,
+    text,
+    utc_text,
+)
+from worker.sync.absence import Question, bury_or_flag
+from worker.sync.rows import Entity, read_rows, store_rows
+
+PRODUCT: Final = "transactions"
+PAGES_IN_PLAN: Final = 10
+"""A delta of more pages goes on as a walk: a plan has to end soon."""
+
+
+def transaction_row(fields: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
+    """Columns of pluggy.transactions from a transaction's JSON. Raises UnreadableRow."""
+    card = inner(fields, "creditCardMetadata")
+    date = required_moment(fields, "date")
+    return {
+        "account_id": required_uuid(fields, "accountId"),
+        "description": text(fields.get("description")),
+        "description_raw": text(fields.get("descriptionRaw")),
+        "currency_code": text(fields.get("currencyCode")),
+        "amount": required_money(fields, "amount"),
+        "amount_in_account_currency": money(fields.get("amountInAccountCurrency")),
+        "date": utc_text(date),
+        "posted_on": posted_on(fields.get("date"), zone),
+        "type": text(fields.get("type")),
+        # Absent means POSTED; https://docs.pluggy.ai/reference/transactions-list
+        "status": text(fields.get("status")) or "POSTED",
+        "balance": money(fields.get("balance")),
+        "category": text(fields.get("category")),
+        "category_id": text(fields.get("categoryId")),
+        "provider_code": text(fields.get("providerCode")),
+        "provider_id": text(fields.get("providerId")),
+        "operation_type": text(fields.get("operationType")),
+        "payment_method": text(inner(fields, "paymentData").get("paymentMethod")),
+        "merchant_name": text(inner(fields, "merchant").get("name")),
+        "installment_number": integer(card.get("installmentNumber")),
+        "total_installments": integer(card.get("totalInstallments")),
+        "bill_id": parse_uuid(card.get("billId")),
+        "order_in_day": integer(fields.get("order")),
+        "source_created_at": moment(fields.get("createdAt")),
+        "source_updated_at": moment(fields.get("updatedAt")),
+    }
+
+
+TRANSACTIONS: Final = Entity(
+    product=PRODUCT,
+    mapper=transaction_row,
+    version=1,
+    load_versions="load_transaction_versions",
+    upsert="upsert_transactions",
+)
+
+
+async def store_page(
+    conn: Connection, claim: Claim, account_id: uuid.UUID, page: Page
+) -> list[uuid.UUID]:
+    """Store a page of an account's rows; returns the ids that it listed.
+
+    Raises PluggyUnavailable if a row is another account's.
+    """
+    rows, rejected = read_rows(page.rows, owner_key="accountId", owner=account_id)
+    await store_rows(conn, claim, TRANSACTIONS, rows, rejected, account_id=account_id)
+    return [row.id for row in rows]
+
+
+async def sync_delta(claim: Claim, step: ReadDelta) -> None:
+    """Read what was created since; the watermark moves in the transaction of the last page.
+
+    Raises PluggyError, FencedOff.
+    """
+    started_at = claim.now
+    page = await claim.pluggy.transactions(step.account_id, created_at_from=step.created_at_from)
+    pluggy_started_at, pages, rows_seen = page.pluggy_now, 1, 0
+    cursors: set[str] = set()
+    while page.next is not None:
+        if page.next in cursors:
+            raise PluggyUnavailable("cursor_repeated")
+        cursors.add(page.next)
+        rows_seen += len(page.rows)
+        async with claim.page() as conn:
+            await store_page(conn, claim, step.account_id, page)
+            if pages >= PAGES_IN_PLAN:
+                await conn.execute(
+                    QUERIES["start_walk"],
+                    claim.item_id,
+                    step.account_id,
+                    "delta",
+                    1,
+                    False,
+                    step.source_updated_at,
+                    page.next,
+                    started_at,
+                    pluggy_started_at,
+                    pages,
+                    rows_seen,
+                )
+                return
+        page = await claim.pluggy.next_transactions(page.next)
+        pages += 1
+    expects_rows = pages > 1 or step.expects_rows or await _holds_since(claim, step)
+    if not page.rows and expects_rows and not await witnessed(claim, step.account_id):
+        await put_off(claim, step.account_id, "empty_answer")
+        return
+    async with claim.page() as conn:
+        await store_page(conn, claim, step.account_id, page)
+        await conn.execute(
+            QUERIES["stamp_step"],
+            claim.item_id,
+            PRODUCT,
+            step.account_id,
+            started_at,
+            step.source_updated_at,
+            pluggy_started_at,
+            None,
+        )
+
+
+async def _holds_since(claim: Claim, step: ReadDelta) -> bool:
+    return bool(
+        await claim.db.fetchval(
+            QUERIES["holds_rows_created_since"],
+            claim.item_id,
+            step.account_id,
+            step.created_at_from,
+        )
+    )
+
+
+async def witnessed(claim: Claim, account_id: uuid.UUID) -> bool:
+    """Whether a row that we hold live comes back when asked by id: then empty means empty."""
+    question = await Question.about(claim, account_id, ())
+    if not question.witnesses:
+        return False
+    page = await claim.pluggy.transactions(account_id, ids=question.witnesses)
+    async with claim.page() as conn:
+        returned = await store_page(conn, claim, account_id, page)
+    return bool(set(returned) & set(question.witnesses))
+
+
+async def put_off(claim: Claim, account_id: uuid.UUID, reason: str) -> None:
+    """No watermark, no stamp, no event settled: the same again later, doubling up to an hour."""
+    async with claim.page() as conn:
+        await conn.execute(QUERIES["defer_step"], claim.item_id, PRODUCT, account_id, reason, None)
+
+
+async def sync_ids(claim: Claim, step: AskIds) -> frozenset[uuid.UUID] | None:
+    """Ask for rows by id: store what comes back, bury or flag what does not.
+
+    Returns the ids that came back; None if the answer proves nothing (then the step is put off).
+    An `ids` read never moves the watermark. Raises PluggyError, FencedOff.
+    """
+    returned: set[uuid.UUID] = set()
+    for question in await Question.blocks(claim, step.account_id, step.ids):
+        page = await claim.pluggy.transactions(step.account_id, ids=question.ids)
+        async with claim.page() as conn:
+            listed = set(await store_page(conn, claim, step.account_id, page))
+        if question.suspects - listed and question.unanswered(listed):
+            await put_off(claim, step.account_id, "empty_answer")
+            return None
+        returned |= listed
+    absent = [i for i in step.ids if i not in returned]
+    async with claim.page() as conn:
+        await bury_or_flag(conn, claim, step.account_id, absent, suspects=step.ids)
+        await _end_deferral(conn, claim, step.account_id)
+    return frozenset(returned)
+
+
+async def _end_deferral(conn: Connection, claim: Claim, account_id: uuid.UUID) -> None:
+    await conn.execute(QUERIES["end_deferral"], claim.item_id, PRODUCT, account_id)

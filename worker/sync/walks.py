@@ -1,0 +1,206 @@
+"""Walks: all pages of an account, one page a transaction, resumable; then what is missing is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from worker.claim import Claim
+from worker.database import Connection
+from worker.failures import PluggyNotFound, PluggyRejected, PluggyUnavailable
+from worker.held import Walk
+from worker.plan import AskWalk
+from worker.pluggy_reader import Page
+from worker.queries import QUERIES
+from worker.sync.absence import QUESTION_SIZE, WITNESSES, Question, bury_or_flag
+from worker.sync.transactions import PRODUCT, put_off, store_page, witnessed
+
+WALK_FOR_S: Final = 20.0
+"""So long a claim walks at most before it hands the item back."""
+MAX_NOMINEES: Final = 5000
+"""So many are looked at together; more than that are flagged for a person anyway."""
+
+
+async def ask_walk(claim: Claim, step: AskWalk) -> None:
+    """Store the wish; the walk itself goes on under this or a later claim."""
+    async with claim.page() as conn:
+        await conn.execute(QUERIES["revive_walk_step"], claim.item_id, step.account_id)
+        await conn.execute(
+            QUERIES["start_walk"],
+            claim.item_id,
+            step.account_id,
+            "walk",
+            int(step.lane),
+            step.expects_rows,
+            step.source_updated_at,
+            None,
+            None,
+            None,
+            0,
+            0,
+        )
+
+
+async def continue_walk(claim: Claim, walk: Walk, *, settled_generation: int, for_s: float) -> bool:
+    """Go on with a walk until it ends, time is up or the item has news; returns whether it ended.
+
+    Raises PluggyError, FencedOff.
+    """
+    clock = asyncio.get_running_loop().time
+    until = clock() + min(for_s, WALK_FOR_S)
+    while await _advance(claim, walk):
+        found = await claim.db.fetchrow(QUERIES["load_walk"], claim.item_id, walk.account_id)
+        if found is None:
+            return True
+        walk = msgspec.convert(dict(found), Walk)
+        if claim.generation > settled_generation or clock() > until:
+            return False
+    return False
+
+
+async def _advance(claim: Claim, walk: Walk) -> bool:
+    """Read one page, ask one question, or finish. False: put off, nothing more to do now."""
+    if walk.read_at is None:
+        return await _read_page(claim, walk)
+    if nominees := await _load_nominees(claim, walk):
+        return await _ask_about(claim, walk, nominees)
+    await _finish(claim, walk)
+    return True
+
+
+async def _read_page(claim: Claim, walk: Walk) -> bool:
+    started_at = claim.now
+    page = await _fetch(claim, walk)
+    if not page.rows and page.next is None and await _proves_nothing(claim, walk):
+        await put_off(claim, walk.account_id, "empty_answer")
+        return False
+    try:
+        async with claim.page() as conn:
+            await _store(conn, claim, walk, page, started_at)
+    except asyncpg.UniqueViolationError as error:
+        await _restart(claim, walk)
+        raise PluggyUnavailable("cursor_repeated") from error
+    return True
+
+
+async def _fetch(claim: Claim, walk: Walk) -> Page:
+    if walk.next is None:
+        return await claim.pluggy.transactions(walk.account_id)
+    try:
+        return await claim.pluggy.next_transactions(walk.next)
+    except PluggyNotFound:
+        raise
+    except PluggyRejected as error:
+        if error.status == 400:
+            # A cursor that is refused would be refused for ever: read from the start again.
+            await _restart(claim, walk)
+            raise PluggyUnavailable("cursor_refused", status=400) from error
+        raise
+
+
+async def _proves_nothing(claim: Claim, walk: Walk) -> bool:
+    """Whether an empty last page needs a witness, and there is none."""
+    expects_rows = (
+        walk.pages > 0
+        or walk.expects_rows
+        or await claim.db.fetchval(
+            QUERIES["holds_rows_seen_before"], claim.item_id, walk.account_id, claim.now
+        )
+    )
+    return bool(expects_rows) and not await witnessed(claim, walk.account_id)
+
+
+async def _store(
+    conn: Connection, claim: Claim, walk: Walk, page: Page, started_at: datetime
+) -> None:
+    nominates = walk.nominates
+    if walk.started_at is None:
+        nominates = walk.kind == "walk" and await conn.fetchval(
+            QUERIES["holds_rows_seen_before"], claim.item_id, walk.account_id, started_at
+        )
+        await conn.execute(
+            QUERIES["begin_walk"],
+            claim.item_id,
+            walk.account_id,
+            started_at,
+            page.pluggy_now,
+            nominates,
+        )
+    listed = await store_page(conn, claim, walk.account_id, page)
+    await _note(conn, walk, "listed", listed if nominates else [], cursor=page.next)
+    await conn.execute(
+        QUERIES["advance_walk"],
+        claim.item_id,
+        walk.account_id,
+        page.next,
+        len(page.rows),
+        claim.now if page.next is None else None,
+    )
+
+
+async def _note(
+    conn: Connection, walk: Walk, kind: str, ids: Iterable[uuid.UUID], cursor: str | None = None
+) -> None:
+    """Remember what a page listed; a cursor that comes a second time violates a unique index."""
+    cursor_hash = None if cursor is None else hashlib.sha256(cursor.encode()).digest()
+    await conn.execute(QUERIES["add_walk_page"], walk.walk_id, cursor_hash, kind, list(ids))
+
+
+async def _restart(claim: Claim, walk: Walk) -> None:
+    async with claim.page() as conn:
+        await conn.execute(QUERIES["restart_walk"], claim.item_id, walk.account_id)
+
+
+async def _load_nominees(claim: Claim, walk: Walk) -> list[uuid.UUID]:
+    if not walk.nominates:
+        return []
+    records = await claim.db.fetch(
+        QUERIES["load_nominees"],
+        claim.item_id,
+        walk.account_id,
+        walk.walk_id,
+        walk.started_at,
+        MAX_NOMINEES,
+    )
+    return [record["id"] for record in records]
+
+
+async def _ask_about(claim: Claim, walk: Walk, nominees: Sequence[uuid.UUID]) -> bool:
+    block = nominees[: QUESTION_SIZE - WITNESSES]
+    question = await Question.about(claim, walk.account_id, block, nominees)
+    page = await claim.pluggy.transactions(walk.account_id, ids=question.ids)
+    async with claim.page() as conn:
+        listed = set(await store_page(conn, claim, walk.account_id, page))
+        proven = not question.unanswered(listed)
+        if proven:
+            await _note(conn, walk, "returned", question.suspects & listed)
+            await _note(conn, walk, "absent", question.suspects - listed)
+    if not proven:
+        await put_off(claim, walk.account_id, "empty_answer")
+    return proven
+
+
+async def _finish(claim: Claim, walk: Walk) -> None:
+    """The one transaction in which the absent are buried and the watermark moves."""
+    async with claim.page() as conn:
+        records = await conn.fetch(QUERIES["load_absent"], walk.walk_id)
+        absent = [record["id"] for record in records]
+        await bury_or_flag(conn, claim, walk.account_id, absent, suspects=absent)
+        await conn.execute(
+            QUERIES["stamp_step"],
+            claim.item_id,
+            PRODUCT,
+            walk.account_id,
+            walk.started_at,
+            walk.source_updated_at,
+            walk.pluggy_started_at,
+            walk.started_at if walk.kind == "walk" else None,
+        )
+        await conn.execute(QUERIES["finish_walk"], claim.item_id, walk.account_id)

@@ -1,0 +1,93 @@
+"""The one arq job: claim what is due and sync it; a ring only wakes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from worker.claim import LEASE, Lease
+from worker.database import Pool
+from worker.events import Lane
+from worker.queries import QUERIES
+from worker.queue import Doorbell
+from worker.sync.engine import Engine
+from worker.sync.steps import POSTGRES_AWAY
+
+log = structlog.get_logger()
+
+OLDEST_EVERY: Final = 20
+CLAIM_AGAIN_WITHIN_S: Final = 5.0
+"""A job goes on with the next due item only while it is this young: it has to end within 60 s."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """What the jobs of a worker process share."""
+
+    db: Pool
+    engine: Engine
+    doorbell: Doorbell
+    claims: int = field(default=0)
+
+    async def claim(self, rung: uuid.UUID | None) -> Lease | None:
+        """The item rung for if it is due in the live lane, else the best due one.
+
+        Every 20th claim takes the one that is due longest in any lane. While everything is halted:
+        once a minute one item, as a probe.
+        """
+        self.claims += 1
+        if self.claims % OLDEST_EVERY == 0 and self.engine.bulk.free > 0:
+            found = await self.db.fetchrow(QUERIES["claim_oldest_item"], LEASE)
+            if found is not None:
+                return _lease(found)
+        if rung is not None:
+            found = await self.db.fetchrow(QUERIES["claim_rung_item"], rung, LEASE)
+            if found is not None:
+                return _lease(found)
+        lowest = Lane.AUDIT if self.engine.bulk.free > 0 else Lane.RETRY
+        found = await self.db.fetchrow(QUERIES["claim_best_item"], LEASE, int(lowest))
+        if found is not None:
+            return _lease(found)
+        found = await self.db.fetchrow(QUERIES["claim_probe_item"], LEASE)
+        return _lease(found, probe=True) if found is not None else None
+
+    async def work(self, rung: uuid.UUID) -> int:
+        """Sync the item rung for, then others that are due, for a while; returns how many."""
+        started, synced, item_id = time.monotonic(), 0, rung
+        wanted: uuid.UUID | None = item_id
+        while lease := await self.claim(wanted):
+            synced += 1
+            if await self.engine.sync(lease):
+                await self._ring(lease.item_id)
+            wanted = None
+            if time.monotonic() - started > CLAIM_AGAIN_WITHIN_S:
+                break
+        return synced
+
+    async def _ring(self, item_id: uuid.UUID) -> None:
+        try:
+            await self.doorbell.ring([item_id])
+        except Exception as error:  # the sweep rings again
+            log.warning("ring_failed", error=type(error).__name__)
+
+
+async def sync_item(ctx: dict[str, Any], item_id: str) -> None:
+    """arq job. Always "succeeds" for arq: what failed is in Postgres, with its next try."""
+    worker: Worker = ctx["worker"]
+    try:
+        await worker.work(uuid.UUID(item_id))
+    except asyncio.CancelledError:
+        raise
+    except POSTGRES_AWAY as error:
+        log.warning("postgres_away", error=type(error).__name__)
+    except Exception:
+        log.exception("sync_crashed")
+
+
+def _lease(found: Any, *, probe: bool = False) -> Lease:
+    return Lease(found["item_id"], found["token"], Lane(found["lane"]), probe)
