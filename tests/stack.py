@@ -32,7 +32,12 @@ SHIFTED = {
     "pluggy_sync.item_sync": ("run_at",),
     "pluggy_sync.item_leases": ("until",),
     "pluggy_sync.product_sync": (
-        "stamped_at", "walked_at", "failing_since", "failed_at", "next_try_at", "dead_at",
+        "stamped_at",
+        "walked_at",
+        "failing_since",
+        "failed_at",
+        "next_try_at",
+        "dead_at",
         "deferred_since",
     ),
     "pluggy_sync.account_walks": ("asked_at", "started_at", "read_at"),
@@ -119,7 +124,8 @@ class Stack:
     async def live(self, item_id: str, table: str = "transactions") -> dict[str, asyncpg.Record]:
         """Live rows of an item by id."""
         found = await self.db.fetch(
-            f"SELECT * FROM pluggy_live.{table} WHERE item_id = $1", item_id  # noqa: S608 - tests
+            f"SELECT * FROM pluggy_live.{table} WHERE item_id = $1",
+            item_id,  # noqa: S608 - tests
         )
         return {str(record["id"]): record for record in found}
 

@@ -15,7 +15,7 @@ from worker.queries import QUERIES
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What became of one event: new, or known already (duplicate); and whether its item is due now."""
+    """What became of one event: new or a duplicate, and whether its item is due now."""
 
     is_new: bool
     made_due: bool

@@ -67,7 +67,7 @@ return 0
 
 @dataclass(slots=True)
 class LocalBucket:
-    """The cautious share of one process while Redis is away: a tenth of the limit, starting empty."""
+    """The share of one process while Redis is away: a tenth of the limit, starting empty."""
 
     refill_per_s: float
     tokens: float = 0.0

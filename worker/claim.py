@@ -1,4 +1,4 @@
-"""A claimed item: its lease, the run that its writes belong to, and the fence around every write."""
+"""A claimed item: its lease, the run of its writes, and the fence around every write."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ PORTS_TO_TRY: Final = 50
 
 
 def health_app(sweep: Sweep) -> web.Application:
-    """`/livez` fails if the event loop makes no progress, `/readyz` if Postgres or Redis is away."""
+    """`/livez` fails if nothing moves any more, `/readyz` if Postgres or Redis is away."""
 
     async def livez(_: web.Request) -> web.Response:
         return _answer(time.monotonic() - sweep.ticked_at < TICK_WITHIN_S, "no_progress")

@@ -1,7 +1,7 @@
 """What to do about an item: a pure function from item, events and what we hold to a SyncPlan.
 
-It is asked again after every round of steps: a step that has committed shows in what we hold, so the
-plan shrinks until only outcomes are left. docs: the table of events in the README.
+It is asked again after every round of steps: a step that has committed shows in what we hold, so
+the plan shrinks until only outcomes are left.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from worker.pluggy_item import Item
 OVERLAP: Final = timedelta(hours=1)
 """A delta starts so much before the watermark: rows may become visible after their createdAt."""
 AUDIT_BEYOND: Final = timedelta(days=7)
-"""A createdAtFrom so much before the watermark asks for a walk in the audit lane, not for a delta."""
+"""A createdAtFrom so much before the watermark asks for a walk in the audit lane, no delta."""
 ASK_AGAIN_AFTER: Final = timedelta(minutes=5)
 SUPERSEDED_AFTER: Final = timedelta(hours=24)
 SHORTEST_PAUSE: Final = timedelta(seconds=30)
@@ -106,7 +106,7 @@ class SyncPlan:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Events whose ids were asked for in this claim, and those whose deleted ids still came back."""
+    """Events whose ids were asked for in this claim, and those whose deleted ids came back."""
 
     events: frozenset[int] = frozenset()
     still_there: frozenset[int] = frozenset()
@@ -320,7 +320,7 @@ class _Planner:
             needs.steps.append(AskWalk(step.account_id, lane, expects, source_updated_at))
 
     def _blocked(self, needs: _Needs, step: Step, event: PendingEvent) -> bool:
-        """Whether a step may not run now: backed off (no event hurries it), or dead of this event."""
+        """Whether a step may not run now: backed off (no event hurries it), or dead."""
         if step.dead_at is not None:
             if self._died_after(step, event):
                 needs.dead = step

@@ -1,4 +1,4 @@
-"""An item as the planner sees it: is a collection under way, and when was each product collected."""
+"""An item as the planner sees it: is it being collected, and when was each product collected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SQL of the service by name: reads `sql/queries/*.sql`, in which `-- name: x` opens a query."""
+"""The SQL of the service by name: in `sql/queries/*.sql`, `-- name: x` opens a query."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class ArqDoorbell:
 
 
 def serialize(value: dict[str, Any]) -> bytes:
-    """arq's wire format as MessagePack: no pickle, so who can write to Redis cannot run code here."""
+    """arq's wire format as MessagePack: who can write to Redis cannot run code here."""
     return msgspec.msgpack.encode(value, enc_hook=str)
 
 

@@ -16,7 +16,7 @@ MAX_INTEGER: Final = 2**31 - 1
 
 
 class UnreadableRow(ValueError):
-    """A row lacks what it cannot do without; the text is the reason, without any value of the row."""
+    """A row lacks what it cannot do without; the text is the reason, without any value."""
 
 
 def text(value: object) -> str | None:
@@ -92,8 +92,8 @@ def posted_on(written: object, zone: ZoneInfo) -> date:
     """The calendar day of a transaction.
 
     Exactly midnight UTC, and times without zone, are dates that a bank gave as dates: taken as
-    written, because converting would give the day before. Anything else is a moment: its day is that
-    of the zone. https://docs.pluggy.ai/docs/transactions speaks of UTC only. Raises UnreadableRow.
+    written, because converting would give the day before. Anything else is a moment: its day is
+    that of the zone. https://docs.pluggy.ai/docs/transactions speaks of UTC only. Raises UnreadableRow.
     """
     parsed = parse_time(written)
     if parsed is None or not isinstance(written, str):

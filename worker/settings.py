@@ -82,7 +82,7 @@ class Environment(BaseSettings):
 
 
 class PluggySettings(Environment):
-    """What a process needs that talks to Pluggy: workers and the command line, never the receiver."""
+    """What a process needs that talks to Pluggy: workers and commands, never the receiver."""
 
     pluggy_client_id: str
     pluggy_client_secret: SecretStr
@@ -127,7 +127,7 @@ SettingsT = TypeVar("SettingsT", bound=Environment)
 
 
 def load(settings: type[SettingsT]) -> SettingsT:
-    """Read the environment. Raises SettingsError with every complaint on one line, values left out."""
+    """Read the environment. Raises SettingsError: all complaints on one line, no values."""
     try:
         return settings.model_validate({})
     except ValidationError as error:

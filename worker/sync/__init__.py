@@ -1,1 +1,1 @@
-"""Making rows equal Pluggy's: one file an entity; what should happen next is returned, not queued."""
+"""Making rows equal Pluggy's: one file an entity; what is next is returned, not queued."""

@@ -1,4 +1,4 @@
-"""Accounts: a complete list by item; who is missing from it is asked for by id before it is buried."""
+"""Accounts: a complete list by item; what is missing is asked for by id before it is buried."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ log = structlog.get_logger()
 ITEMS_ALIKE: Final = 5
 HALTING_STATUS: Final = ("400:", "403:", "404:")
 ALIKE: Final = (
-    "Several items fail alike: check that PLUGGY_CLIENT_ID belongs to the application that owns these "
-    "items, and that this release knows Pluggy's current API."
+    "Several items fail alike: check that PLUGGY_CLIENT_ID belongs to the application that owns"
+    " these items, and that this release knows Pluggy's current API."
 )
 
 

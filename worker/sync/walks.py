@@ -1,4 +1,4 @@
-"""Walks: all pages of an account, one page a transaction, resumable; then what is missing is asked."""
+"""Walks: all pages of an account, one a transaction, resumable; then what is missing is asked."""
 
 from __future__ import annotations
 
