@@ -29,10 +29,14 @@ BEFORE = frozenset({"status", "timeout"})
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
-    """`times` hits and it is gone; or `rate` of all matching requests until removed."""
+    """`times` hits and it is gone; or `rate` of all matching requests until removed.
+
+    `skip` matching requests go through unharmed first: "the second page fails".
+    """
 
     match: str
     kind: Kind
+    skip: int = 0
     times: int | None = None
     rate: float | None = None
     status: int = 500
@@ -88,9 +92,11 @@ class Faults:
 
     def pick(self, method: str, path: str, item_id: str | None) -> Fault | None:
         for fault in self._faults:
-            if fault.matches(method, path, item_id) and (
-                fault.rate is None or self._random.random() < fault.rate
-            ):
+            if not fault.matches(method, path, item_id):
+                continue
+            if fault.skip > 0:
+                fault.skip -= 1
+            elif fault.rate is None or self._random.random() < fault.rate:
                 return fault
         return None
 
