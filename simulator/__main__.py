@@ -77,6 +77,11 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> 
     help="Seconds before the second and the third round of three attempts.",
 )
 @click.option("--disable-after", default=20, help="Events given up in a row that disable a hook.")
+@click.option("--step-seconds", "step_s", default=1.0, help="Length of one step of a run.")
+@click.option("--first-rows", default=60, help="Transactions of an item made by POST /items.")
+@click.option("--rows-a-day", default=4, help="New transactions of an item per day.")
+@click.option("--min-update-hours", default=0, help="PATCH /items earlier answers 409; 0: never.")
+@click.option("--items-limit", default=0, help="POST /items beyond it answers 409; 0: no limit.")
 def main(created_webhook_status: str, **options: object) -> None:
     """A stand-in for Pluggy's data API on loopback.
 

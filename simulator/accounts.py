@@ -23,7 +23,7 @@ class Account:
     """`payload` is the account as shown, without what follows from its rows."""
 
     def __init__(
-        self, payload: dict[str, Any], *, owner: Party, open_finance: bool, closing_day: int = 20
+        self, payload: dict[str, Any], *, owner: Party, open_finance: bool, closing_day: int
     ) -> None:
         self.payload = payload
         self.id: str = payload["id"]

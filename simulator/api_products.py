@@ -126,7 +126,10 @@ ROUTES = [
     web.get("/accounts", list_accounts),
     web.get("/accounts/{id}", get_account),
     web.get("/investments", list_investments),
-    web.get("/investments/{id}", _one(lambda item: item.investments, "investment", "INVESTMENT_NOT_FOUND")),
+    web.get(
+        "/investments/{id}",
+        _one(lambda item: item.investments, "investment", "INVESTMENT_NOT_FOUND"),
+    ),
     web.get("/investments/{id}/transactions", list_investment_transactions),
     web.get("/loans", list_loans),
     web.get("/loans/{id}", _one(lambda item: item.loans, "loan", "LOAN_NOT_FOUND")),

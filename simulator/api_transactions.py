@@ -31,7 +31,10 @@ async def list_by_cursor(request: web.Request) -> web.Response:
     only_queries(request, "accountId", "ids", "dateFrom", "dateTo", "createdAtFrom", "after")
     account_id = uuid_query(request, "accountId")
     ids = _ids(request)
-    date_from, date_to = time_query(request, "dateFrom"), time_query(request, "dateTo", end_of_day=True)
+    date_from, date_to = (
+        time_query(request, "dateFrom"),
+        time_query(request, "dateTo", end_of_day=True),
+    )
     created_from = time_query(request, "createdAtFrom")
     if date_from is not None and created_from is not None:
         raise bad_request("dateFrom and createdAtFrom are mutually exclusive")

@@ -1,18 +1,21 @@
 """The bank's side: what it changed on its books since the last collection."""
 
-from collections.abc import Sequence
-from random import Random
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from simulator.accounts import Account
 from simulator.clock import DAY_MS
-from simulator.history import Movements
+from simulator.history import AHEAD_DAYS, Movements
+from simulator.items import Item
 from simulator.rows import Row
 from simulator.world import World
 
 # Pluggy re-reads no more than a year.
 _WINDOW_DAYS = 365
 _LATE_DAYS = (7, 45)
+_UNKNOWN_CATEGORY = "99999999"
 
 
 class Edit(NamedTuple):
@@ -23,11 +26,14 @@ class Edit(NamedTuple):
     reported: Row | None
 
 
-class Wishes(NamedTuple):
-    """How many of each kind of change."""
+@dataclass(frozen=True)
+class Wishes:
+    """How many rows of each kind of change, over all accounts."""
 
     created: int = 0
-    late: int = 0
+    late: int = 0  # new, but dated weeks ago
+    scheduled: int = 0  # new, pending, dated ahead
+    twins: int = 0  # pairs of new rows that only their ids tell apart
     settled: int = 0
     updated: int = 0
     deleted: int = 0
@@ -35,111 +41,132 @@ class Wishes(NamedTuple):
     returned: int = 0
 
 
-def draw_edits(
-    world: World, random: Random, accounts: Sequence[Account], removed: list[Row], wishes: Wishes
-) -> list[Edit]:
-    """Pick rows for each kind of change, no row twice; fewer if there are not enough."""
-    now_ms = world.clock.now_ms()
-    edits = _new_rows(world, random, accounts, wishes, now_ms)
-    edits += [Edit(row.account, None, row) for row in _take_returned(random, removed, wishes.returned)]
-    taken: set[str] = set()
-    for change, count, pending in (
-        (_settle, wishes.settled, True),
-        (_update, wishes.updated, False),
-        (_remove, wishes.deleted, False),
-        (_restate, wishes.restated, False),
-    ):
-        for row in _pick(random, accounts, count, taken, now_ms, pending=pending):
-            edits.append(Edit(row.account, row, change(row, random, now_ms)))
-    return edits
+class Books:
+    """Draws the changes of one collection. No row is changed twice."""
+
+    def __init__(self, world: World, item: Item, accounts: Sequence[Account]) -> None:
+        self._world = world
+        self._item = item
+        self._random = item.random
+        self._accounts = accounts
+        self._now_ms = world.clock.now_ms()
+        self._taken: set[str] = set()
+
+    def leave_alone(self, row_ids: Iterable[str]) -> None:
+        self._taken.update(row_ids)
+
+    def draw(self, wishes: Wishes, *, also_due: bool = False) -> list[Edit]:
+        """Fewer of a kind if there are not enough rows. `also_due`: pending rows of past days."""
+        if not self._accounts:
+            return []
+        settled = max(wishes.settled, self._due() if also_due else 0)
+        edits = self._births(wishes)
+        for row in self._returning(wishes.returned):
+            edits.append(Edit(row.account, None, row))
+        for row in self._pending(settled):
+            edits.append(Edit(row.account, row, settle(row)))
+        changes: tuple[tuple[int, Callable[[Row], Row | None]], ...] = (
+            (wishes.updated, self._update),
+            (wishes.deleted, lambda row: None),
+            (wishes.restated, self._restate),
+        )
+        for count, change in changes:
+            edits += [Edit(row.account, row, change(row)) for row in self._pick(count)]
+        return edits
+
+    def _births(self, wishes: Wishes) -> list[Edit]:
+        today = self._now_ms // DAY_MS
+        rows = [self._new(today) for _ in range(wishes.created)]
+        for _ in range(wishes.late):
+            rows.append(self._new(today - self._random.randrange(*_LATE_DAYS)))
+        for _ in range(wishes.scheduled):
+            rows.append(self._ahead(self._new(today)))
+        for _ in range(wishes.twins):
+            row = self._new(today)
+            rows += [row, self._source(row.account).twin(row)]
+        return [Edit(row.account, None, row) for row in rows]
+
+    def _source(self, account: Account) -> Movements:
+        return Movements(self._random, self._world.society, account, self._now_ms)
+
+    def _new(self, day: int) -> Row:
+        return self._source(self._random.choice(self._accounts)).one(day)
+
+    def _ahead(self, row: Row) -> Row:
+        row.date = (self._now_ms // DAY_MS + self._random.randrange(1, AHEAD_DAYS)) * DAY_MS
+        row.posted = False
+        return row
+
+    def _returning(self, count: int) -> list[Row]:
+        """Rows that Pluggy deleted and the bank shows again."""
+        ids = {account.id for account in self._accounts}
+        gone = [row for row in self._item.removed if row.account.id in ids]
+        return self._random.sample(gone, min(count, len(gone)))
+
+    def _pending(self, count: int) -> list[Row]:
+        """Pending rows, those first whose day has come."""
+        if not count:
+            return []
+        rows = [row for account in self._accounts for row in account.rows if not row.posted]
+        rows = [row for row in rows if row.id not in self._taken]
+        self._random.shuffle(rows)
+        rows.sort(key=lambda row: row.date > self._now_ms)
+        self._taken.update(row.id for row in rows[:count])
+        return rows[:count]
+
+    def _due(self) -> int:
+        """How many pending rows should have settled by now."""
+        since = self._now_ms - DAY_MS
+        return sum(
+            not row.posted and row.date < since
+            for account in self._accounts
+            for row in account.rows
+        )
+
+    def _pick(self, count: int) -> list[Row]:
+        """Rows of the window, over all accounts by their size."""
+        sizes = [len(account.rows) for account in self._accounts]
+        since = self._now_ms - _WINDOW_DAYS * DAY_MS
+        picked: list[Row] = []
+        # Bounded: where nearly everything is taken the dice would never find the rest.
+        for _ in range(20 * count if sum(sizes) else 0):
+            row = self._random.choice(self._random.choices(self._accounts, sizes)[0].rows)
+            if row.id not in self._taken and row.date >= since:
+                self._taken.add(row.id)
+                picked.append(row)
+            if len(picked) == count:
+                break
+        return picked
+
+    def _update(self, row: Row) -> Row:
+        """A change that keeps the match key: settled, reordered, or put in another category."""
+        if not row.posted:
+            return settle(row)
+        changed = copy.copy(row)
+        if self._random.random() < 0.5:
+            changed.order = row.order + 1
+        else:
+            changed.category = row.kind.category or "08000000"
+            if changed.category == row.category:
+                changed.category = _UNKNOWN_CATEGORY
+        return changed
+
+    def _restate(self, row: Row) -> Row:
+        """The same event told differently: another amount, day or text, and no id in common."""
+        told = copy.copy(row)
+        if row.provider_id is not None:
+            told.provider_id = f"{self._random.getrandbits(64):016x}"
+        dice = self._random.random()
+        if dice < 0.4:
+            told.cents += 1 if told.cents > 0 else -1
+        elif dice < 0.7:
+            told.date -= DAY_MS
+        else:
+            told.description = f"{row.description} *"
+        return told
 
 
-def _new_rows(
-    world: World, random: Random, accounts: Sequence[Account], wishes: Wishes, now_ms: int
-) -> list[Edit]:
-    today = now_ms // DAY_MS
-    edits = []
-    for number in range(wishes.created + wishes.late if accounts else 0):
-        late = random.randrange(*_LATE_DAYS) if number >= wishes.created else 0
-        account = random.choice(accounts)
-        row = Movements(random, world.society, account, now_ms).one(today - late)
-        edits.append(Edit(account, None, row))
-    return edits
-
-
-def _take_returned(random: Random, removed: list[Row], count: int) -> list[Row]:
-    return [removed.pop(random.randrange(len(removed))) for _ in range(min(count, len(removed)))]
-
-
-def _pick(
-    random: Random,
-    accounts: Sequence[Account],
-    count: int,
-    taken: set[str],
-    now_ms: int,
-    *,
-    pending: bool,
-) -> list[Row]:
-    """`count` rows of the window that nothing else changes, over all accounts by their size."""
-    sizes = [len(account.rows) for account in accounts]
-    since = now_ms - _WINDOW_DAYS * DAY_MS
-    picked: list[Row] = []
-    if pending and count:
-        candidates = [row for account in accounts for row in account.rows if not row.posted]
-        return _note(random.sample(candidates, min(count, len(candidates))), taken)
-    # Bounded: where nearly everything is taken the dice would never find the rest.
-    for _ in range(20 * count):
-        if len(picked) == count or not sum(sizes):
-            break
-        account = random.choices(accounts, sizes)[0]
-        row = random.choice(account.rows)
-        if row.id not in taken and row.date >= since:
-            taken.add(row.id)
-            picked.append(row)
-    return picked
-
-
-def _note(rows: list[Row], taken: set[str]) -> list[Row]:
-    taken.update(row.id for row in rows)
-    return rows
-
-
-def _settle(row: Row, random: Random, now_ms: int) -> Row:
-    settled = row.__copy__()
+def settle(row: Row) -> Row:
+    settled = copy.copy(row)
     settled.posted = True
     return settled
-
-
-def _update(row: Row, random: Random, now_ms: int) -> Row:
-    """A change that keeps the match key: settled, moved within the day's order, or recategorised."""
-    changed = row.__copy__()
-    if not row.posted:
-        changed.posted = True
-    elif random.random() < 0.5:
-        changed.order = row.order + 1
-    else:
-        changed.category = "99999999" if row.category != "99999999" else "08000000"
-    return changed
-
-
-def _remove(row: Row, random: Random, now_ms: int) -> None:
-    return None
-
-
-def _restate(row: Row, random: Random, now_ms: int) -> Row:
-    """The same event told differently: another amount, day or text, and no id that links them."""
-    told = row.__copy__()
-    if row.provider_id is not None:
-        told.provider_id = f"{random.getrandbits(64):016x}"
-    dice = random.random()
-    if dice < 0.4:
-        told.cents += 1 if told.cents > 0 else -1
-    elif dice < 0.7:
-        told.date -= DAY_MS
-    else:
-        told.description = f"{row.description} *"
-    # A row that Pluggy could take for the settlement of a pending one would keep its id.
-    told.posted = row.posted
-    return told
-
-

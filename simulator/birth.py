@@ -5,11 +5,10 @@ from collections import defaultdict
 from itertools import islice
 
 from simulator import bills, consents, identity, investments, loans
-from simulator.accounts import Account
+from simulator.accounts import DUE_AFTER_DAYS, Account
 from simulator.clock import DAY_MS
 from simulator.history import HISTORY_DAYS, Movements
-from simulator.items import Item
-from simulator.movements import BILL_PAYMENT
+from simulator.items import Item, Payload
 from simulator.openings import open_account, set_balance
 from simulator.rows import Row
 from simulator.world import World
@@ -25,13 +24,16 @@ async def fill(world: World, item: Item, *, transactions: int, accounts: int) ->
     """Give a new item everything that its products name."""
     now_ms = world.clock.now_ms()
     made = [open_account(item, subtype, now_ms) for subtype in _wanted(item, accounts)]
-    if "TRANSACTIONS" in item.products and made:
-        await _fill_accounts(world, item, made, transactions, now_ms)
+    count = transactions if "TRANSACTIONS" in item.products else 0
+    await _fill_accounts(world, item, made, count, now_ms)
+    if item.id not in world.items:
+        return
     for account in made:
         set_balance(account, now_ms)
         world.add_account(item, account)
         world.rows.update((row.id, row) for row in account.rows)
-    _fill_products(world, item, now_ms)
+    fill_products(world, item, set(item.products) - item.unread, now_ms)
+    _add_consent(world, item, now_ms)
 
 
 def _wanted(item: Item, accounts: int) -> list[str]:
@@ -43,31 +45,43 @@ def _wanted(item: Item, accounts: int) -> list[str]:
 async def _fill_accounts(
     world: World, item: Item, accounts: list[Account], count: int, now_ms: int
 ) -> None:
-    shares = _shares(count, len(accounts))
-    extra: defaultdict[str, list[Row]] = defaultdict(list)
+    """Exactly `count` rows, the payments of bills included, spread evenly."""
+    shares = {
+        account.id: count // len(accounts) + (number < count % len(accounts))
+        for number, account in enumerate(accounts)
+    }
     bank = next((account for account in accounts if account.type == "BANK"), None)
+    from_cards: list[Row] = []
     # Cards first: their payments also appear on the bank account.
-    for account, share in sorted(zip(accounts, shares, strict=True), key=lambda pair: pair[0].type != "CREDIT"):
-        payments = _payments(account, share) if account.type == "CREDIT" else 0
-        rows = extra.pop(account.id, [])[:share]
-        source = Movements(item.random, world.society, account, now_ms).past(
-            share - len(rows) - payments
-        )
-        while some := list(islice(source, SLICE)):
-            rows += some
-            await asyncio.sleep(0)
+    for account in sorted(accounts, key=lambda account: account.type != "CREDIT"):
+        share = shares[account.id]
+        settled = _settled(account, share, now_ms) if account.type == "CREDIT" else []
+        rows = from_cards[:share] if account is bank else []
+        source = Movements(item.random, world.society, account, now_ms)
+        await _draw(source, share - len(rows) - len(settled), rows)
         if account.type == "CREDIT":
-            for row in _bill(world, item, account, bank, rows, payments, now_ms):
-                (rows if row.account is account else extra[row.account.id]).append(row)
+            payments = _bill(world, item, account, bank, rows, settled, now_ms)
+            rows += [row for row in payments if row.account is account]
+            from_cards += [row for row in payments if row.account is not account]
         account.load(rows)
 
 
-def _shares(count: int, parts: int) -> list[int]:
-    return [count // parts + (1 if number < count % parts else 0) for number in range(parts)]
+async def _draw(source: Movements, count: int, rows: list[Row]) -> None:
+    drawn = source.past(count)
+    while some := list(islice(drawn, SLICE)):
+        rows += some
+        await asyncio.sleep(0)
 
 
-def _payments(account: Account, share: int) -> int:
-    return min(HISTORY_DAYS // 31, share // _ROWS_PER_PAYMENT)
+def _closings(card: Account, now_ms: int) -> list[int]:
+    today = now_ms // DAY_MS
+    return bills.closings(card, first_day=today - HISTORY_DAYS, last_day=today - 1)
+
+
+def _settled(card: Account, share: int, now_ms: int) -> list[int]:
+    """Closings whose bill has been paid by a row: the latest, as many as the rows allow."""
+    due = [day for day in _closings(card, now_ms) if day + DUE_AFTER_DAYS <= now_ms // DAY_MS]
+    return due[max(0, len(due) - share // _ROWS_PER_PAYMENT) :]
 
 
 def _bill(
@@ -76,58 +90,62 @@ def _bill(
     card: Account,
     bank: Account | None,
     rows: list[Row],
-    payments: int,
+    settled: list[int],
     now_ms: int,
 ) -> list[Row]:
-    """Close the bills of the past year; the latest `payments` of those due are paid."""
-    today = now_ms // DAY_MS
+    """Close the bills of the past year; returns the rows of those that are settled."""
     by_closing: defaultdict[int, list[Row]] = defaultdict(list)
     for row in rows:
         by_closing[card.closing_of(row.date)].append(row)
-    closed = bills.closings(card, first_day=today - HISTORY_DAYS, last_day=today - 1)
-    settled = [day for day in closed if day + bills.DUE_AFTER_DAYS <= today][-payments:] if payments else []
-    paid: list[Row] = []
-    for closing in closed:
+    payments: list[Row] = []
+    for closing in _closings(card, now_ms):
         total = sum(bills.in_reais(row) for row in by_closing[closing])
         made = bills.bill(item.random, card, closing=closing, total=total, now_ms=now_ms)
         for row in by_closing[closing]:
             row.bill_id = made["id"]
         if closing in settled:
-            day = closing + bills.DUE_AFTER_DAYS
+            day = closing + DUE_AFTER_DAYS
             made = bills.paid(item.random, made, day=day, now_ms=now_ms)
-            paid += bills.payment_rows(item.random, card, bank, day=day, cents=total, now_ms=now_ms)
+            payments += bills.payment_rows(
+                item.random, card, bank, day=day, cents=total, now_ms=now_ms
+            )
         item.bills[made["id"]] = made
         world.own(item, made)
-    short = payments - sum(row.kind is BILL_PAYMENT for row in paid)
-    return paid + list(Movements(item.random, world.society, card, now_ms).past(short))
+    return payments
 
 
-def _fill_products(world: World, item: Item, now_ms: int) -> None:
-    random, products = item.random, set(item.products)
+def fill_products(world: World, item: Item, products: set[str], now_ms: int) -> None:
+    random = item.random
     if "INVESTMENTS" in products:
         for _ in range(random.randrange(2, 6)):
             add_investment(world, item, now_ms)
+    elif "INVESTMENTS_TRANSACTIONS" in products:
+        for held in item.investments.values():
+            item.movements[held["id"]] = _movements(item, held, now_ms)
     if "LOANS" in products:
         for _ in range(random.randrange(1, 3)):
             add_loan(world, item, now_ms)
     if "IDENTITY" in products:
         item.identity = identity.identity(random, item_id=item.id, owner=item.owner, now_ms=now_ms)
         world.own(item, item.identity)
-    add_consent(world, item, now_ms)
 
 
 def add_investment(world: World, item: Item, now_ms: int) -> str:
     made = investments.investment(item.random, item_id=item.id, owner=item.owner, now_ms=now_ms)
     item.investments[made["id"]] = made
-    count = item.random.randrange(1, 8) if "INVESTMENTS_TRANSACTIONS" in item.products else 0
-    item.movements[made["id"]] = [
-        investments.movement(
-            item.random, made, now_ms=now_ms, days_ago=item.random.randrange(HISTORY_DAYS)
-        )
-        for _ in range(count)
-    ]
+    item.movements[made["id"]] = _movements(item, made, now_ms)
     world.own(item, made)
     return str(made["id"])
+
+
+def _movements(item: Item, held: Payload, now_ms: int) -> list[Payload]:
+    product, random = "INVESTMENTS_TRANSACTIONS", item.random
+    if product not in item.products or product in item.unread:
+        return []
+    return [
+        investments.movement(random, held, now_ms=now_ms, days_ago=random.randrange(HISTORY_DAYS))
+        for _ in range(random.randrange(1, 8))
+    ]
 
 
 def add_loan(world: World, item: Item, now_ms: int) -> str:
@@ -137,14 +155,7 @@ def add_loan(world: World, item: Item, now_ms: int) -> str:
     return str(made["id"])
 
 
-def add_consent(world: World, item: Item, now_ms: int) -> str:
-    made = consents.consent(
-        item.random,
-        item_id=item.id,
-        products=item.products,
-        open_finance=item.open_finance,
-        now_ms=now_ms,
-    )
+def _add_consent(world: World, item: Item, now_ms: int) -> None:
+    made = consents.consent(item, now_ms)
     item.consents[made["id"]] = made
     world.own(item, made)
-    return str(made["id"])

@@ -4,14 +4,16 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from functools import lru_cache
+from typing import Any
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @lru_cache(maxsize=4096)
@@ -28,11 +30,11 @@ def iso(ms: int) -> str:
 
 
 def parse_iso(text: str) -> int:
-    """Milliseconds since 1970 of an ISO date or time; without a zone it is UTC. ValueError if bad."""
+    """Whole milliseconds since 1970; no zone means UTC. ValueError if it is not ISO 8601."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000)
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 class Timer:
@@ -63,6 +65,7 @@ class Clock:
         self._timers: list[tuple[int, int, Timer]] = []
         self._numbers = itertools.count()
         self._alarm: asyncio.TimerHandle | None = None
+        self._busy: set[asyncio.Task[None]] = set()
 
     def now_ms(self) -> int:
         return self._base_ms + int((time.monotonic() - self._monotonic) * self.scale * 1000)
@@ -87,12 +90,18 @@ class Clock:
         return self.call_at(self.now_ms() + delay_ms, action)
 
     async def sleep(self, seconds: float) -> None:
-        woken = asyncio.get_running_loop().create_future()
-        timer = self.call_later(round(seconds * 1000), lambda: woken.done() or woken.set_result(None))
+        woken = asyncio.Event()
+        timer = self.call_later(round(seconds * 1000), woken.set)
         try:
-            await woken
+            await woken.wait()
         finally:
             timer.cancel()
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Work that a timer began and `advance` waits for; it must not sleep on this clock."""
+        task = asyncio.ensure_future(work)
+        self._busy.add(task)
+        task.add_done_callback(self._busy.discard)
 
     async def advance(self, seconds: float) -> None:
         """Step forward, firing each timer on the way at its own time, in order."""
@@ -105,6 +114,7 @@ class Clock:
             timer.fire()
             # Lets whoever slept until now run before time moves on.
             await asyncio.sleep(0)
+            await asyncio.gather(*self._busy)
         self._base_ms += left_ms
         self._arm()
 

@@ -1,136 +1,147 @@
 """One collection: what the bank changed is merged, and the webhooks that follow from it."""
 
 from collections import defaultdict
-from typing import Any, Literal
 
-import msgspec
-
-from simulator import outcomes
+from simulator import bills, consents, outcomes, timeline
 from simulator import products as product_changes
 from simulator.accounts import Account
-from simulator.bank import Edit, Wishes, draw_edits
+from simulator.bank import Books, Edit
+from simulator.birth import fill_products
 from simulator.clock import DAY_MS, iso
 from simulator.events import Event, item_event, transactions_changed, transactions_created
 from simulator.history import new_id
 from simulator.items import Item
 from simulator.merge import Merge, merge
 from simulator.openings import set_balance, set_cycle
+from simulator.orders import Collected, Counts, Links, Order
 from simulator.rows import Row
 from simulator.world import World
 
-
-class Order(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
-    """What a collection shall find; counts are over all accounts of the item."""
-
-    created: int = 0
-    updated: int = 0
-    deleted: int = 0
-    restated: int = 0
-    returned: int = 0
-    late: int = 0
-    settled: int = 0
-    status: str | None = None
-    partial: bool | list[str] = False
-    consent: Literal["revoked", "expired", "renewed"] | None = None
-    close: list[str] = []
-    products: dict[str, product_changes.Counts] = {}
-    triggered_by: str = "SYNC"
-
-    def wishes(self) -> Wishes:
-        return Wishes(
-            created=self.created,
-            late=self.late,
-            settled=self.settled,
-            updated=self.updated,
-            deleted=self.deleted,
-            restated=self.restated,
-            returned=self.returned,
-        )
-
-
-class Collected(msgspec.Struct):
-    """What happened: ids per account and product, and the bodies of the webhooks, in order."""
-
-    accounts: dict[str, dict[str, list[str]]] = {}
-    products: dict[str, product_changes.Ids] = {}
-    closed: list[str] = []
-    events: list[Event] = []
-
-
-class Links(msgspec.Struct, frozen=True):
-    """How webhooks point back at this server."""
-
-    base_url: str
-    legacy: bool = False
-
-
-# What `partial: true` means: banks fail most often there.
-USUALLY_PARTIAL = ("INVESTMENTS", "INVESTMENTS_TRANSACTIONS", "LOANS")
+# Of the rows that Pluggy deleted it still knows so many, should one come back.
+_REMEMBERED = 1_000
 
 
 def collect(world: World, item: Item, order: Order, *, links: Links) -> Collected:
     """All at once: no request sees half of a collection."""
     now_ms = world.clock.now_ms()
-    item.collections += 1
     done = Collected()
     if order.consent == "renewed":
-        renew_consent(item, now_ms)
+        consents.renew(item, now_ms)
     elif order.consent is not None:
-        withdraw_consent(item, order.consent, now_ms)
+        consents.withdraw(item, order.consent, now_ms)
     if item.withheld:
-        _fail(item, "USER_AUTHORIZATION_REVOKED", order, done, now_ms)
+        event = outcomes.fail(item, "USER_AUTHORIZATION_REVOKED", now_ms=now_ms)
     elif order.status in outcomes.WAITING:
         event = outcomes.wait(item, order.status, now_ms=now_ms)
-        done.events.append(_item_event(item, event, order.triggered_by))
     elif order.status not in {None, "UPDATED"}:
         code = outcomes.USUAL.get(str(order.status), str(order.status))
-        _fail(item, code, order, done, now_ms)
+        event = outcomes.fail(item, code, now_ms=now_ms, provider_message=order.provider_message)
     else:
-        _read(world, item, order, done, now_ms, links)
+        event = _read(world, item, order, done, now_ms, links)
+    timeline.note_changes(item, done, now_ms)
+    timeline.note_status(item, now_ms)
+    done.events.append(about_item(item, event, order.triggered_by))
     return done
+
+
+def about_item(item: Item, name: str, triggered_by: str | None) -> Event:
+    return item_event(
+        name,
+        item_id=item.id,
+        client_user_id=item.client_user_id,
+        triggered_by=triggered_by,
+        error=item.error if name == "item/error" else None,
+    )
+
+
+def first_events(item: Item, links: Links, *, triggered_by: str) -> list[Event]:
+    """What Pluggy tells after a first import."""
+    told = []
+    for account in item.accounts.values():
+        if account.rows:
+            told += _about_rows(item, account.id, Merge(account.rows, [], []), links)
+    told.append(about_item(item, "item/created", triggered_by))
+    return told
 
 
 def _read(
     world: World, item: Item, order: Order, done: Collected, now_ms: int, links: Links
-) -> None:
-    stale = stale_products(item, order.partial)
+) -> str:
+    """The institution answered: change what it let be read. Returns the event's name."""
+    stale = outcomes.reasons(item, order.partial)
+    first, since_ms = item.last_updated is None, item.last_updated or item.created
+    caught_up = item.unread - set(stale)
+    item.unread &= set(stale)
+    fill_products(world, item, caught_up, now_ms)
     for closed_id in order.close:
-        _close(world, item, closed_id)
+        world.close(item, closed_id)
         done.closed.append(closed_id)
     for name, counts in order.products.items():
-        if product_changes.COLLECTED_AS[name] not in stale:
+        if name != "bills" and product_changes.COLLECTED_AS[name] not in stale:
             done.products[name] = product_changes.change(world, item, name, counts, now_ms)
-    if "TRANSACTIONS" not in stale:
-        accounts = [a for a in item.accounts.values() if _read_now(a, stale)]
-        edits = draw_edits(world, item.random, accounts, item.removed, order.wishes())
-        apply_edits(world, item, edits, done, now_ms, links)
-    first = item.last_updated is None
-    outcomes.succeed(item, now_ms=now_ms, stale=stale)
-    done.events.append(
-        _item_event(item, "item/created" if first else "item/updated", order.triggered_by)
-    )
-    note(item, done, now_ms)
+    accounts = [account for account in item.accounts.values() if _is_read(account, stale)]
+    if "TRANSACTIONS" in item.products and "TRANSACTIONS" not in stale:
+        edits = _bill_edits(world, item, order, stale, done, since_ms, now_ms)
+        apply_edits(
+            world, item, edits + _row_edits(world, item, accounts, order, edits), done, links
+        )
+    warned = outcomes.reasons(item, order.warned)
+    outcomes.succeed(item, now_ms=now_ms, stale=stale, warned=warned)
+    return "item/created" if first else "item/updated"
 
 
-def stale_products(item: Item, partial: bool | list[str]) -> dict[str, str]:
-    names = USUALLY_PARTIAL if partial is True else partial or ()
-    return {name: f"{name} could not be read" for name in names if name in item.products}
-
-
-def _read_now(account: Account, stale: dict[str, str]) -> bool:
+def _is_read(account: Account, stale: dict[str, str]) -> bool:
     return ("CREDIT_CARDS" if account.type == "CREDIT" else "ACCOUNTS") not in stale
 
 
-def apply_edits(
-    world: World, item: Item, edits: list[Edit], done: Collected, now_ms: int, links: Links
-) -> None:
+def _bill_edits(
+    world: World,
+    item: Item,
+    order: Order,
+    stale: dict[str, str],
+    done: Collected,
+    since_ms: int,
+    now_ms: int,
+) -> list[Edit]:
+    # A bill touches rows of the card and of the bank account: both must have been read.
+    if "CREDIT_CARDS" in stale or "ACCOUNTS" in stale:
+        return []
+    wished = order.products.get("bills", Counts())
+    edits, closed, paid = bills.wished(
+        world, item, closed=wished.created, settled=wished.updated, now_ms=now_ms
+    )
+    gone = item.random.sample(list(item.bills), min(wished.deleted, len(item.bills)))
+    for bill_id in gone:
+        world.remove_bill(item, bill_id)
+    if closed or paid or gone:
+        done.products["bills"] = {"created": closed, "updated": paid, "deleted": gone}
+    if order.calendar:
+        edits += bills.by_calendar(world, item, since_ms=since_ms, now_ms=now_ms)
+    return edits
+
+
+def _row_edits(
+    world: World, item: Item, accounts: list[Account], order: Order, bill_edits: list[Edit]
+) -> list[Edit]:
+    books = Books(world, item, accounts)
+    books.leave_alone(bills.held_ids(bill_edits))
+    wishes = order.wishes()
+    return books.draw(wishes, also_due=order.calendar)
+
+
+def apply_edits(world: World, item: Item, edits: list[Edit], done: Collected, links: Links) -> None:
+    """Merge what the bank changed, account by account."""
+    now_ms = world.clock.now_ms()
     by_account: defaultdict[str, list[Edit]] = defaultdict(list)
     for edit in edits:
         by_account[edit.account.id].append(edit)
     for account_id, of_account in by_account.items():
         account = item.accounts[account_id]
+        held, reported = _both_sides(account, of_account)
         merged = merge(
-            *_both_sides(account, of_account),
+            held,
+            reported,
+            removed=[row for row in item.removed if row.account is account],
             now_ms=now_ms,
             new_id=lambda: new_id(item.random),
         )
@@ -141,7 +152,7 @@ def apply_edits(
             "updated": [row.id for _, row in merged.updated],
             "deleted": [row.id for row in merged.deleted],
         }
-        done.events += transaction_events(item, account_id, merged, links)
+        done.events += _about_rows(item, account_id, merged, links)
 
 
 def _both_sides(account: Account, edits: list[Edit]) -> tuple[list[Row], list[Row]]:
@@ -159,7 +170,6 @@ def _store(world: World, item: Item, account: Account, merged: Merge) -> None:
     for row in merged.deleted:
         account.remove(row)
         del world.rows[row.id]
-        item.removed.append(row)
     for old, new in merged.updated:
         account.remove(old)
         account.add(new)
@@ -167,6 +177,9 @@ def _store(world: World, item: Item, account: Account, merged: Merge) -> None:
     for row in merged.created:
         account.add(row)
         world.rows[row.id] = row
+    back = {row.id for row in merged.created}
+    removed = [row for row in item.removed if row.id not in back]
+    item.removed = (removed + merged.deleted)[-_REMEMBERED:]
 
 
 def _refresh(account: Account, now_ms: int) -> None:
@@ -176,9 +189,7 @@ def _refresh(account: Account, now_ms: int) -> None:
     account.payload["updatedAt"] = iso(now_ms)
 
 
-def transaction_events(
-    item: Item, account_id: str, merged: Merge, links: Links
-) -> list[Event]:
+def _about_rows(item: Item, account_id: str, merged: Merge, links: Links) -> list[Event]:
     told: list[Event] = []
     if merged.created:
         told.append(
@@ -190,9 +201,8 @@ def transaction_events(
                 legacy=links.legacy,
             )
         )
-    updated = [row.id for _, row in merged.updated]
     for name, ids in (
-        ("transactions/updated", updated),
+        ("transactions/updated", [row.id for _, row in merged.updated]),
         ("transactions/deleted", [row.id for row in merged.deleted]),
     ):
         told += transactions_changed(
@@ -203,71 +213,3 @@ def transaction_events(
             client_user_id=item.client_user_id,
         )
     return told
-
-
-def first_events(item: Item, links: Links, *, triggered_by: str) -> list[Event]:
-    """What Pluggy tells after a first import."""
-    told = []
-    for account in item.accounts.values():
-        if account.rows:
-            told += transaction_events(item, account.id, Merge(account.rows, [], []), links)
-    told.append(_item_event(item, "item/created", triggered_by))
-    return told
-
-
-def _item_event(item: Item, name: str, triggered_by: str | None) -> Event:
-    return item_event(
-        name,
-        item_id=item.id,
-        client_user_id=item.client_user_id,
-        triggered_by=triggered_by,
-        error=item.error if name == "item/error" else None,
-    )
-
-
-def _fail(item: Item, code: str, order: Order, done: Collected, now_ms: int) -> None:
-    outcomes.fail(item, code, now_ms=now_ms)
-    done.events.append(_item_event(item, "item/error", order.triggered_by))
-
-
-def _close(world: World, item: Item, closed_id: str) -> None:
-    if closed_id in item.accounts:
-        world.close_account(item, closed_id)
-    elif closed_id in item.investments:
-        product_changes.close_investment(world, item, closed_id)
-    else:
-        product_changes.close_loan(world, item, closed_id)
-
-
-def withdraw_consent(item: Item, how: str, now_ms: int) -> None:
-    item.withheld = True
-    shown: dict[str, Any] = {"revokedAt": iso(now_ms)}
-    if how == "expired":
-        item.consent_expires = now_ms - 1000
-        shown = {"expiresAt": iso(item.consent_expires)}
-    for consent_id, held in item.consents.items():
-        item.consents[consent_id] = held | shown
-
-
-def renew_consent(item: Item, now_ms: int) -> None:
-    item.withheld = False
-    if item.consent_expires is not None:
-        item.consent_expires = now_ms + 365 * DAY_MS
-    expires = None if item.consent_expires is None else iso(item.consent_expires)
-    for consent_id, held in item.consents.items():
-        item.consents[consent_id] = held | {"revokedAt": None, "expiresAt": expires}
-
-
-def note(item: Item, done: Collected, now_ms: int) -> None:
-    """Write what changed into the item's time line."""
-    at = iso(now_ms)
-    for account_id, lists in done.accounts.items():
-        for what, ids in lists.items():
-            item.timeline += [
-                {"at": at, "entity": "transactions", "what": what, "id": id_, "accountId": account_id}
-                for id_ in ids
-            ]
-    for name, lists in done.products.items():
-        for what, ids in lists.items():
-            item.timeline += [{"at": at, "entity": name, "what": what, "id": id_} for id_ in ids]
-    item.timeline += [{"at": at, "entity": None, "what": "closed", "id": id_} for id_ in done.closed]

@@ -1,27 +1,46 @@
 """The permission that a person gave to a connection."""
 
-from random import Random
-from typing import Any
-
-from simulator.clock import iso
+from simulator.clock import DAY_MS, iso
 from simulator.history import new_id
+from simulator.items import Item, Payload
 
-_PERMISSIONS = [
-    "ACCOUNTS_ALL",
-    "CREDIT_CARDS_ALL",
-    "REGISTRATION_ALL",
-]
+_RENEWED_FOR_MS = 365 * DAY_MS
+_PERMISSIONS = ["ACCOUNTS_ALL", "CREDIT_CARDS_ALL", "REGISTRATION_ALL"]
 
 
-def consent(
-    random: Random, *, item_id: str, products: list[str], open_finance: bool, now_ms: int
-) -> dict[str, Any]:
+def consent(item: Item, now_ms: int) -> Payload:
     return {
-        "id": new_id(random),
-        "itemId": item_id,
-        "products": products,
-        "openFinancePermissionsGranted": _PERMISSIONS if open_finance else [],
+        "id": new_id(item.random),
+        "itemId": item.id,
+        "products": item.products,
+        "openFinancePermissionsGranted": _PERMISSIONS if item.open_finance else [],
         "createdAt": iso(now_ms),
-        "expiresAt": None,
+        "expiresAt": _time(item.consent_expires),
         "revokedAt": None,
     }
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else iso(ms)
+
+
+def withdraw(item: Item, how: str, now_ms: int) -> None:
+    """Revoked by the person, or run out: from now on the item's data is withheld."""
+    item.withheld = True
+    shown = {"revokedAt": iso(now_ms)}
+    if how == "expired":
+        item.consent_expires = min(item.consent_expires or now_ms - 1000, now_ms - 1000)
+        shown = {"expiresAt": iso(item.consent_expires)}
+    for consent_id, held in item.consents.items():
+        item.consents[consent_id] = held | shown
+
+
+def renew(item: Item, now_ms: int) -> None:
+    item.withheld = False
+    if item.consent_expires is not None:
+        item.consent_expires = now_ms + _RENEWED_FOR_MS
+    for consent_id, held in item.consents.items():
+        item.consents[consent_id] = held | {
+            "revokedAt": None,
+            "expiresAt": _time(item.consent_expires),
+        }

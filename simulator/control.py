@@ -7,15 +7,16 @@ from aiohttp import web
 
 from simulator import truth
 from simulator.answers import find_item, int_query, json_answer, json_body
-from simulator.birth import fill
 from simulator.categories import CATEGORIES
-from simulator.collection import Collected, Order, first_events
+from simulator.clock import parse_iso
 from simulator.connectors import PRODUCTS
 from simulator.delivery import Mischief
 from simulator.errors import ApiError, bad_request
+from simulator.events import connector_event
 from simulator.faults import Fault
 from simulator.items import Item
-from simulator.outcomes import FAILURES, USUAL, WAITING, succeed
+from simulator.orders import Collected, Count, Order
+from simulator.outcomes import FAILURES, USUAL, WAITING
 from simulator.products import COLLECTED_AS
 from simulator.state import Simulator, state_of
 
@@ -32,9 +33,12 @@ class NewItem(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     connector_id: int = 0
     client_user_id: str | None = None
     webhook_url: str | None = None
-    transactions: int = 60
-    accounts: int = 2
+    transactions: Count = 60
+    accounts: Count = 2
     products: list[str] | None = None
+    user: str = "user-ok"
+    consent_expires_at: str | None = None
+    auto_sync: bool = True
 
 
 async def _order(request: web.Request, kind: type[T]) -> T:
@@ -64,10 +68,23 @@ async def create_item(request: web.Request) -> web.Response:
         webhook_url=order.webhook_url,
         products=_product_names(order.products),
     )
-    await fill(state.world, item, transactions=order.transactions, accounts=order.accounts)
-    succeed(item, now_ms=state.clock.now_ms(), stale={})
-    state.tell(item, first_events(item, state.links, triggered_by="USER"))
+    item.parameters = {"user": order.user}
+    item.consent_expires = _time(order.consent_expires_at)
+    item.auto_sync_disabled = None if order.auto_sync else item.created
+    await state.lifecycle.be_born(
+        item,
+        Order(triggered_by="USER"),
+        transactions=order.transactions,
+        accounts=order.accounts,
+    )
     return json_answer(item.shown())
+
+
+def _time(text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_iso(text)
+    except ValueError as error:
+        raise bad_request(str(error)) from error
 
 
 def _check(item: Item, order: Order) -> None:
@@ -93,7 +110,14 @@ async def collect_item(request: web.Request) -> web.Response:
     state, order = state_of(request), await _order(request, Order)
     item = find_item(state, request.match_info["id"], request)
     _check(item, order)
-    return json_answer(shown(item, state.collect(item, order)))
+    return json_answer(shown(item, state.lifecycle.collect(item, order)))
+
+
+async def remove_item(request: web.Request) -> web.Response:
+    """Gone without the client's doing, as when Pluggy clears its sandbox."""
+    state = state_of(request)
+    state.lifecycle.delete(find_item(state, request.match_info["id"], request))
+    return json_answer({"count": 1})
 
 
 async def add_fault(request: web.Request) -> web.Response:
@@ -202,8 +226,6 @@ class Health(msgspec.Struct, forbid_unknown_fields=True):
 
 async def set_health(request: web.Request) -> web.Response:
     """A connector goes ONLINE, UNSTABLE or OFFLINE, and says so."""
-    from simulator.events import connector_event
-
     state, order = state_of(request), await _order(request, Health)
     text = request.match_info["id"]
     connector = state.world.connectors.get(int(text) if text.isdecimal() else -1)
@@ -220,6 +242,7 @@ async def set_health(request: web.Request) -> web.Response:
 
 ROUTES = [
     web.post("/_simulator/items", create_item),
+    web.delete("/_simulator/items/{id}", remove_item),
     web.post("/_simulator/items/{id}/collect", collect_item),
     web.post("/_simulator/connectors/{id}", set_health),
     web.post("/_simulator/faults", add_fault),

@@ -109,7 +109,9 @@ class Delivery:
     async def _deliver(self, endpoint: Endpoint, event: Event, wait_s: float) -> None:
         if wait_s:
             await asyncio.sleep(wait_s)
-        pauses: tuple[float, ...] = () if event["event"] == "item/login_succeeded" else self._rounds_after_s
+        pauses: tuple[float, ...] = (
+            () if event["event"] == "item/login_succeeded" else self._rounds_after_s
+        )
         body = msgspec.json.encode(event)
         for pause_s in (0.0, *pauses):
             if pause_s:

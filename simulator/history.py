@@ -1,20 +1,13 @@
 """A year of movements on an account, drawn from a seed, ending now."""
 
+import copy
 from collections.abc import Iterator
 from random import Random
 
 from simulator.accounts import Account
 from simulator.categories import SAME_PERSON
 from simulator.clock import DAY_MS, HOUR_MS
-from simulator.movements import (
-    BANK_KINDS,
-    BRAZIL_MIDNIGHT,
-    CARD_KINDS,
-    EXACT,
-    SAVINGS_KINDS,
-    Kind,
-    Society,
-)
+from simulator.movements import BRAZIL_MIDNIGHT, EXACT, KINDS, Kind, Society
 from simulator.rows import Row
 
 HISTORY_DAYS = 365
@@ -31,14 +24,10 @@ def new_id(random: Random) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def _spread(kinds: tuple[Kind, ...]) -> list[Kind]:
-    return [kind for kind in kinds for _ in range(kind.weight)]
-
-
-_KINDS = {
-    "CHECKING_ACCOUNT": _spread(BANK_KINDS),
-    "SAVINGS_ACCOUNT": _spread(SAVINGS_KINDS),
-    "CREDIT_CARD": _spread(CARD_KINDS),
+# Each kind as often as it weighs.
+_SPREAD = {
+    subtype: [kind for kind in kinds.values() for _ in range(kind.weight)]
+    for subtype, kinds in KINDS.items()
 }
 
 
@@ -50,7 +39,7 @@ class Movements:
         self._society = society
         self._account = account
         self._now_ms = now_ms
-        self._kinds = _KINDS[account.subtype]
+        self._kinds = _SPREAD[account.subtype]
 
     def past(self, count: int) -> Iterator[Row]:
         """`count` rows over the last year; some come in instalments, as twins, or are ahead."""
@@ -70,7 +59,7 @@ class Movements:
         if self._account.type == "CREDIT" and dice < 0.06 and row.cents > 0 and not row.foreign:
             return self._in_installments(row)
         if dice > 0.985:
-            return [row, self._twin(row)]
+            return [row, self.twin(row)]
         if dice > 0.975 and self._account.type == "BANK":
             return [self._scheduled(row)]
         return [row]
@@ -125,15 +114,15 @@ class Movements:
             return moment if moment <= self._now_ms else moment - DAY_MS
         return start + 3 * HOUR_MS if kind.times == BRAZIL_MIDNIGHT else start
 
-    def _twin(self, row: Row) -> Row:
+    def twin(self, row: Row) -> Row:
         """The same coffee twice: only the id (and the bank's own id) tells them apart."""
-        twin = self.copy(row)
+        twin = self._another(row)
         if row.provider_id is not None:
             twin.provider_id = f"{self._random.getrandbits(64):016x}"
         return twin
 
-    def copy(self, row: Row) -> Row:
-        twin = row.__copy__()
+    def _another(self, row: Row) -> Row:
+        twin = copy.copy(row)
         twin.id = new_id(self._random)
         return twin
 
@@ -151,7 +140,7 @@ class Movements:
             date = first.date + (number - 1) * _MONTH_DAYS * DAY_MS
             if date > self._now_ms + AHEAD_DAYS * DAY_MS:
                 break
-            row = first if number == 1 else self.copy(first)
+            row = first if number == 1 else self._another(first)
             if number > 1 and row.provider_id is not None:
                 row.provider_id = f"{self._random.getrandbits(64):016x}"
             row.description = f"{base} {number:02d}/{total:02d}"

@@ -148,9 +148,7 @@ class Hooks:
         check_url(url, allow_loopback=self._allow_loopback)
         same = [h for h in self._hooks.values() if h["event"] == event and h["id"] != ignore]
         if any(hook["url"] == url for hook in same):
-            raise ApiError(
-                400, f"A webhook for event '{event}' and url '{url}' already exists."
-            )
+            raise ApiError(400, f"A webhook for event '{event}' and url '{url}' already exists.")
         if len(same) >= _PER_EVENT:
             raise ApiError(
                 400, f"You have reached the maximum of {_PER_EVENT} webhooks for event '{event}'."

@@ -48,7 +48,7 @@ class Item:
         self.client_user_id = client_user_id
         self.webhook_url = webhook_url
         self.oauth_redirect_uri: str | None = None
-        self.user: str | None = None
+        self.parameters: Payload = {}
         self.status = "UPDATING"
         self.execution_status = "CREATED"
         self.error: Payload | None = None
@@ -58,12 +58,13 @@ class Item:
         self.created = self.updated = now_ms
         self.last_updated: int | None = None
         self.next_auto_sync: int | None = None
-        self.auto_sync = True
+        self.auto_sync_disabled: int | None = None
         self.failed_logins = 0
         self.failures = 0
         self.consent_expires: int | None = None
         self.withheld = False
-        self.collections = 0
+        # Products that no collection has been able to read yet.
+        self.unread: set[str] = set()
         self.timer: Timer | None = None
         self.accounts: dict[str, Account] = {}
         self.bills: dict[str, Payload] = {}
@@ -79,6 +80,10 @@ class Item:
     @property
     def open_finance(self) -> bool:
         return bool(self.connector["isOpenFinance"])
+
+    @property
+    def auto_sync(self) -> bool:
+        return self.auto_sync_disabled is None
 
     @property
     def in_progress(self) -> bool:
@@ -115,7 +120,7 @@ class Item:
             "parameter": self.parameter,
             "userAction": self.user_action,
             "nextAutoSyncAt": _time(self.next_auto_sync),
-            "autoSyncDisabledAt": None,
+            "autoSyncDisabledAt": _time(self.auto_sync_disabled),
             "consentExpiresAt": _time(self.consent_expires),
             "oauthRedirectUri": self.oauth_redirect_uri,
             "resourcesCollectedAt": None,

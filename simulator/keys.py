@@ -71,9 +71,7 @@ class Keys:
             return kind
         if expires_ms is not None and not self._describe_expired:
             raise ApiError(403, "Missing or invalid authorization token")
-        raise ApiError(
-            403, "Missing or invalid authorization token", "API_KEY_MISSING_OR_INVALID"
-        )
+        raise ApiError(403, "Missing or invalid authorization token", "API_KEY_MISSING_OR_INVALID")
 
     def revoke_all(self) -> int:
         """Every key given out so far is refused from now on."""

@@ -3,6 +3,7 @@
 A row keeps its id if the bank's own id is the same, or else if description, amount, date and the
 position among identical rows of the day are. A scheduled row that settles under another text keeps
 its id by amount and day. Every other difference is a deletion and a creation that nothing links.
+A row that comes back after its deletion gets its old id again.
 """
 
 from collections import defaultdict
@@ -21,6 +22,12 @@ class Merge(NamedTuple):
     deleted: list[Row]
 
 
+Pairs = list[tuple[Row, Row]]
+Key = Callable[[Row], Hashable]
+_NOT_CONTENT = frozenset({"id", "created", "updated"})
+_CONTENT = tuple(name for name in Row.__struct_fields__ if name not in _NOT_CONTENT)
+
+
 def _provider_key(row: Row) -> Hashable:
     return row.provider_id
 
@@ -33,52 +40,64 @@ def _settlement_key(row: Row) -> Hashable:
     return (row.cents, row.date // DAY_MS)
 
 
-def _content(row: Row) -> tuple[object, ...]:
-    return tuple(
-        getattr(row, name) for name in Row.__struct_fields__ if name not in {"id", "created", "updated"}
-    )
+def content(row: Row) -> tuple[object, ...]:
+    """What the bank says of a row; the rest is Pluggy's."""
+    return tuple(getattr(row, name) for name in _CONTENT)
 
 
 def merge(
-    held: Iterable[Row], reported: Iterable[Row], *, now_ms: int, new_id: Callable[[], str]
+    held: Iterable[Row],
+    reported: Iterable[Row],
+    *,
+    removed: Iterable[Row] = (),
+    now_ms: int,
+    new_id: Callable[[], str],
 ) -> Merge:
-    """Both lists cover the same days of one account; held rows are not changed."""
-    pairs: list[tuple[Row, Row]] = []
-    left, fresh = list(held), list(reported)
-    for key in (_provider_key, _text_key):
-        left, fresh = _pair(left, fresh, key, pairs)
-    pending = [row for row in left if not row.posted]
-    settled = [row for row in fresh if row.posted]
-    gone, new = _pair(pending, settled, _settlement_key, pairs)
-    deleted = [row for row in left if row.posted] + gone
-    fresh = [row for row in fresh if not row.posted] + new
-    changed = [(old, now) for old, now in pairs if _content(old) != _content(now)]
+    """Both lists cover the same days of one account; no row given is changed."""
+    pairs, left, fresh = _matched(list(held), list(reported))
+    returns: Pairs = []
+    _, fresh = _pair(list(removed), fresh, _provider_key, returns)
+    _, fresh = _pair([old for old in removed if not _in(returns, old)], fresh, _text_key, returns)
+    born = [(new_id(), row) for row in fresh] + [(old.id, row) for old, row in returns]
     return Merge(
         created=[
-            msgspec.structs.replace(row, id=new_id(), created=now_ms, updated=now_ms) for row in fresh
+            msgspec.structs.replace(row, id=row_id, created=now_ms, updated=now_ms)
+            for row_id, row in born
         ],
         updated=[
             (old, msgspec.structs.replace(now, id=old.id, created=old.created, updated=now_ms))
-            for old, now in changed
+            for old, now in pairs
+            if old is not now and content(old) != content(now)
         ],
-        deleted=deleted,
+        deleted=left,
+    )
+
+
+def _matched(held: list[Row], reported: list[Row]) -> tuple[Pairs, list[Row], list[Row]]:
+    """Pairs of one row each, what is only held, what is only reported."""
+    pairs: Pairs = []
+    held, reported = _pair(held, reported, _provider_key, pairs)
+    held, reported = _pair(held, reported, _text_key, pairs)
+    pending = [row for row in held if not row.posted]
+    settled = [row for row in reported if row.posted]
+    gone, new = _pair(pending, settled, _settlement_key, pairs)
+    return (
+        pairs,
+        [row for row in held if row.posted] + gone,
+        [row for row in reported if not row.posted] + new,
     )
 
 
 def _pair(
-    held: list[Row],
-    reported: list[Row],
-    key: Callable[[Row], Hashable],
-    pairs: list[tuple[Row, Row]],
+    held: list[Row], reported: list[Row], key: Key, pairs: Pairs
 ) -> tuple[list[Row], list[Row]]:
     """Match rows of equal key in order; returns what is left of both sides."""
     waiting: defaultdict[Hashable, list[Row]] = defaultdict(list)
-    left = []
-    for row in held:
+    left: list[Row] = []
+    # Backwards, so that `pop` takes the first.
+    for row in reversed(held):
         name = key(row)
-        (waiting[name] if name is not None else left).append(row)
-    for queue in waiting.values():
-        queue.reverse()
+        (left if name is None else waiting[name]).append(row)
     fresh = []
     for row in reported:
         name = key(row)
@@ -86,4 +105,8 @@ def _pair(
             pairs.append((waiting[name].pop(), row))
         else:
             fresh.append(row)
-    return left + [row for queue in waiting.values() for row in reversed(queue)], fresh
+    return left[::-1] + [row for queue in waiting.values() for row in reversed(queue)], fresh
+
+
+def _in(pairs: Pairs, row: Row) -> bool:
+    return any(old is row for old, _ in pairs)

@@ -20,68 +20,105 @@ class Kind(NamedTuple):
     times: str
     weight: int
     operation: str
-    payment_method: str | None = None
-    party: str | None = None
-    fee_type: str | None = None
+    payment_method: str | None
+    party: str | None
+    fee_type: str | None
 
 
-BANK_KINDS = (
-    Kind("pix_out", "PIX ENVIADO", "05070000", -1, (500, 150000), EXACT, 30, "PIX", "PIX", "person"),
-    Kind("pix_in", "PIX RECEBIDO", "05070000", 1, (500, 200000), EXACT, 22, "PIX", "PIX", "person"),
-    Kind("pix_shop", "PIX QR CODE", "08000000", -1, (300, 60000), EXACT, 10, "PIX", "PIX", "firm"),
-    Kind("ted_out", "TED ENVIADA", "05080000", -1, (20000, 900000), MIDNIGHT, 3, "TED", "TED", "person"),
-    Kind("ted_in", "TED RECEBIDA", "05080000", 1, (20000, 900000), MIDNIGHT, 3, "TED", "TED", "person"),
-    Kind(
-        "boleto", "PAGAMENTO DE BOLETO", "05010000", -1, (4000, 180000), MIDNIGHT, 8, "BOLETO", "BOLETO", "firm"
-    ),
-    Kind("debit", "COMPRA CARTAO DEBITO", "", -1, (400, 40000), BRAZIL_MIDNIGHT, 14, "CARTAO", None, "firm"),
-    Kind("salary", "SALARIO", "01010000", 1, (250000, 1800000), MIDNIGHT, 2, "FOLHA_PAGAMENTO", None, "firm"),
-    Kind("power", "DEB AUT ENEL ENERGIA", "17020002", -1, (8000, 60000), MIDNIGHT, 1, "OUTROS"),
-    Kind("water", "DEB AUT SABESP", "17020001", -1, (4000, 25000), MIDNIGHT, 1, "OUTROS"),
-    Kind("phone", "DEB AUT VIVO MOVEL", "07010002", -1, (4990, 19990), MIDNIGHT, 1, "OUTROS"),
-    Kind("fee", "TARIFA PACOTE DE SERVICOS", "16010000", -1, (1990, 6990), MIDNIGHT, 1, "TARIFA"),
-    Kind("cash", "SAQUE 24H", "05020000", -1, (2000, 100000), BRAZIL_MIDNIGHT, 2, "SAQUE"),
-    Kind("own", "TRANSF MESMA TITULARIDADE", "04000000", -1, (10000, 500000), EXACT, 2, "PIX", "PIX", "owner"),
-)
-CARD_PAID_FROM_BANK = Kind(
-    "bill_paid", "PAGAMENTO FATURA CARTAO", "05100000", -1, (0, 0), MIDNIGHT, 0, "OUTROS"
-)
-OWN_RECEIVED = Kind(
-    "own_in", "TRANSF MESMA TITULARIDADE", "04000000", 1, (0, 0), EXACT, 0, "PIX", "PIX", "owner"
-)
-SAVINGS_KINDS = (
-    Kind("yield", "RENDIMENTOS", "03060000", 1, (10, 9000), MIDNIGHT, 6, "RENDIMENTO_APLIC_FINANCEIRA"),
-    Kind("saved", "APLICACAO POUPANCA", "03020000", 1, (5000, 300000), MIDNIGHT, 3, "DEPOSITO"),
-    Kind("redeemed", "RESGATE POUPANCA", "03020000", -1, (5000, 200000), MIDNIGHT, 3, "OUTROS"),
-)
-CARD_KINDS = (
-    Kind("purchase", "", "", -1, (590, 60000), EXACT, 84, "PAGAMENTO", None, "firm"),
-    Kind("midnight_purchase", "", "", -1, (590, 90000), MIDNIGHT, 10, "PAGAMENTO", None, "firm"),
-    Kind("abroad", "", "", -1, (300, 30000), EXACT, 4, "PAGAMENTO", None, "foreign"),
-    Kind("refund", "ESTORNO", "", 1, (590, 30000), MIDNIGHT, 2, "ESTORNO", None, "firm"),
-    Kind(
-        "annual_fee", "ANUIDADE DIFERENCIADA", "16030000", -1, (990, 4990), MIDNIGHT, 1, "TARIFA",
-        fee_type="ANNUAL_FEE",
-    ),
-)  # fmt: skip
-# Pluggy writes this row from the bill when the bank reports no payment.
-BILL_PAYMENT = Kind(
-    "payment", "Pagamento recebido", "05100000", 1, (0, 0), MIDNIGHT, 0, "PAGAMENTO_FATURA"
-)
+# code | text | category (empty: the merchant's) | sign | cents from-to | times | weight |
+# operationType | paymentMethod | other side | feeType
+_CHECKING = """
+pix_out|PIX ENVIADO|05070000|-1|500-150000|exact|30|PIX|PIX|person|
+pix_in|PIX RECEBIDO|05070000|1|500-200000|exact|22|PIX|PIX|person|
+pix_shop|PIX QR CODE|08000000|-1|300-60000|exact|10|PIX|PIX|firm|
+ted_out|TED ENVIADA|05080000|-1|20000-900000|midnight|3|TED|TED|person|
+ted_in|TED RECEBIDA|05080000|1|20000-900000|midnight|3|TED|TED|person|
+boleto|PAGAMENTO DE BOLETO|05010000|-1|4000-180000|midnight|8|BOLETO|BOLETO|firm|
+debit|COMPRA CARTAO DEBITO||-1|400-40000|brazil_midnight|14|CARTAO||firm|
+salary|SALARIO|01010000|1|250000-1800000|midnight|2|FOLHA_PAGAMENTO||firm|
+power|DEB AUT ENEL ENERGIA|17020002|-1|8000-60000|midnight|1|OUTROS|||
+water|DEB AUT SABESP|17020001|-1|4000-25000|midnight|1|OUTROS|||
+phone|DEB AUT VIVO MOVEL|07010002|-1|4990-19990|midnight|1|OUTROS|||
+fee|TARIFA PACOTE DE SERVICOS|16010000|-1|1990-6990|midnight|1|TARIFA|||
+cash|SAQUE 24H|05020000|-1|2000-100000|brazil_midnight|2|SAQUE|||
+own|TRANSF MESMA TITULARIDADE|04000000|-1|10000-500000|exact|2|PIX|PIX|owner|
+own_in|TRANSF MESMA TITULARIDADE RECEBIDA|04000000|1|10000-500000|exact|2|PIX|PIX|owner|
+bill_paid|PAGAMENTO FATURA CARTAO|05100000|-1|0-0|midnight|0|OUTROS|||
+"""
+_SAVINGS = """
+yield|RENDIMENTOS|03060000|1|10-9000|midnight|6|RENDIMENTO_APLIC_FINANCEIRA|||
+saved|APLICACAO POUPANCA|04000000|1|5000-300000|midnight|3|DEPOSITO||owner|
+redeemed|RESGATE POUPANCA|04000000|-1|5000-200000|midnight|3|OUTROS||owner|
+"""
+# The last one Pluggy writes itself, from the bill, when the bank reports no payment.
+_CARD = """
+purchase|||-1|590-60000|exact|84|PAGAMENTO||firm|
+booked|||-1|590-90000|midnight|10|PAGAMENTO||firm|
+abroad|||-1|300-30000|exact|4|PAGAMENTO||foreign|
+refund|ESTORNO||1|590-30000|midnight|2|ESTORNO||firm|
+annual_fee|ANUIDADE DIFERENCIADA|16030000|-1|990-4990|midnight|1|TARIFA|||ANNUAL_FEE
+payment|Pagamento recebido|05100000|1|0-0|midnight|0|PAGAMENTO_FATURA|||
+"""
+
+
+def _kinds(table: str) -> dict[str, Kind]:
+    rows = [line.split("|") for line in table.strip().splitlines()]
+    return {row[0]: _kind(*row) for row in rows}
+
+
+def _kind(
+    code: str,
+    text: str,
+    category: str,
+    sign: str,
+    cents: str,
+    times: str,
+    weight: str,
+    operation: str,
+    payment_method: str,
+    party: str,
+    fee_type: str,
+) -> Kind:
+    low, high = cents.split("-")
+    return Kind(
+        code=code,
+        text=text,
+        category=category,
+        sign=int(sign),
+        cents=(int(low), int(high)),
+        times=times,
+        weight=int(weight),
+        operation=operation,
+        payment_method=payment_method or None,
+        party=party or None,
+        fee_type=fee_type or None,
+    )
+
+
+KINDS = {
+    "CHECKING_ACCOUNT": _kinds(_CHECKING),
+    "SAVINGS_ACCOUNT": _kinds(_SAVINGS),
+    "CREDIT_CARD": _kinds(_CARD),
+}
+CARD_PAID_FROM_BANK = KINDS["CHECKING_ACCOUNT"]["bill_paid"]
+BILL_PAYMENT = KINDS["CREDIT_CARD"]["payment"]
 
 # Name, category, merchant category code.
 _FIRMS = """
-Carrefour|10000000|5411;Pão de Açúcar|10000000|5411;Assaí Atacadista|10000000|5300;Extra|10000000|5411
-iFood|11020000|5812;Rappi|11020000|5812;Padaria São José|11010000|5462;Outback|11010000|5812
-Starbucks|11010000|5814;Habib's|11010000|5814;Uber|19010000|4121;99 Tecnologia|19010000|4121
-Posto Ipiranga|19050001|5541;Posto Shell|19050001|5541;Estapar|19050002|7523;Sem Parar|19050003|4784
-Amazon BR|08010000|5942;Mercado Livre|08010000|5999;Magazine Luiza|08020000|5732;Americanas|08010000|5311
+Carrefour|10000000|5411;Pão de Açúcar|10000000|5411;Assaí Atacadista|10000000|5300
+Extra|10000000|5411;iFood|11020000|5812;Rappi|11020000|5812;Padaria São José|11010000|5462
+Outback|11010000|5812;Starbucks|11010000|5814;Habib's|11010000|5814;Uber|19010000|4121
+99 Tecnologia|19010000|4121;Posto Ipiranga|19050001|5541;Posto Shell|19050001|5541
+Estapar|19050002|7523;Sem Parar|19050003|4784;Amazon BR|08010000|5942
+Mercado Livre|08010000|5999;Magazine Luiza|08020000|5732;Americanas|08010000|5311
 Renner|08040000|5651;Riachuelo|08040000|5651;C&A|08040000|5651;Petz|08030000|5995
-Drogasil|18020000|5912;Droga Raia|18020000|5912;Fleury|18040000|8071;Hospital Sírio-Libanês|18040000|8062
-Netflix|09020000|4899;Spotify|09030000|4899;Steam|09010000|5816;Claro|07010002|4814
-Smart Fit|07030001|7997;Cinemark|07040003|7832;Gol Linhas Aéreas|12010000|4511;LATAM|12010000|4511
-Airbnb|12020000|7011;Leroy Merlin|17030000|5200;Kalunga|08080000|5943;Decathlon|08070000|5941
-Colégio Objetivo|07020003|8211;Estácio|07020002|8220;Porto Seguro|20040000|6300;Livraria Cultura|08060000|5942
+Drogasil|18020000|5912;Droga Raia|18020000|5912;Fleury|18040000|8071
+Hospital Sírio-Libanês|18040000|8062;Netflix|09020000|4899;Spotify|09030000|4899
+Steam|09010000|5816;Claro|07010002|4814;Smart Fit|07030001|7997;Cinemark|07040003|7832
+Gol Linhas Aéreas|12010000|4511;LATAM|12010000|4511;Airbnb|12020000|7011
+Leroy Merlin|17030000|5200;Kalunga|08080000|5943;Decathlon|08070000|5941
+Colégio Objetivo|07020003|8211;Estácio|07020002|8220;Porto Seguro|20040000|6300
+Livraria Cultura|08060000|5942
 """
 _FOREIGN = """
 GITHUB INC|09000000|5734;OPENAI *CHATGPT|09000000|5734;AMZN MKTP US|08010000|5942

@@ -19,7 +19,9 @@ _LIMIT_CENTS = 3_000_000
 def open_account(item: Item, subtype: str, now_ms: int) -> Account:
     random, is_card = item.random, subtype == "CREDIT_CARD"
     brand = random.choice(_BRANDS)
-    number = f"{random.randrange(1, 9999):04d}/{random.randrange(10**4, 10**5)}-{random.randrange(10)}"
+    number = (
+        f"{random.randrange(1, 9999):04d}/{random.randrange(10**4, 10**5)}-{random.randrange(10)}"
+    )
     payload = {
         "id": new_id(random),
         "itemId": item.id,
@@ -37,7 +39,12 @@ def open_account(item: Item, subtype: str, now_ms: int) -> Account:
         "createdAt": iso(now_ms),
         "updatedAt": iso(now_ms),
     }
-    account = Account(payload, owner=item.owner, open_finance=item.open_finance)
+    account = Account(
+        payload,
+        owner=item.owner,
+        open_finance=item.open_finance,
+        closing_day=random.randrange(1, 29),
+    )
     if is_card:
         set_cycle(account, now_ms)
     return account

@@ -31,27 +31,41 @@ WAITING = {
     "WAITING_USER_INPUT": ("WAITING_USER_INPUT", "item/waiting_user_input"),
     "WAITING_USER_ACTION": ("WAITING_USER_ACTION", "item/waiting_user_action"),
 }
+# What `partial: true` means: banks fail most often there.
+USUALLY_PARTIAL = ("INVESTMENTS", "INVESTMENTS_TRANSACTIONS", "LOANS")
 AUTO_SYNC_EVERY_MS = 24 * HOUR_MS
+RETRY_EVERY_MS = HOUR_MS
+RETRIES = 5
 
 
-def fail(item: Item, execution_status: str, *, now_ms: int, provider: str | None = None) -> None:
+def fail(
+    item: Item, execution_status: str, *, now_ms: int, provider_message: str | None = None
+) -> str:
+    """Returns the event that tells of it."""
     status, message = FAILURES[execution_status]
     item.status, item.execution_status = status, execution_status
     item.error = {"code": execution_status, "message": message}
-    if provider is not None:
-        item.error["providerMessage"] = provider
+    if provider_message is not None:
+        item.error["providerMessage"] = provider_message
     if execution_status == "USER_INPUT_TIMEOUT":
         item.error["parameter"] = "token"
     item.parameter = item.user_action = None
     item.failures += 1
-    if status == "LOGIN_ERROR":
-        item.failed_logins += 1
-        item.next_auto_sync = None
+    item.failed_logins += status == "LOGIN_ERROR"
+    item.next_auto_sync = _retry_at(item, now_ms)
     item.touch(now_ms)
+    return "item/error"
+
+
+def _retry_at(item: Item, now_ms: int) -> int | None:
+    """Hourly, five times; a login that failed waits for the user, so does a first import."""
+    if item.status == "LOGIN_ERROR" or item.failures > RETRIES or item.last_updated is None:
+        return None
+    return now_ms + RETRY_EVERY_MS if item.auto_sync else None
 
 
 def wait(item: Item, status: str, *, now_ms: int) -> str:
-    """The event that tells of it."""
+    """Returns the event that tells of it."""
     execution_status, event = WAITING[status]
     item.status, item.execution_status = status, execution_status
     item.error = None
@@ -59,54 +73,45 @@ def wait(item: Item, status: str, *, now_ms: int) -> str:
     return event
 
 
-def succeed(
-    item: Item, *, now_ms: int, stale: dict[str, str], warned: dict[str, str] | None = None
-) -> None:
+def succeed(item: Item, *, now_ms: int, stale: dict[str, str], warned: dict[str, str]) -> None:
     """`stale` and `warned`: product -> reason; a stale product keeps its older data."""
-    before = item.status_detail
     item.status = "UPDATED"
     item.execution_status = "PARTIAL_SUCCESS" if stale else "SUCCESS"
     item.error = item.parameter = item.user_action = None
     item.failures = item.failed_logins = 0
-    item.status_detail = (
-        _status_detail(item, now_ms=now_ms, stale=stale, warned=warned or {}, before=before)
-        if stale or warned
-        else None
-    )
+    item.status_detail = _status_detail(item, now_ms, stale, warned) if stale or warned else None
     item.last_updated = now_ms
     item.next_auto_sync = now_ms + AUTO_SYNC_EVERY_MS if item.auto_sync else None
     item.touch(now_ms)
 
 
+def reasons(item: Item, names: bool | list[str]) -> dict[str, str]:
+    """Why products were not read, or not in full; true means those where it is usual."""
+    chosen = USUALLY_PARTIAL if names is True else names or ()
+    return {name: f"{name} could not be read in full" for name in chosen if name in item.products}
+
+
 def _status_detail(
-    item: Item,
-    *,
-    now_ms: int,
-    stale: dict[str, str],
-    warned: dict[str, str],
-    before: dict[str, Any] | None,
+    item: Item, now_ms: int, stale: dict[str, str], warned: dict[str, str]
 ) -> dict[str, Any]:
     detail: dict[str, Any] = {}
     for product, key in STATUS_KEYS.items():
-        if product not in item.products:
-            detail[key] = None
-            continue
-        last = iso(now_ms)
-        if product in stale:
-            last = _last_read(item, key, before)
-        reason = stale.get(product) or warned.get(product)
-        detail[key] = {
-            "isUpdated": product not in stale,
-            "lastUpdatedAt": last,
-            "warnings": [_warning(reason)] if reason else [],
-        }
+        detail[key] = None
+        if product in item.products:
+            reason = stale.get(product) or warned.get(product)
+            detail[key] = {
+                "isUpdated": product not in stale,
+                "lastUpdatedAt": _last_read(item, key) if product in stale else iso(now_ms),
+                "warnings": [_warning(reason)] if reason else [],
+            }
     return detail
 
 
-def _last_read(item: Item, key: str, before: dict[str, Any] | None) -> str | None:
-    if before and before.get(key):
-        last: str | None = before[key]["lastUpdatedAt"]
-        return last
+def _last_read(item: Item, key: str) -> str | None:
+    """When a product that could not be read now was read last."""
+    before = (item.status_detail or {}).get(key)
+    if before is not None:
+        return str(before["lastUpdatedAt"]) if before["lastUpdatedAt"] else None
     return None if item.last_updated is None else iso(item.last_updated)
 
 

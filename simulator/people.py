@@ -3,16 +3,18 @@
 from random import Random
 from typing import Any, NamedTuple
 
-_FIRST = (
-    "Ana Maria João José Antônio Francisco Carlos Paulo Pedro Lucas Luiz Marcos Luís Gabriel Rafael "
-    "Juliana Adriana Márcia Fernanda Patrícia Aline Sandra Camila Amanda Bruna Jéssica Letícia Júlia "
-    "Luciana Vanessa Mariana Beatriz Larissa Rodrigo Felipe Gustavo Thiago André Eduardo Caio Íris"
-).split()
-_LAST = (
-    "Silva Santos Oliveira Souza Rodrigues Ferreira Alves Pereira Lima Gomes Costa Ribeiro Martins "
-    "Carvalho Almeida Lopes Soares Fernandes Vieira Barbosa Rocha Dias Nascimento Andrade Moreira Nunes "
-    "Marques Machado Mendes Freitas Cardoso Ramos Gonçalves Araújo Teixeira Assunção"
-).split()
+_FIRST = """
+Ana Maria João José Antônio Francisco Carlos Paulo Pedro Lucas Luiz Marcos Luís Gabriel Rafael
+Juliana Adriana Márcia Fernanda Patrícia Aline Sandra Camila Amanda Bruna Jéssica Letícia Júlia
+Luciana Vanessa Mariana Beatriz Larissa Rodrigo Felipe Gustavo Thiago André Eduardo Caio Íris
+"""
+_LAST = """
+Silva Santos Oliveira Souza Rodrigues Ferreira Alves Pereira Lima Gomes Costa Ribeiro Martins
+Carvalho Almeida Lopes Soares Fernandes Vieira Barbosa Rocha Dias Nascimento Andrade Moreira
+Nunes Marques Machado Mendes Freitas Cardoso Ramos Gonçalves Araújo Teixeira Assunção
+"""
+_FIRST_NAMES = tuple(_FIRST.split())
+_LAST_NAMES = tuple(_LAST.split())
 _STREETS = ("Rua das Acácias", "Av. Brasil", "Rua XV de Novembro", "Av. Lúcio Costa", "Rua Sergipe")
 _CITIES = (
     ("São Paulo", "SP", "01310-100"),
@@ -64,7 +66,8 @@ class Party(NamedTuple):
 
 
 def person_name(random: Random) -> str:
-    return f"{random.choice(_FIRST)} {random.choice(_LAST)} {random.choice(_LAST)}"
+    first, last = random.choice(_FIRST_NAMES), random.choice(_LAST_NAMES)
+    return f"{first} {random.choice(_LAST_NAMES)} {last}"
 
 
 def participant(random: Random, name: str, document: str) -> dict[str, Any]:

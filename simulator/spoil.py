@@ -1,6 +1,7 @@
 """Carries out a fault: before the work, on the decoded answer, or on the wire."""
 
 import asyncio
+import copy
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -8,11 +9,12 @@ import msgspec
 from aiohttp import web
 
 from simulator.answers import bytes_answer
-from simulator.clock import DAY_MS
-from simulator.collection import Collected, apply_edits
 from simulator.bank import Edit
+from simulator.clock import DAY_MS
+from simulator.collection import apply_edits
 from simulator.cursor import next_query, write_cursor
 from simulator.faults import MUTATIONS, Fault
+from simulator.orders import Collected
 from simulator.rows import Row
 from simulator.state import Simulator
 
@@ -78,14 +80,12 @@ def redate(state: Simulator, request: web.Request, *, announce: bool) -> bool:
     account = last.account
     position = account.rows.index(last) + 1
     unseen = account.rows[position]
-    moved = unseen.__copy__()
+    moved = copy.copy(unseen)
     moved.date = state.clock.now_ms() // DAY_MS * DAY_MS + 1
     moved.provider_id = unseen.provider_id = unseen.provider_id or f"moved-{unseen.id[:8]}"
     done = Collected()
     item = state.world.item_of(account)
-    apply_edits(
-        state.world, item, [Edit(account, unseen, moved)], done, state.clock.now_ms(), state.links
-    )
+    apply_edits(state.world, item, [Edit(account, unseen, moved)], done, state.lifecycle.links)
     if announce:
         state.tell(item, done.events)
     return True
@@ -96,7 +96,9 @@ async def _on_the_wire(
 ) -> web.StreamResponse:
     if fault.kind == "garbage":
         return web.Response(
-            status=answer.status, text="<html><body>Bad gateway</body></html>", content_type="text/html"
+            status=answer.status,
+            text="<html><body>Bad gateway</body></html>",
+            content_type="text/html",
         )
     if fault.kind == "truncate":
         # Well-formed HTTP around half a body: only the JSON is broken.

@@ -6,13 +6,15 @@ from random import Random
 from aiohttp import web
 
 from simulator.clock import Clock
-from simulator.collection import Collected, Links, Order, collect
 from simulator.delivery import Delivery
+from simulator.events import Event
 from simulator.faults import Faults
 from simulator.hooks import Hooks
 from simulator.items import Item
 from simulator.keys import Keys
+from simulator.lifecycle import Lifecycle, Pace
 from simulator.limits import Limits
+from simulator.orders import Links
 from simulator.requests import RequestLog
 from simulator.world import World
 
@@ -25,7 +27,7 @@ class Options:
     seed: int = 1
     webhook_url: str | None = None
     webhook_secret: str | None = None
-    webhook_secret_header: str = "X-Webhook-Secret"
+    webhook_secret_header: str = "X-Webhook-Secret"  # noqa: S105 - a name, no secret
     rate_limit: int = 360
     clock_scale: float = 1.0
     clock_start_ms: int | None = None
@@ -39,6 +41,11 @@ class Options:
     public_webhook_urls_only: bool = False
     rounds_after_s: tuple[float, ...] = (900.0, 7200.0)
     disable_after: int = 20
+    step_s: float = 1.0
+    first_rows: int = 60
+    rows_a_day: int = 4
+    min_update_hours: int = 0
+    items_limit: int = 0
 
 
 class Simulator:
@@ -70,23 +77,22 @@ class Simulator:
         self.limits = Limits(self.clock, options.rate_limit)
         self.faults = Faults(options.seed)
         self.requests = RequestLog(self.clock)
-        self.links = Links("http://127.0.0.1", legacy=options.legacy_transactions)
+        self.lifecycle = Lifecycle(
+            self.world,
+            Pace(options.step_s, options.first_rows, options.rows_a_day),
+            self.tell,
+        )
 
     def listen_at(self, base_url: str) -> None:
-        self.links = Links(base_url, legacy=self.options.legacy_transactions)
+        self.lifecycle.links = Links(base_url, legacy=self.options.legacy_transactions)
         if self.options.webhook_url:
             headers = {}
             if self.options.webhook_secret:
                 headers[self.options.webhook_secret_header] = self.options.webhook_secret
             self.hooks.add("all", self.options.webhook_url, headers)
 
-    def collect(self, item: Item, order: Order) -> Collected:
-        """One collection, told to whoever subscribed."""
-        done = collect(self.world, item, order, links=self.links)
-        self.tell(item, done.events)
-        return done
-
-    def tell(self, item: Item, events: list[dict[str, object]]) -> None:
+    def tell(self, item: Item, events: list[Event]) -> None:
+        """Bring events to every subscription and to the item's own URL."""
         for event in events:
             self.delivery.emit(event, item_url=item.webhook_url)
 

@@ -67,6 +67,25 @@ class World:
     def open_accounts(self, item: Item) -> list[Account]:
         return [account for account in item.accounts.values() if not account.closed]
 
+    def close(self, item: Item, closed_id: str) -> None:
+        """An account, an investment or a loan that the institution lists no more."""
+        if closed_id in item.accounts:
+            self.close_account(item, closed_id)
+        elif closed_id in item.investments:
+            self.close_investment(item, closed_id)
+        else:
+            self.close_loan(item, closed_id)
+
+    def close_investment(self, item: Item, investment_id: str) -> None:
+        del item.investments[investment_id], self.owners[investment_id]
+        item.movements.pop(investment_id, None)
+
+    def close_loan(self, item: Item, loan_id: str) -> None:
+        del item.loans[loan_id], self.owners[loan_id]
+
+    def remove_bill(self, item: Item, bill_id: str) -> None:
+        del item.bills[bill_id], self.owners[bill_id]
+
     def close_account(self, item: Item, account_id: str) -> None:
         """A closed account is listed no more, nor is anything on it."""
         account = item.accounts.pop(account_id)
@@ -76,7 +95,7 @@ class World:
             del self.rows[row.id]
         account.clear()
         for bill_id in [b["id"] for b in item.bills.values() if b["accountId"] == account_id]:
-            del item.bills[bill_id], self.owners[bill_id]
+            self.remove_bill(item, bill_id)
         item.removed = [row for row in item.removed if row.account is not account]
 
     def delete(self, item: Item) -> None:

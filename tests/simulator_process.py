@@ -1,4 +1,4 @@
-"""Starts the simulator as the separate process that it always is, and talks to its control calls."""
+"""Starts the simulator as the separate process that it always is, and makes control calls."""
 
 import asyncio
 import json
@@ -35,7 +35,10 @@ class SimulatorProcess:
     ) -> None:
         named = {"webhook_url": webhook_url, "webhook_secret": webhook_secret, **options}
         self._arguments = [
-            text for name, value in named.items() if value is not None for text in _flag(name, value)
+            text
+            for name, value in named.items()
+            if value is not None
+            for text in _flag(name, value)
         ]
         self._child: subprocess.Popen[str] | None = None
         self.url = ""
@@ -45,7 +48,7 @@ class SimulatorProcess:
         return self._running().pid
 
     def start(self) -> Self:
-        self._child = subprocess.Popen(  # noqa: S603 - our own module, our own arguments
+        self._child = subprocess.Popen(
             [sys.executable, "-m", "simulator", *self._arguments],
             stdout=subprocess.PIPE,
             text=True,
@@ -76,7 +79,10 @@ class SimulatorProcess:
         return self.start()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._child is not None:
             self.stop()
@@ -85,7 +91,10 @@ class SimulatorProcess:
         return await asyncio.to_thread(self.start)
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._child is not None:
             await asyncio.to_thread(self.stop)
