@@ -35,6 +35,9 @@ class Account:
         self.open_finance = open_finance
         self.closing_day = closing_day
         self.closed = False
+        self.quirks: tuple[str, ...] = ()
+        # What the account held before the first row that is known.
+        self.opening_cents = 0
         self.rows: list[Row] = []
         self._by_creation: list[Row] = []
         self._closings: dict[int, int] = {}

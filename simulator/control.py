@@ -15,6 +15,7 @@ from simulator.errors import ApiError, bad_request
 from simulator.events import connector_event
 from simulator.faults import Fault
 from simulator.items import Item
+from simulator.oddities import ODDITIES
 from simulator.orders import Collected, Count, Order
 from simulator.outcomes import FAILURES, USUAL, WAITING
 from simulator.products import COLLECTED_AS
@@ -37,6 +38,7 @@ class NewItem(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     accounts: Count = 2
     products: list[str] | None = None
     user: str = "user-ok"
+    quirks: list[str] = []
     consent_expires_at: str | None = None
     auto_sync: bool = True
 
@@ -62,13 +64,15 @@ async def create_item(request: web.Request) -> web.Response:
     state, order = state_of(request), await _order(request, NewItem)
     if order.connector_id not in state.world.connectors:
         raise bad_request(f"unknown connector {order.connector_id}")
+    if unknown := set(order.quirks) - set(ODDITIES):
+        raise bad_request(f"unknown quirks: {', '.join(sorted(unknown))}")
     item = state.world.new_item(
         connector_id=order.connector_id,
         client_user_id=order.client_user_id,
         webhook_url=order.webhook_url,
         products=_product_names(order.products),
     )
-    item.parameters = {"user": order.user}
+    item.parameters, item.quirks = {"user": order.user}, tuple(order.quirks)
     item.consent_expires = _time(order.consent_expires_at)
     item.auto_sync_disabled = None if order.auto_sync else item.created
     await state.lifecycle.be_born(

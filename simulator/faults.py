@@ -1,6 +1,5 @@
 """Faults on demand: which requests they hit, and what they do to an answer."""
 
-from collections.abc import Callable
 from fnmatch import fnmatchcase
 from random import Random
 from typing import Any, Literal
@@ -8,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from simulator.errors import ApiError
+from simulator.oddities import ODDITIES
 
 Kind = Literal[
     "status",
@@ -45,11 +45,12 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     message: str | None = None
     seconds: float | None = None
     item: str | None = None
+    query: str | None = None  # a part of the query string, "after=" for later pages
     announce: bool = True
     hits: int = 0
 
-    def matches(self, method: str, path: str, item_id: str | None) -> bool:
-        if self.item is not None and self.item != item_id:
+    def matches(self, method: str, path: str, query: str, item_id: str | None) -> bool:
+        if self.item not in (None, item_id) or (self.query or "") not in query:
             return False
         wanted_method, _, wanted = self.match.rpartition(" ")
         if wanted_method and wanted_method.upper() != method:
@@ -90,9 +91,9 @@ class Faults:
         self._faults.clear()
         return count
 
-    def pick(self, method: str, path: str, item_id: str | None) -> Fault | None:
+    def pick(self, method: str, path: str, query: str, item_id: str | None) -> Fault | None:
         for fault in self._faults:
-            if not fault.matches(method, path, item_id):
+            if not fault.matches(method, path, query, item_id):
                 continue
             if fault.skip > 0:
                 fault.skip -= 1
@@ -107,12 +108,8 @@ class Faults:
             self._faults = [other for other in self._faults if other is not fault]
 
 
-def _rows(body: dict[str, Any]) -> list[dict[str, Any]]:
-    results = body.get("results")
-    return results if isinstance(results, list) else [body]
-
-
-def _empty(body: dict[str, Any]) -> bool:
+def empty(body: dict[str, Any]) -> bool:
+    """A list without rows, as after a revoked consent; False if the answer is no list."""
     if "results" not in body:
         return False
     body["results"] = []
@@ -122,59 +119,11 @@ def _empty(body: dict[str, Any]) -> bool:
     return True
 
 
-def _novelty(body: dict[str, Any]) -> bool:
-    """A field and enum values that no client has seen yet."""
-    for row in _rows(body):
-        row["brandNewField"] = {"since": "2027", "values": [1, 2.5, None]}
-        for name in ("status", "type", "subtype", "operationType", "executionStatus"):
-            if isinstance(row.get(name), str):
-                row[name] = f"NEW_{row[name]}"
-    return True
-
-
-def _wrong_type(body: dict[str, Any]) -> bool:
-    """payeeMCC as the string it once was; elsewhere a number as a string."""
-    for row in _rows(body):
-        metadata = row.get("creditCardMetadata")
-        if isinstance(metadata, dict) and metadata.get("payeeMCC") is not None:
-            metadata["payeeMCC"] = str(metadata["payeeMCC"])
-        elif isinstance(row.get("order"), int):
-            row["order"] = str(row["order"])
-    return True
-
-
-def _nul(body: dict[str, Any]) -> bool:
-    hit = False
-    for row in _rows(body):
-        for name in ("description", "name", "fullName", "productName", "marketingName"):
-            if isinstance(row.get(name), str):
-                row[name], hit = f"{row[name][:4]}\u0000{row[name][4:]}", True
-    return hit
-
-
-_SHAPES: tuple[Callable[[str], str], ...] = (
-    lambda date: date[:10] + "T00:00:00.000Z",
-    lambda date: date[:10] + "T03:00:00.000Z",
-    lambda date: date[:10] + "T14:31:07.123Z",
-    lambda date: date[:10] + "T00:00:00",
-    lambda date: date[:10],
-)
-
-
-def _date_shape(body: dict[str, Any]) -> bool:
-    hit = False
-    for number, row in enumerate(_rows(body)):
-        for name in ("date", "dueDate", "tradeDate"):
-            if isinstance(row.get(name), str):
-                row[name], hit = _SHAPES[number % len(_SHAPES)](row[name]), True
-    return hit
-
-
-# Each changes a decoded answer and says whether there was anything to change.
-MUTATIONS: dict[str, Callable[[dict[str, Any]], bool]] = {
-    "empty": _empty,
-    "novelty": _novelty,
-    "wrong_type": _wrong_type,
-    "nul": _nul,
-    "date_shape": _date_shape,
-}
+def spoil(kind: str, body: dict[str, Any]) -> bool:
+    """Change a decoded answer; False if there was nothing to change."""
+    if kind == "empty":
+        return empty(body)
+    results = body.get("results")
+    rows = results if isinstance(results, list) else [body]
+    # A list, not a generator: every row is to be changed.
+    return any([ODDITIES[kind](row, number) for number, row in enumerate(rows)])

@@ -49,6 +49,7 @@ class Item:
         self.webhook_url = webhook_url
         self.oauth_redirect_uri: str | None = None
         self.parameters: Payload = {}
+        self.quirks: tuple[str, ...] = ()
         self.status = "UPDATING"
         self.execution_status = "CREATED"
         self.error: Payload | None = None

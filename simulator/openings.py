@@ -11,8 +11,6 @@ from simulator.rows import money
 
 _BRANDS = ("MASTERCARD", "VISA", "ELO")
 _NAMES = {"CHECKING_ACCOUNT": "Conta Corrente", "SAVINGS_ACCOUNT": "Poupança"}
-# Nobody's balance is explained by one year of movements alone.
-_OPENING_CENTS = 2_500_000
 _LIMIT_CENTS = 3_000_000
 
 
@@ -45,6 +43,7 @@ def open_account(item: Item, subtype: str, now_ms: int) -> Account:
         open_finance=item.open_finance,
         closing_day=random.randrange(1, 29),
     )
+    account.quirks = item.quirks
     if is_card:
         set_cycle(account, now_ms)
     return account
@@ -91,10 +90,19 @@ def set_cycle(account: Account, now_ms: int) -> None:
     }
 
 
+def set_opening(account: Account, cents: int) -> None:
+    """Choose what was there before, so that the balance is `cents` now."""
+    account.opening_cents = cents - _booked(account)
+
+
+def _booked(account: Account) -> int:
+    return sum(row.cents for row in account.rows if row.posted)
+
+
 def set_balance(account: Account, now_ms: int) -> None:
     """A bank account's money; a card's open bill."""
     if account.type == "BANK":
-        cents = _OPENING_CENTS + sum(row.cents for row in account.rows if row.posted)
+        cents = account.opening_cents + _booked(account)
         account.payload["balance"] = money(cents)
         account.payload["bankData"]["closingBalance"] = money(cents)
         return

@@ -7,6 +7,7 @@ import msgspec
 from simulator.categories import CATEGORIES
 from simulator.clock import iso
 from simulator.movements import Kind
+from simulator.oddities import ODDITIES
 from simulator.people import Party
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def render(row: Row) -> dict[str, Any]:
     money_out = (row.cents > 0) == is_card
     foreign = row.foreign
     open_finance = account.open_finance
-    return {
+    shown = {
         "id": row.id,
         "description": row.description,
         "descriptionRaw": row.description,
@@ -128,3 +129,14 @@ def render(row: Row) -> dict[str, Any]:
         "createdAt": iso(row.created),
         "updatedAt": iso(row.updated),
     }
+    return _odd(row, shown) if account.quirks else shown
+
+
+def _odd(row: Row, shown: dict[str, Any]) -> dict[str, Any]:
+    """Each row has at most one quirk, for good: it follows from the id."""
+    number = int(row.id[:8], 16)
+    quirks = (*row.account.quirks, "")
+    quirk = ODDITIES.get(quirks[number % len(quirks)])
+    if quirk is not None:
+        quirk(shown, number // len(quirks))
+    return shown

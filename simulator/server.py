@@ -64,7 +64,7 @@ async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
     state = request.app[STATE]
     template = _template(request)
     subject = _subject(state, request)
-    fault = state.faults.pick(request.method, request.path, subject) if state.faults else None
+    fault = _fault(state, request, subject)
     answer = await _answer(state, request, handler, template, fault)
     answer.headers.setdefault("Date", state.clock.http_date())
     state.requests.note(
@@ -100,6 +100,12 @@ async def _answer(
         return error_answer(error)
     except web.HTTPMethodNotAllowed as refusal:
         return error_answer(ApiError(405, refusal.reason))
+
+
+def _fault(state: Simulator, request: web.Request, subject: str | None) -> Fault | None:
+    if not state.faults:
+        return None
+    return state.faults.pick(request.method, request.path, request.query_string, subject)
 
 
 async def _controlled(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -13,7 +13,8 @@ from simulator.bank import Edit
 from simulator.clock import DAY_MS
 from simulator.collection import apply_edits
 from simulator.cursor import next_query, write_cursor
-from simulator.faults import MUTATIONS, Fault
+from simulator.faults import Fault, spoil
+from simulator.oddities import ODDITIES
 from simulator.orders import Collected
 from simulator.rows import Row
 from simulator.state import Simulator
@@ -22,6 +23,7 @@ from simulator.state import Simulator
 _TIMEOUT_S = 120.0
 _SLOW_S = 10.0
 _DRIPS = 20
+_ON_CONTENT = frozenset({*ODDITIES, "empty", "repeat_cursor"})
 _FAR_FUTURE_MS = 4_000_000_000_000
 
 
@@ -37,7 +39,7 @@ async def after(
 ) -> web.StreamResponse:
     """The spoilt answer. The fault is spent only if there was something to spoil."""
     body = bytes(answer.body) if isinstance(answer.body, bytes) else b""
-    if fault.kind in MUTATIONS or fault.kind == "repeat_cursor":
+    if fault.kind in _ON_CONTENT:
         spoilt = _mutated(request, fault, answer.status, body)
         if spoilt is None:
             return answer
@@ -57,8 +59,10 @@ def _mutated(request: web.Request, fault: Fault, status: int, body: bytes) -> by
     decoded = msgspec.json.decode(body)
     if not isinstance(decoded, dict):
         return None
-    change = MUTATIONS.get(fault.kind)
-    hit = change(decoded) if change else _repeat_cursor(request, decoded)
+    if fault.kind == "repeat_cursor":
+        hit = _repeat_cursor(request, decoded)
+    else:
+        hit = spoil(fault.kind, decoded)
     return msgspec.json.encode(decoded) if hit else None
 
 
