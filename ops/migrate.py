@@ -1,4 +1,4 @@
-"""Migrations: numbered SQL files, forward only, checksummed; views are made anew when they change."""
+"""Migrations: numbered SQL files, forward only, checksummed; changed views are made anew."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def load_scripts(directory: Path, pattern: str = "*.sql") -> list[Script]:
 async def migrate(url: str, *, sql_dir: Path = SQL_DIR) -> list[str]:
     """Bring a database up to date; returns the names of what was applied.
 
-    One transaction under an advisory lock: of two that start at once the second finds nothing to do.
-    Raises MigrationRefused, and asyncpg's errors; then nothing has changed.
+    One transaction under an advisory lock: of two that start at once the second finds nothing to
+    do. Raises MigrationRefused, and asyncpg's errors; then nothing has changed.
     """
     conn = await asyncpg.connect(url, timeout=10)
     try:

@@ -1,0 +1,204 @@
+"""Compares the mirror with Pluggy row by row, by code that knows nothing of the worker."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import msgspec
+
+from ops.compare_columns import MIRRORED, Mirrored
+from ops.truth import TrueRow, Truth
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+BATCH: Final = 500
+SHOWN: Final = 20
+"""How many differences are kept to be shown; all are counted."""
+
+MISSING: Final = "missing"
+EXTRA: Final = "extra"
+DIFFERENT: Final = "different"
+BURIED: Final = "buried"
+"""Kinds: not held; held live, not at Pluggy; held with other values; held as deleted, yet there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One row that is not as Pluggy has it; columns by name only, never with their values."""
+
+    kind: str
+    entity: str
+    item_id: str
+    row_id: str
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What was found: `rows` at Pluggy by entity, and how many differ by (entity, kind)."""
+
+    as_of: datetime
+    rows: Counter[str] = field(default_factory=Counter)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    shown: list[Difference] = field(default_factory=list)
+
+    @property
+    def mismatches(self) -> int:
+        return self.counts.total()
+
+    def note(self, difference: Difference) -> None:
+        self.counts[difference.entity, difference.kind] += 1
+        if len(self.shown) < SHOWN:
+            self.shown.append(difference)
+
+
+async def compare(
+    conn: Connection,
+    truth: Truth,
+    zone: ZoneInfo,
+    *,
+    mirrored: Mapping[str, Mirrored] = MIRRORED,
+) -> Comparison:
+    """Compare everything that is held with everything that is at Pluggy.
+
+    A row at Pluggy has to be held live, with every typed column and the payload equal; a held row
+    that is not at Pluggy has to be a tombstone. Of the rows only their ids are remembered, of one
+    item at a time. Raises TruthError, and errors of aiohttp and asyncpg.
+    """
+    found = Comparison(as_of=datetime.now(UTC))
+    items = await truth.items()
+    for item_id in items:
+        await _compare_item(conn, truth, zone, mirrored, found, item_id)
+    for table in mirrored.values():
+        await _note_extra_items(conn, table, found, items)
+    return found
+
+
+async def _compare_item(
+    conn: Connection,
+    truth: Truth,
+    zone: ZoneInfo,
+    mirrored: Mapping[str, Mirrored],
+    found: Comparison,
+    item_id: str,
+) -> None:
+    seen: dict[str, set[bytes]] = {name: set() for name in mirrored}
+    waiting: dict[str, list[TrueRow]] = defaultdict(list)
+    async for row in truth.rows(item_id):
+        if row.entity not in mirrored:
+            continue
+        seen[row.entity].add(uuid.UUID(row.fields["id"]).bytes)
+        waiting[row.entity].append(_storable(row))
+        if len(waiting[row.entity]) == BATCH:
+            batch = waiting.pop(row.entity)
+            await _compare_batch(conn, mirrored[row.entity], batch, zone, found, item_id)
+    for name, batch in waiting.items():
+        await _compare_batch(conn, mirrored[name], batch, zone, found, item_id)
+    for name, table in mirrored.items():
+        await _note_extra_rows(conn, table, seen[name], found, item_id)
+
+
+async def _compare_batch(
+    conn: Connection,
+    table: Mirrored,
+    batch: Sequence[TrueRow],
+    zone: ZoneInfo,
+    found: Comparison,
+    item_id: str,
+) -> None:
+    held = await _held(conn, table, batch, item_id)
+    found.rows[table.table] += len(batch)
+    for row in batch:
+        row_id = row.fields["id"]
+        record = held.get(row_id)
+        if record is None:
+            found.note(Difference(MISSING, table.table, item_id, row_id))
+        elif record["buried"]:
+            found.note(Difference(BURIED, table.table, item_id, row_id))
+        elif columns := tuple(_different(table, row, record, zone)):
+            found.note(Difference(DIFFERENT, table.table, item_id, row_id, columns))
+
+
+def _different(
+    table: Mirrored, row: TrueRow, record: asyncpg.Record, zone: ZoneInfo
+) -> Iterable[str]:
+    for column, rule in table.columns.items():
+        if record[f"held_{column}"] != rule(row.fields, zone):
+            yield column
+    if not record["same_payload"]:
+        yield "payload"
+
+
+async def _held(
+    conn: Connection, table: Mirrored, batch: Sequence[TrueRow], item_id: str
+) -> dict[str, asyncpg.Record]:
+    """Held rows by id. Postgres compares the payloads: to jsonb 1.50 is 1.5, and true is not 1."""
+    columns = ", ".join(f"t.{column} AS held_{column}" for column in table.columns)
+    records = await conn.fetch(
+        # Names come from the constants of compare_columns.
+        f"SELECT t.id, t.deleted_at IS NOT NULL AS buried, {columns},"  # noqa: S608
+        " t.payload = r.payload::jsonb - $4::text[] AS same_payload"
+        " FROM unnest($2::uuid[], $3::text[]) AS r(id, payload)"
+        f" JOIN pluggy.{table.table} t ON t.{table.owner} = $1 AND t.id = r.id",
+        item_id,
+        [row.fields["id"] for row in batch],
+        [row.text for row in batch],
+        list(table.left_out),
+    )
+    return {str(record["id"]): record for record in records}
+
+
+async def _note_extra_rows(
+    conn: Connection, table: Mirrored, seen: set[bytes], found: Comparison, item_id: str
+) -> None:
+    statement = (
+        f"SELECT id FROM pluggy.{table.table}"  # noqa: S608 - constants
+        f" WHERE {table.owner} = $1 AND deleted_at IS NULL"
+    )
+    async with conn.transaction(readonly=True):
+        async for record in conn.cursor(statement, item_id, prefetch=BATCH):
+            if record["id"].bytes not in seen:
+                found.note(Difference(EXTRA, table.table, item_id, str(record["id"])))
+
+
+async def _note_extra_items(
+    conn: Connection, table: Mirrored, found: Comparison, items: Sequence[str]
+) -> None:
+    """Live rows of items that Pluggy does not have."""
+    statement = (
+        f"SELECT {table.owner} AS item_id, id FROM pluggy.{table.table}"  # noqa: S608 - constants
+        f" WHERE deleted_at IS NULL AND {table.owner} <> ALL($1::uuid[])"
+    )
+    async with conn.transaction(readonly=True):
+        async for record in conn.cursor(statement, items, prefetch=BATCH):
+            found.note(Difference(EXTRA, table.table, str(record["item_id"]), str(record["id"])))
+
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+
+
+def _storable(row: TrueRow) -> TrueRow:
+    """The row as Postgres can hold it: U+0000 and lone surrogates are U+FFFD in the mirror."""
+    if "\\u" not in row.text:
+        return row
+    fields = _clean(row.fields)
+    return TrueRow(row.entity, _encoder.encode(fields).decode(), fields)
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_clean(entry) for entry in value]
+    if isinstance(value, dict):
+        return {_clean(key): _clean(entry) for key, entry in value.items()}
+    return value

@@ -1,0 +1,206 @@
+"""What each typed column must hold, told from Pluggy's JSON alone: a second opinion on the worker's
+mapping, so nothing of it is imported here."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+Fields = Mapping[str, Any]
+Rule = Callable[[Fields, ZoneInfo], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """A table of schema pluggy and the rules of its columns.
+
+    owner is the column with the item's id; left_out are keys of Pluggy's JSON that are not kept in
+    the payload.
+    """
+
+    table: str
+    columns: Mapping[str, Rule]
+    owner: str = "item_id"
+    left_out: tuple[str, ...] = ()
+
+
+def text(*path: str, otherwise: str | None = None) -> Rule:
+    """A string; a number as its JSON text."""
+
+    def rule(fields: Fields, _: ZoneInfo) -> object:
+        found = _dig(fields, path)
+        if isinstance(found, int | Decimal) and not isinstance(found, bool):
+            return str(found)
+        return found if isinstance(found, str) else otherwise
+
+    return rule
+
+
+def money(*path: str) -> Rule:
+    """An exact amount."""
+    return lambda fields, _: _number(_dig(fields, path))
+
+
+def whole(*path: str) -> Rule:
+    """A whole number that fits 32 bits."""
+
+    def rule(fields: Fields, _: ZoneInfo) -> object:
+        number = _number(_dig(fields, path))
+        fits = number is not None and number == int(number) and abs(number) < 2**31
+        return int(number) if number is not None and fits else None
+
+    return rule
+
+
+def moment(*path: str) -> Rule:
+    """A time; without a zone it is UTC."""
+    return lambda fields, _: _time(_dig(fields, path))
+
+
+def day(*path: str) -> Rule:
+    """The calendar day as it is written."""
+
+    def rule(fields: Fields, _: ZoneInfo) -> object:
+        written = _dig(fields, path)
+        return date.fromisoformat(written[:10]) if isinstance(written, str) else None
+
+    return rule
+
+
+def identifier(*path: str) -> Rule:
+    """A UUID."""
+
+    def rule(fields: Fields, _: ZoneInfo) -> object:
+        found = _dig(fields, path)
+        return uuid.UUID(found) if isinstance(found, str) else None
+
+    return rule
+
+
+def texts(*path: str) -> Rule:
+    """A list of strings."""
+    return lambda fields, _: _dig(fields, path)
+
+
+def posted_on(*path: str) -> Rule:
+    """The day of a transaction: midnight UTC and times without a zone are dates that the bank gave
+    as dates, everything else is a moment and has the day of the zone."""
+
+    def rule(fields: Fields, zone: ZoneInfo) -> object:
+        written = str(_dig(fields, path))
+        parsed = datetime.fromisoformat(written)
+        if parsed.tzinfo is None or written.endswith(("T00:00:00.000Z", "T00:00:00Z")):
+            return date.fromisoformat(written[:10])
+        return parsed.astimezone(zone).date()
+
+    return rule
+
+
+def _dig(fields: Fields, path: tuple[str, ...]) -> Any:
+    found: Any = fields
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def _number(found: object) -> Decimal | None:
+    if isinstance(found, bool) or not isinstance(found, int | Decimal | str):
+        return None
+    try:
+        number = Decimal(found)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
+def _time(written: object) -> datetime | None:
+    if not isinstance(written, str):
+        return None
+    parsed = datetime.fromisoformat(written)
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+
+
+ITEMS: Final = Mirrored(
+    table="items",
+    owner="id",
+    left_out=("connector",),
+    columns={
+        "connector_id": whole("connector", "id"),
+        "connector_name": text("connector", "name"),
+        "status": text("status"),
+        "execution_status": text("executionStatus"),
+        "error_code": text("error", "code"),
+        "client_user_id": text("clientUserId"),
+        "products": texts("products"),
+        "source_created_at": moment("createdAt"),
+        "source_updated_at": moment("updatedAt"),
+        "last_updated_at": moment("lastUpdatedAt"),
+        "next_auto_sync_at": moment("nextAutoSyncAt"),
+        "consent_expires_at": moment("consentExpiresAt"),
+    },
+)
+ACCOUNTS: Final = Mirrored(
+    table="accounts",
+    columns={
+        "type": text("type"),
+        "subtype": text("subtype"),
+        "number": text("number"),
+        "name": text("name"),
+        "marketing_name": text("marketingName"),
+        "owner": text("owner"),
+        "tax_number": text("taxNumber"),
+        "currency_code": text("currencyCode"),
+        "balance": money("balance"),
+        "bank_transfer_number": text("bankData", "transferNumber"),
+        "bank_closing_balance": money("bankData", "closingBalance"),
+        "credit_level": text("creditData", "level"),
+        "credit_brand": text("creditData", "brand"),
+        "credit_limit": money("creditData", "creditLimit"),
+        "credit_available_limit": money("creditData", "availableCreditLimit"),
+        "credit_minimum_payment": money("creditData", "minimumPayment"),
+        "credit_balance_close_date": day("creditData", "balanceCloseDate"),
+        "credit_balance_due_date": day("creditData", "balanceDueDate"),
+        "credit_status": text("creditData", "status"),
+        "source_created_at": moment("createdAt"),
+        "source_updated_at": moment("updatedAt"),
+    },
+)
+TRANSACTIONS: Final = Mirrored(
+    table="transactions",
+    columns={
+        "account_id": identifier("accountId"),
+        "description": text("description"),
+        "description_raw": text("descriptionRaw"),
+        "currency_code": text("currencyCode"),
+        "amount": money("amount"),
+        "amount_in_account_currency": money("amountInAccountCurrency"),
+        "date": moment("date"),
+        "posted_on": posted_on("date"),
+        "type": text("type"),
+        "status": text("status", otherwise="POSTED"),
+        "balance": money("balance"),
+        "category": text("category"),
+        "category_id": text("categoryId"),
+        "provider_code": text("providerCode"),
+        "provider_id": text("providerId"),
+        "operation_type": text("operationType"),
+        "payment_method": text("paymentData", "paymentMethod"),
+        "merchant_name": text("merchant", "name"),
+        "installment_number": whole("creditCardMetadata", "installmentNumber"),
+        "total_installments": whole("creditCardMetadata", "totalInstallments"),
+        "bill_id": identifier("creditCardMetadata", "billId"),
+        "order_in_day": whole("order"),
+        "source_created_at": moment("createdAt"),
+        "source_updated_at": moment("updatedAt"),
+    },
+)
+
+MIRRORED: Final[Mapping[str, Mirrored]] = {
+    mirrored.table: mirrored for mirrored in (ITEMS, ACCOUNTS, TRANSACTIONS)
+}
+"""By the entity's name in the truth; a new entity is one more entry here."""

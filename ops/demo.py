@@ -1,0 +1,211 @@
+"""The whole service against the simulator: items, update rounds, and every row compared."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import aiohttp
+import asyncpg
+from rich.console import Console
+
+from embedded.places import EmbeddedError
+from ops.compare import Comparison, Connection, compare
+from ops.demo_children import ChildEnded
+from ops.demo_figures import Progress, Report, figures, show
+from ops.demo_screen import Screen
+from ops.demo_servers import NoServer
+from ops.demo_simulator import Changes, SimulatorControl
+from ops.demo_stage import (
+    ZONE,
+    DemoFailed,
+    DemoOptions,
+    Stage,
+    ignore_signals,
+    open_stage,
+    start_service,
+    stop_on_every_signal,
+)
+from ops.migrate import MigrationRefused, migrate
+from ops.truth import SimulatorTruth, TruthError
+from worker.queries import QUERIES
+
+APPLY_WITHIN_S: Final = 120.0
+ROWS_A_SECOND: Final = 200
+"""Far fewer than the slowest machine manages: a guard against waiting for ever."""
+LOOK_EVERY_S: Final = 0.1
+INTERRUPTED: Final = 130
+
+SETTING_UP_FAILED: Final = (EmbeddedError, NoServer, MigrationRefused)
+PLAYING_FAILED: Final = (
+    DemoFailed,
+    TruthError,
+    aiohttp.ClientError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+)
+
+
+@dataclass(slots=True)
+class Watch:
+    """Looks at the mirror while the demo waits."""
+
+    stage: Stage
+    screen: Screen
+    conn: Connection
+    control: SimulatorControl
+    after_event: int = 0
+    last: Progress = field(default_factory=Progress)
+
+    async def look(self) -> Progress:
+        """How far the mirror is. Raises ChildEnded."""
+        self.stage.children.check()
+        # Before the database is asked: what was delivered by now has been stored by then.
+        undelivered = await self.control.undelivered()
+        record = await self.conn.fetchrow(QUERIES["demo_progress"], self.after_event)
+        if record is None:
+            raise DemoFailed("the database told nothing of its progress")
+        lag = record["lag_ms"]
+        self.last = Progress(
+            **(dict(record) | {"lag_ms": (lag[0], lag[1]) if lag else None}),
+            undelivered=undelivered,
+        )
+        self.screen.show(self.last)
+        return self.last
+
+    async def until_quiet(self, rows: int) -> Progress:
+        """Wait until every webhook is delivered and settled. rows: about how many it is about."""
+        return await self.until("every webhook to be applied", lambda p: p.is_quiet, rows)
+
+    async def until(self, what: str, done: Callable[[Progress], bool], rows: int = 0) -> Progress:
+        """Raises DemoFailed, ChildEnded."""
+        within_s = APPLY_WITHIN_S + rows / ROWS_A_SECOND
+        deadline = time.monotonic() + within_s
+        while not done(progress := await self.look()):
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"waited {within_s:.0f} s for {what}, in vain: {progress}")
+            await asyncio.sleep(LOOK_EVERY_S)
+        return progress
+
+
+def run_demo(options: DemoOptions) -> int:
+    """Play it and return the exit status. The outcome goes to standard output, all else to
+    standard error. Raises DemoFailed."""
+    stop_on_every_signal()
+    screen = Screen(Console(stderr=True))
+    try:
+        screen.begin("starting Postgres, Redis and the simulator")
+        with open_stage(options) as stage:
+            try:
+                return asyncio.run(_play(stage, screen))
+            except PLAYING_FAILED as error:
+                print(stage.children.tails(), file=sys.stderr)
+                raise DemoFailed(str(error) or type(error).__name__) from error
+            finally:
+                ignore_signals()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (ChildEnded, *SETTING_UP_FAILED) as error:
+        raise DemoFailed(str(error)) from error
+
+
+async def _play(stage: Stage, screen: Screen) -> int:
+    options = stage.options
+    await migrate(stage.database_url)
+    async with aiohttp.ClientSession() as session:
+        screen.begin(f"starting the receiver and {options.workers} workers")
+        control = await start_service(stage, session)
+        conn = await asyncpg.connect(stage.database_url, timeout=10, command_timeout=60)
+        try:
+            report = await _show_it_all(Watch(stage, screen, conn, control), session)
+        finally:
+            conn.terminate()
+        _tell(report, options)
+        if not options.leave:
+            await _stay(stage, control)
+        return 1 if report.figures.mismatches else 0
+
+
+async def _show_it_all(watch: Watch, session: aiohttp.ClientSession) -> Report:
+    with watch.screen:
+        items = await _connect_items(watch)
+        for number in range(1, watch.stage.options.rounds + 1):
+            await _collect(watch, items, number)
+        if watch.stage.options.sabotage:
+            await _sabotage(watch.conn)
+        watch.screen.begin("comparing every row with Pluggy")
+        truth = SimulatorTruth(session, watch.control.base_url)
+        comparison = await compare(watch.conn, truth, ZoneInfo(ZONE))
+    return await _report(watch, comparison)
+
+
+async def _connect_items(watch: Watch) -> list[str]:
+    options = watch.stage.options
+    rows = options.items * options.transactions
+    watch.screen.begin(
+        f"connecting {options.items:,} items with {options.transactions:,} transactions each",
+        rows_expected=rows,
+    )
+    await watch.control.forget_requests()
+    items = []
+    for number in range(options.items):
+        items.append(await watch.control.connect_item(number, transactions=options.transactions))
+        await watch.look()
+    progress = await watch.until_quiet(rows)
+    watch.after_event = progress.last_event
+    return items
+
+
+async def _collect(watch: Watch, items: list[str], number: int) -> None:
+    options = watch.stage.options
+    watch.screen.begin(f"update round {number} of {options.rounds}: the banks have news")
+    for item_id in items:
+        await watch.control.collect(item_id, Changes.for_item(options.transactions))
+    await watch.until_quiet(rows=len(items) * 20)
+
+
+async def _sabotage(conn: Connection) -> None:
+    """Break three rows: one missing, one extra, one different."""
+    missing = await conn.fetchval(QUERIES["sabotage_missing"])
+    extra = await conn.fetchval(QUERIES["sabotage_extra"])
+    different = await conn.fetchval(QUERIES["sabotage_different"], extra)
+    if None in (missing, extra, different):
+        raise DemoFailed("--sabotage needs two transactions at least")
+
+
+async def _report(watch: Watch, comparison: Comparison) -> Report:
+    statement = QUERIES["spending_by_category"]
+    answer = await watch.conn.fetch(statement)
+    return Report(
+        figures(watch.last, comparison, await watch.control.requests()),
+        comparison,
+        statement,
+        [dict(record) for record in answer],
+        watch.screen.took_s,
+        watch.stage.options.workers,
+    )
+
+
+def _tell(report: Report, options: DemoOptions) -> None:
+    show(report, Console(stderr=options.as_json))
+    if options.as_json:
+        print(report.figures.line(), flush=True)
+
+
+async def _stay(stage: Stage, control: SimulatorControl) -> None:
+    """Until Ctrl-C, which is the good end."""
+    console = Console(stderr=True)
+    console.print(f"\nLook at the rows:   psql '{stage.database_url}'", soft_wrap=True)
+    console.print(f"The stand-in's API: {control.base_url}", soft_wrap=True)
+    console.print("Everything stays up until Ctrl-C.")
+    with suppress(asyncio.CancelledError):
+        while True:
+            await asyncio.sleep(1)
+            stage.children.check()

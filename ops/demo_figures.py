@@ -1,0 +1,159 @@
+"""What a run of the demo has shown, for a person and as one line of JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+from rich.console import Console, Group
+from rich.syntax import Syntax
+from rich.table import Table
+
+from ops.compare import Comparison
+
+REAL_LIMIT: Final = (
+    "Pluggy's real limit is 360 requests a minute per address and endpoint group;"
+    " the demo runs without one."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the mirror is; lag of the update rounds in milliseconds."""
+
+    items: int = 0
+    accounts: int = 0
+    transactions: int = 0
+    items_due: int = 0
+    workers: int = 0
+    accepted: int = 0
+    applied: int = 0
+    open: int = 0
+    dead: int = 0
+    undelivered: int = 0
+    last_event: int = 0
+    lag_ms: tuple[float, float] | None = None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Everything that was told has been delivered and settled."""
+        return self.undelivered == 0 and self.open == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The contract of `--json`; names and meanings stay."""
+
+    items: int
+    accounts: int
+    transactions: int
+    events_accepted: int
+    events_applied: int
+    mismatches: int
+    webhook_to_row_ms: dict[str, float | None]
+    api_requests: int
+
+    def line(self) -> str:
+        return msgspec.json.encode(asdict(self)).decode()
+
+
+def figures(progress: Progress, comparison: Comparison, api_requests: int) -> Figures:
+    """Counts of rows are Pluggy's: they are what the mirror was compared with."""
+    p50, p99 = progress.lag_ms or (None, None)
+    return Figures(
+        items=comparison.rows["items"],
+        accounts=comparison.rows["accounts"],
+        transactions=comparison.rows["transactions"],
+        events_accepted=progress.accepted,
+        events_applied=progress.applied,
+        mismatches=comparison.mismatches,
+        webhook_to_row_ms={"p50": _ms(p50), "p99": _ms(p99)},
+        api_requests=api_requests,
+    )
+
+
+def _ms(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that is told at the end."""
+
+    figures: Figures
+    comparison: Comparison
+    statement: str
+    answer: Sequence[dict[str, Any]]
+    took_s: float
+    workers: int
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the verdict, the example query and the figures."""
+    console.print()
+    console.print(verdict(report.comparison))
+    for difference in report.comparison.shown:
+        columns = f" in {', '.join(difference.columns)}" if difference.columns else ""
+        console.print(
+            f"  {difference.kind}{columns}: {difference.entity} {difference.row_id}"
+            f" of item {difference.item_id}"
+        )
+    console.print()
+    console.print("Ask the mirror something, such as spending by category:")
+    console.print(Group(Syntax(report.statement, "sql", theme="ansi_dark"), _table(report.answer)))
+    console.print(_summary(report))
+
+
+def verdict(comparison: Comparison) -> str:
+    """One sentence: equal, or how many rows differ and how."""
+    at = f"{comparison.as_of:%Y-%m-%d %H:%M:%S} UTC"
+    if comparison.mismatches == 0:
+        return f"[bold green]verified equal to Pluggy as of {at} ({_rows(comparison)} rows)"
+    kinds = ", ".join(
+        f"{count} {kind} in {entity}" for (entity, kind), count in comparison.counts.items()
+    )
+    return f"[bold red]NOT equal to Pluggy as of {at} ({_rows(comparison)} rows): {kinds}"
+
+
+def _rows(comparison: Comparison) -> str:
+    return f"{comparison.rows.total():,}"
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table()
+    for name, value in (rows[0] if rows else {}).items():
+        table.add_column(name, justify="left" if isinstance(value, str) else "right")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return f"{value:,.2f}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _summary(report: Report) -> Table:
+    shown, lag = report.figures, report.figures.webhook_to_row_ms
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row(
+        "mirrored",
+        f"{shown.items:,} items, {shown.accounts:,} accounts, {shown.transactions:,} transactions",
+    )
+    table.add_row(
+        "webhooks", f"{shown.events_accepted:,} accepted, {shown.events_applied:,} applied"
+    )
+    if lag["p50"] is not None:
+        table.add_row(
+            "webhook to row", f"p50 {lag['p50']:,} ms, p99 {lag['p99']:,} ms (update rounds)"
+        )
+    table.add_row("requests", f"{shown.api_requests:,} to Pluggy's API. {REAL_LIMIT}")
+    table.add_row("took", f"{report.took_s:.1f} s with {report.workers} workers")
+    return table
