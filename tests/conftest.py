@@ -14,7 +14,7 @@ from arq.connections import ArqRedis
 import embedded
 from ops.migrate import migrate
 from tests.simulator_process import SimulatorProcess
-from tests.stack import Stack, build_client, build_worker
+from tests.stack import Stack, build_client, build_worker, fill_budget
 from worker.database import Pool, close_pool, open_pool
 from worker.queue import PREFIX, connect
 
@@ -112,6 +112,7 @@ async def stack(
     """The engine over the quiet simulator."""
     await quiet_simulator.adelete("/_simulator/faults")
     await quiet_simulator.adelete("/_simulator/requests")
+    await fill_budget(redis)
     async with build_client(quiet_simulator.url, redis) as client:
         yield Stack(db, redis, quiet_simulator, client, build_worker(db, redis, client))
     await quiet_simulator.adelete("/_simulator/faults")

@@ -1,9 +1,11 @@
-"""The engine in the test's own loop, over real Postgres and a real simulator; time moves by shifting."""
+"""The engine in the test's own loop, over real Postgres and a real simulator."""
 
 from __future__ import annotations
 
 import json
+import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +21,7 @@ from worker.claim import Lease
 from worker.database import Pool
 from worker.events import Lane, WebhookEvent, own_event, parse_webhook
 from worker.pluggy_client import PluggyClient
-from worker.queue import ArqDoorbell
+from worker.queue import PREFIX, ArqDoorbell
 from worker.settings import PRODUCTS
 from worker.sync.engine import BulkSlots, Engine
 from worker.tasks import Worker
@@ -79,6 +81,16 @@ class Stack:
         )
         return answer
 
+    async def client_deletes(self, item_id: str) -> None:
+        """The company deletes the item at Pluggy, for good."""
+        key = self.simulator.call(
+            "POST", "/auth", {"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET}
+        )[2]["apiKey"]
+        status, _, _ = self.simulator.call(
+            "DELETE", f"/items/{item_id}", headers={"X-API-KEY": key}
+        )
+        assert status == 200
+
     async def accept(self, *events: WebhookEvent) -> list[Accepted | UnstorableEvent]:
         return await accept_events(self.db, events)
 
@@ -124,8 +136,8 @@ class Stack:
     async def live(self, item_id: str, table: str = "transactions") -> dict[str, asyncpg.Record]:
         """Live rows of an item by id."""
         found = await self.db.fetch(
-            f"SELECT * FROM pluggy_live.{table} WHERE item_id = $1",
-            item_id,  # noqa: S608 - tests
+            f"SELECT * FROM pluggy_live.{table} WHERE item_id = $1",  # noqa: S608 - constants
+            item_id,
         )
         return {str(record["id"]): record for record in found}
 
@@ -134,9 +146,11 @@ class Stack:
         answer = await self.simulator.aget(f"/_simulator/truth/{item_id}")
         return {row["id"]: row for row in answer[table]}
 
-    async def assert_equal(self, item_id: str) -> None:
-        """Accounts and transactions are the same rows as Pluggy's, payload and all."""
-        for table in ("accounts", "transactions"):
+    async def assert_equal(
+        self, item_id: str, tables: Sequence[str] = ("accounts", "transactions")
+    ) -> None:
+        """The live rows are Pluggy's, payload and all."""
+        for table in tables:
             held, true = await self.live(item_id, table), await self.truth(item_id, table)
             assert set(held) == set(true), f"{table} differ in ids"
             different = [i for i, row in held.items() if json.loads(row["payload"]) != true[i]]
@@ -150,6 +164,13 @@ class Stack:
 
     async def forget_requests(self) -> None:
         await self.simulator.adelete("/_simulator/requests")
+
+
+async def fill_budget(redis: ArqRedis) -> None:
+    """Buckets start empty, which is right after a lost Redis; tests need not wait for that."""
+    at = int(time.time() * 1000)
+    for group in ("auth", "items", "accounts", "transactions"):
+        await redis.hset(f"{PREFIX}budget:{group}", mapping={"tokens": 5000, "at": at})
 
 
 def now() -> datetime:

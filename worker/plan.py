@@ -257,9 +257,20 @@ class _Planner:
             return Outcome("ignored", "account_deleted")
         if event.event == "transactions/created":
             self._want_created(needs, event, item)
-        else:
-            return self._want_ids(needs, event)
+        elif isinstance(answer := self._want_ids(needs, event), Outcome):
+            return answer
+        self._want_first_walks(needs, event, item)
         return needs
+
+    def _want_first_walks(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
+        """Any event of an item not read yet brings all of it, but waits for its own part only."""
+        for account_id in self.held.live_accounts:
+            step = self.held.step("transactions", account_id)
+            if step.watermark is None and account_id not in self.held.walks:
+                others = _Needs()
+                source_updated_at = item.source_updated_at("transactions")
+                self._want_walk(others, event, step, Lane.BACKFILL, source_updated_at)
+                needs.steps += others.steps
 
     def _want_created(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
         assert event.account_id is not None  # noqa: S101 - checked by the caller
@@ -273,7 +284,7 @@ class _Planner:
         elif step.stamped_at is None or step.stamped_at <= event.pending_since:
             self._want_delta(needs, event, step, event.created_at_from, source_updated_at)
 
-    def _want_ids(self, needs: _Needs, event: PendingEvent) -> Outcome | _Needs:
+    def _want_ids(self, needs: _Needs, event: PendingEvent) -> Outcome | None:
         assert event.account_id is not None  # noqa: S101 - checked by the caller
         if event.id in self.answered.still_there and event.ask_again_at is None:
             again = self.held.now + ASK_AGAIN_AFTER
@@ -282,7 +293,7 @@ class _Planner:
             step = self.held.step("transactions", event.account_id)
             if not self._blocked(needs, step, event):
                 needs.steps.append(AskIds(event.account_id, event.transaction_ids, (event.id,)))
-        return needs
+        return None
 
     def _want_delta(
         self,
@@ -295,7 +306,7 @@ class _Planner:
         walk = self.held.walks.get(step.account_id)
         if self._blocked(needs, step, event):
             return
-        if walk is not None and walk.kind == "delta":
+        if walk is not None and walk.kind == "delta" and step.dead_at is None:
             needs.walking = True
             return
         assert step.watermark is not None  # noqa: S101 - a delta starts at one
@@ -312,7 +323,7 @@ class _Planner:
         lane: Lane,
         source_updated_at: datetime | None,
     ) -> None:
-        if step.account_id in self.held.walks and not self._died_after(step, event):
+        if step.account_id in self.held.walks and step.dead_at is None:
             # One walk of an account at a time; when it has ended this event is planned again.
             needs.walking = True
         elif not self._blocked(needs, step, event):

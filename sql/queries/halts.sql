@@ -1,6 +1,6 @@
 -- name: halt
 -- Parks everything: the failure is about us, not about an item. Also what died of it in the last five
--- minutes is made due again. $1 failure code, $2 what to do about it, $3 now in one: same code died.
+-- minutes is made due again. $1 failure code, $2 what to do about it.
 WITH halted AS (
     UPDATE pluggy_sync.halts
     SET halted_at = coalesce(halted_at, now()), failure_code = $1, advice = $2,
@@ -43,3 +43,7 @@ UPDATE pluggy_sync.halts
 SET halted_at = NULL, failure_code = NULL, advice = NULL, probe_at = NULL, resumed_at = now()
 WHERE halted_at IS NOT NULL
 RETURNING resumed_at;
+
+-- name: load_halt_code
+-- What halted everything; null while nothing is halted.
+SELECT failure_code FROM pluggy_sync.halts WHERE halted_at IS NOT NULL;

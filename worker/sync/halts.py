@@ -36,6 +36,13 @@ async def raise_if_alike(claim: Claim, product: str, failure: Failure) -> None:
         raise PluggyHalt(failure.code, advice=ALIKE, error_id=failure.error_id)
 
 
+async def raise_if_still_halted(claim: Claim, failure: Failure) -> None:
+    """Raise PluggyHalt if a probe fails of what halted everything: it costs its item nothing."""
+    halted_by = await claim.db.fetchval(QUERIES["load_halt_code"])
+    if failure.code == halted_by:
+        raise PluggyHalt(failure.code, advice=ALIKE, error_id=failure.error_id)
+
+
 async def resume(db: Pool) -> bool:
     """A probe has answered: everything goes on. False if nothing was halted."""
     resumed_at = await db.fetchval(QUERIES["resume"])

@@ -14,7 +14,7 @@ from worker.claim import Claim, FencedOff
 from worker.failures import RETRY_FOR, Failure, PluggyHalt, classify, retry_pause_s
 from worker.held import Step
 from worker.queries import QUERIES
-from worker.sync.halts import raise_if_alike
+from worker.sync.halts import raise_if_alike, raise_if_still_halted
 
 log = structlog.get_logger()
 
@@ -58,6 +58,8 @@ async def record_failure(claim: Claim, step: Step, error: Exception) -> None:
         error_id=failure.error_id,
         exc_info=error if failure.failure_class == "retry" and failure.status is None else None,
     )
+    if claim.lease.probe:
+        await raise_if_still_halted(claim, failure)
     key = (claim.item_id, step.product, step.account_id)
     async with claim.page() as conn:
         if failure.failure_class == "later":

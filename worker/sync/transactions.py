@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from worker.claim import Claim
 from worker.database import Connection
-from worker.events import parse_uuid
+from worker.events import Lane, parse_uuid
 from worker.failures import PluggyUnavailable
 from worker.plan import AskIds, ReadDelta
 from worker.pluggy_reader import Page
@@ -31,7 +32,8 @@ from worker.sync.rows import Entity, read_rows, store_rows
 
 PRODUCT: Final = "transactions"
 PAGES_IN_PLAN: Final = 10
-"""A delta of more pages goes on as a walk: a plan has to end soon."""
+SECONDS_IN_PLAN: Final = 15.0
+"""A delta that is longer goes on as a walk, page by page: a plan has to end soon."""
 
 
 def transaction_row(fields: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
@@ -93,7 +95,8 @@ async def sync_delta(claim: Claim, step: ReadDelta) -> None:
 
     Raises PluggyError, FencedOff.
     """
-    started_at = claim.now
+    started_at, clock = claim.now, asyncio.get_running_loop().time
+    walk_from_s = clock() + SECONDS_IN_PLAN
     page = await claim.pluggy.transactions(step.account_id, created_at_from=step.created_at_from)
     pluggy_started_at, pages, rows_seen = page.pluggy_now, 1, 0
     cursors: set[str] = set()
@@ -104,13 +107,13 @@ async def sync_delta(claim: Claim, step: ReadDelta) -> None:
         rows_seen += len(page.rows)
         async with claim.page() as conn:
             await store_page(conn, claim, step.account_id, page)
-            if pages >= PAGES_IN_PLAN:
+            if pages >= PAGES_IN_PLAN or clock() > walk_from_s:
                 await conn.execute(
                     QUERIES["start_walk"],
                     claim.item_id,
                     step.account_id,
                     "delta",
-                    1,
+                    int(Lane.RETRY),
                     False,
                     step.source_updated_at,
                     page.next,
