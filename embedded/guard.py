@@ -69,19 +69,34 @@ def signal_all(pids: list[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def kill_family(pid: int) -> None:
-    """SIGKILL a process and its descendants, and return when none of them runs any more.
+def await_states(pids: list[int], states: str) -> None:
+    """Return when each process that is still there is in one of the states."""
+    while True:
+        known = processes()
+        if all(known[pid].state in states for pid in pids if pid in known):
+            return
+        time.sleep(0.001)
+
+
+def freeze_family(pid: int) -> list[int]:
+    """Make a process and its descendants stand still; tells them, eldest first.
 
     Postgres puts each of its children into a session of its own: no process group names them all.
     """
     signal_all([pid], signal.SIGSTOP)
-    # Once it has really stopped it forks no more, and the list is complete.
-    while (eldest := processes().get(pid)) and eldest.state not in "TZ":
-        time.sleep(0.001)
+    # Once it stands still it forks no more, and the list is complete.
+    await_states([pid], "TtZ")
     members = family(pid)
+    signal_all(members, signal.SIGSTOP)
+    await_states(members, "TtZ")
+    return members
+
+
+def kill_family(pid: int) -> None:
+    """SIGKILL a process and its descendants, and return when none of them runs any more."""
+    members = freeze_family(pid)
     signal_all(members, signal.SIGKILL)
-    while any(found.state != "Z" for pid, found in processes().items() if pid in members):
-        time.sleep(0.001)
+    await_states(members, "Z")
 
 
 def become(uid: int, gid: int, end: signal.Signals, argv: list[str], guard: int) -> NoReturn:

@@ -121,7 +121,7 @@ class Server(ABC):
 
     def pause(self) -> None:
         """Make every process of the server stand still, connections open and unanswered."""
-        guard.signal_all(guard.family(self.pid), signal.SIGSTOP)
+        guard.freeze_family(self.pid)
 
     def resume(self) -> None:
         """Let every process of the server go on."""

@@ -188,8 +188,8 @@ def test_a_paused_server_answers_after_it_is_resumed(kind: type[Server]) -> None
         server.pause()
         assert {guard.processes()[pid].state for pid in guard.family(server.pid)} == {"T"}
         server.resume()
-        states = [guard.processes()[pid].state for pid in guard.family(server.pid)]
-        assert "T" not in states
+        known = guard.processes()
+        assert "T" not in [known[pid].state for pid in guard.family(server.pid) if pid in known]
         assert listens(server.url)
 
 
@@ -266,8 +266,10 @@ def test_nothing_is_left_when_the_launcher_is_killed(
     started = guard.family(launcher.pid)[1:]
     assert len(started) >= 4, "two guards and two servers"
     if paused:
-        guards = [pid for pid in started if guard.processes()[pid].parent == launcher.pid]
-        guard.signal_all([pid for pid in started if pid not in guards], signal.SIGSTOP)
+        known = guard.processes()
+        guards = [pid for pid in known if known[pid].parent == launcher.pid]
+        for server in [pid for pid in known if known[pid].parent in guards]:
+            guard.freeze_family(server)
     launcher.kill()
     launcher.wait()
     assert eventually(lambda: none_runs(started), within_s=2), guard.family(started[0])
@@ -336,12 +338,17 @@ def test_a_given_url_starts_nothing(
     launcher, printed = services(**given)
     assert printed == given
     assert guard.family(launcher.pid) == [launcher.pid]
+
+    def children() -> list[int]:
+        return [pid for pid, found in guard.processes().items() if found.parent == os.getpid()]
+
+    before = children()
     with (
         embedded.database(given["DATABASE_URL"]) as database_url,
         embedded.redis(given["REDIS_URL"]) as redis_url,
     ):
         assert (database_url, redis_url) == tuple(given.values())
-        assert guard.family(os.getpid()) == [os.getpid(), launcher.pid]
+        assert children() == before
 
 
 async def test_without_a_given_url_one_of_our_own_is_there_for_the_block() -> None:
@@ -374,6 +381,7 @@ def test_no_directory_above_changes_its_owner_or_mode(
 def test_a_server_never_runs_as_root(kind: type[Server]) -> None:
     account = places.server_account()
     with kind() as server:
+        server.pause()
         for pid in guard.family(server.pid):
             lines = Path(f"/proc/{pid}/status").read_text().splitlines()
             status = {
@@ -404,6 +412,7 @@ def test_a_password_is_asked_for_and_stands_in_no_command_line(kind: type[Server
     with kind(tcp=True) as server:
         password = urlsplit(server.url).password
         assert password
+        server.pause()
         family = [guard.processes()[server.pid].parent, *guard.family(server.pid)]
         for pid in family:
             for told in ("cmdline", "environ"):
