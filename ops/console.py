@@ -1,0 +1,144 @@
+"""What all commands share: a database, output for people or programs, errors in one line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import IO, Any, Final, TypeVar
+
+import asyncpg
+import click
+import msgspec
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.table import Table
+
+from ops.migrate import MigrationRefused
+from worker.database import Pool, close_pool, open_pool
+from worker.installation import ForeignInstallation
+from worker.settings import Environment, SettingsError
+
+T = TypeVar("T")
+
+PIPE_WIDTH: Final = 200
+"""Where there is no terminal, lines are cut nowhere that a person or grep would mind."""
+BAD_URL: Final = "DATABASE_URL cannot be read as the URL of a Postgres database"
+EXPLAINED: Final[Mapping[type[Exception], str]] = {
+    asyncpg.UndefinedTableError: "the database is not migrated: run pluggy-sync migrate",
+    asyncpg.UndefinedColumnError: "the database is of an older release: run pluggy-sync migrate",
+    asyncpg.InvalidSchemaNameError: "the database is not migrated: run pluggy-sync migrate",
+    asyncpg.InvalidAuthorizationSpecificationError: "Postgres refuses the user or password",
+    asyncpg.InvalidCatalogNameError: "the database of DATABASE_URL does not exist",
+    asyncpg.InsufficientPrivilegeError: "the database user may not do this",
+    asyncpg.QueryCanceledError: "Postgres did not finish in time",
+    asyncpg.TooManyConnectionsError: "Postgres has no connection left",
+}
+ABOUT_US: Final = (SettingsError, MigrationRefused, ForeignInstallation)
+POSTGRES_AWAY: Final = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+
+
+class CommandFailed(click.ClickException):
+    """Ends a command with one line on standard error and exit status 1."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"pluggy-sync: {self.format_message()}", err=True, file=file)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work; whatever fails becomes a CommandFailed that says what to look at."""
+    try:
+        return asyncio.run(work)
+    except click.ClickException:
+        raise
+    except Exception as error:
+        if os.environ.get("LOG_LEVEL", "").upper() == "DEBUG":
+            raise
+        raise CommandFailed(explain(error)) from error
+
+
+def explain(error: Exception) -> str:
+    """One line for a person; never with a URL or a library's words about it, which may hold a
+    password."""
+    if isinstance(error, ABOUT_US):
+        return " ".join(str(error).split())
+    for kind, sentence in EXPLAINED.items():
+        if isinstance(error, kind):
+            return sentence
+    name = type(error).__name__
+    if isinstance(error, POSTGRES_AWAY):
+        return f"Postgres does not answer at DATABASE_URL ({name})"
+    if isinstance(error, RedisError):
+        return f"Redis does not answer at REDIS_URL ({name})"
+    if isinstance(error, asyncpg.PostgresError):
+        return f"Postgres refuses: {error.sqlstate} {name}"
+    return f"unexpected {name}; LOG_LEVEL=DEBUG shows where"
+
+
+@asynccontextmanager
+async def database(settings: Environment) -> AsyncIterator[Pool]:
+    """A connected pool. Raises CommandFailed if the URL is none, and asyncpg's errors."""
+    url = settings.database_url.get_secret_value()
+    pool = await open_pool(url, max_size=2, statement_cache=settings.database_statement_cache)
+    try:
+        await _reach(pool)
+        yield pool
+    finally:
+        await close_pool(pool)
+
+
+async def _reach(pool: Pool) -> None:
+    try:
+        await pool.fetchval("SELECT 1")
+    except ValueError as error:  # asyncpg's complaints about a URL are of this kind
+        raise CommandFailed(BAD_URL) from error
+
+
+def print_json(document: object) -> None:
+    """One document on one line: times as RFC 3339, money as numbers."""
+    click.echo(_encoder.encode(document).decode())
+
+
+def print_rows(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """A table for people, or one word if there is nothing to show."""
+    console, found = _console(), list(rows)
+    if not found:
+        console.print(f"{title}: none", highlight=False)
+        return
+    table = Table(title=title, title_justify="left")
+    for name in found[0]:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for row in found:
+        table.add_row(*(_cell(value) for value in row.values()))
+    console.print(table)
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Names and values, one a line."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in fields.items():
+        table.add_row(name.replace("_", " "), _cell(value))
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+_encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}Z"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, Decimal) else str(value)

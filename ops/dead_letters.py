@@ -1,0 +1,94 @@
+"""`pluggy-sync dead-letters`: events that were given up on, and sending them back to work."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+
+from ops.console import CommandFailed, database, json_option, print_json, print_rows, run
+from ops.doorbell import ring
+from worker.queries import QUERIES
+from worker.settings import Environment, load
+
+LISTED: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which dead letters; None: whichever."""
+
+    ids: tuple[int, ...] | None = None
+    reason: str | None = None
+    item_id: uuid.UUID | None = None
+
+    @property
+    def arguments(self) -> list[object]:
+        return [None if self.ids is None else list(self.ids), self.reason, self.item_id]
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Events that were given up on."""
+
+
+@dead_letters.command("list")
+@click.option("--item", "item_id", type=click.UUID, help="Of this item only.")
+@click.option("--reason", help="With this reason only.")
+@click.option("--limit", type=click.IntRange(1), default=LISTED, help="At most so many.")
+@json_option
+def list_(item_id: uuid.UUID | None, reason: str | None, limit: int, as_json: bool) -> None:
+    """What died, of what, and when; oldest first."""
+    found = run(_list(Choice(reason=reason, item_id=item_id), limit))
+    if as_json:
+        print_json({"dead_letters": found})
+    else:
+        print_rows("dead letters", found)
+
+
+@dead_letters.command("requeue")
+@click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
+@click.option("--all", "everything", is_flag=True, help="All there are.")
+@click.option("--reason", help="Those with this reason.")
+@click.option("--item", "item_id", type=click.UUID, help="Those of this item.")
+@click.option("--dry-run", is_flag=True, help="Only say which.")
+@json_option
+def requeue(
+    ids: tuple[int, ...],
+    everything: bool,
+    reason: str | None,
+    item_id: uuid.UUID | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Send dead letters back to work: by id, all, or those of a reason and an item."""
+    chosen = bool(ids) + everything + bool(reason or item_id)
+    if chosen != 1:
+        raise click.UsageError("name ids, or --all, or --reason and --item")
+    choice = Choice(ids or None, reason, item_id)
+    found = run(_list(choice, None)) if dry_run else run(_requeue(choice))
+    shown = [{key: row[key] for key in ("id", "event", "item_id", "account_id")} for row in found]
+    unknown = sorted(set(ids) - {row["id"] for row in found})
+    if as_json:
+        print_json({"dry_run": dry_run, "requeued": shown, "not_dead": unknown})
+    else:
+        print_rows("would be requeued" if dry_run else "requeued", shown)
+    if unknown:
+        raise CommandFailed(f"no dead letters: {', '.join(map(str, unknown))}")
+
+
+async def _list(choice: Choice, limit: int | None) -> list[dict[str, Any]]:
+    async with database(load(Environment)) as db:
+        found = await db.fetch(QUERIES["list_dead_letters"], *choice.arguments, limit)
+    return [dict(record) for record in found]
+
+
+async def _requeue(choice: Choice) -> list[dict[str, Any]]:
+    settings = load(Environment)
+    async with database(settings) as db:
+        found = await db.fetch(QUERIES["requeue_dead_letters"], *choice.arguments)
+    due = {record["item_id"] for record in found if record["made_due"]}
+    await ring(settings, sorted(due))
+    return [dict(record) for record in found]

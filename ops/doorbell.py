@@ -1,0 +1,33 @@
+"""Rings workers for a command; where that fails they find what was stored when they sweep."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+import click
+from redis.exceptions import RedisError
+
+from worker.queue import ArqDoorbell, connect
+from worker.settings import Environment
+
+
+async def ring(settings: Environment, item_ids: Sequence[uuid.UUID]) -> None:
+    """Wake workers for items that are due now; warns if Redis is away."""
+    if not item_ids:
+        return
+    try:
+        redis = connect(settings.redis_url.get_secret_value())
+    except ValueError:
+        click.echo("pluggy-sync: warning: REDIS_URL cannot be read as a URL", err=True)
+        return
+    try:
+        await ArqDoorbell(redis).ring(item_ids)
+    except (RedisError, OSError) as error:
+        click.echo(
+            f"pluggy-sync: warning: Redis does not answer ({type(error).__name__});"
+            " stored all the same, workers find it when they sweep",
+            err=True,
+        )
+    finally:
+        await redis.aclose()

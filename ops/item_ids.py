@@ -1,0 +1,60 @@
+"""Lists of item ids as people have them: one a line, or CSV with an itemId column."""
+
+from __future__ import annotations
+
+import csv
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+from worker.events import parse_uuid
+
+COLUMN: Final = "itemId"
+DELIMITERS: Final = ",;\t"
+"""Spreadsheets write a semicolon where the comma is the decimal sign, as in Brazil."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the list; item_id is None if it holds no UUID."""
+
+    number: int
+    text: str
+    item_id: uuid.UUID | None
+
+
+def read_ids(lines: Iterable[str]) -> Iterator[Line]:
+    """Read a list, whichever form it has; empty lines are passed over."""
+    numbered = enumerate(lines, start=1)
+    number, first = next(((n, line) for n, line in numbered if line.strip()), (0, ""))
+    rest = (line for _, line in numbered)
+    if (delimiter := _delimiter(first)) is not None:
+        yield from _read_csv(number, first, rest, delimiter)
+        return
+    for offset, line in enumerate(chain([first], rest)):
+        if line.strip():
+            yield _line(number + offset, line, line)
+
+
+def _read_csv(number: int, header: str, rows: Iterable[str], delimiter: str) -> Iterator[Line]:
+    column = _cells(header, delimiter).index(COLUMN)
+    reader = csv.reader(rows, delimiter=delimiter)
+    for row in reader:
+        if row:
+            cell = row[column] if column < len(row) else ""
+            yield _line(number + reader.line_num, delimiter.join(row), cell)
+
+
+def _delimiter(header: str) -> str | None:
+    """What separates the columns of a CSV whose header names an itemId, else None."""
+    return next((d for d in DELIMITERS if COLUMN in _cells(header, d)), None)
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+
+
+def _line(number: int, text: str, cell: str) -> Line:
+    return Line(number, text.strip(), parse_uuid(cell.strip()))

@@ -1,0 +1,52 @@
+"""`pluggy-sync migrate`: bring the database up to date, or take it over for another application."""
+
+from __future__ import annotations
+
+import click
+
+from ops.console import BAD_URL, CommandFailed, database, json_option, print_json, run
+from ops.migrate import migrate
+from worker.installation import adopt_installation
+from worker.settings import Environment, load
+
+
+class AdoptSettings(Environment):
+    """Which Pluggy application the database is to mirror from now on; no secret is needed."""
+
+    pluggy_client_id: str
+    pluggy_base_url: str = "https://api.pluggy.ai"
+
+
+@click.command("migrate")
+@click.option(
+    "--adopt",
+    is_flag=True,
+    help="Make this the mirror of the application of PLUGGY_CLIENT_ID and PLUGGY_BASE_URL.",
+)
+@json_option
+def migrate_command(adopt: bool, as_json: bool) -> None:
+    """Bring the database up to date; safe to repeat, and while the previous release runs."""
+    applied = run(_migrate(adopt))
+    if as_json:
+        print_json({"applied": applied, "adopted": adopt})
+        return
+    for name in applied:
+        click.echo(f"applied {name}")
+    if not applied:
+        click.echo("the database is up to date")
+    if adopt:
+        click.echo("adopted: this database mirrors the configured application")
+
+
+async def _migrate(adopt: bool) -> list[str]:
+    # Before anything is changed, so that a missing name changes nothing.
+    application = load(AdoptSettings) if adopt else None
+    settings = load(Environment)
+    try:
+        applied = await migrate(settings.direct_url)
+    except ValueError as error:
+        raise CommandFailed(BAD_URL) from error
+    if application is not None:
+        async with database(settings) as db:
+            await adopt_installation(db, application.pluggy_client_id, application.pluggy_base_url)
+    return applied
