@@ -235,7 +235,16 @@ async def test_a_quiet_item_updated_and_its_twin_cost_the_fewest_requests(stack:
     await stack.quiet()
     requests = await stack.requests()
     assert requests.pop("POST /auth", 0) <= 1
-    assert requests == {"GET /items/{id}": 1, "GET /accounts": 1, "GET /v2/transactions": 3}
+    cards = sum(a["type"] == "CREDIT" for a in (await stack.live(item["id"], "accounts")).values())
+    assert requests == {
+        "GET /items/{id}": 1,
+        "GET /accounts": 1,
+        "GET /v2/transactions": 3,
+        "GET /bills": cards,
+        "GET /investments": 1,
+        "GET /loans": 1,
+        "GET /identity": 1,
+    }
     await stack.forget_requests()
     await stack.tell("item/updated", item["id"])
     await stack.quiet()

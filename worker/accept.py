@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,8 @@ async def accept_events(
     """Commit a group of events with the bumps of their items; answers in the order given.
 
     A group that fails on its data is repeated one by one, so that only the culprit is refused.
-    Errors: whatever asyncpg raises when Postgres is away.
+    timeout_s is that of one statement. Raises TimeoutError, and asyncpg's errors when Postgres is
+    away.
     """
     try:
         return list(await _accept(db, events, timeout_s))
@@ -50,7 +52,7 @@ async def accept_events(
 
 
 async def _accept(db: Pool, events: Sequence[WebhookEvent], timeout_s: float) -> list[Accepted]:
-    rows = await db.fetch(QUERIES["accept_events"], *_columns(events), timeout=timeout_s)
+    rows = await fetch_within(db, timeout_s, QUERIES["accept_events"], *_columns(events))
     by_key = {
         (row["event_id"], row["body_sha256"]): Accepted(row["is_new"], row["made_due"], row["id"])
         for row in rows
@@ -87,3 +89,20 @@ def _columns(events: Sequence[WebhookEvent]) -> list[list[object]]:
 def _array_literal(ids: tuple[uuid.UUID, ...] | None) -> str | None:
     # unnest() flattens arrays of arrays, so each list travels as Postgres's text form of it.
     return None if ids is None else "{" + ",".join(map(str, ids)) + "}"
+
+
+async def fetch_within(
+    db: Pool, timeout_s: float, query: str, *arguments: object
+) -> list[asyncpg.Record]:
+    """Run one statement. Raises TimeoutError if that takes longer, connecting included.
+
+    asyncpg would ask the server to cancel and wait for its word before the pool gets the connection
+    back. A server that is paused or cut off says nothing, so the connection is dropped instead: the
+    next statement goes by a new one. What timed out may have been committed all the same.
+    """
+    async with asyncio.timeout(timeout_s), db.acquire() as conn:
+        try:
+            return await conn.fetch(query, *arguments)
+        except asyncio.CancelledError:
+            conn.terminate()
+            raise

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, Final
 
-MAX_NAME_LENGTH = 120
-MAX_IDS = 5000
+MAX_NAME_LENGTH: Final = 120
+MAX_EVENT_ID_LENGTH: Final = 200
+MAX_IDS: Final = 5000
+# uuid.UUID() also takes 0x, underscores, blanks and other scripts' digits.
+UUID_SPELLINGS: Final = re.compile(
+    r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.ASCII | re.IGNORECASE
+)
+
+FIRST_AND_LAST: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 class Lane(IntEnum):
@@ -103,6 +111,14 @@ def parse_webhook(body: bytes, received_at: datetime) -> WebhookEvent:
     )
 
 
+def parse_registration(body: bytes, received_at: datetime) -> WebhookEvent:
+    """Read `{"itemId"}` of an item to register. Raises MalformedEvent."""
+    item_id = parse_uuid(_json_object(body).get("itemId"))
+    if item_id is None:
+        raise MalformedEvent("no itemId, or it is no UUID")
+    return registration(item_id, received_at)
+
+
 def own_event(name: str, item_id: uuid.UUID, *, lane: Lane, now: datetime) -> WebhookEvent:
     """An event of our own: what no webhook asked for goes the same way."""
     if name not in OWN_EVENTS:
@@ -137,27 +153,29 @@ def parse_time(value: object) -> datetime | None:
         return None
     try:
         parsed = datetime.fromisoformat(value.strip())
-        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+        utc = parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    # asyncpg would store these two as -infinity and infinity, which nothing reads back.
+    return None if utc in FIRST_AND_LAST else utc
 
 
 def parse_uuid(value: object) -> uuid.UUID | None:
-    """A UUID in any of its spellings, or None."""
-    if not isinstance(value, str):
+    """A UUID with or without hyphens, or None."""
+    if not isinstance(value, str) or not UUID_SPELLINGS.fullmatch(value):
         return None
-    try:
-        return uuid.UUID(value)
-    except ValueError:
-        return None
+    return uuid.UUID(value)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
-        # Python's own reader: lone surrogates and 1e200000 are JSON and must not refuse an event.
-        fields = json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        # Python's own reader: lone surrogates and 1e200000 are JSON and must not refuse an event;
+        # nor must an integer that Python would not read for its length.
+        fields = json.loads(body, parse_constant=_no_constant, parse_int=float)
+    except ValueError as error:
         raise MalformedEvent("not JSON") from error
+    except RecursionError as error:
+        raise MalformedEvent("nested too deeply") from error
     if not isinstance(fields, dict):
         raise MalformedEvent("not a JSON object")
     return fields
@@ -168,10 +186,13 @@ def _no_constant(name: str) -> None:
 
 
 def _event_id(value: object) -> str:
-    if isinstance(value, str) and 0 < len(value) <= 200:
-        return clean_text(value)
-    # Never derived from the body: yesterday's body is byte-identical to today's.
-    return str(uuid.uuid4())
+    if not isinstance(value, str) or not value:
+        # Never derived from the body: yesterday's body is byte-identical to today's.
+        return str(uuid.uuid4())
+    if len(value) > MAX_EVENT_ID_LENGTH:
+        # An index entry has its bounds, and a redelivery the same digest.
+        return "sha256:" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+    return clean_text(value)
 
 
 def _reader(name: str) -> Any:
@@ -220,9 +241,8 @@ def _kept(reason: str) -> dict[str, Any]:
 
 
 def _count(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return int(value) if 0 <= value <= 2**31 - 1 else None
+    # Every number was read as a float.
+    return int(value) if isinstance(value, float) and 0 <= value <= 2**31 - 1 else None
 
 
 def _transaction_ids(value: object) -> tuple[uuid.UUID, ...] | None:

@@ -39,6 +39,7 @@ class Step(msgspec.Struct, frozen=True):
     source_updated_at: datetime | None = None
     stamped_at: datetime | None = None
     walked_at: datetime | None = None
+    fingerprint: str | None = None
     attempts: int = 0
     failing_since: datetime | None = None
     next_try_at: datetime | None = None
@@ -72,6 +73,14 @@ class HeldAccount(msgspec.Struct, frozen=True):
 
     id: uuid.UUID
     live: bool
+    type: str | None = None
+
+
+class HeldInvestment(msgspec.Struct, frozen=True):
+    """A live investment; the fingerprint changes when its transactions may have."""
+
+    id: uuid.UUID
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +94,19 @@ class Held:
     steps: Mapping[tuple[str, uuid.UUID], Step]
     walks: Mapping[uuid.UUID, Walk]
     accounts: Mapping[uuid.UUID, HeldAccount]
+    investments: Sequence[HeldInvestment]
     item: bytes | None
     item_deleted: bool
+    is_open_finance: bool
 
     def step(self, product: str, account_id: uuid.UUID = NO_ACCOUNT) -> Step:
         """The step as stored, or a fresh one."""
         return self.steps.get((product, account_id)) or Step(product, account_id)
+
+    @property
+    def live_cards(self) -> list[uuid.UUID]:
+        """Live accounts that have bills."""
+        return [i for i in self.live_accounts if self.accounts[i].type == "CREDIT"]
 
     @property
     def live_accounts(self) -> list[uuid.UUID]:
@@ -101,6 +117,7 @@ class Held:
 _events = msgspec.json.Decoder(list[PendingEvent])
 _steps = msgspec.json.Decoder(list[Step])
 _walks = msgspec.json.Decoder(list[Walk])
+_investments = msgspec.json.Decoder(list[HeldInvestment])
 _accounts = msgspec.json.Decoder(list[HeldAccount])
 
 
@@ -114,6 +131,8 @@ def held_from_row(item_id: uuid.UUID, row: asyncpg.Record) -> Held:
         steps={(s.product, s.account_id): s for s in _steps.decode(row["steps"])},
         walks={w.account_id: w for w in _walks.decode(row["walks"])},
         accounts={a.id: a for a in _accounts.decode(row["accounts"])},
+        investments=_investments.decode(row["investments"]),
+        is_open_finance=bool(row["is_open_finance"]),
         item=row["item"].encode() if row["item"] is not None else None,
         item_deleted=row["item_deleted_at"] is not None,
     )

@@ -8,12 +8,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from worker.events import TRANSACTION_EVENTS, Lane
 from worker.held import NO_ACCOUNT, Held, PendingEvent, Step
+from worker.plan_steps import (
+    AskIds,
+    AskWalk,
+    BuryItem,
+    Gone,
+    NotRead,
+    PlannedStep,
+    ReadAccounts,
+    ReadDelta,
+    ReadInvestmentTransactions,
+    ReadProduct,
+    merge_steps,
+)
 from worker.pluggy_item import Item
 
 OVERLAP: Final = timedelta(hours=1)
@@ -25,63 +38,10 @@ SUPERSEDED_AFTER: Final = timedelta(hours=24)
 SHORTEST_PAUSE: Final = timedelta(seconds=30)
 LONGEST_PAUSE: Final = timedelta(hours=1)
 
+LISTED_BY_ITEM: Final = ("investments", "loans", "identities", "consents")
 QUIET_EVENTS: Final = frozenset(
     {"item/login_succeeded", "item/waiting_user_input", "item/waiting_user_action"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """GET /items/{id} answered 404 ITEM_NOT_FOUND."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotRead:
-    """The item could not be read in this claim; its step says until when or why."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadAccounts:
-    """Read the accounts of the item; source_updated_at is what a complete read is stamped with."""
-
-    source_updated_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class ReadDelta:
-    """Read an account's rows created since; expects_rows: an empty answer proves nothing."""
-
-    account_id: uuid.UUID
-    created_at_from: datetime
-    expects_rows: bool
-    source_updated_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class AskIds:
-    """Ask for rows of an account by id: the answer is stored, the absence buried under the rule."""
-
-    account_id: uuid.UUID
-    ids: tuple[uuid.UUID, ...]
-    event_ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AskWalk:
-    """Have all pages of an account read, page by page, in the lane given."""
-
-    account_id: uuid.UUID
-    lane: Lane
-    expects_rows: bool
-    source_updated_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class BuryItem:
-    """Tombstone the item and all it owns: item/deleted and 404 together prove it."""
-
-
-PlannedStep = ReadAccounts | ReadDelta | AskIds | AskWalk | BuryItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +100,7 @@ def plan(
             steps += found.steps
             found = _outcome(found, event, held.now)
         outcomes[event.id] = found
-    return SyncPlan(_merged(steps), outcomes)
+    return SyncPlan(merge_steps(steps), outcomes)
 
 
 def doubling_pause(age: timedelta) -> timedelta:
@@ -196,11 +156,65 @@ class _Planner:
         if item.in_progress:
             return self._hold_back(event)
         needs = _Needs()
-        if self._accounts_wanted(event, item):
+        accounts = self.held.step("accounts")
+        if self._read_wanted(event, accounts, item.source_updated_at("accounts")):
             self._want_accounts(needs, event, item)
         if not needs.steps and self._accounts_proven():
             self._want_all_transactions(needs, event, item)
+            self._want_bills(needs, event, item)
+        for product in LISTED_BY_ITEM:
+            if product != "consents" or item.is_open_finance:
+                self._want_product(needs, event, item, product)
+        if not any(isinstance(s, ReadProduct) and s.product == "investments" for s in needs.steps):
+            self._want_investment_transactions(needs, event, item)
         return needs
+
+    def _want_bills(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
+        for account_id in self.held.live_cards:
+            self._want_product(needs, event, item, "bills", account_id)
+
+    def _want_product(
+        self,
+        needs: _Needs,
+        event: PendingEvent,
+        item: Item,
+        product: str,
+        account_id: uuid.UUID = NO_ACCOUNT,
+    ) -> None:
+        if product not in self.products:
+            return
+        step = self.held.step(product, account_id)
+        source_updated_at = item.source_updated_at(product)
+        if self._read_wanted(event, step, source_updated_at) and not self._blocked(
+            needs, step, event
+        ):
+            needs.steps.append(ReadProduct(product, account_id, source_updated_at))
+
+    def _want_investment_transactions(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
+        product = "investment_transactions"
+        if product not in self.products or "investments" not in self.products:
+            return
+        for investment in self.held.investments:
+            step = self.held.step(product, investment.id)
+            verified = event.event != "sync/verify" or _is_after(step.stamped_at, event)
+            if step.fingerprint == investment.fingerprint and verified:
+                continue
+            if not self._blocked(needs, step, event):
+                source_updated_at = item.source_updated_at(product)
+                needs.steps.append(
+                    ReadInvestmentTransactions(
+                        investment.id, investment.fingerprint, source_updated_at
+                    )
+                )
+
+    @staticmethod
+    def _read_wanted(event: PendingEvent, step: Step, source_updated_at: datetime | None) -> bool:
+        """Never read, collected since, or asked for by a verify."""
+        if step.stamped_at is None:
+            return True
+        if event.event == "sync/verify":
+            return not _is_after(step.stamped_at, event)
+        return _is_later(source_updated_at, step.source_updated_at)
 
     def _hold_back(self, event: PendingEvent) -> Outcome:
         age = self.held.now - event.pending_since
@@ -209,14 +223,6 @@ class _Planner:
         return Outcome(
             "pending", "collection_in_progress", due_at=self.held.now + doubling_pause(age)
         )
-
-    def _accounts_wanted(self, event: PendingEvent, item: Item) -> bool:
-        step = self.held.step("accounts")
-        if step.stamped_at is None:
-            return True
-        if event.event == "sync/verify":
-            return step.stamped_at <= event.pending_since
-        return _is_later(item.source_updated_at("accounts"), step.source_updated_at)
 
     def _want_accounts(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
         if not self._blocked(needs, self.held.step("accounts"), event):
@@ -259,18 +265,27 @@ class _Planner:
             self._want_created(needs, event, item)
         elif isinstance(answer := self._want_ids(needs, event), Outcome):
             return answer
-        self._want_first_walks(needs, event, item)
+        self._want_first_reads(needs, event, item)
         return needs
 
-    def _want_first_walks(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
+    def _want_first_reads(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
         """Any event of an item not read yet brings all of it, but waits for its own part only."""
+        others = _Needs()
         for account_id in self.held.live_accounts:
             step = self.held.step("transactions", account_id)
             if step.watermark is None and account_id not in self.held.walks:
-                others = _Needs()
                 source_updated_at = item.source_updated_at("transactions")
                 self._want_walk(others, event, step, Lane.BACKFILL, source_updated_at)
-                needs.steps += others.steps
+        unread = [p for p in LISTED_BY_ITEM if self.held.step(p).stamped_at is None]
+        for product in unread:
+            if product != "consents" or item.is_open_finance:
+                self._want_product(others, event, item, product)
+        for account_id in self.held.live_cards:
+            if self.held.step("bills", account_id).stamped_at is None:
+                self._want_product(others, event, item, "bills", account_id)
+        if "investments" not in unread:
+            self._want_investment_transactions(others, event, item)
+        needs.steps += others.steps
 
     def _want_created(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
         assert event.account_id is not None  # noqa: S101 - checked by the caller
@@ -363,36 +378,9 @@ def _is_later(source: datetime | None, held: datetime | None) -> bool:
     return source is not None and (held is None or source > held)
 
 
+def _is_after(stamped_at: datetime | None, event: PendingEvent) -> bool:
+    return stamped_at is not None and stamped_at > event.pending_since
+
+
 def _is_long_before(created_at_from: datetime | None, watermark: datetime) -> bool:
     return created_at_from is not None and created_at_from < watermark - AUDIT_BEYOND
-
-
-def _merged(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
-    """One step per thing to read: several events never cause the same read twice."""
-    merged: dict[tuple[str, uuid.UUID], PlannedStep] = {}
-    for step in steps:
-        key = (type(step).__name__, getattr(step, "account_id", NO_ACCOUNT))
-        merged[key] = _joined(merged[key], step) if key in merged else step
-    return list(merged.values())
-
-
-def _joined(first: PlannedStep, second: PlannedStep) -> PlannedStep:
-    if isinstance(first, ReadDelta) and isinstance(second, ReadDelta):
-        return replace(
-            first,
-            created_at_from=min(first.created_at_from, second.created_at_from),
-            expects_rows=first.expects_rows or second.expects_rows,
-        )
-    if isinstance(first, AskIds) and isinstance(second, AskIds):
-        return replace(
-            first,
-            ids=tuple(dict.fromkeys(first.ids + second.ids)),
-            event_ids=first.event_ids + second.event_ids,
-        )
-    if isinstance(first, AskWalk) and isinstance(second, AskWalk):
-        return replace(
-            first,
-            lane=min(first.lane, second.lane),
-            expects_rows=first.expects_rows or second.expects_rows,
-        )
-    return first

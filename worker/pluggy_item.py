@@ -17,6 +17,11 @@ REVOKED: Final = "USER_AUTHORIZATION_REVOKED"
 STATUS_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "accounts": ("accounts", "creditCards"),
     "transactions": ("transactions",),
+    "bills": ("creditCards",),
+    "investments": ("investments",),
+    "investment_transactions": ("investmentsTransactions", "investmentTransactions"),
+    "loans": ("loans",),
+    "identities": ("identity",),
 }
 
 
@@ -27,6 +32,8 @@ class Item:
     status: str
     execution_status: str
     last_updated_at: datetime | None
+    updated_at: datetime | None
+    is_open_finance: bool
     consent_expires_at: datetime | None
     collected_at: Mapping[str, datetime | None]
 
@@ -37,6 +44,8 @@ class Item:
 
     def source_updated_at(self, product: str) -> datetime | None:
         """When Pluggy last collected a product: what decides whether a read is due."""
+        if product == "consents":
+            return self.updated_at
         return self.collected_at.get(product) or self.last_updated_at
 
     def consent_lost(self, now: datetime) -> bool:
@@ -45,7 +54,7 @@ class Item:
         return expired or self.execution_status == REVOKED
 
 
-def read_item(fields: Mapping[str, Any]) -> Item:
+def read_item(fields: Mapping[str, Any], *, is_open_finance: bool) -> Item:
     """Read an item's JSON tolerantly: what has another type counts as absent."""
     detail = fields.get("statusDetail")
     detail = detail if isinstance(detail, dict) else {}
@@ -53,6 +62,8 @@ def read_item(fields: Mapping[str, Any]) -> Item:
         status=str(fields.get("status") or ""),
         execution_status=str(fields.get("executionStatus") or ""),
         last_updated_at=parse_time(fields.get("lastUpdatedAt")),
+        updated_at=parse_time(fields.get("updatedAt")),
+        is_open_finance=is_open_finance,
         consent_expires_at=parse_time(fields.get("consentExpiresAt")),
         collected_at={p: _latest(detail, keys) for p, keys in STATUS_KEYS.items()},
     )

@@ -7,18 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 import msgspec
 
 from worker.events import Lane
-from worker.failures import PluggyUnavailable
+from worker.failures import PluggyNotFound, PluggyUnavailable
 from worker.pluggy_client import Answer, PluggyClient
 from worker.pluggy_payloads import (
+    Envelope,
     Unreadable,
     clean_json,
     decode_envelope,
     decode_object,
 )
+
+NO_IDENTITY: Final = "404:IDENTITY_NOT_FOUND"
+MOST_PAGES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +47,62 @@ class PluggyReader:
         """GET /items/{id}: the item's JSON."""
         return await self._object(f"/items/{item_id}")
 
-    async def accounts(self, item_id: uuid.UUID) -> Page:
-        """GET /accounts?itemId=: all accounts of an item, never paged."""
-        return await self._page(f"/accounts?itemId={item_id}")
+    async def accounts(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
+        """GET /accounts?itemId=: all accounts of an item."""
+        return await self._all(f"/accounts?itemId={item_id}")
 
     async def account(self, account_id: uuid.UUID) -> bytes:
-        """GET /accounts/{id}; PluggyNotFound proves its absence."""
+        """GET /accounts/{id}; PluggyNotFound proves its absence, here and below."""
         return await self._object(f"/accounts/{account_id}")
+
+    async def bills(self, account_id: uuid.UUID) -> Sequence[msgspec.Raw]:
+        """GET /bills?accountId=: all closed bills of a card."""
+        return await self._all(f"/bills?accountId={account_id}")
+
+    async def bill(self, bill_id: uuid.UUID) -> bytes:
+        """GET /bills/{id}."""
+        return await self._object(f"/bills/{bill_id}")
+
+    async def investments(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
+        """GET /investments?itemId=: all investments of an item."""
+        return await self._all(f"/investments?itemId={item_id}")
+
+    async def investment(self, investment_id: uuid.UUID) -> bytes:
+        """GET /investments/{id}."""
+        return await self._object(f"/investments/{investment_id}")
+
+    async def investment_transactions(self, investment_id: uuid.UUID) -> Sequence[msgspec.Raw]:
+        """GET /investments/{id}/transactions: all movements of an investment."""
+        return await self._all(f"/investments/{investment_id}/transactions")
+
+    async def loans(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
+        """GET /loans?itemId=: all loans of an item."""
+        return await self._all(f"/loans?itemId={item_id}")
+
+    async def loan(self, loan_id: uuid.UUID) -> bytes:
+        """GET /loans/{id}."""
+        return await self._object(f"/loans/{loan_id}")
+
+    async def identities(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
+        """GET /identity?itemId=: one object, or 404; given as a list of one or none."""
+        try:
+            return [msgspec.Raw(await self._object(f"/identity?itemId={item_id}"))]
+        except PluggyNotFound as answer:
+            if answer.code != NO_IDENTITY:
+                raise
+            return []
+
+    async def identity(self, identity_id: uuid.UUID) -> bytes:
+        """GET /identity/{id}."""
+        return await self._object(f"/identity/{identity_id}")
+
+    async def consents(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
+        """GET /consents?itemId=: all consents of an item."""
+        return await self._all(f"/consents?itemId={item_id}")
+
+    async def consent(self, consent_id: uuid.UUID) -> bytes:
+        """GET /consents/{id}."""
+        return await self._object(f"/consents/{consent_id}")
 
     async def transactions(
         self,
@@ -72,6 +126,17 @@ class PluggyReader:
         """The page behind `next`: a query string in production, absolute in some documents."""
         return await self._page(f"/v2/transactions{_query_of(cursor)}")
 
+    async def _all(self, path: str) -> Sequence[msgspec.Raw]:
+        """All pages of a list with `page` and `totalPages`; totalPages is 0 if there is nothing."""
+        rows: list[msgspec.Raw] = []
+        for page in range(1, MOST_PAGES + 1):
+            answer = await self._get(path if page == 1 else f"{path}{_and(path)}page={page}")
+            envelope = _decode_list(answer)
+            rows += envelope.results
+            if not envelope.results or page >= (envelope.total_pages or 1):
+                return rows
+        raise PluggyUnavailable("endless_list")
+
     async def _object(self, path: str) -> bytes:
         answer = await self._get(path)
         body = clean_json(answer.body)
@@ -83,10 +148,7 @@ class PluggyReader:
 
     async def _page(self, path: str) -> Page:
         answer = await self._get(path)
-        try:
-            envelope = decode_envelope(answer.body)
-        except Unreadable as error:
-            raise PluggyUnavailable("unreadable_answer", status=answer.status) from error
+        envelope = _decode_list(answer)
         return Page(envelope.results, envelope.next, _pluggy_now(answer))
 
     async def _get(self, path: str) -> Answer:
@@ -94,6 +156,17 @@ class PluggyReader:
 
     def _count(self) -> None:
         self.requests += 1
+
+
+def _decode_list(answer: Answer) -> Envelope:
+    try:
+        return decode_envelope(answer.body)
+    except Unreadable as error:
+        raise PluggyUnavailable("unreadable_answer", status=answer.status) from error
+
+
+def _and(path: str) -> str:
+    return "&" if "?" in path else "?"
 
 
 def _pluggy_now(answer: Answer) -> datetime:

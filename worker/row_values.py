@@ -47,6 +47,13 @@ def integer(value: object) -> int | None:
     return int(number)
 
 
+def texts(value: object) -> list[str] | None:
+    """The strings of a list, or None if it is none."""
+    if not isinstance(value, list):
+        return None
+    return [entry for entry in value if isinstance(entry, str)]
+
+
 def moment(value: object) -> datetime | None:
     """A time as UTC; no zone means UTC."""
     return parse_time(value)

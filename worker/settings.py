@@ -15,7 +15,17 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-PRODUCTS = ("items", "accounts", "transactions")
+PRODUCTS = (
+    "items",
+    "accounts",
+    "transactions",
+    "bills",
+    "investments",
+    "investment_transactions",
+    "loans",
+    "identities",
+    "consents",
+)
 """Our table names of what can be mirrored; items and accounts always are."""
 
 

@@ -8,6 +8,7 @@ CREATE TABLE pluggy_sync.product_sync (
     source_updated_at timestamptz,
     stamped_at timestamptz,
     walked_at timestamptz,
+    fingerprint text,
     verified_at timestamptz,
     rejected_rows integer NOT NULL DEFAULT 0,
     attempts integer NOT NULL DEFAULT 0,
@@ -31,5 +32,10 @@ COMMENT ON COLUMN pluggy_sync.product_sync.stamped_at IS
     'our clock when the fetch of the last complete read started';
 COMMENT ON COLUMN pluggy_sync.product_sync.walked_at IS
     'our clock when the last complete walk (all pages) started';
+
+COMMENT ON COLUMN pluggy_sync.product_sync.account_id IS
+    'the account, or the investment, that Pluggy lists by; the nil uuid: the item';
+COMMENT ON COLUMN pluggy_sync.product_sync.fingerprint IS
+    'what an investment looked like when its transactions were last read';
 
 CREATE INDEX product_sync_failed ON pluggy_sync.product_sync (failed_at) WHERE failed_at IS NOT NULL;

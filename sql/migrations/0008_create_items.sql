@@ -2,6 +2,7 @@ CREATE TABLE pluggy.items (
     id uuid PRIMARY KEY,
     connector_id integer,
     connector_name text,
+    connector_is_open_finance boolean,
     status text,
     execution_status text,
     error_code text,

@@ -3,8 +3,9 @@
 -- $1 event_id[], $2 body_sha256[], $3 event[], $4 item_id[], $5 account_id[], $6 transaction_ids[]
 -- (array literals), $7 created_at_from[], $8 expected_rows[], $9 lane[], $10 state[], $11 reason[],
 -- $12 body[], $13 received_at[].
--- Returns a row per key: whether it is new (or dead and pending again), and whether the bump made
--- its item due. Both writes go in key order, so that receivers never wait for each other in a circle.
+-- Returns a row per key: whether it is new (or settled without effect and pending again), and whether
+-- the bump made its item due. New events, then revived ones, then items are each written in key order,
+-- so that receivers never wait for each other in a circle.
 WITH delivered AS MATERIALIZED (
     SELECT DISTINCT ON (event_id, body_sha256) *
     FROM unnest($1::text[], $2::bytea[], $3::text[], $4::uuid[], $5::uuid[], $6::text[],
@@ -27,16 +28,20 @@ WITH delivered AS MATERIALIZED (
     ON CONFLICT (event_id, body_sha256) DO NOTHING
     RETURNING id, event_id, body_sha256, item_id, lane, state
 ), revivable AS (
-    SELECT e.id
+    SELECT e.id, d.item_id, d.account_id, d.transaction_ids, d.created_at_from, d.expected_rows
     FROM delivered d
     JOIN pluggy_sync.webhook_events e USING (event_id, body_sha256)
     WHERE d.state = 'pending' AND e.state IN ('dead', 'ignored')
+      AND (SELECT count(*) FROM inserted) >= 0
     ORDER BY e.id
     FOR UPDATE OF e
 ), revived AS (
+    -- With the ids as read now: an older release may have kept the event because it could not.
     UPDATE pluggy_sync.webhook_events e
     SET state = 'pending', reason = NULL, error_id = NULL, settled_at = NULL, ask_again_at = NULL,
-        pending_since = clock_timestamp()
+        pending_since = clock_timestamp(), item_id = r.item_id, account_id = r.account_id,
+        transaction_ids = r.transaction_ids::uuid[], created_at_from = r.created_at_from,
+        expected_rows = r.expected_rows
     FROM revivable r
     WHERE e.id = r.id AND e.state IN ('dead', 'ignored')
     RETURNING e.id, e.event_id, e.body_sha256, e.item_id, e.lane, e.state

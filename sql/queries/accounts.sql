@@ -1,11 +1,12 @@
--- name: load_account_versions
--- $1 item, $2 account ids.
-SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at, deletion_flagged_at
+-- name: load_accounts_versions
+-- $1 item, $2 ids. doubted_at: a mark that the next sight of the row clears.
+SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
+       deletion_flagged_at AS doubted_at
 FROM pluggy.accounts WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
--- name: load_live_account_ids
--- $1 item.
-SELECT id FROM pluggy.accounts WHERE item_id = $1 AND deleted_at IS NULL ORDER BY id;
+-- name: load_live_accounts_ids
+-- $1 item, $2 unused (listed by item).
+SELECT id FROM pluggy.accounts WHERE item_id = $1 AND $2::uuid IS NOT NULL AND deleted_at IS NULL ORDER BY id;
 
 -- name: upsert_accounts
 -- $1 rows as JSON, $2 item, $3 run. Clears tombstones and flags. Returns which rows are new.
@@ -48,8 +49,8 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     deletion_flag = NULL
 RETURNING id, first_seen_at = changed_at AS is_new;
 
--- name: tombstone_account
--- An account that Pluggy no longer knows, and its transactions. $1 item, $2 account, $3 run.
+-- name: tombstone_accounts
+-- An account that Pluggy no longer knows, its transactions and its bills. $1 item, $2 account, $3 run.
 WITH account AS (
     UPDATE pluggy.accounts SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3
     WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id
@@ -58,9 +59,13 @@ WITH account AS (
     SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3,
         deletion_flagged_at = NULL, deletion_flag = NULL
     WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL RETURNING id
+), bills AS (
+    UPDATE pluggy.bills SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3
+    WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL RETURNING id
 ), walks AS (
     DELETE FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2 RETURNING walk_id
 ), pages AS (
     DELETE FROM pluggy_sync.walk_pages p USING walks w WHERE p.walk_id = w.walk_id
 )
-SELECT (SELECT count(*) FROM account) + (SELECT count(*) FROM transactions) AS deleted;
+SELECT (SELECT count(*) FROM account) + (SELECT count(*) FROM transactions)
+     + (SELECT count(*) FROM bills) AS deleted;

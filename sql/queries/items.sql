@@ -6,20 +6,21 @@ FROM pluggy.items WHERE id = $1;
 -- name: upsert_item
 -- $1 the row as JSON, $2 run. Clears a tombstone.
 INSERT INTO pluggy.items AS held
-    (id, connector_id, connector_name, status, execution_status, error_code, client_user_id, products,
+    (id, connector_id, connector_name, connector_is_open_finance, status, execution_status, error_code, client_user_id, products,
      source_created_at, source_updated_at, last_updated_at, next_auto_sync_at, consent_expires_at,
      payload, row_hash, row_version, run_id)
-SELECT r.id, r.connector_id, r.connector_name, r.status, r.execution_status, r.error_code,
+SELECT r.id, r.connector_id, r.connector_name, r.connector_is_open_finance, r.status, r.execution_status, r.error_code,
        r.client_user_id, r.products, r.source_created_at, r.source_updated_at, r.last_updated_at,
        r.next_auto_sync_at, r.consent_expires_at, r.payload, decode(r.row_hash, 'hex'),
        r.row_version, $2
 FROM jsonb_to_record($1::jsonb) AS r(
-    id uuid, connector_id integer, connector_name text, status text, execution_status text,
+    id uuid, connector_id integer, connector_name text, connector_is_open_finance boolean, status text, execution_status text,
     error_code text, client_user_id text, products text[], source_created_at timestamptz,
     source_updated_at timestamptz, last_updated_at timestamptz, next_auto_sync_at timestamptz,
     consent_expires_at timestamptz, payload jsonb, row_hash text, row_version smallint)
 ON CONFLICT (id) DO UPDATE SET
     connector_id = excluded.connector_id, connector_name = excluded.connector_name,
+    connector_is_open_finance = excluded.connector_is_open_finance,
     status = excluded.status, execution_status = excluded.execution_status,
     error_code = excluded.error_code, client_user_id = excluded.client_user_id,
     products = excluded.products, source_created_at = excluded.source_created_at,
@@ -42,10 +43,32 @@ WITH item AS (
     SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2,
         deletion_flagged_at = NULL, deletion_flag = NULL
     WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
+), investments AS (
+    UPDATE pluggy.investments SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
+), investment_transactions AS (
+    UPDATE pluggy.investment_transactions
+    SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
+), loans AS (
+    UPDATE pluggy.loans SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
+), identities AS (
+    UPDATE pluggy.identities SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
+), bills AS (
+    UPDATE pluggy.bills SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
+), consents AS (
+    UPDATE pluggy.consents SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
 ), walks AS (
     DELETE FROM pluggy_sync.account_walks WHERE item_id = $1 RETURNING walk_id
 ), pages AS (
     DELETE FROM pluggy_sync.walk_pages p USING walks w WHERE p.walk_id = w.walk_id
 )
 SELECT (SELECT count(*) FROM item) + (SELECT count(*) FROM accounts)
-     + (SELECT count(*) FROM transactions) AS deleted;
+     + (SELECT count(*) FROM transactions) + (SELECT count(*) FROM investments)
+     + (SELECT count(*) FROM investment_transactions) + (SELECT count(*) FROM loans)
+     + (SELECT count(*) FROM identities) + (SELECT count(*) FROM bills)
+     + (SELECT count(*) FROM consents) AS deleted;

@@ -26,7 +26,7 @@ SELECT
         SELECT jsonb_agg(jsonb_build_object(
             'product', p.product, 'account_id', p.account_id, 'watermark', p.watermark,
             'source_updated_at', p.source_updated_at, 'stamped_at', p.stamped_at,
-            'walked_at', p.walked_at, 'attempts', p.attempts, 'failing_since', p.failing_since,
+            'walked_at', p.walked_at, 'fingerprint', p.fingerprint, 'attempts', p.attempts, 'failing_since', p.failing_since,
             'next_try_at', p.next_try_at, 'dead_at', p.dead_at,
             'deferred_since', p.deferred_since, 'failure_code', p.failure_code,
             'error_id', p.error_id))
@@ -37,9 +37,17 @@ SELECT
         FROM pluggy_sync.account_walks w WHERE w.item_id = s.item_id
     ), '[]')::text AS walks,
     coalesce((
-        SELECT jsonb_agg(jsonb_build_object('id', a.id, 'live', a.deleted_at IS NULL))
+        SELECT jsonb_agg(jsonb_build_object(
+            'id', a.id, 'live', a.deleted_at IS NULL, 'type', a.type))
         FROM pluggy.accounts a WHERE a.item_id = s.item_id
     ), '[]')::text AS accounts,
+    coalesce((
+        SELECT jsonb_agg(jsonb_build_object('id', n.id, 'fingerprint', md5(concat_ws('|',
+            n.quantity, n.amount_original, n.amount_withdrawal, n.status))))
+        FROM pluggy.investments n WHERE n.item_id = s.item_id AND n.deleted_at IS NULL
+    ), '[]')::text AS investments,
+    (SELECT i.connector_is_open_finance FROM pluggy.items i WHERE i.id = s.item_id)
+        AS is_open_finance,
     (SELECT i.payload::text FROM pluggy.items i WHERE i.id = s.item_id) AS item,
     (SELECT i.deleted_at FROM pluggy.items i WHERE i.id = s.item_id) AS item_deleted_at
 FROM pluggy_sync.item_sync s

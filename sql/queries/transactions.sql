@@ -1,6 +1,7 @@
--- name: load_transaction_versions
--- $1 item, $2 transaction ids.
-SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at, deletion_flagged_at
+-- name: load_transactions_versions
+-- $1 item, $2 ids. doubted_at: a mark that the next sight of the row clears.
+SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
+       deletion_flagged_at AS doubted_at
 FROM pluggy.transactions WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: upsert_transactions

@@ -1,7 +1,7 @@
 -- What applications and reports query: rows that Pluggy holds now, tombstones left out.
 
 CREATE VIEW pluggy_live.items AS
-SELECT id, connector_id, connector_name, status, execution_status, error_code, client_user_id,
+SELECT id, connector_id, connector_name, connector_is_open_finance, status, execution_status, error_code, client_user_id,
        products, source_created_at, source_updated_at, last_updated_at, next_auto_sync_at,
        consent_expires_at, payload, run_id, first_seen_at, changed_at
 FROM pluggy.items
@@ -31,3 +31,46 @@ SELECT t.item_id, t.id, t.account_id, t.description, t.description_raw, t.curren
 FROM pluggy.transactions t
 LEFT JOIN pluggy.accounts a ON a.item_id = t.item_id AND a.id = t.account_id
 WHERE t.deleted_at IS NULL;
+
+CREATE VIEW pluggy_live.investments AS
+SELECT item_id, id, type, subtype, name, number, code, isin, status, currency_code, balance,
+       amount, amount_original, amount_profit, amount_withdrawal, quantity, value, taxes, taxes2,
+       rate, rate_type, fixed_annual_rate, last_month_rate, annual_rate, last_twelve_months_rate,
+       issuer, issuer_cnpj, owner, institution_name, date, due_date, issue_date, purchase_date,
+       source_created_at, source_updated_at, payload, run_id, first_seen_at, changed_at
+FROM pluggy.investments
+WHERE deleted_at IS NULL;
+
+CREATE VIEW pluggy_live.investment_transactions AS
+SELECT item_id, id, investment_id, type, movement_type, quantity, value, amount, net_amount, date,
+       trade_date, description, brokerage_number, payload, run_id, first_seen_at, changed_at
+FROM pluggy.investment_transactions
+WHERE deleted_at IS NULL;
+
+CREATE VIEW pluggy_live.loans AS
+SELECT item_id, id, contract_number, ipoc_code, product_name, type, kind, currency_code,
+       contract_amount, outstanding_balance, cet, date, contract_date, settlement_date, due_date,
+       first_installment_due_date, total_installments, paid_installments, source_created_at,
+       source_updated_at, payload, run_id, first_seen_at, changed_at
+FROM pluggy.loans
+WHERE deleted_at IS NULL;
+
+CREATE VIEW pluggy_live.identities AS
+SELECT item_id, id, full_name, company_name, document, document_type, tax_number, birth_date,
+       job_title, investor_profile, source_created_at, source_updated_at, payload, run_id,
+       first_seen_at, changed_at
+FROM pluggy.identities
+WHERE deleted_at IS NULL;
+
+CREATE VIEW pluggy_live.bills AS
+SELECT item_id, id, account_id, due_date, closing_date, total_amount, currency_code,
+       minimum_payment_amount, allows_installments, source_created_at, source_updated_at, payload,
+       run_id, first_seen_at, changed_at
+FROM pluggy.bills
+WHERE deleted_at IS NULL;
+
+CREATE VIEW pluggy_live.consents AS
+SELECT item_id, id, products, permissions, expires_at, revoked_at, source_created_at, payload,
+       run_id, first_seen_at, changed_at
+FROM pluggy.consents
+WHERE deleted_at IS NULL;

@@ -1,24 +1,15 @@
-"""Accounts: a complete list by item; what is missing is asked for by id before it is buried."""
+"""Accounts: a complete list by item; a tombstone takes transactions and bills along."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-import msgspec
-
-from worker.claim import Claim
-from worker.failures import PluggyNotFound
-from worker.held import NO_ACCOUNT
-from worker.plan import ReadAccounts
-from worker.queries import QUERIES
+from worker.pluggy_reader import PluggyReader
 from worker.row_values import day, inner, moment, money, text
-from worker.sync.rows import Entity, Row, read_rows, store_rows
-
-ABSENT: Final = "404:ACCOUNT_NOT_FOUND"
-WITNESSES: Final = 3
+from worker.sync.listings import Listing
+from worker.sync.rows import Entity
 
 
 def account_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
@@ -49,77 +40,10 @@ def account_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
     }
 
 
-ACCOUNTS: Final = Entity(
-    product="accounts",
-    mapper=account_row,
-    version=1,
-    load_versions="load_account_versions",
-    upsert="upsert_accounts",
+ACCOUNTS: Final = Listing(
+    entity=Entity(product="accounts", mapper=account_row, version=1),
+    owner_key="itemId",
+    absent="404:ACCOUNT_NOT_FOUND",
+    fetch_all=PluggyReader.accounts,
+    fetch_one=PluggyReader.account,
 )
-
-
-async def sync_accounts(claim: Claim, step: ReadAccounts) -> None:
-    """Read the list and store it; bury what a 404 proves absent. Raises PluggyError, FencedOff.
-
-    An empty list where we hold live accounts is no answer (consent revoked, bank down: lists are
-    empty with 200) unless one of them, asked for by id, comes back.
-    """
-    started_at = claim.now
-    page = await claim.pluggy.accounts(claim.item_id)
-    rows, rejected = read_rows(page.rows, owner_key="itemId", owner=claim.item_id)
-    held = await _live_account_ids(claim)
-    missing = held - {row.id for row in rows}
-    suspicious = not rows and bool(held)
-    absent, returned = await _ask_accounts(claim, missing, for_witness=suspicious)
-    async with claim.page() as conn:
-        if suspicious and not returned:
-            await conn.execute(
-                QUERIES["defer_step"],
-                claim.item_id,
-                "accounts",
-                NO_ACCOUNT,
-                "empty_answer",
-                None,
-            )
-            return
-        await store_rows(conn, claim, ACCOUNTS, [*rows, *returned], rejected)
-        for account_id in absent:
-            claim.counts.deleted += await conn.fetchval(
-                QUERIES["tombstone_account"], claim.item_id, account_id, claim.run
-            )
-        await conn.execute(
-            QUERIES["stamp_step"],
-            claim.item_id,
-            "accounts",
-            NO_ACCOUNT,
-            started_at,
-            step.source_updated_at,
-            None,
-            None,
-        )
-
-
-async def _live_account_ids(claim: Claim) -> set[uuid.UUID]:
-    records = await claim.db.fetch(QUERIES["load_live_account_ids"], claim.item_id)
-    return {record["id"] for record in records}
-
-
-async def _ask_accounts(
-    claim: Claim, account_ids: set[uuid.UUID], *, for_witness: bool
-) -> tuple[list[uuid.UUID], list[Row]]:
-    """Ask for accounts by id; after an empty list, for as many as are needed to find a witness."""
-    absent: list[uuid.UUID] = []
-    returned: list[Row] = []
-    for account_id in sorted(account_ids):
-        if for_witness and not returned and len(absent) >= WITNESSES:
-            break
-        try:
-            body = await claim.pluggy.account(account_id)
-        except PluggyNotFound as answer:
-            if answer.code != ABSENT:
-                raise
-            absent.append(account_id)
-            continue
-        found, _ = read_rows([msgspec.Raw(body)], owner_key="itemId", owner=claim.item_id)
-        returned += found
-    return absent, returned

@@ -15,7 +15,10 @@ from worker.database import Pool
 from worker.events import Lane
 from worker.failures import PluggyHalt
 from worker.held import Held
-from worker.plan import Outcome, SyncPlan
+from worker.plan import (
+    Outcome,
+    SyncPlan,
+)
 from worker.pluggy_client import PluggyClient
 from worker.pluggy_reader import PluggyReader
 from worker.queries import QUERIES

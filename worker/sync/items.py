@@ -8,11 +8,11 @@ from typing import Any, Final
 import msgspec
 
 from worker.claim import Claim
-from worker.held import NO_ACCOUNT
 from worker.pluggy_item import Item, read_item
 from worker.pluggy_payloads import decode_object, row_hash, without_key
 from worker.queries import QUERIES
 from worker.row_values import inner, integer, moment, text
+from worker.sync.stamps import stamp_step
 
 ROW_VERSION: Final = 1
 
@@ -24,6 +24,7 @@ def item_row(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "connector_id": integer(connector.get("id")),
         "connector_name": text(connector.get("name")),
+        "connector_is_open_finance": is_open_finance(fields),
         "status": text(fields.get("status")),
         "execution_status": text(fields.get("executionStatus")),
         "error_code": text(inner(fields, "error").get("code")),
@@ -35,6 +36,11 @@ def item_row(fields: Mapping[str, Any]) -> dict[str, Any]:
         "next_auto_sync_at": moment(fields.get("nextAutoSyncAt")),
         "consent_expires_at": moment(fields.get("consentExpiresAt")),
     }
+
+
+def is_open_finance(fields: Mapping[str, Any]) -> bool:
+    """Whether an item's connector is regulated Open Finance: such items have consents."""
+    return inner(fields, "connector").get("isOpenFinance") is True
 
 
 async def sync_item(claim: Claim) -> Item:
@@ -60,16 +66,13 @@ async def sync_item(claim: Claim) -> Item:
             await conn.execute(QUERIES["upsert_item"], text_of_row, claim.run)
             claim.counts.inserted += held is None
             claim.counts.changed += held is not None
-        item = read_item(fields)
-        await conn.execute(
-            QUERIES["stamp_step"],
-            claim.item_id,
+        item = read_item(fields, is_open_finance=is_open_finance(fields))
+        await stamp_step(
+            conn,
+            claim,
             "items",
-            NO_ACCOUNT,
-            started_at,
-            item.last_updated_at,
-            None,
-            None,
+            started_at=started_at,
+            source_updated_at=item.last_updated_at,
         )
     return item
 

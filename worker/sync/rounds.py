@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
@@ -12,9 +13,13 @@ import structlog
 
 from worker.claim import Claim
 from worker.failures import PluggyError, PluggyHalt, PluggyNotFound
-from worker.held import NO_ACCOUNT, Held, held_from_row
+from worker.held import Held, held_from_row
 from worker.plan import (
     Answered,
+    SyncPlan,
+    plan,
+)
+from worker.plan_steps import (
     AskIds,
     AskWalk,
     BuryItem,
@@ -23,14 +28,22 @@ from worker.plan import (
     PlannedStep,
     ReadAccounts,
     ReadDelta,
-    SyncPlan,
-    plan,
+    ReadInvestmentTransactions,
+    ReadProduct,
+    step_key,
 )
 from worker.pluggy_item import Item, read_item
 from worker.pluggy_payloads import decode_object
 from worker.queries import QUERIES
-from worker.sync.accounts import sync_accounts
+from worker.sync.accounts import ACCOUNTS
+from worker.sync.bills import BILLS
+from worker.sync.consents import CONSENTS
+from worker.sync.identities import IDENTITIES
+from worker.sync.investment_transactions import sync_investment_transactions
+from worker.sync.investments import INVESTMENTS
 from worker.sync.items import bury_item, sync_item
+from worker.sync.listings import sync_listing
+from worker.sync.loans import LOANS
 from worker.sync.steps import attempt, record_failure
 from worker.sync.transactions import sync_delta, sync_ids
 from worker.sync.walks import ask_walk
@@ -39,6 +52,11 @@ log = structlog.get_logger()
 
 ITEM_NOT_FOUND: Final = "404:ITEM_NOT_FOUND"
 HELD_ITEM_SERVES_FOR: Final = timedelta(minutes=5)
+LISTINGS: Final = {
+    listing.entity.product: listing for listing in (BILLS, CONSENTS, IDENTITIES, INVESTMENTS, LOANS)
+}
+# The step under which a failure is recorded, where the read is named otherwise.
+PRODUCT_OF: Final = {"ReadAccounts": "accounts"}
 NO_PROGRESS_PAUSE: Final = timedelta(seconds=30)
 
 
@@ -59,7 +77,7 @@ class Rounds:
     held: Held
     until: float
     answered: Answered = field(default_factory=Answered)
-    taken: set[tuple[str, uuid.UUID]] = field(default_factory=set)
+    taken: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
 
     async def run(self) -> SyncPlan:
         """Take all steps that time allows; returns the last plan, whose outcomes hold.
@@ -69,7 +87,7 @@ class Rounds:
         item = await self._item()
         while True:
             current = plan(item, self.held, self.answered, products=self.claim.products)
-            todo = [step for step in current.steps if _key(step) not in self.taken]
+            todo = [step for step in current.steps if step_key(step) not in self.taken]
             if not todo or self._late():
                 return current if not current.steps or self._late() else self._stuck(current)
             for step in todo:
@@ -113,28 +131,38 @@ class Rounds:
         newest = max(event.pending_since for event in held.events)
         if held.item is None or held.item_deleted or stamped_at is None or stamped_at <= newest:
             return None
-        item = read_item(decode_object(held.item))
+        item = read_item(decode_object(held.item), is_open_finance=held.is_open_finance)
         recent = held.now - stamped_at < HELD_ITEM_SERVES_FOR
         return item if recent and not item.in_progress else None
 
     async def _take(self, step: PlannedStep) -> None:
-        self.taken.add(_key(step))
-        self.claim.steps.append(f"{type(step).__name__} {getattr(step, 'account_id', '')}".strip())
-        if isinstance(step, ReadAccounts):
-            await attempt(self.claim, self.held.step("accounts"), sync_accounts(self.claim, step))
-        elif isinstance(step, BuryItem):
-            await bury_item(self.claim)
-        else:
-            await self._take_of_account(step)
+        name, product, account_id = key = step_key(step)
+        self.taken.add(key)
+        self.claim.steps.append(f"{name} {product} {account_id}")
+        state = self.held.step(PRODUCT_OF.get(name, product), account_id)
+        await attempt(self.claim, state, self._work(step))
 
-    async def _take_of_account(self, step: ReadDelta | AskIds | AskWalk) -> None:
-        state = self.held.step("transactions", step.account_id)
-        if isinstance(step, ReadDelta):
-            await attempt(self.claim, state, sync_delta(self.claim, step))
-        elif isinstance(step, AskWalk):
-            await attempt(self.claim, state, ask_walk(self.claim, step))
-        else:
-            await attempt(self.claim, state, self._ask_ids(step))
+    def _work(self, step: PlannedStep) -> Awaitable[object]:
+        match step:
+            case ReadAccounts(source_updated_at):
+                return sync_listing(self.claim, ACCOUNTS, source_updated_at=source_updated_at)
+            case ReadProduct(product, account_id, source_updated_at):
+                return sync_listing(
+                    self.claim,
+                    LISTINGS[product],
+                    source_updated_at=source_updated_at,
+                    account_id=account_id,
+                )
+            case ReadInvestmentTransactions():
+                return sync_investment_transactions(self.claim, step)
+            case ReadDelta():
+                return sync_delta(self.claim, step)
+            case AskIds():
+                return self._ask_ids(step)
+            case AskWalk():
+                return ask_walk(self.claim, step)
+            case BuryItem():
+                return bury_item(self.claim)
 
     async def _ask_ids(self, step: AskIds) -> None:
         returned = await sync_ids(self.claim, step)
@@ -170,7 +198,3 @@ def _waits(held: Held) -> bool:
     if step.dead_at is not None:
         return all(event.pending_since <= step.dead_at for event in held.events)
     return step.next_try_at is not None and step.next_try_at > held.now
-
-
-def _key(step: PlannedStep) -> tuple[str, uuid.UUID]:
-    return type(step).__name__, getattr(step, "account_id", NO_ACCOUNT)

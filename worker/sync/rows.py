@@ -35,8 +35,6 @@ class Entity:
     product: str
     mapper: Mapper
     version: int
-    load_versions: str
-    upsert: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +98,17 @@ async def store_rows(
     rejected: Sequence[Rejected] = (),
     *,
     account_id: uuid.UUID = NO_ACCOUNT,
+    owner_columns: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write what differs, inside the page's transaction, and count it in the claim's run."""
+    """Write what differs, inside the page's transaction, and count it in the claim's run.
+
+    owner_columns: columns that Pluggy's rows do not carry, such as the investment of its rows.
+    """
     held = await _held_versions(conn, claim, entity, rows)
     changed = [row for row in rows if _differs(claim, entity, row, held.get(row.id))]
     documents, unmappable = _documents(claim, entity, changed)
+    for document in documents:
+        document.update(owner_columns or {})
     unstorable = await _upsert(conn, claim, entity, documents)
     await _set_aside(conn, claim, entity, account_id, [*rejected, *unmappable, *unstorable])
     if rows:
@@ -120,7 +124,9 @@ async def store_rows(
 async def _held_versions(
     conn: Connection, claim: Claim, entity: Entity, rows: Sequence[Row]
 ) -> dict[uuid.UUID, asyncpg.Record]:
-    found = await conn.fetch(QUERIES[entity.load_versions], claim.item_id, [row.id for row in rows])
+    found = await conn.fetch(
+        QUERIES[f"load_{entity.product}_versions"], claim.item_id, [row.id for row in rows]
+    )
     return {record["id"]: record for record in found}
 
 
@@ -133,7 +139,7 @@ def _differs(claim: Claim, entity: Entity, row: Row, held: asyncpg.Record | None
     same = (
         held["row_hash"] == row.hash
         and held["deleted_at"] is None
-        and held["deletion_flagged_at"] is None
+        and held["doubted_at"] is None
         and held["row_version"] >= entity.version
     )
     claim.counts.unchanged += same
@@ -203,7 +209,7 @@ async def _upsert_documents(
     conn: Connection, claim: Claim, entity: Entity, documents: Sequence[dict[str, Any]]
 ) -> None:
     body = msgspec.json.encode(documents).decode()
-    records = await conn.fetch(QUERIES[entity.upsert], body, claim.item_id, claim.run)
+    records = await conn.fetch(QUERIES[f"upsert_{entity.product}"], body, claim.item_id, claim.run)
     new = sum(record["is_new"] for record in records)
     claim.counts.inserted += new
     claim.counts.changed += len(records) - new

@@ -12,7 +12,10 @@ from worker.claim import Claim
 from worker.database import Connection
 from worker.events import Lane, parse_uuid
 from worker.failures import PluggyUnavailable
-from worker.plan import AskIds, ReadDelta
+from worker.plan_steps import (
+    AskIds,
+    ReadDelta,
+)
 from worker.pluggy_reader import Page
 from worker.queries import QUERIES
 from worker.row_values import (
@@ -29,6 +32,7 @@ from worker.row_values import (
 )
 from worker.sync.absence import Question, bury_or_flag
 from worker.sync.rows import Entity, read_rows, store_rows
+from worker.sync.stamps import defer_step, stamp_step
 
 PRODUCT: Final = "transactions"
 PAGES_IN_PLAN: Final = 10
@@ -73,8 +77,6 @@ TRANSACTIONS: Final = Entity(
     product=PRODUCT,
     mapper=transaction_row,
     version=1,
-    load_versions="load_transaction_versions",
-    upsert="upsert_transactions",
 )
 
 
@@ -127,19 +129,18 @@ async def sync_delta(claim: Claim, step: ReadDelta) -> None:
         pages += 1
     expects_rows = pages > 1 or step.expects_rows or await _holds_since(claim, step)
     if not page.rows and expects_rows and not await witnessed(claim, step.account_id):
-        await put_off(claim, step.account_id, "empty_answer")
+        await put_off(claim, step.account_id)
         return
     async with claim.page() as conn:
         await store_page(conn, claim, step.account_id, page)
-        await conn.execute(
-            QUERIES["stamp_step"],
-            claim.item_id,
+        await stamp_step(
+            conn,
+            claim,
             PRODUCT,
             step.account_id,
-            started_at,
-            step.source_updated_at,
-            pluggy_started_at,
-            None,
+            started_at=started_at,
+            source_updated_at=step.source_updated_at,
+            watermark=pluggy_started_at,
         )
 
 
@@ -165,10 +166,10 @@ async def witnessed(claim: Claim, account_id: uuid.UUID) -> bool:
     return bool(set(returned) & set(question.witnesses))
 
 
-async def put_off(claim: Claim, account_id: uuid.UUID, reason: str) -> None:
-    """No watermark, no stamp, no event settled: the same again later, doubling up to an hour."""
+async def put_off(claim: Claim, account_id: uuid.UUID) -> None:
+    """The answer proves nothing: no watermark, no stamp, no event settled."""
     async with claim.page() as conn:
-        await conn.execute(QUERIES["defer_step"], claim.item_id, PRODUCT, account_id, reason, None)
+        await defer_step(conn, claim, PRODUCT, account_id)
 
 
 async def sync_ids(claim: Claim, step: AskIds) -> frozenset[uuid.UUID] | None:
@@ -183,7 +184,7 @@ async def sync_ids(claim: Claim, step: AskIds) -> frozenset[uuid.UUID] | None:
         async with claim.page() as conn:
             listed = set(await store_page(conn, claim, step.account_id, page))
         if question.suspects - listed and question.unanswered(listed):
-            await put_off(claim, step.account_id, "empty_answer")
+            await put_off(claim, step.account_id)
             return None
         returned |= listed
     absent = [i for i in step.ids if i not in returned]

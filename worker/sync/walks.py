@@ -16,10 +16,13 @@ from worker.claim import Claim
 from worker.database import Connection
 from worker.failures import PluggyNotFound, PluggyRejected, PluggyUnavailable
 from worker.held import Walk
-from worker.plan import AskWalk
+from worker.plan_steps import (
+    AskWalk,
+)
 from worker.pluggy_reader import Page
 from worker.queries import QUERIES
 from worker.sync.absence import QUESTION_SIZE, WITNESSES, Question, bury_or_flag
+from worker.sync.stamps import stamp_step
 from worker.sync.transactions import PRODUCT, put_off, store_page, witnessed
 
 WALK_FOR_S: Final = 20.0
@@ -79,7 +82,7 @@ async def _read_page(claim: Claim, walk: Walk) -> bool:
     started_at = claim.now
     page = await _fetch(claim, walk)
     if not page.rows and page.next is None and await _proves_nothing(claim, walk):
-        await put_off(claim, walk.account_id, "empty_answer")
+        await put_off(claim, walk.account_id)
         return False
     try:
         async with claim.page() as conn:
@@ -183,7 +186,7 @@ async def _ask_about(claim: Claim, walk: Walk, nominees: Sequence[uuid.UUID]) ->
             await _note(conn, walk, "returned", question.suspects & listed)
             await _note(conn, walk, "absent", question.suspects - listed)
     if not proven:
-        await put_off(claim, walk.account_id, "empty_answer")
+        await put_off(claim, walk.account_id)
     return proven
 
 
@@ -193,14 +196,14 @@ async def _finish(claim: Claim, walk: Walk) -> None:
         records = await conn.fetch(QUERIES["load_absent"], walk.walk_id)
         absent = [record["id"] for record in records]
         await bury_or_flag(conn, claim, walk.account_id, absent, suspects=absent)
-        await conn.execute(
-            QUERIES["stamp_step"],
-            claim.item_id,
+        await stamp_step(
+            conn,
+            claim,
             PRODUCT,
             walk.account_id,
-            walk.started_at,
-            walk.source_updated_at,
-            walk.pluggy_started_at,
-            walk.started_at if walk.kind == "walk" else None,
+            started_at=walk.started_at,
+            source_updated_at=walk.source_updated_at,
+            watermark=walk.pluggy_started_at,
+            walked_at=walk.started_at if walk.kind == "walk" else None,
         )
         await conn.execute(QUERIES["finish_walk"], claim.item_id, walk.account_id)

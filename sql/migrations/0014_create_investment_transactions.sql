@@ -1,0 +1,29 @@
+-- absent_since: missing from a complete, non-empty list; a second such list buries (Pluggy answers no
+-- GET for a single one).
+CREATE TABLE pluggy.investment_transactions (
+    item_id uuid NOT NULL,
+    id uuid NOT NULL,
+    investment_id uuid NOT NULL,
+    type text,
+    movement_type text,
+    quantity numeric,
+    value numeric,
+    amount numeric,
+    net_amount numeric,
+    date timestamptz,
+    trade_date timestamptz,
+    description text,
+    brokerage_number text,
+    payload jsonb NOT NULL,
+    row_hash bytea NOT NULL,
+    row_version smallint NOT NULL,
+    run_id bigint NOT NULL,
+    first_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deleted_at timestamptz,
+    absent_since timestamptz,
+    PRIMARY KEY (item_id, id)
+) WITH (fillfactor = 85);
+CREATE INDEX investment_transactions_run ON pluggy.investment_transactions (run_id);
+CREATE INDEX investment_transactions_investment
+    ON pluggy.investment_transactions (item_id, investment_id, date);

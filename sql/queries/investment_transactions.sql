@@ -1,0 +1,53 @@
+-- name: load_investment_transactions_versions
+-- $1 item, $2 ids. doubted_at: a mark that the next sight of the row clears.
+SELECT id, row_hash, row_version, NULL::timestamptz AS source_updated_at, changed_at, deleted_at,
+       absent_since AS doubted_at
+FROM pluggy.investment_transactions WHERE item_id = $1 AND id = ANY($2::uuid[]);
+
+-- name: load_live_investment_transactions_ids
+-- $1 item, $2 investment.
+SELECT id FROM pluggy.investment_transactions WHERE item_id = $1 AND investment_id = $2 AND deleted_at IS NULL
+ORDER BY id;
+
+-- name: upsert_investment_transactions
+-- $1 rows as JSON, $2 item, $3 run. Clears tombstones. Returns which rows are new.
+INSERT INTO pluggy.investment_transactions AS held
+    (item_id, id, investment_id, type, movement_type, quantity, value, amount, net_amount, date,
+     trade_date, description, brokerage_number, payload, row_hash, row_version, run_id)
+SELECT $2, r.id, r.investment_id, r.type, r.movement_type, r.quantity, r.value, r.amount,
+       r.net_amount, r.date, r.trade_date, r.description, r.brokerage_number, r.payload,
+       decode(r.row_hash, 'hex'), r.row_version, $3
+FROM jsonb_to_recordset($1::jsonb) AS r(
+    id uuid, investment_id uuid, type text, movement_type text, quantity numeric, value numeric,
+    amount numeric, net_amount numeric, date timestamptz, trade_date timestamptz,
+    description text, brokerage_number text, payload jsonb, row_hash text, row_version smallint)
+ORDER BY r.id
+ON CONFLICT (item_id, id) DO UPDATE SET
+    investment_id = excluded.investment_id, type = excluded.type,
+    movement_type = excluded.movement_type, quantity = excluded.quantity, value = excluded.value,
+    amount = excluded.amount, net_amount = excluded.net_amount, date = excluded.date,
+    trade_date = excluded.trade_date, description = excluded.description,
+    brokerage_number = excluded.brokerage_number, payload = excluded.payload,
+    row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
+    changed_at = clock_timestamp(), deleted_at = NULL, absent_since = NULL
+RETURNING id, first_seen_at = changed_at AS is_new;
+
+-- name: doubt_investment_transactions
+-- Missing from a complete, non-empty list for the first time. $1 item, $2 investment, $3 ids.
+-- Returns those that a list before had missed too.
+WITH missing AS (
+    SELECT id, absent_since FROM pluggy.investment_transactions
+    WHERE item_id = $1 AND investment_id = $2 AND id = ANY($3::uuid[]) AND deleted_at IS NULL
+), doubted AS (
+    UPDATE pluggy.investment_transactions t SET absent_since = now()
+    FROM missing m
+    WHERE t.item_id = $1 AND t.id = m.id AND m.absent_since IS NULL
+)
+SELECT id FROM missing WHERE absent_since IS NOT NULL;
+
+-- name: tombstone_investment_transactions
+-- $1 item, $2 ids, $3 run.
+UPDATE pluggy.investment_transactions
+SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3, absent_since = NULL
+WHERE item_id = $1 AND id = ANY($2::uuid[]) AND deleted_at IS NULL
+RETURNING id;

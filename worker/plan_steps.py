@@ -1,0 +1,135 @@
+"""The steps that a plan is made of, what each reads, and how those that read the same are joined."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from worker.events import Lane
+from worker.held import NO_ACCOUNT
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """GET /items/{id} answered 404 ITEM_NOT_FOUND."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotRead:
+    """The item could not be read in this claim; its step says until when or why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAccounts:
+    """Read the accounts of the item; source_updated_at is what a complete read is stamped with."""
+
+    source_updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadProduct:
+    """Read a complete list of a product: by item, or by account (bills)."""
+
+    product: str
+    account_id: uuid.UUID
+    source_updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadInvestmentTransactions:
+    """Read the movements of an investment, whose fingerprint says that they may have changed."""
+
+    investment_id: uuid.UUID
+    fingerprint: str
+    source_updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDelta:
+    """Read an account's rows created since; expects_rows: an empty answer proves nothing."""
+
+    account_id: uuid.UUID
+    created_at_from: datetime
+    expects_rows: bool
+    source_updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskIds:
+    """Ask for rows of an account by id: the answer is stored, the absence buried under the rule."""
+
+    account_id: uuid.UUID
+    ids: tuple[uuid.UUID, ...]
+    event_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskWalk:
+    """Have all pages of an account read, page by page, in the lane given."""
+
+    account_id: uuid.UUID
+    lane: Lane
+    expects_rows: bool
+    source_updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class BuryItem:
+    """Tombstone the item and all it owns: item/deleted and 404 together prove it."""
+
+
+PlannedStep = (
+    ReadAccounts
+    | ReadProduct
+    | ReadInvestmentTransactions
+    | ReadDelta
+    | AskIds
+    | AskWalk
+    | BuryItem
+)
+
+
+def step_key(step: PlannedStep) -> tuple[str, str, uuid.UUID]:
+    """What a step reads: one step per key is taken in a claim."""
+    match step:
+        case ReadProduct(product, account_id):
+            return "ReadProduct", product, account_id
+        case ReadInvestmentTransactions(investment_id):
+            return "ReadInvestmentTransactions", "investment_transactions", investment_id
+        case ReadDelta(account_id) | AskIds(account_id) | AskWalk(account_id):
+            return type(step).__name__, "transactions", account_id
+        case ReadAccounts() | BuryItem():
+            return type(step).__name__, "items", NO_ACCOUNT
+
+
+def merge_steps(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
+    """One step per thing to read: several events never cause the same read twice."""
+    merged: dict[tuple[str, str, uuid.UUID], PlannedStep] = {}
+    for step in steps:
+        key = step_key(step)
+        merged[key] = _joined(merged[key], step) if key in merged else step
+    return list(merged.values())
+
+
+def _joined(first: PlannedStep, second: PlannedStep) -> PlannedStep:
+    if isinstance(first, ReadDelta) and isinstance(second, ReadDelta):
+        return replace(
+            first,
+            created_at_from=min(first.created_at_from, second.created_at_from),
+            expects_rows=first.expects_rows or second.expects_rows,
+        )
+    if isinstance(first, AskIds) and isinstance(second, AskIds):
+        return replace(
+            first,
+            ids=tuple(dict.fromkeys(first.ids + second.ids)),
+            event_ids=first.event_ids + second.event_ids,
+        )
+    if isinstance(first, AskWalk) and isinstance(second, AskWalk):
+        return replace(
+            first,
+            lane=min(first.lane, second.lane),
+            expects_rows=first.expects_rows or second.expects_rows,
+        )
+    return first

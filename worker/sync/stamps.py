@@ -1,0 +1,55 @@
+"""Marks on a step: a complete read has committed, or an answer proves nothing yet."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+
+from worker.claim import Claim
+from worker.database import Connection
+from worker.held import NO_ACCOUNT
+from worker.queries import QUERIES
+
+EMPTY_ANSWER = "empty_answer"
+
+
+async def stamp_step(
+    conn: Connection,
+    claim: Claim,
+    product: str,
+    account_id: uuid.UUID = NO_ACCOUNT,
+    *,
+    started_at: datetime | None,
+    source_updated_at: datetime | None,
+    watermark: datetime | None = None,
+    walked_at: datetime | None = None,
+    fingerprint: str | None = None,
+) -> None:
+    """Stamp a step in the transaction of its last page; what failed of it before is over."""
+    await conn.execute(
+        QUERIES["stamp_step"],
+        claim.item_id,
+        product,
+        account_id,
+        started_at,
+        source_updated_at,
+        watermark,
+        walked_at,
+        fingerprint,
+    )
+
+
+async def defer_step(
+    conn: Connection,
+    claim: Claim,
+    product: str,
+    account_id: uuid.UUID = NO_ACCOUNT,
+    *,
+    reason: str = EMPTY_ANSWER,
+    pause: timedelta | None = None,
+) -> None:
+    """No watermark, no stamp, no event settled: the same again after the pause.
+
+    Without a pause it doubles with the age of the deferral, from 30 s to an hour.
+    """
+    await conn.execute(QUERIES["defer_step"], claim.item_id, product, account_id, reason, pause)
