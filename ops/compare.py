@@ -6,7 +6,7 @@ import re
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
@@ -131,7 +131,7 @@ def _different(
     table: Mirrored, row: TrueRow, record: asyncpg.Record, zone: ZoneInfo
 ) -> Iterable[str]:
     for column, rule in table.columns.items():
-        if record[f"held_{column}"] != rule(row.fields, zone):
+        if record[f"held_{column}"] != rule(row, zone):
             yield column
     if not record["same_payload"]:
         yield "payload"
@@ -191,7 +191,7 @@ def _storable(row: TrueRow) -> TrueRow:
     if "\\u" not in row.text:
         return row
     fields = _clean(row.fields)
-    return TrueRow(row.entity, _encoder.encode(fields).decode(), fields)
+    return replace(row, text=_encoder.encode(fields).decode(), fields=fields)
 
 
 def _clean(value: Any) -> Any:

@@ -11,8 +11,9 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-Fields = Mapping[str, Any]
-Rule = Callable[[Fields, ZoneInfo], object]
+from ops.truth import TrueRow
+
+Rule = Callable[[TrueRow, ZoneInfo], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ class Mirrored:
 def text(*path: str, otherwise: str | None = None) -> Rule:
     """A string; a number as its JSON text."""
 
-    def rule(fields: Fields, _: ZoneInfo) -> object:
-        found = _dig(fields, path)
+    def rule(row: TrueRow, _: ZoneInfo) -> object:
+        found = _dig(row, path)
         if isinstance(found, int | Decimal) and not isinstance(found, bool):
             return str(found)
         return found if isinstance(found, str) else otherwise
@@ -43,14 +44,14 @@ def text(*path: str, otherwise: str | None = None) -> Rule:
 
 def money(*path: str) -> Rule:
     """An exact amount."""
-    return lambda fields, _: _number(_dig(fields, path))
+    return lambda row, _: _number(_dig(row, path))
 
 
 def whole(*path: str) -> Rule:
     """A whole number that fits 32 bits."""
 
-    def rule(fields: Fields, _: ZoneInfo) -> object:
-        number = _number(_dig(fields, path))
+    def rule(row: TrueRow, _: ZoneInfo) -> object:
+        number = _number(_dig(row, path))
         fits = number is not None and number == int(number) and abs(number) < 2**31
         return int(number) if number is not None and fits else None
 
@@ -59,14 +60,14 @@ def whole(*path: str) -> Rule:
 
 def moment(*path: str) -> Rule:
     """A time; without a zone it is UTC."""
-    return lambda fields, _: _time(_dig(fields, path))
+    return lambda row, _: _time(_dig(row, path))
 
 
 def day(*path: str) -> Rule:
     """The calendar day as it is written."""
 
-    def rule(fields: Fields, _: ZoneInfo) -> object:
-        written = _dig(fields, path)
+    def rule(row: TrueRow, _: ZoneInfo) -> object:
+        written = _dig(row, path)
         return date.fromisoformat(written[:10]) if isinstance(written, str) else None
 
     return rule
@@ -75,24 +76,39 @@ def day(*path: str) -> Rule:
 def identifier(*path: str) -> Rule:
     """A UUID."""
 
-    def rule(fields: Fields, _: ZoneInfo) -> object:
-        found = _dig(fields, path)
+    def rule(row: TrueRow, _: ZoneInfo) -> object:
+        found = _dig(row, path)
         return uuid.UUID(found) if isinstance(found, str) else None
+
+    return rule
+
+
+def listed_under() -> Rule:
+    """The id of what the row is listed under, where the row itself does not say."""
+    return lambda row, _: uuid.UUID(row.listed_under) if row.listed_under else None
+
+
+def flag(*path: str) -> Rule:
+    """True or false."""
+
+    def rule(row: TrueRow, _: ZoneInfo) -> object:
+        found = _dig(row, path)
+        return found if isinstance(found, bool) else None
 
     return rule
 
 
 def texts(*path: str) -> Rule:
     """A list of strings."""
-    return lambda fields, _: _dig(fields, path)
+    return lambda row, _: _dig(row, path)
 
 
 def posted_on(*path: str) -> Rule:
     """The day of a transaction: midnight UTC and times without a zone are dates that the bank gave
     as dates, everything else is a moment and has the day of the zone."""
 
-    def rule(fields: Fields, zone: ZoneInfo) -> object:
-        written = str(_dig(fields, path))
+    def rule(row: TrueRow, zone: ZoneInfo) -> object:
+        written = str(_dig(row, path))
         parsed = datetime.fromisoformat(written)
         if parsed.tzinfo is None or written.endswith(("T00:00:00.000Z", "T00:00:00Z")):
             return date.fromisoformat(written[:10])
@@ -101,8 +117,8 @@ def posted_on(*path: str) -> Rule:
     return rule
 
 
-def _dig(fields: Fields, path: tuple[str, ...]) -> Any:
-    found: Any = fields
+def _dig(row: TrueRow, path: tuple[str, ...]) -> Any:
+    found: Any = row.fields
     for key in path:
         found = found.get(key) if isinstance(found, dict) else None
     return found

@@ -36,6 +36,7 @@ EXPLAINED: Final[Mapping[type[Exception], str]] = {
     asyncpg.InvalidCatalogNameError: "the database of DATABASE_URL does not exist",
     asyncpg.InsufficientPrivilegeError: "the database user may not do this",
     asyncpg.QueryCanceledError: "Postgres did not finish in time",
+    asyncpg.LockNotAvailableError: "another session holds a lock; nothing has changed, try again",
     asyncpg.TooManyConnectionsError: "Postgres has no connection left",
 }
 ABOUT_US: Final = (SettingsError, MigrationRefused, ForeignInstallation)

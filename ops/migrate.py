@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import asyncpg
 
 from worker.queries import SQL_DIR
 
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
 MIGRATE_LOCK: Final = 0x70_6C_75_67_03
+LOCK_TIMEOUT: Final = "10s"
 SCHEMAS: Final = ("pluggy", "pluggy_live", "pluggy_sync", "pluggy_ops")
 VIEW_SCHEMAS: Final = ("pluggy_ops", "pluggy_live")
 
@@ -58,14 +62,15 @@ async def migrate(url: str, *, sql_dir: Path = SQL_DIR) -> list[str]:
     try:
         async with conn.transaction():
             await conn.execute("SELECT pg_advisory_xact_lock($1)", MIGRATE_LOCK)
+            # Who waits for a table's lock makes all others wait behind it: the service goes first.
+            await conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
             await _ensure_ours(conn)
-            applied = await _apply_migrations(conn, load_scripts(sql_dir / "migrations"))
-            return applied + await _apply_views(conn, load_scripts(sql_dir / "views"))
+            return await _apply(conn, sql_dir)
     finally:
         await conn.close()
 
 
-async def _ensure_ours(conn: asyncpg.Connection[asyncpg.Record]) -> None:
+async def _ensure_ours(conn: Connection) -> None:
     if await conn.fetchval("SELECT to_regclass('pluggy_sync.migrations')") is not None:
         return
     found = await conn.fetch("SELECT nspname FROM pg_namespace WHERE nspname = ANY($1)", SCHEMAS)
@@ -78,49 +83,55 @@ async def _ensure_ours(conn: asyncpg.Connection[asyncpg.Record]) -> None:
     await conn.execute(BOOKKEEPING)
 
 
-async def _apply_migrations(
-    conn: asyncpg.Connection[asyncpg.Record], scripts: list[Script]
-) -> list[str]:
+async def _apply(conn: Connection, sql_dir: Path) -> list[str]:
+    """Views hold no data: when a script or a view is new they are dropped before the scripts, which
+    may change what views are made of, and made anew after them."""
     held = {
         record["name"]: record["sha256"]
         for record in await conn.fetch("SELECT name, sha256 FROM pluggy_sync.migrations")
     }
-    known = {script.name for script in scripts}
-    if newer := sorted(name for name in held if name[0].isdigit() and name not in known):
-        raise MigrationRefused(f"the database is newer than this release: it has {newer[-1]}")
-    applied = []
-    for script in scripts:
-        if script.name not in held:
-            await conn.execute(script.sql)
-            await _remember(conn, script)
-            applied.append(script.name)
-        elif held[script.name] != script.sha256:
-            raise MigrationRefused(f"migration {script.name} was edited after it was applied")
-    return applied
-
-
-async def _apply_views(
-    conn: asyncpg.Connection[asyncpg.Record], scripts: list[Script]
-) -> list[str]:
-    """Views hold no data: all are dropped and made anew when one of them has changed."""
-    views = Script("views", "\n".join(script.sql for script in scripts))
-    held = await conn.fetchval(
-        "SELECT sha256 FROM pluggy_sync.migrations WHERE name = $1", views.name
-    )
-    if held == views.sha256:
+    scripts = load_scripts(sql_dir / "migrations")
+    _refuse_foreign_history(held, scripts)
+    pending = [script for script in scripts if script.name not in held]
+    views = Script("views", "\n".join(view.sql for view in load_scripts(sql_dir / "views")))
+    if not pending and held.get(views.name) == views.sha256:
         return []
-    for record in await conn.fetch(
-        "SELECT format('%I.%I', schemaname, viewname) AS name FROM pg_views"
+    await _drop_views(conn)
+    for script in (*pending, views):
+        await conn.execute(script.sql)
+        await _remember(conn, script)
+    return [script.name for script in (*pending, views)]
+
+
+def _refuse_foreign_history(held: Mapping[str, str], scripts: Sequence[Script]) -> None:
+    known = {script.name: script.sha256 for script in scripts}
+    applied = {name: sha256 for name, sha256 in held.items() if name[0].isdigit()}
+    if newer := sorted(applied.keys() - known.keys()):
+        raise MigrationRefused(f"the database is newer than this release: it has {newer[-1]}")
+    if edited := sorted(name for name in applied if applied[name] != known[name]):
+        raise MigrationRefused(f"migration {edited[0]} was edited after it was applied")
+
+
+async def _drop_views(conn: Connection) -> None:
+    """All in one statement, because some are made of others; but never what somebody else has made
+    of them."""
+    views = await conn.fetchval(
+        "SELECT string_agg(format('%I.%I', schemaname, viewname), ', ') FROM pg_views"
         " WHERE schemaname = ANY($1)",
         VIEW_SCHEMAS,
-    ):
-        await conn.execute(f"DROP VIEW IF EXISTS {record['name']} CASCADE")
-    await conn.execute(views.sql)
-    await _remember(conn, views)
-    return [views.name]
+    )
+    if views is None:
+        return
+    try:
+        await conn.execute(f"DROP VIEW {views}")
+    except asyncpg.DependentObjectsStillExistError as error:
+        raise MigrationRefused(
+            "views of this release replace those before, and others are built on these:"
+            f" {error.detail}; drop yours, migrate, and create them again"
+        ) from error
 
 
-async def _remember(conn: asyncpg.Connection[asyncpg.Record], script: Script) -> None:
+async def _remember(conn: Connection, script: Script) -> None:
     await conn.execute(
         "INSERT INTO pluggy_sync.migrations (name, sha256) VALUES ($1, $2)"
         " ON CONFLICT (name) DO UPDATE SET sha256 = excluded.sha256,"

@@ -22,11 +22,15 @@ class TruthError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TrueRow:
-    """A row as Pluggy would return it: its JSON text, and the same decoded with exact numbers."""
+    """A row as Pluggy would return it: its JSON text, and the same decoded with exact numbers.
+
+    listed_under is the id that its list was asked for by, where the row itself does not tell it.
+    """
 
     entity: str
     text: str
     fields: dict[str, Any]
+    listed_under: str | None = None
 
 
 class Truth(Protocol):
@@ -65,38 +69,45 @@ async def read_truth(chunks: AsyncIterator[bytes]) -> AsyncIterator[TrueRow]:
     """Rows of a truth document, `{entity: [row, ...], ...}`, in its order. Raises TruthError.
 
     While consent is withdrawn Pluggy lists nothing; the document then has its rows under `behind`.
-    What is no list is no entity and is passed over.
+    What rows are listed under is told before them: `owners: {entity: {row id: id}}`. Anything else
+    that is no list is passed over.
     """
-    async for row in _rows_of_object(_Scanner(chunks)):
+    async for row in _rows_of_object(_Scanner(chunks), {}):
         yield row
 
 
-async def _rows_of_object(scan: _Scanner) -> AsyncIterator[TrueRow]:
+async def _rows_of_object(
+    scan: _Scanner, owners: dict[str, dict[str, str]]
+) -> AsyncIterator[TrueRow]:
     await scan.expect("{")
     while await scan.peek() != "}":
         name, _ = await scan.value()
         await scan.expect(":")
         opening = await scan.peek()
         if opening == "[":
-            async for row in _rows_of_list(scan, str(name)):
+            async for row in _rows_of_list(scan, str(name), owners.get(str(name), {})):
                 yield row
         elif name == "behind":
-            async for row in _rows_of_object(scan):
+            async for row in _rows_of_object(scan, owners):
                 yield row
         else:
-            await scan.value()
+            told, _ = await scan.value()
+            if name == "owners":
+                owners.update(told)
         if await scan.peek() == ",":
             await scan.expect(",")
     await scan.expect("}")
 
 
-async def _rows_of_list(scan: _Scanner, entity: str) -> AsyncIterator[TrueRow]:
+async def _rows_of_list(
+    scan: _Scanner, entity: str, owners: dict[str, str]
+) -> AsyncIterator[TrueRow]:
     await scan.expect("[")
     while await scan.peek() != "]":
         fields, text = await scan.value()
         if not isinstance(fields, dict):
             raise TruthError(f"a row of {entity} is no object")
-        yield TrueRow(entity, text, fields)
+        yield TrueRow(entity, text, fields, owners.get(fields.get("id", "")))
         if await scan.peek() == ",":
             await scan.expect(",")
     await scan.expect("]")
