@@ -14,6 +14,7 @@ from worker.queries import QUERIES
 from worker.settings import Environment, load
 
 LISTED: Final = 100
+FOR_PEOPLE: Final = ("id", "event", "item_id", "reason", "error_id", "attempts", "died_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def list_(item_id: uuid.UUID | None, reason: str | None, limit: int, as_json: bo
     if as_json:
         print_json({"dead_letters": found})
     else:
-        print_rows("dead letters", found)
+        print_rows("dead letters", [{name: row[name] for name in FOR_PEOPLE} for row in found])
 
 
 @dead_letters.command("requeue")
