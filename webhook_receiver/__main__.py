@@ -35,6 +35,7 @@ async def serve(settings: ReceiverSettings) -> None:
     door = Door(
         authenticator=Authenticator(settings.secrets),
         secret_header=settings.webhook_secret_header,
+        origins=settings.origins,
         intake=Intake(db, ArqDoorbell(redis)),
         counts=DeliveryCounts(),
         db=db,

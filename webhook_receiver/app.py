@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -13,41 +12,52 @@ import structlog
 from aiohttp import web
 from prometheus_client import generate_latest
 
+from webhook_receiver.answers import json_errors, refusal, unavailable
 from webhook_receiver.authentication import Authenticator
 from webhook_receiver.counts import DeliveryCounts
-from webhook_receiver.intake import Intake
-from worker.accept import UnstorableEvent
+from webhook_receiver.intake import Intake, NotTaken
+from webhook_receiver.origins import Origins
+from worker.accept import UnstorableEvent, fetch_within
 from worker.database import Pool
-from worker.events import (
-    MalformedEvent,
-    WebhookEvent,
-    parse_uuid,
-    parse_webhook,
-    registration,
-)
+from worker.events import MalformedEvent, WebhookEvent, parse_registration, parse_webhook
 
 log = structlog.get_logger()
+
+Parser = Callable[[bytes, datetime], WebhookEvent]
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 BODY_WITHIN_S: Final = 3.0
 ANSWER_WITHIN_S: Final = 3.8
-RETRY_AFTER_S: Final = "5"
+READY_WITHIN_S: Final = 2.0
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+TOO_LARGE: Final = "the body is larger than 4 MiB"
+UNREADABLE_BODY: Final = "the body did not arrive as its headers say"
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What the handlers use."""
+    """What the handlers use. body_within_s: how long a body may take to arrive."""
 
     authenticator: Authenticator
     secret_header: str
+    origins: Origins
     intake: Intake
     counts: DeliveryCounts
     db: Pool
+    body_within_s: float = BODY_WITHIN_S
+
+
+class Refused(Exception):
+    """A delivery that is not taken: the name it is counted under, and the answer."""
+
+    def __init__(self, counted_as: str, response: web.Response) -> None:
+        super().__init__(counted_as)
+        self.counted_as = counted_as
+        self.response = response
 
 
 DOOR: Final = web.AppKey("door", Door)
+STORING: Final = web.AppKey("storing", asyncio.Task[None])
 
 
 def receiver_app(door: Door) -> web.Application:
@@ -66,86 +76,70 @@ def receiver_app(door: Door) -> web.Application:
 
 async def _background(app: web.Application) -> AsyncIterator[None]:
     door = app[DOOR]
-    tasks = [asyncio.create_task(door.intake.run()), asyncio.create_task(door.counts.run(door.db))]
+    storing = asyncio.create_task(door.intake.run())
+    counting = asyncio.create_task(door.counts.run(door.db))
+    app[STORING] = storing
     yield
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@web.middleware
-async def json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error is JSON with a name and a sentence, and nothing internal."""
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        name = error.reason.lower().replace(" ", "_").replace("-", "_")
-        return refusal(error.status, name, error.reason)
-    except Exception as error:
-        log.exception("receiver_failed", error=type(error).__name__)
-        return unavailable()
-
-
-def refusal(status: int, error: str, detail: str, **headers: str) -> web.Response:
-    """An error answer of the contract."""
-    return web.json_response({"error": error, "detail": detail}, status=status, headers=headers)
-
-
-def unavailable() -> web.Response:
-    """Not stored: the sender tries again, Pluggy up to nine times."""
-    return refusal(
-        503,
-        "unavailable",
-        "the event could not be stored; send it again",
-        **{"Retry-After": RETRY_AFTER_S},
-    )
+    door.intake.close()
+    await asyncio.gather(storing, return_exceptions=True)
+    counting.cancel()
+    await asyncio.gather(counting, return_exceptions=True)
 
 
 async def receive(request: web.Request) -> web.StreamResponse:
     """POST /webhooks/pluggy[/{secret}]: 202 only once the event is committed."""
-    return await _take(request, lambda body: parse_webhook(body, datetime.now(UTC)))
+    origins = request.app[DOOR].origins
+    if not origins.admit(request.remote, request.headers.getall("X-Forwarded-For", ())):
+        request.app[DOOR].counts.add("", "unauthorized")
+        return refusal(401, "unauthorized", "deliveries are not taken from this address")
+    return await _take(request, parse_webhook)
 
 
 async def register(request: web.Request) -> web.StreamResponse:
     """POST /items {"itemId"}: an item that the Connect widget has just made."""
-    return await _take(request, _registration)
+    return await _take(request, parse_registration)
 
 
-def _registration(body: bytes) -> WebhookEvent:
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise MalformedEvent("not JSON") from error
-    item_id = parse_uuid(fields.get("itemId")) if isinstance(fields, dict) else None
-    if item_id is None:
-        raise MalformedEvent("no itemId, or it is no UUID")
-    return registration(item_id, datetime.now(UTC))
-
-
-async def _take(request: web.Request, parse: Callable[[bytes], WebhookEvent]) -> web.Response:
+async def _take(request: web.Request, parse: Parser) -> web.Response:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + ANSWER_WITHIN_S
     door = request.app[DOOR]
-    presented = request.match_info.get("secret") or request.headers.get(door.secret_header)
-    if not door.authenticator.accepts(presented):
-        door.counts.add("", "unauthorized")
-        return refusal(401, "unauthorized", "the webhook secret is missing or wrong")
     try:
-        async with asyncio.timeout(BODY_WITHIN_S):
-            body = await request.read()
-    except TimeoutError:
-        door.counts.add("", "slow_body")
-        return refusal(408, "request_timeout", "the body did not arrive within 3 seconds")
-    try:
-        event = parse(body)
-    except MalformedEvent as error:
-        door.counts.add("", "malformed")
-        return refusal(400, "malformed_event", str(error))
+        _authenticate(door, request)
+        event = _parsed(parse, await _body(door, request))
+    except Refused as refused:
+        door.counts.add("", refused.counted_as)
+        return refused.response
     answer, response = await _store(door, event, deadline - loop.time())
     door.counts.add(event.event, answer)
     return response
+
+
+def _authenticate(door: Door, request: web.Request) -> None:
+    presented = request.match_info.get("secret") or request.headers.get(door.secret_header)
+    if not door.authenticator.accepts(presented):
+        detail = "the webhook secret is missing or wrong"
+        raise Refused("unauthorized", refusal(401, "unauthorized", detail))
+
+
+async def _body(door: Door, request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(door.body_within_s):
+            return await request.read()
+    except TimeoutError:
+        detail = f"the body did not arrive within {door.body_within_s:g} seconds"
+        raise Refused("slow_body", refusal(408, "request_timeout", detail)) from None
+    except web.HTTPRequestEntityTooLarge:
+        raise Refused("too_large", refusal(413, "payload_too_large", TOO_LARGE)) from None
+    except (web.RequestPayloadError, OSError):  # bad chunks, bad gzip, or the sender is gone
+        raise Refused("malformed", refusal(400, "malformed_body", UNREADABLE_BODY)) from None
+
+
+def _parsed(parse: Parser, body: bytes) -> WebhookEvent:
+    try:
+        return parse(body, datetime.now(UTC))
+    except MalformedEvent as error:
+        raise Refused("malformed", refusal(400, "malformed_event", str(error))) from None
 
 
 async def _store(door: Door, event: WebhookEvent, within_s: float) -> tuple[str, web.Response]:
@@ -154,6 +148,8 @@ async def _store(door: Door, event: WebhookEvent, within_s: float) -> tuple[str,
             accepted = await door.intake.accept(event)
     except UnstorableEvent:
         return "unstorable", refusal(400, "unstorable_event", "Postgres refuses this event's data")
+    except NotTaken:
+        return "unavailable", unavailable()
     except Exception as error:
         log.warning("event_not_stored", error=type(error).__name__)
         return "unavailable", unavailable()
@@ -163,19 +159,21 @@ async def _store(door: Door, event: WebhookEvent, within_s: float) -> tuple[str,
     return answer, web.json_response({"status": answer}, status=202)
 
 
-async def livez(_: web.Request) -> web.Response:
-    """The process answers."""
+async def livez(request: web.Request) -> web.Response:
+    """The process answers, and stores what it takes."""
+    if request.app[STORING].done():
+        return refusal(503, "not_storing", "nothing is stored any more; restart this process")
     return web.json_response({"status": "ok"})
 
 
 async def readyz(request: web.Request) -> web.Response:
     """Postgres answers and is migrated."""
+    query = "SELECT count(*) FROM pluggy_sync.webhook_events WHERE id = 0"
     try:
-        await request.app[DOOR].db.fetchval(
-            "SELECT count(*) FROM pluggy_sync.webhook_events WHERE id = 0", timeout=2.0
-        )
+        await fetch_within(request.app[DOOR].db, READY_WITHIN_S, query)
     except Exception as error:
-        return refusal(503, "postgres_unavailable", type(error).__name__)
+        log.warning("not_ready", error=type(error).__name__)
+        return refusal(503, "postgres_unavailable", "Postgres does not answer or is not migrated")
     return web.json_response({"status": "ok"})
 
 

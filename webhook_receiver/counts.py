@@ -10,12 +10,14 @@ from typing import Final
 import structlog
 from prometheus_client import Counter as Metric
 
+from worker.accept import fetch_within
 from worker.database import Pool
 from worker.queries import QUERIES
 
 log = structlog.get_logger()
 
 FLUSH_EVERY_S: Final = 10.0
+FLUSH_WITHIN_S: Final = 3.0
 DISTINCT_EVENTS: Final = 200
 OTHER: Final = "other"
 
@@ -30,7 +32,7 @@ class DeliveryCounts:
         self._names: set[str] = set()
 
     def add(self, event: str, answer: str) -> None:
-        """Count one answer: accepted, duplicate, kept, malformed, unauthorized, unavailable …"""
+        """Count one answer: accepted, duplicate, kept, malformed, unauthorized, too_large …"""
         if event not in self._names:
             if len(self._names) >= DISTINCT_EVENTS:
                 event = OTHER
@@ -55,13 +57,14 @@ class DeliveryCounts:
             return
         keys = sorted(counted)
         try:
-            await db.execute(
+            await fetch_within(
+                db,
+                FLUSH_WITHIN_S,
                 QUERIES["add_delivery_counts"],
                 [minute for minute, _, _ in keys],
                 [event for _, event, _ in keys],
                 [answer for _, _, answer in keys],
                 [counted[key] for key in keys],
-                timeout=3.0,
             )
         except Exception as error:
             log.warning("counts_kept", error=type(error).__name__)

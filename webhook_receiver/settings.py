@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 
 from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
 
+from webhook_receiver.origins import Network, Origins, parse_networks
 from worker.settings import Environment
 
-SHORTEST_SECRET = 16
+SHORTEST_SECRET: Final = 16
+# https://www.rfc-editor.org/rfc/rfc9110#name-tokens
+HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class ReceiverSettings(Environment):
@@ -16,6 +21,8 @@ class ReceiverSettings(Environment):
 
     webhook_secret: SecretStr
     webhook_secret_header: str = "X-Webhook-Secret"  # noqa: S105 - a header's name
+    webhook_allow_from: Annotated[tuple[Network, ...], NoDecode] = ()
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
 
     @field_validator("webhook_secret")
@@ -23,15 +30,35 @@ class ReceiverSettings(Environment):
     def long_enough(cls, value: SecretStr) -> SecretStr:
         secrets = _split(value)
         if not secrets or any(len(secret) < SHORTEST_SECRET for secret in secrets):
-            raise ValueError(
-                f"WEBHOOK_SECRET: each secret has at least {SHORTEST_SECRET} characters"
-            )
+            raise ValueError(f"each secret has at least {SHORTEST_SECRET} characters")
         return value
+
+    @field_validator("webhook_secret_header")
+    @classmethod
+    def header_name(cls, value: str) -> str:
+        if not HEADER_NAME.fullmatch(value):
+            raise ValueError("not the name of a header")
+        return value
+
+    @field_validator("webhook_allow_from", "trusted_proxies", mode="before")
+    @classmethod
+    def networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse_networks(value)
+        except ValueError:
+            raise ValueError("a comma list of addresses and networks, as 10.0.0.0/8") from None
 
     @property
     def secrets(self) -> list[str]:
         """All secrets that are valid now: two while rotating."""
         return _split(self.webhook_secret)
+
+    @property
+    def origins(self) -> Origins:
+        """From where deliveries are taken."""
+        return Origins(self.webhook_allow_from, self.trusted_proxies)
 
 
 def _split(value: SecretStr) -> list[str]:

@@ -1,0 +1,60 @@
+"""Where deliveries may come from: addresses, seen through the proxies that we trust."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import TypeAlias
+
+Address: TypeAlias = "IPv4Address | IPv6Address"
+Network: TypeAlias = "IPv4Network | IPv6Network"
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Networks that may deliver (none named: all), and networks whose X-Forwarded-For is true."""
+
+    allowed: tuple[Network, ...] = ()
+    proxies: tuple[Network, ...] = ()
+
+    def admit(self, peer: str | None, forwarded_for: Sequence[str]) -> bool:
+        """Whether a delivery may be taken. forwarded_for: the header's lines in their order."""
+        if not self.allowed:
+            return True
+        address = self._sender(peer, forwarded_for)
+        return address is not None and _among(address, self.allowed)
+
+    def _sender(self, peer: str | None, forwarded_for: Sequence[str]) -> Address | None:
+        """The last hop that is no proxy of ours. Hops before it are whatever the sender wrote."""
+        hops = [hop for line in forwarded_for for hop in line.split(",")]
+        address = _address(peer)
+        while hops and address is not None and _among(address, self.proxies):
+            address = _address(hops.pop())
+        return address
+
+
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """Read a comma list of addresses and networks. Raises ValueError."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _address(text: str | None) -> Address | None:
+    try:
+        address = ip_address((text or "").strip())
+    except ValueError:
+        return None
+    # A socket for both families names an IPv4 peer as ::ffff:192.0.2.1.
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _among(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks)

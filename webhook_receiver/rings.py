@@ -1,0 +1,58 @@
+"""Rings for items that became due, beside the answers: no delivery waits for Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+
+from worker.queue import Doorbell
+
+log = structlog.get_logger()
+
+RING_WITHIN_S: Final = 2.0
+RINGS_MAX: Final = 1000
+"""More items than these wait for the sweep, which comes every two seconds."""
+
+
+class Rings:
+    """One call of the doorbell is under way at a time; what becomes due meanwhile is the next."""
+
+    def __init__(self, doorbell: Doorbell) -> None:
+        self._doorbell = doorbell
+        self._due: dict[uuid.UUID, None] = {}
+        self._ringing: asyncio.Task[None] | None = None
+        self._troubled = False
+
+    def ring_for(self, item_ids: Iterable[uuid.UUID]) -> None:
+        """Ring soon, in the order given."""
+        for item_id in item_ids:
+            if len(self._due) < RINGS_MAX:
+                self._due[item_id] = None
+        if self._due and self._ringing is None:
+            self._ringing = asyncio.create_task(self._ring_all())
+
+    async def settle(self) -> None:
+        """Wait until all is rung for."""
+        if self._ringing is not None:
+            await self._ringing
+
+    async def _ring_all(self) -> None:
+        while self._due:
+            item_ids, self._due = list(self._due), {}
+            await self._ring(item_ids)
+        self._ringing = None
+
+    async def _ring(self, item_ids: list[uuid.UUID]) -> None:
+        try:
+            async with asyncio.timeout(RING_WITHIN_S):
+                await self._doorbell.ring(item_ids)
+            self._troubled = False
+        except Exception as error:  # the events are stored; the sweep rings for them
+            # One line an outage, not one a group.
+            if not self._troubled:
+                log.warning("ring_failed", error=type(error).__name__)
+            self._troubled = True
