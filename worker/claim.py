@@ -90,13 +90,17 @@ class Claim:
         return self.run_id
 
     async def open_run(self, kind: str, event_ids: Sequence[int] = ()) -> None:
-        """Open the run of what follows; kind is `sync` or `walk`."""
+        """Open the run of what follows; kind is `sync` or `walk`. Raises FencedOff.
+
+        Under the fence: the next claim has closed the lost runs once and would not see this one.
+        """
         self.counts = Counts()
         self.pluggy.requests = 0
         self.steps = []
-        self.run_id = await self.db.fetchval(
-            QUERIES["open_run"], self.item_id, kind, list(event_ids)
-        )
+        async with self.page() as conn:
+            self.run_id = await conn.fetchval(
+                QUERIES["open_run"], self.item_id, kind, list(event_ids)
+            )
 
     async def close_run(self, outcome: str) -> None:
         """Give the run its place in the feed. Before the item is settled: a run that is left open
