@@ -94,6 +94,7 @@ def main(created_webhook_status: str, **options: object) -> None:
 
 
 async def _serve(options: Options) -> None:
+    stop = _stop_signal()
     app = create_app(options)
     runner = web.AppRunner(
         app,
@@ -109,15 +110,15 @@ async def _serve(options: Options) -> None:
     url = f"http://{address[0]}:{address[1]}"
     app[STATE].listen_at(url)
     click.echo(f"simulator ready {url}")
-    await _stopped()
+    await stop.wait()
     await runner.cleanup()
 
 
-async def _stopped() -> None:
+def _stop_signal() -> asyncio.Event:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    return stop
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from simulator.boleto import boleto
 from simulator.categories import CATEGORIES
-from simulator.clock import iso
+from simulator.clock import DAY_MS, iso
 from simulator.movements import Kind
 from simulator.oddities import ODDITIES
 from simulator.people import Party
@@ -65,13 +66,9 @@ def _payment_data(row: Row) -> dict[str, Any] | None:
 
 
 def _boleto(row: Row) -> dict[str, Any]:
-    digits = f"{int(row.id[:8], 16):010d}"
-    amount = -row.cents
-    line = f"34191.79001 0104{digits[0]}.{digits[1:6]}7 91020.150008 {digits[9]} {amount:014d}"
-    return {
-        "digitableLine": line,
-        "barcode": f"3419{digits[9]}{amount:014d}17900{digits}79102015000",
-        "baseAmount": money(amount),
+    slip = boleto(int(row.id[:8], 16), cents=abs(row.cents), day=row.date // DAY_MS)
+    return slip | {
+        "baseAmount": money(abs(row.cents)),
         "interestAmount": 0,
         "penaltyAmount": 0,
         "discountAmount": 0,

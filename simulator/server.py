@@ -24,6 +24,8 @@ from simulator.state import STATE, Options, Simulator
 MAX_LINE = 32 * 1024 + 512
 _MAX_BODY = 4 * 1024 * 1024
 _OPEN = frozenset({"/auth"})
+# The status in the log of a request that a time-out fault swallowed.
+NO_ANSWER = 0
 # All that a connect token may read.
 _FOR_CONNECT = frozenset({("GET", "/items/{id}"), ("GET", "/accounts")})
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -48,7 +50,8 @@ def _subject(state: Simulator, request: web.Request) -> str | None:
 
 def _admit(state: Simulator, request: web.Request, template: str | None) -> None:
     if template is None:
-        raise ApiError(404, f"Cannot {request.method} {request.path}")
+        known = isinstance(request.match_info.http_exception, web.HTTPMethodNotAllowed)
+        raise ApiError(405 if known else 404, f"Cannot {request.method} {request.path}")
     state.limits.spend(request.remote or "", group_of(request.method, template))
     if template in _OPEN:
         return
@@ -62,25 +65,41 @@ async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.path.startswith("/_simulator"):
         return await _controlled(request, handler)
     state = request.app[STATE]
-    template = _template(request)
-    subject = _subject(state, request)
+    template, subject = _template(request), _subject(state, request)
     fault = _fault(state, request, subject)
-    answer = await _answer(state, request, handler, template, fault)
-    answer.headers.setdefault("Date", state.clock.http_date())
+    if fault is not None and fault.kind == "timeout":
+        # Noted now: when the wait is over the client has long gone.
+        _note(state, request, template, subject, status=NO_ANSWER)
+        return _dated(state, await _answer(state, request, handler, template, fault))
+    answer = _dated(state, await _answer(state, request, handler, template, fault))
+    _note(state, request, template, subject, status=answer.status)
+    if fault is None or fault.kind in BEFORE or not isinstance(answer, web.Response):
+        return answer
+    return _dated(state, await spoil.after(state, request, answer, fault))
+
+
+def _dated(state: Simulator, answer: web.StreamResponse) -> web.StreamResponse:
+    if not answer.prepared:
+        answer.headers.setdefault("Date", state.clock.http_date())
+    return answer
+
+
+def _note(
+    state: Simulator,
+    request: web.Request,
+    template: str | None,
+    subject: str | None,
+    *,
+    status: int,
+) -> None:
     state.requests.note(
         f"{request.method} {template or request.path}",
         request.method,
         request.path,
         request.query_string,
-        answer.status,
+        status,
         request.get("item_id") or subject,
     )
-    if fault is not None and fault.kind not in BEFORE and isinstance(answer, web.Response):
-        spoilt = await spoil.after(state, request, answer, fault)
-        if not spoilt.prepared:
-            spoilt.headers.setdefault("Date", state.clock.http_date())
-        return spoilt
-    return answer
 
 
 async def _answer(
@@ -98,8 +117,6 @@ async def _answer(
         return await handler(request)
     except ApiError as error:
         return error_answer(error)
-    except web.HTTPMethodNotAllowed as refusal:
-        return error_answer(ApiError(405, refusal.reason))
 
 
 def _fault(state: Simulator, request: web.Request, subject: str | None) -> Fault | None:
@@ -113,6 +130,8 @@ async def _controlled(request: web.Request, handler: Handler) -> web.StreamRespo
         return await handler(request)
     except ApiError as error:
         return error_answer(error)
+    except web.HTTPException as refusal:
+        return error_answer(ApiError(refusal.status, refusal.reason))
 
 
 def create_app(options: Options) -> web.Application:
