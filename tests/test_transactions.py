@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from tests.stack import Stack, now
-from worker.events import parse_webhook
+from worker.events import Lane, parse_webhook
+from worker.pluggy_reader import PluggyReader
 
 QUIET_LATER = timedelta(hours=2)
 
@@ -224,17 +225,15 @@ async def test_an_account_that_is_not_of_the_item_is_dead_after_one_look(stack: 
 
 async def test_a_quiet_item_updated_and_its_twin_cost_the_fewest_requests(stack: Stack) -> None:
     item = await stack.synced_item(transactions=5000, accounts=3)
-    for _ in range(2):  # the delta behind the first import lists it once more
-        await stack.simulator.apost("/_simulator/clock", {"advance": 7200})
-        await stack.shift(QUIET_LATER)
-        await stack.tell("item/updated", item["id"])
-        await stack.quiet()
-        await stack.collect(item["id"])
+    await stack.simulator.apost("/_simulator/clock", {"advance": 7200})
+    await stack.shift(QUIET_LATER)
+    await stack.collect(item["id"])
+    # The key has expired with the clock: its renewal is not what is counted here.
+    await PluggyReader(stack.client, Lane.LIVE).item(uuid.UUID(item["id"]))
     await stack.forget_requests()
     await stack.tell("item/updated", item["id"])
     await stack.quiet()
     requests = await stack.requests()
-    assert requests.pop("POST /auth", 0) <= 1
     cards = sum(a["type"] == "CREDIT" for a in (await stack.live(item["id"], "accounts")).values())
     assert requests == {
         "GET /items/{id}": 1,

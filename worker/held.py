@@ -39,6 +39,7 @@ class Step(msgspec.Struct, frozen=True):
     source_updated_at: datetime | None = None
     stamped_at: datetime | None = None
     walked_at: datetime | None = None
+    walked_up_to: datetime | None = None
     fingerprint: str | None = None
     attempts: int = 0
     failing_since: datetime | None = None

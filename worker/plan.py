@@ -324,8 +324,7 @@ class _Planner:
         if walk is not None and walk.kind == "delta" and step.dead_at is None:
             needs.walking = True
             return
-        assert step.watermark is not None  # noqa: S101 - a delta starts at one
-        since = min(filter(None, (step.watermark - OVERLAP, created_at_from)))
+        since = min(filter(None, (_delta_from(step), created_at_from)))
         needs.steps.append(
             ReadDelta(step.account_id, since, bool(event.expected_rows), source_updated_at)
         )
@@ -376,6 +375,15 @@ def _outcome(needs: _Needs, event: PendingEvent, now: datetime) -> Outcome:
 
 def _is_later(source: datetime | None, held: datetime | None) -> bool:
     return source is not None and (held is None or source > held)
+
+
+def _delta_from(step: Step) -> datetime:
+    """Where a delta starts: an overlap before the watermark, but behind what a walk has listed."""
+    assert step.watermark is not None  # noqa: S101 - a delta starts at one
+    since = step.watermark - OVERLAP
+    if step.walked_up_to is None:
+        return since
+    return max(since, step.walked_up_to + timedelta(milliseconds=1))
 
 
 def _is_after(stamped_at: datetime | None, event: PendingEvent) -> bool:

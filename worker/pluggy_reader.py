@@ -179,7 +179,7 @@ def _pluggy_now(answer: Answer) -> datetime:
 
 def _milliseconds(moment: datetime) -> str:
     # Rounded down: createdAtFrom is inclusive.
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _query_of(cursor: str) -> str:

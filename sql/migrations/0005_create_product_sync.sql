@@ -8,6 +8,7 @@ CREATE TABLE pluggy_sync.product_sync (
     source_updated_at timestamptz,
     stamped_at timestamptz,
     walked_at timestamptz,
+    walked_up_to timestamptz,
     fingerprint text,
     verified_at timestamptz,
     rejected_rows integer NOT NULL DEFAULT 0,
@@ -37,5 +38,9 @@ COMMENT ON COLUMN pluggy_sync.product_sync.account_id IS
     'the account, or the investment, that Pluggy lists by; the nil uuid: the item';
 COMMENT ON COLUMN pluggy_sync.product_sync.fingerprint IS
     'what an investment looked like when its transactions were last read';
+
+COMMENT ON COLUMN pluggy_sync.product_sync.walked_up_to IS
+    'newest createdAt that the last walk has listed, until the first delta behind it: that delta
+    need not list a whole import again, which shares one createdAt just before the watermark';
 
 CREATE INDEX product_sync_failed ON pluggy_sync.product_sync (failed_at) WHERE failed_at IS NOT NULL;

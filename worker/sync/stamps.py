@@ -24,6 +24,7 @@ async def stamp_step(
     watermark: datetime | None = None,
     walked_at: datetime | None = None,
     fingerprint: str | None = None,
+    walked_up_to: datetime | None = None,
 ) -> None:
     """Stamp a step in the transaction of its last page; what failed of it before is over."""
     await conn.execute(
@@ -36,6 +37,7 @@ async def stamp_step(
         watermark,
         walked_at,
         fingerprint,
+        walked_up_to,
     )
 
 
