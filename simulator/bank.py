@@ -44,12 +44,12 @@ class Wishes:
 class Books:
     """Draws the changes of one collection. No row is changed twice."""
 
-    def __init__(self, world: World, item: Item, accounts: Sequence[Account]) -> None:
+    def __init__(self, world: World, item: Item, accounts: Sequence[Account], now_ms: int) -> None:
         self._world = world
         self._item = item
         self._random = item.random
         self._accounts = accounts
-        self._now_ms = world.clock.now_ms()
+        self._now_ms = now_ms
         self._taken: set[str] = set()
 
     def leave_alone(self, row_ids: Iterable[str]) -> None:

@@ -1,6 +1,7 @@
 """One collection: what the bank changed is merged, and the webhooks that follow from it."""
 
 from collections import defaultdict
+from dataclasses import dataclass, field
 
 from simulator import bills, consents, outcomes, timeline
 from simulator import products as product_changes
@@ -21,10 +22,21 @@ from simulator.world import World
 _REMEMBERED = 1_000
 
 
+@dataclass(frozen=True)
+class Scene:
+    """One collection under way. It has one time: `now_ms` stamps all that it changes."""
+
+    world: World
+    item: Item
+    links: Links
+    now_ms: int
+    done: Collected = field(default_factory=Collected)
+
+
 def collect(world: World, item: Item, order: Order, *, links: Links) -> Collected:
     """All at once: no request sees half of a collection."""
-    now_ms = world.clock.now_ms()
-    done = Collected()
+    scene = Scene(world, item, links, world.clock.now_ms())
+    now_ms, done = scene.now_ms, scene.done
     if order.consent == "renewed":
         consents.renew(item, now_ms)
     elif order.consent is not None:
@@ -37,7 +49,7 @@ def collect(world: World, item: Item, order: Order, *, links: Links) -> Collecte
         code = outcomes.USUAL.get(str(order.status), str(order.status))
         event = outcomes.fail(item, code, now_ms=now_ms, provider_message=order.provider_message)
     else:
-        event = _read(world, item, order, done, now_ms, links)
+        event = _read(scene, order)
     timeline.note_changes(item, done, now_ms)
     timeline.note_status(item, now_ms)
     done.events.append(about_item(item, event, order.triggered_by))
@@ -64,48 +76,33 @@ def first_events(item: Item, links: Links, *, triggered_by: str) -> list[Event]:
     return told
 
 
-def _read(
-    world: World, item: Item, order: Order, done: Collected, now_ms: int, links: Links
-) -> str:
+def _read(scene: Scene, order: Order) -> str:
     """The institution answered: change what it let be read. Returns the event's name."""
+    world, item, now_ms = scene.world, scene.item, scene.now_ms
     stale = outcomes.reasons(item, order.partial)
-    first, since_ms = item.last_updated is None, item.last_updated or item.created
+    first = item.last_updated is None
     caught_up = item.unread - set(stale)
     item.unread &= set(stale)
     fill_products(world, item, caught_up, now_ms)
     for closed_id in order.close:
         world.close(item, closed_id)
-        done.closed.append(closed_id)
+        scene.done.closed.append(closed_id)
     for name, counts in order.products.items():
         if name != "bills" and product_changes.COLLECTED_AS[name] not in stale:
-            done.products[name] = product_changes.change(world, item, name, counts, now_ms)
-    accounts = [account for account in item.accounts.values() if _is_read(account, stale)]
+            scene.done.products[name] = product_changes.change(world, item, name, counts, now_ms)
     if "TRANSACTIONS" in item.products and "TRANSACTIONS" not in stale:
-        edits = _bill_edits(world, item, order, stale, done, since_ms, now_ms)
-        apply_edits(
-            world, item, edits + _row_edits(world, item, accounts, order, edits), done, links
-        )
+        edits = _bill_edits(scene, order, stale)
+        apply_edits(scene, edits + _row_edits(scene, order, stale, edits))
     warned = outcomes.reasons(item, order.warned)
     outcomes.succeed(item, now_ms=now_ms, stale=stale, warned=warned)
     return "item/created" if first else "item/updated"
 
 
-def _is_read(account: Account, stale: dict[str, str]) -> bool:
-    return ("CREDIT_CARDS" if account.type == "CREDIT" else "ACCOUNTS") not in stale
-
-
-def _bill_edits(
-    world: World,
-    item: Item,
-    order: Order,
-    stale: dict[str, str],
-    done: Collected,
-    since_ms: int,
-    now_ms: int,
-) -> list[Edit]:
+def _bill_edits(scene: Scene, order: Order, stale: dict[str, str]) -> list[Edit]:
     # A bill touches rows of the card and of the bank account: both must have been read.
     if "CREDIT_CARDS" in stale or "ACCOUNTS" in stale:
         return []
+    world, item, now_ms = scene.world, scene.item, scene.now_ms
     wished = order.products.get("bills", Counts())
     edits, closed, paid = bills.wished(
         world, item, closed=wished.created, settled=wished.updated, now_ms=now_ms
@@ -114,24 +111,29 @@ def _bill_edits(
     for bill_id in gone:
         world.remove_bill(item, bill_id)
     if closed or paid or gone:
-        done.products["bills"] = {"created": closed, "updated": paid, "deleted": gone}
+        scene.done.products["bills"] = {"created": closed, "updated": paid, "deleted": gone}
     if order.calendar:
+        since_ms = item.last_updated or item.created
         edits += bills.by_calendar(world, item, since_ms=since_ms, now_ms=now_ms)
     return edits
 
 
 def _row_edits(
-    world: World, item: Item, accounts: list[Account], order: Order, bill_edits: list[Edit]
+    scene: Scene, order: Order, stale: dict[str, str], bill_edits: list[Edit]
 ) -> list[Edit]:
-    books = Books(world, item, accounts)
+    accounts = [account for account in scene.item.accounts.values() if _is_read(account, stale)]
+    books = Books(scene.world, scene.item, accounts, scene.now_ms)
     books.leave_alone(bills.held_ids(bill_edits))
-    wishes = order.wishes()
-    return books.draw(wishes, also_due=order.calendar)
+    return books.draw(order.wishes(), also_due=order.calendar)
 
 
-def apply_edits(world: World, item: Item, edits: list[Edit], done: Collected, links: Links) -> None:
+def _is_read(account: Account, stale: dict[str, str]) -> bool:
+    return ("CREDIT_CARDS" if account.type == "CREDIT" else "ACCOUNTS") not in stale
+
+
+def apply_edits(scene: Scene, edits: list[Edit]) -> None:
     """Merge what the bank changed, account by account."""
-    now_ms = world.clock.now_ms()
+    item, now_ms = scene.item, scene.now_ms
     by_account: defaultdict[str, list[Edit]] = defaultdict(list)
     for edit in edits:
         by_account[edit.account.id].append(edit)
@@ -145,14 +147,14 @@ def apply_edits(world: World, item: Item, edits: list[Edit], done: Collected, li
             now_ms=now_ms,
             new_id=lambda: new_id(item.random),
         )
-        _store(world, item, account, merged)
+        _store(scene.world, item, account, merged)
         _refresh(account, now_ms)
-        done.accounts[account_id] = {
+        scene.done.accounts[account_id] = {
             "created": [row.id for row in merged.created],
             "updated": [row.id for _, row in merged.updated],
             "deleted": [row.id for row in merged.deleted],
         }
-        done.events += _about_rows(item, account_id, merged, links)
+        scene.done.events += _about_rows(item, account_id, merged, scene.links)
 
 
 def _both_sides(account: Account, edits: list[Edit]) -> tuple[list[Row], list[Row]]:

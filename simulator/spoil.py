@@ -11,11 +11,10 @@ from aiohttp import web
 from simulator.answers import bytes_answer
 from simulator.bank import Edit
 from simulator.clock import DAY_MS
-from simulator.collection import apply_edits
+from simulator.collection import Scene, apply_edits
 from simulator.cursor import next_query, write_cursor
 from simulator.faults import Fault, spoil
 from simulator.oddities import ODDITIES
-from simulator.orders import Collected
 from simulator.rows import Row
 from simulator.state import Simulator
 
@@ -87,11 +86,11 @@ def redate(state: Simulator, request: web.Request, *, announce: bool) -> bool:
     moved = copy.copy(unseen)
     moved.date = state.clock.now_ms() // DAY_MS * DAY_MS + 1
     moved.provider_id = unseen.provider_id = unseen.provider_id or f"moved-{unseen.id[:8]}"
-    done = Collected()
     item = state.world.item_of(account)
-    apply_edits(state.world, item, [Edit(account, unseen, moved)], done, state.lifecycle.links)
+    scene = Scene(state.world, item, state.lifecycle.links, state.clock.now_ms())
+    apply_edits(scene, [Edit(account, unseen, moved)])
     if announce:
-        state.tell(item, done.events)
+        state.tell(item, scene.done.events)
     return True
 
 

@@ -87,7 +87,9 @@ class Receiver:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
         self._thread.start()
         return self
 
@@ -108,6 +110,10 @@ class Receiver:
     @property
     def events(self) -> list[str]:
         return [delivery.body["event"] for delivery in self.deliveries]
+
+    def wait_for(self, count: int) -> None:
+        """Until exactly so many deliveries have come."""
+        until(lambda: len(self.deliveries) == count)
 
     def named(self, event: str) -> list[dict[str, Any]]:
         return [d.body for d in self.deliveries if d.body["event"] == event]

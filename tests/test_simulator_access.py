@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.simulator_process import SimulatorProcess
-from tests.simulator_tools import KEYS, Caller, until
+from tests.simulator_tools import KEYS, SECRET, Caller, until
 
 START = "2026-06-10T12:00:00.000Z"
 
@@ -78,9 +78,9 @@ def test_bad_client_keys_are_unauthorized(
 
 
 def test_given_client_keys_are_the_only_ones() -> None:
-    with SimulatorProcess(client_id=KEYS["clientId"], client_secret="right") as running:
+    with SimulatorProcess(client_id=KEYS["clientId"], client_secret=SECRET) as running:
         assert running.call("POST", "/auth", KEYS)[0] == 401
-        assert running.call("POST", "/auth", KEYS | {"clientSecret": "right"})[0] == 200
+        assert running.call("POST", "/auth", KEYS | {"clientSecret": SECRET})[0] == 200
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-API-KEY": "nonsense"}])

@@ -29,9 +29,7 @@ def simulator(receiver: Receiver) -> Iterator[SimulatorProcess]:
 
 @pytest.fixture
 def caller(simulator: SimulatorProcess) -> Caller:
-    # The clock is stepped by days: a key would not last.
-    with_long_key = Caller(simulator)
-    return with_long_key
+    return Caller(simulator)
 
 
 def create(caller: Caller, user: str = "user-ok", **more: Any) -> dict[str, Any]:

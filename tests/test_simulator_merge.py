@@ -28,7 +28,7 @@ KIND = KINDS["CHECKING_ACCOUNT"]["pix_out"]
 
 
 def row(**fields: Any) -> Row:
-    told = {
+    told: dict[str, Any] = {
         "id": "",
         "account": ACCOUNT,
         "kind": KIND,

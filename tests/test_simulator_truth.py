@@ -8,7 +8,11 @@ from urllib.request import urlopen
 from tests.simulator_process import SimulatorProcess
 from tests.simulator_tools import Caller, Receiver, delivered, until
 
-FROZEN = {"rate_limit": 0, "clock_scale": 0, "clock_start": "2026-03-05T09:30:00.000Z"}
+FROZEN: dict[str, Any] = {
+    "rate_limit": 0,
+    "clock_scale": 0,
+    "clock_start": "2026-03-05T09:30:00.000Z",
+}
 CALLS: list[tuple[str, str, Any]] = [
     ("POST", "/_simulator/items", {"transactions": 700, "accounts": 3}),
     ("POST", "/_simulator/items", {"transactions": 90, "connectorId": 600}),
@@ -106,16 +110,18 @@ def test_requests_are_counted_by_endpoint_and_logged() -> None:
 
 def test_a_busy_receiver_changes_nothing_in_the_truth() -> None:
     """Delivery has dice of its own: what a receiver answers must not leak into the data."""
-    with Receiver(lambda body: 500) as receiver:
-        with SimulatorProcess(receiver.url, seed=42, **FROZEN) as running:
-            told = running.post("/_simulator/items", {"transactions": 700, "accounts": 3})
-            truth = running.get(f"/_simulator/truth/{told['id']}")
-            # Four events, each refused three times in each of three rounds.
-            for attempts in (12, 24, 36):
-                until(lambda wanted=attempts: len(receiver.deliveries) == wanted)
-                running.post("/_simulator/clock", {"advance": 3 * 3600})
-            delivered(running)
-            assert running.get(f"/_simulator/truth/{told['id']}") == truth
+    with (
+        Receiver(lambda body: 500) as receiver,
+        SimulatorProcess(receiver.url, seed=42, **FROZEN) as running,
+    ):
+        told = running.post("/_simulator/items", {"transactions": 700, "accounts": 3})
+        truth = running.get(f"/_simulator/truth/{told['id']}")
+        # Four events, each refused three times in each of three rounds.
+        for attempts in (12, 24, 36):
+            receiver.wait_for(attempts)
+            running.post("/_simulator/clock", {"advance": 3 * 3600})
+        delivered(running)
+        assert running.get(f"/_simulator/truth/{told['id']}") == truth
     with SimulatorProcess(seed=42, **FROZEN) as running:
         alone = running.post("/_simulator/items", {"transactions": 700, "accounts": 3})
         assert running.get(f"/_simulator/truth/{alone['id']}") == truth

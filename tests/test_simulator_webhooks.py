@@ -10,7 +10,11 @@ import pytest
 from tests.simulator_process import SimulatorProcess
 from tests.simulator_tools import SECRET, Caller, Receiver, delivered, until
 
-FROZEN = {"rate_limit": 0, "clock_scale": 0, "clock_start": "2026-03-05T09:30:00.000Z"}
+FROZEN: dict[str, Any] = {
+    "rate_limit": 0,
+    "clock_scale": 0,
+    "clock_start": "2026-03-05T09:30:00.000Z",
+}
 QUARTER, TWO_HOURS = 15 * 60, 2 * 3600
 
 
@@ -217,11 +221,11 @@ def test_an_event_is_tried_three_times_then_after_15_minutes_and_after_two_hours
         SimulatorProcess(receiver.url, **FROZEN) as running,
     ):
         running.post("/_simulator/items", {"products": ["IDENTITY"]})
-        until(lambda: len(receiver.deliveries) == 3)
+        receiver.wait_for(3)
         running.post("/_simulator/clock", {"advance": QUARTER - 1})
         assert len(receiver.deliveries) == 3
         running.post("/_simulator/clock", {"advance": 1})
-        until(lambda: len(receiver.deliveries) == 6)
+        receiver.wait_for(6)
         running.post("/_simulator/clock", {"advance": TWO_HOURS - 1})
         assert len(receiver.deliveries) == 6
         running.post("/_simulator/clock", {"advance": 1})
@@ -238,7 +242,7 @@ def test_the_spacing_of_rounds_is_a_knob() -> None:
         SimulatorProcess(receiver.url, retry_rounds="10", **FROZEN) as running,
     ):
         running.post("/_simulator/items", {"products": ["IDENTITY"]})
-        until(lambda: len(receiver.deliveries) == 3)
+        receiver.wait_for(3)
         running.post("/_simulator/clock", {"advance": 10})
         delivered(running)
         assert len(receiver.deliveries) == 6
@@ -314,7 +318,8 @@ def test_mischief_duplicates_drops_shuffles_and_keeps_quiet(
             order.append([event["eventId"] for event in sent])
             return [delivery.body for delivery in receiver.deliveries]
 
-    item, order = simulator.post("/_simulator/items", {"transactions": 2}), []
+    item = simulator.post("/_simulator/items", {"transactions": 2})
+    order: list[list[str]] = []
     assert len(told({"duplicate": 1})) == 12
     assert told({"drop": True}) == []
     assert told({"quiet": True}) == []
