@@ -83,6 +83,7 @@ def _columns(events: Sequence[WebhookEvent]) -> list[list[object]]:
         [e.reason for e in events],
         [e.body for e in events],
         [e.received_at for e in events],
+        [e.connector_id for e in events],
     ]
 
 

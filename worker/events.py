@@ -81,6 +81,7 @@ class WebhookEvent:
     transaction_ids: tuple[uuid.UUID, ...] | None = None
     created_at_from: datetime | None = None
     expected_rows: int | None = None
+    connector_id: int | None = None
     lane: Lane = Lane.LIVE
     state: str = "pending"
     reason: str | None = None
@@ -201,7 +202,7 @@ def _reader(name: str) -> Any:
     if name in TRANSACTION_EVENTS:
         return _transaction_details
     if name in CONNECTOR_EVENTS:
-        return _not_mirrored
+        return _connector_details
     return _ignored_details
 
 
@@ -226,8 +227,12 @@ def _transaction_details(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     return details | {"transaction_ids": ids} if ids else _kept("unreadable_transaction_ids")
 
 
-def _not_mirrored(_: str, __: dict[str, Any]) -> dict[str, Any]:
-    return {"state": "ignored", "reason": "not_mirrored"}
+def _connector_details(_: str, fields: dict[str, Any]) -> dict[str, Any]:
+    # `id` is a string, `connectorId` a number, and either may be missing.
+    found = _connector_id(fields.get("connectorId"))
+    if found is None:
+        found = _connector_id(fields.get("id"))
+    return _kept("unreadable_connector_id") if found is None else {"connector_id": found}
 
 
 def _ignored_details(name: str, _: dict[str, Any]) -> dict[str, Any]:
@@ -243,6 +248,12 @@ def _kept(reason: str) -> dict[str, Any]:
 def _count(value: object) -> int | None:
     # Every number was read as a float.
     return int(value) if isinstance(value, float) and 0 <= value <= 2**31 - 1 else None
+
+
+def _connector_id(value: object) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    return _count(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def _transaction_ids(value: object) -> tuple[uuid.UUID, ...] | None:

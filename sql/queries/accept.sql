@@ -2,7 +2,7 @@
 -- Stores a group of deliveries and bumps their items in one statement.
 -- $1 event_id[], $2 body_sha256[], $3 event[], $4 item_id[], $5 account_id[], $6 transaction_ids[]
 -- (array literals), $7 created_at_from[], $8 expected_rows[], $9 lane[], $10 state[], $11 reason[],
--- $12 body[], $13 received_at[].
+-- $12 body[], $13 received_at[], $14 connector_id[].
 -- Returns a row per key: whether it is new (or settled without effect and pending again), and whether
 -- the bump made its item due. New events, then revived ones, then items are each written in key order,
 -- so that receivers never wait for each other in a circle.
@@ -10,17 +10,17 @@ WITH delivered AS MATERIALIZED (
     SELECT DISTINCT ON (event_id, body_sha256) *
     FROM unnest($1::text[], $2::bytea[], $3::text[], $4::uuid[], $5::uuid[], $6::text[],
                 $7::timestamptz[], $8::integer[], $9::smallint[], $10::text[], $11::text[],
-                $12::bytea[], $13::timestamptz[])
+                $12::bytea[], $13::timestamptz[], $14::integer[])
         AS d(event_id, body_sha256, event, item_id, account_id, transaction_ids,
-             created_at_from, expected_rows, lane, state, reason, body, received_at)
+             created_at_from, expected_rows, lane, state, reason, body, received_at, connector_id)
     ORDER BY event_id, body_sha256
 ), inserted AS (
     INSERT INTO pluggy_sync.webhook_events
         (event_id, body_sha256, event, item_id, account_id, transaction_ids, created_at_from,
-         expected_rows, lane, state, reason, body, received_at, settled_at)
+         expected_rows, lane, state, reason, body, received_at, connector_id, settled_at)
     SELECT d.event_id, d.body_sha256, d.event, d.item_id, d.account_id, d.transaction_ids::uuid[],
            d.created_at_from, d.expected_rows, d.lane, d.state, d.reason, d.body, d.received_at,
-           CASE WHEN d.state = 'ignored' THEN clock_timestamp() END
+           d.connector_id, CASE WHEN d.state = 'ignored' THEN clock_timestamp() END
     FROM delivered d
     WHERE NOT EXISTS (SELECT FROM pluggy_sync.webhook_events e
                       WHERE e.event_id = d.event_id AND e.body_sha256 = d.body_sha256)
@@ -28,7 +28,8 @@ WITH delivered AS MATERIALIZED (
     ON CONFLICT (event_id, body_sha256) DO NOTHING
     RETURNING id, event_id, body_sha256, item_id, lane, state
 ), revivable AS (
-    SELECT e.id, d.item_id, d.account_id, d.transaction_ids, d.created_at_from, d.expected_rows
+    SELECT e.id, d.item_id, d.account_id, d.transaction_ids, d.created_at_from, d.expected_rows,
+           d.connector_id
     FROM delivered d
     JOIN pluggy_sync.webhook_events e USING (event_id, body_sha256)
     WHERE d.state = 'pending' AND e.state IN ('dead', 'ignored')
@@ -41,7 +42,7 @@ WITH delivered AS MATERIALIZED (
     SET state = 'pending', reason = NULL, error_id = NULL, settled_at = NULL, ask_again_at = NULL,
         pending_since = clock_timestamp(), item_id = r.item_id, account_id = r.account_id,
         transaction_ids = r.transaction_ids::uuid[], created_at_from = r.created_at_from,
-        expected_rows = r.expected_rows
+        expected_rows = r.expected_rows, connector_id = r.connector_id
     FROM revivable r
     WHERE e.id = r.id AND e.state IN ('dead', 'ignored')
     RETURNING e.id, e.event_id, e.body_sha256, e.item_id, e.lane, e.state

@@ -1,0 +1,30 @@
+-- Banks and brokers that can be connected: of no item, the same for all who ask.
+CREATE TABLE pluggy.connectors (
+    id integer PRIMARY KEY,
+    name text,
+    type text,
+    country text,
+    institution_url text,
+    image_url text,
+    primary_color text,
+    has_mfa boolean,
+    oauth boolean,
+    is_open_finance boolean,
+    is_sandbox boolean,
+    health_status text,
+    health_stage text,
+    products text[],
+    source_created_at timestamptz,
+    source_updated_at timestamptz,
+    payload jsonb NOT NULL,
+    row_hash bytea NOT NULL,
+    row_version smallint NOT NULL,
+    run_id bigint NOT NULL,
+    first_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deleted_at timestamptz
+);
+CREATE INDEX connectors_run ON pluggy.connectors (run_id);
+
+-- Which connectors items have, found by hopping from one to the next.
+CREATE INDEX items_connector ON pluggy.items (connector_id);
