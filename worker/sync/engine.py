@@ -39,7 +39,7 @@ WALK_FOR_S: Final = 20.0
 
 @dataclass(slots=True)
 class BulkSlots:
-    """How many walks a process does at once: the other slots are kept for live work."""
+    """How much bulk work a process does at once: the other slots are kept for live work."""
 
     free: int
 
@@ -69,10 +69,18 @@ class Engine:
 
         Errors: those of a Postgres that is away; the lease then lapses and nothing is counted.
         """
+        bulk = lease.lane >= Lane.BACKFILL and self.bulk.take()
+        try:
+            return await self._sync_within(lease, bulk=bulk)
+        finally:
+            if bulk:
+                self.bulk.give_back()
+
+    async def _sync_within(self, lease: Lease, *, bulk: bool) -> bool:
         with structlog.contextvars.bound_contextvars(item_id=str(lease.item_id)):
             claim = await self._begin(lease)
             try:
-                return await self._sync(claim)
+                return await self._sync(claim, bulk=bulk)
             except FencedOff:
                 log.warning("fenced_off")
                 return False
@@ -93,7 +101,7 @@ class Engine:
         now = await self.db.fetchval("SELECT clock_timestamp()")
         return Claim(self.db, reader, lease, now, self.zone, self.products)
 
-    async def _sync(self, claim: Claim) -> bool:
+    async def _sync(self, claim: Claim, *, bulk: bool) -> bool:
         clock = asyncio.get_running_loop().time
         started = clock()
         held = await load_held(claim)
@@ -108,9 +116,9 @@ class Engine:
             if claim.lease.probe and claim.pluggy.requests:
                 await resume(self.db)
         held = replace(await load_held(claim), generation=generation)
-        walk_now = (
-            bool(due_walks(held)) and clock() - started < WALKS_BEGIN_WITHIN_S and self.bulk.take()
-        )
+        may_walk = bool(due_walks(held)) and clock() - started < WALKS_BEGIN_WITHIN_S
+        extra = may_walk and not bulk and self.bulk.take()
+        walk_now = may_walk and (bulk or extra)
         try:
             outcomes = settled_plan.outcomes
             due = await settle(
@@ -121,7 +129,7 @@ class Engine:
             elif walk_now:
                 await self._hand_back(claim)
         finally:
-            if walk_now:
+            if extra:
                 self.bulk.give_back()
         return due.now
 

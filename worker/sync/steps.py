@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Awaitable
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 import asyncpg
 import structlog
 
 from worker.claim import Claim, FencedOff
-from worker.failures import RETRY_FOR, Failure, PluggyHalt, classify, retry_pause_s
+from worker.failures import RETRY_FOR, Failure, PluggyError, PluggyHalt, classify, retry_pause_s
 from worker.held import Step
 from worker.queries import QUERIES
 from worker.sync.halts import raise_if_alike, raise_if_still_halted
@@ -56,7 +58,7 @@ async def record_failure(claim: Claim, step: Step, error: Exception) -> None:
         failure_class=failure.failure_class,
         code=failure.code,
         error_id=failure.error_id,
-        exc_info=error if failure.failure_class == "retry" and failure.status is None else None,
+        where=None if isinstance(error, PluggyError) else _where(error),
     )
     if claim.lease.probe:
         await raise_if_still_halted(claim, failure)
@@ -78,6 +80,12 @@ async def record_failure(claim: Claim, step: Step, error: Exception) -> None:
             )
     if failure.failure_class == "reject":
         await raise_if_alike(claim, step.product, failure)
+
+
+def _where(error: Exception) -> str:
+    """The last frames of a fault of ours; its text is left out, for it may quote a row."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    return " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
 
 
 def _next_try(claim: Claim, step: Step, failure: Failure) -> tuple[int, timedelta | None]:
