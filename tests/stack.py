@@ -20,6 +20,7 @@ from worker.budget import RateBudget
 from worker.claim import Lease
 from worker.database import Pool
 from worker.events import Lane, WebhookEvent, own_event, parse_webhook
+from worker.outage import CallLedger
 from worker.pluggy_client import PluggyClient
 from worker.queue import PREFIX, ArqDoorbell
 from worker.settings import PRODUCTS
@@ -212,7 +213,9 @@ def now() -> datetime:
 
 
 def build_worker(db: Pool, redis: ArqRedis, client: PluggyClient) -> Worker:
-    engine = Engine(db, client, ZoneInfo("America/Sao_Paulo"), PRODUCTS, BulkSlots(4))
+    ledger = CallLedger(redis)
+    zone = ZoneInfo("America/Sao_Paulo")
+    engine = Engine(db, client, ledger, zone, PRODUCTS, BulkSlots(4))
     return Worker(db, engine, ArqDoorbell(redis))
 
 

@@ -72,6 +72,39 @@ async def test_while_halted_only_a_probe_a_minute_asks(stack: Stack) -> None:
     assert await stack.requests() == {"POST /auth": 1}
 
 
+async def test_while_pluggy_is_down_everything_is_parked_behind_a_probe(stack: Stack) -> None:
+    items = [await stack.item(transactions=20) for _ in range(15)]
+    await fault(stack, "GET /items/*", 503)
+    for item in items:
+        await stack.tell("item/created", item["id"])
+    await stack.quiet()
+    assert (await overview(stack))["halted_by"] == "pluggy_down"
+    spent = await attempts(stack)
+    assert spent < 10
+    for _ in range(6):
+        await stack.forget_requests()
+        await stack.shift(timedelta(seconds=6))
+        await stack.quiet()
+        assert await stack.requests() == {"GET /items/{id}": 1}
+    assert await attempts(stack) == spent
+    await stack.simulator.adelete("/_simulator/faults")
+    await stack.shift(timedelta(seconds=6))
+    await stack.quiet()
+    await stack.shift(timedelta(seconds=10))  # what had failed before anybody knew
+    await stack.quiet()
+    assert {state for i in items for state in await stack.states(i["id"])} == {"applied"}
+
+
+async def test_one_failing_item_is_not_a_pluggy_that_is_down(stack: Stack) -> None:
+    item = await stack.item(transactions=20)
+    await fault(stack, "GET /items/*", 503)
+    for _ in range(20):
+        await stack.tell("item/updated", item["id"])
+        await stack.quiet()
+        await stack.shift(timedelta(hours=1))
+    assert (await overview(stack))["halted_at"] is None
+
+
 async def test_a_retired_endpoint_halts(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     await stack.collect(item["id"], created=1)

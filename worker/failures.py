@@ -6,6 +6,7 @@ PluggyError
  ├─ PluggyRejected      reject  a 4xx with a code about this very thing: dead at once
  │   └─ PluggyNotFound  reject  404; often an answer and no failure
  └─ PluggyHalt          halt    about us, not the item: everything is parked
+     └─ PluggyDown      down    about Pluggy, not the item: everything is parked
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import ClassVar
 RETRY_BASE_S = 2.0
 RETRY_CAP_S = 3600.0
 RETRY_FOR = timedelta(days=3)
+DOWN = "Pluggy does not answer: nothing to do, it is probed every few seconds."
 
 
 class PluggyError(Exception):
@@ -62,12 +64,23 @@ class PluggyHalt(PluggyError):
     """Our credentials or our use of the API are refused; advice says what to do about it."""
 
     failure_class = "halt"
+    probe_every: ClassVar[timedelta] = timedelta(minutes=1)
 
     def __init__(
         self, code: str, *, advice: str, status: int | None = None, error_id: str | None = None
     ) -> None:
         super().__init__(code, status=status, error_id=error_id)
         self.advice = advice
+
+
+class PluggyDown(PluggyHalt):
+    """Most calls of the last half minute failed: parked behind a probe every few seconds."""
+
+    failure_class = "down"
+    probe_every = timedelta(seconds=5)
+
+    def __init__(self) -> None:
+        super().__init__("pluggy_down", advice=DOWN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from worker.budget import RateBudget
 from worker.database import close_pool, open_pool
 from worker.health import start_health_server
 from worker.installation import ForeignInstallation, check_installation
+from worker.outage import CallLedger
 from worker.pluggy_client import PluggyClient
 from worker.queries import QUERIES
 from worker.queue import (
@@ -68,7 +69,8 @@ async def startup(ctx: dict[str, Any]) -> None:
     await client.__aenter__()
     slots = settings.worker_slots
     bulk = BulkSlots(max(1, slots - max(1, slots // 4)))
-    engine = Engine(db, client, ZoneInfo(settings.posted_on_zone), settings.products, bulk)
+    ledger = CallLedger(redis)
+    engine = Engine(db, client, ledger, ZoneInfo(settings.posted_on_zone), settings.products, bulk)
     doorbell = ArqDoorbell(redis)
     sweep = Sweep(db, doorbell, ctx["worker_id"], slots)
     ctx |= {"db": db, "client": client, "redis_client": redis, "sweep": sweep}

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 
 from worker.events import Lane
 from worker.failures import PluggyNotFound, PluggyUnavailable
+from worker.outage import CallLedger
 from worker.pluggy_client import Answer, PluggyClient
 from worker.pluggy_payloads import (
     Envelope,
@@ -42,6 +44,8 @@ class PluggyReader:
     client: PluggyClient
     lane: Lane
     requests: int = 0
+    ledger: CallLedger | None = None
+    item_id: uuid.UUID | None = None
 
     async def item(self, item_id: uuid.UUID) -> bytes:
         """GET /items/{id}: the item's JSON."""
@@ -104,6 +108,22 @@ class PluggyReader:
         """GET /consents/{id}."""
         return await self._object(f"/consents/{consent_id}")
 
+    async def connectors(self) -> Sequence[msgspec.Raw]:
+        """GET /connectors: all of them, those of the sandbox too."""
+        return await self._all("/connectors?sandbox=true")
+
+    async def connector(self, connector_id: int) -> bytes:
+        """GET /connectors/{id}."""
+        return await self._object(f"/connectors/{connector_id}")
+
+    async def categories(self) -> Sequence[msgspec.Raw]:
+        """GET /categories: the whole tree."""
+        return await self._all("/categories")
+
+    async def category(self, category_id: str) -> bytes:
+        """GET /categories/{id}."""
+        return await self._object(f"/categories/{quote(category_id, safe='')}")
+
     async def transactions(
         self,
         account_id: uuid.UUID,
@@ -152,7 +172,17 @@ class PluggyReader:
         return Page(envelope.results, envelope.next, _pluggy_now(answer))
 
     async def _get(self, path: str) -> Answer:
-        return await self.client.call(path, lane=self.lane, count=self._count)
+        try:
+            answer = await self.client.call(path, lane=self.lane, count=self._count)
+        except PluggyUnavailable:
+            await self._note(failed=True)
+            raise
+        await self._note(failed=False)
+        return answer
+
+    async def _note(self, *, failed: bool) -> None:
+        if self.ledger is not None and self.item_id is not None:
+            await self.ledger.note(self.item_id, failed=failed)
 
     def _count(self) -> None:
         self.requests += 1

@@ -7,12 +7,14 @@ CREATE TABLE pluggy_sync.installation (
     adopted_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- The halt of everything that talks to Pluggy; no row or halted_at null: running.
+-- The halt of everything that talks to Pluggy, because of us (halt) or of Pluggy (down); halted_at
+-- null: running.
 CREATE TABLE pluggy_sync.halts (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     halted_at timestamptz,
     failure_code text,
     advice text,
+    probe_every interval,
     probe_at timestamptz,
     resumed_at timestamptz
 );

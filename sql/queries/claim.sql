@@ -59,10 +59,11 @@ WHERE l.item_id = due.item_id
 RETURNING l.item_id, l.token, due.lane;
 
 -- name: claim_probe_item
--- Leases any one due item although everything is halted, once a minute: the probe. $1 lease length.
--- A random one, because the items that caused the halt may be the ones that wait longest.
+-- Leases one due item although everything is halted, when a probe is due. $1 lease length.
+-- The best lane first; a random one of it, because the items that caused the halt may be the ones that
+-- wait longest.
 WITH probe AS (
-    UPDATE pluggy_sync.halts SET probe_at = now() + interval '1 minute'
+    UPDATE pluggy_sync.halts SET probe_at = now() + probe_every
     WHERE halted_at IS NOT NULL AND probe_at <= now()
     RETURNING 1
 ), due AS (
@@ -70,7 +71,7 @@ WITH probe AS (
     FROM pluggy_sync.item_sync s
     JOIN pluggy_sync.item_leases l USING (item_id)
     WHERE s.run_at <= now() AND l.until <= now() AND EXISTS (SELECT FROM probe)
-    ORDER BY random()
+    ORDER BY s.lane, random()
     LIMIT 1
     FOR UPDATE OF s, l SKIP LOCKED
 )

@@ -1,10 +1,10 @@
 -- name: halt
 -- Parks everything: the failure is about us, not about an item. Also what died of it in the last five
--- minutes is made due again. $1 failure code, $2 what to do about it.
+-- minutes is made due again. $1 failure code, $2 what to do about it, $3 pause between probes.
 WITH halted AS (
     UPDATE pluggy_sync.halts
-    SET halted_at = coalesce(halted_at, now()), failure_code = $1, advice = $2,
-        probe_at = greatest(probe_at, now() + interval '1 minute')
+    SET halted_at = coalesce(halted_at, now()), failure_code = $1, advice = $2, probe_every = $3,
+        probe_at = now() + $3::interval
     RETURNING halted_at
 ), steps AS (
     UPDATE pluggy_sync.product_sync p
@@ -40,7 +40,8 @@ FROM alike;
 -- name: resume
 -- A probe has answered: everything goes on.
 UPDATE pluggy_sync.halts
-SET halted_at = NULL, failure_code = NULL, advice = NULL, probe_at = NULL, resumed_at = now()
+SET halted_at = NULL, failure_code = NULL, advice = NULL, probe_every = NULL,
+    probe_at = NULL, resumed_at = now()
 WHERE halted_at IS NOT NULL
 RETURNING resumed_at;
 

@@ -93,7 +93,8 @@ WHERE deletion_flagged_at IS NOT NULL AND deleted_at IS NULL;
 -- One row: is anything wrong, and what to do about it.
 CREATE VIEW pluggy_ops.overview AS
 SELECT
-    CASE WHEN h.halted_at IS NOT NULL OR w.live = 0 THEN 'red'
+    CASE WHEN h.failure_code = 'pluggy_down' THEN 'yellow'
+         WHEN h.halted_at IS NOT NULL OR w.live = 0 THEN 'red'
          WHEN d.dead > 0 OR b.oldest_due_age_s > 60 OR f.stale > 0 THEN 'yellow'
          ELSE 'green' END AS light,
     CASE WHEN h.halted_at IS NOT NULL THEN 'Halted: ' || h.advice

@@ -15,6 +15,7 @@ from worker.database import Pool
 from worker.events import Lane
 from worker.failures import PluggyHalt
 from worker.held import Held
+from worker.outage import CallLedger
 from worker.plan import (
     Outcome,
     SyncPlan,
@@ -60,6 +61,7 @@ class Engine:
 
     db: Pool
     client: PluggyClient
+    ledger: CallLedger
     zone: ZoneInfo
     products: tuple[str, ...]
     bulk: BulkSlots
@@ -97,7 +99,7 @@ class Engine:
         lost = await close_lost_runs(self.db, lease.item_id)
         if lost:
             log.info("lost_runs_closed", runs=lost)
-        reader = PluggyReader(self.client, lease.lane)
+        reader = PluggyReader(self.client, lease.lane, ledger=self.ledger, item_id=lease.item_id)
         now = await self.db.fetchval("SELECT clock_timestamp()")
         return Claim(self.db, reader, lease, now, self.zone, self.products)
 
@@ -114,6 +116,7 @@ class Engine:
             settled_plan = await rounds.run()
             await claim.close_run(_run_outcome(settled_plan))
             if claim.lease.probe and claim.pluggy.requests:
+                await self.ledger.forget()
                 await resume(self.db)
         held = replace(await load_held(claim), generation=generation)
         may_walk = bool(due_walks(held)) and clock() - started < WALKS_BEGIN_WITHIN_S

@@ -8,7 +8,7 @@ import structlog
 
 from worker.claim import Claim
 from worker.database import Pool
-from worker.failures import Failure, PluggyHalt
+from worker.failures import Failure, PluggyDown, PluggyHalt
 from worker.queries import QUERIES
 
 log = structlog.get_logger()
@@ -23,7 +23,7 @@ ALIKE: Final = (
 
 async def halt(db: Pool, error: PluggyHalt) -> None:
     """Park everything; what died of the same in the last five minutes is made due again."""
-    await db.execute(QUERIES["halt"], error.code, error.advice)
+    await db.execute(QUERIES["halt"], error.code, error.advice, error.probe_every)
     log.error("halted", code=error.code, error_id=error.error_id, advice=error.advice)
 
 
@@ -36,9 +36,18 @@ async def raise_if_alike(claim: Claim, product: str, failure: Failure) -> None:
         raise PluggyHalt(failure.code, advice=ALIKE, error_id=failure.error_id)
 
 
+async def raise_if_down(claim: Claim) -> None:
+    """Raise PluggyDown if most calls of all workers fail."""
+    ledger = claim.pluggy.ledger
+    if ledger is not None and await ledger.is_down():
+        raise PluggyDown
+
+
 async def raise_if_still_halted(claim: Claim, failure: Failure) -> None:
     """Raise PluggyHalt if a probe fails of what halted everything: it costs its item nothing."""
     halted_by = await claim.db.fetchval(QUERIES["load_halt_code"])
+    if halted_by == PluggyDown().code and failure.failure_class == "retry":
+        raise PluggyDown
     if failure.code == halted_by:
         raise PluggyHalt(failure.code, advice=ALIKE, error_id=failure.error_id)
 

@@ -13,10 +13,18 @@ import asyncpg
 import structlog
 
 from worker.claim import Claim, FencedOff
-from worker.failures import RETRY_FOR, Failure, PluggyError, PluggyHalt, classify, retry_pause_s
+from worker.failures import (
+    RETRY_FOR,
+    Failure,
+    PluggyError,
+    PluggyHalt,
+    PluggyUnavailable,
+    classify,
+    retry_pause_s,
+)
 from worker.held import Step
 from worker.queries import QUERIES
-from worker.sync.halts import raise_if_alike, raise_if_still_halted
+from worker.sync.halts import raise_if_alike, raise_if_down, raise_if_still_halted
 
 log = structlog.get_logger()
 
@@ -62,6 +70,8 @@ async def record_failure(claim: Claim, step: Step, error: Exception) -> None:
     )
     if claim.lease.probe:
         await raise_if_still_halted(claim, failure)
+    if isinstance(error, PluggyUnavailable):
+        await raise_if_down(claim)
     key = (claim.item_id, step.product, step.account_id)
     async with claim.page() as conn:
         if failure.failure_class == "later":
