@@ -10,7 +10,6 @@ from simulator.answers import (
     find_item,
     json_answer,
     json_body,
-    only_queries,
 )
 from simulator.categories import CATEGORIES
 from simulator.errors import bad_request, not_found
@@ -44,18 +43,6 @@ def _with_health(connector: dict[str, Any], details: bool) -> dict[str, Any]:
 
 
 async def list_connectors(request: web.Request) -> web.Response:
-    only_queries(
-        request,
-        "countries",
-        "types",
-        "name",
-        "sandbox",
-        "healthDetails",
-        "isOpenFinance",
-        "supportsPaymentInitiation",
-        "supportsSmartTransfers",
-        "supportsAutomaticPix",
-    )
     wanted = [c for c in state_of(request).world.connectors.values() if _is_wanted(request, c)]
     details = bool(bool_query(request, "healthDetails"))
     return json_answer(envelope([_with_health(connector, details) for connector in wanted]))
@@ -86,7 +73,6 @@ def _values(request: web.Request, name: str) -> list[str]:
 
 
 async def get_connector(request: web.Request) -> web.Response:
-    only_queries(request, "healthDetails")
     text = request.match_info["id"]
     connector = state_of(request).world.connectors.get(int(text) if text.isdecimal() else -1)
     if connector is None:
@@ -95,7 +81,6 @@ async def get_connector(request: web.Request) -> web.Response:
 
 
 async def list_categories(request: web.Request) -> web.Response:
-    only_queries(request, "parentId")
     parent = request.query.get("parentId")
     rows = [c for c in CATEGORIES.values() if parent is None or c["parentId"] == parent]
     return json_answer(envelope(rows))
