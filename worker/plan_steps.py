@@ -1,4 +1,4 @@
-"""The steps that a plan is made of, what each reads, and how those that read the same are joined."""
+"""The steps of a plan: what each reads, and how those that read the same are joined."""
 
 from __future__ import annotations
 

@@ -100,7 +100,9 @@ def posted_on(written: object, zone: ZoneInfo) -> date:
 
     Exactly midnight UTC, and times without zone, are dates that a bank gave as dates: taken as
     written, because converting would give the day before. Anything else is a moment: its day is
-    that of the zone. https://docs.pluggy.ai/docs/transactions speaks of UTC only. Raises UnreadableRow.
+    that of the zone. https://docs.pluggy.ai/docs/transactions speaks of UTC only.
+
+    Raises UnreadableRow.
     """
     parsed = parse_time(written)
     if parsed is None or not isinstance(written, str):
