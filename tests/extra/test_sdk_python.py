@@ -73,6 +73,12 @@ def true_ids(rows: list[dict[str, Any]]) -> list[str]:
     return [row["id"] for row in rows]
 
 
+def found(answer: Any) -> list[Any]:
+    """The rows of an envelope, which the SDK declares optional."""
+    assert answer.results is not None
+    return list(answer.results)
+
+
 def walk(api: pluggy_sdk.ApiClient, account_id: str) -> list[pluggy_sdk.Transaction]:
     """This SDK never follows `next` by itself."""
     transactions = pluggy_sdk.TransactionApi(api)
@@ -107,7 +113,7 @@ def test_the_item_and_its_connector_are_read(
     assert item.status_detail.loans.is_updated is False
     connectors = pluggy_sdk.ConnectorApi(api)
     listed = connectors.connectors_list(sandbox=True)
-    assert {c.id for c in listed.results} >= {0, 600}
+    assert {c.id for c in found(listed)} >= {0, 600}
     retrieved = connectors.connector_retrieve(truth["items"][0]["connector"]["id"])
     assert item.connector == retrieved
 
@@ -117,14 +123,14 @@ def test_all_transactions_are_read_over_all_pages(
 ) -> None:
     accounts = pluggy_sdk.AccountApi(api)
     listed = accounts.accounts_list(item_id)
-    assert ids(listed.results) == true_ids(truth["accounts"])
-    assert all(isinstance(account, pluggy_sdk.Account) for account in listed.results)
+    assert ids(found(listed)) == true_ids(truth["accounts"])
+    assert all(isinstance(account, pluggy_sdk.Account) for account in found(listed))
     assert accounts.accounts_list(item_id, type="CREDIT").total == 1
-    rows = [row for account in listed.results for row in walk(api, account.id)]
+    rows = [row for account in found(listed) for row in walk(api, account.id)]
     assert len(rows) == len(truth["transactions"]) == ROWS
     assert all(isinstance(row, pluggy_sdk.Transaction) for row in rows)
     assert ids(rows) == true_ids(truth["transactions"])
-    assert accounts.accounts_retrieve(listed.results[0].id) == listed.results[0]
+    assert accounts.accounts_retrieve(found(listed)[0].id) == found(listed)[0]
 
 
 def test_transactions_are_filtered_by_ids_dates_and_creation(
@@ -155,18 +161,18 @@ def test_transactions_are_filtered_by_ids_dates_and_creation(
 def test_other_products_are_read(api: pluggy_sdk.ApiClient, item_id: str, truth: Any) -> None:
     investments = pluggy_sdk.InvestmentApi(api)
     held = investments.investments_list(item_id)
-    assert ids(held.results) == true_ids(truth["investments"])
-    assert investments.investments_retrieve(held.results[0].id) == held.results[0]
+    assert ids(found(held)) == true_ids(truth["investments"])
+    assert investments.investments_retrieve(found(held)[0].id) == found(held)[0]
     movements = [
         row
-        for investment in held.results
+        for investment in found(held)
         for row in investments.investment_transactions_list(investment.id).results
     ]
     assert ids(movements) == true_ids(truth["investment_transactions"])
     loans = pluggy_sdk.LoanApi(api)
     owed = loans.loans_list(item_id)
-    assert ids(owed.results) == true_ids(truth["loans"])
-    assert loans.loans_retrieve(owed.results[0].id) == owed.results[0]
+    assert ids(found(owed)) == true_ids(truth["loans"])
+    assert loans.loans_retrieve(found(owed)[0].id) == found(owed)[0]
     identities = pluggy_sdk.IdentityApi(api)
     identity = identities.identity_find_by_item(item_id)
     assert identity.id == truth["identities"][0]["id"]
@@ -177,8 +183,8 @@ def test_other_products_are_read(api: pluggy_sdk.ApiClient, item_id: str, truth:
     card = next(a["id"] for a in truth["accounts"] if a["type"] == "CREDIT")
     bills = pluggy_sdk.BillApi(api)
     billed = bills.bills_list(card)
-    assert set(ids(billed.results)) == set(true_ids(truth["bills"]))
-    assert bills.bills_retrieve(billed.results[0].id) == billed.results[0]
+    assert set(ids(found(billed))) == set(true_ids(truth["bills"]))
+    assert bills.bills_retrieve(found(billed)[0].id) == found(billed)[0]
 
 
 def test_categories_are_read(api: pluggy_sdk.ApiClient) -> None:
