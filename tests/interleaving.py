@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine, Iterable
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,11 +19,19 @@ else:
     PlainConnection = asyncpg.Connection  # generic for type checkers only
 
 LOOKS_EVERY_S = 0.02
-HANGS_AFTER_S = 30.0
+HANGS_AFTER_S = 60.0
 """Only against hanging: no statement of ours takes so long on any machine."""
 
 _NAMED = re.compile(r"-- (\w+)\n")
 _acting: ContextVar[Actor | None] = ContextVar("acting", default=None)
+
+
+async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Poll for a condition; the deadline is a guard against hanging."""
+    deadline = time.monotonic() + HANGS_AFTER_S
+    while not await holds():
+        assert time.monotonic() < deadline, f"never: {what}"
+        await asyncio.sleep(LOOKS_EVERY_S)
 
 
 class Killed(BaseException):

@@ -13,19 +13,16 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from zoneinfo import ZoneInfo
 
 from tests.interleaving import Actor, PlainConnection
 from tests.stack import now
 from worker.accept import Accepted, accept_events
-from worker.claim import Claim, FencedOff, Lease, close_lost_runs
+from worker.claim import Claim, FencedOff
 from worker.database import Pool
 from worker.events import Lane, WebhookEvent
 from worker.held import Held
 from worker.plan import Outcome
-from worker.pluggy_reader import PluggyReader
 from worker.queries import QUERIES
-from worker.settings import PRODUCTS
 from worker.sweep import SWEEP_LOCK
 from worker.sync.engine import settle
 from worker.sync.rounds import load_held
@@ -33,7 +30,6 @@ from worker.tasks import Worker
 
 ITEMS = [uuid.UUID(int=n, version=4) for n in (1, 2)]
 WORKERS, RECEIVERS = 3, 2
-ZONE = ZoneInfo("America/Sao_Paulo")
 
 MODEL = """
 CREATE SCHEMA model;
@@ -205,18 +201,16 @@ class World:
         lease = await worker.claim(rung)
         if lease is None:
             return
-        reader = PluggyReader(worker.engine.client, lease.lane)
-        await close_lost_runs(worker.db, lease.item_id)
-        claim = Claim(worker.db, reader, lease, now(), ZONE, PRODUCTS)
+        claim = await worker.engine._begin(lease)
         try:
-            await self._sync(claim, lease, verdict)
+            await self._sync(claim, verdict)
         except FencedOff:
             self.fenced_off += 1
         except asyncio.CancelledError:
             await asyncio.shield(self._hand_back(claim))
             raise
 
-    async def _sync(self, claim: Claim, lease: Lease, verdict: str) -> None:
+    async def _sync(self, claim: Claim, verdict: str) -> None:
         held = await load_held(claim)
         seen = self.generation[claim.item_id]
         if held.events:
