@@ -177,3 +177,12 @@ def test_a_deleted_row_that_returns_has_its_old_id_and_a_new_creation_time() -> 
     gone = held_rows([row()], "gone")
     change = merged([], [row()], gone)
     assert [(one.id, one.created) for one in change.created] == [("gone0", NOW_MS)]
+
+
+def test_of_two_scheduled_rows_of_one_amount_and_day_the_first_settles() -> None:
+    held = held_rows(
+        [row(description="A", posted=False), row(description="B", posted=False)], "old"
+    )
+    change = merged(held, [row(description="C")])
+    assert [new.id for _, new in change.updated] == ["old0"]
+    assert [one.id for one in change.deleted] == ["old1"]
