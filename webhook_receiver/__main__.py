@@ -11,7 +11,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from webhook_receiver.app import Door, receiver_app
+from webhook_receiver.app import Door, receiver_runner
 from webhook_receiver.authentication import Authenticator
 from webhook_receiver.counts import DeliveryCounts
 from webhook_receiver.intake import Intake
@@ -40,8 +40,7 @@ async def serve(settings: ReceiverSettings) -> None:
         counts=DeliveryCounts(),
         db=db,
     )
-    # No access log: the path may carry the secret.
-    runner = web.AppRunner(receiver_app(door), access_log=None, shutdown_timeout=5)
+    runner = receiver_runner(door)
     await runner.setup()
     site = web.TCPSite(runner, port=settings.port, backlog=1024)
     await site.start()

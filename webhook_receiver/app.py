@@ -17,6 +17,7 @@ from webhook_receiver.authentication import Authenticator
 from webhook_receiver.counts import DeliveryCounts
 from webhook_receiver.intake import Intake, NotTaken
 from webhook_receiver.origins import Origins
+from webhook_receiver.server_log import server_log
 from worker.accept import UnstorableEvent, fetch_within
 from worker.database import Pool
 from worker.events import MalformedEvent, WebhookEvent, parse_registration, parse_webhook
@@ -29,6 +30,7 @@ MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 BODY_WITHIN_S: Final = 3.0
 ANSWER_WITHIN_S: Final = 3.8
 READY_WITHIN_S: Final = 2.0
+STOP_WITHIN_S: Final = 5.0
 
 TOO_LARGE: Final = "the body is larger than 4 MiB"
 UNREADABLE_BODY: Final = "the body did not arrive as its headers say"
@@ -65,13 +67,20 @@ def receiver_app(door: Door) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[json_errors])
     app[DOOR] = door
     app.router.add_post("/webhooks/pluggy", receive)
-    app.router.add_post("/webhooks/pluggy/{secret}", receive)
+    app.router.add_post("/webhooks/pluggy/{secret:[^/]+}", receive)
     app.router.add_post("/items", register)
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
     app.cleanup_ctx.append(_background)
     return app
+
+
+def receiver_runner(door: Door) -> web.AppRunner:
+    """The app ready to listen. No access log, because the path may carry the secret."""
+    return web.AppRunner(
+        receiver_app(door), access_log=None, logger=server_log(), shutdown_timeout=STOP_WITHIN_S
+    )
 
 
 async def _background(app: web.Application) -> AsyncIterator[None]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from prometheus_client import Gauge
+
 from webhook_receiver.rings import Rings
 from worker.accept import Accepted, accept_events
 from worker.database import Pool
@@ -19,6 +21,8 @@ GROUP_MAX_BYTES: Final = 8 * 1024 * 1024
 WAITING_MAX: Final = 5000
 WAITING_MAX_BYTES: Final = 64 * 1024 * 1024
 STORE_WITHIN_S: Final = 3.0
+
+WAITING = Gauge("pluggy_sync_deliveries_waiting", "Deliveries that wait for the next commit")
 
 
 class NotTaken(Exception):
@@ -38,7 +42,7 @@ class Intake:
 
     def __init__(self, db: Pool, doorbell: Doorbell) -> None:
         self._db = db
-        self._rings = Rings(doorbell)
+        self.rings = Rings(doorbell)
         self._waiting: deque[Delivery] = deque()
         self._waiting_bytes = 0
         self._news = asyncio.Event()
@@ -55,6 +59,7 @@ class Intake:
         answer: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         self._waiting.append(Delivery(event, answer))
         self._waiting_bytes += len(event.body)
+        WAITING.inc()
         self._news.set()
         return await answer
 
@@ -65,7 +70,7 @@ class Intake:
             self._news.clear()
             while group := self._next_group():
                 await self._store(group)
-        await self._rings.settle()
+        await self.rings.settle()
 
     def close(self) -> None:
         """Take nothing more; run() ends when the last group is stored."""
@@ -78,6 +83,7 @@ class Intake:
         while self._waiting and len(group) < GROUP_MAX and size < GROUP_MAX_BYTES:
             delivery = self._waiting.popleft()
             self._waiting_bytes -= len(delivery.event.body)
+            WAITING.dec()
             # Whoever was told 503 meanwhile sends it again.
             if not delivery.answer.done():
                 group.append(delivery)
@@ -94,7 +100,7 @@ class Intake:
             answers = [error] * len(group)
         for delivery, answer in zip(group, answers, strict=True):
             _tell(delivery, answer)
-        self._rings.ring_for(
+        self.rings.ring_for(
             event.item_id
             for event, answer in zip(events, answers, strict=True)
             if isinstance(answer, Accepted) and answer.made_due and event.item_id is not None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from worker.database import Pool
 from worker.queries import QUERIES
+from worker.settings import is_on_loopback
 
 SIMULATOR = "simulator"
 
@@ -17,8 +17,10 @@ class ForeignInstallation(Exception):
 
 def remembered_url(base_url: str) -> str:
     """A base URL as it is remembered: any loopback address is the simulator, whatever its port."""
-    host = urlsplit(base_url).hostname or ""
-    return SIMULATOR if _is_loopback(host) else base_url.rstrip("/")
+    if is_on_loopback(base_url):
+        return SIMULATOR
+    parts = urlsplit(base_url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.lower())).rstrip("/")
 
 
 async def check_installation(db: Pool, client_id: str, base_url: str) -> None:
@@ -40,13 +42,6 @@ async def check_installation(db: Pool, client_id: str, base_url: str) -> None:
 async def adopt_installation(db: Pool, client_id: str, base_url: str) -> None:
     """Make this database the mirror of the configured application."""
     await db.execute(QUERIES["adopt_installation"], client_id, remembered_url(base_url))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _short(client_id: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -41,11 +43,11 @@ class SecretFiles(PydanticBaseSettingsSource):
         if not path:
             return None, field_name, False
         try:
-            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
-        except OSError as error:
-            raise SettingsError(
-                f"{field_name.upper()}_FILE cannot be read: {error.strerror}"
-            ) from error
+            # An empty file is a secret that was not set.
+            return Path(path).read_text(encoding="utf-8").strip() or None, field_name, False
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "not UTF-8"
+            raise SettingsError(f"{field_name.upper()}_FILE cannot be read: {why}") from None
 
     def __call__(self) -> dict[str, Any]:
         found = {name: self.get_field_value(f, name)[0] for name, f in self.current_state_fields()}
@@ -56,9 +58,11 @@ class SecretFiles(PydanticBaseSettingsSource):
 
 
 class Environment(BaseSettings):
-    """What every process reads. Secrets are kept out of reprs."""
+    """What every process reads; an empty value is none. Secrets are kept out of reprs."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True
+    )
 
     database_url: SecretStr
     database_direct_url: SecretStr | None = None
@@ -71,7 +75,7 @@ class Environment(BaseSettings):
     @classmethod
     def known_level(cls, value: str) -> str:
         if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
-            raise ValueError("LOG_LEVEL is one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+            raise ValueError("one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
         return value.upper()
 
     @property
@@ -100,7 +104,7 @@ class PluggySettings(Environment):
     pluggy_requests_per_minute: Annotated[int, Field(ge=12)] = 360
     products: Annotated[tuple[str, ...], NoDecode] = PRODUCTS
     posted_on_zone: str = "America/Sao_Paulo"
-    metrics_port: int = 9464
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9464
     worker_slots: Annotated[int, Field(ge=1, le=1000)] = 20
 
     @field_validator("products", mode="before")
@@ -110,7 +114,7 @@ class PluggySettings(Environment):
         wanted = {str(name).strip() for name in names} if isinstance(names, list | tuple) else set()
         if unknown := wanted - set(PRODUCTS) - {""}:
             raise ValueError(
-                f"PRODUCTS names {', '.join(sorted(unknown))}; known: {', '.join(PRODUCTS)}"
+                f"{', '.join(sorted(unknown))} unknown; known are {', '.join(PRODUCTS)}"
             )
         return tuple(n for n in PRODUCTS if n in wanted or n in ("items", "accounts"))
 
@@ -121,16 +125,26 @@ class PluggySettings(Environment):
 
         try:
             ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(f"POSTED_ON_ZONE {value!r} is no time zone name") from error
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(f"{value!r} is no name of a time zone") from error
         return value
 
     @field_validator("pluggy_base_url")
     @classmethod
     def without_slash(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("PLUGGY_BASE_URL starts with https:// (or http:// on loopback)")
+        in_the_open = value.startswith("http://") and not is_on_loopback(value)
+        if in_the_open or not value.startswith(("http://", "https://")):
+            raise ValueError("starts with https://, or with http:// on loopback")
         return value.rstrip("/")
+
+
+def is_on_loopback(url: str) -> bool:
+    """Whether a URL leads to this machine, where only the simulator answers as Pluggy."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 SettingsT = TypeVar("SettingsT", bound=Environment)

@@ -1,0 +1,249 @@
+"""The receiver on a port of its own inside a test, and as the process that it is in production."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from aiohttp import web
+
+from webhook_receiver.app import BODY_WITHIN_S, Door, receiver_runner
+from webhook_receiver.authentication import Authenticator
+from webhook_receiver.counts import DeliveryCounts
+from webhook_receiver.intake import Intake
+from webhook_receiver.origins import Origins
+from worker.database import Pool, close_pool, open_pool
+from worker.queue import ArqDoorbell, connect
+
+SECRET = "a-secret-of-the-tests"  # noqa: S105 - of the tests
+HEADER = "X-Webhook-Secret"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client of a receiver that listens."""
+
+    url: str
+    session: aiohttp.ClientSession
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rsplit(":", 1)[1])
+
+    async def call(self, method: str, path: str, **options: Any) -> Reply:
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        async with self.session.request(method, self.url + path, **options) as answer:
+            text = await answer.text()
+            body = json.loads(text) if answer.content_type == "application/json" else text
+            return Reply(answer.status, body, answer.headers, clock() - started)
+
+    async def deliver(
+        self, body: object, *, secret: str | None = SECRET, path: str = "", **headers: str
+    ) -> Reply:
+        """POST a body (bytes as they are) to /webhooks/pluggy[path]."""
+        data = io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
+        sent = {HEADER: secret, **headers} if secret is not None else headers
+        return await self.call("POST", f"/webhooks/pluggy{path}", data=data, headers=sent)
+
+    async def metric(self, series: str) -> float:
+        """A value of /metrics; 0 before it was first counted."""
+        text = str((await self.call("GET", "/metrics")).body)
+        found = [line for line in text.splitlines() if line.startswith(f"{series} ")]
+        return float(found[0].rpartition(" ")[2]) if found else 0.0
+
+    async def waiting(self, deliveries: int) -> None:
+        """Return when so many deliveries wait for the next commit."""
+
+        async def wait() -> bool:
+            return await self.metric("pluggy_sync_deliveries_waiting") == deliveries
+
+        await until(wait)
+
+    async def speak(self, request: bytes) -> bytes:
+        """Send bytes on a connection of their own; returns all that comes back."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(request)
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Doorway(Client):
+    """The same of a receiver in this process."""
+
+    door: Door
+
+
+def told(item_id: uuid.UUID | str | None = None, **fields: Any) -> dict[str, Any]:
+    """An item/updated as Pluggy sends it."""
+    return {
+        "event": "item/updated",
+        "eventId": str(uuid.uuid4()),
+        "itemId": str(item_id or uuid.uuid4()),
+    } | fields
+
+
+@asynccontextmanager
+async def open_door(
+    database_url: str,
+    redis_url: str,
+    *,
+    secrets: Sequence[str] = (SECRET,),
+    header: str = HEADER,
+    origins: Origins | None = None,
+    body_within_s: float = BODY_WITHIN_S,
+) -> AsyncIterator[Doorway]:
+    """The receiver as `python -m webhook_receiver` builds it, on a free port."""
+    db, redis = await open_pool(database_url, max_size=4, statement_cache=100), connect(redis_url)
+    door = Door(
+        authenticator=Authenticator(secrets),
+        secret_header=header,
+        origins=origins or Origins(),
+        intake=Intake(db, ArqDoorbell(redis)),
+        counts=DeliveryCounts(),
+        db=db,
+        body_within_s=body_within_s,
+    )
+    runner = receiver_runner(door)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    async with aiohttp.ClientSession() as session:
+        yield Doorway(f"http://127.0.0.1:{port}", session, door)
+    await runner.cleanup()
+    await redis.aclose()
+    await close_pool(db)
+
+
+class Locked:
+    """Holds what every bump of an item needs, so that deliveries pile up behind it."""
+
+    def __init__(self, db: Pool, item_id: uuid.UUID) -> None:
+        self._db, self._item_id = db, item_id
+
+    async def __aenter__(self) -> Self:
+        await self._db.execute(
+            "INSERT INTO pluggy_sync.item_sync (item_id, generation, lane) VALUES ($1, 0, 3)",
+            self._item_id,
+        )
+        self._conn = await self._db.acquire()
+        self._transaction = self._conn.transaction()
+        await self._transaction.start()
+        await self._conn.execute("SELECT FROM pluggy_sync.item_sync FOR UPDATE")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._transaction.rollback()
+        await self._db.release(self._conn)
+
+    async def holds_up(self) -> bool:
+        """Whether somebody waits for it."""
+        return bool(
+            await self._db.fetchval(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        )
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Poll for a condition; the deadline is a guard against hanging."""
+    async with asyncio.timeout(60):
+        while not await holds():  # noqa: ASYNC110 - other processes are polled too
+            await asyncio.sleep(0.01)
+
+
+async def stored_bodies(db: Pool) -> list[bytes]:
+    rows = await db.fetch("SELECT body FROM pluggy_sync.webhook_events ORDER BY id")
+    return [row["body"] for row in rows]
+
+
+class ReceiverProcess:
+    """`python -m webhook_receiver` with an environment; its log lines are kept."""
+
+    def __init__(self, **environment: str) -> None:
+        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
+        self._environment = kept | {"PORT": "0", "LOG_LEVEL": "DEBUG"} | environment
+        self._child: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self.lines: list[str] = []
+        self.started = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "webhook_receiver",
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            limit=2**24,
+        )
+        self._reading = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.child.returncode is None:
+            self.child.kill()
+        await self.ended()
+
+    @property
+    def child(self) -> asyncio.subprocess.Process:
+        assert self._child is not None
+        return self._child
+
+    async def port(self) -> int:
+        """The port that it listens on."""
+        async with asyncio.timeout(60):
+            await self.started.wait()
+        [line] = [line for line in self.lines if '"receiver_started"' in line]
+        return int(json.loads(line)["port"])
+
+    def stop(self) -> None:
+        self.child.send_signal(signal.SIGTERM)
+
+    async def ended(self) -> int:
+        """Its exit status, once all its lines are read."""
+        assert self._reading is not None
+        async with asyncio.timeout(60):
+            await self._reading
+            return await self.child.wait()
+
+    async def _read(self) -> None:
+        assert self.child.stdout is not None
+        while line := await self.child.stdout.readline():
+            self.lines.append(line.decode())
+            if '"receiver_started"' in self.lines[-1]:
+                self.started.set()

@@ -1,0 +1,76 @@
+"""One database mirrors one Pluggy application."""
+
+import asyncio
+
+import pytest
+
+from worker.database import Pool
+from worker.installation import (
+    ForeignInstallation,
+    adopt_installation,
+    check_installation,
+    remembered_url,
+)
+
+OURS, ANOTHER = "6f1c2d9e-0000-4000-8000-000000000001", "7a1c2d9e-0000-4000-8000-000000000002"
+PLUGGY = "https://api.pluggy.ai"
+
+
+async def test_the_first_start_is_remembered_and_the_same_application_starts_again(
+    db: Pool,
+) -> None:
+    for url in (PLUGGY, PLUGGY + "/", "https://API.Pluggy.ai"):
+        await check_installation(db, OURS, url)
+    row = await db.fetchrow("SELECT client_id, base_url FROM pluggy_sync.installation")
+    assert row is not None
+    assert tuple(row) == (OURS, PLUGGY)
+
+
+@pytest.mark.parametrize(
+    ("client_id", "url"),
+    [(ANOTHER, PLUGGY), (OURS, "https://api.example"), (OURS, "http://127.0.0.1:9")],
+)
+async def test_another_application_is_refused_with_what_to_do(
+    db: Pool, client_id: str, url: str
+) -> None:
+    await check_installation(db, OURS, PLUGGY)
+    with pytest.raises(ForeignInstallation) as refused:
+        await check_installation(db, client_id, url)
+    assert "migrate --adopt" in str(refused.value)
+    # Ids are shown as far as a person needs to tell two apart.
+    assert client_id not in str(refused.value)
+    assert client_id[:8] in str(refused.value)
+
+
+async def test_an_adopted_database_is_another_s(db: Pool) -> None:
+    await check_installation(db, OURS, PLUGGY)
+    await adopt_installation(db, ANOTHER, "http://127.0.0.1:4711")
+    await check_installation(db, ANOTHER, "http://localhost:1")
+    with pytest.raises(ForeignInstallation):
+        await check_installation(db, OURS, PLUGGY)
+
+
+async def test_of_two_applications_that_start_first_one_is_refused(db: Pool) -> None:
+    answers = await asyncio.gather(
+        *(check_installation(db, client_id, PLUGGY) for client_id in (OURS, ANOTHER) * 5),
+        return_exceptions=True,
+    )
+    refused = [isinstance(answer, ForeignInstallation) for answer in answers]
+    assert refused in ([False, True] * 5, [True, False] * 5)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[::1]:2/", "http://localhost"])
+def test_any_loopback_address_is_the_simulator(url: str) -> None:
+    assert remembered_url(url) == "simulator"
+
+
+@pytest.mark.parametrize(
+    ("url", "remembered"),
+    [
+        ("https://API.pluggy.AI/", "https://api.pluggy.ai"),
+        ("https://gateway.example/Pluggy/", "https://gateway.example/Pluggy"),
+        ("https://127.0.0.1.example", "https://127.0.0.1.example"),
+    ],
+)
+def test_other_addresses_are_remembered_as_hosts_compare(url: str, remembered: str) -> None:
+    assert remembered_url(url) == remembered
