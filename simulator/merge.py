@@ -6,7 +6,7 @@ its id by amount and day. Every other difference is a deletion and a creation th
 A row that comes back after its deletion gets its old id again.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple
 
@@ -91,21 +91,22 @@ def _matched(held: list[Row], reported: list[Row]) -> tuple[Pairs, list[Row], li
 def _pair(
     held: list[Row], reported: list[Row], key: Key, pairs: Pairs
 ) -> tuple[list[Row], list[Row]]:
-    """Match rows of equal key in order; returns what is left of both sides."""
-    waiting: defaultdict[Hashable, list[Row]] = defaultdict(list)
-    left: list[Row] = []
-    # Backwards, so that `pop` takes the first.
-    for row in reversed(held):
-        name = key(row)
-        (left if name is None else waiting[name]).append(row)
-    fresh = []
+    """Match rows of equal key, first with first; returns what is left of both sides, in order."""
+    waiting: defaultdict[Hashable, deque[Row]] = defaultdict(deque)
+    for row in held:
+        waiting[key(row)].append(row)
+    # No key is no match.
+    waiting.pop(None, None)
+    matched, fresh = set(), []
     for row in reported:
-        name = key(row)
-        if name is not None and waiting.get(name):
-            pairs.append((waiting[name].pop(), row))
+        queue = waiting.get(key(row))
+        if queue:
+            partner = queue.popleft()
+            matched.add(id(partner))
+            pairs.append((partner, row))
         else:
             fresh.append(row)
-    return left[::-1] + [row for queue in waiting.values() for row in reversed(queue)], fresh
+    return [row for row in held if id(row) not in matched], fresh
 
 
 def _in(pairs: Pairs, row: Row) -> bool:
