@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from worker.database import Connection, Pool
 from worker.events import Lane
+from worker.metrics import ROWS
 from worker.pluggy_reader import PluggyReader
 from worker.queries import QUERIES
 
@@ -124,6 +125,8 @@ class Claim:
                 self.pluggy.requests,
                 json.dumps(self.steps),
             )
+        for change in ("inserted", "changed", "deleted", "unchanged", "older_skipped", "rejected"):
+            ROWS.labels(change=change).inc(getattr(c, change))
         self.run_id = None
 
 

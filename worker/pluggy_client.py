@@ -22,6 +22,7 @@ from worker.failures import (
     PluggyUnavailable,
     PutOff,
 )
+from worker.metrics import REQUESTS
 from worker.pluggy_payloads import (
     Unreadable,
     decode_error,
@@ -119,6 +120,7 @@ class PluggyClient:
             headers={"X-API-KEY": key},
             allow_redirects=False,
         ) as response:
+            REQUESTS.labels(group=endpoint_group(path), status=response.status).inc()
             return Answer(response.status, await response.read(), response.headers)
 
     async def _raise_for(self, answer: Answer, group: str) -> None:
@@ -155,6 +157,7 @@ class PluggyClient:
         async with self._session.post(
             f"{self._base_url}/auth", json=self._credentials, allow_redirects=False
         ) as response:
+            REQUESTS.labels(group="auth", status=response.status).inc()
             answer = Answer(response.status, await response.read(), response.headers)
         if answer.status in (400, 401, 403):
             _, error_id = decode_error(answer.body)

@@ -13,6 +13,7 @@ import structlog
 from worker.claim import LEASE, Lease
 from worker.database import Pool
 from worker.events import Lane
+from worker.metrics import CLAIMS
 from worker.queries import QUERIES
 from worker.queue import Doorbell
 from worker.sync.engine import Engine
@@ -62,6 +63,7 @@ class Worker:
         wanted: uuid.UUID | None = item_id
         while lease := await self.claim(wanted):
             synced += 1
+            CLAIMS.labels(lane=lease.lane.name.lower()).inc()
             if await self.engine.sync(lease):
                 await self._ring(lease.item_id)
             wanted = None

@@ -15,6 +15,7 @@ from worker.database import Pool
 from worker.events import Lane
 from worker.failures import PluggyHalt
 from worker.held import Held
+from worker.metrics import EVENTS
 from worker.outage import CallLedger
 from worker.plan import (
     Outcome,
@@ -202,6 +203,7 @@ async def settle(
     if row is None:
         raise FencedOff
     for state in {o.state for o in settled.values()}:
+        EVENTS.labels(state=state).inc(sum(o.state == state for o in settled.values()))
         ids = [i for i, o in settled.items() if o.state == state]
         log.info(f"events_{state}", event_row_ids=ids, run_id=run_id)
     return Due(row["due"], row["generation"])

@@ -23,6 +23,7 @@ from worker.failures import (
     retry_pause_s,
 )
 from worker.held import Step
+from worker.metrics import FAILURES
 from worker.queries import QUERIES
 from worker.sync.halts import raise_if_alike, raise_if_down, raise_if_still_halted
 
@@ -59,6 +60,7 @@ async def attempt(claim: Claim, step: Step, work: Awaitable[object]) -> bool:
 async def record_failure(claim: Claim, step: Step, error: Exception) -> None:
     """Store a failed try. Raises PluggyHalt if items fail alike, FencedOff."""
     failure = classify(error)
+    FAILURES.labels(product=step.product, failure_class=failure.failure_class).inc()
     log.warning(
         "step_failed",
         product=step.product,
