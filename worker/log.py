@@ -44,5 +44,21 @@ def configure(level: str, log_format: str) -> None:
     root.handlers = [handler]
     root.setLevel(level)
     # Per job and per request lines of the libraries say nothing that our closing lines do not.
-    for noisy in ("arq.worker", "aiohttp.access"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, getattr(logging, level)))
+    quiet = max(logging.WARNING, getattr(logging, level))
+    logging.getLogger("aiohttp.access").setLevel(quiet)
+    _take_over("arq.worker", handler, quiet)
+
+
+def _take_over(name: str, handler: logging.Handler, level: int) -> None:
+    """Send a logger's records our way, and nowhere else.
+
+    arq's command line configures its loggers after our settings were read, which undoes levels and
+    handlers but leaves filters alone.
+    """
+
+    def ours(record: logging.LogRecord) -> bool:
+        if record.levelno >= level:
+            handler.handle(record)
+        return False
+
+    logging.getLogger(name).addFilter(ours)

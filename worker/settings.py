@@ -98,7 +98,7 @@ class Environment(BaseSettings):
 class PluggySettings(Environment):
     """What a process needs that talks to Pluggy: workers and commands, never the receiver."""
 
-    pluggy_client_id: str
+    pluggy_client_id: Annotated[str, Field(min_length=1)]
     pluggy_client_secret: SecretStr
     pluggy_base_url: str = "https://api.pluggy.ai"
     pluggy_requests_per_minute: Annotated[int, Field(ge=12)] = 360
