@@ -106,7 +106,8 @@ def _remove_keys(url: str) -> None:
 def _with_number(url: str, number: int) -> str:
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query)) | {"db": str(number)}
-    return urlunsplit(parts._replace(query=urlencode(query)))
+    # urlunsplit would make unix:/path of unix:///path, which is no address for Redis.
+    return f"{parts.scheme}://{parts.netloc}{parts.path}?{urlencode(query)}"
 
 
 def _kind(error: BaseException) -> str:
