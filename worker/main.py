@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import uuid
+from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -16,7 +17,9 @@ from arq import func
 
 from worker import log as logs
 from worker.budget import RateBudget
-from worker.database import close_pool, open_pool
+from worker.catalogue import refresh_catalogue
+from worker.chores import Chore, Chores
+from worker.database import Pool, close_pool, open_pool
 from worker.health import start_health_server
 from worker.installation import ForeignInstallation, check_installation
 from worker.outage import CallLedger
@@ -76,8 +79,14 @@ async def startup(ctx: dict[str, Any]) -> None:
     ctx |= {"db": db, "client": client, "redis_client": redis, "sweep": sweep}
     ctx["worker"] = Worker(db, engine, doorbell)
     ctx["sweeping"] = asyncio.create_task(sweep.run())
+    ctx["chores"] = asyncio.create_task(_chores(db, client).run())
     ctx["health"] = await start_health_server(sweep, settings.metrics_port)
     log.info("worker_started", worker_id=ctx["worker_id"], slots=slots)
+
+
+def _chores(db: Pool, client: PluggyClient) -> Chores:
+    """What a worker does beside the items that it is rung for."""
+    return Chores([Chore("catalogue", 5.0, partial(refresh_catalogue, db, client))])
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:
@@ -86,7 +95,8 @@ async def shutdown(ctx: dict[str, Any]) -> None:
         return
     await ctx["health"].cleanup()
     ctx["sweeping"].cancel()
-    await asyncio.gather(ctx["sweeping"], return_exceptions=True)
+    ctx["chores"].cancel()
+    await asyncio.gather(ctx["sweeping"], ctx["chores"], return_exceptions=True)
     await ctx["db"].execute(QUERIES["remove_worker"], ctx["worker_id"])
     await ctx["client"].__aexit__(None, None, None)
     await ctx["redis_client"].aclose()

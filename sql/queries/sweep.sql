@@ -12,11 +12,12 @@ ORDER BY s.lane, s.run_at
 LIMIT $2;
 
 -- name: ignore_events_without_item
--- Settles pending events that name no item. Returns how many there were, by name.
+-- Settles pending events that name neither an item nor a connector. Returns how many there were, by
+-- name.
 WITH ignored AS (
     UPDATE pluggy_sync.webhook_events
     SET state = 'ignored', reason = 'not_mirrored', settled_at = clock_timestamp()
-    WHERE item_id IS NULL AND state = 'pending'
+    WHERE item_id IS NULL AND connector_id IS NULL AND state = 'pending'
     RETURNING event
 )
 SELECT event, count(*) AS events FROM ignored GROUP BY event;

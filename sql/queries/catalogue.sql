@@ -1,0 +1,175 @@
+-- name: load_unknown_connectors
+-- Connectors of items that we do not hold and have not asked for in vain. The items are not scanned:
+-- each step hops to the next connector in the index.
+WITH RECURSIVE held AS (
+    SELECT min(connector_id) AS id FROM pluggy.items
+    UNION ALL
+    SELECT (SELECT min(i.connector_id) FROM pluggy.items i WHERE i.connector_id > held.id)
+    FROM held WHERE held.id IS NOT NULL
+)
+SELECT held.id FROM held
+WHERE held.id IS NOT NULL
+  AND NOT EXISTS (SELECT FROM pluggy.connectors c WHERE c.id = held.id)
+  AND NOT EXISTS (SELECT FROM pluggy_sync.catalogue_sync s
+                  WHERE s.product = 'connectors' AND held.id::text = ANY (s.unknown_ids));
+
+-- name: claim_catalogue
+-- Leases connectors or categories, whichever is due: once a day, and connectors also when an event
+-- names one ($2: or an item has one that we do not hold). At most once a minute, not while backed off,
+-- and not while everything is halted; but a halt by refused keys is probed.
+-- $1 lease length, $2 whether there are unknown connectors.
+WITH due AS (
+    SELECT c.product
+    FROM pluggy_sync.catalogue_sync c
+    WHERE c.until <= now()
+      AND (c.started_at IS NULL OR c.started_at <= now() - interval '1 minute')
+      AND (c.next_try_at IS NULL OR c.next_try_at <= now())
+      AND (coalesce(greatest(c.stamped_at, c.dead_at), '-infinity') <= now() - interval '1 day'
+           OR (c.product = 'connectors' AND (
+               ($2::boolean AND c.dead_at IS NULL)
+               OR EXISTS (SELECT FROM pluggy_sync.webhook_events e
+                          WHERE e.item_id IS NULL AND e.state = 'pending'
+                            AND e.connector_id IS NOT NULL))))
+    ORDER BY c.started_at NULLS FIRST
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+), probe AS (
+    UPDATE pluggy_sync.halts SET probe_at = now() + probe_every
+    WHERE halted_at IS NOT NULL AND failure_code LIKE 'auth:%' AND probe_at <= now()
+      AND EXISTS (SELECT FROM due)
+    RETURNING 1
+)
+UPDATE pluggy_sync.catalogue_sync c
+SET token = gen_random_uuid(), until = clock_timestamp() + $1::interval,
+    started_at = clock_timestamp()
+FROM due
+WHERE c.product = due.product
+  AND (EXISTS (SELECT FROM probe)
+       OR NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL))
+RETURNING c.product, c.token, c.started_at, c.attempts, c.failing_since, c.dead_at,
+          EXISTS (SELECT FROM probe) AS is_probe,
+          coalesce(c.absences_asked_at <= now() - interval '1 day', true) AS absences_due;
+
+-- name: fence_catalogue
+-- First statement of the transaction that writes: 0 rows: another worker has taken over.
+-- $1 product, $2 token, $3 lease length.
+UPDATE pluggy_sync.catalogue_sync SET until = clock_timestamp() + $3::interval
+WHERE product = $1 AND token = $2
+RETURNING set_config('idle_in_transaction_session_timeout', '15s', true) AS stall_limit;
+
+-- name: stamp_catalogue
+-- A complete read has been stored; frees the lease. $1 product, $2 token, $3 asked for absences,
+-- $4 connectors of items that Pluggy does not know either.
+UPDATE pluggy_sync.catalogue_sync
+SET token = NULL, until = '-infinity', stamped_at = started_at,
+    absences_asked_at = CASE WHEN $3 THEN started_at ELSE absences_asked_at END,
+    unknown_ids = unknown_ids || $4::text[],
+    attempts = 0, failing_since = NULL, failed_at = NULL, next_try_at = NULL, dead_at = NULL,
+    failure_class = NULL, failure_code = NULL, error_id = NULL
+WHERE product = $1 AND token = $2;
+
+-- name: fail_catalogue
+-- A read has failed; frees the lease. $1 product, $2 token, $3 class, $4 code, $5 errorId, $6 attempts,
+-- $7 pause before the next try (null: dead now, and with it the events that asked for it).
+WITH failed AS (
+    UPDATE pluggy_sync.catalogue_sync
+    SET token = NULL, until = '-infinity', failure_class = $3, failure_code = $4, error_id = $5,
+        attempts = $6, failed_at = now(), next_try_at = now() + $7::interval,
+        failing_since = CASE WHEN dead_at IS NULL THEN coalesce(failing_since, now()) ELSE now() END,
+        dead_at = CASE WHEN $7::interval IS NULL THEN now() END
+    WHERE product = $1 AND token = $2
+    RETURNING product, dead_at
+)
+UPDATE pluggy_sync.webhook_events e
+SET state = 'dead', reason = $4, error_id = $5, settled_at = clock_timestamp()
+FROM failed f
+WHERE f.product = 'connectors' AND f.dead_at IS NOT NULL
+  AND e.item_id IS NULL AND e.state = 'pending' AND e.connector_id IS NOT NULL
+  AND e.pending_since <= f.dead_at;
+
+-- name: hand_back_catalogue
+-- Frees the lease and spends no attempt. $1 product, $2 token, $3 pause before the next try.
+UPDATE pluggy_sync.catalogue_sync
+SET token = NULL, until = '-infinity', next_try_at = now() + $3::interval
+WHERE product = $1 AND token = $2;
+
+-- name: load_connector_events
+-- $1 accepted before.
+SELECT id, connector_id FROM pluggy_sync.webhook_events
+WHERE item_id IS NULL AND state = 'pending' AND connector_id IS NOT NULL AND pending_since < $1
+ORDER BY id;
+
+-- name: settle_connector_events
+-- Events whose connector was read after they were accepted. $1 event ids, $2 accepted before, $3 run.
+UPDATE pluggy_sync.webhook_events e
+SET settled_at = clock_timestamp(), run_id = $3,
+    state = CASE WHEN k.known THEN 'applied' ELSE 'ignored' END,
+    reason = CASE WHEN NOT k.known THEN 'connector_unknown' END
+FROM (SELECT o.id, EXISTS (SELECT FROM pluggy.connectors c
+                           JOIN pluggy_sync.webhook_events n ON n.connector_id = c.id
+                           WHERE n.id = o.id) AS known
+      FROM unnest($1::bigint[]) AS o(id)) AS k
+WHERE e.id = k.id AND e.state = 'pending' AND e.pending_since < $2;
+
+-- name: load_connectors_versions
+SELECT id, row_hash, row_version, deleted_at FROM pluggy.connectors;
+
+-- name: upsert_connectors
+-- $1 the row as JSON, $2 run. Clears a tombstone. Returns whether it is new.
+INSERT INTO pluggy.connectors AS held
+    (id, name, type, country, institution_url, image_url, primary_color, has_mfa, oauth,
+     is_open_finance, is_sandbox, health_status, health_stage, products, source_created_at,
+     source_updated_at, payload, row_hash, row_version, run_id)
+SELECT r.id, r.name, r.type, r.country, r.institution_url, r.image_url, r.primary_color, r.has_mfa,
+       r.oauth, r.is_open_finance, r.is_sandbox, r.health_status, r.health_stage, r.products,
+       r.source_created_at, r.source_updated_at, r.payload, decode(r.row_hash, 'hex'),
+       r.row_version, $2
+FROM jsonb_to_record($1::jsonb) AS r(
+    id integer, name text, type text, country text, institution_url text, image_url text,
+    primary_color text, has_mfa boolean, oauth boolean, is_open_finance boolean,
+    is_sandbox boolean, health_status text, health_stage text, products text[],
+    source_created_at timestamptz, source_updated_at timestamptz, payload jsonb, row_hash text,
+    row_version smallint)
+ON CONFLICT (id) DO UPDATE SET
+    name = excluded.name, type = excluded.type, country = excluded.country,
+    institution_url = excluded.institution_url, image_url = excluded.image_url,
+    primary_color = excluded.primary_color, has_mfa = excluded.has_mfa, oauth = excluded.oauth,
+    is_open_finance = excluded.is_open_finance, is_sandbox = excluded.is_sandbox,
+    health_status = excluded.health_status, health_stage = excluded.health_stage,
+    products = excluded.products, source_created_at = excluded.source_created_at,
+    source_updated_at = excluded.source_updated_at, payload = excluded.payload,
+    row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
+    changed_at = clock_timestamp(), deleted_at = NULL
+RETURNING xmax = 0 AS is_new;
+
+-- name: tombstone_connectors
+-- Connectors that Pluggy no longer knows, neither listed nor by id. $1 ids, $2 run.
+UPDATE pluggy.connectors SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+WHERE id = ANY ($1::integer[]) AND deleted_at IS NULL
+RETURNING id;
+
+-- name: load_categories_versions
+SELECT id, row_hash, row_version, deleted_at FROM pluggy.categories;
+
+-- name: upsert_categories
+-- $1 the row as JSON, $2 run. Clears a tombstone. Returns whether it is new.
+INSERT INTO pluggy.categories AS held
+    (id, description, description_translated, parent_id, parent_description, payload, row_hash,
+     row_version, run_id)
+SELECT r.id, r.description, r.description_translated, r.parent_id, r.parent_description, r.payload,
+       decode(r.row_hash, 'hex'), r.row_version, $2
+FROM jsonb_to_record($1::jsonb) AS r(
+    id text, description text, description_translated text, parent_id text,
+    parent_description text, payload jsonb, row_hash text, row_version smallint)
+ON CONFLICT (id) DO UPDATE SET
+    description = excluded.description, description_translated = excluded.description_translated,
+    parent_id = excluded.parent_id, parent_description = excluded.parent_description,
+    payload = excluded.payload, row_hash = excluded.row_hash, row_version = excluded.row_version,
+    run_id = excluded.run_id, changed_at = clock_timestamp(), deleted_at = NULL
+RETURNING xmax = 0 AS is_new;
+
+-- name: tombstone_categories
+-- Categories that Pluggy no longer knows, neither listed nor by id. $1 ids, $2 run.
+UPDATE pluggy.categories SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+WHERE id = ANY ($1::text[]) AND deleted_at IS NULL
+RETURNING id;
