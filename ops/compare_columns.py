@@ -1,19 +1,24 @@
-"""What each typed column must hold, told from Pluggy's JSON alone: a second opinion on the worker's
-mapping, so nothing of it is imported here."""
+"""What each typed column of the mirror must hold, by table."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from typing import Final
 
-from ops.truth import TrueRow
-
-Rule = Callable[[TrueRow, ZoneInfo], object]
+from ops.compare_rules import (
+    Rule,
+    day,
+    flag,
+    identifier,
+    listed_under,
+    moment,
+    money,
+    posted_on,
+    text,
+    texts,
+    whole,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,117 +35,6 @@ class Mirrored:
     left_out: tuple[str, ...] = ()
 
 
-def text(*path: str, otherwise: str | None = None) -> Rule:
-    """A string; a number as its JSON text."""
-
-    def rule(row: TrueRow, _: ZoneInfo) -> object:
-        found = _dig(row, path)
-        if isinstance(found, int | Decimal) and not isinstance(found, bool):
-            return str(found)
-        return found if isinstance(found, str) else otherwise
-
-    return rule
-
-
-def money(*path: str) -> Rule:
-    """An exact amount."""
-    return lambda row, _: _number(_dig(row, path))
-
-
-def whole(*path: str) -> Rule:
-    """A whole number that fits 32 bits."""
-
-    def rule(row: TrueRow, _: ZoneInfo) -> object:
-        number = _number(_dig(row, path))
-        fits = number is not None and number == int(number) and abs(number) < 2**31
-        return int(number) if number is not None and fits else None
-
-    return rule
-
-
-def moment(*path: str) -> Rule:
-    """A time; without a zone it is UTC."""
-    return lambda row, _: _time(_dig(row, path))
-
-
-def day(*path: str) -> Rule:
-    """The calendar day as it is written."""
-
-    def rule(row: TrueRow, _: ZoneInfo) -> object:
-        written = _dig(row, path)
-        return date.fromisoformat(written[:10]) if isinstance(written, str) else None
-
-    return rule
-
-
-def identifier(*path: str) -> Rule:
-    """A UUID."""
-
-    def rule(row: TrueRow, _: ZoneInfo) -> object:
-        found = _dig(row, path)
-        return uuid.UUID(found) if isinstance(found, str) else None
-
-    return rule
-
-
-def listed_under() -> Rule:
-    """The id of what the row is listed under, where the row itself does not say."""
-    return lambda row, _: uuid.UUID(row.listed_under) if row.listed_under else None
-
-
-def flag(*path: str) -> Rule:
-    """True or false."""
-
-    def rule(row: TrueRow, _: ZoneInfo) -> object:
-        found = _dig(row, path)
-        return found if isinstance(found, bool) else None
-
-    return rule
-
-
-def texts(*path: str) -> Rule:
-    """A list of strings."""
-    return lambda row, _: _dig(row, path)
-
-
-def posted_on(*path: str) -> Rule:
-    """The day of a transaction: midnight UTC and times without a zone are dates that the bank gave
-    as dates, everything else is a moment and has the day of the zone."""
-
-    def rule(row: TrueRow, zone: ZoneInfo) -> object:
-        written = str(_dig(row, path))
-        parsed = datetime.fromisoformat(written)
-        if parsed.tzinfo is None or written.endswith(("T00:00:00.000Z", "T00:00:00Z")):
-            return date.fromisoformat(written[:10])
-        return parsed.astimezone(zone).date()
-
-    return rule
-
-
-def _dig(row: TrueRow, path: tuple[str, ...]) -> Any:
-    found: Any = row.fields
-    for key in path:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
-
-
-def _number(found: object) -> Decimal | None:
-    if isinstance(found, bool) or not isinstance(found, int | Decimal | str):
-        return None
-    try:
-        number = Decimal(found)
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() else None
-
-
-def _time(written: object) -> datetime | None:
-    if not isinstance(written, str):
-        return None
-    parsed = datetime.fromisoformat(written)
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
-
-
 ITEMS: Final = Mirrored(
     table="items",
     owner="id",
@@ -148,6 +42,7 @@ ITEMS: Final = Mirrored(
     columns={
         "connector_id": whole("connector", "id"),
         "connector_name": text("connector", "name"),
+        "connector_is_open_finance": flag("connector", "isOpenFinance"),
         "status": text("status"),
         "execution_status": text("executionStatus"),
         "error_code": text("error", "code"),
@@ -216,7 +111,135 @@ TRANSACTIONS: Final = Mirrored(
     },
 )
 
+INVESTMENTS: Final = Mirrored(
+    table="investments",
+    columns={
+        "type": text("type"),
+        "subtype": text("subtype"),
+        "name": text("name"),
+        "number": text("number"),
+        "code": text("code"),
+        "isin": text("isin"),
+        "status": text("status"),
+        "currency_code": text("currencyCode"),
+        "balance": money("balance"),
+        "amount": money("amount"),
+        "amount_original": money("amountOriginal"),
+        "amount_profit": money("amountProfit"),
+        "amount_withdrawal": money("amountWithdrawal"),
+        "quantity": money("quantity"),
+        "value": money("value"),
+        "taxes": money("taxes"),
+        "taxes2": money("taxes2"),
+        "rate": money("rate"),
+        "rate_type": text("rateType"),
+        "fixed_annual_rate": money("fixedAnnualRate"),
+        "last_month_rate": money("lastMonthRate"),
+        "annual_rate": money("annualRate"),
+        "last_twelve_months_rate": money("lastTwelveMonthsRate"),
+        "issuer": text("issuer"),
+        "issuer_cnpj": text("issuerCNPJ"),
+        "owner": text("owner"),
+        "institution_name": text("institution", "name"),
+        "date": moment("date"),
+        "due_date": day("dueDate"),
+        "issue_date": day("issueDate"),
+        "purchase_date": day("purchaseDate"),
+        "source_created_at": moment("createdAt"),
+        "source_updated_at": moment("updatedAt"),
+    },
+)
+INVESTMENT_TRANSACTIONS: Final = Mirrored(
+    table="investment_transactions",
+    columns={
+        "investment_id": listed_under(),
+        "type": text("type"),
+        "movement_type": text("movementType"),
+        "quantity": money("quantity"),
+        "value": money("value"),
+        "amount": money("amount"),
+        "net_amount": money("netAmount"),
+        "date": moment("date"),
+        "trade_date": moment("tradeDate"),
+        "description": text("description"),
+        "brokerage_number": text("brokerageNumber"),
+    },
+)
+LOANS: Final = Mirrored(
+    table="loans",
+    columns={
+        "contract_number": text("contractNumber"),
+        "ipoc_code": text("ipocCode"),
+        "product_name": text("productName"),
+        "type": text("type"),
+        "kind": text("kind"),
+        "currency_code": text("currencyCode"),
+        "contract_amount": money("contractAmount"),
+        "outstanding_balance": money("payments", "contractOutstandingBalance"),
+        "cet": money("CET"),
+        "date": day("date"),
+        "contract_date": day("contractDate"),
+        "settlement_date": day("settlementDate"),
+        "due_date": day("dueDate"),
+        "first_installment_due_date": day("firstInstallmentDueDate"),
+        "total_installments": whole("installments", "totalNumberOfInstallments"),
+        "paid_installments": whole("installments", "paidInstallments"),
+        "source_created_at": moment("createdAt"),
+        "source_updated_at": moment("updatedAt"),
+    },
+)
+IDENTITIES: Final = Mirrored(
+    table="identities",
+    columns={
+        "full_name": text("fullName"),
+        "company_name": text("companyName"),
+        "document": text("document"),
+        "document_type": text("documentType"),
+        "tax_number": text("taxNumber"),
+        "birth_date": day("birthDate"),
+        "job_title": text("jobTitle"),
+        "investor_profile": text("investorProfile"),
+        "source_created_at": moment("createdAt"),
+        "source_updated_at": moment("updatedAt"),
+    },
+)
+BILLS: Final = Mirrored(
+    table="bills",
+    columns={
+        "account_id": identifier("accountId"),
+        "due_date": day("dueDate"),
+        "closing_date": day("billClosingDate"),
+        "total_amount": money("totalAmount"),
+        "currency_code": text("totalAmountCurrencyCode"),
+        "minimum_payment_amount": money("minimumPaymentAmount"),
+        "allows_installments": flag("allowsInstallments"),
+        "source_created_at": moment("createdAt"),
+        "source_updated_at": moment("updatedAt"),
+    },
+)
+CONSENTS: Final = Mirrored(
+    table="consents",
+    columns={
+        "products": texts("products"),
+        "permissions": texts("openFinancePermissionsGranted"),
+        "expires_at": moment("expiresAt"),
+        "revoked_at": moment("revokedAt"),
+        "source_created_at": moment("createdAt"),
+    },
+)
+
 MIRRORED: Final[Mapping[str, Mirrored]] = {
-    mirrored.table: mirrored for mirrored in (ITEMS, ACCOUNTS, TRANSACTIONS)
+    mirrored.table: mirrored
+    for mirrored in (
+        ITEMS,
+        ACCOUNTS,
+        TRANSACTIONS,
+        INVESTMENTS,
+        INVESTMENT_TRANSACTIONS,
+        LOANS,
+        IDENTITIES,
+        BILLS,
+        CONSENTS,
+    )
 }
 """By the entity's name in the truth; a new entity is one more entry here."""

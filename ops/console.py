@@ -108,16 +108,16 @@ def print_json(document: object) -> None:
 
 def print_rows(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """A table for people, or one word if there is nothing to show."""
-    console, found = _console(), list(rows)
+    found = list(rows)
     if not found:
-        console.print(f"{title}: none", highlight=False)
+        console().print(f"{title}: none")
         return
     table = Table(title=title, title_justify="left")
     for name in found[0]:
         table.add_column(name.replace("_", " "), overflow="fold")
     for row in found:
         table.add_row(*(_cell(value) for value in row.values()))
-    console.print(table)
+    console().print(table)
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
@@ -125,11 +125,14 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in fields.items():
         table.add_row(name.replace("_", " "), _cell(value))
-    _console().print(table)
+    console().print(table)
 
 
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+def console(*, to_stderr: bool = False) -> Console:
+    """Where to print; as wide as the terminal, if there is one."""
+    is_terminal = (sys.stderr if to_stderr else sys.stdout).isatty()
+    width = None if is_terminal else PIPE_WIDTH
+    return Console(stderr=to_stderr, width=width, highlight=False)
 
 
 _encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="number")

@@ -13,15 +13,15 @@ from zoneinfo import ZoneInfo
 
 import aiohttp
 import asyncpg
-from rich.console import Console
 
 from embedded.places import EmbeddedError
 from ops.compare import Comparison, Connection, compare
+from ops.console import console
 from ops.demo_children import ChildEnded
 from ops.demo_figures import Progress, Report, figures, show
 from ops.demo_screen import Screen
 from ops.demo_servers import NoServer
-from ops.demo_simulator import Changes, SimulatorControl
+from ops.demo_simulator import SimulatorControl, usual_changes
 from ops.demo_stage import (
     ZONE,
     DemoFailed,
@@ -99,7 +99,7 @@ def run_demo(options: DemoOptions) -> int:
     """Play it and return the exit status. The outcome goes to standard output, all else to
     standard error. Raises DemoFailed."""
     stop_on_every_signal()
-    screen = Screen(Console(stderr=True))
+    screen = Screen(console(to_stderr=True))
     try:
         screen.begin("starting Postgres, Redis and the simulator")
         with open_stage(options) as stage:
@@ -167,7 +167,7 @@ async def _collect(watch: Watch, items: list[str], number: int) -> None:
     options = watch.stage.options
     watch.screen.begin(f"update round {number} of {options.rounds}: the banks have news")
     for item_id in items:
-        await watch.control.collect(item_id, Changes.for_item(options.transactions))
+        await watch.control.collect(item_id, usual_changes(options.transactions))
     await watch.until_quiet(rows=len(items) * 20)
 
 
@@ -181,7 +181,7 @@ async def _sabotage(conn: Connection) -> None:
 
 
 async def _report(watch: Watch, comparison: Comparison) -> Report:
-    statement = QUERIES["spending_by_category"]
+    statement = QUERIES["spending_by_category"].partition("\n")[2]
     answer = await watch.conn.fetch(statement)
     return Report(
         figures(watch.last, comparison, await watch.control.requests()),
@@ -194,17 +194,17 @@ async def _report(watch: Watch, comparison: Comparison) -> Report:
 
 
 def _tell(report: Report, options: DemoOptions) -> None:
-    show(report, Console(stderr=options.as_json))
+    show(report, console(to_stderr=options.as_json))
     if options.as_json:
         print(report.figures.line(), flush=True)
 
 
 async def _stay(stage: Stage, control: SimulatorControl) -> None:
     """Until Ctrl-C, which is the good end."""
-    console = Console(stderr=True)
-    console.print(f"\nLook at the rows:   psql '{stage.database_url}'", soft_wrap=True)
-    console.print(f"The stand-in's API: {control.base_url}", soft_wrap=True)
-    console.print("Everything stays up until Ctrl-C.")
+    terminal = console(to_stderr=True)
+    terminal.print(f"\nLook at the rows:   psql '{stage.database_url}'", soft_wrap=True)
+    terminal.print(f"The stand-in's API: {control.base_url}", soft_wrap=True)
+    terminal.print("Everything stays up until Ctrl-C.")
     with suppress(asyncio.CancelledError):
         while True:
             await asyncio.sleep(1)

@@ -20,6 +20,8 @@ from embedded.places import Account, close_place, open_place
 GRACE_S: Final = 0.8
 """How long all children together may take to stop by themselves; nobody needs what they hold."""
 TAIL_LINES: Final = 15
+CODE: Final = Path(__file__).resolve().parents[1]
+"""Where our packages are: the children run the same code as the demo, wherever it was started."""
 # What the caller's environment says of databases, Pluggy or webhooks is not for the demo.
 INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 
@@ -123,6 +125,7 @@ def _spawn(
         for key, value in os.environ.items()
         if key in INHERITED or key.startswith("PYTHON")
     }
+    path = os.pathsep.join(filter(None, [str(CODE), os.environ.get("PYTHONPATH")]))
     numbers = [os.getpid(), os.geteuid(), os.getegid(), signal.SIGKILL]
     with log.open("ab") as output:
         watching = subprocess.Popen(  # noqa: S603 - our own script, our own arguments
@@ -131,7 +134,7 @@ def _spawn(
             stdout=subprocess.PIPE,
             stderr=output,
             cwd=log.parent,
-            env=inherited | {"PYTHONUNBUFFERED": "1"} | environment,
+            env=inherited | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | environment,
             # A terminal's Ctrl-C reaches the demo alone, which then stops its children.
             start_new_session=True,
             pass_fds=locks,

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
-from rich.console import Console, Group
+from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
@@ -104,7 +104,8 @@ def show(report: Report, console: Console) -> None:
         )
     console.print()
     console.print("Ask the mirror something, such as spending by category:")
-    console.print(Group(Syntax(report.statement, "sql", theme="ansi_dark"), _table(report.answer)))
+    console.print(Syntax(report.statement, "sql", theme="ansi_dark", background_color="default"))
+    console.print(_table(report.answer))
     console.print(_summary(report))
 
 

@@ -52,7 +52,7 @@ class Screen:
         """A new phase; rows_expected gives it a bar."""
         self._phase, self._rows_expected = phase, rows_expected
         self._lined = time.monotonic()
-        self._console.print(f"[dim]{self.took_s:6.1f} s[/]  {phase}", highlight=False)
+        self._console.print(f"[dim]{self.took_s:6.1f} s[/]  {phase}")
 
     def show(self, progress: Progress) -> None:
         """Draw the newest figures; elsewhere than on a terminal at most one line a second."""
@@ -60,28 +60,25 @@ class Screen:
             self._live.update(self._picture(progress))
         elif time.monotonic() - self._lined >= LINE_EVERY_S:
             self._lined = time.monotonic()
-            self._console.print(f"{self.took_s:6.1f} s    {_line(progress)}", highlight=False)
+            self._console.print(f"{self.took_s:6.1f} s    {_line(progress)}")
 
     def _picture(self, progress: Progress) -> Group:
         self._spinner.update(text=Text(f" {self._phase} … {self.took_s:.1f} s", style="bold"))
         table = Table.grid(padding=(0, 2))
-        table.add_row("  rows", _rows(progress), self._bar(progress))
-        table.add_row("  webhooks", _webhooks(progress), "")
-        table.add_row("  waiting", _waiting(progress), "")
-        table.add_row("  lag", _lag(progress), "")
+        table.add_row("  rows", _rows(progress))
+        if self._rows_expected:
+            done = min(progress.transactions, self._rows_expected)
+            table.add_row("", ProgressBar(total=self._rows_expected, completed=done, width=48))
+        table.add_row("  webhooks", _webhooks(progress))
+        table.add_row("  waiting", _waiting(progress))
+        table.add_row("  lag", _lag(progress))
         return Group(self._spinner, table)
-
-    def _bar(self, progress: Progress) -> ProgressBar | str:
-        if not self._rows_expected:
-            return ""
-        done = min(progress.transactions, self._rows_expected)
-        return ProgressBar(total=self._rows_expected, completed=done, width=30)
 
 
 def _rows(progress: Progress) -> str:
     return (
-        f"{progress.transactions:,} transactions of {progress.accounts:,} accounts"
-        f" in {progress.items:,} items"
+        f"{progress.items:,} items, {progress.accounts:,} accounts,"
+        f" {progress.transactions:,} transactions"
     )
 
 

@@ -8,23 +8,29 @@ from typing import Any, Final
 
 import aiohttp
 
+CONNECTORS: Final = (612, 601, 600)
+"""Banks of Open Finance, where most connections are."""
 ANSWER_WITHIN_S: Final = 120.0
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What one collection finds at the bank."""
+def usual_changes(transactions: int) -> dict[str, Any]:
+    """What one collection finds on a usual day of an item with so many transactions.
 
-    created: int
-    updated: int
-    deleted: int
-    restated: int
-
-    @classmethod
-    def for_item(cls, transactions: int) -> Changes:
-        """A normal day, and few enough deletions that none has to be flagged for a person."""
-        gone = min(2, transactions // 25)
-        return cls(created=12, updated=min(6, transactions // 10), deleted=gone, restated=gone)
+    Few enough deletions that none has to be flagged for a person; investments all move with the
+    market.
+    """
+    gone = min(2, transactions // 25)
+    return {
+        "created": 12,
+        "updated": min(6, transactions // 10),
+        "deleted": gone,
+        "restated": gone,
+        "products": {
+            "investments": {"updated": 10},
+            "investment_transactions": {"created": 2},
+            "loans": {"updated": 1},
+        },
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +49,17 @@ class SimulatorControl:
 
     async def connect_item(self, number: int, *, transactions: int) -> str:
         """A person connects a bank; returns the item's id."""
-        wanted = {"transactions": transactions, "clientUserId": f"user-{number + 1}"}
+        wanted = {
+            "connectorId": CONNECTORS[number % len(CONNECTORS)],
+            "clientUserId": f"user-{number + 1}",
+            "transactions": transactions,
+        }
         item = await self._call("POST", "/_simulator/items", wanted)
         return str(uuid.UUID(item["id"]))
 
-    async def collect(self, item_id: str, changes: Changes) -> None:
+    async def collect(self, item_id: str, changes: dict[str, Any]) -> None:
         """Pluggy reads the bank again and finds changes."""
-        wanted = {
-            "created": changes.created,
-            "updated": changes.updated,
-            "deleted": changes.deleted,
-            "restated": changes.restated,
-        }
-        await self._call("POST", f"/_simulator/items/{item_id}/collect", wanted)
+        await self._call("POST", f"/_simulator/items/{item_id}/collect", changes)
 
     async def undelivered(self) -> int:
         """Webhooks that have not been taken yet."""

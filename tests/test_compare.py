@@ -18,7 +18,8 @@ import asyncpg
 import pytest
 
 from ops.compare import BURIED, DIFFERENT, EXTRA, MISSING, Comparison, Connection, compare
-from ops.compare_columns import MIRRORED, Rule, day, moment, money, posted_on, text, whole
+from ops.compare_columns import MIRRORED
+from ops.compare_rules import Rule, day, moment, money, posted_on, text, whole
 from ops.truth import SimulatorTruth, TrueRow, TruthError, read_truth
 from tests.stack import Stack
 
@@ -79,8 +80,8 @@ class Judge:
 
 @pytest.fixture
 async def judge(stack: Stack, database_url: str) -> AsyncIterator[Judge]:
-    """One item is mirrored."""
-    await stack.synced_item(transactions=80)
+    """One item is mirrored, which has rows of every kind."""
+    await stack.synced_item(transactions=80, connectorId=600)
     conn = await asyncpg.connect(database_url)
     async with aiohttp.ClientSession() as session:
         yield Judge(conn, session, stack)
@@ -91,6 +92,7 @@ async def test_a_mirrored_item_is_equal(judge: Judge) -> None:
     found = await judge.compare()
     assert found.mismatches == 0
     assert found.shown == []
+    assert set(found.rows) == set(MIRRORED)
     assert found.rows["items"] == 1
     assert found.rows["accounts"] == 2
     assert found.rows["transactions"] >= 80

@@ -27,8 +27,8 @@ FROM (
 SELECT category, count(*) AS purchases, sum(-signed_amount) AS spent
 FROM pluggy_live.transactions
 WHERE signed_amount < 0 AND NOT is_future
-  AND category_id NOT LIKE '04%'   -- transfers between accounts of the same person
-  AND category_id <> '05100000'    -- payments of a credit card's bill
+  AND category_id NOT LIKE '04%'   -- own transfers
+  AND category_id <> '05100000'    -- card bill payments
 GROUP BY category
 ORDER BY spent DESC
 LIMIT 8;
