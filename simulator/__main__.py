@@ -76,6 +76,9 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> 
     callback=_seconds,
     help="Seconds before the second and the third round of three attempts.",
 )
+@click.option(
+    "--attempt-gap", "attempt_gap_s", default=0.0, help="Seconds between attempts of a round."
+)
 @click.option("--disable-after", default=20, help="Events given up in a row that disable a hook.")
 @click.option("--step-seconds", "step_s", default=1.0, help="Length of one step of a run.")
 @click.option("--first-rows", default=60, help="Transactions of an item made by POST /items.")
@@ -105,7 +108,10 @@ async def _serve(options: Options) -> None:
     )
     await runner.setup()
     site = web.TCPSite(runner, HOST, options.port)
-    await site.start()
+    try:
+        await site.start()
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {HOST}:{options.port}: {error}") from error
     address = runner.addresses[0]
     url = f"http://{address[0]}:{address[1]}"
     app[STATE].listen_at(url)

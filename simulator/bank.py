@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from simulator.accounts import Account
 from simulator.clock import DAY_MS
-from simulator.history import AHEAD_DAYS, Movements
+from simulator.history import SCHEDULED, Movements
 from simulator.items import Item
 from simulator.rows import Row
 from simulator.world import World
@@ -80,7 +80,8 @@ class Books:
         for _ in range(wishes.late):
             rows.append(self._new(today - self._random.randrange(*_LATE_DAYS)))
         for _ in range(wishes.scheduled):
-            rows.append(self._ahead(self._new(today)))
+            row = self._new(today)
+            rows.append(self._source(row.account).scheduled(row))
         for _ in range(wishes.twins):
             row = self._new(today)
             rows += [row, self._source(row.account).twin(row)]
@@ -91,11 +92,6 @@ class Books:
 
     def _new(self, day: int) -> Row:
         return self._source(self._random.choice(self._accounts)).one(day)
-
-    def _ahead(self, row: Row) -> Row:
-        row.date = (self._now_ms // DAY_MS + self._random.randrange(1, AHEAD_DAYS)) * DAY_MS
-        row.posted = False
-        return row
 
     def _returning(self, count: int) -> list[Row]:
         """Rows that Pluggy deleted and the bank shows again."""
@@ -167,6 +163,8 @@ class Books:
 
 
 def settle(row: Row) -> Row:
+    """Booked, under its final text: without the bank's own id only amount and day still tell."""
     settled = copy.copy(row)
     settled.posted = True
+    settled.description = row.description.removeprefix(SCHEDULED)
     return settled

@@ -37,6 +37,10 @@ def parse_iso(text: str) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
+# Timers kept before the cancelled ones are swept out for the first time.
+_TIMERS = 1_000
+
+
 class Timer:
     """Something that happens once, at a time of the simulator's clock."""
 
@@ -64,6 +68,7 @@ class Clock:
         self._base_ms = start_ms if start_ms is not None else time.time_ns() // 1_000_000
         self._timers: list[tuple[int, int, Timer]] = []
         self._numbers = itertools.count()
+        self._tidy_at = _TIMERS
         self._alarm: asyncio.TimerHandle | None = None
         self._busy: set[asyncio.Task[None]] = set()
 
@@ -83,8 +88,16 @@ class Clock:
     def call_at(self, due_ms: int, action: Callable[[], None]) -> Timer:
         timer = Timer(due_ms, action)
         heapq.heappush(self._timers, (due_ms, next(self._numbers), timer))
+        if len(self._timers) > self._tidy_at:
+            self._tidy()
         self._arm()
         return timer
+
+    def _tidy(self) -> None:
+        """Drop cancelled timers: most auto-syncs are planned again long before they are due."""
+        self._timers = [entry for entry in self._timers if entry[2].action is not None]
+        heapq.heapify(self._timers)
+        self._tidy_at = 2 * len(self._timers) + _TIMERS
 
     def call_later(self, delay_ms: int, action: Callable[[], None]) -> Timer:
         return self.call_at(self.now_ms() + delay_ms, action)

@@ -88,7 +88,7 @@ def _read(scene: Scene, order: Order) -> str:
         world.close(item, closed_id)
         scene.done.closed.append(closed_id)
     for name, counts in order.products.items():
-        if name != "bills" and product_changes.COLLECTED_AS[name] not in stale:
+        if name != "bills" and _can_change(item, name, stale):
             scene.done.products[name] = product_changes.change(world, item, name, counts, now_ms)
     if "TRANSACTIONS" in item.products and "TRANSACTIONS" not in stale:
         edits = _bill_edits(scene, order, stale)
@@ -96,6 +96,11 @@ def _read(scene: Scene, order: Order) -> str:
     warned = outcomes.reasons(item, order.warned)
     outcomes.succeed(item, now_ms=now_ms, stale=stale, warned=warned)
     return "item/created" if first else "item/updated"
+
+
+def _can_change(item: Item, name: str, stale: dict[str, str]) -> bool:
+    product = product_changes.COLLECTED_AS[name]
+    return product in item.products and product not in stale
 
 
 def _bill_edits(scene: Scene, order: Order, stale: dict[str, str]) -> list[Edit]:

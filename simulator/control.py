@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from simulator import truth
-from simulator.answers import find_item, int_query, json_answer, json_body
+from simulator.answers import bytes_answer, find_item, int_query, json_answer, json_body
 from simulator.categories import CATEGORIES
 from simulator.clock import parse_iso
 from simulator.connectors import PRODUCTS
@@ -98,6 +98,9 @@ def _check(item: Item, order: Order) -> None:
         raise bad_request(f"not an open account, investment or loan: {', '.join(sorted(unknown))}")
     if unknown := set(order.products) - set(COLLECTED_AS):
         raise bad_request(f"unknown products: {', '.join(sorted(unknown))}")
+    missing = {name for name in order.products if COLLECTED_AS[name] not in item.products}
+    if missing:
+        raise bad_request(f"the item does not collect {', '.join(sorted(missing))}")
     if isinstance(order.partial, list) and (unknown := set(order.partial) - set(PRODUCTS)):
         raise bad_request(f"unknown products: {', '.join(sorted(unknown))}")
     known = {None, "UPDATED", *FAILURES, *USUAL, *WAITING}
@@ -185,6 +188,8 @@ async def tell_truth(request: web.Request) -> web.StreamResponse:
     if item_id in world.deleted:
         return json_answer(truth.nothing())
     item = find_item(state_of(request), item_id, request)
+    if sum(len(account.rows) for account in item.accounts.values()) <= truth.AT_ONCE:
+        return bytes_answer(b"".join(truth.write(item)))
     stream = web.StreamResponse(headers={"Content-Type": "application/json"})
     await stream.prepare(request)
     for piece in truth.write(item):

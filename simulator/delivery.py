@@ -47,6 +47,7 @@ class Delivery:
         *,
         seed: int,
         rounds_after_s: tuple[float, ...],
+        attempt_gap_s: float,
         disable_after: int,
     ) -> None:
         self.mischief = Mischief()
@@ -56,6 +57,7 @@ class Delivery:
         self._ids = Random(f"events:{seed}")
         self._dice = Random(f"delivery:{seed}")
         self._rounds_after_s = rounds_after_s
+        self._attempt_gap_s = attempt_gap_s
         self._disable_after = disable_after
         self._given_up: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,7 +118,9 @@ class Delivery:
         for pause_s in (0.0, *pauses):
             if pause_s:
                 await self._clock.sleep(pause_s)
-            for _ in range(ATTEMPTS_IN_ROUND):
+            for number in range(ATTEMPTS_IN_ROUND):
+                if number and self._attempt_gap_s:
+                    await self._clock.sleep(self._attempt_gap_s)
                 if await self._attempt(endpoint, event, body):
                     self._given_up.pop(endpoint.url, None)
                     return

@@ -15,6 +15,7 @@ _INSTALLMENTS = (2, 3, 3, 4, 6, 10, 12)
 _MONTH_DAYS = 30
 # Banks announce instalments and scheduled payments this far ahead.
 AHEAD_DAYS = 90
+SCHEDULED = "AGENDADO "
 
 
 def new_id(random: Random) -> str:
@@ -61,7 +62,7 @@ class Movements:
         if dice > 0.985:
             return [row, self.twin(row)]
         if dice > 0.975 and self._account.type == "BANK":
-            return [self._scheduled(row)]
+            return [self.scheduled(row)]
         return [row]
 
     def one(self, day: int) -> Row:
@@ -126,7 +127,9 @@ class Movements:
         twin.id = new_id(self._random)
         return twin
 
-    def _scheduled(self, row: Row) -> Row:
+    def scheduled(self, row: Row) -> Row:
+        """The movement as the bank announces it."""
+        row.description = f"{SCHEDULED}{row.description}"
         row.date = (self._now_ms // DAY_MS + 1 + self._random.randrange(AHEAD_DAYS)) * DAY_MS
         row.posted = False
         return row

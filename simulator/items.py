@@ -67,6 +67,7 @@ class Item:
         # Products that no collection has been able to read yet.
         self.unread: set[str] = set()
         self.timer: Timer | None = None
+        self.expiry: Timer | None = None
         self.accounts: dict[str, Account] = {}
         self.bills: dict[str, Payload] = {}
         self.investments: dict[str, Payload] = {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from simulator import outcomes, timeline
 from simulator.birth import fill
-from simulator.clock import iso
+from simulator.clock import DAY_MS, iso
 from simulator.collection import about_item, collect, first_events
 from simulator.daily import daily_order
 from simulator.events import Event
@@ -17,6 +17,8 @@ from simulator.world import World
 # How long a person gets to answer, and takes to approve in the bank's app.
 ANSWER_WITHIN_MS = 5 * 60_000
 _APPROVES_AFTER_MS = 10_000
+# Sandbox items that nothing updates are cleared away.
+SANDBOX_KEEPS_MS = 30 * DAY_MS
 # Product -> its execution step, in order.
 _STEPS = {
     "ACCOUNTS": "ACCOUNTS_IN_PROGRESS",
@@ -101,11 +103,15 @@ class Lifecycle:
         _cancel(item)
         if item.next_auto_sync is not None:
             item.timer = self._clock.call_at(item.next_auto_sync, lambda: self.start(item, "SYNC"))
+        elif item.connector["isSandbox"] and not item.in_progress:
+            item.timer = self._clock.call_later(SANDBOX_KEEPS_MS, lambda: self.delete(item))
 
     def plan_expiry(self, item: Item) -> None:
         """A consent that runs out withholds the data by itself, without any webhook."""
+        if item.expiry is not None:
+            item.expiry.cancel()
         if item.consent_expires is not None and not item.withheld:
-            self._clock.call_at(item.consent_expires, lambda: self._expire(item))
+            item.expiry = self._clock.call_at(item.consent_expires, lambda: self._expire(item))
 
     def stop_auto_sync(self, item: Item) -> None:
         """Until the next forced update."""
@@ -113,7 +119,7 @@ class Lifecycle:
         item.auto_sync_disabled, item.next_auto_sync = now_ms, None
         item.touch(now_ms)
         if not item.in_progress:
-            _cancel(item)
+            self.plan_auto_sync(item)
 
     def delete(self, item: Item) -> None:
         _cancel(item)
@@ -214,9 +220,7 @@ class Lifecycle:
         self.collect(run.item, order)
 
     def _expire(self, item: Item) -> None:
-        # A renewed consent has another timer, and a deleted item nothing to withhold.
-        expires_ms = item.consent_expires
-        if item.id in self._world.items and expires_ms and expires_ms <= self._clock.now_ms():
+        if item.id in self._world.items:
             item.withheld = True
             item.touch(self._clock.now_ms())
 

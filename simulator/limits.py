@@ -45,7 +45,6 @@ class Limits:
         reset_s = max(1, math.ceil(self._clock.real_seconds(left_ms)))
         refusal.headers = {
             "RateLimit-Limit": str(limit),
-            "RateLimit-Remaining": "0",
             "RateLimit-Reset": str(reset_s),
             # Always a full minute, whatever is left of the window.
             "Retry-After": "60",

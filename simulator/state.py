@@ -40,6 +40,7 @@ class Options:
     list_items: bool = True
     public_webhook_urls_only: bool = False
     rounds_after_s: tuple[float, ...] = (900.0, 7200.0)
+    attempt_gap_s: float = 0.0
     disable_after: int = 20
     step_s: float = 1.0
     first_rows: int = 60
@@ -65,6 +66,7 @@ class Simulator:
             self.hooks,
             seed=options.seed,
             rounds_after_s=options.rounds_after_s,
+            attempt_gap_s=options.attempt_gap_s,
             disable_after=options.disable_after,
         )
         self.keys = Keys(

@@ -20,6 +20,8 @@ ENTITIES = (
     "consents",
 )
 _CHUNK = 2_000
+# Up to so many rows the truth is one moment's; beyond that it is written while time goes on.
+AT_ONCE = 100_000
 
 
 def nothing() -> dict[str, list[Any]]:

@@ -116,6 +116,7 @@ def test_pending_rows_settle_under_their_ids(simulator: SimulatorProcess, item: 
     assert len(settled) == 3
     assert set(settled) <= pending
     assert {after[row_id]["status"] for row_id in settled} == {"POSTED"}
+    assert not any(after[row_id]["description"].startswith("AGENDADO") for row_id in settled)
     assert not changed_ids(told, "created") + changed_ids(told, "deleted")
 
 
@@ -240,6 +241,16 @@ def test_without_consent_lists_are_empty_with_200_until_it_is_renewed(
     assert collect(simulator, item)["item"]["status"] == "LOGIN_ERROR"
     assert collect(simulator, item, consent="renewed")["item"]["status"] == "UPDATED"
     assert truth(simulator, item)["transactions"] == before["transactions"]
+
+
+def test_a_consent_revoked_between_two_pages_ends_the_walk_with_an_empty_page(
+    simulator: SimulatorProcess, caller: Caller
+) -> None:
+    made = simulator.post("/_simulator/items", {"transactions": 1200, "accounts": 1})
+    account = truth(simulator, made)["accounts"][0]["id"]
+    first = caller.get(f"/v2/transactions?accountId={account}")
+    collect(simulator, made, consent="revoked")
+    assert caller.get(f"/v2/transactions{first['next']}") == {"results": [], "next": None}
 
 
 def test_accounts_loans_and_investments_close_without_a_webhook_of_their_own(

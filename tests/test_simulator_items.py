@@ -397,6 +397,21 @@ def test_a_deleted_item_and_all_it_owned_are_gone(
     assert "triggeredBy" not in receiver.named("item/deleted")[0]
 
 
+def test_sandbox_items_that_nothing_updates_are_cleared_away_after_thirty_days(
+    simulator: SimulatorProcess, caller: Caller, receiver: Receiver
+) -> None:
+    made = [
+        simulator.post("/_simulator/items", {"transactions": 2, **body})["id"]
+        for body in ({"autoSync": False}, {"autoSync": False, "connectorId": 201}, {})
+    ]
+    step(simulator, caller, 30 * DAY - 60)
+    assert [caller.call("GET", f"/items/{item_id}")[0] for item_id in made] == [200, 200, 200]
+    step(simulator, caller, 120)
+    assert [caller.call("GET", f"/items/{item_id}")[0] for item_id in made] == [404, 200, 200]
+    delivered(simulator)
+    assert [body["itemId"] for body in receiver.named("item/deleted")] == made[:1]
+
+
 def test_pluggy_can_delete_an_item_by_itself(
     simulator: SimulatorProcess, receiver: Receiver
 ) -> None:

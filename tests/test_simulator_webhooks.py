@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -246,6 +247,20 @@ def test_the_spacing_of_rounds_is_a_knob() -> None:
         running.post("/_simulator/clock", {"advance": 10})
         delivered(running)
         assert len(receiver.deliveries) == 6
+
+
+def test_the_gap_between_attempts_is_a_knob() -> None:
+    with (
+        Receiver(lambda body: 500) as receiver,
+        SimulatorProcess(receiver.url, retry_rounds="", attempt_gap=60, clock_scale=600) as running,
+    ):
+        running.post("/_simulator/items", {"products": ["IDENTITY"]})
+        delivered(running)
+        log = running.get("/_simulator/webhooks")["log"]
+        times = [datetime.fromisoformat(attempt["at"]) for attempt in log]
+        assert len(times) == 3
+        assert times[1] - times[0] >= timedelta(minutes=1)
+        assert times[2] - times[1] >= timedelta(minutes=1)
 
 
 def test_login_succeeded_is_tried_three_times_and_never_again() -> None:
