@@ -131,6 +131,12 @@ class Clock:
         self._base_ms += left_ms
         self._arm()
 
+    async def forget(self) -> None:
+        """Drop every timer, once the work that one began is done."""
+        await asyncio.gather(*self._busy)
+        self._timers = []
+        self._arm()
+
     def _arm(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()

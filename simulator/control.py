@@ -229,6 +229,11 @@ async def revoke_keys(request: web.Request) -> web.Response:
     return json_answer({"revoked": state_of(request).keys.revoke_all()})
 
 
+async def reset(request: web.Request) -> web.Response:
+    await state_of(request).reset()
+    return json_answer({"now": state_of(request).clock.now()})
+
+
 class Health(msgspec.Struct, forbid_unknown_fields=True):
     status: str
 
@@ -250,6 +255,7 @@ async def set_health(request: web.Request) -> web.Response:
 
 
 ROUTES = [
+    web.post("/_simulator/reset", reset),
     web.post("/_simulator/items", create_item),
     web.delete("/_simulator/items/{id}", remove_item),
     web.post("/_simulator/items/{id}/collect", collect_item),

@@ -54,7 +54,19 @@ class Simulator:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self.base_url = "http://127.0.0.1"
         self.clock = Clock(scale=options.clock_scale, start_ms=options.clock_start_ms)
+        self.keys = Keys(
+            self.clock,
+            key_ttl_s=options.key_ttl_s,
+            client_id=options.client_id,
+            client_secret=options.client_secret,
+            describe_expired=options.describe_expired,
+        )
+        self._begin()
+
+    def _begin(self) -> None:
+        options = self.options
         self.world = World(seed=options.seed, clock=self.clock)
         self.hooks = Hooks(
             self.clock,
@@ -69,13 +81,6 @@ class Simulator:
             attempt_gap_s=options.attempt_gap_s,
             disable_after=options.disable_after,
         )
-        self.keys = Keys(
-            self.clock,
-            key_ttl_s=options.key_ttl_s,
-            client_id=options.client_id,
-            client_secret=options.client_secret,
-            describe_expired=options.describe_expired,
-        )
         self.limits = Limits(self.clock, options.rate_limit)
         self.faults = Faults(options.seed)
         self.requests = RequestLog(self.clock)
@@ -85,7 +90,16 @@ class Simulator:
             self.tell,
         )
 
+    async def reset(self) -> None:
+        """As just started, but for the clock and the keys given out. Nothing is told of it."""
+        await self.clock.forget()
+        await self.delivery.close()
+        self._begin()
+        await self.delivery.open()
+        self.listen_at(self.base_url)
+
     def listen_at(self, base_url: str) -> None:
+        self.base_url = base_url
         self.lifecycle.links = Links(base_url, legacy=self.options.legacy_transactions)
         if self.options.webhook_url:
             headers = {}

@@ -1,6 +1,7 @@
 """The simulator: the life of an item, from POST /items to DELETE, on a clock that is stepped."""
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -15,16 +16,27 @@ DAY = 24 * HOUR
 OK = {"user": "user-ok", "password": "password-ok"}
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
+@pytest.fixture(scope="module")
+def hooked() -> Iterator[tuple[SimulatorProcess, Receiver]]:
+    with (
+        Receiver() as receiver,
+        SimulatorProcess(receiver.url, rate_limit=0, clock_scale=0, clock_start=START) as running,
+    ):
+        yield running, receiver
 
 
 @pytest.fixture
-def simulator(receiver: Receiver) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(receiver.url, rate_limit=0, clock_scale=0, clock_start=START) as running:
-        yield running
+def simulator(hooked: tuple[SimulatorProcess, Receiver]) -> SimulatorProcess:
+    """As just started, but that its clock stands where the test before left it."""
+    running, receiver = hooked
+    running.post("/_simulator/reset")
+    receiver.deliveries.clear()
+    return running
+
+
+@pytest.fixture
+def receiver(hooked: tuple[SimulatorProcess, Receiver], simulator: SimulatorProcess) -> Receiver:
+    return hooked[1]
 
 
 @pytest.fixture
@@ -446,7 +458,9 @@ def test_listing_items_is_forbidden_where_it_is_not_switched_on() -> None:
 def test_a_consent_that_runs_out_withholds_the_data_without_a_word(
     simulator: SimulatorProcess, caller: Caller, receiver: Receiver
 ) -> None:
-    body = {"transactions": 4, "consentExpiresAt": "2026-06-10T14:00:00.000Z", "autoSync": False}
+    now = datetime.fromisoformat(simulator.get("/_simulator/clock")["now"])
+    expires = (now + timedelta(hours=2)).isoformat()
+    body = {"transactions": 4, "consentExpiresAt": expires, "autoSync": False}
     item = simulator.post("/_simulator/items", body)
     delivered(simulator)
     told = len(receiver.deliveries)
@@ -458,5 +472,5 @@ def test_a_consent_that_runs_out_withholds_the_data_without_a_word(
     caller.call("PATCH", f"/items/{item['id']}", {})
     step(simulator, caller, 60)
     renewed = read(caller, item)
-    assert renewed["consentExpiresAt"] > "2027"
+    assert datetime.fromisoformat(renewed["consentExpiresAt"]) > now + timedelta(days=365)
     assert len(caller.get(accounts)["results"]) == 2

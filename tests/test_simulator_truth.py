@@ -48,6 +48,23 @@ def test_same_seed_and_same_calls_give_byte_identical_truth() -> None:
     assert play(42) == play(42)
 
 
+def test_a_reset_begins_the_same_world_again() -> None:
+    with Receiver() as receiver, SimulatorProcess(receiver.url, seed=42, **FROZEN) as running:
+        caller = Caller(running)
+        body = {"transactions": 50}
+        first = running.post("/_simulator/items", body)
+        truth = running.get(f"/_simulator/truth/{first['id']}")
+        running.post("/_simulator/faults", {"match": "/", "kind": "status", "rate": 1})
+        delivered(running)
+        running.post("/_simulator/reset")
+        assert running.get("/_simulator/truth")["items"] == []
+        assert caller.refused("GET", f"/items/{first['id']}") == (404, "ITEM_NOT_FOUND")
+        again = running.post("/_simulator/items", body)
+        assert running.get(f"/_simulator/truth/{again['id']}") == truth
+        delivered(running)
+        assert receiver.events.count("item/created") == 2
+
+
 def test_another_seed_gives_another_world() -> None:
     assert play(42) != play(43)
 
