@@ -1,0 +1,1 @@
+"""The oracle: scenarios against the whole service, after which Postgres must equal Pluggy."""

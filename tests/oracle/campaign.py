@@ -1,0 +1,109 @@
+"""Many scenarios side by side on one stack: what failed, how long it took, what occurred."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import click
+
+from tests.oracle.draw import draw_scenarios
+from tests.oracle.play import Player
+from tests.oracle.scenario import Scenario, Step, read_trace, write_trace
+from tests.oracle.stack import OracleStack
+
+TRACES: Final = Path(tempfile.gettempdir()) / "pluggy-sync-oracle"
+
+
+@dataclass(slots=True)
+class Campaign:
+    """Plays scenarios until there are enough, time is up, or too many have failed."""
+
+    stack: OracleStack
+    seed: int
+    at_once: int = 8
+    stop_after: int = 5
+    played: int = 0
+    acts: int = 0
+    took_s: float = 0.0
+    failures: list[str] = field(default_factory=list)
+
+    async def run(self, *, scenarios: int, minutes: float | None = None) -> None:
+        started = time.monotonic()
+        until = None if minutes is None else started + minutes * 60
+        drawn = self._drawn(scenarios, until)
+        await asyncio.gather(*(self._play_on(drawn) for _ in range(self.at_once)))
+        self.failures += [*self.stack.crew.complaints(), *self.stack.postman.failures]
+        self.took_s = time.monotonic() - started
+
+    def _drawn(self, scenarios: int, until: float | None) -> Iterator[Scenario]:
+        for number, scenario in enumerate(draw_scenarios(self.seed)):
+            enough = number >= scenarios if until is None else time.monotonic() > until
+            if enough or len(self.failures) >= self.stop_after:
+                return
+            yield scenario
+
+    async def _play_on(self, drawn: Iterator[Scenario]) -> None:
+        for scenario in drawn:
+            failure = await play(self.stack, scenario)
+            self.played += 1
+            self.acts += scenario.acts
+            if failure is not None:
+                self.failures.append(failure)
+                click.echo(failure)
+
+    @property
+    def counts(self) -> Counter[str]:
+        return self.stack.counts + self.stack.postman.counts
+
+    def report(self) -> str:
+        """The table of ingredients, and the figures."""
+        lines = [f"{name:40}{count:7}" for name, count in sorted(self.counts.items())]
+        lines += [failure.splitlines()[0] for failure in self.failures]
+        lines.append(
+            f"{self.played} scenarios, {self.acts} steps, {self.took_s:.0f} s,"
+            f" {len(self.failures)} failures"
+        )
+        return "\n".join(lines)
+
+
+async def play(stack: OracleStack, scenario: Scenario) -> str | None:
+    """Play one scenario; a failure is written as a trace, and its text is returned."""
+    player, started = Player(stack, scenario), time.monotonic()
+    try:
+        await player.play()
+        stack.crew.check()
+    except Exception as error:
+        failure = f"{type(error).__name__}: {error}"
+        path = TRACES / f"{scenario.seed}.json"
+        write_trace(path, replace(scenario, steps=_as_played(player, started)), failure)
+        return f"scenario {scenario.seed} failed, trace {path}\n{failure}\n"
+    return None
+
+
+def _as_played(player: Player, started: float) -> list[Step]:
+    """All steps of the scenario, with what others did to the whole stack meanwhile."""
+    foreign = [
+        (d.at, d.step | {"foreign": True, "item": 0})
+        for d in player.stack.journal
+        if d.at >= started and d.scenario != player.scenario.seed
+    ]
+    merged = sorted([*player.played, *foreign], key=lambda entry: entry[0])
+    return [step for _, step in merged] + player.scenario.steps[len(player.played) :]
+
+
+async def play_trace(stack: OracleStack, path: Path, times: int) -> int:
+    """Play a trace again; returns 1 as soon as it fails."""
+    scenario = read_trace(path)
+    for number in range(1, times + 1):
+        if (failure := await play(stack, scenario)) is not None:
+            click.echo(f"time {number}: {failure}")
+            return 1
+        click.echo(f"time {number}: equal")
+    return 0

@@ -1,0 +1,303 @@
+"""Draws scenarios from a seed. Every ingredient has its turn: none is left to luck alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any, Final
+
+from tests.oracle.scenario import WAITING, Scenario, Step
+
+FEWEST_ACTS: Final = 15
+LISTS: Final = (
+    "GET /v2/transactions",
+    "GET /v2/transactions",
+    "GET /accounts",
+    "GET /investments",
+    "GET /loans",
+    "GET /identity",
+    "GET /bills",
+    "GET /items",
+    "GET /",
+)
+PARTIAL: Final = (True, ["TRANSACTIONS"], ["ACCOUNTS"], ["CREDIT_CARDS"], ["LOANS", "IDENTITY"])
+Draw = Callable[[Random], list[Step]]
+
+
+def collect(**order: Any) -> Step:
+    return {"do": "collect", "order": order}
+
+
+def some(dice: Random) -> Step:
+    """An ordinary collection, so that what else was drawn has something to act on."""
+    return collect(
+        created=dice.randrange(1, 6), updated=dice.randrange(3), deleted=dice.randrange(2)
+    )
+
+
+def amount(name: str, most: int) -> Draw:
+    return lambda dice: [collect(**{name: dice.randrange(1, most + 1)})]
+
+
+def product(name: str, change: str, most: int = 2) -> Draw:
+    return lambda dice: [collect(products={name: {change: dice.randrange(1, most + 1)}})]
+
+
+def fault(kind: str, *matches: str, **fields: Any) -> Draw:
+    """A fault on the next requests, and a collection whose reading meets it."""
+
+    def draw(dice: Random) -> list[Step]:
+        wanted = {
+            "kind": kind,
+            "match": dice.choice(matches or LISTS),
+            "times": dice.randrange(1, 4),
+        }
+        chosen = {k: v(dice) if callable(v) else v for k, v in fields.items()}
+        if dice.random() < 0.3:
+            chosen["skip"] = dice.randrange(1, 4)
+        met = some(dice) if dice.random() < 0.6 else {"do": "verify"}
+        return [{"do": "fault", "fault": wanted | chosen}, met, _breath(dice)]
+
+    return draw
+
+
+def consent(how: str) -> Draw:
+    """Withdrawn, and usually given again later."""
+
+    def draw(dice: Random) -> list[Step]:
+        between = [_breath(dice), some(dice), {"do": "verify"}][: dice.randrange(4)]
+        again = [collect(consent="renewed", created=dice.randrange(3))]
+        return [collect(consent=how), *between, *(again if dice.random() < 0.8 else [])]
+
+    return draw
+
+
+def stall(dice: Random) -> list[Step]:
+    """A worker stands still with an answer on its way; its lease lapses, and it comes back."""
+    slow = {"kind": "slow", "match": dice.choice(LISTS), "times": 1, "seconds": 0.4}
+    return [
+        {"do": "fault", "fault": slow},
+        some(dice),
+        {"do": "pause", "ms": dice.randrange(20, 300)},
+        {"do": "stop", "nth": dice.randrange(4)},
+        some(dice),
+        {"do": "shift", "seconds": 31},
+        {"do": "pause", "ms": dice.randrange(50, 600)},
+        {"do": "resume"},
+    ]
+
+
+def kill(dice: Random) -> list[Step]:
+    """A worker is gone, often in the middle of a sync."""
+    return [
+        some(dice) if dice.random() < 0.7 else {"do": "verify"},
+        {"do": "pause", "ms": dice.randrange(0, 200)},
+        {"do": "kill", "nth": dice.randrange(4)},
+        {"do": "shift", "seconds": 31},
+    ]
+
+
+def deploy(dice: Random) -> list[Step]:
+    return [
+        some(dice),
+        {"do": "pause", "ms": dice.randrange(100)},
+        {"do": "deploy", "nth": dice.randrange(4)},
+    ]
+
+
+def flush(dice: Random) -> list[Step]:
+    return [some(dice), {"do": "flush"}] if dice.random() < 0.5 else [{"do": "flush"}, some(dice)]
+
+
+def hold(*, shuffled: bool) -> Draw:
+    """Webhooks of several collections are late, and come in order or in another."""
+
+    def draw(dice: Random) -> list[Step]:
+        between = [some(dice) for _ in range(dice.randrange(1, 3))]
+        between[dice.randrange(len(between))]["order"]["created"] = 2
+        order = dice.randrange(2**31) if shuffled else None
+        waits = [_breath(dice)] if dice.random() < 0.5 else []
+        return [{"do": "hold"}, *between, *waits, {"do": "release", "order": order}]
+
+    return draw
+
+
+def lose(dice: Random) -> list[Step]:
+    return [{"do": "lose", "count": dice.randrange(1, 4)}, some(dice)]
+
+
+def twice(dice: Random) -> list[Step]:
+    return [{"do": "twice", "count": dice.randrange(1, 4)}, some(dice)]
+
+
+def close(what: str) -> Draw:
+    return lambda dice: [{"do": "close", "what": what, "nth": dice.randrange(8)}]
+
+
+def returned(dice: Random) -> list[Step]:
+    return [collect(deleted=2), _breath(dice), collect(returned=1)]
+
+
+def waiting(dice: Random) -> list[Step]:
+    """A run that shows itself half done, and its end."""
+    status = dice.choice(("UPDATING", "WAITING_USER_INPUT", "WAITING_USER_ACTION"))
+    return [collect(status=status), _breath(dice), some(dice)]
+
+
+def single(do: str, **fields: Any) -> Draw:
+    return lambda dice: [{"do": do} | {k: v(dice) if callable(v) else v for k, v in fields.items()}]
+
+
+def seconds(low: float, high: float) -> Callable[[Random], float]:
+    return lambda dice: round(dice.uniform(low, high), 2)
+
+
+SERVER_ERRORS: Final = (500, 502, 503, 504)
+INGREDIENTS: Final[dict[str, Draw]] = {
+    "created": amount("created", 8),
+    "late": amount("late", 3),
+    "scheduled": amount("scheduled", 3),
+    "twins": amount("twins", 2),
+    "settled": amount("settled", 4),
+    "updated": amount("updated", 6),
+    "deleted": amount("deleted", 3),
+    "deleted by the dozen": lambda dice: [collect(deleted=dice.randrange(25, 60))],
+    "restated": amount("restated", 3),
+    "returned": returned,
+    "calendar": lambda dice: [collect(calendar=True, created=1)],
+    "accounts updated": product("accounts", "updated"),
+    "investments created": product("investments", "created"),
+    "investments updated": product("investments", "updated"),
+    "investments deleted": product("investments", "deleted", 1),
+    "investment_transactions created": product("investment_transactions", "created", 3),
+    "investment_transactions updated": product("investment_transactions", "updated"),
+    "investment_transactions deleted": product("investment_transactions", "deleted"),
+    "loans created": product("loans", "created"),
+    "loans updated": product("loans", "updated"),
+    "loans deleted": product("loans", "deleted", 1),
+    "identities updated": product("identities", "updated", 1),
+    "bills created": product("bills", "created", 1),
+    "bills updated": product("bills", "updated"),
+    "bills deleted": product("bills", "deleted", 1),
+    "partial": lambda dice: [collect(partial=dice.choice(PARTIAL), created=2, updated=1)],
+    "warned": lambda dice: [collect(warned=["TRANSACTIONS", "LOANS"], created=2)],
+    "outdated": lambda dice: [collect(status="OUTDATED")],
+    "login error": lambda dice: [collect(status="LOGIN_ERROR")],
+    "run that waits": waiting,
+    "consent revoked": consent("revoked"),
+    "consent expired": consent("expired"),
+    "account closed": close("accounts"),
+    "loan closed": close("loans"),
+    "investment closed": close("investments"),
+    "lost webhook": lose,
+    "duplicate webhook": twice,
+    "delayed webhook": hold(shuffled=False),
+    "reordered webhook": hold(shuffled=True),
+    "fault status": fault("status", status=lambda dice: dice.choice(SERVER_ERRORS)),
+    "fault 429": fault("status", status=429, retryAfter=1),
+    "fault 401": fault("status", status=401, times=1),
+    "fault refused": fault("status", status=400, codeDescription="SIMULATED_REFUSAL", times=1),
+    "fault timeout": fault("timeout", seconds=seconds(0.2, 1.5), times=1),
+    "fault slow": fault("slow", seconds=seconds(0.2, 1.5), times=1),
+    "fault reset": fault("reset"),
+    "fault truncate": fault("truncate"),
+    "fault garbage": fault("garbage"),
+    "fault empty": fault("empty"),
+    "fault repeat_cursor": fault("repeat_cursor", "GET /v2/transactions"),
+    "fault redate": fault("redate", "GET /v2/transactions"),
+    "fault novelty": fault("novelty"),
+    "fault wrong_type": fault("wrong_type"),
+    "fault nul": fault("nul"),
+    "fault date_shape": fault("date_shape"),
+    "worker killed": kill,
+    "worker stopped": stall,
+    "worker deployed": deploy,
+    "redis emptied": flush,
+    "keys revoked": single("revoke_keys"),
+    "time shift": single("shift", seconds=seconds(60, 90_000)),
+    "clock": single("clock", seconds=seconds(60, 9_000)),
+    "verify": single("verify"),
+    "registration": single("register"),
+    "client's update": lambda dice: [{"do": "update"}, _breath(dice)],
+}
+"""What a step or a few do, by the ingredient's name."""
+
+
+def _breath(dice: Random) -> Step:
+    """Time for the service to do something, anything or everything."""
+    if dice.random() < 0.4:
+        return {"do": "rest", "ms": 1500}
+    return {"do": "pause", "ms": int(dice.expovariate(1 / 80))}
+
+
+def new_item(dice: Random, *, big: bool) -> dict[str, Any]:
+    """Options of an item; a big one has accounts of several pages."""
+    rows = dice.randrange(510, 1200) if big else dice.choice((0, 5, 30, 60, 60, 120, 300))
+    return {
+        "transactions": rows,
+        "accounts": 1 if big else dice.randrange(1, 5),
+        "connectorId": dice.choice((0, 0, 601)),
+        "autoSync": False,
+        "quirks": [dice.choice(("nul", "date_shape", "novelty", "wrong_type"))]
+        if dice.random() < 0.1
+        else [],
+    }
+
+
+def draw_scenarios(seed: int, *, each: int = 5) -> Iterator[Scenario]:
+    """Endless scenarios, each with its share of a deck in which every ingredient lies once."""
+    dice = Random(f"deck:{seed}")  # noqa: S311 - dice
+    deck: list[str] = []
+    number = 0
+    while True:
+        names: list[str] = []
+        while len(names) < each:
+            if not deck:
+                deck = list(INGREDIENTS)
+                dice.shuffle(deck)
+            names.append(deck.pop())
+        yield draw_scenario(seed * 1_000_000 + number, names)
+        number += 1
+
+
+def draw_scenario(seed: int, names: list[str]) -> Scenario:
+    """A scenario with these ingredients and others."""
+    dice = Random(seed)  # noqa: S311 - dice
+    big = {"fault redate", "fault repeat_cursor"} & set(names)
+    items = [new_item(dice, big=bool(big) or dice.random() < 0.05)]
+    if dice.random() < 0.25:
+        items.append(new_item(dice, big=False))
+    chosen = list(names)
+    dice.shuffle(chosen)
+    steps = _beginning(dice)
+    while chosen or sum(step["do"] not in WAITING for step in steps) < FEWEST_ACTS:
+        name = chosen.pop() if chosen else dice.choice(list(INGREDIENTS))
+        nth = dice.randrange(len(items))
+        steps += [step | {"item": nth} for step in INGREDIENTS[name](dice)]
+        if dice.random() < 0.5:
+            steps.append(_breath(dice) | {"item": nth})
+    if dice.random() < 0.15:
+        steps += _end(dice)
+    return Scenario(seed, items, steps)
+
+
+def _beginning(dice: Random) -> list[Step]:
+    """Sometimes the first webhooks are lost, doubled or late; mostly the item is known first."""
+    first: list[Step] = []
+    if dice.random() < 0.15:
+        first = [{"do": "lose", "count": dice.randrange(1, 3)}]
+    elif dice.random() < 0.15:
+        first = [{"do": "hold"}, {"do": "connect"}, {"do": "pause", "ms": 50}]
+        first.append({"do": "release", "order": dice.randrange(2**31)})
+    if {"do": "connect"} not in first:
+        first.append({"do": "connect"})
+    if dice.random() < 0.75:
+        first.append({"do": "rest", "ms": 4000})
+    return [step | {"item": 0} for step in first]
+
+
+def _end(dice: Random) -> list[Step]:
+    """The client deletes the item; what comes after it must not bring it back."""
+    lost: list[Step] = [{"do": "lose", "count": 1}] if dice.random() < 0.3 else []
+    steps = [*lost, {"do": "delete"}, _breath(dice)]
+    return [step | {"item": 0} for step in steps]

@@ -1,0 +1,101 @@
+"""What scenarios ask of the simulator: collections, faults on one item, time, the truth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+
+from tests.oracle.comparison import Truth, parse_truth
+
+Json = dict[str, Any]
+CLIENT_ID: Final = "6f1c2d9e-0000-4000-8000-00000000000a"
+CLIENT_SECRET: Final = "s3cret-of-the-oracle"  # noqa: S105 - the simulator takes any
+FAULT_KEYS: Final = ("match", "kind", "skip", "status", "retryAfter", "seconds", "query", "item")
+
+
+class ControlRefused(Exception):
+    """The simulator refused a control call."""
+
+
+@dataclass(slots=True)
+class PluggyControl:
+    """Control calls of a running simulator."""
+
+    session: aiohttp.ClientSession
+    url: str
+    _faults: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _key: str | None = None
+
+    async def call(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> bytes:
+        """Raises ControlRefused."""
+        async with self.session.request(
+            method, self.url + path, json=body, headers=headers
+        ) as answer:
+            told = await answer.read()
+            if answer.status >= 400:
+                raise ControlRefused(f"{method} {path}: {answer.status} {told[:500]!r}")
+            return told
+
+    async def json(self, method: str, path: str, body: Any = None) -> Any:
+        return await _decoded(await self.call(method, path, body))
+
+    async def subscribe(self, url: str) -> None:
+        await self.as_client("POST", "/webhooks", {"event": "all", "url": url})
+
+    async def as_client(self, method: str, path: str, body: Any = None) -> Any:
+        """A call as the company makes it, with a fresh key: keys are revoked now and then."""
+        credentials = {"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET}
+        key = (await self.json("POST", "/auth", credentials))["apiKey"]
+        return await _decoded(await self.call(method, path, body, {"X-API-KEY": key}))
+
+    async def new_item(self, **options: Any) -> Json:
+        made: Json = await self.json("POST", "/_simulator/items", options)
+        return made
+
+    async def collect(self, item_id: str, order: Mapping[str, Any]) -> Json:
+        done: Json = await self.json("POST", f"/_simulator/items/{item_id}/collect", dict(order))
+        return done
+
+    async def truth(self, item_id: str) -> Truth:
+        return await parse_truth(await self.call("GET", f"/_simulator/truth/{item_id}"))
+
+    async def undelivered(self) -> int:
+        """Webhooks of all items that are on their way."""
+        return int((await self.json("GET", "/_simulator/webhooks?last=0"))["pending"])
+
+    async def advance(self, seconds: float) -> None:
+        await self.json("POST", "/_simulator/clock", {"advance": seconds})
+
+    async def add_fault(self, fault: Mapping[str, Any]) -> None:
+        async with self._faults:
+            await self.json("POST", "/_simulator/faults", dict(fault))
+
+    async def clear_faults(self, item_id: str) -> list[Json]:
+        """Take the faults of one item away; returns them with their hits so far."""
+        async with self._faults:
+            faults: Sequence[Json] = await self.json("GET", "/_simulator/faults")
+            mine = [fault for fault in faults if fault["item"] == item_id]
+            if mine:
+                await self.json("DELETE", "/_simulator/faults")
+                for fault in faults:
+                    if fault["item"] != item_id:
+                        await self.json("POST", "/_simulator/faults", _rest_of(fault))
+            return mine
+
+
+def _rest_of(fault: Json) -> Json:
+    """A fault as it was, less the hits that it has had."""
+    rest = {key: fault[key] for key in FAULT_KEYS if fault.get(key) is not None}
+    return rest | {"times": fault["times"] - fault["hits"]}
+
+
+async def _decoded(body: bytes) -> Any:
+    import json
+
+    return json.loads(body)

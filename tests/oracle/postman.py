@@ -1,0 +1,168 @@
+"""The wire between Pluggy and the receiver: what is lost, doubled, held back and reordered on it.
+
+The simulator delivers everything here, at once and once. Each item has a wire of its own, so that a
+scenario knows exactly what never arrived, and scenarios that run side by side do not mix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+ATTEMPTS = 20
+"""Pluggy tries nine times over hours; here a receiver that is away is back within seconds."""
+PAUSE_S = 0.25
+
+
+@dataclass(slots=True)
+class Wire:
+    """How the deliveries of one item fare from now on, and what became of them so far."""
+
+    lose: int = 0
+    twice: int = 0
+    holding: bool = False
+    held: list[bytes] = field(default_factory=list)
+    lost: list[dict[str, Any]] = field(default_factory=list)
+    accepted: set[str] = field(default_factory=set)
+    in_flight: int = 0
+    closed: bool = False
+
+
+class Undeliverable(Exception):
+    """The receiver did not take a delivery, however often it was tried."""
+
+
+class Postman:
+    """Takes what the simulator sends and brings it to the receiver."""
+
+    def __init__(self, receiver_url: str, secret: str) -> None:
+        self._receiver_url = receiver_url
+        self._headers = {"X-Webhook-Secret": secret, "Content-Type": "application/json"}
+        self._wires: dict[str, Wire] = {}
+        self._unclaimed: dict[str, list[bytes]] = defaultdict(list)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._runner: web.AppRunner | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self.counts: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self.url = ""
+
+    async def open(self) -> None:
+        app = web.Application(client_max_size=8 * 1024 * 1024)
+        app.router.add_post("/", self._take)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._session is not None:
+            await self._session.close()
+
+    def claim(self, item_id: str, wire: Wire) -> Wire:
+        """From now on the item's deliveries, those that came before included, go by this wire."""
+        self._wires[item_id] = wire
+        for body in self._unclaimed.pop(item_id, []):
+            self._carry(wire, body)
+        return wire
+
+    def release(self, wire: Wire, order: int | None = None) -> int:
+        """Let go of what is held, in another order if one is named; returns how many."""
+        wire.holding, held = False, wire.held
+        wire.held = []
+        if order is not None and len(held) > 1:
+            before, dice = list(held), Random(order)  # noqa: S311 - dice
+            while held == before:
+                dice.shuffle(held)
+            self.counts["reordered webhook"] += 1
+        if held:
+            self._start(wire, held)
+        return len(held)
+
+    def deliver(self, wire: Wire, body: dict[str, Any]) -> None:
+        """Deliver a body late or again, whatever the wire does to others."""
+        self._start(wire, [json.dumps(body).encode()])
+
+    async def register(self, item_id: str) -> None:
+        """Tell the receiver of an item, as the company's own code does."""
+        assert self._session is not None, "the postman is not open"
+        url = self._receiver_url.replace("/webhooks/pluggy", "/items")
+        async with self._session.post(
+            url, json={"itemId": item_id}, headers=self._headers
+        ) as answer:
+            if answer.status != 202:
+                raise Undeliverable(f"registration: {answer.status}")
+
+    async def _take(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        item_id = str(json.loads(body).get("itemId"))
+        wire = self._wires.get(item_id)
+        if wire is None:
+            self._unclaimed[item_id].append(body)
+        else:
+            self._carry(wire, body)
+        return web.json_response({})
+
+    def _carry(self, wire: Wire, body: bytes) -> None:
+        if wire.closed:
+            return
+        if wire.lose > 0:
+            wire.lose -= 1
+            wire.lost.append(json.loads(body))
+            self.counts["lost webhook"] += 1
+        elif wire.holding:
+            wire.held.append(body)
+            self.counts["delayed webhook"] += 1
+        else:
+            self._start(wire, [body])
+
+    def _start(self, wire: Wire, bodies: list[bytes]) -> None:
+        wire.in_flight += 1
+        task = asyncio.ensure_future(self._bring(wire, bodies))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _bring(self, wire: Wire, bodies: list[bytes]) -> None:
+        """One after the other; a doubled one travels twice at the same time."""
+        try:
+            for body in bodies:
+                copies = 1
+                if wire.twice > 0:
+                    wire.twice -= 1
+                    copies = 2
+                    self.counts["duplicate webhook"] += 1
+                await asyncio.gather(*(self._post(wire, body) for _ in range(copies)))
+        except Undeliverable as error:
+            self.failures.append(str(error))
+        finally:
+            wire.in_flight -= 1
+
+    async def _post(self, wire: Wire, body: bytes) -> None:
+        assert self._session is not None, "the postman is not open"
+        problem = ""
+        for _ in range(ATTEMPTS):
+            try:
+                async with self._session.post(
+                    self._receiver_url, data=body, headers=self._headers
+                ) as answer:
+                    if answer.status == 202:
+                        wire.accepted.add(json.loads(body)["eventId"])
+                        return
+                    problem = f"{answer.status} {await answer.text()}"
+            except (aiohttp.ClientError, TimeoutError) as error:
+                problem = type(error).__name__
+            await asyncio.sleep(PAUSE_S)
+        raise Undeliverable(problem)

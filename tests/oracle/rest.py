@@ -1,0 +1,204 @@
+"""Waiting for an item to come to rest, and letting time pass for it where it waits for time."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from tests.oracle.stack import OracleStack
+from tests.stack import SHIFTED
+from worker.accept import accept_events
+from worker.events import Lane, own_event
+from worker.queue import ArqDoorbell
+
+LOOK_EVERY_S: Final = 0.08
+LEASE_LAPSES: Final = timedelta(seconds=31)
+PATIENCE_S: Final = 2.5
+"""So long nothing moves before a lease is taken for a dead worker's; doubles each time."""
+REST_WITHIN_S: Final = 90.0
+MOST_SHIFTS: Final = 40
+
+STATE: Final = """
+SELECT s.generation, s.done_generation, s.run_at IS NULL AS idle,
+       extract(epoch FROM s.run_at - now())::float AS due_in_s,
+       coalesce(l.until > now(), false) AS leased,
+       (SELECT count(*) FROM pluggy_sync.webhook_events e
+        WHERE e.item_id = s.item_id AND e.state IN ('pending', 'walking')) AS open_events,
+       (SELECT max(id) FROM pluggy_sync.runs r WHERE r.item_id = s.item_id) AS last_run,
+       (SELECT halted_at IS NOT NULL FROM pluggy_sync.halts) AS halted
+FROM pluggy_sync.item_sync s LEFT JOIN pluggy_sync.item_leases l USING (item_id)
+WHERE s.item_id = $1
+"""
+
+
+class NeverRests(Exception):
+    """An item goes on having work; the text has its state."""
+
+
+@dataclass(slots=True)
+class Patience:
+    """When nothing has moved for so long that time has to be helped."""
+
+    seen: Any = None
+    since: float = 0.0
+    lasts_s: float = PATIENCE_S
+
+    def exhausted(self, state: Any) -> bool:
+        now = time.monotonic()
+        if state != self.seen:
+            self.seen, self.since = state, now
+            return False
+        if now - self.since < self.lasts_s:
+            return False
+        self.since, self.lasts_s = now, self.lasts_s * 2
+        return True
+
+
+async def pause_until_idle(stack: OracleStack, item_id: str, within_s: float) -> None:
+    """Wait until the item has no work left that is due, or time is up."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        state = await stack.db.fetchrow(STATE, item_id)
+        if state is None or (not state["leased"] and (state["due_in_s"] or 1.0) > 0.2):
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def rest(stack: OracleStack, item_id: str, *, most_shifts: int | None = None) -> None:
+    """Return when the item has no work left; back-offs and waits are shifted away.
+
+    most_shifts: so often only, for what has to wait for a person. Raises NeverRests.
+    """
+    patience, shifts = Patience(), 0
+    deadline = time.monotonic() + REST_WITHIN_S
+    while True:
+        state = await stack.db.fetchrow(STATE, item_id)
+        if state is None or (state["idle"] and not state["open_events"] and not state["leased"]):
+            return
+        if time.monotonic() > deadline or shifts > MOST_SHIFTS:
+            raise NeverRests(await describe(stack, item_id))
+        if shifts == most_shifts:
+            return
+        by = _needed(state, patience)
+        if by is None:
+            await asyncio.sleep(LOOK_EVERY_S)
+            continue
+        if state["halted"]:
+            await _shift_halt(stack)
+        await shift(stack, item_id, by)
+        shifts += 1
+        if shifts > 1:
+            # The first time the sweep has to find it by itself.
+            await ArqDoorbell(stack.redis).ring([uuid.UUID(item_id)])
+
+
+def _needed(state: Any, patience: Patience) -> timedelta | None:
+    """How much time has to pass for the item to have work again; None: it has, wait."""
+    due_in_s = state["due_in_s"]
+    if due_in_s is not None and due_in_s > 0 and not state["leased"]:
+        return timedelta(seconds=due_in_s + 0.5)
+    moved = (state["generation"], state["done_generation"], state["last_run"])
+    return LEASE_LAPSES if patience.exhausted(moved) else None
+
+
+async def shift(stack: OracleStack, item_id: str, by: timedelta) -> None:
+    """Let time pass for one item: every stored time of ours moves back, in one transaction.
+
+    Whoever is syncing it meanwhile has lost its lease by then: what it noted of the clock is from
+    before.
+    """
+    async with stack.db.acquire() as conn, conn.transaction():
+        await conn.execute(
+            "UPDATE pluggy_sync.item_leases SET token = NULL, until = '-infinity'"
+            " WHERE item_id = $1",
+            item_id,
+        )
+        for table, columns in SHIFTED.items():
+            owner = {"pluggy.items": "id", "pluggy_sync.halts": None}.get(table, "item_id")
+            if owner is None:
+                continue
+            assignments = ", ".join(f"{c} = {c} - $2::interval" for c in columns)
+            await conn.execute(
+                f"UPDATE {table} SET {assignments} WHERE {owner} = $1",  # noqa: S608 - constants
+                item_id,
+                by,
+            )
+    stack.counts["time shift"] += 1
+
+
+async def _shift_halt(stack: OracleStack) -> None:
+    columns = SHIFTED["pluggy_sync.halts"]
+    assignments = ", ".join(f"{c} = {c} - interval '61 seconds'" for c in columns)
+    await stack.db.execute(f"UPDATE pluggy_sync.halts SET {assignments}")  # noqa: S608 - constants
+    stack.counts["halt"] += 1
+
+
+async def let_nets_act(stack: OracleStack, item_id: str) -> None:
+    """What a week brings without any webhook: a verify of everything, and its second questions."""
+    await order(stack, "sync/verify", item_id)
+    await rest(stack, item_id)
+
+
+async def order(stack: OracleStack, name: str, item_id: str) -> None:
+    """An event of our own; the sweep finds it."""
+    event = own_event(name, uuid.UUID(item_id), lane=Lane.AUDIT, now=datetime.now(UTC))
+    await accept_events(stack.db, [event])
+
+
+QUERIES_OF_STATE: Final = (
+    (
+        "item",
+        "SELECT s.*, l.token, l.until, now() FROM pluggy_sync.item_sync s"
+        " LEFT JOIN pluggy_sync.item_leases l USING (item_id) WHERE item_id = $1",
+    ),
+    (
+        "event",
+        "SELECT id, event, account_id, lane, state, reason, pending_since, ask_again_at, run_id"
+        " FROM pluggy_sync.webhook_events WHERE item_id = $1 ORDER BY id DESC LIMIT 25",
+    ),
+    (
+        "step",
+        "SELECT product, account_id, watermark, source_updated_at, stamped_at, walked_at, attempts,"
+        " next_try_at, dead_at, deferred_since, failure_code, stale_reason"
+        " FROM pluggy_sync.product_sync WHERE item_id = $1 ORDER BY product, account_id",
+    ),
+    ("walk", "SELECT * FROM pluggy_sync.account_walks WHERE item_id = $1"),
+    (
+        "run",
+        "SELECT id, event_ids, outcome, plan, seen, inserted, changed, deleted, rejected"
+        " FROM pluggy_sync.runs WHERE item_id = $1 ORDER BY id DESC LIMIT 12",
+    ),
+    (
+        "rejected",
+        "SELECT product, account_id, row_id, reason FROM pluggy_sync.rejected_rows"
+        " WHERE item_id = $1 LIMIT 10",
+    ),
+    (
+        "halt",
+        "SELECT * FROM pluggy_sync.halts WHERE halted_at IS NOT NULL AND $1::uuid IS NOT NULL",
+    ),
+)
+
+
+async def describe(stack: OracleStack, item_id: str) -> str:
+    """What is stored of an item's work, for a person; ids and times shortened."""
+    lines: list[str] = []
+    for title, query in QUERIES_OF_STATE:
+        for record in await stack.db.fetch(query, item_id):
+            shown = {k: _short(v) for k, v in record.items() if v not in (None, 0, [])}
+            shown.pop("item_id", None)
+            lines.append(f"{title}: " + " ".join(f"{k}={v}" for k, v in shown.items()))
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%d.%H:%M:%S.%f}"[:-3]
+    if isinstance(value, str):
+        return re.sub(r"([0-9a-f]{8})-[0-9a-f-]{27}", r"\1", value).replace('"', "")
+    return str(value)[:8] if isinstance(value, uuid.UUID) else str(value)

@@ -1,0 +1,250 @@
+"""The whole service as separate processes: simulator, receiver, workers, Valkey and Postgres.
+
+All of them die with this process. A worker that is killed is replaced by a spare that waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import aiohttp
+from arq.connections import ArqRedis
+
+import embedded
+from embedded.ports import free_port
+from ops.demo_children import Child, ChildEnded, Children, children
+from ops.migrate import migrate
+from tests.oracle.pluggy_control import CLIENT_ID, CLIENT_SECRET, PluggyControl
+from tests.oracle.postman import Postman
+from tests.stack import GROUPS
+from worker.database import Pool, close_pool, open_pool
+from worker.queue import PREFIX, connect
+
+ROOT: Final = Path(__file__).parents[2]
+START_WITHIN_S: Final = 60.0
+LOOK_EVERY_S: Final = 0.02
+REQUESTS_PER_MINUTE: Final = "60000"
+SLOTS: Final = "10"
+OUR_FAULT: Final = ("sync_crashed", "sweep_crashed", "no_progress", "Traceback", "exception")
+"""What no worker may ever log, whatever Pluggy does."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Crew:
+    """The workers: those at work, and spares that wait to take the place of a dead one."""
+
+    start: Callable[[str], Child]
+    size: int
+    at_work: list[Child] = field(default_factory=list)
+    spares: list[Child] = field(default_factory=list)
+    stopped: set[int] = field(default_factory=set)
+    gone: list[Child] = field(default_factory=list)
+    number: int = 0
+    _hiring: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def begin(self) -> None:
+        """Have everybody at work, and two spares."""
+        await asyncio.gather(*(self._hire() for _ in range(self.size + 2)))
+        for _ in range(self.size):
+            self._put_to_work()
+
+    async def _hire(self) -> None:
+        self.number += 1
+        spare = await asyncio.to_thread(self.start, f"worker-{self.number}")
+        await told(spare, lambda child: "waiting" in child.lines() or None)
+        self.spares.append(spare)
+
+    def _put_to_work(self) -> None:
+        spare = self.spares.pop(0)
+        os.kill(spare.pid, signal.SIGUSR1)
+        self.at_work.append(spare)
+
+    async def kill(self, nth: int, number: signal.Signals = signal.SIGKILL) -> bool:
+        """End a worker, by SIGKILL or as a deploy does; a spare takes its place."""
+        if not self.spares:
+            return False
+        worker = self.at_work.pop(nth % len(self.at_work))
+        self.stopped.discard(worker.pid)
+        os.kill(worker.pid, number)
+        self.gone.append(worker)
+        self._put_to_work()
+        task = asyncio.create_task(self._hire())
+        self._hiring.add(task)
+        task.add_done_callback(self._hiring.discard)
+        return True
+
+    def stop(self, nth: int) -> Child | None:
+        """Make one stand still, but never the last that moves; returns which."""
+        moving = [worker for worker in self.at_work if worker.pid not in self.stopped]
+        if len(moving) < 2:
+            return None
+        worker = moving[nth % len(moving)]
+        self.stopped.add(worker.pid)
+        os.kill(worker.pid, signal.SIGSTOP)
+        return worker
+
+    def resume(self, worker: Child) -> None:
+        if worker.pid in self.stopped:
+            self.stopped.discard(worker.pid)
+            os.kill(worker.pid, signal.SIGCONT)
+
+    def check(self) -> None:
+        """Raise ChildEnded if a worker has ended that nobody killed."""
+        for worker in self.at_work:
+            if not worker.running:
+                raise ChildEnded(f"{worker.name} has ended:\n{worker.tail()}")
+
+    def complaints(self) -> list[str]:
+        """Lines of all workers' logs that tell of a fault of ours."""
+        return [
+            f"{worker.name}: {line}"
+            for worker in (*self.gone, *self.at_work)
+            for line in worker.lines()
+            if any(word in line for word in OUR_FAULT)
+        ]
+
+    async def disband(self) -> None:
+        for worker in list(self.at_work):
+            self.resume(worker)
+        for task in self._hiring:
+            task.cancel()
+        await asyncio.gather(*self._hiring, return_exceptions=True)
+
+
+@dataclass(slots=True)
+class Disturbance:
+    """Something that one scenario did to the whole stack, and when."""
+
+    at: float
+    scenario: int
+    step: dict[str, Any]
+
+
+@dataclass(slots=True)
+class OracleStack:
+    """What scenarios play on."""
+
+    db: Pool
+    redis: ArqRedis
+    pluggy: PluggyControl
+    postman: Postman
+    crew: Crew
+    receiver: Child
+    counts: Counter[str] = field(default_factory=Counter)
+    journal: list[Disturbance] = field(default_factory=list)
+
+    def note(self, scenario: int, step: dict[str, Any]) -> None:
+        self.journal.append(Disturbance(time.monotonic(), scenario, step))
+
+    async def flush_redis(self) -> None:
+        """All rings and locks are lost. The rate budget is filled again: it is not the subject."""
+        now_ms = int(time.time() * 1000)
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.flushall()
+            for group in GROUPS:
+                pipe.hset(f"{PREFIX}budget:{group}", mapping={"tokens": 5000, "at": now_ms})
+            await pipe.execute()
+
+
+@asynccontextmanager
+async def open_stack(*, workers: int = 2, seed: int = 1) -> AsyncIterator[OracleStack]:
+    """Start everything; stop it afterwards."""
+    with children() as started, embedded.redis() as redis_url, embedded.database() as database_url:
+        await migrate(database_url)
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
+            stack = await _assemble(started, session, database_url, redis_url, workers, seed)
+            try:
+                yield stack
+            finally:
+                await stack.crew.disband()
+                await stack.postman.close()
+                await stack.redis.aclose()
+                await close_pool(stack.db)
+
+
+async def _assemble(
+    started: Children,
+    session: aiohttp.ClientSession,
+    database_url: str,
+    redis_url: str,
+    workers: int,
+    seed: int,
+) -> OracleStack:
+    simulator = _start(
+        started,
+        "simulator",
+        ["simulator", "--seed", str(seed), "--rate-limit", "0", "--step-seconds", "0.05"],
+    )
+    servers = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    secret = secrets.token_urlsafe(24)
+    receiver = _start(
+        started, "receiver", ["webhook_receiver"], PORT="0", WEBHOOK_SECRET=secret, **servers
+    )
+    pluggy = PluggyControl(session, await told(simulator, _simulator_url))
+    port = await told(receiver, _receiver_port)
+    postman = Postman(f"http://127.0.0.1:{port}/webhooks/pluggy", secret)
+    await postman.open()
+    await pluggy.subscribe(postman.url)
+
+    def start(name: str) -> Child:
+        return _start(
+            started,
+            name,
+            ["tests.oracle.spare"],
+            **servers,
+            LOG_LEVEL="WARNING",
+            METRICS_PORT=str(free_port()),
+            PLUGGY_BASE_URL=pluggy.url,
+            PLUGGY_CLIENT_ID=CLIENT_ID,
+            PLUGGY_CLIENT_SECRET=CLIENT_SECRET,
+            PLUGGY_REQUESTS_PER_MINUTE=REQUESTS_PER_MINUTE,
+            POSTED_ON_ZONE="America/Sao_Paulo",
+            WORKER_SLOTS=SLOTS,
+        )
+
+    crew = Crew(start, workers)
+    db = await open_pool(database_url, max_size=16, statement_cache=100)
+    stack = OracleStack(db, connect(redis_url), pluggy, postman, crew, receiver)
+    await stack.flush_redis()
+    await crew.begin()
+    return stack
+
+
+def _start(started: Children, name: str, module: list[str], **environment: str) -> Child:
+    # Children run in a directory of their own, and the tree under test is the one we are in.
+    return started.start(name, module, PYTHONPATH=str(ROOT), **environment)
+
+
+async def told(child: Child, find: Callable[[Child], T | None]) -> T:
+    """Wait until a child's log tells what it is asked for. Raises ChildEnded."""
+    deadline = time.monotonic() + START_WITHIN_S
+    while (found := find(child)) is None:
+        if not child.running or time.monotonic() > deadline:
+            raise ChildEnded(f"{child.name} did not start:\n{child.tail()}")
+        await asyncio.sleep(LOOK_EVERY_S)
+    return found
+
+
+def _simulator_url(child: Child) -> str | None:
+    ready = "simulator ready "
+    return next(
+        (line.removeprefix(ready) for line in child.lines() if line.startswith(ready)), None
+    )
+
+
+def _receiver_port(child: Child) -> int | None:
+    fields = child.logged("receiver_started")
+    return None if fields is None else int(json.loads(json.dumps(fields))["port"])
