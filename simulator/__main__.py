@@ -65,7 +65,7 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> 
 )
 @click.option("--list-items/--no-list-items", default=True, help="GET /v2/items is enabled.")
 @click.option(
-    "--public-webhook-urls-only/--loopback-webhook-urls",
+    "--public-webhook-urls-only/--no-public-webhook-urls-only",
     default=False,
     help="Refuse webhook URLs on loopback, as Pluggy does.",
 )
