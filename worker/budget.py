@@ -22,6 +22,8 @@ from worker.queue import PREFIX
 log = structlog.get_logger()
 
 LONGEST_WAIT_S: Final = 2.0
+SHORTEST_PUT_OFF_S: Final = 1.0
+"""Whoever has waited in vain comes back no sooner: each return costs a claim."""
 PATCH_ITEMS_LIMIT: Final = 20
 FLOOR_BY_LANE: Final = {
     Lane.LIVE: 0.0,
@@ -32,7 +34,7 @@ FLOOR_BY_LANE: Final = {
 """Share of the burst that a lane leaves to better lanes."""
 
 # Redis's clock, because workers' clocks differ. A missing bucket starts empty: after a Redis that
-# lost its data the limit still holds.
+# lost its data the limit still holds. Kept for a day: a quiet hour costs the next call no wait.
 TAKE_SCRIPT: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -51,7 +53,7 @@ else
   wait = math.ceil((floor + 1 - tokens) / refill)
 end
 redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', math.max(now, at))
-redis.call('PEXPIRE', KEYS[1], math.max(120000, wait + 60000))
+redis.call('PEXPIRE', KEYS[1], math.max(86400000, wait + 60000))
 return wait
 """
 
@@ -60,7 +62,7 @@ local time = redis.call('TIME')
 local until_ms = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1])
 local held = tonumber(redis.call('HGET', KEYS[1], 'blocked_until')) or 0
 redis.call('HSET', KEYS[1], 'tokens', '0', 'blocked_until', math.max(held, until_ms))
-redis.call('PEXPIRE', KEYS[1], tonumber(ARGV[1]) + 120000)
+redis.call('PEXPIRE', KEYS[1], tonumber(ARGV[1]) + 86400000)
 return 0
 """
 
@@ -93,13 +95,14 @@ class RateBudget:
         self._take = redis.register_script(TAKE_SCRIPT)
         self._empty = redis.register_script(EMPTY_SCRIPT)
         self._local: dict[str, LocalBucket] = {}
+        self._troubled = False
 
     async def acquire(self, group: str, lane: Lane) -> None:
         """Wait for a call of this group. Raises PutOff if that would take over two seconds."""
         deadline = time.monotonic() + LONGEST_WAIT_S
-        while wait_s := await self._wait_s(group, lane):
+        while wait_s := await self.take(group, lane):
             if time.monotonic() + wait_s > deadline:
-                raise PutOff("rate_budget", wait_s=wait_s)
+                raise PutOff("rate_budget", wait_s=max(wait_s, SHORTEST_PUT_OFF_S))
             await asyncio.sleep(wait_s)
 
     async def empty(self, group: str, *, for_s: float) -> None:
@@ -107,19 +110,29 @@ class RateBudget:
         try:
             await self._empty(keys=[_key(group)], args=[int(for_s * 1000)])
         except (RedisError, OSError) as error:
-            log.warning("rate_budget_unreachable", error=type(error).__name__)
+            self._tell(error)
 
-    async def _wait_s(self, group: str, lane: Lane) -> float:
+    async def take(self, group: str, lane: Lane) -> float:
+        """Take a call if there is one: 0, or the seconds until there may be one."""
         limit = self.limit(group)
         burst = limit / 12
         refill_per_ms = (limit - burst) / 60_000
-        arguments = [burst, refill_per_ms, FLOOR_BY_LANE[lane] * burst]
+        # A small burst has no room for floors: every lane gets its call at last.
+        floor = max(0.0, min(FLOOR_BY_LANE[lane] * burst, burst - 1))
         try:
-            return float(await self._take(keys=[_key(group)], args=arguments)) / 1000
+            wait_ms = await self._take(keys=[_key(group)], args=[burst, refill_per_ms, floor])
         except (RedisError, OSError) as error:
-            log.warning("rate_budget_unreachable", error=type(error).__name__)
+            self._tell(error)
             bucket = self._local.setdefault(group, LocalBucket(refill_per_ms * 1000 / 10))
             return bucket.take()
+        self._troubled = False
+        return float(wait_ms) / 1000
+
+    def _tell(self, error: Exception) -> None:
+        # One line an outage, not one a call.
+        if not self._troubled:
+            log.warning("rate_budget_unreachable", error=type(error).__name__)
+        self._troubled = True
 
     def limit(self, group: str) -> int:
         """Calls a minute that Pluggy allows for a group."""

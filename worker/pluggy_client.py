@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from types import TracebackType
 from typing import Final
 
@@ -34,10 +36,13 @@ CALL_TIMEOUT_S: Final = 20.0
 KEY_LIFETIME: Final = timedelta(minutes=110)
 """Pluggy's keys live two hours; ours are renewed a little earlier."""
 DEFAULT_PAUSE_S: Final = 60.0
+LONGEST_PAUSE_S: Final = 3600.0
+API_KEY: Final = re.compile(r"[!-~]{1,7000}")
 EXPIRED_KEY_CODES: Final = (None, "API_KEY_MISSING_OR_INVALID")
 
 BAD_KEYS: Final = (
-    "Pluggy refuses PLUGGY_CLIENT_ID / PLUGGY_CLIENT_SECRET: set valid keys and restart."
+    "Pluggy refuses PLUGGY_CLIENT_ID / PLUGGY_CLIENT_SECRET: set valid keys (and look at"
+    " PLUGGY_BASE_URL) and restart."
 )
 REFUSED: Final = (
     "Pluggy refuses a fresh key: check in Pluggy's dashboard that the application is enabled."
@@ -47,19 +52,26 @@ GONE: Final = "Pluggy has retired an endpoint that this release uses: install a 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What Pluggy has answered, read to its end."""
+    """What Pluggy has answered, read to its end. Only the status is shown: the rest is private."""
 
     status: int
-    body: bytes
-    headers: CIMultiDictProxy[str]
+    body: bytes = field(repr=False)
+    headers: CIMultiDictProxy[str] = field(repr=False)
 
 
 class PluggyClient:
     """Pluggy's API with our own key. Opened with `async with`; safe for concurrent use."""
 
     def __init__(
-        self, *, base_url: str, client_id: str, client_secret: str, budget: RateBudget
+        self,
+        *,
+        base_url: str,
+        client_id: str,
+        client_secret: str,
+        budget: RateBudget,
+        call_timeout_s: float = CALL_TIMEOUT_S,
     ) -> None:
+        self._call_timeout_s = call_timeout_s
         self._base_url = base_url
         self._credentials = {"clientId": client_id, "clientSecret": client_secret}
         self._budget = budget
@@ -69,7 +81,8 @@ class PluggyClient:
 
     async def __aenter__(self) -> PluggyClient:
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT_S, connect=5),
+            # sock_connect, not connect: waiting for a free connection is no failure of Pluggy's.
+            timeout=aiohttp.ClientTimeout(total=self._call_timeout_s, sock_connect=5),
             # Pages of 500 rows; long idle connections are closed by load balancers.
             connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=30),
             auto_decompress=True,
@@ -85,12 +98,13 @@ class PluggyClient:
     async def call(self, path: str, *, lane: Lane, count: Callable[[], None]) -> Answer:
         """GET a path; count is called once per request sent. Raises PluggyError."""
         try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
+            async with asyncio.timeout(self._call_timeout_s):
                 return await self._call_with_key(path, lane, count)
-        except TimeoutError as error:
-            raise PluggyUnavailable("timeout") from error
+        # Without their causes: aiohttp quotes what it could not read, and bodies belong in no log.
+        except TimeoutError:
+            raise PluggyUnavailable("timeout") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise PluggyUnavailable(type(error).__name__) from error
+            raise PluggyUnavailable(type(error).__name__) from None
 
     async def _call_with_key(self, path: str, lane: Lane, count: Callable[[], None]) -> Answer:
         group = endpoint_group(path)
@@ -159,7 +173,8 @@ class PluggyClient:
         ) as response:
             REQUESTS.labels(group="auth", status=response.status).inc()
             answer = Answer(response.status, await response.read(), response.headers)
-        if answer.status in (400, 401, 403):
+        # 404 too: then PLUGGY_BASE_URL is not Pluggy's. It is never about the item.
+        if 400 <= answer.status < 500 and answer.status not in (408, 429):
             _, error_id = decode_error(answer.body)
             raise PluggyHalt(
                 f"auth:{answer.status}", advice=BAD_KEYS, status=answer.status, error_id=error_id
@@ -183,7 +198,8 @@ def _api_key(body: bytes) -> str:
         key = decode_object(body).get("apiKey")
     except Unreadable as error:
         raise PluggyUnavailable("unreadable_auth") from error
-    if not isinstance(key, str) or not key:
+    # Nothing that would break out of the header that it is sent in.
+    if not isinstance(key, str) or not API_KEY.fullmatch(key):
         raise PluggyUnavailable("unreadable_auth")
     return key
 
@@ -199,7 +215,9 @@ def _pause_s(answer: Answer) -> float:
     """Seconds to wait after a 429: RateLimit-Reset is the precise one, Retry-After is always 60."""
     for header in ("RateLimit-Reset", "Retry-After"):
         try:
-            return min(max(float(answer.headers[header]), 0.5), 3600.0)
+            told = float(answer.headers[header])
         except (KeyError, ValueError):
             continue
+        if isfinite(told):
+            return min(max(told, 0.5), LONGEST_PAUSE_S)
     return DEFAULT_PAUSE_S

@@ -13,6 +13,9 @@ _ESCAPE: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\."
 )
 _REPLACEMENT: Final = rb"\ufffd"
+# Besides its own errors msgspec lets through what Python says of deep nesting, of broken UTF-8, and
+# of an exponent that no Decimal has.
+_UNREADABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ArithmeticError)
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -20,7 +23,16 @@ class Envelope(msgspec.Struct, frozen=True):
 
     results: list[msgspec.Raw]
     next: str | None = None
-    total_pages: int | float | None = msgspec.field(name="totalPages", default=None)
+    pages: Any = msgspec.field(name="totalPages", default=None)
+
+    @property
+    def total_pages(self) -> int:
+        """How many pages the list has; 0 if that is not told or no number."""
+        written = self.pages if isinstance(self.pages, int | float | str) else ""
+        try:
+            return int(written)
+        except (ValueError, OverflowError):
+            return 0
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -44,7 +56,7 @@ def decode_envelope(body: bytes) -> Envelope:
     """A list answer with its rows undecoded. Raises Unreadable."""
     try:
         return _envelopes.decode(clean_json(body))
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise Unreadable(type(error).__name__) from error
 
 
@@ -52,15 +64,15 @@ def decode_object(body: bytes | memoryview) -> dict[str, Any]:
     """An object with exact decimals. Raises Unreadable."""
     try:
         return _objects.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise Unreadable(type(error).__name__) from error
 
 
 def decode_error(body: bytes) -> tuple[str | None, str | None]:
     """(codeDescription, errorId) of an error answer, None for what is not there."""
     try:
-        error = _errors.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+        error = _errors.decode(clean_json(body))
+    except _UNREADABLE:
         return None, None
     return _short(error.code_description), _short(error.error_id)
 
@@ -78,7 +90,7 @@ def without_key(body: bytes, key: str) -> bytes:
     """A JSON object without one of its keys, the others byte for byte. Raises Unreadable."""
     try:
         fields = _raw_fields.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise Unreadable(type(error).__name__) from error
     fields.pop(key, None)
     return msgspec.json.encode(fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from worker.pluggy_payloads import (
     decode_object,
 )
 
+# Encoded already: nothing that would end a request line, or begin a fragment.
+QUERY: Final = re.compile(r"\?[!\"$-~]+\Z")
+LONGEST_CURSOR: Final = 8192
 NO_IDENTITY: Final = "404:IDENTITY_NOT_FOUND"
 MOST_PAGES: Final = 1000
 
@@ -169,7 +173,7 @@ class PluggyReader:
     async def _page(self, path: str) -> Page:
         answer = await self._get(path)
         envelope = _decode_list(answer)
-        return Page(envelope.results, envelope.next, _pluggy_now(answer))
+        return Page(envelope.results, envelope.next or None, _pluggy_now(answer))
 
     async def _get(self, path: str) -> Answer:
         try:
@@ -202,8 +206,10 @@ def _and(path: str) -> str:
 def _pluggy_now(answer: Answer) -> datetime:
     """Pluggy's clock. An answer without Date could move no watermark, so it is no good answer."""
     try:
-        return parsedate_to_datetime(answer.headers["Date"]).astimezone(UTC)
-    except (KeyError, ValueError, TypeError) as error:
+        told = parsedate_to_datetime(answer.headers["Date"])
+        # "-0000" is UTC too, and not the zone of this machine.
+        return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
         raise PluggyUnavailable("no_date_header") from error
 
 
@@ -213,7 +219,8 @@ def _milliseconds(moment: datetime) -> str:
 
 
 def _query_of(cursor: str) -> str:
-    query = cursor[cursor.index("?") :] if "?" in cursor else ""
-    if not query or len(cursor) > 8192:
+    """The query as it is written. Whatever host an absolute cursor names, we ask our own."""
+    query = QUERY.search(cursor)
+    if query is None or len(cursor) > LONGEST_CURSOR:
         raise PluggyUnavailable("unusable_cursor")
-    return query
+    return query.group()

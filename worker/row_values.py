@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from worker.events import parse_time, parse_uuid
 
-MIDNIGHT_UTC: Final = ("T00:00:00.000Z", "T00:00:00Z")
 MAX_INTEGER: Final = 2**31 - 1
+# Decimal() also takes underscores and other scripts' digits.
+NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
 
 class UnreadableRow(ValueError):
@@ -32,6 +34,8 @@ def money(value: object) -> Decimal | None:
     """An exact amount from a JSON number (or its text); None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
         return None
+    if isinstance(value, str) and not NUMBER.fullmatch(value):
+        return None
     try:
         amount = Decimal(value)
     except InvalidOperation:
@@ -42,7 +46,10 @@ def money(value: object) -> Decimal | None:
 def integer(value: object) -> int | None:
     """A whole number that fits the column, also as text or 3.0."""
     number = money(value)
-    if number is None or number != number.to_integral_value() or abs(number) > MAX_INTEGER:
+    # Compared first: arithmetic on a number of a million digits would overflow.
+    if number is None or not -MAX_INTEGER <= number <= MAX_INTEGER:
+        return None
+    if number != number.to_integral_value():
         return None
     return int(number)
 
@@ -107,12 +114,19 @@ def posted_on(written: object, zone: ZoneInfo) -> date:
     parsed = parse_time(written)
     if parsed is None or not isinstance(written, str):
         raise UnreadableRow("date is no time")
-    is_date = written.endswith(MIDNIGHT_UTC) or _has_no_zone(written)
-    return parsed.date() if is_date else parsed.astimezone(zone).date()
+    if _is_date(datetime.fromisoformat(written.strip())):
+        return parsed.date()
+    try:
+        return parsed.astimezone(zone).date()
+    except OverflowError as error:
+        raise UnreadableRow("date is beyond the calendar") from error
 
 
-def _has_no_zone(written: str) -> bool:
-    return datetime.fromisoformat(written.strip()).tzinfo is None
+def _is_date(written: datetime) -> bool:
+    """Whether a bank meant a day: no zone, or midnight and written as UTC."""
+    return written.tzinfo is None or (
+        written.utcoffset() == timedelta(0) and written.time() == time(0)
+    )
 
 
 def utc_text(value: datetime | None) -> str | None:
