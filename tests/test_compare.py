@@ -27,7 +27,7 @@ ZONE = ZoneInfo("America/Sao_Paulo")
 # Ours, not Pluggy's: where a row comes from and whether it is still there.
 PROVENANCE = {
     "item_id", "id", "payload", "row_hash", "row_version", "run_id", "first_seen_at", "changed_at",
-    "deleted_at", "deletion_flagged_at", "deletion_flag", "absent_since",
+    "deleted_at", "deletion_flagged_at", "deletion_flag", "deletion_refused_at", "absent_since",
 }  # fmt: skip
 ANOTHER = {
     "text": "coalesce({}, '') || 'x'",

@@ -1,7 +1,7 @@
 -- name: load_transactions_versions
 -- $1 item, $2 ids. doubted_at: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
-       deletion_flagged_at AS doubted_at
+       coalesce(deletion_flagged_at, deletion_refused_at) AS doubted_at
 FROM pluggy.transactions WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: upsert_transactions
@@ -42,7 +42,7 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     source_updated_at = excluded.source_updated_at, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
     changed_at = clock_timestamp(), deleted_at = NULL, deletion_flagged_at = NULL,
-    deletion_flag = NULL
+    deletion_flag = NULL, deletion_refused_at = NULL
 RETURNING id, first_seen_at = changed_at AS is_new;
 
 -- name: load_witnesses
@@ -52,7 +52,7 @@ RETURNING id, first_seen_at = changed_at AS is_new;
 SELECT id FROM (
     SELECT id FROM pluggy.transactions
     WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND deletion_flagged_at IS NULL
-      AND id <> ALL ($3::uuid[])
+      AND deletion_refused_at IS NULL AND id <> ALL ($3::uuid[])
     ORDER BY date DESC, id
     LIMIT 50
 ) AS newest
@@ -84,9 +84,10 @@ SELECT count(*) AS live FROM pluggy.transactions
 WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL;
 
 -- name: load_held_ids
--- Which of these ids we hold live. $1 item, $2 account, $3 ids.
+-- Which of these ids we hold live and no person has said to keep. $1 item, $2 account, $3 ids.
 SELECT id FROM pluggy.transactions
-WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND id = ANY($3::uuid[]);
+WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND deletion_refused_at IS NULL
+  AND id = ANY($3::uuid[]);
 
 -- name: tombstone_transactions
 -- $1 item, $2 account, $3 ids, $4 run.

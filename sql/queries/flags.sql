@@ -1,0 +1,39 @@
+-- name: list_flagged_deletions
+-- $1 item (null: any), $2 limit (null: all).
+SELECT * FROM pluggy_ops.flagged_deletions
+WHERE $1::uuid IS NULL OR item_id = $1
+ORDER BY flagged_at, item_id, transaction_id LIMIT $2;
+
+-- name: load_flagged_items
+-- Items that have flagged rows. $1 item (null: any), $2 transaction ids (null: all of the item).
+SELECT DISTINCT item_id FROM pluggy.transactions
+WHERE deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
+  AND ($1::uuid IS NULL OR item_id = $1) AND ($2::uuid[] IS NULL OR id = ANY ($2))
+ORDER BY item_id;
+
+-- name: lock_lease
+-- Every page transaction of a sync begins by writing this row: none is under way, and none begins,
+-- until the caller's transaction has ended. $1 item.
+SELECT set_config('lock_timeout', '10s', true) AS lock_timeout,
+       (SELECT item_id FROM pluggy_sync.item_leases WHERE item_id = $1 FOR UPDATE) AS locked;
+
+-- name: load_flagged
+-- $1 item, $2 transaction ids (null: all).
+SELECT id FROM pluggy.transactions
+WHERE item_id = $1 AND deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
+  AND ($2::uuid[] IS NULL OR id = ANY ($2))
+ORDER BY id;
+
+-- name: accept_flagged
+-- A person agrees that these rows are gone. $1 item, $2 ids, $3 run.
+UPDATE pluggy.transactions
+SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3, deletion_flagged_at = NULL,
+    deletion_flag = NULL
+WHERE item_id = $1 AND id = ANY ($2::uuid[]);
+
+-- name: refuse_flagged
+-- A person says that these rows stay. $1 item, $2 ids, $3 run.
+UPDATE pluggy.transactions
+SET deletion_refused_at = now(), changed_at = clock_timestamp(), run_id = $3,
+    deletion_flagged_at = NULL, deletion_flag = NULL
+WHERE item_id = $1 AND id = ANY ($2::uuid[]);
