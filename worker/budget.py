@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from worker.events import Lane
 from worker.failures import PutOff
-from worker.queue import PREFIX
+from worker.redis_names import PREFIX
 
 log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from worker.queue import PREFIX
+from worker.redis_names import PREFIX
 
 log = structlog.get_logger()
 

@@ -15,7 +15,8 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-PREFIX: Final = "pluggy_sync:"
+from worker.redis_names import PREFIX as PREFIX
+
 QUEUE_NAME: Final = PREFIX + "queue"
 SLOTS_KEY: Final = PREFIX + "slots"
 SYNC_ITEM: Final = "sync_item"
