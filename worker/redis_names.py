@@ -1,4 +1,4 @@
-"""Under which names our keys stand in Redis; no library behind it, so that anybody may import it."""
+"""Under which names our keys stand in Redis; free of libraries, so that anybody may import it."""
 
 from typing import Final
 
