@@ -1,0 +1,113 @@
+"""What is held of an item, for tests of the plan: read to its end, but for what they change."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from worker.events import TRANSACTION_EVENTS, Lane
+from worker.held import NO_ACCOUNT, Held, HeldAccount, HeldInvestment, PendingEvent, Step, Walk
+from worker.plan import Answered, Outcome, SyncPlan, plan
+from worker.plan_steps import Gone, NotRead
+from worker.pluggy_item import Item, read_item
+from worker.settings import PRODUCTS
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+CHECKING, CARD, SAVINGS = (uuid.UUID(int=n, version=4) for n in (1, 2, 3))
+INVESTMENT = uuid.UUID(int=9, version=4)
+ROWS = tuple(uuid.UUID(int=n, version=4) for n in range(100, 106))
+ACCOUNTS = (CHECKING, CARD)
+COLLECTED = NOW - 10 * MINUTE
+"""When Pluggy has collected everything of the item."""
+READ_BEFORE, READ_AFTER = COLLECTED - DAY, COLLECTED
+"""What a read of the collection before, and of this one, is stamped with."""
+NOTHING_ASKED = Answered()
+
+
+def item(status: str = "UPDATED", collected: datetime | None = COLLECTED, **more: Any) -> Item:
+    """An item as GET answers; collected: when, all its products alike."""
+    fields = {"status": status, "lastUpdatedAt": collected and collected.isoformat(), **more}
+    fields.setdefault("updatedAt", fields["lastUpdatedAt"])
+    return read_item(fields, is_open_finance=True)
+
+
+def step(product: str, account_id: uuid.UUID = NO_ACCOUNT, **fields: Any) -> Step:
+    """A step that was read completely a day ago."""
+    read = {"stamped_at": NOW - DAY, "source_updated_at": READ_BEFORE}
+    if product == "transactions":
+        read |= {"watermark": NOW - DAY, "walked_at": NOW - 30 * DAY}
+    return Step(product, account_id, **(read | fields))
+
+
+def fresh_steps() -> list[Step]:
+    """Every step of an item whose last collection has been read to its end."""
+    by_item = ["items", "accounts", "investments", "loans", "identities", "consents"]
+    found = [step(product, source_updated_at=READ_AFTER) for product in by_item]
+    found += [step("transactions", a, source_updated_at=READ_AFTER) for a in ACCOUNTS]
+    found += [step("bills", CARD, source_updated_at=READ_AFTER)]
+    return [*found, step("investment_transactions", INVESTMENT, fingerprint="same")]
+
+
+def event(name: str, event_id: int = 1, *, age: timedelta = MINUTE, **fields: Any) -> PendingEvent:
+    if name in TRANSACTION_EVENTS:
+        fields.setdefault("account_id", CHECKING)
+    if name in ("transactions/updated", "transactions/deleted"):
+        fields.setdefault("transaction_ids", ROWS[:2])
+    fields.setdefault("lane", Lane.LIVE)
+    return PendingEvent(id=event_id, event=name, state="pending", pending_since=NOW - age, **fields)
+
+
+def walk(account_id: uuid.UUID, kind: str = "walk") -> Walk:
+    return Walk(account_id, walk_id=1, kind=kind, lane=Lane.BACKFILL, asked_at=NOW - MINUTE)
+
+
+def held(
+    *events: PendingEvent,
+    steps: Iterable[Step] | None = None,
+    changed: Iterable[Step] = (),
+    walks: Iterable[Walk] = (),
+    accounts: Iterable[uuid.UUID] = ACCOUNTS,
+    buried: Iterable[uuid.UUID] = (),
+    investments: Iterable[HeldInvestment] = (HeldInvestment(INVESTMENT, "same"),),
+    known: bool = True,
+    item_deleted: bool = False,
+) -> Held:
+    """What is held of an item that is read to its end, but for what is changed."""
+    rows = [*(fresh_steps() if steps is None else steps), *changed]
+    live = {a: HeldAccount(a, True, "CREDIT" if a == CARD else "BANK") for a in accounts}
+    return Held(
+        item_id=uuid.UUID(int=7, version=4),
+        now=NOW,
+        generation=len(events),
+        events=events,
+        steps={(s.product, s.account_id): s for s in rows},
+        walks={w.account_id: w for w in walks},
+        accounts=live | {a: HeldAccount(a, False) for a in buried},
+        investments=list(investments),
+        item=b"{}" if known else None,
+        item_deleted=item_deleted,
+        is_open_finance=True,
+    )
+
+
+def unknown(*events: PendingEvent) -> Held:
+    """Nothing was ever read of this item."""
+    return held(*events, steps=[], accounts=[], investments=[], known=False)
+
+
+def decided(
+    state: Held,
+    *,
+    of: Item | Gone | NotRead | None = None,
+    answered: Answered = NOTHING_ASKED,
+    products: Sequence[str] = PRODUCTS,
+) -> SyncPlan:
+    return plan(of or item(), state, answered, products=products)
+
+
+def only(outcomes: Mapping[int, Outcome]) -> Outcome:
+    [outcome] = outcomes.values()
+    return outcome
