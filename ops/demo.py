@@ -41,6 +41,8 @@ ROWS_A_SECOND: Final = 200
 """Far fewer than the slowest machine manages: a guard against waiting for ever."""
 LOOK_EVERY_S: Final = 0.1
 INTERRUPTED: Final = 130
+NONE_YET: Final = 2**62
+"""No event is that late: the lag is told of the update rounds only."""
 
 SETTING_UP_FAILED: Final = (EmbeddedError, NoServer, MigrationRefused)
 PLAYING_FAILED: Final = (
@@ -61,7 +63,7 @@ class Watch:
     screen: Screen
     conn: Connection
     control: SimulatorControl
-    after_event: int = 0
+    after_event: int = NONE_YET
     last: Progress = field(default_factory=Progress)
 
     async def look(self) -> Progress:
@@ -160,6 +162,7 @@ async def _connect_items(watch: Watch) -> list[str]:
         await watch.look()
     progress = await watch.until_quiet(rows)
     watch.after_event = progress.last_event
+    await watch.look()
     return items
 
 
