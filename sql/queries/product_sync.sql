@@ -19,12 +19,12 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
 
 -- name: record_failure
 -- A try of a step has failed. $1 item, $2 product, $3 account, $4 class, $5 code, $6 errorId,
--- $7 attempts so far, $8 pause before the next try (null: dead now).
+-- $7 attempts so far, $8 pause before the next try (null: dead), $9 when the try began.
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, account_id, failure_class, failure_code, error_id, attempts, failing_since,
      failed_at, next_try_at, dead_at, stale_reason)
 VALUES ($1, $2, $3, $4, $5, $6, $7, now(), now(), now() + $8::interval,
-        CASE WHEN $8::interval IS NULL THEN now() END, $5)
+        CASE WHEN $8::interval IS NULL THEN $9::timestamptz END, $5)
 ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     failure_class = excluded.failure_class, failure_code = excluded.failure_code,
     error_id = excluded.error_id, attempts = excluded.attempts,
@@ -57,3 +57,9 @@ SET deferred_since = NULL, next_try_at = NULL, stale_reason = NULL, attempts = 0
     failure_code = NULL, error_id = NULL
 WHERE item_id = $1 AND product = $2 AND account_id = $3
   AND (deferred_since IS NOT NULL OR next_try_at IS NOT NULL OR attempts > 0);
+
+-- name: is_put_off_for
+-- Whether a step's answers have proven nothing for so long. $1 item, $2 product, $3 account,
+-- $4 how long.
+SELECT coalesce(bool_or(deferred_since <= now() - $4::interval), false) AS is_put_off
+FROM pluggy_sync.product_sync WHERE item_id = $1 AND product = $2 AND account_id = $3;

@@ -78,6 +78,7 @@ class Rounds:
     until: float
     answered: Answered = field(default_factory=Answered)
     taken: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
+    failed: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
 
     async def run(self) -> SyncPlan:
         """Take all steps that time allows; returns the last plan, whose outcomes hold.
@@ -88,8 +89,10 @@ class Rounds:
         while True:
             current = plan(item, self.held, self.answered, products=self.claim.products)
             todo = [step for step in current.steps if step_key(step) not in self.taken]
-            if not todo or self._late():
-                return current if not current.steps or self._late() else self._stuck(current)
+            if self._late():
+                return current
+            if not todo:
+                return self._stuck(current) if self._repeats(current) else current
             for step in todo:
                 if self._late():
                     break
@@ -110,6 +113,7 @@ class Rounds:
             return NotRead()
         if (known := self._held_item()) is not None:
             return known
+        tried_at = self.claim.now
         try:
             self.claim.steps.append("item")
             return await sync_item(self.claim)
@@ -119,9 +123,9 @@ class Rounds:
             told = any(event.event == "item/deleted" for event in self.held.events)
             if error.code == ITEM_NOT_FOUND and (told or self.held.item_deleted):
                 return Gone()
-            await record_failure(self.claim, step, error)
+            await record_failure(self.claim, step, error, tried_at=tried_at)
         except PluggyError as error:
-            await record_failure(self.claim, step, error)
+            await record_failure(self.claim, step, error, tried_at=tried_at)
         await self._look_again()
         return NotRead()
 
@@ -140,7 +144,8 @@ class Rounds:
         self.taken.add(key)
         self.claim.steps.append(f"{name} {product} {account_id}")
         state = self.held.step(PRODUCT_OF.get(name, product), account_id)
-        await attempt(self.claim, state, self._work(step))
+        if not await attempt(self.claim, state, self._work(step)):
+            self.failed.add(key)
 
     def _work(self, step: PlannedStep) -> Awaitable[object]:
         match step:
@@ -178,6 +183,10 @@ class Rounds:
         self.answered = Answered(
             self.answered.events | set(step.event_ids), self.answered.still_there | still_there
         )
+
+    def _repeats(self, current: SyncPlan) -> bool:
+        """Whether a step is wanted again that went well; a failed one may be due again already."""
+        return any(step_key(step) not in self.failed for step in current.steps)
 
     def _stuck(self, current: SyncPlan) -> SyncPlan:
         """Steps that were taken and are still wanted: a fault of ours, which must not spin."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import traceback
 from collections.abc import Awaitable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -47,18 +47,23 @@ async def attempt(claim: Claim, step: Step, work: Awaitable[object]) -> bool:
 
     Raises FencedOff, PluggyHalt, and the errors of a Postgres that is away.
     """
+    tried_at = claim.now
     try:
         await work
     except (FencedOff, PluggyHalt, *POSTGRES_AWAY):
         raise
     except Exception as error:
-        await record_failure(claim, step, error)
+        await record_failure(claim, step, error, tried_at=tried_at)
         return False
     return True
 
 
-async def record_failure(claim: Claim, step: Step, error: Exception) -> None:
-    """Store a failed try. Raises PluggyHalt if items fail alike, FencedOff."""
+async def record_failure(claim: Claim, step: Step, error: Exception, *, tried_at: datetime) -> None:
+    """Store a failed try. Raises PluggyHalt if items fail alike, FencedOff.
+
+    A step dies as of tried_at, when its try began: an event accepted later, though before the
+    answer, may change the answer and has a try of its own.
+    """
     failure = classify(error)
     FAILURES.labels(product=step.product, failure_class=failure.failure_class).inc()
     log.warning(
@@ -89,6 +94,7 @@ async def record_failure(claim: Claim, step: Step, error: Exception) -> None:
                 failure.error_id,
                 attempts,
                 next_pause,
+                tried_at,
             )
     if failure.failure_class == "reject":
         await raise_if_alike(claim, step.product, failure)
