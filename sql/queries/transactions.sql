@@ -59,17 +59,21 @@ SELECT id FROM (
 ORDER BY random() LIMIT 3;
 
 -- name: holds_rows_created_since
--- Whether we hold live rows that a delta must list. $1 item, $2 account, $3 created at or after.
+-- Whether we hold live rows that a delta must list; not those that are flagged as absent.
+-- $1 item, $2 account, $3 created at or after.
 SELECT EXISTS (
     SELECT FROM pluggy.transactions
-    WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND source_created_at >= $3
+    WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND deletion_flagged_at IS NULL
+      AND source_created_at >= $3
 ) AS holds;
 
 -- name: holds_rows_seen_before
--- Whether an account has live rows first seen before a time. $1 item, $2 account, $3 time.
+-- Whether an account has live rows first seen before a time, those aside that are flagged as absent.
+-- $1 item, $2 account, $3 time.
 SELECT EXISTS (
     SELECT FROM pluggy.transactions
-    WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND first_seen_at < $3
+    WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND deletion_flagged_at IS NULL
+      AND first_seen_at < $3
 ) AS holds;
 
 -- name: load_walked_up_to

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from worker.claim import Claim
 from worker.database import Connection
 from worker.events import Lane, parse_uuid
-from worker.failures import PluggyUnavailable
+from worker.failures import PluggyNotFound, PluggyUnavailable
 from worker.plan_steps import (
     AskIds,
     ReadDelta,
@@ -37,6 +38,7 @@ from worker.sync.stamps import defer_step, stamp_step
 PRODUCT: Final = "transactions"
 PAGES_IN_PLAN: Final = 10
 SECONDS_IN_PLAN: Final = 15.0
+EMPTY_FOR_LONG: Final = timedelta(minutes=5)
 """A delta that is longer goes on as a walk, page by page: a plan has to end soon."""
 
 
@@ -156,14 +158,31 @@ async def _holds_since(claim: Claim, step: ReadDelta) -> bool:
 
 
 async def witnessed(claim: Claim, account_id: uuid.UUID) -> bool:
-    """Whether a row that we hold live comes back when asked by id: then empty means empty."""
+    """Whether a row that we hold live comes back when asked by id: then empty means empty.
+
+    An account without such a row has nothing to lose: there the account itself is the witness, but
+    only if the answer has been empty for a while, for rows may show up after their event.
+    """
     question = await Question.about(claim, account_id, ())
     if not question.witnesses:
-        return False
+        return await _lives_without_rows(claim, account_id)
     page = await claim.pluggy.transactions(account_id, ids=question.witnesses)
     async with claim.page() as conn:
         returned = await store_page(conn, claim, account_id, page)
     return bool(set(returned) & set(question.witnesses))
+
+
+async def _lives_without_rows(claim: Claim, account_id: uuid.UUID) -> bool:
+    empty_for_long = await claim.db.fetchval(
+        QUERIES["is_put_off_for"], claim.item_id, PRODUCT, account_id, EMPTY_FOR_LONG
+    )
+    if not empty_for_long:
+        return False
+    try:
+        await claim.pluggy.account(account_id)
+    except PluggyNotFound:
+        return False
+    return True
 
 
 async def put_off(claim: Claim, account_id: uuid.UUID) -> None:
