@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import uuid
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -24,6 +25,7 @@ from worker.health import start_health_server
 from worker.installation import ForeignInstallation, check_installation
 from worker.outage import CallLedger
 from worker.pluggy_client import PluggyClient
+from worker.purge import Purger
 from worker.queries import QUERIES
 from worker.queue import (
     PREFIX,
@@ -79,14 +81,20 @@ async def startup(ctx: dict[str, Any]) -> None:
     ctx |= {"db": db, "client": client, "redis_client": redis, "sweep": sweep}
     ctx["worker"] = Worker(db, engine, doorbell)
     ctx["sweeping"] = asyncio.create_task(sweep.run())
-    ctx["chores"] = asyncio.create_task(_chores(db, client).run())
+    ctx["chores"] = asyncio.create_task(_chores(db, client, settings).run())
     ctx["health"] = await start_health_server(sweep, settings.metrics_port)
     log.info("worker_started", worker_id=ctx["worker_id"], slots=slots)
 
 
-def _chores(db: Pool, client: PluggyClient) -> Chores:
+def _chores(db: Pool, client: PluggyClient, settings: PluggySettings) -> Chores:
     """What a worker does beside the items that it is rung for."""
-    return Chores([Chore("catalogue", 5.0, partial(refresh_catalogue, db, client))])
+    purger = Purger(db, client, after=timedelta(days=settings.purge_after_days))
+    return Chores(
+        [
+            Chore("catalogue", 5.0, partial(refresh_catalogue, db, client)),
+            Chore("purge", 60.0, purger.purge),
+        ]
+    )
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:

@@ -50,6 +50,11 @@ SELECT
     (SELECT i.connector_is_open_finance FROM pluggy.items i WHERE i.id = s.item_id)
         AS is_open_finance,
     (SELECT i.payload::text FROM pluggy.items i WHERE i.id = s.item_id) AS item,
-    (SELECT i.deleted_at FROM pluggy.items i WHERE i.id = s.item_id) AS item_deleted_at
+    -- Of an item that was purged only the receipt is left.
+    CASE WHEN EXISTS (SELECT FROM pluggy.items i WHERE i.id = s.item_id)
+         THEN (SELECT i.deleted_at FROM pluggy.items i WHERE i.id = s.item_id)
+         ELSE (SELECT max(r.item_deleted_at) FROM pluggy_sync.purge_receipts r
+               WHERE r.item_id = s.item_id)
+    END AS item_deleted_at
 FROM pluggy_sync.item_sync s
 WHERE s.item_id = $1;

@@ -1,0 +1,153 @@
+-- name: claim_item_to_purge
+-- Leases a tombstoned item whose retention time is over and that has no work left; never while it is
+-- halted or backed off. $1 retention time, $2 lease length.
+WITH due AS (
+    SELECT i.id AS item_id, i.deleted_at, p.attempts
+    FROM pluggy.items i
+    JOIN pluggy_sync.item_sync s ON s.item_id = i.id
+    JOIN pluggy_sync.item_leases l ON l.item_id = i.id
+    LEFT JOIN pluggy_sync.purges p ON p.item_id = i.id
+    WHERE i.deleted_at <= now() - $1::interval AND s.run_at IS NULL AND l.until <= now()
+      AND (p.next_try_at IS NULL OR p.next_try_at <= now())
+      AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
+    ORDER BY i.deleted_at
+    LIMIT 1
+    FOR UPDATE OF l SKIP LOCKED
+), begun AS (
+    INSERT INTO pluggy_sync.purges (item_id) SELECT item_id FROM due ON CONFLICT (item_id) DO NOTHING
+)
+UPDATE pluggy_sync.item_leases l
+SET token = gen_random_uuid(), until = clock_timestamp() + $2::interval
+FROM due
+WHERE l.item_id = due.item_id
+RETURNING l.item_id, l.token, coalesce(due.attempts, 0) AS attempts, clock_timestamp() AS now;
+
+-- name: fail_purge
+-- $1 item, $2 attempts, $3 code, $4 errorId, $5 pause before the next try.
+UPDATE pluggy_sync.purges
+SET attempts = $2, failure_code = $3, error_id = $4, next_try_at = now() + $5::interval
+WHERE item_id = $1;
+
+-- name: begin_purge
+-- Pluggy has answered 404 once more. $1 item.
+UPDATE pluggy_sync.purges
+SET attempts = 0, failure_code = NULL, error_id = NULL, next_try_at = NULL
+WHERE item_id = $1;
+
+-- name: forget_purge
+-- The item answers again. $1 item.
+DELETE FROM pluggy_sync.purges WHERE item_id = $1;
+
+-- name: count_purged
+-- $1 item, $2 table, $3 rows.
+UPDATE pluggy_sync.purges
+SET deleted = deleted || jsonb_build_object($2::text, coalesce((deleted ->> $2)::bigint, 0) + $3::bigint)
+WHERE item_id = $1;
+
+-- name: purge_transactions
+-- $1 item, $2 most rows.
+DELETE FROM pluggy.transactions
+WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.transactions WHERE item_id = $1 LIMIT $2);
+
+-- name: purge_investment_transactions
+-- $1 item, $2 most rows.
+DELETE FROM pluggy.investment_transactions
+WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.investment_transactions WHERE item_id = $1 LIMIT $2);
+
+-- name: purge_bills
+-- $1 item, $2 most rows.
+DELETE FROM pluggy.bills
+WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.bills WHERE item_id = $1 LIMIT $2);
+
+-- name: purge_investments
+-- $1 item, $2 most rows.
+DELETE FROM pluggy.investments
+WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.investments WHERE item_id = $1 LIMIT $2);
+
+-- name: purge_loans
+-- $1 item, $2 most rows.
+DELETE FROM pluggy.loans
+WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.loans WHERE item_id = $1 LIMIT $2);
+
+-- name: purge_identities
+-- $1 item, $2 most rows.
+DELETE FROM pluggy.identities
+WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.identities WHERE item_id = $1 LIMIT $2);
+
+-- name: purge_consents
+-- $1 item, $2 most rows.
+DELETE FROM pluggy.consents
+WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.consents WHERE item_id = $1 LIMIT $2);
+
+-- name: purge_accounts
+-- $1 item, $2 most rows.
+DELETE FROM pluggy.accounts
+WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.accounts WHERE item_id = $1 LIMIT $2);
+
+-- name: purge_restatements
+-- $1 item, $2 most rows.
+DELETE FROM pluggy_sync.restatements
+WHERE item_id = $1 AND id IN (SELECT id FROM pluggy_sync.restatements WHERE item_id = $1 LIMIT $2);
+
+-- name: purge_rejected_rows
+-- $1 item, $2 most rows.
+DELETE FROM pluggy_sync.rejected_rows
+WHERE ctid IN (SELECT ctid FROM pluggy_sync.rejected_rows WHERE item_id = $1 LIMIT $2);
+
+-- name: purge_product_sync
+-- $1 item, $2 most rows.
+DELETE FROM pluggy_sync.product_sync
+WHERE ctid IN (SELECT ctid FROM pluggy_sync.product_sync WHERE item_id = $1 LIMIT $2);
+
+-- name: purge_walk_pages
+-- $1 item, $2 most rows.
+DELETE FROM pluggy_sync.walk_pages p
+WHERE ctid IN (SELECT p.ctid FROM pluggy_sync.walk_pages p
+               JOIN pluggy_sync.account_walks w USING (walk_id) WHERE w.item_id = $1 LIMIT $2);
+
+-- name: purge_account_walks
+-- $1 item, $2 most rows.
+DELETE FROM pluggy_sync.account_walks
+WHERE ctid IN (SELECT ctid FROM pluggy_sync.account_walks WHERE item_id = $1 LIMIT $2);
+
+-- name: purge_webhook_events
+-- The record that an event came, and what became of it, stays; what it said goes. The digest of its
+-- body stays, so that a redelivery is still known for one. $1 item, $2 most rows.
+UPDATE pluggy_sync.webhook_events
+SET body = '', transaction_ids = NULL
+WHERE id IN (SELECT id FROM pluggy_sync.webhook_events
+             WHERE item_id = $1 AND state IN ('applied', 'dead', 'ignored')
+               AND (body <> '' OR transaction_ids IS NOT NULL)
+             LIMIT $2);
+
+-- name: finish_purge
+-- The item's own row goes last, for it is what a purge that was interrupted is found by.
+-- $1 item, $2 run. Returns the receipt.
+WITH item AS (
+    DELETE FROM pluggy.items WHERE id = $1 RETURNING deleted_at
+), purge AS (
+    DELETE FROM pluggy_sync.purges WHERE item_id = $1 RETURNING begun_at, deleted
+)
+INSERT INTO pluggy_sync.purge_receipts
+    (item_id, item_deleted_at, purge_begun_at, deleted, run_id, last_event_id)
+SELECT $1, item.deleted_at, purge.begun_at, purge.deleted || '{"items": 1}', $2,
+       -- Not those that are on their way: each is looked at again until it is settled.
+       coalesce((SELECT least(
+           max(e.id) FILTER (WHERE e.accepted_at < now() - interval '1 hour'),
+           min(e.id) FILTER (WHERE e.state IN ('pending', 'walking')) - 1)
+        FROM pluggy_sync.webhook_events e WHERE e.item_id = $1), 0)
+FROM item, purge
+RETURNING id;
+
+-- name: purge_late_events
+-- Events of purged items that came after the purge: settled, their bodies name the person, too.
+-- $1 most rows.
+UPDATE pluggy_sync.webhook_events
+SET body = '', transaction_ids = NULL
+WHERE id IN (
+    SELECT e.id FROM pluggy_sync.purge_receipts r
+    JOIN pluggy_sync.webhook_events e ON e.item_id = r.item_id AND e.id > r.last_event_id
+    WHERE e.state IN ('applied', 'dead', 'ignored')
+      AND (e.body <> '' OR e.transaction_ids IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM pluggy.items i WHERE i.id = r.item_id)
+    LIMIT $1);
