@@ -18,6 +18,7 @@ from arq.connections import ArqRedis
 from click.testing import CliRunner, Result
 
 from ops.cli import main
+from ops.compare_columns import MIRRORED
 from tests.stack import CLIENT_ID, Stack
 from worker.database import Pool
 from worker.installation import check_installation
@@ -199,13 +200,16 @@ async def test_import_of_nothing_is_no_error(cli: CommandLine) -> None:
 
 
 async def test_show_tells_what_is_held_and_how_fresh_it_is(cli: CommandLine, stack: Stack) -> None:
-    item = await stack.synced_item(transactions=60, clientUserId="anna@example.com")
+    item = await stack.synced_item(transactions=60, connectorId=600)
     shown = await cli.json("items", "show", item["id"])
     assert shown["item"]["status"] == "UPDATED"
     assert shown["item"]["run_at"] is None
-    rows = {row["entity"]: row for row in shown["rows"]}
-    assert rows["accounts"]["live"] == 2
-    assert rows["transactions"]["live"] == len(await stack.truth(item["id"]))
+    held = {row["entity"]: (row["live"], row["deleted"]) for row in shown["rows"]}
+    assert held == {
+        table: (len(await stack.truth(item["id"], table)), 0)
+        for table in MIRRORED
+        if table != "items"
+    }
     fresh = {
         (row["product"], row["account_id"] is None): row["state"] for row in shown["freshness"]
     }

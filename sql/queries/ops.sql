@@ -81,14 +81,20 @@ WHERE i.id IS NOT NULL OR s.item_id IS NOT NULL
    OR EXISTS (SELECT FROM pluggy_sync.webhook_events e WHERE e.item_id = $1);
 
 -- name: count_item_rows
--- What is held of an item. $1 item.
-SELECT 'accounts' AS entity, count(*) FILTER (WHERE deleted_at IS NULL) AS live,
-       count(*) FILTER (WHERE deleted_at IS NOT NULL) AS deleted, max(changed_at) AS changed_at
-FROM pluggy.accounts WHERE item_id = $1
-UNION ALL
-SELECT 'transactions', count(*) FILTER (WHERE deleted_at IS NULL),
-       count(*) FILTER (WHERE deleted_at IS NOT NULL), max(changed_at)
-FROM pluggy.transactions WHERE item_id = $1
+-- What is held of an item, products without a row left out. $1 item.
+SELECT entity, count(*) FILTER (WHERE deleted_at IS NULL) AS live, count(deleted_at) AS deleted,
+       max(changed_at) AS changed_at
+FROM (
+    SELECT 'accounts' AS entity, deleted_at, changed_at FROM pluggy.accounts WHERE item_id = $1
+    UNION ALL SELECT 'transactions', deleted_at, changed_at FROM pluggy.transactions WHERE item_id = $1
+    UNION ALL SELECT 'investments', deleted_at, changed_at FROM pluggy.investments WHERE item_id = $1
+    UNION ALL SELECT 'investment_transactions', deleted_at, changed_at FROM pluggy.investment_transactions WHERE item_id = $1
+    UNION ALL SELECT 'loans', deleted_at, changed_at FROM pluggy.loans WHERE item_id = $1
+    UNION ALL SELECT 'identities', deleted_at, changed_at FROM pluggy.identities WHERE item_id = $1
+    UNION ALL SELECT 'bills', deleted_at, changed_at FROM pluggy.bills WHERE item_id = $1
+    UNION ALL SELECT 'consents', deleted_at, changed_at FROM pluggy.consents WHERE item_id = $1
+) AS held
+GROUP BY entity
 ORDER BY entity;
 
 -- name: item_freshness
