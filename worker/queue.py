@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol, TypedDict
 
 import msgspec
 from arq.connections import ArqRedis, RedisSettings
@@ -22,6 +22,8 @@ SLOTS_KEY: Final = PREFIX + "slots"
 SYNC_ITEM: Final = "sync_item"
 RING_EXPIRES_MS: Final = 3_600_000
 ASSUMED_SLOTS: Final = 20
+CLOCKS_APART_MS: Final = 60_000
+"""A ring is dated back by so much: arq lets a job wait until its own clock has reached the date."""
 
 # Only as many rings as can run soon are in the queue at any time: twice the slots of all workers.
 # One call for a group of rings, and a lost connection raises (arq's own enqueue would report a
@@ -30,12 +32,12 @@ RING_SCRIPT: Final = """
 local slots = tonumber(redis.call('GET', KEYS[2])) or tonumber(ARGV[1])
 local room = 2 * slots - redis.call('ZCARD', KEYS[1])
 local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local due_ms = time[1] * 1000 - tonumber(ARGV[3])
 local rung = 0
-for i = 3, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   if rung >= room then break end
   redis.call('SET', 'arq:job:' .. ARGV[i], ARGV[i + 1], 'PX', ARGV[2])
-  redis.call('ZADD', KEYS[1], now_ms, ARGV[i])
+  redis.call('ZADD', KEYS[1], due_ms, ARGV[i])
   rung = rung + 1
 end
 return rung
@@ -62,7 +64,7 @@ class ArqDoorbell:
     async def ring(self, item_ids: Sequence[uuid.UUID]) -> int:
         if not item_ids:
             return 0
-        arguments: list[Any] = [ASSUMED_SLOTS, RING_EXPIRES_MS]
+        arguments: list[Any] = [ASSUMED_SLOTS, RING_EXPIRES_MS, CLOCKS_APART_MS]
         for item_id in item_ids:
             arguments += [PREFIX + uuid.uuid4().hex, _job(item_id)]
         return int(await self._script(keys=[QUEUE_NAME, SLOTS_KEY], args=arguments))
@@ -79,15 +81,30 @@ class ArqDoorbell:
         await self.redis.set(SLOTS_KEY, slots, ex=60)
 
 
+class Job(TypedDict):
+    """arq's wire format of a job: its try, function, arguments and when it was enqueued."""
+
+    t: int | None
+    f: str
+    a: list[Any]
+    k: dict[str, Any]
+    et: Annotated[int, msgspec.Meta(ge=0, le=2**42)]
+
+
+_jobs = msgspec.msgpack.Decoder(Job)
+
+
 def serialize(value: dict[str, Any]) -> bytes:
     """arq's wire format as MessagePack: who can write to Redis cannot run code here."""
     return msgspec.msgpack.encode(value, enc_hook=str)
 
 
 def deserialize(data: bytes) -> dict[str, Any]:
-    """Errors: msgspec.DecodeError, which arq reports as a failed job."""
-    decoded: dict[str, Any] = msgspec.msgpack.decode(data)
-    return decoded
+    """Errors: whatever msgspec raises, which arq reports as a failed job.
+
+    The types are checked here, because a name or a time of another type would end the worker.
+    """
+    return dict(_jobs.decode(data))
 
 
 def redis_settings(url: str) -> RedisSettings:
