@@ -49,20 +49,18 @@ class Account:
     def load(self, rows: Iterable[Row]) -> None:
         """Fill an empty account at once."""
         self.rows = sorted(rows, key=listing_key)
-        self._by_creation = sorted(self.rows, key=_creation)
+        self._by_creation = sorted(self.rows, key=_creation_key)
 
     def add(self, row: Row) -> None:
         insort(self.rows, row, key=listing_key)
-        insort(self._by_creation, row, key=_creation)
+        insort(self._by_creation, row, key=_creation_key)
 
     def remove(self, row: Row) -> None:
         position = bisect_left(self.rows, listing_key(row), key=listing_key)
         if position == len(self.rows) or self.rows[position] is not row:
             raise LookupError(row.id)
         del self.rows[position]
-        first = bisect_left(self._by_creation, row.created, key=_creation)
-        # One import stamps all its rows alike, so this may look at many; identity is cheap.
-        del self._by_creation[_index_of(self._by_creation, row, first)]
+        del self._by_creation[bisect_left(self._by_creation, _creation_key(row), key=_creation_key)]
 
     def on_day(self, day: int) -> list[Row]:
         first = bisect_right(self.rows, -(day + 1) * DAY_MS, key=lambda row: -row.date)
@@ -83,7 +81,7 @@ class Account:
         if only is not None:
             rows = sorted(only, key=listing_key)
         elif created_from is not None:
-            recent = bisect_left(self._by_creation, created_from, key=_creation)
+            recent = bisect_left(self._by_creation, (created_from, ""), key=_creation_key)
             if len(self._by_creation) - recent <= FEW_ROWS:
                 rows = sorted(self._by_creation[recent:], key=listing_key)
         position = 0 if after is None else bisect_right(rows, after, key=listing_key)
@@ -114,15 +112,9 @@ class Account:
 DUE_AFTER_DAYS = 8
 
 
-def _creation(row: Row) -> int:
-    return row.created
-
-
-def _index_of(rows: list[Row], row: Row, start: int) -> int:
-    for position in range(start, len(rows)):
-        if rows[position] is row:
-            return position
-    raise LookupError(row.id)
+def _creation_key(row: Row) -> Key:
+    # The id makes it exact: one import stamps all its rows alike.
+    return (row.created, row.id)
 
 
 def _next_closing(day: int, closing_day: int) -> int:

@@ -12,7 +12,7 @@ from simulator.clock import DAY_MS, iso
 from simulator.events import Event, item_event, transactions_changed, transactions_created
 from simulator.history import new_id
 from simulator.items import Item
-from simulator.merge import Merge, merge
+from simulator.merge import Merge, match_key, merge
 from simulator.openings import set_balance, set_cycle
 from simulator.orders import Collected, Counts, Links, Order
 from simulator.rows import Row
@@ -163,10 +163,14 @@ def apply_edits(scene: Scene, edits: list[Edit]) -> None:
 
 
 def _both_sides(account: Account, edits: list[Edit]) -> tuple[list[Row], list[Row]]:
-    """What is held and what is reported on every day that an edit touches."""
+    """What is held and what is reported of all rows that the merge could take for an edited one.
+
+    The others would find themselves: leaving them out changes nothing and spares a long day.
+    """
     rows = [row for edit in edits for row in (edit.held, edit.reported) if row is not None]
     days = sorted({row.date // DAY_MS for row in rows})
-    held = [row for day in days for row in account.on_day(day)]
+    alike = {match_key(row) for row in rows}
+    held = [row for day in days for row in account.on_day(day) if match_key(row) in alike]
     changed = {edit.held.id: edit.reported for edit in edits if edit.held is not None}
     reported = [changed.get(row.id, row) for row in held]
     added = [edit.reported for edit in edits if edit.held is None]

@@ -212,7 +212,7 @@ async def tell_all(request: web.Request) -> web.Response:
 
 async def tell_time_line(request: web.Request) -> web.Response:
     item = find_item(state_of(request), request.match_info["id"], request)
-    return json_answer({"timeline": item.timeline})
+    return json_answer({"timeline": list(item.timeline)})
 
 
 async def show_requests(request: web.Request) -> web.Response:

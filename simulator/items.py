@@ -1,5 +1,6 @@
 """An item: one connected person at one institution, and everything collected for it."""
 
+from collections import deque
 from random import Random
 from typing import Any
 
@@ -21,6 +22,8 @@ STATUS_KEYS = {
     "PAYMENT_DATA": "paymentData",
     "LOANS": "loans",
 }
+# A soak of days must not fill the memory with history.
+TIMELINE_LINES = 50_000
 IN_PROGRESS = frozenset({"UPDATING", "MERGING", "WAITING_USER_INPUT", "WAITING_USER_ACTION"})
 Payload = dict[str, Any]
 
@@ -76,7 +79,7 @@ class Item:
         self.identity: Payload | None = None
         self.consents: dict[str, Payload] = {}
         self.removed: list[Row] = []
-        self.timeline: list[Payload] = []
+        self.timeline: deque[Payload] = deque(maxlen=TIMELINE_LINES)
         self._json: bytes | None = None
 
     @property

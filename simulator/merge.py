@@ -36,6 +36,11 @@ def _text_key(row: Row) -> Hashable:
     return None if row.provider_id else (row.description, row.cents, row.date)
 
 
+def match_key(row: Row) -> Hashable:
+    """Rows of different keys are only ever matched as the settlement of a pending one."""
+    return row.provider_id or (row.description, row.cents, row.date)
+
+
 def _settlement_key(row: Row) -> Hashable:
     return (row.cents, row.date // DAY_MS)
 

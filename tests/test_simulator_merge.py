@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from simulator.accounts import Account
 from simulator.clock import DAY_MS
-from simulator.merge import Merge, content, merge
+from simulator.merge import Merge, content, match_key, merge
 from simulator.movements import KINDS
 from simulator.people import Party
 from simulator.rows import Row
@@ -186,3 +186,23 @@ def test_of_two_scheduled_rows_of_one_amount_and_day_the_first_settles() -> None
     change = merged(held, [row(description="C")])
     assert [new.id for _, new in change.updated] == ["old0"]
     assert [one.id for one in change.deleted] == ["old1"]
+
+
+@given(LISTS, st.lists(st.tuples(st.integers(0, 7), st.none() | ROWS), max_size=4), LISTS)
+def test_rows_that_are_not_like_any_edited_one_can_be_left_out(
+    old: list[Row], edits: list[tuple[int, Row | None]], born: list[Row]
+) -> None:
+    """What the collection does to spare the merge the unchanged rows of long days."""
+    held = held_rows(old, "old")
+    edited = {f"old{number}": now for number, now in edits if number < len(held)}
+    reported = unique_provider_ids(
+        [now for one in held if (now := edited.get(one.id, one)) is not None] + born
+    )
+    touched = [one for one in held if one.id in edited or not any(one is r for r in reported)]
+    alike = {match_key(one) for one in (*touched, *reported) if not any(one is h for h in held)}
+    alike |= {match_key(one) for one in touched}
+    narrow = merged(
+        [one for one in held if match_key(one) in alike],
+        [one for one in reported if match_key(one) in alike],
+    )
+    assert narrow == merged(held, reported)
