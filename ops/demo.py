@@ -130,6 +130,8 @@ async def _play(stage: Stage, screen: Screen) -> int:
         finally:
             conn.terminate()
         _tell(report, options)
+        if report.figures.mismatches and not options.sabotage:
+            print(stage.children.tails(), file=sys.stderr)
         if not options.leave:
             await _stay(stage, control)
         return 1 if report.figures.mismatches else 0

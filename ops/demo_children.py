@@ -49,7 +49,8 @@ class Child:
         return "\n".join(f"  {self.name} | {line}" for line in lines)
 
     def lines(self) -> list[str]:
-        return self.log.read_text(errors="replace").splitlines()
+        """Whole lines of its log: the last one may be half written."""
+        return self.log.read_text(errors="replace").rpartition("\n")[0].splitlines()
 
     def logged(self, event: str) -> dict[str, Any] | None:
         """The first structured line of its log about an event."""

@@ -38,7 +38,6 @@ class CommandLine:
         # The caller's environment does not count.
         ours = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "PLUGGY_CLIENT_ID", "LOG_LEVEL"))
         environment: dict[str, str | None] = {**ours, **self.environment, **changes}
-        environment = {name: value or None for name, value in environment.items()}
         return await asyncio.to_thread(
             CliRunner().invoke, main, list(arguments), input=given, env=environment
         )
