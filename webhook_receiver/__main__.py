@@ -44,8 +44,9 @@ async def serve(settings: ReceiverSettings) -> None:
     await runner.setup()
     site = web.TCPSite(runner, port=settings.port, backlog=1024)
     await site.start()
-    addresses = runner.addresses
-    log.info("receiver_started", port=addresses[0][1] if addresses else settings.port)
+    # On IPv4: port 0 may have given IPv6 another one.
+    ports = {len(address): address[1] for address in runner.addresses}
+    log.info("receiver_started", port=ports.get(2) or next(iter(ports.values())))
     stop = asyncio.Event()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)

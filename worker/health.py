@@ -17,6 +17,7 @@ log = structlog.get_logger()
 TICK_WITHIN_S: Final = 60.0
 SWEEP_WITHIN_S: Final = 15.0
 PORTS_TO_TRY: Final = 50
+LAST_PORT: Final = 65535
 
 
 def health_app(sweep: Sweep) -> web.Application:
@@ -26,7 +27,9 @@ def health_app(sweep: Sweep) -> web.Application:
         return _answer(time.monotonic() - sweep.ticked_at < TICK_WITHIN_S, "no_progress")
 
     async def readyz(_: web.Request) -> web.Response:
-        return _answer(time.monotonic() - sweep.swept_at < SWEEP_WITHIN_S, "no_sweep")
+        # The clock may be younger than that on a machine that has just started.
+        swept = 0 < sweep.swept_at > time.monotonic() - SWEEP_WITHIN_S
+        return _answer(swept, "no_sweep")
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(
@@ -44,17 +47,23 @@ async def start_health_server(sweep: Sweep, port: int) -> web.AppRunner:
     """Listen on the port, or on the next free one (several workers on one machine)."""
     runner = web.AppRunner(health_app(sweep), access_log=None)
     await runner.setup()
-    for candidate in range(port, port + PORTS_TO_TRY):
+    for candidate in range(port, min(port + PORTS_TO_TRY, LAST_PORT + 1)):
         try:
             await web.TCPSite(runner, port=candidate).start()
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
             continue
-        log.info("health_server_started", port=candidate)
+        log.info("health_server_started", port=listening_port(runner))
         return runner
     await runner.cleanup()
     raise OSError(errno.EADDRINUSE, f"no free port from METRICS_PORT={port} on")
+
+
+def listening_port(runner: web.AppRunner) -> int:
+    """The port on IPv4: port 0 may have given IPv6 another one."""
+    ports = {len(address): int(address[1]) for address in runner.addresses}
+    return ports.get(2) or next(iter(ports.values()))
 
 
 def _answer(good: bool, error: str) -> web.Response:

@@ -1,0 +1,74 @@
+"""What the log says, and what it never shows."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import logging, sys
+from pydantic import SecretStr
+import structlog
+from worker.log import configure
+
+configure(sys.argv[1], sys.argv[2])
+log = structlog.get_logger()
+
+def fail():
+    hunter2 = "a-secret-in-a-local-variable"
+    raise RuntimeError("told")
+
+with structlog.contextvars.bound_contextvars(item_id="an-item"):
+    log.debug("debugged")
+    log.info("things_happened", rows=3, secret=SecretStr("a-secret-value"), raw=b"\\xff")
+    try:
+        fail()
+    except RuntimeError:
+        log.exception("thing_failed")
+        logging.getLogger("some.library").exception("library %s", "failed")
+    logging.getLogger("arq.worker").info("a line a job")
+    logging.getLogger("aiohttp.access").info("GET /webhooks/pluggy/a-secret-in-a-path")
+    logging.getLogger("arq.worker").warning("a warning")
+"""
+
+
+def lines(level: str, log_format: str) -> list[str]:
+    """What a program writes; a warning of Python's would end it."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM, level, log_format],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_a_line_of_json_is_an_event_with_its_facts() -> None:
+    events = [json.loads(line) for line in lines("INFO", "json")]
+    assert [event["event"] for event in events] == [
+        "things_happened",
+        "thing_failed",
+        "library failed",
+        "a warning",
+    ]
+    assert [event["level"] for event in events] == ["info", "error", "error", "warning"]
+    assert all(event["item_id"] == "an-item" for event in events)
+    assert all(event["timestamp"].endswith("Z") for event in events)
+    assert events[0]["rows"] == 3
+    assert "RuntimeError: told" in events[1]["exception"]
+    assert "RuntimeError: told" in events[2]["exception"]
+
+
+def test_levels_are_kept() -> None:
+    assert len(lines("WARNING", "json")) == 3
+    assert len(lines("DEBUG", "json")) == 5
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_exceptions_show_no_values_and_secrets_no_letters(log_format: str) -> None:
+    shown = "\n".join(lines("DEBUG", log_format))
+    assert shown.count("RuntimeError: told") == 2
+    assert "things_happened" in shown
+    assert "a-secret" not in shown.replace('hunter2 = "a-secret-in-a-local-variable"', "")
