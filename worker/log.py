@@ -16,8 +16,7 @@ def configure(level: str, log_format: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: structlog.typing.Processor = (
-        # Its own way with exceptions shows the values of local variables: secrets and rows.
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.dev.ConsoleRenderer()
         if log_format == "console"
         else structlog.processors.JSONRenderer()
     )
