@@ -47,7 +47,7 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
     changed_at = clock_timestamp(), deleted_at = NULL, deletion_flagged_at = NULL,
     deletion_flag = NULL
-RETURNING id, first_seen_at = changed_at AS is_new;
+RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_accounts
 -- An account that Pluggy no longer knows, its transactions and its bills. $1 item, $2 account, $3 run.

@@ -26,7 +26,7 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     source_created_at = excluded.source_created_at, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
     changed_at = clock_timestamp(), deleted_at = NULL
-RETURNING id, first_seen_at = changed_at AS is_new;
+RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_consents
 -- A consent that Pluggy no longer knows. $1 item, $2 id, $3 run.

@@ -30,7 +30,7 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     brokerage_number = excluded.brokerage_number, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
     changed_at = clock_timestamp(), deleted_at = NULL, absent_since = NULL
-RETURNING id, first_seen_at = changed_at AS is_new;
+RETURNING id, xmax = 0 AS is_new;
 
 -- name: doubt_investment_transactions
 -- Missing from a complete, non-empty list for the first time. $1 item, $2 investment, $3 ids.

@@ -51,7 +51,7 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     source_updated_at = excluded.source_updated_at, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
     changed_at = clock_timestamp(), deleted_at = NULL
-RETURNING id, first_seen_at = changed_at AS is_new;
+RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_investments
 -- An investment that Pluggy no longer knows, and its transactions. $1 item, $2 investment, $3 run.

@@ -43,7 +43,7 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
     changed_at = clock_timestamp(), deleted_at = NULL, deletion_flagged_at = NULL,
     deletion_flag = NULL, deletion_refused_at = NULL
-RETURNING id, first_seen_at = changed_at AS is_new;
+RETURNING id, xmax = 0 AS is_new;
 
 -- name: load_witnesses
 -- Up to three rows of an account that are held live and that nothing suspects; at random among the
