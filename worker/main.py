@@ -37,6 +37,7 @@ from worker.queue import (
     redis_settings,
     serialize,
 )
+from worker.restatements import link_restatements
 from worker.settings import PluggySettings, SettingsError, load
 from worker.sweep import Sweep
 from worker.sync.engine import BulkSlots, Engine
@@ -93,6 +94,7 @@ def _chores(db: Pool, client: PluggyClient, settings: PluggySettings) -> Chores:
         [
             Chore("catalogue", 5.0, partial(refresh_catalogue, db, client)),
             Chore("purge", 60.0, purger.purge),
+            Chore("restatements", 30.0, partial(link_restatements, db)),
         ]
     )
 
