@@ -1,22 +1,22 @@
 """Bank slips: barcode and typeable line with their check digits (FEBRABAN's layout)."""
 
+from itertools import cycle
+from operator import mul
 from typing import Any
 
+_DOUBLED = {str(digit): sum(divmod(2 * digit, 10)) for digit in range(10)}
 _BANK, _REAL = "341", "9"
 # The due-date factor began again at 1000 on this day.
 _FACTOR_1000_DAY = 20_141  # 2025-02-22
 
 
 def _mod10(digits: str) -> str:
-    total = 0
-    for position, digit in enumerate(reversed(digits)):
-        product = int(digit) * (2 - position % 2)
-        total += product // 10 + product % 10
+    total = sum(_DOUBLED[digit] for digit in digits[::-2]) + sum(map(int, digits[-2::-2]))
     return str(-total % 10)
 
 
 def _mod11(digits: str) -> str:
-    total = sum(int(digit) * (2 + p % 8) for p, digit in enumerate(reversed(digits)))
+    total = sum(map(mul, map(int, reversed(digits)), cycle(range(2, 10))))
     check = 11 - total % 11
     return str(check if 2 <= check <= 9 else 1)
 

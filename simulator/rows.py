@@ -6,7 +6,7 @@ import msgspec
 
 from simulator.boleto import boleto
 from simulator.categories import CATEGORIES
-from simulator.clock import DAY_MS, iso
+from simulator.clock import DAY_MS, iso, stamp
 from simulator.movements import Kind
 from simulator.oddities import ODDITIES
 from simulator.people import Party
@@ -123,8 +123,8 @@ def render(row: Row) -> dict[str, Any]:
         "creditCardMetadata": _card_metadata(row) if is_card else None,
         "merchant": row.party.merchant if row.party else None,
         "order": row.order,
-        "createdAt": iso(row.created),
-        "updatedAt": iso(row.updated),
+        "createdAt": stamp(row.created),
+        "updatedAt": stamp(row.updated),
     }
     return _odd(row, shown) if account.quirks else shown
 
