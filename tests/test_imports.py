@@ -4,7 +4,7 @@ import grimp
 import pytest
 
 # The receiver is a door: what it may reach of the engine, directly or not, is all there is to it.
-DOOR = {"accept", "database", "events", "log", "queries", "queue", "settings"}
+DOOR = {"accept", "database", "events", "log", "queries", "queue", "redis_names", "settings"}
 
 
 @pytest.fixture

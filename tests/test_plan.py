@@ -424,7 +424,6 @@ def test_an_item_that_was_not_read_leaves_nothing_applied(items_step: Step) -> N
     assert only(found.outcomes).state == ("dead" if items_step.dead_at else "pending")
 
 
-@pytest.mark.xfail(strict=True, reason="a pause that ends between failure and plan is not seen")
 def test_an_item_that_was_not_read_is_not_applied_because_its_pause_is_over() -> None:
     """The pause was shorter than what it took to look at what is held again."""
     ended = step("items", next_try_at=NOW - timedelta(milliseconds=1), attempts=1)

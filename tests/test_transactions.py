@@ -258,3 +258,14 @@ async def test_one_new_row_costs_at_most_three_requests(stack: Stack) -> None:
     await stack.tell("transactions/created", item["id"], accountId=account, transactionsCount=1)
     await stack.quiet()
     assert sum((await stack.requests()).values()) <= 3
+
+
+async def test_no_delta_after_a_first_import_lists_the_import_again(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=2000, accounts=1)
+    for _ in range(2):
+        answer = await stack.collect(item["id"], created=1)
+        await stack.forget_requests()
+        await tell_all(stack, answer)
+        await stack.quiet()
+        assert (await stack.requests())["GET /v2/transactions"] == 1
+    await stack.assert_equal(item["id"], ["transactions"])

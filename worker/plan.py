@@ -116,9 +116,7 @@ class _Planner:
 
     def decide(self, event: PendingEvent, item: Item | Gone | NotRead) -> Outcome | _Needs:
         if isinstance(item, NotRead):
-            needs = _Needs()
-            self._blocked(needs, self.held.step("items"), event)
-            return needs
+            return self._decide_not_read(event)
         if isinstance(item, Gone):
             return self._decide_gone(event)
         if event.ask_again_at is not None and event.ask_again_at > self.held.now:
@@ -139,8 +137,13 @@ class _Planner:
         if told:
             return _Needs(steps=[BuryItem()])
         # Without item/deleted a 404 is a failure of the item step: the engine has recorded it.
+        return self._decide_not_read(event)
+
+    def _decide_not_read(self, event: PendingEvent) -> Outcome | _Needs:
+        """Wait for the item, or die with it; a pause that is over by now is due at once."""
         needs = _Needs()
-        self._blocked(needs, self.held.step("items"), event)
+        if not self._blocked(needs, self.held.step("items"), event):
+            needs.waits.append(self.held.now)
         return needs
 
     def _decide_deletion_denied(self, event: PendingEvent) -> Outcome:

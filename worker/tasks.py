@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,8 +21,6 @@ from worker.sync.steps import POSTGRES_AWAY
 log = structlog.get_logger()
 
 OLDEST_EVERY: Final = 20
-CLAIM_AGAIN_WITHIN_S: Final = 5.0
-"""A job goes on with the next due item only while it is this young: it has to end within 60 s."""
 
 
 @dataclass(slots=True)
@@ -50,32 +47,37 @@ class Worker:
             found = await self.db.fetchrow(QUERIES["claim_rung_item"], rung, LEASE)
             if found is not None:
                 return _lease(found)
-        lowest = Lane.AUDIT if self.engine.bulk.free > 0 else Lane.RETRY
-        found = await self.db.fetchrow(QUERIES["claim_best_item"], LEASE, int(lowest))
+        lowest = int(self._lowest_lane())
+        found = await self.db.fetchrow(QUERIES["claim_best_item"], LEASE, lowest)
         if found is not None:
             return _lease(found)
         found = await self.db.fetchrow(QUERIES["claim_probe_item"], LEASE)
         return _lease(found, probe=True) if found is not None else None
 
-    async def work(self, rung: uuid.UUID) -> int:
-        """Sync the item rung for, then others that are due, for a while; returns how many."""
-        started, synced, item_id = time.monotonic(), 0, rung
-        wanted: uuid.UUID | None = item_id
-        while lease := await self.claim(wanted):
-            synced += 1
-            CLAIMS.labels(lane=lease.lane.name.lower()).inc()
-            if await self.engine.sync(lease):
-                await self._ring(lease.item_id)
-            wanted = None
-            if time.monotonic() - started > CLAIM_AGAIN_WITHIN_S:
-                break
-        return synced
+    async def work(self, rung: uuid.UUID) -> bool:
+        """Sync one item, then ring for the next due one; returns whether there was any to sync.
 
-    async def _ring(self, item_id: uuid.UUID) -> None:
+        One item a job: a worker that is told to stop takes no more jobs, and so no more items.
+        """
+        lease = await self.claim(rung)
+        if lease is None:
+            return False
+        CLAIMS.labels(lane=lease.lane.name.lower()).inc()
+        due_again = await self.engine.sync(lease)
+        await self._ring_next(lease.item_id if due_again else None)
+        return True
+
+    async def _ring_next(self, item_id: uuid.UUID | None) -> None:
+        """Keep the chain of rings going while anything is due; the sweep mends a broken chain."""
+        if item_id is None:
+            item_id = await self.db.fetchval(QUERIES["next_due_item"], int(self._lowest_lane()))
         try:
-            await self.doorbell.ring([item_id])
-        except Exception as error:  # the sweep rings again
+            await self.doorbell.ring([item_id] if item_id else [])
+        except Exception as error:
             log.warning("ring_failed", error=type(error).__name__)
+
+    def _lowest_lane(self) -> Lane:
+        return Lane.AUDIT if self.engine.bulk.free > 0 else Lane.RETRY
 
 
 async def sync_item(ctx: dict[str, Any], item_id: str) -> None:

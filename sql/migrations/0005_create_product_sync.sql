@@ -40,7 +40,7 @@ COMMENT ON COLUMN pluggy_sync.product_sync.fingerprint IS
     'what an investment looked like when its transactions were last read';
 
 COMMENT ON COLUMN pluggy_sync.product_sync.walked_up_to IS
-    'newest createdAt that the last walk has listed, until the first delta behind it: that delta
-    need not list a whole import again, which shares one createdAt just before the watermark';
+    'newest createdAt that the last walk has listed: deltas start behind it, for an import shares one
+    createdAt just before the watermark and need not be listed again';
 
 CREATE INDEX product_sync_failed ON pluggy_sync.product_sync (failed_at) WHERE failed_at IS NOT NULL;

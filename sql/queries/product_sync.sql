@@ -1,7 +1,7 @@
 -- name: stamp_step
 -- A complete read of a step has committed. The watermark only moves forward; what failed is over.
 -- $1 item, $2 product, $3 account, $4 stamped_at, $5 source_updated_at, $6 watermark (null: keep),
--- $7 walked_at (null: keep), $8 fingerprint (null: keep), $9 walked_up_to (null: forget).
+-- $7 walked_at (null: keep), $8 fingerprint (null: keep), $9 walked_up_to (null: keep).
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, account_id, stamped_at, source_updated_at, watermark, walked_at,
      fingerprint, walked_up_to)
@@ -11,7 +11,7 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     source_updated_at = greatest(p.source_updated_at, excluded.source_updated_at),
     watermark = greatest(p.watermark, excluded.watermark),
     walked_at = greatest(p.walked_at, excluded.walked_at),
-    walked_up_to = excluded.walked_up_to,
+    walked_up_to = coalesce(excluded.walked_up_to, p.walked_up_to),
     fingerprint = coalesce(excluded.fingerprint, p.fingerprint),
     attempts = 0, failing_since = NULL, next_try_at = NULL, dead_at = NULL, deferred_since = NULL,
     failed_at = NULL, failure_class = NULL, failure_code = NULL, error_id = NULL,
