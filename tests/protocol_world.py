@@ -325,15 +325,18 @@ class World:
         for record in await self.control.fetch(
             """
             SELECT s.*, (SELECT count(*) FROM pluggy_sync.webhook_events e
-                         WHERE e.item_id = s.item_id AND e.state = 'pending') AS pending
+                         WHERE e.item_id = s.item_id AND e.state = 'pending') AS pending,
+                   (SELECT count(*) FROM pluggy_sync.runs r
+                    WHERE r.item_id = s.item_id AND r.finished_at IS NULL) AS open_runs
             FROM pluggy_sync.item_sync s
             """
         ):
             item_id = record["item_id"]
             assert record["generation"] == self.generation[item_id], "a bump for each new event"
             assert record["done_generation"] == self.settled[item_id], "done is what was seen"
-            if record["pending"]:
-                assert record["run_at"] is not None, "an event that nothing will ever look at"
+            if record["run_at"] is None:
+                assert not record["pending"], "an event that nothing will ever look at"
+                assert not record["open_runs"], "a run that nothing will ever close"
 
     async def come_to_rest(self, resume: Sequence[bool]) -> None:
         """Who stands still dies or goes on; all is delivered again; what is due is done."""

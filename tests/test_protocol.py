@@ -492,7 +492,8 @@ async def test_a_later_run_gets_its_place_only_when_the_earlier_is_visible(
             earlier.run_id,
         )
         closing = asyncio.create_task(later.close_run("done"))
-        await until(somebody_waits(db), "the later one waits")
+        await until(waits_or_is_done(db, closing), "the later one waits")
+        assert not closing.done()
         assert await feed(db, 0) == []
         await transaction.commit()
     await closing
@@ -529,8 +530,8 @@ async def running(db: Pool, worker: Worker) -> Claim:
     return claim
 
 
-def somebody_waits(db: Pool) -> Callable[[], Awaitable[bool]]:
-    async def waits() -> bool:
-        return bool(await db.fetchval(WAITING))
+def waits_or_is_done(db: Pool, task: asyncio.Task[None]) -> Callable[[], Awaitable[bool]]:
+    async def holds() -> bool:
+        return task.done() or bool(await db.fetchval(WAITING))
 
-    return waits
+    return holds

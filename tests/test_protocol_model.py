@@ -153,6 +153,7 @@ def laboratory(database_url: str) -> Iterator[Laboratory]:
         runner.run(close_all())
 
 
+@pytest.mark.timeout(900)  # a guard against hanging; some 25 s where nothing else runs
 def test_no_interleaving_of_deliveries_syncs_stalls_and_kills_loses_or_doubles_anything(
     laboratory: Laboratory,
 ) -> None:

@@ -1,0 +1,55 @@
+"""The planted faults are there to be found: each applies, and names tests that exist."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.__main__ import HERE, ROOT, BadMutant, apply, load
+
+PATCHES = sorted(HERE.glob("*.patch"))
+CODE = ("worker", "webhook_receiver", "sql")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in CODE:
+        shutil.copytree(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", PATCHES, ids=lambda path: path.stem)
+def test_a_planted_fault_changes_the_code_as_it_is(path: Path, tree: Path) -> None:
+    apply(load(path), tree)
+    changed = [
+        found
+        for name in CODE
+        for found in (tree / name).rglob("*")
+        if found.suffix in (".py", ".sql")
+        and found.read_bytes() != (ROOT / found.relative_to(tree)).read_bytes()
+    ]
+    assert changed
+    for found in changed:
+        if found.suffix == ".py":
+            compile(found.read_text(encoding="utf-8"), str(found), "exec")
+
+
+@pytest.mark.parametrize("path", PATCHES, ids=lambda path: path.stem)
+def test_a_planted_fault_names_tests_that_exist(path: Path) -> None:
+    for test in load(path).tests:
+        file, _, name = test.partition("::")
+        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
+
+
+def test_a_patch_whose_code_is_gone_is_refused(tree: Path) -> None:
+    apply(load(PATCHES[0]), tree)
+    with pytest.raises(BadMutant, match="no longer applies"):
+        apply(load(PATCHES[0]), tree)
+
+
+def test_the_faults_are_numbered_and_named_once() -> None:
+    numbers = [path.stem.split("_", 1)[0] for path in PATCHES]
+    assert numbers == [f"{n:02d}" for n in range(1, len(PATCHES) + 1)]
+    assert len({path.stem.split("_", 1)[1] for path in PATCHES}) == len(PATCHES)
