@@ -1,0 +1,34 @@
+"""`make bench`: measure the simulator alone, then the whole service with it; one JSON line each."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+
+import click
+
+from bench import simulator
+
+
+def whole_service(*, quick: bool) -> dict[str, object]:
+    """The demo's summary: rows, requests, and milliseconds from webhook to row."""
+    items, transactions = (2, 500) if quick else (10, 5000)
+    command = [sys.executable, "-m", "ops", "demo", "--exit", "--json"]
+    command += ["--items", str(items), "--transactions", str(transactions)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    summary: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return summary
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Smaller loads; a minute instead of several.")
+def main(quick: bool) -> None:
+    """Compare figures of one run only: machines and their load differ."""
+    click.echo(json.dumps({"simulator": asdict(simulator.measure(quick=quick))}))
+    click.echo(json.dumps({"service": whole_service(quick=quick)}))
+
+
+if __name__ == "__main__":
+    main()
