@@ -38,7 +38,7 @@ def step(product: str, account_id: uuid.UUID = NO_ACCOUNT, **fields: Any) -> Ste
     """A step that was read completely a day ago."""
     read = {"stamped_at": NOW - DAY, "source_updated_at": READ_BEFORE}
     if product == "transactions":
-        read |= {"watermark": NOW - DAY, "walked_at": NOW - 30 * DAY}
+        read |= {"watermark": NOW - DAY, "walked_at": NOW - 30 * DAY, "recent_at": NOW - DAY}
     return Step(product, account_id, **(read | fields))
 
 

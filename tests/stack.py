@@ -37,6 +37,8 @@ SHIFTED = {
     "pluggy_sync.product_sync": (
         "stamped_at",
         "walked_at",
+        "recent_at",
+        "verified_at",
         "failing_since",
         "failed_at",
         "next_try_at",
@@ -44,6 +46,8 @@ SHIFTED = {
         "deferred_since",
     ),
     "pluggy_sync.account_walks": ("asked_at", "started_at", "read_at"),
+    "pluggy_sync.item_nets": ("look_at", "reread_at", "verify_at"),
+    "pluggy_sync.missed_webhooks": ("collected_at", "found_at", "judged_at", "told_at"),
     "pluggy_sync.halts": ("halted_at", "probe_at", "resumed_at"),
     "pluggy.items": ("changed_at", "first_seen_at"),
     "pluggy.accounts": ("changed_at", "first_seen_at"),

@@ -42,6 +42,7 @@ from worker.plan_steps import (
     ReadDelta,
     ReadInvestmentTransactions,
     ReadProduct,
+    ReadRecent,
     step_key,
 )
 from worker.pluggy_item import Item
@@ -84,6 +85,7 @@ def stored_steps(draw: st.DrawFn) -> list[Step]:
             fields = {"stamped_at": read_at, "source_updated_at": draw(st.none() | past)}
             if product == "transactions":
                 fields |= {"watermark": draw(past), "walked_at": draw(past)}
+                fields |= {"recent_at": draw(st.none() | past)}
             if product == "investment_transactions":
                 fields |= {"fingerprint": draw(st.sampled_from(["same", "other"]))}
         fields |= draw(trouble)
@@ -116,7 +118,7 @@ def states(draw: st.DrawFn) -> Held:
     return held(
         *events,
         steps=draw(stored_steps()),
-        walks=[walk(a, draw(st.sampled_from(["walk", "delta"]))) for a in walking],
+        walks=[walk(a, draw(st.sampled_from(["walk", "delta", "recent"]))) for a in walking],
         buried=[BURIED],
         investments=[HeldInvestment(INVESTMENT, f) for f in fingerprints],
         known=draw(st.booleans()),
@@ -241,6 +243,8 @@ def test_a_collection_under_way_holds_back_item_events_and_nothing_else(
             told.event in QUIET_EVENTS and known
         ):
             assert outcome == done.outcomes[told.id]
+        elif told.event == "sync/silence" and known:
+            assert (outcome.state, outcome.reason) == ("applied", None)
         elif state.now - told.pending_since >= SUPERSEDED_AFTER:
             assert (outcome.state, outcome.reason) == ("ignored", "superseded")
         else:
@@ -296,8 +300,13 @@ def _taken(state: Held, answered: Answered, planned: PlannedStep) -> tuple[Held,
             if isinstance(planned, ReadInvestmentTransactions):
                 read["fingerprint"] = planned.fingerprint
             at = stored(state, planned)
-            fresh = Step(at.product, at.account_id, walked_at=at.walked_at, **read)
+            kept = {"walked_at": at.walked_at, "recent_at": at.recent_at}
+            fresh = Step(at.product, at.account_id, **(kept | read))
             return replace(_with(state, fresh), now=now), answered
+        case ReadRecent():
+            at = stored(state, planned)
+            alive = msgspec.structs.replace(at, recent_at=now, dead_at=None, next_try_at=None)
+            return replace(_with(state, alive), now=now), answered
 
 
 def _with(state: Held, changed: Step) -> Held:

@@ -47,6 +47,13 @@ class Counts:
     unchanged: int = 0
     older_skipped: int = 0
     rejected: int = 0
+    mapped_again: int = 0
+    """Among the changed: rows that Pluggy has not changed, written for a newer mapper or a mark."""
+
+    @property
+    def news(self) -> tuple[int, int, int]:
+        """Rows inserted, changed and deleted because Pluggy's differ."""
+        return self.inserted, max(0, self.changed - self.mapped_again), self.deleted
 
 
 @dataclass(slots=True)
@@ -63,6 +70,8 @@ class Claim:
     run_id: int | None = None
     counts: Counts = field(default_factory=Counts)
     steps: list[str] = field(default_factory=list)
+    drift_of: tuple[str, uuid.UUID] | None = None
+    """Product and account that a verify reads now: what its pages change nobody has told of."""
 
     @property
     def item_id(self) -> uuid.UUID:
@@ -73,7 +82,17 @@ class Claim:
         """A transaction that may write, opened by the fence. Raises FencedOff."""
         async with self.db.acquire() as conn, conn.transaction():
             await self.fence(conn)
+            before = self.counts.news
             yield conn
+            await self._note_drift(conn, before)
+
+    async def _note_drift(self, conn: Connection, before: tuple[int, int, int]) -> None:
+        found = [now - then for now, then in zip(self.counts.news, before, strict=True)]
+        if self.drift_of is not None and any(found):
+            product, account_id = self.drift_of
+            await conn.execute(
+                QUERIES["note_drift"], self.run, product, account_id, self.item_id, *found
+            )
 
     async def fence(self, conn: Connection) -> None:
         """Check, lock and prolong the lease in one. Raises FencedOff."""
@@ -98,6 +117,7 @@ class Claim:
         self.counts = Counts()
         self.pluggy.requests = 0
         self.steps = []
+        self.drift_of = None
         async with self.page() as conn:
             self.run_id = await conn.fetchval(
                 QUERIES["open_run"], self.item_id, kind, list(event_ids)

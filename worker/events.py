@@ -57,7 +57,7 @@ PAYMENT_PREFIXES: Final = (
     "smart_transfer_preauthorization/",
     "smart_transfer_payment/",
 )
-OWN_EVENTS: Final = frozenset({"sync/register", "sync/verify"})
+OWN_EVENTS: Final = frozenset({"sync/register", "sync/silence", "sync/recent", "sync/verify"})
 
 
 class MalformedEvent(ValueError):
@@ -120,12 +120,22 @@ def parse_registration(body: bytes, received_at: datetime) -> WebhookEvent:
     return registration(item_id, received_at)
 
 
-def own_event(name: str, item_id: uuid.UUID, *, lane: Lane, now: datetime) -> WebhookEvent:
-    """An event of our own: what no webhook asked for goes the same way."""
+def own_event(
+    name: str, item_id: uuid.UUID, *, lane: Lane, now: datetime, event_id: str | None = None
+) -> WebhookEvent:
+    """An event of our own: what no webhook asked for goes the same way.
+
+    Of those with the same event_id one is stored; without one it is always a new event.
+    """
     if name not in OWN_EVENTS:
         raise ValueError(f"unknown event of our own: {name}")
     return WebhookEvent(
-        str(uuid.uuid4()), name, _own_body(name, item_id), now, item_id=item_id, lane=lane
+        event_id or str(uuid.uuid4()),
+        name,
+        _own_body(name, item_id),
+        now,
+        item_id=item_id,
+        lane=lane,
     )
 
 

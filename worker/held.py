@@ -40,6 +40,7 @@ class Step(msgspec.Struct, frozen=True):
     stamped_at: datetime | None = None
     walked_at: datetime | None = None
     walked_up_to: datetime | None = None
+    recent_at: datetime | None = None
     fingerprint: str | None = None
     attempts: int = 0
     failing_since: datetime | None = None
@@ -60,6 +61,7 @@ class Walk(msgspec.Struct, frozen=True):
     asked_at: datetime
     expects_rows: bool = False
     nominates: bool = False
+    verifies: bool = False
     started_at: datetime | None = None
     pluggy_started_at: datetime | None = None
     source_updated_at: datetime | None = None

@@ -23,6 +23,7 @@ from worker.chores import Chore, Chores
 from worker.database import Pool, close_pool, open_pool
 from worker.health import start_health_server
 from worker.installation import ForeignInstallation, check_installation
+from worker.nets import cast_nets
 from worker.outage import CallLedger
 from worker.pluggy_client import PluggyClient
 from worker.purge import Purger
@@ -42,6 +43,7 @@ from worker.settings import PluggySettings, SettingsError, load
 from worker.sweep import Sweep
 from worker.sync.engine import BulkSlots, Engine
 from worker.tasks import Worker, sync_item
+from worker.watch import Expected, watch_subscriptions
 
 log = structlog.get_logger()
 
@@ -93,10 +95,21 @@ def _chores(db: Pool, client: PluggyClient, settings: PluggySettings) -> Chores:
     return Chores(
         [
             Chore("catalogue", 5.0, partial(refresh_catalogue, db, client)),
+            Chore("nets", 5.0, partial(cast_nets, db)),
+            *_watch(db, client, settings),
             Chore("purge", 60.0, purger.purge),
             Chore("restatements", 30.0, partial(link_restatements, db)),
         ]
     )
+
+
+def _watch(db: Pool, client: PluggyClient, settings: PluggySettings) -> list[Chore]:
+    """The subscription watch, where it is said what a subscription has to look like."""
+    if settings.webhook_url is None:
+        return []
+    header, secrets = settings.webhook_secret_header, settings.webhook_secrets
+    expected = Expected(settings.webhook_url, header, secrets)
+    return [Chore("subscriptions", 20.0, partial(watch_subscriptions, db, client, expected))]
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:

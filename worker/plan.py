@@ -25,6 +25,7 @@ from worker.plan_steps import (
     ReadDelta,
     ReadInvestmentTransactions,
     ReadProduct,
+    ReadRecent,
     merge_steps,
 )
 from worker.pluggy_item import Item
@@ -37,6 +38,9 @@ ASK_AGAIN_AFTER: Final = timedelta(minutes=5)
 SUPERSEDED_AFTER: Final = timedelta(hours=24)
 SHORTEST_PAUSE: Final = timedelta(seconds=30)
 LONGEST_PAUSE: Final = timedelta(hours=1)
+RECENT: Final = timedelta(days=14)
+RECENT_EVERY: Final = timedelta(hours=20)
+"""Once a day beside an item/updated: the next one comes a day later, but never on the dot."""
 
 LISTED_BY_ITEM: Final = ("investments", "loans", "identities", "consents")
 QUIET_EVENTS: Final = frozenset(
@@ -125,6 +129,8 @@ class _Planner:
             return self._decide_deletion_denied(event)
         if event.event in TRANSACTION_EVENTS:
             return self._decide_transactions(event, item)
+        if event.event == "sync/recent" and self._accounts_known():
+            return self._decide_recent(event, item)
         return self._decide_item_event(event, item)
 
     def _decide_gone(self, event: PendingEvent) -> Outcome | _Needs:
@@ -153,11 +159,12 @@ class _Planner:
         return Outcome("ignored", "item_still_exists", ask_again_at=event.ask_again_at)
 
     def _decide_item_event(self, event: PendingEvent, item: Item) -> Outcome | _Needs:
-        known = self.held.step("accounts").stamped_at is not None
-        if event.event in QUIET_EVENTS and known:
+        if event.event in QUIET_EVENTS and self._accounts_known():
             return Outcome("applied")
         if item.in_progress:
-            return self._hold_back(event)
+            # The alarm has looked; when it looks again is said by the item, not by this event.
+            silent = event.event == "sync/silence" and self._accounts_known()
+            return Outcome("applied") if silent else self._hold_back(event)
         needs = _Needs()
         accounts = self.held.step("accounts")
         if self._read_wanted(event, accounts, item.source_updated_at("accounts")):
@@ -191,7 +198,8 @@ class _Planner:
         if self._read_wanted(event, step, source_updated_at) and not self._blocked(
             needs, step, event
         ):
-            needs.steps.append(ReadProduct(product, account_id, source_updated_at))
+            verifies = _finds_drift(event, step, source_updated_at)
+            needs.steps.append(ReadProduct(product, account_id, source_updated_at, verifies))
 
     def _want_investment_transactions(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
         product = "investment_transactions"
@@ -206,9 +214,12 @@ class _Planner:
                 continue
             if not self._blocked(needs, step, event):
                 source_updated_at = item.source_updated_at(product)
+                verifies = step.fingerprint == investment.fingerprint and _finds_drift(
+                    event, step, source_updated_at
+                )
                 needs.steps.append(
                     ReadInvestmentTransactions(
-                        investment.id, investment.fingerprint, source_updated_at
+                        investment.id, investment.fingerprint, source_updated_at, verifies
                     )
                 )
 
@@ -230,8 +241,13 @@ class _Planner:
         )
 
     def _want_accounts(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
-        if not self._blocked(needs, self.held.step("accounts"), event):
-            needs.steps.append(ReadAccounts(item.source_updated_at("accounts")))
+        step, source_updated_at = self.held.step("accounts"), item.source_updated_at("accounts")
+        if not self._blocked(needs, step, event):
+            verifies = _finds_drift(event, step, source_updated_at)
+            needs.steps.append(ReadAccounts(source_updated_at, verifies))
+
+    def _accounts_known(self) -> bool:
+        return self.held.step("accounts").stamped_at is not None
 
     def _accounts_proven(self) -> bool:
         """False while the account list came back suspiciously empty: then deltas prove nothing."""
@@ -251,6 +267,35 @@ class _Planner:
                     self._want_walk(needs, event, step, Lane.AUDIT, source_updated_at)
             elif _is_later(source_updated_at, step.source_updated_at):
                 self._want_delta(needs, event, step, None, source_updated_at)
+            elif self._recent_due(step):
+                self._want_recent(needs, event, step)
+
+    def _decide_recent(self, event: PendingEvent, item: Item) -> Outcome | _Needs:
+        if "transactions" not in self.products:
+            return Outcome("ignored", "product_not_enabled")
+        if item.in_progress:
+            return self._hold_back(event)
+        needs = _Needs()
+        for account_id in self.held.live_accounts:
+            step = self.held.step("transactions", account_id)
+            if _owes_recent(step):
+                self._want_recent(needs, event, step)
+        return needs
+
+    def _recent_due(self, step: Step) -> bool:
+        """Once a day, and never while a walk of the account covers it."""
+        walk = self.held.walks.get(step.account_id)
+        if not _owes_recent(step) or (walk is not None and walk.kind != "recent"):
+            return False
+        return step.recent_at is None or self.held.now - step.recent_at >= RECENT_EVERY
+
+    def _want_recent(self, needs: _Needs, event: PendingEvent, step: Step) -> None:
+        if self._blocked(needs, step, event):
+            return
+        if step.account_id in self.held.walks and step.dead_at is None:
+            needs.walking = True
+            return
+        needs.steps.append(ReadRecent(step.account_id, (self.held.now - RECENT).date()))
 
     def _decide_transactions(self, event: PendingEvent, item: Item) -> Outcome | _Needs:
         if "transactions" not in self.products:
@@ -347,7 +392,8 @@ class _Planner:
             needs.walking = True
         elif not self._blocked(needs, step, event):
             expects = bool(event.expected_rows)
-            needs.steps.append(AskWalk(step.account_id, lane, expects, source_updated_at))
+            verifies = _finds_drift(event, step, source_updated_at)
+            needs.steps.append(AskWalk(step.account_id, lane, expects, source_updated_at, verifies))
 
     def _blocked(self, needs: _Needs, step: Step, event: PendingEvent) -> bool:
         """Whether a step may not run now: backed off (no event hurries it), or dead."""
@@ -380,6 +426,20 @@ def _outcome(needs: _Needs, event: PendingEvent, now: datetime) -> Outcome:
 
 def _is_later(source: datetime | None, held: datetime | None) -> bool:
     return source is not None and (held is None or source > held)
+
+
+def _finds_drift(event: PendingEvent, step: Step, source_updated_at: datetime | None) -> bool:
+    """Whether no collection that we have not read yet explains what a verify changes."""
+    known = step.stamped_at is not None and step.source_updated_at is not None
+    is_news = _is_later(source_updated_at, step.source_updated_at)
+    return event.event == "sync/verify" and known and not is_news
+
+
+def _owes_recent(step: Step) -> bool:
+    """Whether rows were read since the last days were: without a collection nothing changes."""
+    if step.stamped_at is None or step.watermark is None:
+        return False
+    return step.recent_at is None or step.stamped_at > step.recent_at
 
 
 def _delta_from(step: Step) -> datetime:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 
 from worker.events import Lane
 from worker.held import NO_ACCOUNT
@@ -23,9 +23,13 @@ class NotRead:
 
 @dataclass(frozen=True, slots=True)
 class ReadAccounts:
-    """Read the accounts of the item; source_updated_at is what a complete read is stamped with."""
+    """Read the accounts of the item; source_updated_at is what a complete read is stamped with.
+
+    verifies, here and below: no newer collection is known, so what the read changes is drift.
+    """
 
     source_updated_at: datetime | None
+    verifies: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class ReadProduct:
     product: str
     account_id: uuid.UUID
     source_updated_at: datetime | None
+    verifies: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class ReadInvestmentTransactions:
     investment_id: uuid.UUID
     fingerprint: str
     source_updated_at: datetime | None
+    verifies: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,14 @@ class ReadDelta:
     created_at_from: datetime
     expects_rows: bool
     source_updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRecent:
+    """Read an account's rows of the last days again: a lost event about one of them is healed."""
+
+    account_id: uuid.UUID
+    date_from: date
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +87,7 @@ class AskWalk:
     lane: Lane
     expects_rows: bool
     source_updated_at: datetime | None
+    verifies: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +100,7 @@ PlannedStep = (
     | ReadProduct
     | ReadInvestmentTransactions
     | ReadDelta
+    | ReadRecent
     | AskIds
     | AskWalk
     | BuryItem
@@ -98,10 +114,21 @@ def step_key(step: PlannedStep) -> tuple[str, str, uuid.UUID]:
             return "ReadProduct", product, account_id
         case ReadInvestmentTransactions(investment_id):
             return "ReadInvestmentTransactions", "investment_transactions", investment_id
-        case ReadDelta(account_id) | AskIds(account_id) | AskWalk(account_id):
+        case (
+            ReadDelta(account_id)
+            | ReadRecent(account_id)
+            | AskIds(account_id)
+            | AskWalk(account_id)
+        ):
             return type(step).__name__, "transactions", account_id
         case ReadAccounts() | BuryItem():
             return type(step).__name__, "items", NO_ACCOUNT
+
+
+def is_drift(step: PlannedStep) -> bool:
+    """Whether what a step changes at once is drift; a walk's page says so by its own mark."""
+    reads = ReadAccounts | ReadProduct | ReadInvestmentTransactions
+    return isinstance(step, reads) and step.verifies
 
 
 def merge_steps(steps: Sequence[PlannedStep]) -> list[PlannedStep]:

@@ -36,6 +36,7 @@ class Item:
     is_open_finance: bool
     consent_expires_at: datetime | None
     collected_at: Mapping[str, datetime | None]
+    next_auto_sync_at: datetime | None = None
 
     @property
     def in_progress(self) -> bool:
@@ -66,6 +67,7 @@ def read_item(fields: Mapping[str, Any], *, is_open_finance: bool) -> Item:
         is_open_finance=is_open_finance,
         consent_expires_at=parse_time(fields.get("consentExpiresAt")),
         collected_at={p: _latest(detail, keys) for p, keys in STATUS_KEYS.items()},
+        next_auto_sync_at=parse_time(fields.get("nextAutoSyncAt")),
     )
 
 

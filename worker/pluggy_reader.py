@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import quote
@@ -43,13 +44,17 @@ class Page:
 
 @dataclass(slots=True)
 class PluggyReader:
-    """Reads in one lane on behalf of one claim. Every method raises PluggyError."""
+    """Reads in one lane on behalf of one claim. Every method raises PluggyError.
+
+    pluggy_now is Pluggy's clock as of the last answer.
+    """
 
     client: PluggyClient
     lane: Lane
     requests: int = 0
     ledger: CallLedger | None = None
     item_id: uuid.UUID | None = None
+    pluggy_now: datetime | None = None
 
     async def item(self, item_id: uuid.UUID) -> bytes:
         """GET /items/{id}: the item's JSON."""
@@ -128,18 +133,26 @@ class PluggyReader:
         """GET /categories/{id}."""
         return await self._object(f"/categories/{quote(category_id, safe='')}")
 
+    async def webhooks(self) -> Sequence[msgspec.Raw]:
+        """GET /webhooks: what this application is subscribed to; headers and URLs hold secrets."""
+        return await self._all("/webhooks")
+
     async def transactions(
         self,
         account_id: uuid.UUID,
         *,
         created_at_from: datetime | None = None,
+        date_from: date | None = None,
         ids: Sequence[uuid.UUID] = (),
     ) -> Page:
-        """First page of GET /v2/transactions: a delta, the rows asked for by id, or all.
+        """First page of GET /v2/transactions: a delta, recent days, rows asked for by id, or all.
 
-        https://docs.pluggy.ai/reference/transactions-list: createdAtFrom is inclusive.
+        https://docs.pluggy.ai/reference/transactions-list: both times are inclusive, and Pluggy
+        refuses them together.
         """
         query = f"?accountId={account_id}"
+        if date_from is not None:
+            query += f"&dateFrom={date_from.isoformat()}"
         if created_at_from is not None:
             query += f"&createdAtFrom={_milliseconds(created_at_from)}"
         if ids:
@@ -182,6 +195,8 @@ class PluggyReader:
             await self._note(failed=True)
             raise
         await self._note(failed=False)
+        with suppress(PluggyUnavailable):  # no Date header, which only some answers need
+            self.pluggy_now = _pluggy_now(answer)
         return answer
 
     async def _note(self, *, failed: bool) -> None:

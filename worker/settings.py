@@ -107,6 +107,9 @@ class PluggySettings(Environment):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9464
     purge_after_days: Annotated[int, Field(ge=0, le=36500)] = 30
     worker_slots: Annotated[int, Field(ge=1, le=1000)] = 20
+    webhook_url: str | None = None
+    webhook_secret: SecretStr = SecretStr("")
+    webhook_secret_header: str = "X-Webhook-Secret"  # noqa: S105 - a header's name
 
     @field_validator("products", mode="before")
     @classmethod
@@ -130,13 +133,21 @@ class PluggySettings(Environment):
             raise ValueError(f"{value!r} is no name of a time zone") from error
         return value
 
-    @field_validator("pluggy_base_url")
+    @field_validator("pluggy_base_url", "webhook_url")
     @classmethod
-    def without_slash(cls, value: str) -> str:
+    def without_slash(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         in_the_open = value.startswith("http://") and not is_on_loopback(value)
         if in_the_open or not value.startswith(("http://", "https://")):
             raise ValueError("starts with https://, or with http:// on loopback")
         return value.rstrip("/")
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """All secrets that are valid now, for the subscription watch."""
+        parts = self.webhook_secret.get_secret_value().split(",")
+        return tuple(part.strip() for part in parts if part.strip())
 
 
 def is_on_loopback(url: str) -> bool:

@@ -16,6 +16,7 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN i.status IN ('LOGIN_ERROR', 'OUTDATED') THEN 'stale'
            WHEN i.execution_status = 'USER_AUTHORIZATION_REVOKED'
                 OR i.consent_expires_at <= now() THEN 'stale'
+           WHEN n.no_auto_sync THEN 'stale'
            ELSE 'fresh'
        END AS state,
        CASE
@@ -26,6 +27,7 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN p.dead_at IS NOT NULL THEN p.failure_code
            WHEN i.status = 'LOGIN_ERROR' THEN 'login_error'
            WHEN i.status = 'OUTDATED' THEN coalesce(lower(i.execution_status), 'outdated')
+           WHEN n.no_auto_sync THEN 'no_auto_sync'
        END AS reason,
        CASE
            WHEN i.deleted_at IS NOT NULL THEN NULL
@@ -34,10 +36,17 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN p.stale_reason = 'empty_answer' OR i.status = 'OUTDATED' THEN 'bank'
            WHEN p.failure_class = 'retry' THEN 'pluggy'
            WHEN p.dead_at IS NOT NULL THEN 'us'
+           WHEN n.no_auto_sync THEN 'person'
        END AS whose_turn,
-       coalesce(p.failing_since, p.deferred_since, p.dead_at) AS stale_since
+       coalesce(p.failing_since, p.deferred_since, p.dead_at,
+                CASE WHEN n.no_auto_sync THEN i.last_updated_at END) AS stale_since,
+       p.verified_at
 FROM pluggy_sync.product_sync p
 LEFT JOIN pluggy.items i ON i.id = p.item_id
+-- Null and no collection under way: Pluggy does not update the item any more by itself.
+CROSS JOIN LATERAL (SELECT i.next_auto_sync_at IS NULL AND i.last_updated_at IS NOT NULL
+    AND i.status NOT IN ('UPDATING', 'MERGING', 'WAITING_USER_INPUT', 'WAITING_USER_ACTION')
+        AS no_auto_sync) AS n
 LEFT JOIN pluggy_sync.account_walks w
     ON w.item_id = p.item_id AND w.account_id = p.account_id AND p.product = 'transactions';
 

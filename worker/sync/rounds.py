@@ -30,6 +30,8 @@ from worker.plan_steps import (
     ReadDelta,
     ReadInvestmentTransactions,
     ReadProduct,
+    ReadRecent,
+    is_drift,
     step_key,
 )
 from worker.pluggy_item import Item, read_item
@@ -44,6 +46,8 @@ from worker.sync.investments import INVESTMENTS
 from worker.sync.items import bury_item, sync_item
 from worker.sync.listings import sync_listing
 from worker.sync.loans import LOANS
+from worker.sync.recent import sync_recent
+from worker.sync.silence import expect_collection, note_missed
 from worker.sync.steps import attempt, record_failure
 from worker.sync.transactions import sync_delta, sync_ids
 from worker.sync.walks import ask_walk
@@ -86,6 +90,12 @@ class Rounds:
         Raises PluggyHalt, FencedOff, and the errors of a Postgres that is away.
         """
         item = await self._item()
+        await note_missed(self.claim, item, self.held)
+        settled = await self._take_steps(item)
+        await expect_collection(self.claim, item, self.held, settled)
+        return settled
+
+    async def _take_steps(self, item: Item | Gone | NotRead) -> SyncPlan:
         while True:
             current = plan(item, self.held, self.answered, products=self.claim.products)
             todo = [step for step in current.steps if step_key(step) not in self.taken]
@@ -144,6 +154,7 @@ class Rounds:
         self.taken.add(key)
         self.claim.steps.append(f"{name} {product} {account_id}")
         state = self.held.step(PRODUCT_OF.get(name, product), account_id)
+        self.claim.drift_of = (state.product, account_id) if is_drift(step) else None
         if not await attempt(self.claim, state, self._work(step)):
             self.failed.add(key)
 
@@ -162,6 +173,8 @@ class Rounds:
                 return sync_investment_transactions(self.claim, step)
             case ReadDelta():
                 return sync_delta(self.claim, step)
+            case ReadRecent():
+                return sync_recent(self.claim, step)
             case AskIds():
                 return self._ask_ids(step)
             case AskWalk():

@@ -136,13 +136,10 @@ def _differs(claim: Claim, entity: Entity, row: Row, held: asyncpg.Record | None
     if _is_stale(claim, row, held):
         claim.counts.older_skipped += 1
         return False
-    same = (
-        held["row_hash"] == row.hash
-        and held["deleted_at"] is None
-        and held["doubted_at"] is None
-        and held["row_version"] >= entity.version
-    )
+    equal = held["row_hash"] == row.hash and held["deleted_at"] is None
+    same = equal and held["doubted_at"] is None and held["row_version"] >= entity.version
     claim.counts.unchanged += same
+    claim.counts.mapped_again += equal and not same
     return not same
 
 

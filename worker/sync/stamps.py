@@ -39,6 +39,8 @@ async def stamp_step(
         fingerprint,
         walked_up_to,
     )
+    if product == "transactions":
+        await conn.execute(QUERIES["plan_reread"], claim.item_id)
 
 
 async def defer_step(

@@ -125,6 +125,7 @@ async def sync_delta(claim: Claim, step: ReadDelta) -> None:
                     pluggy_started_at,
                     pages,
                     rows_seen,
+                    False,
                 )
                 return
         page = await claim.pluggy.next_transactions(page.next)

@@ -22,6 +22,7 @@ from worker.plan_steps import (
 from worker.pluggy_reader import Page
 from worker.queries import QUERIES
 from worker.sync.absence import QUESTION_SIZE, WITNESSES, Question, bury_or_flag
+from worker.sync.recent import RECENT, stamp_recent
 from worker.sync.stamps import stamp_step
 from worker.sync.transactions import PRODUCT, put_off, store_page, witnessed
 
@@ -48,6 +49,7 @@ async def ask_walk(claim: Claim, step: AskWalk) -> None:
             None,
             0,
             0,
+            step.verifies,
         )
 
 
@@ -58,6 +60,7 @@ async def continue_walk(claim: Claim, walk: Walk, *, settled_generation: int, fo
     """
     clock = asyncio.get_running_loop().time
     until = clock() + min(for_s, WALK_FOR_S)
+    claim.drift_of = (PRODUCT, walk.account_id) if walk.verifies else None
     while await _advance(claim, walk):
         found = await claim.db.fetchrow(QUERIES["load_walk"], claim.item_id, walk.account_id)
         if found is None:
@@ -205,15 +208,22 @@ async def _finish(claim: Claim, walk: Walk) -> None:
         records = await conn.fetch(QUERIES["load_absent"], walk.walk_id)
         absent = [record["id"] for record in records]
         await bury_or_flag(conn, claim, walk.account_id, absent, suspects=absent)
-        await stamp_step(
-            conn,
-            claim,
-            PRODUCT,
-            walk.account_id,
-            started_at=walk.started_at,
-            source_updated_at=walk.source_updated_at,
-            watermark=walk.pluggy_started_at,
-            walked_at=walk.started_at if walk.kind == "walk" else None,
-            walked_up_to=await _walked_up_to(conn, claim, walk),
-        )
+        if walk.kind == RECENT:
+            await stamp_recent(conn, claim, walk.account_id, walk.started_at)
+        else:
+            await _stamp(conn, claim, walk)
         await conn.execute(QUERIES["finish_walk"], claim.item_id, walk.account_id)
+
+
+async def _stamp(conn: Connection, claim: Claim, walk: Walk) -> None:
+    await stamp_step(
+        conn,
+        claim,
+        PRODUCT,
+        walk.account_id,
+        started_at=walk.started_at,
+        source_updated_at=walk.source_updated_at,
+        watermark=walk.pluggy_started_at,
+        walked_at=walk.started_at if walk.kind == "walk" else None,
+        walked_up_to=await _walked_up_to(conn, claim, walk),
+    )

@@ -1,0 +1,149 @@
+-- name: take_turn
+-- Whether it is the caller's turn at something that one worker at a time does now and then; nobody's
+-- while everything is halted. $1 name, $2 pause until the next turn.
+UPDATE pluggy_sync.turns SET due_at = clock_timestamp() + $2::interval
+WHERE name = $1 AND due_at <= now()
+  AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
+RETURNING true;
+
+-- name: end_turn
+-- What came of a turn. $1 name, $2 failure code (null: done).
+UPDATE pluggy_sync.turns
+SET failure_code = $2, done_at = CASE WHEN $2::text IS NULL THEN clock_timestamp() ELSE done_at END
+WHERE name = $1;
+
+-- name: set_look
+-- When the silence alarm looks at an item next; a new item also gets its place in the round of
+-- verifies, which is spread by the hash of its id. A difference of seconds is written by no one: Pluggy
+-- tells its time in whole seconds. $1 item, $2 when (null: never).
+INSERT INTO pluggy_sync.item_nets AS n (item_id, look_at, verify_at)
+VALUES ($1, $2, now() + interval '1 day'
+    + interval '5 days' * (('x' || left(md5($1::uuid::text), 8))::bit(32)::bigint / 4294967296.0))
+ON CONFLICT (item_id) DO UPDATE SET look_at = excluded.look_at
+WHERE n.look_at IS DISTINCT FROM excluded.look_at
+  AND coalesce(abs(extract(epoch FROM n.look_at - excluded.look_at)) > 60, true);
+
+-- name: forget_nets
+-- An item that is no more. $1 item.
+DELETE FROM pluggy_sync.item_nets WHERE item_id = $1;
+
+-- name: plan_reread
+-- After a read of transactions: the last 14 days are due within a day of the first read behind the last
+-- time that they were; nothing is due if no account owes them. $1 item.
+UPDATE pluggy_sync.item_nets n
+SET reread_at = CASE WHEN d.owes THEN now() + interval '23 hours' END
+FROM (SELECT EXISTS (
+          SELECT FROM pluggy_sync.product_sync p
+          JOIN pluggy.accounts a ON a.item_id = p.item_id AND a.id = p.account_id
+          WHERE p.item_id = $1 AND p.product = 'transactions' AND a.deleted_at IS NULL
+            AND p.stamped_at > coalesce(p.recent_at, '-infinity')) AS owes) AS d
+WHERE n.item_id = $1 AND (n.reread_at IS NOT NULL) <> d.owes;
+
+-- name: stamp_recent
+-- The last 14 days of an account have been read. What failed before this claim is over; a failure of a
+-- step beside it, which is backed off, is not. $1 item, $2 account, $3 when the read started.
+UPDATE pluggy_sync.product_sync p
+SET recent_at = greatest(p.recent_at, $3),
+    attempts = CASE WHEN f.stands THEN p.attempts ELSE 0 END,
+    failing_since = CASE WHEN f.stands THEN p.failing_since END,
+    failed_at = CASE WHEN f.stands THEN p.failed_at END,
+    next_try_at = CASE WHEN f.stands THEN p.next_try_at END,
+    deferred_since = CASE WHEN f.stands THEN p.deferred_since END,
+    failure_class = CASE WHEN f.stands THEN p.failure_class END,
+    failure_code = CASE WHEN f.stands THEN p.failure_code END,
+    error_id = CASE WHEN f.stands THEN p.error_id END,
+    stale_reason = CASE WHEN f.stands THEN p.stale_reason END,
+    dead_at = NULL
+FROM (SELECT next_try_at > now() AS stands FROM pluggy_sync.product_sync
+      WHERE item_id = $1 AND product = 'transactions' AND account_id = $2) AS f
+WHERE p.item_id = $1 AND p.product = 'transactions' AND p.account_id = $2;
+
+-- name: holds_rows_dated_since
+-- Whether an account has live rows that a read by date must list. $1 item, $2 account, $3 day.
+SELECT EXISTS (
+    SELECT FROM pluggy.transactions
+    WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL
+      AND date >= $3::date::timestamp AT TIME ZONE 'UTC'
+) AS holds;
+
+-- name: note_missed_webhook
+-- A collection that nobody has told of yet. $1 item, $2 its lastUpdatedAt, $3 the same by our clock.
+INSERT INTO pluggy_sync.missed_webhooks (item_id, source_updated_at, collected_at)
+VALUES ($1, $2, $3)
+ON CONFLICT (item_id, source_updated_at) DO NOTHING;
+
+-- name: judge_missed_webhooks
+-- Three hours later: has a webhook that ends a collection come after all?
+UPDATE pluggy_sync.missed_webhooks m
+SET judged_at = now(),
+    told_at = (SELECT min(e.accepted_at) FROM pluggy_sync.webhook_events e
+               WHERE e.item_id = m.item_id
+                 AND e.event IN ('item/created', 'item/updated', 'item/error')
+                 AND e.accepted_at >= m.collected_at - interval '5 minutes'
+                 AND e.accepted_at <= m.found_at + interval '3 hours')
+WHERE m.judged_at IS NULL AND m.found_at <= now() - interval '3 hours'
+RETURNING m.item_id, m.source_updated_at, m.told_at;
+
+-- name: note_drift
+-- What a verify has changed in a page. $1 run, $2 product, $3 account, $4 item, $5 inserted,
+-- $6 changed, $7 deleted.
+INSERT INTO pluggy_sync.drift AS d
+    (run_id, product, account_id, item_id, inserted, changed, deleted)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (run_id, product, account_id) DO UPDATE SET
+    inserted = d.inserted + excluded.inserted, changed = d.changed + excluded.changed,
+    deleted = d.deleted + excluded.deleted;
+
+-- name: load_due_looks
+-- $1 limit.
+SELECT item_id, look_at AS due_at, true AS readable FROM pluggy_sync.item_nets
+WHERE look_at <= now() ORDER BY look_at LIMIT $1;
+
+-- name: end_looks
+-- The alarm is an event by now; the look itself sets the next one. $1 items.
+UPDATE pluggy_sync.item_nets SET look_at = NULL
+WHERE item_id = ANY($1::uuid[]) AND look_at <= now();
+
+-- name: load_due_rereads
+-- readable: without a consent every list is empty, which proves nothing. $1 limit.
+SELECT n.item_id, n.reread_at AS due_at,
+       i.id IS NOT NULL AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
+           AND coalesce(i.consent_expires_at > now(), true) AS readable
+FROM pluggy_sync.item_nets n
+LEFT JOIN pluggy.items i ON i.id = n.item_id AND i.deleted_at IS NULL
+WHERE n.reread_at <= now() ORDER BY n.reread_at LIMIT $1;
+
+-- name: end_rereads
+-- $1 items.
+UPDATE pluggy_sync.item_nets SET reread_at = NULL
+WHERE item_id = ANY($1::uuid[]) AND reread_at <= now();
+
+-- name: load_due_verifies
+-- readable: as above. $1 limit.
+SELECT n.item_id, n.verify_at AS due_at,
+       i.id IS NOT NULL AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
+           AND coalesce(i.consent_expires_at > now(), true) AS readable
+FROM pluggy_sync.item_nets n
+LEFT JOIN pluggy.items i ON i.id = n.item_id AND i.deleted_at IS NULL
+WHERE n.verify_at <= now() ORDER BY n.verify_at LIMIT $1;
+
+-- name: end_verifies
+-- On to the next round, at the item's own place in it. Six days: a verify that has to wait for better
+-- lanes still ends within the week. $1 items.
+UPDATE pluggy_sync.item_nets
+SET verify_at = verify_at + interval '6 days'
+    * (1 + floor(extract(epoch FROM now() - verify_at) / (6 * 86400)))
+WHERE item_id = ANY($1::uuid[]) AND verify_at <= now();
+
+-- name: load_subscriptions
+SELECT hook_id, event, state, since FROM pluggy_sync.subscriptions;
+
+-- name: forget_subscriptions
+DELETE FROM pluggy_sync.subscriptions;
+
+-- name: store_subscriptions
+-- $1 hook_id[], $2 event[], $3 host[], $4 state[], $5 disabled_at[], $6 since[] (null: now).
+INSERT INTO pluggy_sync.subscriptions (hook_id, event, host, state, disabled_at, since)
+SELECT hook_id, event, host, state, disabled_at, coalesce(since, clock_timestamp())
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])
+    AS s(hook_id, event, host, state, disabled_at, since);
