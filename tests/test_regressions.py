@@ -6,8 +6,10 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from tests.stack import Stack
-from tests.test_absence import flagged
+from tests.test_absence import flagged, freshness
 from tests.test_transactions import tell_all
 
 
@@ -88,3 +90,90 @@ async def test_a_revoked_consent_leaves_no_dead_letters_of_investments(stack: St
         item["id"],
     )
     assert dead == []
+
+
+async def test_item_deleted_that_became_visible_after_the_404_of_another_event_buries(
+    stack: Stack,
+) -> None:
+    """Its transaction committed a moment later than its time says."""
+    item = await stack.synced_item(transactions=20)
+    await stack.client_deletes(item["id"])
+    await stack.tell("item/updated", item["id"])
+    await stack.quiet()
+    told = await stack.tell("item/deleted", item["id"])
+    await stack.db.execute(
+        "UPDATE pluggy_sync.webhook_events e SET pending_since = p.dead_at"
+        " FROM pluggy_sync.product_sync p"
+        " WHERE e.id = $1 AND p.item_id = e.item_id AND p.product = 'items'",
+        told.row_id,
+    )
+    await stack.quiet()
+    assert await stack.live(item["id"]) == {}
+    assert (await stack.states(item["id"]))[-1] == "applied"
+
+
+async def test_movements_are_read_once_and_after_the_list_that_tells_what_changed(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=20)
+    # As a worker leaves it that was killed between the investments and their movements.
+    await stack.db.execute(
+        "UPDATE pluggy_sync.product_sync SET fingerprint = NULL"
+        " WHERE item_id = $1 AND product = 'investment_transactions'",
+        item["id"],
+    )
+    changes = {"investments": {"updated": 9}}
+    await tell_all(stack, await stack.collect(item["id"], created=2, products=changes))
+    await stack.forget_requests()
+    with capture_logs() as logs:
+        await stack.quiet()
+    assert set(await stack.states(item["id"])) == {"applied"}
+    assert [line for line in logs if line["event"] == "no_progress"] == []
+    investments = len(await stack.live(item["id"], "investments"))
+    assert (await stack.requests())["GET /investments/{id}/transactions"] == investments
+
+
+async def test_a_delta_that_is_put_off_beside_a_question_is_no_fault_of_ours(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=0, accounts=1)
+    created = await stack.collect(item["id"], created=3)
+    deleted = await stack.collect(item["id"], deleted=3)
+    await tell_all(stack, created)
+    await tell_all(stack, deleted)
+    with capture_logs() as logs:
+        await stack.quiet()
+    assert [line for line in logs if line["event"] == "no_progress"] == []
+    put_off = await stack.db.fetchval(
+        "SELECT deferred_since FROM pluggy_sync.product_sync"
+        " WHERE item_id = $1 AND product = 'transactions'",
+        item["id"],
+    )
+    assert put_off is not None
+
+
+async def test_an_account_that_is_gone_when_its_rows_are_read_is_buried_and_leaves_no_dead_letter(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=60, accounts=2)
+    [closing, staying] = await stack.live(item["id"], "accounts")
+    await stack.tell("transactions/created", item["id"], accountId=closing, transactionsCount=1)
+    await stack.collect(item["id"], close=[closing])
+    await stack.quiet()
+    assert set(await stack.live(item["id"], "accounts")) == {staying}
+    assert (await stack.states(item["id"]))[-1] == "ignored"
+    assert {r["state"] for r in await freshness(stack, item["id"])} == {"fresh"}
+
+
+async def test_an_investment_that_is_gone_when_its_movements_are_read_is_buried(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=20)
+    [closing, *staying] = await stack.live(item["id"], "investments")
+    await stack.collect(item["id"], close=[closing])
+    await fault(stack, match="GET /investments", kind="status", status=500)
+    await stack.order("sync/verify", item["id"])
+    await stack.quiet()
+    await stack.shift(timedelta(minutes=1))
+    await stack.quiet()
+    assert set(await stack.live(item["id"], "investments")) == set(staying)
+    assert set(await stack.states(item["id"])) == {"applied"}
+    assert {r["state"] for r in await freshness(stack, item["id"])} == {"fresh"}

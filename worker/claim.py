@@ -70,6 +70,7 @@ class Claim:
     run_id: int | None = None
     counts: Counts = field(default_factory=Counts)
     steps: list[str] = field(default_factory=list)
+    put_off: set[tuple[str, uuid.UUID]] = field(default_factory=set)
     drift_of: tuple[str, uuid.UUID] | None = None
     """Product and account that a verify reads now: what its pages change nobody has told of."""
 

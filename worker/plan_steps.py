@@ -137,7 +137,14 @@ def merge_steps(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
     for step in steps:
         key = step_key(step)
         merged[key] = _joined(merged[key], step) if key in merged else step
-    return list(merged.values())
+    return _without_early_movements(list(merged.values()))
+
+
+def _without_early_movements(steps: list[PlannedStep]) -> list[PlannedStep]:
+    """Movements wait for the list that tells which investments have changed."""
+    if not any(isinstance(s, ReadProduct) and s.product == "investments" for s in steps):
+        return steps
+    return [step for step in steps if not isinstance(step, ReadInvestmentTransactions)]
 
 
 def _joined(first: PlannedStep, second: PlannedStep) -> PlannedStep:

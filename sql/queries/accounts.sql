@@ -50,7 +50,8 @@ ON CONFLICT (item_id, id) DO UPDATE SET
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_accounts
--- An account that Pluggy no longer knows, its transactions and its bills. $1 item, $2 account, $3 run.
+-- An account that Pluggy no longer knows, its transactions and its bills; nothing of it is read any
+-- more, and all of it again should it come back. $1 item, $2 account, $3 run.
 WITH account AS (
     UPDATE pluggy.accounts SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3
     WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id
@@ -66,6 +67,8 @@ WITH account AS (
     DELETE FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2 RETURNING walk_id
 ), pages AS (
     DELETE FROM pluggy_sync.walk_pages p USING walks w WHERE p.walk_id = w.walk_id
+), steps AS (
+    DELETE FROM pluggy_sync.product_sync WHERE item_id = $1 AND account_id = $2
 )
 SELECT (SELECT count(*) FROM account) + (SELECT count(*) FROM transactions)
      + (SELECT count(*) FROM bills) AS deleted;

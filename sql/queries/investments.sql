@@ -54,7 +54,8 @@ ON CONFLICT (item_id, id) DO UPDATE SET
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_investments
--- An investment that Pluggy no longer knows, and its transactions. $1 item, $2 investment, $3 run.
+-- An investment that Pluggy no longer knows, and its transactions, of which nothing is read any more.
+-- $1 item, $2 investment, $3 run.
 WITH investment AS (
     UPDATE pluggy.investments SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3
     WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id
@@ -62,5 +63,7 @@ WITH investment AS (
     UPDATE pluggy.investment_transactions
     SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3
     WHERE item_id = $1 AND investment_id = $2 AND deleted_at IS NULL RETURNING id
+), steps AS (
+    DELETE FROM pluggy_sync.product_sync WHERE item_id = $1 AND account_id = $2
 )
 SELECT (SELECT count(*) FROM investment) + (SELECT count(*) FROM transactions) AS deleted;

@@ -26,6 +26,7 @@ from worker.pluggy_reader import PluggyReader
 from worker.queries import QUERIES
 from worker.sync.due import due_walks, next_due
 from worker.sync.halts import halt, resume
+from worker.sync.owners import unless_gone
 from worker.sync.rounds import Rounds, load_held
 from worker.sync.steps import attempt
 from worker.sync.walks import continue_walk
@@ -146,9 +147,10 @@ class Engine:
         for walk in due_walks(held):
             claim.pluggy.lane = Lane(walk.lane)
             claim.steps.append(f"{walk.kind} {walk.account_id}")
-            work = continue_walk(
+            walking = continue_walk(
                 claim, walk, settled_generation=held.generation, for_s=until - clock()
             )
+            work = unless_gone(claim, walk.account_id, walking)
             if not await attempt(claim, held.step("transactions", walk.account_id), work):
                 outcome = "partial"
             if claim.generation > held.generation or clock() > until:

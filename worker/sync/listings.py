@@ -52,7 +52,7 @@ async def sync_listing(
     owner = claim.item_id if account_id == NO_ACCOUNT else account_id
     page = await listing.fetch_all(claim.pluggy, owner)
     rows, rejected = read_rows(page, owner_key=listing.owner_key, owner=owner)
-    held = await _live_ids(claim, product, account_id)
+    held = await live_ids(claim, product, account_id)
     suspicious = not page and bool(held)
     missing = held - {row.id for row in rows}
     absent, returned = await _ask(claim, listing, owner, missing, for_witness=suspicious)
@@ -84,7 +84,10 @@ async def sync_listing(
         )
 
 
-async def _live_ids(claim: Claim, product: str, account_id: uuid.UUID) -> set[uuid.UUID]:
+async def live_ids(
+    claim: Claim, product: str, account_id: uuid.UUID = NO_ACCOUNT
+) -> set[uuid.UUID]:
+    """Ids of the rows of a list that we hold live."""
     records = await claim.db.fetch(QUERIES[f"load_live_{product}_ids"], claim.item_id, account_id)
     return {record["id"] for record in records}
 

@@ -13,7 +13,7 @@ import structlog
 
 from worker.claim import Claim
 from worker.failures import PluggyError, PluggyHalt, PluggyNotFound
-from worker.held import Held, held_from_row
+from worker.held import NO_ACCOUNT, Held, held_from_row
 from worker.plan import (
     Answered,
     SyncPlan,
@@ -46,6 +46,7 @@ from worker.sync.investments import INVESTMENTS
 from worker.sync.items import bury_item, sync_item
 from worker.sync.listings import sync_listing
 from worker.sync.loans import LOANS
+from worker.sync.owners import unless_gone
 from worker.sync.recent import sync_recent
 from worker.sync.silence import expect_collection, note_missed
 from worker.sync.steps import attempt, record_failure
@@ -159,24 +160,27 @@ class Rounds:
             self.failed.add(key)
 
     def _work(self, step: PlannedStep) -> Awaitable[object]:
+        claim = self.claim
         match step:
             case ReadAccounts(source_updated_at):
-                return sync_listing(self.claim, ACCOUNTS, source_updated_at=source_updated_at)
+                return sync_listing(claim, ACCOUNTS, source_updated_at=source_updated_at)
             case ReadProduct(product, account_id, source_updated_at):
-                return sync_listing(
-                    self.claim,
+                work = sync_listing(
+                    claim,
                     LISTINGS[product],
                     source_updated_at=source_updated_at,
                     account_id=account_id,
                 )
-            case ReadInvestmentTransactions():
-                return sync_investment_transactions(self.claim, step)
-            case ReadDelta():
-                return sync_delta(self.claim, step)
-            case ReadRecent():
-                return sync_recent(self.claim, step)
-            case AskIds():
-                return self._ask_ids(step)
+                return work if account_id == NO_ACCOUNT else unless_gone(claim, account_id, work)
+            case ReadInvestmentTransactions(investment_id):
+                work = sync_investment_transactions(claim, step)
+                return unless_gone(claim, investment_id, work)
+            case ReadDelta(account_id):
+                return unless_gone(claim, account_id, sync_delta(claim, step))
+            case ReadRecent(account_id):
+                return unless_gone(claim, account_id, sync_recent(claim, step))
+            case AskIds(account_id):
+                return unless_gone(claim, account_id, self._ask_ids(step))
             case AskWalk():
                 return ask_walk(self.claim, step)
             case BuryItem():
@@ -198,8 +202,12 @@ class Rounds:
         )
 
     def _repeats(self, current: SyncPlan) -> bool:
-        """Whether a step is wanted again that went well; a failed one may be due again already."""
-        return any(step_key(step) not in self.failed for step in current.steps)
+        """Whether a step is wanted again that went well.
+
+        One that failed or was put off may be due again already.
+        """
+        again = {step_key(step) for step in current.steps} - self.failed
+        return any((product, owner) not in self.claim.put_off for _, product, owner in again)
 
     def _stuck(self, current: SyncPlan) -> SyncPlan:
         """Steps that were taken and are still wanted: a fault of ours, which must not spin."""
@@ -217,6 +225,9 @@ class Rounds:
 def _waits(held: Held) -> bool:
     """Whether the item itself may not be fetched now: backed off, or dead of all these events."""
     step = held.step("items")
+    told = any(event.event == "item/deleted" for event in held.events)
+    if told and step.failure_code == ITEM_NOT_FOUND:
+        return False  # what others died of is the answer that item/deleted asks for
     if step.dead_at is not None:
         return all(event.pending_since <= step.dead_at for event in held.events)
     return step.next_try_at is not None and step.next_try_at > held.now

@@ -57,3 +57,4 @@ async def defer_step(
     Without a pause it doubles with the age of the deferral, from 30 s to an hour.
     """
     await conn.execute(QUERIES["defer_step"], claim.item_id, product, account_id, reason, pause)
+    claim.put_off.add((product, account_id))

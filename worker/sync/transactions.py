@@ -199,6 +199,7 @@ async def sync_ids(claim: Claim, step: AskIds) -> frozenset[uuid.UUID] | None:
     An `ids` read never moves the watermark. Raises PluggyError, FencedOff.
     """
     returned: set[uuid.UUID] = set()
+    proven = False
     for question in await Question.blocks(claim, step.account_id, step.ids):
         page = await claim.pluggy.transactions(step.account_id, ids=question.ids)
         async with claim.page() as conn:
@@ -206,11 +207,13 @@ async def sync_ids(claim: Claim, step: AskIds) -> frozenset[uuid.UUID] | None:
         if question.suspects - listed and question.unanswered(listed):
             await put_off(claim, step.account_id)
             return None
+        proven = proven or bool(listed)
         returned |= listed
     absent = [i for i in step.ids if i not in returned]
     async with claim.page() as conn:
         await bury_or_flag(conn, claim, step.account_id, absent, suspects=step.ids)
-        await _end_deferral(conn, claim, step.account_id)
+        if proven:
+            await _end_deferral(conn, claim, step.account_id)
     return frozenset(returned)
 
 
