@@ -19,16 +19,17 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
-from webhook_receiver.app import BODY_WITHIN_S, Door, receiver_runner
+from webhook_receiver.app import ANSWER_WITHIN_S, BODY_WITHIN_S, Door, receiver_runner
 from webhook_receiver.authentication import Authenticator
 from webhook_receiver.counts import DeliveryCounts
-from webhook_receiver.intake import Intake
+from webhook_receiver.intake import STORE_WITHIN_S, Intake
 from webhook_receiver.origins import Origins
 from worker.database import Pool, close_pool, open_pool
 from worker.queue import ArqDoorbell, connect
 
 SECRET = "a-secret-of-the-tests"  # noqa: S105 - of the tests
 HEADER = "X-Webhook-Secret"
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +115,24 @@ async def open_door(
     header: str = HEADER,
     origins: Origins | None = None,
     body_within_s: float = BODY_WITHIN_S,
+    patient: bool = False,
 ) -> AsyncIterator[Doorway]:
-    """The receiver as `python -m webhook_receiver` builds it, on a free port."""
+    """The receiver as `python -m webhook_receiver` builds it, on a free port.
+
+    patient: it waits for Postgres longer than any test holds it up.
+    """
     db, redis = await open_pool(database_url, max_size=4, statement_cache=100), connect(redis_url)
     door = Door(
         authenticator=Authenticator(secrets),
         secret_header=header,
         origins=origins or Origins(),
-        intake=Intake(db, ArqDoorbell(redis)),
+        intake=Intake(
+            db, ArqDoorbell(redis), store_within_s=PATIENCE_S if patient else STORE_WITHIN_S
+        ),
         counts=DeliveryCounts(),
         db=db,
         body_within_s=body_within_s,
+        answer_within_s=PATIENCE_S if patient else ANSWER_WITHIN_S,
     )
     runner = receiver_runner(door)
     await runner.setup()

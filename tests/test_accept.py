@@ -13,11 +13,23 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.shared_database import database_from, forget_events
 from worker.accept import Accepted, UnstorableEvent, accept_events, fetch_within
 from worker.database import Pool, close_pool, open_pool
 from worker.events import Lane, WebhookEvent, own_event, parse_webhook, registration
 
 ACCOUNT = "aaaaaaaa-2222-4333-8444-555555555555"
+
+
+@pytest.fixture(scope="module")
+async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
+    async with database_from(template, postgres_url) as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+async def nothing_accepted_yet(db: Pool) -> None:
+    await forget_events(db)
 
 
 def dice(seed: int) -> random.Random:
@@ -421,8 +433,11 @@ async def test_the_reason_of_an_unstorable_event_holds_no_value_of_it(db: Pool) 
 
 async def test_a_failure_that_is_not_about_the_data_is_nobody_s_fault(db: Pool) -> None:
     await db.execute("ALTER TABLE pluggy_sync.item_sync RENAME TO elsewhere")
-    with pytest.raises(asyncpg.UndefinedTableError):
-        await accept_events(db, [event(uuid.uuid4()), event(uuid.uuid4())])
+    try:
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await accept_events(db, [event(uuid.uuid4()), event(uuid.uuid4())])
+    finally:
+        await db.execute("ALTER TABLE pluggy_sync.elsewhere RENAME TO item_sync")
     assert await stored(db) == []
 
 

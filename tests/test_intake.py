@@ -4,21 +4,35 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from arq.connections import ArqRedis
 
 from tests.doorway import HEADER, SECRET, Doorway, Locked, open_door, stored_bodies, told, until
+from tests.shared_database import database_from, forget_events
 from webhook_receiver.counts import DISTINCT_EVENTS, DeliveryCounts
+from webhook_receiver.intake import WAITING_MAX, WAITING_MAX_BYTES, NotTaken
 from worker.database import Pool
 from worker.events import parse_webhook
 from worker.queue import QUEUE_NAME, SLOTS_KEY
 
 
+@pytest.fixture(scope="module")
+async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
+    async with database_from(template, postgres_url) as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+async def nothing_accepted_yet(db: Pool) -> None:
+    await forget_events(db)
+
+
 @pytest.fixture
 async def doorway(database_url: str, redis: ArqRedis, redis_url: str) -> AsyncIterator[Doorway]:
-    async with open_door(database_url, redis_url) as doorway:
+    async with open_door(database_url, redis_url, patient=True) as doorway:
         yield doorway
 
 
@@ -82,6 +96,34 @@ async def test_a_sender_that_gave_up_within_the_intake_harms_no_group(
         event.body
         for event in [events[0], *sorted((events[1], events[3]), key=lambda e: e.event_id)]
     ]
+
+
+@pytest.mark.parametrize(
+    ("padding", "most"), [(0, WAITING_MAX), (WAITING_MAX_BYTES // 20, 20)], ids=["number", "bytes"]
+)
+async def test_deliveries_wait_in_bounded_memory(
+    doorway: Doorway, db: Pool, padding: int, most: int
+) -> None:
+    intake, item_id = doorway.door.intake, uuid.uuid4()
+    body = json.dumps(told(item_id)).encode()
+    # The size is all that counts; a body is not read again.
+    events = [
+        replace(parse_webhook(body, datetime.now(UTC)), event_id=str(n), body=body + b" " * padding)
+        for n in range(most + 1)
+    ]
+    async with Locked(db, item_id) as lock:
+        first = asyncio.create_task(intake.accept(parse_webhook(body, datetime.now(UTC))))
+        await until(lock.holds_up)
+        waits = [asyncio.create_task(intake.accept(event)) for event in events]
+        await doorway.waiting(most)
+        with pytest.raises(NotTaken):
+            await waits[-1]
+        for wait in waits:
+            wait.cancel()
+    assert (await first).is_new
+    # There is room again for whoever comes next.
+    assert (await doorway.deliver(told())).status == 202
+    await doorway.waiting(0)
 
 
 async def test_a_client_that_goes_away_within_its_body_is_counted_and_leaves_no_trace(

@@ -12,7 +12,6 @@ from ops.migrate import migrate
 from tests.doorway import Doorway, Reply, open_door, stored_bodies, told, until
 from tests.proxy import Proxy
 from webhook_receiver.app import ANSWER_WITHIN_S
-from webhook_receiver.intake import STORE_WITHIN_S, WAITING_MAX_BYTES
 from worker.database import close_pool, open_pool
 
 # Pluggy waits five seconds for an answer; we promise four.
@@ -136,27 +135,6 @@ async def test_a_stopped_receiver_does_not_wait_for_a_postgres_that_stands_still
     took_s = clock() - started
     postgres.resume()
     assert took_s < 25
-
-
-async def test_memory_is_bounded_while_postgres_stands_still(
-    doorway: Doorway, postgres: embedded.Postgres
-) -> None:
-    large = WAITING_MAX_BYTES // 20
-    await doorway.deliver(told())
-    postgres.pause()
-    try:
-        first = asyncio.create_task(doorway.deliver(told()))
-        sent = [asyncio.create_task(doorway.deliver(told(padding="x" * large))) for _ in range(30)]
-        replies = await asyncio.gather(first, *sent)
-        waiting = await doorway.metric("pluggy_sync_deliveries_waiting")
-    finally:
-        postgres.resume()
-    assert {reply.status for reply in replies} == {503}
-    # More than fit were refused at once, before the group on its way was given up.
-    assert sum(reply.took_s < STORE_WITHIN_S for reply in replies) >= 5
-    assert waiting <= 21
-    await until(lambda: is_ready(doorway))
-    assert (await doorway.deliver(told())).status == 202
 
 
 @pytest.mark.parametrize("how", ["killed", "paused"])

@@ -19,12 +19,24 @@ from tests.doorway import (
     told,
     until,
 )
+from tests.shared_database import database_from, forget_events
 from webhook_receiver.app import ANSWER_WITHIN_S, BODY_WITHIN_S, MAX_BODY_BYTES
 from webhook_receiver.authentication import Authenticator
 from webhook_receiver.origins import Origins, parse_networks
 from worker.database import Pool
 
 OTHER_SECRET = "another-secret-while-rotating"  # noqa: S105 - of the tests
+
+
+@pytest.fixture(scope="module")
+async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
+    async with database_from(template, postgres_url) as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+async def nothing_accepted_yet(db: Pool) -> None:
+    await forget_events(db)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ UNREADABLE_BODY: Final = "the body did not arrive as its headers say"
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What the handlers use. body_within_s: how long a body may take to arrive."""
+    """What the handlers use; how long a body may take to arrive, and an answer with it."""
 
     authenticator: Authenticator
     secret_header: str
@@ -47,6 +47,7 @@ class Door:
     counts: DeliveryCounts
     db: Pool
     body_within_s: float = BODY_WITHIN_S
+    answer_within_s: float = ANSWER_WITHIN_S
 
 
 class Refused(Exception):
@@ -111,8 +112,8 @@ async def register(request: web.Request) -> web.StreamResponse:
 
 async def _take(request: web.Request, parse: Parser) -> web.Response:
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + ANSWER_WITHIN_S
     door = request.app[DOOR]
+    deadline = loop.time() + door.answer_within_s
     try:
         _authenticate(door, request)
         event = _parsed(parse, await _body(door, request))

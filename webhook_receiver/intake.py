@@ -40,8 +40,11 @@ class Delivery:
 class Intake:
     """One group is being stored at a time; what arrives meanwhile is the next."""
 
-    def __init__(self, db: Pool, doorbell: Doorbell) -> None:
+    def __init__(
+        self, db: Pool, doorbell: Doorbell, *, store_within_s: float = STORE_WITHIN_S
+    ) -> None:
         self._db = db
+        self._store_within_s = store_within_s
         self.rings = Rings(doorbell)
         self._waiting: deque[Delivery] = deque()
         self._waiting_bytes = 0
@@ -94,8 +97,8 @@ class Intake:
         events = [delivery.event for delivery in group]
         answers: Sequence[Accepted | Exception]
         try:
-            async with asyncio.timeout(STORE_WITHIN_S):
-                answers = await accept_events(self._db, events, timeout_s=STORE_WITHIN_S)
+            async with asyncio.timeout(self._store_within_s):
+                answers = await accept_events(self._db, events, timeout_s=self._store_within_s)
         except Exception as error:  # each sender of the group gets it, as a 503
             answers = [error] * len(group)
         for delivery, answer in zip(group, answers, strict=True):
