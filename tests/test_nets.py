@@ -11,9 +11,11 @@ import asyncpg
 import pytest
 from arq.connections import ArqRedis
 
+from tests.interleaving import until
 from tests.simulator_process import SimulatorProcess
 from tests.stack import Stack, build_client, build_worker, fill_budget, now
 from tests.test_transactions import changed, tell_all, watermarks
+from tests.worker_process import WorkerProcess
 from worker.accept import Accepted
 from worker.database import Pool
 from worker.nets import cast_nets, order_due, order_verify
@@ -399,6 +401,49 @@ async def test_rows_mapped_again_by_a_newer_release_are_no_drift(stack: Stack) -
     await stack.quiet()
     assert await stack.db.fetchval("SELECT min(row_version) FROM pluggy.transactions") > 0
     assert await view(stack, "drift") == []
+
+
+async def test_a_verify_killed_within_a_walk_reads_at_most_one_page_again(
+    stack: Stack, database_url: str, redis_url: str
+) -> None:
+    item = await stack.synced_item(transactions=5000, accounts=1)
+    await stack.collect(item["id"], deleted=3)
+    await stack.tell("item/updated", item["id"])
+    await stack.quiet()
+    await spoil_newest(stack)
+    await stack.simulator.apost(
+        "/_simulator/faults",
+        {"match": "GET /v2/transactions", "kind": "slow", "seconds": 60, "skip": 6, "times": 1},
+    )
+    await stack.forget_requests()
+    await order_verify(stack.db, [uuid.UUID(item["id"])])
+
+    async def asked() -> bool:
+        return (await stack.requests()).get("GET /v2/transactions", 0) == 7
+
+    async with WorkerProcess(database_url, redis_url, stack.simulator.url) as worker:
+        await until(asked, "the seventh page is asked for")
+        await worker.kill()
+    await stack.simulator.adelete("/_simulator/faults")
+    await stack.forget_requests()
+    await stack.shift(timedelta(seconds=31))
+    await stack.quiet()
+    # Of ten pages six were stored; then the rows that are missing are asked for by id.
+    assert (await stack.requests())["GET /v2/transactions"] == 4 + 1
+    await stack.assert_equal(item["id"])
+    drift = await view(stack, "drift", item["id"])
+    assert (sum(r["changed"] for r in drift), sum(r["deleted"] for r in drift)) == (1, 3)
+    runs = await stack.db.fetch("SELECT outcome FROM pluggy_sync.runs WHERE kind = 'walk'")
+    assert "lost" in {run["outcome"] for run in runs}
+
+
+async def spoil_newest(stack: Stack) -> None:
+    """One row of the first page is not what Pluggy has."""
+    await stack.db.execute(
+        "UPDATE pluggy.transactions SET row_hash = 'another', source_updated_at = NULL"
+        " WHERE id = (SELECT id FROM pluggy.transactions WHERE deleted_at IS NULL"
+        " ORDER BY date DESC, id LIMIT 1)"
+    )
 
 
 async def test_an_item_without_consent_is_not_verified_in_vain(stack: Stack) -> None:

@@ -101,6 +101,7 @@ class Held:
     item: bytes | None
     item_deleted: bool
     is_open_finance: bool
+    look_at: datetime | None = None
 
     def step(self, product: str, account_id: uuid.UUID = NO_ACCOUNT) -> Step:
         """The step as stored, or a fresh one."""
@@ -138,4 +139,5 @@ def held_from_row(item_id: uuid.UUID, row: asyncpg.Record) -> Held:
         is_open_finance=bool(row["is_open_finance"]),
         item=row["item"].encode() if row["item"] is not None else None,
         item_deleted=row["item_deleted_at"] is not None,
+        look_at=row["look_at"],
     )

@@ -14,14 +14,12 @@ WHERE name = $1;
 
 -- name: set_look
 -- When the silence alarm looks at an item next; a new item also gets its place in the round of
--- verifies, which is spread by the hash of its id. A difference of seconds is written by no one: Pluggy
--- tells its time in whole seconds. $1 item, $2 when (null: never).
+-- verifies, which is spread by the hash of its id. $1 item, $2 when (null: never).
 INSERT INTO pluggy_sync.item_nets AS n (item_id, look_at, verify_at)
 VALUES ($1, $2, now() + interval '1 day'
     + interval '5 days' * (('x' || left(md5($1::uuid::text), 8))::bit(32)::bigint / 4294967296.0))
 ON CONFLICT (item_id) DO UPDATE SET look_at = excluded.look_at
-WHERE n.look_at IS DISTINCT FROM excluded.look_at
-  AND coalesce(abs(extract(epoch FROM n.look_at - excluded.look_at)) > 60, true);
+WHERE n.look_at IS DISTINCT FROM excluded.look_at;
 
 -- name: forget_nets
 -- An item that is no more. $1 item.

@@ -22,6 +22,8 @@ ALARM_AFTER: Final = timedelta(minutes=15)
 """nextAutoSyncAt is a not-before time, and a collection and its webhooks take a while."""
 FIRST_PAUSE: Final = timedelta(hours=1)
 LONGEST_PAUSE: Final = timedelta(hours=24)
+NO_DIFFERENCE: Final = timedelta(minutes=1)
+"""Pluggy tells its time in whole seconds: what differs by less than this is not written again."""
 COLLECTED: Final = ("accounts", "transactions", "investments", "loans", "identities")
 OPEN: Final = ("pending", "walking")
 
@@ -44,7 +46,7 @@ async def note_missed(claim: Claim, item: Item | Gone | NotRead, held: Held) -> 
 async def expect_collection(
     claim: Claim, item: Item | Gone | NotRead, held: Held, settled: SyncPlan
 ) -> None:
-    """After a sync: when the alarm looks next. Raises FencedOff."""
+    """After a sync: when the alarm looks next. Unfenced, for a look too many does no harm."""
     if isinstance(item, Gone) and held.item_deleted:
         await claim.db.execute(QUERIES["forget_nets"], claim.item_id)
     if not isinstance(item, Item) or claim.pluggy.pluggy_now is None:
@@ -56,8 +58,8 @@ async def expect_collection(
     )
     untold = not responsible and collected_unread(item, held, claim.products)
     look_at = next_look(item, now=claim.now, pluggy_now=claim.pluggy.pluggy_now, untold=untold)
-    async with claim.page() as conn:
-        await conn.execute(QUERIES["set_look"], claim.item_id, look_at)
+    if look_at is None or held.look_at is None or abs(look_at - held.look_at) > NO_DIFFERENCE:
+        await claim.db.execute(QUERIES["set_look"], claim.item_id, look_at)
 
 
 def next_look(item: Item, *, now: datetime, pluggy_now: datetime, untold: bool) -> datetime | None:
