@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,9 +15,9 @@ import click
 from tests.oracle.draw import draw_scenarios
 from tests.oracle.play import Player
 from tests.oracle.scenario import Scenario, Step, read_trace, write_trace
-from tests.oracle.stack import OracleStack
+from tests.oracle.stack import ROOT, OracleStack
 
-TRACES: Final = Path(tempfile.gettempdir()) / "pluggy-sync-oracle"
+TRACES: Final = ROOT / "build" / "oracle"
 
 
 @dataclass(slots=True)

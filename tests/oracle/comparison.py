@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -43,6 +45,16 @@ class Truth:
         waiting = {"UPDATING", "MERGING", "WAITING_USER_INPUT", "WAITING_USER_ACTION"}
         return self.item is not None and self.item["status"] in waiting
 
+    def transactions_since(self, day: date) -> set[uuid.UUID]:
+        """Ids of the rows of that day and later."""
+        dated = self.rows["transactions"].items()
+        return {row_id for row_id, row in dated if _day(row) >= day.isoformat()}
+
+    def has_others(self, table: str) -> bool:
+        """Whether a list of these rows is not empty when one of them is gone."""
+        listed = Counter(row.listed_under for row in self.rows[table].values())
+        return bool(listed) and min(listed.values()) > 1
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -55,6 +67,10 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.table} {self.row_id} {self.kind} {self.detail}".rstrip()
+
+
+def _day(row: TrueRow) -> str:
+    return str(row.fields["date"])[:10]
 
 
 async def parse_truth(document: bytes) -> Truth:
@@ -73,20 +89,28 @@ async def _once(document: bytes) -> AsyncIterator[bytes]:
 
 
 async def differences(
-    db: Pool, item_id: str, truth: Truth, *, tables: Mapping[str, Mirrored] = MIRRORED
+    db: Pool,
+    item_id: str,
+    truth: Truth,
+    *,
+    tables: Mapping[str, Mirrored] = MIRRORED,
+    flags: bool = True,
 ) -> list[Difference]:
-    """What is not equal, but for flagged deletions; of a withheld item only what is destroyed."""
+    """What is not equal; of a withheld item only what is destroyed.
+
+    flags: a row that is flagged as absent counts as equal to its absence.
+    """
     found: list[Difference] = []
     for name, table in tables.items():
         if name in ONLY_OPEN_FINANCE and not truth.open_finance and truth.item is not None:
             continue
         records = await _joined(db, table, item_id, truth.rows[name])
         hidden = truth.withheld and name not in ("items", "consents")
-        flags = await _flags(db, item_id) if name == "transactions" else {}
+        flagged = await _flags(db, item_id) if flags and name == "transactions" else {}
         for record in records:
             row = truth.rows[name].get(record["row_id"])
             judge = _judge_hidden if hidden else _judge
-            if (difference := judge(table, row, record, flags)) is not None:
+            if (difference := judge(table, row, record, flagged)) is not None:
                 found.append(difference)
     return found
 

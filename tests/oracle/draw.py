@@ -43,6 +43,20 @@ def product(name: str, change: str, most: int = 2) -> Draw:
     return lambda dice: [collect(products={name: {change: dice.randrange(1, most + 1)}})]
 
 
+def shrinking(name: str) -> Draw:
+    """One row of a product is gone, and others stay."""
+
+    def draw(dice: Random) -> list[Step]:
+        more = {"created": 3 if name != "investment_transactions" else 9}
+        return [collect(products={name: more}), _breath(dice), *gone(name)]
+
+    return draw
+
+
+def gone(name: str) -> list[Step]:
+    return [collect(products={name: {"deleted": 1}})]
+
+
 def fault(kind: str, *matches: str, **fields: Any) -> Draw:
     """A fault on the next requests, and a collection whose reading meets it."""
 
@@ -53,7 +67,7 @@ def fault(kind: str, *matches: str, **fields: Any) -> Draw:
             "times": dice.randrange(1, 4),
         }
         chosen = {k: v(dice) if callable(v) else v for k, v in fields.items()}
-        if dice.random() < 0.3:
+        if dice.random() < 0.2:
             chosen["skip"] = dice.randrange(1, 4)
         met = some(dice) if dice.random() < 0.6 else {"do": "verify"}
         return [{"do": "fault", "fault": wanted | chosen}, met, _breath(dice)]
@@ -131,7 +145,25 @@ def twice(dice: Random) -> list[Step]:
 
 
 def close(what: str) -> Draw:
-    return lambda dice: [{"do": "close", "what": what, "nth": dice.randrange(8)}]
+    def draw(dice: Random) -> list[Step]:
+        others = [] if what == "accounts" else [collect(products={what: {"created": 2}})]
+        return [*others, {"do": "close", "what": what, "nth": dice.randrange(8)}]
+
+    return draw
+
+
+def redate(dice: Random) -> list[Step]:
+    """Rows move to another day while all pages are read."""
+    fault = {"kind": "redate", "match": "GET /v2/transactions", "times": 2}
+    return [{"do": "fault", "fault": fault}, {"do": "verify"}, {"do": "rest", "ms": 3000}]
+
+
+def dozens(dice: Random) -> list[Step]:
+    """So many deletions that a person has to accept them."""
+    waits: list[Step] = (
+        [{"do": "rest", "ms": 2000}, {"do": "accept"}] if dice.random() < 0.7 else []
+    )
+    return [collect(created=70), collect(deleted=dice.randrange(45, 90)), *waits]
 
 
 def returned(dice: Random) -> list[Step]:
@@ -161,24 +193,24 @@ INGREDIENTS: Final[dict[str, Draw]] = {
     "settled": amount("settled", 4),
     "updated": amount("updated", 6),
     "deleted": amount("deleted", 3),
-    "deleted by the dozen": lambda dice: [collect(deleted=dice.randrange(25, 60))],
+    "deleted by the dozen": dozens,
     "restated": amount("restated", 3),
     "returned": returned,
     "calendar": lambda dice: [collect(calendar=True, created=1)],
     "accounts updated": product("accounts", "updated"),
     "investments created": product("investments", "created"),
     "investments updated": product("investments", "updated"),
-    "investments deleted": product("investments", "deleted", 1),
+    "investments deleted": shrinking("investments"),
     "investment_transactions created": product("investment_transactions", "created", 3),
     "investment_transactions updated": product("investment_transactions", "updated"),
-    "investment_transactions deleted": product("investment_transactions", "deleted"),
+    "investment_transactions deleted": shrinking("investment_transactions"),
     "loans created": product("loans", "created"),
     "loans updated": product("loans", "updated"),
-    "loans deleted": product("loans", "deleted", 1),
+    "loans deleted": shrinking("loans"),
     "identities updated": product("identities", "updated", 1),
     "bills created": product("bills", "created", 1),
     "bills updated": product("bills", "updated"),
-    "bills deleted": product("bills", "deleted", 1),
+    "bills deleted": shrinking("bills"),
     "partial": lambda dice: [collect(partial=dice.choice(PARTIAL), created=2, updated=1)],
     "warned": lambda dice: [collect(warned=["TRANSACTIONS", "LOANS"], created=2)],
     "outdated": lambda dice: [collect(status="OUTDATED")],
@@ -204,7 +236,7 @@ INGREDIENTS: Final[dict[str, Draw]] = {
     "fault garbage": fault("garbage"),
     "fault empty": fault("empty"),
     "fault repeat_cursor": fault("repeat_cursor", "GET /v2/transactions"),
-    "fault redate": fault("redate", "GET /v2/transactions"),
+    "fault redate": redate,
     "fault novelty": fault("novelty"),
     "fault wrong_type": fault("wrong_type"),
     "fault nul": fault("nul"),
@@ -237,14 +269,13 @@ def new_item(dice: Random, *, big: bool) -> dict[str, Any]:
         "transactions": rows,
         "accounts": 1 if big else dice.randrange(1, 5),
         "connectorId": dice.choice((0, 0, 601)),
-        "autoSync": False,
         "quirks": [dice.choice(("nul", "date_shape", "novelty", "wrong_type"))]
         if dice.random() < 0.1
         else [],
     }
 
 
-def draw_scenarios(seed: int, *, each: int = 5) -> Iterator[Scenario]:
+def draw_scenarios(seed: int, *, each: int = 8) -> Iterator[Scenario]:
     """Endless scenarios, each with its share of a deck in which every ingredient lies once."""
     dice = Random(f"deck:{seed}")  # noqa: S311 - dice
     deck: list[str] = []
@@ -265,6 +296,8 @@ def draw_scenario(seed: int, names: list[str]) -> Scenario:
     dice = Random(seed)  # noqa: S311 - dice
     big = {"fault redate", "fault repeat_cursor"} & set(names)
     items = [new_item(dice, big=bool(big) or dice.random() < 0.05)]
+    if "deleted by the dozen" in names:
+        items[0] |= {"accounts": 1, "transactions": min(120, items[0]["transactions"])}
     if dice.random() < 0.25:
         items.append(new_item(dice, big=False))
     chosen = list(names)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 import aiohttp
@@ -43,7 +45,7 @@ class PluggyControl:
             return told
 
     async def json(self, method: str, path: str, body: Any = None) -> Any:
-        return await _decoded(await self.call(method, path, body))
+        return json.loads(await self.call(method, path, body))
 
     async def subscribe(self, url: str) -> None:
         await self.as_client("POST", "/webhooks", {"event": "all", "url": url})
@@ -52,7 +54,7 @@ class PluggyControl:
         """A call as the company makes it, with a fresh key: keys are revoked now and then."""
         credentials = {"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET}
         key = (await self.json("POST", "/auth", credentials))["apiKey"]
-        return await _decoded(await self.call(method, path, body, {"X-API-KEY": key}))
+        return json.loads(await self.call(method, path, body, {"X-API-KEY": key}))
 
     async def new_item(self, **options: Any) -> Json:
         made: Json = await self.json("POST", "/_simulator/items", options)
@@ -61,6 +63,10 @@ class PluggyControl:
     async def collect(self, item_id: str, order: Mapping[str, Any]) -> Json:
         done: Json = await self.json("POST", f"/_simulator/items/{item_id}/collect", dict(order))
         return done
+
+    async def forget(self, item_id: str) -> None:
+        """Take an item away that nobody plays with any more: its timers go with it."""
+        await self.json("DELETE", f"/_simulator/items/{item_id}")
 
     async def truth(self, item_id: str) -> Truth:
         return await parse_truth(await self.call("GET", f"/_simulator/truth/{item_id}"))
@@ -71,6 +77,10 @@ class PluggyControl:
 
     async def advance(self, seconds: float) -> None:
         await self.json("POST", "/_simulator/clock", {"advance": seconds})
+
+    async def now(self) -> datetime:
+        """Pluggy's clock, which scenarios move forward."""
+        return datetime.fromisoformat((await self.json("GET", "/_simulator/clock"))["now"])
 
     async def add_fault(self, fault: Mapping[str, Any]) -> None:
         async with self._faults:
@@ -93,9 +103,3 @@ def _rest_of(fault: Json) -> Json:
     """A fault as it was, less the hits that it has had."""
     rest = {key: fault[key] for key in FAULT_KEYS if fault.get(key) is not None}
     return rest | {"times": fault["times"] - fault["hits"]}
-
-
-async def _decoded(body: bytes) -> Any:
-    import json
-
-    return json.loads(body)

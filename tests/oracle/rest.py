@@ -1,4 +1,4 @@
-"""Waiting for an item to come to rest, and letting time pass for it where it waits for time."""
+"""Waiting for an item to come to rest, and letting time pass for it: minutes, a day, a week."""
 
 from __future__ import annotations
 
@@ -34,6 +34,13 @@ SELECT s.generation, s.done_generation, s.run_at IS NULL AS idle,
 FROM pluggy_sync.item_sync s LEFT JOIN pluggy_sync.item_leases l USING (item_id)
 WHERE s.item_id = $1
 """
+
+
+NETS_DUE: Final = """
+SELECT EXISTS (SELECT FROM pluggy_sync.item_nets
+               WHERE item_id = $1 AND least(look_at, reread_at, verify_at) <= now())
+"""
+DAY: Final = timedelta(days=1, minutes=20)
 
 
 class NeverRests(Exception):
@@ -89,7 +96,7 @@ async def rest(stack: OracleStack, item_id: str, *, most_shifts: int | None = No
             await asyncio.sleep(LOOK_EVERY_S)
             continue
         if state["halted"]:
-            await _shift_halt(stack)
+            await _move_halt(stack)
         await shift(stack, item_id, by)
         shifts += 1
         if shifts > 1:
@@ -113,11 +120,15 @@ async def shift(stack: OracleStack, item_id: str, by: timedelta) -> None:
     before.
     """
     async with stack.db.acquire() as conn, conn.transaction():
-        await conn.execute(
-            "UPDATE pluggy_sync.item_leases SET token = NULL, until = '-infinity'"
-            " WHERE item_id = $1",
+        broken = await conn.fetchval(
+            "UPDATE pluggy_sync.item_leases n SET token = NULL, until = '-infinity'"
+            " FROM pluggy_sync.item_leases o WHERE n.item_id = $1 AND o.item_id = $1"
+            " RETURNING o.token IS NOT NULL",
             item_id,
         )
+        if broken:
+            # Between the shift and its next page the worker sees steps older than its events.
+            stack.crew.confused.add(item_id)
         for table, columns in SHIFTED.items():
             owner = {"pluggy.items": "id", "pluggy_sync.halts": None}.get(table, "item_id")
             if owner is None:
@@ -131,16 +142,37 @@ async def shift(stack: OracleStack, item_id: str, by: timedelta) -> None:
     stack.counts["time shift"] += 1
 
 
-async def _shift_halt(stack: OracleStack) -> None:
+async def _move_halt(stack: OracleStack) -> None:
+    """Everything is parked behind a probe a minute: let that minute pass."""
     columns = SHIFTED["pluggy_sync.halts"]
     assignments = ", ".join(f"{c} = {c} - interval '61 seconds'" for c in columns)
-    await stack.db.execute(f"UPDATE pluggy_sync.halts SET {assignments}")  # noqa: S608 - constants
-    stack.counts["halt"] += 1
+    halted = await stack.db.fetchval(
+        f"UPDATE pluggy_sync.halts SET {assignments}"  # noqa: S608 - constants
+        " WHERE halted_at IS NOT NULL RETURNING true"
+    )
+    stack.counts["halt"] += bool(halted)
 
 
-async def let_nets_act(stack: OracleStack, item_id: str) -> None:
-    """What a week brings without any webhook: a verify of everything, and its second questions."""
-    await order(stack, "sync/verify", item_id)
+async def let_a_day_pass(stack: OracleStack, item_id: str) -> None:
+    """What a day brings without any webhook: the silence alarm, and the last 14 days again."""
+    await _cast_nets(stack, item_id, DAY)
+
+
+async def let_a_week_pass(stack: OracleStack, item_id: str) -> None:
+    """And a week: a verify of everything, with its second questions."""
+    await _cast_nets(stack, item_id, 6 * DAY)
+
+
+async def _cast_nets(stack: OracleStack, item_id: str, by: timedelta) -> None:
+    """Shift, have the workers' turn at the nets come, and wait for what they order to be done."""
+    await shift(stack, item_id, by)
+    deadline = time.monotonic() + REST_WITHIN_S
+    while await stack.db.fetchval(NETS_DUE, item_id):
+        await stack.db.execute("UPDATE pluggy_sync.turns SET due_at = '-infinity'")
+        if time.monotonic() > deadline:
+            raise NeverRests("no net was cast\n" + await describe(stack, item_id))
+        await _move_halt(stack)
+        await asyncio.sleep(LOOK_EVERY_S)
     await rest(stack, item_id)
 
 

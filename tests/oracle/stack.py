@@ -52,6 +52,7 @@ class Crew:
     spares: list[Child] = field(default_factory=list)
     stopped: set[int] = field(default_factory=set)
     gone: list[Child] = field(default_factory=list)
+    confused: set[str] = field(default_factory=set)
     number: int = 0
     _hiring: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -107,13 +108,14 @@ class Crew:
             if not worker.running:
                 raise ChildEnded(f"{worker.name} has ended:\n{worker.tail()}")
 
-    def complaints(self) -> list[str]:
-        """Lines of all workers' logs that tell of a fault of ours."""
+    def complaints(self, about: str = "") -> list[str]:
+        """Lines of all workers' logs that tell of a fault of ours, about one item or any."""
         return [
             f"{worker.name}: {line}"
             for worker in (*self.gone, *self.at_work)
             for line in worker.lines()
-            if any(word in line for word in OUR_FAULT)
+            if about in line and any(word in line for word in OUR_FAULT)
+            if not ("no_progress" in line and any(item in line for item in self.confused))
         ]
 
     async def disband(self) -> None:
