@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -58,7 +59,10 @@ async def consume(url: str, path: str) -> None:
             log.write(json.dumps(seen).encode() + b"\n")
             await asyncio.sleep(0)
 
-        await consumer()["follow"](url, "test", changed)
+        names = consumer()
+        # Looks again at once, so that it comes in between whatever commits out of order.
+        names["asyncio"] = SimpleNamespace(sleep=lambda _: asyncio.sleep(0.002))
+        await names["follow"](url, "test", changed)
 
 
 async def work(url: str, redis_url: str, simulator_url: str) -> None:
@@ -138,6 +142,14 @@ async def record_every_write(stack: Stack) -> None:
                     NEW.deleted_at IS NOT NULL);
             RETURN NULL;
         END $$;
+        -- A pause between taking a place in the feed and committing: where order could be lost.
+        CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM pg_sleep(random() * 0.05);
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER linger AFTER UPDATE ON pluggy_sync.runs
+        FOR EACH ROW WHEN (NEW.seq IS NOT NULL) EXECUTE FUNCTION linger();
         """
     )
     for table in consumer()["TABLES"]:
