@@ -177,3 +177,20 @@ async def test_an_investment_that_is_gone_when_its_movements_are_read_is_buried(
     assert set(await stack.live(item["id"], "investments")) == set(staying)
     assert set(await stack.states(item["id"])) == {"applied"}
     assert {r["state"] for r in await freshness(stack, item["id"])} == {"fresh"}
+
+
+async def test_a_walk_that_was_asked_of_an_account_just_buried_ends(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=60, accounts=2)
+    [closing, _] = await stack.live(item["id"], "accounts")
+    await tell_all(stack, await stack.collect(item["id"], close=[closing]))
+    await stack.quiet()
+    await stack.db.execute(
+        "INSERT INTO pluggy_sync.account_walks (item_id, account_id, kind, lane)"
+        " VALUES ($1, $2, 'walk', 2)",
+        item["id"],
+        closing,
+    )
+    await stack.order("sync/verify", item["id"])
+    await stack.quiet(most=20)
+    assert set(await stack.states(item["id"])) == {"applied"}
+    assert await stack.db.fetch("SELECT FROM pluggy_sync.account_walks") == []

@@ -78,3 +78,12 @@ WITH walk AS (
     DELETE FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2 RETURNING walk_id
 )
 DELETE FROM pluggy_sync.walk_pages p USING walk w WHERE p.walk_id = w.walk_id;
+
+-- name: forget_owner
+-- An account or an investment is gone: nothing of it is read any more. $1 item, $2 its id.
+WITH walks AS (
+    DELETE FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2 RETURNING walk_id
+), pages AS (
+    DELETE FROM pluggy_sync.walk_pages p USING walks w WHERE p.walk_id = w.walk_id
+)
+DELETE FROM pluggy_sync.product_sync WHERE item_id = $1 AND account_id = $2;

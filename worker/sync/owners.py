@@ -8,6 +8,7 @@ from typing import Final
 
 from worker.claim import Claim
 from worker.failures import PluggyNotFound
+from worker.queries import QUERIES
 from worker.sync.accounts import ACCOUNTS
 from worker.sync.investments import INVESTMENTS
 from worker.sync.listings import Listing, live_ids, sync_listing
@@ -21,7 +22,8 @@ async def unless_gone(claim: Claim, owner_id: uuid.UUID, work: Awaitable[object]
     """Await a read of what an account or an investment owns.
 
     A 404 of the owner is no failure of the read if the owner's list leaves it out and it is buried
-    by that: there is nothing to read. Raises PluggyError, FencedOff.
+    by that: there is nothing to read, now or by a walk that was asked for. Raises PluggyError,
+    FencedOff.
     """
     try:
         await work
@@ -32,3 +34,5 @@ async def unless_gone(claim: Claim, owner_id: uuid.UUID, work: Awaitable[object]
         await sync_listing(claim, owners, source_updated_at=None)
         if owner_id in await live_ids(claim, owners.entity.product):
             raise
+        async with claim.page() as conn:
+            await conn.execute(QUERIES["forget_owner"], claim.item_id, owner_id)
