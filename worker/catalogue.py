@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 import structlog
 
+from worker.contract import note_novelties
 from worker.database import Connection, Pool
 from worker.events import Lane
 from worker.failures import (
@@ -228,10 +229,11 @@ async def _store(
 ) -> None:
     run.counts.seen = len(found.rows) + len(found.unreadable)
     rejected = [(row_hash(raw).hex(), "id is unreadable", raw) for raw in found.unreadable]
-    for key, raw in found.rows.items():
-        if _same(turn, raw, held.get(key)):
-            run.counts.unchanged += 1
-        elif (reason := await _upsert(conn, turn, run, key, raw)) is not None:
+    changed = {k: raw for k, raw in found.rows.items() if not _same(turn, raw, held.get(k))}
+    run.counts.unchanged = len(found.rows) - len(changed)
+    await note_novelties(conn, run.id, turn.product, map(decode_object, changed.values()))
+    for key, raw in changed.items():
+        if (reason := await _upsert(conn, turn, run, key, raw)) is not None:
             rejected.append((str(key), reason, raw))
     buried = await conn.fetch(
         QUERIES[f"tombstone_{turn.product}"], [key for key in found.gone if key in held], run.id

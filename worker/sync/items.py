@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from worker.claim import Claim
+from worker.contract import note_novelties
 from worker.pluggy_item import Item, read_item
 from worker.pluggy_payloads import decode_object, row_hash, without_key
 from worker.queries import QUERIES
@@ -56,6 +57,7 @@ async def sync_item(claim: Claim) -> Item:
         if held is not None and _same(payload, held):
             claim.counts.unchanged += 1
         else:
+            await note_novelties(conn, claim.run, "items", [fields])
             document = item_row(fields) | {
                 "id": claim.item_id,
                 "payload": msgspec.Raw(payload),

@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 
 from worker.claim import Claim
+from worker.contract import note_novelties
 from worker.database import Connection
 from worker.events import parse_uuid
 from worker.failures import PluggyUnavailable
@@ -106,6 +107,7 @@ async def store_rows(
     """
     held = await _held_versions(conn, claim, entity, rows)
     changed = [row for row in rows if _differs(claim, entity, row, held.get(row.id))]
+    await note_novelties(conn, claim.run, entity.product, (row.fields for row in changed))
     documents, unmappable = _documents(claim, entity, changed)
     for document in documents:
         document.update(owner_columns or {})

@@ -1,0 +1,84 @@
+"""Contract drift: fields and values that Pluggy sends and this release does not know are counted.
+
+Nothing is refused for them, and nothing is lost: they are in `payload`. What is noted are names of
+fields and values of fields that have a known set of values; never a value of any other field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+
+from worker.contract_shapes import SHAPES, Shape
+from worker.database import Connection
+from worker.queries import QUERIES
+
+log = structlog.get_logger()
+
+NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}", re.ASCII)
+VALUE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,59}", re.ASCII)
+NOT_SHOWN: Final = "*"
+"""Stands for what does not look like a contract's name or value, and may be somebody's data."""
+
+Novelty = tuple[str, str]
+"""Path and value; the value of a new field is empty."""
+
+
+def novelties(entity: str, rows: Iterable[Mapping[str, Any]]) -> set[Novelty]:
+    """What of these rows is not known of the entity."""
+    found: set[Novelty] = set()
+    shape = SHAPES[entity]
+    for fields in rows:
+        _look(shape, fields, "", found)
+    return found
+
+
+def _look(shape: Shape, fields: Mapping[str, Any], prefix: str, found: set[Novelty]) -> None:
+    if not shape.names.issuperset(fields):
+        found.update((prefix + _shown(key, NAME), "") for key in fields.keys() - shape.names)
+    for name, known in shape.values:
+        for value in _entries(fields.get(name)):
+            if isinstance(value, str) and value not in known:
+                found.add((prefix + name, _shown(value, VALUE)))
+    for name, inner in shape.inner:
+        value = fields.get(name)
+        inner_prefix = f"{prefix}{name}[]." if isinstance(value, list) else f"{prefix}{name}."
+        for entry in _entries(value):
+            if isinstance(entry, dict):
+                _look(inner, entry, inner_prefix, found)
+
+
+def _entries(value: object) -> Sequence[object]:
+    """What a list holds, or the one value that it is; nothing for an absent one."""
+    if isinstance(value, list):
+        return value
+    return () if value is None else (value,)
+
+
+def _shown(text: str, pattern: re.Pattern[str]) -> str:
+    return text if pattern.fullmatch(text) else NOT_SHOWN
+
+
+async def note_novelties(
+    conn: Connection, run_id: int, entity: str, rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Note what is new in rows that are about to be written, in their transaction.
+
+    Rows that have not changed were looked at when they were written: they are not given here.
+    """
+    found = sorted(novelties(entity, rows))
+    if not found:
+        return
+    noted = await conn.fetch(
+        QUERIES["note_novelties"],
+        entity,
+        [path for path, _ in found],
+        [value for _, value in found],
+        run_id,
+    )
+    for record in noted:
+        if record["days"] == 1:
+            log.warning("contract_drift", entity=entity, path=record["path"], value=record["value"])
