@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ops.cli_flags import flags
 from ops.dead_letters import dead_letters
 from ops.demo_command import demo
 from ops.items import items
@@ -16,5 +17,5 @@ def main() -> None:
     """Keeps a Postgres database equal to what Pluggy holds, seconds after each webhook."""
 
 
-for command in (migrate_command, items, status, dead_letters, demo):
+for command in (migrate_command, items, status, dead_letters, flags, demo):
     main.add_command(command)

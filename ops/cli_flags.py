@@ -1,0 +1,89 @@
+"""`pluggy-sync flags`: absent rows that only a person may bury, and what the person decides."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import click
+
+from ops.console import CommandFailed, database, json_option, print_json, print_rows, run
+from worker.flags import Decided, accept_flags, list_flags, refuse_flags
+from worker.settings import Environment, load
+
+LISTED: Final = 100
+Decide = Callable[..., Awaitable[list[Decided]]]
+
+
+@click.group("flags")
+def flags() -> None:
+    """Rows that Pluggy no longer lists, where that proves too little to bury them."""
+
+
+@flags.command("list")
+@click.option("--item", "item_id", type=click.UUID, help="Of this item only.")
+@click.option("--limit", type=click.IntRange(1), default=LISTED, help="At most so many.")
+@json_option
+def list_(item_id: uuid.UUID | None, limit: int, as_json: bool) -> None:
+    """What is flagged, and why; oldest first."""
+    found = run(_list(item_id, limit))
+    if as_json:
+        print_json({"flagged": found})
+    else:
+        print_rows("flagged rows", found)
+
+
+@flags.command("accept")
+@click.argument("ids", nargs=-1, type=click.UUID, metavar="[TRANSACTION]...")
+@click.option("--item", "item_id", type=click.UUID, help="All that are flagged of this item.")
+@json_option
+def accept(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool) -> None:
+    """Bury flagged rows: they are gone at the bank."""
+    _decide(accept_flags, "buried", ids, item_id, as_json=as_json)
+
+
+@flags.command("refuse")
+@click.argument("ids", nargs=-1, type=click.UUID, metavar="[TRANSACTION]...")
+@click.option("--item", "item_id", type=click.UUID, help="All that are flagged of this item.")
+@json_option
+def refuse(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool) -> None:
+    """Keep flagged rows, whatever is absent, until Pluggy has shown them again."""
+    _decide(refuse_flags, "kept", ids, item_id, as_json=as_json)
+
+
+def _decide(
+    decide: Decide,
+    word: str,
+    ids: tuple[uuid.UUID, ...],
+    item_id: uuid.UUID | None,
+    *,
+    as_json: bool,
+) -> None:
+    if not ids and item_id is None:
+        raise click.UsageError("name transactions, or --item")
+    decided = run(_run(decide, ids, item_id))
+    rows = [
+        {"item_id": d.item_id, "transaction_id": i, "run_id": d.run_id}
+        for d in decided
+        for i in d.transaction_ids
+    ]
+    others = sorted(set(ids) - {row["transaction_id"] for row in rows})
+    if as_json:
+        print_json({word: rows, "not_flagged": others})
+    else:
+        print_rows(word, rows)
+    if others:
+        raise CommandFailed(f"not flagged: {', '.join(map(str, others))}")
+
+
+async def _run(
+    decide: Decide, ids: Sequence[uuid.UUID], item_id: uuid.UUID | None
+) -> list[Decided]:
+    async with database(load(Environment)) as db:
+        return await decide(db, item_id=item_id, transaction_ids=ids or None)
+
+
+async def _list(item_id: uuid.UUID | None, limit: int) -> list[dict[str, Any]]:
+    async with database(load(Environment)) as db:
+        return [dict(record) for record in await list_flags(db, item_id=item_id, limit=limit)]
