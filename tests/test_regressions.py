@@ -194,3 +194,23 @@ async def test_a_walk_that_was_asked_of_an_account_just_buried_ends(stack: Stack
     await stack.quiet(most=20)
     assert set(await stack.states(item["id"])) == {"applied"}
     assert await stack.db.fetch("SELECT FROM pluggy_sync.account_walks") == []
+
+
+async def test_rows_of_an_account_without_consent_and_without_witness_are_not_even_flagged(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=2, accounts=1)
+    [account] = await stack.live(item["id"], "accounts")
+    ids = list(await stack.live(item["id"]))
+    await stack.collect(item["id"], consent="revoked")
+    for event in ("transactions/updated", "transactions/deleted"):
+        await stack.tell(event, item["id"], accountId=account, transactionIds=ids)
+    await stack.quiet()
+    assert await flagged(stack, item["id"]) == []
+    assert (await stack.states(item["id"]))[1:] == ["pending", "pending"]
+    await tell_all(stack, await stack.collect(item["id"], consent="renewed"))
+    for _ in range(3):
+        await stack.shift(timedelta(minutes=6))
+        await stack.quiet()
+    assert set(await stack.states(item["id"])) == {"applied"}
+    await stack.assert_equal(item["id"])

@@ -177,8 +177,11 @@ async def _lives_without_rows(claim: Claim, account_id: uuid.UUID) -> bool:
     empty_for_long = await claim.db.fetchval(
         QUERIES["is_put_off_for"], claim.item_id, PRODUCT, account_id, EMPTY_FOR_LONG
     )
-    if not empty_for_long:
-        return False
+    return bool(empty_for_long) and await _answers(claim, account_id)
+
+
+async def _answers(claim: Claim, account_id: uuid.UUID) -> bool:
+    """Whether the account itself can be read: the last witness, where no row can be one."""
     try:
         await claim.pluggy.account(account_id)
     except PluggyNotFound:
@@ -204,7 +207,7 @@ async def sync_ids(claim: Claim, step: AskIds) -> frozenset[uuid.UUID] | None:
         page = await claim.pluggy.transactions(step.account_id, ids=question.ids)
         async with claim.page() as conn:
             listed = set(await store_page(conn, claim, step.account_id, page))
-        if question.suspects - listed and question.unanswered(listed):
+        if question.suspects - listed and not await _is_answered(claim, step, question, listed):
             await put_off(claim, step.account_id)
             return None
         proven = proven or bool(listed)
@@ -215,6 +218,15 @@ async def sync_ids(claim: Claim, step: AskIds) -> frozenset[uuid.UUID] | None:
         if proven:
             await _end_deferral(conn, claim, step.account_id)
     return frozenset(returned)
+
+
+async def _is_answered(
+    claim: Claim, step: AskIds, question: Question, listed: set[uuid.UUID]
+) -> bool:
+    """Whether what an answer leaves out means anything."""
+    if question.witnesses:
+        return not question.unanswered(listed)
+    return bool(listed) or await _answers(claim, step.account_id)
 
 
 async def _end_deferral(conn: Connection, claim: Claim, account_id: uuid.UUID) -> None:
