@@ -12,12 +12,28 @@ from typing import Final
 
 import click
 
-from tests.oracle.draw import draw_scenarios
+from tests.oracle.draw import INGREDIENTS, draw_scenarios
+from tests.oracle.judge import Judge
 from tests.oracle.play import Player
 from tests.oracle.scenario import Scenario, Step, read_trace, write_trace
 from tests.oracle.stack import ROOT, OracleStack
 
 TRACES: Final = ROOT / "build" / "oracle"
+FEWEST: Final = 20
+"""So often each ingredient has to occur."""
+MORE: Final = 1.5
+"""How much longer than wanted a campaign goes on for ingredients that are still rare."""
+EXPECTED: Final = frozenset(
+    {
+        *INGREDIENTS,
+        "item connected",
+        "item deleted",
+        "consent renewed",
+        "flags accepted",
+        "dead letter requeued",
+        "equal without nets",
+    }
+)
 
 
 @dataclass(slots=True)
@@ -26,7 +42,7 @@ class Campaign:
 
     stack: OracleStack
     seed: int
-    at_once: int = 8
+    at_once: int = 10
     stop_after: int = 5
     played: int = 0
     acts: int = 0
@@ -34,6 +50,7 @@ class Campaign:
     failures: list[str] = field(default_factory=list)
 
     async def run(self, *, scenarios: int, minutes: float | None = None) -> None:
+        """So many scenarios and more while ingredients are rare, or as many as minutes allow."""
         started = time.monotonic()
         until = None if minutes is None else started + minutes * 60
         drawn = self._drawn(scenarios, until)
@@ -42,11 +59,21 @@ class Campaign:
         self.took_s = time.monotonic() - started
 
     def _drawn(self, scenarios: int, until: float | None) -> Iterator[Scenario]:
-        for number, scenario in enumerate(draw_scenarios(self.seed)):
-            enough = number >= scenarios if until is None else time.monotonic() > until
-            if enough or len(self.failures) >= self.stop_after:
+        drawn = draw_scenarios(self.seed, lambda: self._wanted(scenarios))
+        for number, scenario in enumerate(drawn):
+            if len(self.failures) >= self.stop_after:
+                return
+            if until is not None and time.monotonic() > until:
+                return
+            enough = number >= scenarios and not self.rare()
+            if until is None and (enough or number >= MORE * scenarios):
                 return
             yield scenario
+
+    def _wanted(self, scenarios: int) -> set[str]:
+        """All ingredients; once there are scenarios enough, those that are still rare."""
+        every = set(INGREDIENTS)
+        return every if self.played < scenarios else every & self.rare()
 
     async def _play_on(self, drawn: Iterator[Scenario]) -> None:
         for scenario in drawn:
@@ -61,12 +88,16 @@ class Campaign:
     def counts(self) -> Counter[str]:
         return self.stack.counts + self.stack.postman.counts
 
+    def rare(self) -> set[str]:
+        """Ingredients that have not occurred often enough."""
+        return {name for name in EXPECTED if self.counts[name] < FEWEST}
+
     def report(self) -> str:
         """The table of ingredients, and the figures."""
-        lines = [f"{name:40}{count:7}" for name, count in sorted(self.counts.items())]
+        lines = [f"{name:42}{self.counts[name]:7}" for name in sorted({*EXPECTED, *self.counts})]
         lines += [failure.splitlines()[0] for failure in self.failures]
         lines.append(
-            f"{self.played} scenarios, {self.acts} steps, {self.took_s:.0f} s,"
+            f"seed {self.seed}: {self.played} scenarios, {self.acts} steps, {self.took_s:.0f} s,"
             f" {len(self.failures)} failures"
         )
         return "\n".join(lines)
@@ -77,12 +108,15 @@ async def play(stack: OracleStack, scenario: Scenario) -> str | None:
     player, started = Player(stack, scenario), time.monotonic()
     try:
         await player.play()
+        await Judge(player).judge()
         stack.crew.check()
     except Exception as error:
         failure = f"{type(error).__name__}: {error}"
         path = TRACES / f"{scenario.seed}.json"
         write_trace(path, replace(scenario, steps=_as_played(player, started)), failure)
         return f"scenario {scenario.seed} failed, trace {path}\n{failure}\n"
+    finally:
+        await player.leave()
     return None
 
 

@@ -40,6 +40,11 @@ class Truth:
         return self.item is not None and bool(self.item["connector"]["isOpenFinance"])
 
     @property
+    def updated_at(self) -> str | None:
+        """When anything of the item changed last; None: it is deleted."""
+        return None if self.item is None else str(self.item["updatedAt"])
+
+    @property
     def in_progress(self) -> bool:
         """A collection is under way, or waits for the person."""
         waiting = {"UPDATING", "MERGING", "WAITING_USER_INPUT", "WAITING_USER_ACTION"}

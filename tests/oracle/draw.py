@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
 from random import Random
 from typing import Any, Final
 
 from tests.oracle.scenario import WAITING, Scenario, Step
 
 FEWEST_ACTS: Final = 15
+SHARE: Final = 8
+"""So many ingredients of a scenario come from the deck."""
 LISTS: Final = (
     "GET /v2/transactions",
     "GET /v2/transactions",
@@ -238,9 +241,11 @@ INGREDIENTS: Final[dict[str, Draw]] = {
     "fault repeat_cursor": fault("repeat_cursor", "GET /v2/transactions"),
     "fault redate": redate,
     "fault novelty": fault("novelty"),
-    "fault wrong_type": fault("wrong_type"),
+    "fault wrong_type": fault("wrong_type", "GET /v2/transactions"),
     "fault nul": fault("nul"),
-    "fault date_shape": fault("date_shape"),
+    "fault date_shape": fault(
+        "date_shape", "GET /v2/transactions", "GET /investments", "GET /bills"
+    ),
     "worker killed": kill,
     "worker stopped": stall,
     "worker deployed": deploy,
@@ -253,6 +258,11 @@ INGREDIENTS: Final[dict[str, Draw]] = {
     "client's update": lambda dice: [{"do": "update"}, _breath(dice)],
 }
 """What a step or a few do, by the ingredient's name."""
+
+
+NEEDS_PAGES: Final = frozenset({"fault redate", "fault repeat_cursor"})
+NEEDS_ROWS: Final = frozenset({"settled", "fault wrong_type", "fault date_shape", "fault nul"})
+NEEDS_ACCOUNTS: Final = frozenset({"account closed", "bills deleted", "bills updated"})
 
 
 def _breath(dice: Random) -> Step:
@@ -275,43 +285,55 @@ def new_item(dice: Random, *, big: bool) -> dict[str, Any]:
     }
 
 
-def draw_scenarios(seed: int, *, each: int = 8) -> Iterator[Scenario]:
-    """Endless scenarios, each with its share of a deck in which every ingredient lies once."""
+def draw_scenarios(seed: int, names: Callable[[], Iterable[str]]) -> Iterator[Scenario]:
+    """Endless scenarios, each with its share of a deck in which each ingredient lies once.
+
+    names tells which ingredients, whenever a new deck is needed; none: all.
+    """
     dice = Random(f"deck:{seed}")  # noqa: S311 - dice
     deck: list[str] = []
-    number = 0
-    while True:
-        names: list[str] = []
-        while len(names) < each:
+    for number in count():
+        share: list[str] = []
+        while len(share) < SHARE:
             if not deck:
-                deck = list(INGREDIENTS)
+                deck = sorted(names()) or sorted(INGREDIENTS)
                 dice.shuffle(deck)
-            names.append(deck.pop())
-        yield draw_scenario(seed * 1_000_000 + number, names)
-        number += 1
+            share.append(deck.pop())
+        yield draw_scenario(seed * 1_000_000 + number, share)
 
 
-def draw_scenario(seed: int, names: list[str]) -> Scenario:
+def draw_scenario(seed: int, names: Sequence[str]) -> Scenario:
     """A scenario with these ingredients and others."""
     dice = Random(seed)  # noqa: S311 - dice
-    big = {"fault redate", "fault repeat_cursor"} & set(names)
-    items = [new_item(dice, big=bool(big) or dice.random() < 0.05)]
-    if "deleted by the dozen" in names:
-        items[0] |= {"accounts": 1, "transactions": min(120, items[0]["transactions"])}
+    items = [_suited(dice, set(names))]
     if dice.random() < 0.25:
         items.append(new_item(dice, big=False))
     chosen = list(names)
     dice.shuffle(chosen)
     steps = _beginning(dice)
     while chosen or sum(step["do"] not in WAITING for step in steps) < FEWEST_ACTS:
+        # What was wished for happens to the item that was made for it.
+        nth = 0 if chosen else dice.randrange(len(items))
         name = chosen.pop() if chosen else dice.choice(list(INGREDIENTS))
-        nth = dice.randrange(len(items))
         steps += [step | {"item": nth} for step in INGREDIENTS[name](dice)]
         if dice.random() < 0.5:
             steps.append(_breath(dice) | {"item": nth})
     if dice.random() < 0.15:
         steps += _end(dice)
     return Scenario(seed, items, steps)
+
+
+def _suited(dice: Random, names: set[str]) -> dict[str, Any]:
+    """Options of an item on which these ingredients can act."""
+    item = new_item(dice, big=bool(names & NEEDS_PAGES) or dice.random() < 0.05)
+    if names & NEEDS_ROWS:
+        item["transactions"] = max(60, item["transactions"])
+    if names & NEEDS_ACCOUNTS:
+        item["accounts"] = max(2, item["accounts"])
+    elif "deleted by the dozen" in names:
+        # More than a fifth of an account: the few of one account, not of four.
+        item |= {"accounts": 1, "transactions": min(120, item["transactions"])}
+    return item
 
 
 def _beginning(dice: Random) -> list[Step]:

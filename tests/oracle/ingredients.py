@@ -1,0 +1,67 @@
+"""What a step really brought, by the names that the table counts: a wish alone counts nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Final
+
+LYING: Final = frozenset({"novelty", "wrong_type", "nul", "date_shape"})
+"""Faults that make Pluggy's answers wrong: only a later read can tell."""
+STATUS_NAMES: Final = {429: "429", 401: "401", 400: "refused"}
+RUNNING: Final = frozenset({"UPDATING", "WAITING_USER_INPUT", "WAITING_USER_ACTION"})
+KINDS_OF_ROWS: Final = ("late", "scheduled", "twins", "settled", "restated", "returned")
+MANY: Final = 20
+"""More deletions of an account at once are flagged for a person."""
+
+
+def of_fault(fault: dict[str, Any]) -> str:
+    """The ingredient that a fault is."""
+    kind = str(fault["kind"])
+    return f"fault {STATUS_NAMES.get(fault['status'], kind) if kind == 'status' else kind}"
+
+
+def lies(fault: dict[str, Any]) -> bool:
+    """Whether what it makes Pluggy say cannot be seen through, or is refused for good."""
+    unseen = fault["kind"] == "empty" and not fault["match"].endswith("/v2/transactions")
+    return fault["kind"] in LYING or unseen or fault.get("status") == 400
+
+
+def of_collection(order: dict[str, Any], done: dict[str, Any]) -> Counter[str]:
+    """The ingredients of a collection, from its order and the simulator's answer."""
+    changes, item = done["changes"], done["item"]
+    return (
+        _of_rows(order, changes["accounts"])
+        + _of_products(changes["products"])
+        + _of_item(order, item)
+    )
+
+
+def _of_rows(order: dict[str, Any], accounts: dict[str, dict[str, list[str]]]) -> Counter[str]:
+    found = Counter[str]()
+    for lists in accounts.values():
+        found.update(kind for kind, ids in lists.items() if ids)
+        found["deleted by the dozen"] += len(lists["deleted"]) > MANY
+    found.update(kind for kind in KINDS_OF_ROWS if order.get(kind) and accounts)
+    return found
+
+
+def _of_products(products: dict[str, dict[str, list[str]]]) -> Counter[str]:
+    return Counter(
+        f"{product} {change}"
+        for product, lists in products.items()
+        for change, ids in lists.items()
+        if ids
+    )
+
+
+def _of_item(order: dict[str, Any], item: dict[str, Any]) -> Counter[str]:
+    happened = {
+        "calendar": bool(order.get("calendar")),
+        "warned": bool(order.get("warned")),
+        "partial": item["executionStatus"] == "PARTIAL_SUCCESS",
+        "outdated": item["status"] == "OUTDATED",
+        "login error": order.get("status") == "LOGIN_ERROR",
+        "run that waits": item["status"] in RUNNING,
+        f"consent {order.get('consent')}": order.get("consent") is not None,
+    }
+    return Counter(name for name, true in happened.items() if true)

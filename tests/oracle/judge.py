@@ -1,0 +1,219 @@
+"""Brings each item of a scenario to rest, and compares Postgres with Pluggy row for row.
+
+Three times: as webhooks told, where none was lost; after a day, as far as its nets reach; and after
+a week everything. Besides, nothing acknowledged may be lost and nothing may be left open.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, NoReturn
+
+from ops.compare_columns import MIRRORED, Mirrored
+from tests.oracle.comparison import Difference, Truth, differences
+from tests.oracle.play import PlayedItem, Player
+from tests.oracle.rest import describe, let_a_day_pass, let_a_week_pass, order, rest
+from tests.oracle.stack import OracleStack
+from worker.flags import accept_flags
+from worker.queries import QUERIES
+
+Tables = Mapping[str, Mirrored]
+
+SHOWN: Final = 12
+UNTOLD: Final = frozenset({"investment_transactions"})
+"""Changes without a webhook and without a date: only a verify finds them."""
+READABLE_ALWAYS: Final = frozenset({"items", "consents"})
+"""What a withdrawn consent does not withhold."""
+RECENT_FOR: Final = timedelta(days=13)
+"""Fourteen days are read again every day; the margin is for where a day begins."""
+RECENT: Final[Tables] = {"transactions": MIRRORED["transactions"]}
+MOST_SHIFTS_WITHHELD: Final = 3
+
+STALE: Final = """
+SELECT product, account_id, state, reason FROM pluggy_ops.freshness
+WHERE item_id = $1 AND state NOT IN ('fresh', 'deleted')
+  AND item_status NOT IN ('LOGIN_ERROR', 'OUTDATED')
+"""
+DEAD: Final = """
+SELECT DISTINCT reason FROM pluggy_sync.webhook_events WHERE item_id = $1 AND state = 'dead'
+"""
+DEAD_OF_ITSELF: Final = frozenset({"404:ITEM_NOT_FOUND", "account_not_of_item"})
+"""Told of something that was gone when it was looked at for the first time."""
+WRITTEN: Final = """
+SELECT coalesce(sum(inserted + changed + deleted), 0) FROM pluggy_sync.runs WHERE item_id = $1
+"""
+
+
+class Diverged(AssertionError):
+    """Postgres is not what Pluggy is, or a promise about the work is broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Judges what a player has played."""
+
+    player: Player
+
+    @property
+    def stack(self) -> OracleStack:
+        return self.player.stack
+
+    async def judge(self) -> None:
+        """Raises Diverged, NeverRests."""
+        for item in self.player.items:
+            await self._judge(item)
+
+    async def _judge(self, item: PlayedItem) -> None:
+        await self.player.settle_down(item)
+        if (await self._calm(item)).withheld:
+            await self._outlast_withdrawal(item)
+        if not (item.wire.lost or item.lied):
+            await self._compare(item, "as webhooks told", _told(item))
+            self.player.count("equal without nets")
+        await self._mend(item)
+        if any(event["event"] == "item/deleted" for event in item.wire.lost):
+            await self._deletion_arrives_late(item)
+        await self._compare_after_nets(item)
+        await accept_flags(self.stack.db, item_id=uuid.UUID(item.id))
+        truth = await self._compare(item, "after flags were accepted", flags=False)
+        await self._check_work(item, truth)
+
+    async def _calm(self, item: PlayedItem) -> Truth:
+        """Wait until nothing is on its way and no work is left; a run that waits is ended."""
+        await self.player.delivered()
+        truth = await self.stack.pluggy.truth(item.id)
+        if truth.in_progress:
+            await self.stack.pluggy.collect(item.id, {"created": 1})
+            await self.player.delivered()
+            truth = await self.stack.pluggy.truth(item.id)
+        most_shifts = MOST_SHIFTS_WITHHELD if truth.withheld else None
+        await rest(self.stack, item.id, most_shifts=most_shifts)
+        return truth
+
+    async def _compare(
+        self, item: PlayedItem, when: str, tables: Tables = MIRRORED, *, flags: bool = True
+    ) -> Truth:
+        """Compare with what Pluggy holds now, which another scenario's clock may have changed."""
+        while True:
+            truth = await self._calm(item)
+            found = await differences(self.stack.db, item.id, truth, tables=tables, flags=flags)
+            if not found:
+                return truth
+            if await self._stands(item, truth):
+                await self._diverge(item, found, when)
+
+    async def _stands(self, item: PlayedItem, truth: Truth) -> bool:
+        return (await self.stack.pluggy.truth(item.id)).updated_at == truth.updated_at
+
+    async def _diverge(self, item: PlayedItem, found: list[Difference], when: str) -> NoReturn:
+        told = "\n".join(map(str, found[:SHOWN]))
+        lost = [event["event"] for event in item.wire.lost]
+        raise Diverged(
+            f"{len(found)} rows differ {when}, item {item.id}\n{told}\nlost: {lost}\n"
+            + await describe(self.stack, item.id)
+        )
+
+    async def _outlast_withdrawal(self, item: PlayedItem) -> None:
+        """Nothing can be read, so nothing may be lost; with a new consent everything is again."""
+        hidden = {name: t for name, t in MIRRORED.items() if name not in READABLE_ALWAYS}
+        await self._compare(item, "without consent", hidden)
+        await order(self.stack, "sync/verify", item.id)
+        await self._compare(item, "after a verify without consent")
+        await self.stack.pluggy.collect(item.id, {"consent": "renewed", "created": 1})
+        self.player.count("consent renewed")
+
+    async def _mend(self, item: PlayedItem) -> None:
+        """What a person does: requeue what Pluggy refused, register an item nobody heard of."""
+        dead = await self.stack.db.fetch(
+            QUERIES["requeue_dead_letters"], None, None, uuid.UUID(item.id)
+        )
+        self.player.count("dead letter requeued", len(dead))
+        known = await self.stack.db.fetchval(
+            "SELECT EXISTS (SELECT FROM pluggy_sync.item_sync WHERE item_id = $1)", item.id
+        )
+        if not known:
+            await self.stack.postman.register(item.id)
+        await self._calm(item)
+
+    async def _deletion_arrives_late(self, item: PlayedItem) -> None:
+        """Without its webhook a 404 buries nothing, however long it lasts; with it everything."""
+        await let_a_day_pass(self.stack, item.id)
+        buried = await self.stack.db.fetchval(
+            "SELECT count(*) FROM pluggy.items WHERE id = $1 AND deleted_at IS NOT NULL", item.id
+        )
+        if buried:
+            raise Diverged(f"item {item.id} was buried without item/deleted")
+        [told] = [event for event in item.wire.lost if event["event"] == "item/deleted"]
+        self.stack.postman.deliver(item.wire, told)
+
+    async def _compare_after_nets(self, item: PlayedItem) -> None:
+        """What was equal already is only looked at: the nets write nothing then."""
+        truth = await self._calm(item)
+        equal = not await differences(self.stack.db, item.id, truth, flags=False)
+        before = await self.stack.db.fetchval(WRITTEN, item.id)
+        await let_a_day_pass(self.stack, item.id)
+        if not item.lied:
+            await self._compare_recent(item)
+        await let_a_week_pass(self.stack, item.id)
+        await self._compare(item, "after a week")
+        wrote = await self.stack.db.fetchval(WRITTEN, item.id) > before
+        if equal and wrote and await self._stands(item, truth):
+            raise Diverged(
+                f"a verify of what was equal wrote rows, item {item.id}\n"
+                + await describe(self.stack, item.id)
+            )
+
+    async def _compare_recent(self, item: PlayedItem) -> None:
+        """A day heals what webhooks lost of recent rows, but for deletions."""
+        truth = await self._calm(item)
+        found = await differences(self.stack.db, item.id, truth, tables=RECENT)
+        recent = truth.transactions_since((await self.stack.pluggy.now() - RECENT_FOR).date())
+        unhealed = [d for d in found if d.kind != "extra" and uuid.UUID(d.row_id) in recent]
+        if unhealed and await self._stands(item, truth):
+            await self._diverge(item, unhealed, "after a day")
+
+    async def _check_work(self, item: PlayedItem, truth: Truth) -> None:
+        problems = self.stack.crew.complaints(item.id)
+        problems += await self._lost(item) + await self._left_open(item)
+        if truth.item is not None:
+            problems += await self._stale(item)
+        if problems:
+            raise Diverged(
+                "\n".join([*problems, f"item {item.id}", await describe(self.stack, item.id)])
+            )
+
+    async def _lost(self, item: PlayedItem) -> list[str]:
+        """Events that earned a 2xx and are not stored, or died of something that is over."""
+        stored = await self.stack.db.fetch(
+            "SELECT event_id FROM pluggy_sync.webhook_events WHERE item_id = $1", item.id
+        )
+        missing = item.wire.accepted - {record["event_id"] for record in stored}
+        dead = [record["reason"] for record in await self.stack.db.fetch(DEAD, item.id)]
+        for reason in dead:
+            self.player.count(f"(dead letters left: {reason})")
+        return [f"acknowledged, not stored: {event_id}" for event_id in missing] + [
+            f"dead letter: {reason}" for reason in dead if reason not in DEAD_OF_ITSELF
+        ]
+
+    async def _left_open(self, item: PlayedItem) -> list[str]:
+        records = await self.stack.db.fetch(
+            "SELECT id FROM pluggy_sync.runs WHERE item_id = $1 AND finished_at IS NULL", item.id
+        )
+        return [f"run left open: {record['id']}" for record in records]
+
+    async def _stale(self, item: PlayedItem) -> list[str]:
+        """An item that Pluggy can read is fresh in every product, and no row is set aside."""
+        stale = await self.stack.db.fetch(STALE, item.id)
+        rejected = await self.stack.db.fetch(
+            "SELECT product, reason FROM pluggy_sync.rejected_rows WHERE item_id = $1", item.id
+        )
+        return [f"stale: {dict(r)}" for r in stale] + [f"rejected: {dict(r)}" for r in rejected]
+
+
+def _told(item: PlayedItem) -> Tables:
+    """What webhooks tell of; a row that moved between two pages changes its account untold."""
+    untold = UNTOLD | ({"accounts"} if item.moved else set())
+    return {name: table for name, table in MIRRORED.items() if name not in untold}
