@@ -60,7 +60,7 @@ PRODUCT_OF = {"ReadAccounts": "accounts", "BuryItem": "items"}
 K = TypeVar("K")
 V = TypeVar("V")
 
-many = settings(max_examples=300, derandomize=True, database=None, deadline=None)
+many = settings(max_examples=200, derandomize=True, database=None, deadline=None)
 
 past = st.sampled_from([NOW - age for age in AGES])
 future = st.sampled_from([NOW + MINUTE, NOW + HOUR])
