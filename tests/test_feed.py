@@ -391,3 +391,26 @@ async def test_every_row_tells_which_run_and_event_wrote_it_last(stack: Stack) -
     for record in told:
         assert record["finished_at"] - record["started_at"] < timedelta(minutes=1)
         assert record["api_requests"] > 0
+
+
+async def test_a_run_tells_what_it_did_and_what_pluggy_said_when_it_failed(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=20)
+    await stack.simulator.apost("/_simulator/clock", {"advance": 7200})
+    answer = await stack.collect(item["id"], created=2)
+    await stack.simulator.apost(
+        "/_simulator/faults",
+        {"match": "GET /v2/transactions", "kind": "status", "status": 500, "times": 1},
+    )
+    await tell_all(stack, answer)
+    await stack.quiet()
+    [first, *_, failed] = await stack.db.fetch(
+        "SELECT * FROM pluggy_ops.runs WHERE item_id = $1 ORDER BY id", item["id"]
+    )
+    assert (first["events"], first["outcome"]) == (["item/created"], "done")
+    assert (first["failure_code"], first["error_id"]) == (None, None)
+    assert first["inserted"] > 0
+    assert first["duration_s"] is not None
+    assert failed["outcome"] == "partial"
+    assert failed["failure_code"].startswith("500:")
+    assert failed["error_id"]
+    assert "transactions/created" in failed["events"]

@@ -24,6 +24,10 @@ SET seq = nextval('pluggy_sync.run_seq'), outcome = $2, finished_at = clock_time
 WHERE id = $1 AND finished_at IS NULL
 RETURNING seq;
 
+-- name: note_run_failure
+-- The last one stays; also the last errorId, if a later failure has none. $1 run, $2 code, $3 errorId.
+UPDATE pluggy_sync.runs SET failure_code = $2, error_id = coalesce($3, error_id) WHERE id = $1;
+
 -- name: has_open_runs
 -- $1 item.
 SELECT EXISTS (SELECT FROM pluggy_sync.runs WHERE item_id = $1 AND finished_at IS NULL) AS open;

@@ -81,6 +81,9 @@ async def record_failure(claim: Claim, step: Step, error: Exception, *, tried_at
         await raise_if_down(claim)
     key = (claim.item_id, step.product, step.account_id)
     async with claim.page() as conn:
+        await conn.execute(
+            QUERIES["note_run_failure"], claim.run_id, failure.code, failure.error_id
+        )
         if failure.failure_class == "later":
             pause = timedelta(seconds=(failure.wait_s or 0.0) * random.uniform(1.0, 1.3))  # noqa: S311 - jitter
             await conn.execute(QUERIES["defer_step"], *key, failure.code, pause)
