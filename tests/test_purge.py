@@ -294,3 +294,19 @@ async def test_the_feed_tells_of_a_purge(stack: Stack) -> None:
     [receipt] = await receipts(stack, item["id"])
     assert receipt["run_id"] == runs[-1]["id"]
     assert await stack.db.fetchval("SELECT count(*) FROM pluggy_sync.runs WHERE seq IS NULL") == 0
+
+
+async def test_dead_letters_of_a_purged_item_ask_for_nothing_any_more(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=5)
+    await stack.client_deletes(item["id"])
+    await stack.tell("item/updated", item["id"])
+    await stack.quiet()
+    await stack.tell("item/deleted", item["id"])
+    await stack.quiet()
+    letters = "SELECT count(*) FROM pluggy_ops.dead_letters"
+    assert await stack.db.fetchval(letters) == 1
+    await wait(stack, RETENTION)
+    await purge(stack)
+    assert await stack.db.fetchval(letters) == 0
+    states = [(r["state"], r["reason"]) for r in await stack.events(item["id"])]
+    assert states == [("applied", None), ("ignored", "item_purged"), ("applied", None)]

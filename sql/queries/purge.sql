@@ -112,9 +112,12 @@ WHERE ctid IN (SELECT ctid FROM pluggy_sync.account_walks WHERE item_id = $1 LIM
 
 -- name: purge_webhook_events
 -- The record that an event came, and what became of it, stays; what it said goes. The digest of its
--- body stays, so that a redelivery is still known for one. $1 item, $2 most rows.
+-- body stays, so that a redelivery is still known for one. There is nothing left that a dead letter
+-- could be sent back to. $1 item, $2 most rows.
 UPDATE pluggy_sync.webhook_events
-SET body = '', transaction_ids = NULL
+SET body = '', transaction_ids = NULL,
+    reason = CASE WHEN state = 'dead' THEN 'item_purged' ELSE reason END,
+    state = CASE WHEN state = 'dead' THEN 'ignored' ELSE state END
 WHERE id IN (SELECT id FROM pluggy_sync.webhook_events
              WHERE item_id = $1 AND state IN ('applied', 'dead', 'ignored')
                AND (body <> '' OR transaction_ids IS NOT NULL)
