@@ -11,6 +11,11 @@ import pytest
 from structlog.testing import capture_logs
 
 import worker.chores
+from tests.interleaving import until as until_true
+from tests.stack import Stack
+from tests.test_purge import deleted_item
+from tests.test_restatements import rest, restate
+from tests.worker_process import WorkerProcess
 from worker.chores import Chore, Chores
 
 
@@ -26,11 +31,12 @@ async def go_round(chores: list[Chore], condition: Callable[[], bool]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker.chores, "LOOK_EVERY_S", 0.001)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_chore_that_fails_stops_neither_the_others_nor_itself() -> None:
     done: Counter[str] = Counter()
 
@@ -55,6 +61,7 @@ async def test_a_chore_that_fails_stops_neither_the_others_nor_itself() -> None:
     assert said["chore_failed", "b"] == 1
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_chore_that_has_more_to_do_goes_on_at_once_and_otherwise_rests() -> None:
     turns: list[str] = []
 
@@ -70,3 +77,28 @@ async def test_a_chore_that_has_more_to_do_goes_on_at_once_and_otherwise_rests()
     await go_round(chores, lambda: turns.count("more") >= 5)
     assert turns.count("rests") == 1
     assert all(chore.due_at > time.monotonic() + 3000 for chore in chores)
+
+
+async def test_a_worker_process_does_its_chores_unasked(
+    stack: Stack, database_url: str, redis_url: str
+) -> None:
+    staying = await stack.synced_item(transactions=40)
+    await restate(stack, staying["id"])
+    leaving = await deleted_item(stack, transactions=5)
+    await rest(stack)
+    async with WorkerProcess(database_url, redis_url, stack.simulator.url, PURGE_AFTER_DAYS="0"):
+
+        async def all_done() -> bool:
+            return bool(
+                await stack.db.fetchval(
+                    "SELECT EXISTS (SELECT FROM pluggy_live.connectors)"
+                    " AND EXISTS (SELECT FROM pluggy_live.categories)"
+                    " AND EXISTS (SELECT FROM pluggy_sync.restatements WHERE item_id = $1)"
+                    " AND EXISTS (SELECT FROM pluggy_sync.purge_receipts WHERE item_id = $2)",
+                    staying["id"],
+                    leaving["id"],
+                )
+            )
+
+        await until_true(all_done, "all chores are done")
+    assert await stack.live(staying["id"]) != {}
