@@ -8,7 +8,8 @@ READY := .venv/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv demo services test test-extra mutants bench check format lint types imports lock
+.PHONY: help .venv demo services test test-extra mutants oracle soak bench check format lint types \
+	imports lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -39,6 +40,12 @@ test-extra: $(READY) mutants ## the tests that take long or need other programs
 
 mutants: $(READY) ## break the code on purpose; the tests must notice
 	$(BIN)/python -m tests.mutants
+
+oracle: $(READY) ## scenarios against the whole service (TRACE=file: one again, ARGS=--shrink)
+	$(BIN)/python -m tests.oracle $(if $(TRACE),--trace $(TRACE)) $(ARGS)
+
+soak: $(READY) ## the oracle with fresh scenarios for MINUTES=60
+	$(BIN)/python -m tests.oracle --minutes $(or $(MINUTES),60) $(ARGS)
 
 bench: $(READY) ## measure (ARGS=--quick)
 	$(BIN)/python -m bench $(ARGS)

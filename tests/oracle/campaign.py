@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tests.oracle.draw import INGREDIENTS, draw_scenarios
 from tests.oracle.judge import Judge
 from tests.oracle.play import Player
 from tests.oracle.scenario import Scenario, Step, read_trace, write_trace
+from tests.oracle.shrink import shrink
 from tests.oracle.stack import ROOT, OracleStack
 
 TRACES: Final = ROOT / "build" / "oracle"
@@ -59,21 +61,22 @@ class Campaign:
         self.took_s = time.monotonic() - started
 
     def _drawn(self, scenarios: int, until: float | None) -> Iterator[Scenario]:
-        drawn = draw_scenarios(self.seed, lambda: self._wanted(scenarios))
+        enough_at = math.inf if until is not None else scenarios
+        drawn = draw_scenarios(self.seed, lambda: self._wanted(enough_at))
         for number, scenario in enumerate(drawn):
             if len(self.failures) >= self.stop_after:
                 return
             if until is not None and time.monotonic() > until:
                 return
-            enough = number >= scenarios and not self.rare()
-            if until is None and (enough or number >= MORE * scenarios):
+            enough = number >= enough_at and not self.rare()
+            if enough or number >= MORE * enough_at:
                 return
             yield scenario
 
-    def _wanted(self, scenarios: int) -> set[str]:
+    def _wanted(self, enough_at: float) -> set[str]:
         """All ingredients; once there are scenarios enough, those that are still rare."""
         every = set(INGREDIENTS)
-        return every if self.played < scenarios else every & self.rare()
+        return every if self.played < enough_at else every & self.rare()
 
     async def _play_on(self, drawn: Iterator[Scenario]) -> None:
         for scenario in drawn:
@@ -103,8 +106,8 @@ class Campaign:
         return "\n".join(lines)
 
 
-async def play(stack: OracleStack, scenario: Scenario) -> str | None:
-    """Play one scenario; a failure is written as a trace, and its text is returned."""
+async def play(stack: OracleStack, scenario: Scenario, *, keep: bool = True) -> str | None:
+    """Play one scenario; of a failure the text is returned, and a trace is kept."""
     player, started = Player(stack, scenario), time.monotonic()
     try:
         await player.play()
@@ -112,12 +115,15 @@ async def play(stack: OracleStack, scenario: Scenario) -> str | None:
         stack.crew.check()
     except Exception as error:
         failure = f"{type(error).__name__}: {error}"
-        path = TRACES / f"{scenario.seed}.json"
-        write_trace(path, replace(scenario, steps=_as_played(player, started)), failure)
-        return f"scenario {scenario.seed} failed, trace {path}\n{failure}\n"
+    else:
+        return None
     finally:
         await player.leave()
-    return None
+    if keep:
+        path = TRACES / f"{scenario.seed}.json"
+        write_trace(path, replace(scenario, steps=_as_played(player, started)), failure)
+        failure = f"scenario {scenario.seed} failed, trace {path}\n{failure}\n"
+    return failure
 
 
 def _as_played(player: Player, started: float) -> list[Step]:
@@ -131,12 +137,26 @@ def _as_played(player: Player, started: float) -> list[Step]:
     return [step for _, step in merged] + player.scenario.steps[len(player.played) :]
 
 
-async def play_trace(stack: OracleStack, path: Path, times: int) -> int:
-    """Play a trace again; returns 1 as soon as it fails."""
+async def play_trace(stack: OracleStack, path: Path, times: int) -> str | None:
+    """Play a trace again, so often or until it fails; returns how."""
     scenario = read_trace(path)
     for number in range(1, times + 1):
-        if (failure := await play(stack, scenario)) is not None:
-            click.echo(f"time {number}: {failure}")
-            return 1
-        click.echo(f"time {number}: equal")
-    return 0
+        if (failure := await play(stack, scenario, keep=False)) is not None:
+            return f"time {number}: {failure}"
+    return None
+
+
+async def shrink_trace(stack: OracleStack, path: Path, times: int) -> Path:
+    """Write a shorter trace that still fails within so many plays; returns where."""
+
+    async def fails(scenario: Scenario) -> bool:
+        click.echo(f"{len(scenario.steps)} steps")
+        for _ in range(times):
+            if await play(stack, scenario, keep=False) is not None:
+                return True
+        return False
+
+    found = await shrink(read_trace(path), fails)
+    shorter = path.with_suffix(".short.json")
+    write_trace(shorter, found, f"shrunk from {path.name}")
+    return shorter

@@ -166,7 +166,8 @@ def dozens(dice: Random) -> list[Step]:
     waits: list[Step] = (
         [{"do": "rest", "ms": 2000}, {"do": "accept"}] if dice.random() < 0.7 else []
     )
-    return [collect(created=70), collect(deleted=dice.randrange(45, 90)), *waits]
+    born = [collect(created=70), {"do": "rest", "ms": 2000}]
+    return [*born, collect(deleted=dice.randrange(45, 90)), *waits]
 
 
 def returned(dice: Random) -> list[Step]:

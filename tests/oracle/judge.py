@@ -17,7 +17,6 @@ from tests.oracle.comparison import Difference, Truth, differences
 from tests.oracle.play import PlayedItem, Player
 from tests.oracle.rest import describe, let_a_day_pass, let_a_week_pass, order, rest
 from tests.oracle.stack import OracleStack
-from worker.flags import accept_flags
 from worker.queries import QUERIES
 
 Tables = Mapping[str, Mirrored]
@@ -77,7 +76,7 @@ class Judge:
         if any(event["event"] == "item/deleted" for event in item.wire.lost):
             await self._deletion_arrives_late(item)
         await self._compare_after_nets(item)
-        await accept_flags(self.stack.db, item_id=uuid.UUID(item.id))
+        await self.player.accept_flags(item)
         truth = await self._compare(item, "after flags were accepted", flags=False)
         await self._check_work(item, truth)
 

@@ -235,7 +235,7 @@ class Player:
         await self.delivered(within_s=step["ms"] / 1000)
         await pause_until_idle(self.stack, item.id, within_s=step["ms"] / 1000)
 
-    async def _accept(self, item: PlayedItem, step: Step) -> None:
+    async def accept_flags(self, item: PlayedItem) -> None:
         """A person has the flagged rows buried."""
         for decided in await accept_flags(self.stack.db, item_id=uuid.UUID(item.id)):
             self.count("flags accepted", bool(decided.transaction_ids))
@@ -263,7 +263,7 @@ DOES: Final[dict[str, Does]] = {
     "shift": Player._shift,
     "clock": Player._clock,
     "verify": Player._verify,
-    "accept": Player._accept,
+    "accept": lambda player, item, _: player.accept_flags(item),
     "register": Player._register,
     "pause": Player._pause,
     "rest": Player._rest,

@@ -20,7 +20,7 @@ LOOK_EVERY_S: Final = 0.08
 LEASE_LAPSES: Final = timedelta(seconds=31)
 PATIENCE_S: Final = 2.5
 """So long nothing moves before a lease is taken for a dead worker's; doubles each time."""
-REST_WITHIN_S: Final = 90.0
+REST_WITHIN_S: Final = 300.0
 MOST_SHIFTS: Final = 40
 
 STATE: Final = """
