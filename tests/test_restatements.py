@@ -291,26 +291,6 @@ async def test_a_link_is_void_when_pluggy_shows_the_old_row_again(stack: Stack) 
     assert await stack.db.fetchval("SELECT count(*) FROM pluggy_sync.restatements") == 0
 
 
-async def test_a_chain_of_restatements_is_linked_step_by_step(stack: Stack) -> None:
-    item = await stack.synced_item(transactions=40, accounts=1)
-    old, new = await restate(stack, item["id"])
-    row = (await lineage(stack, item["id"]))[new]
-    newest = uuid.uuid4()
-    await stack.db.execute(
-        "INSERT INTO pluggy.transactions SELECT (jsonb_populate_record(t, jsonb_build_object("
-        "'id', $2::uuid, 'source_created_at', t.source_created_at + interval '1 hour'))).*"
-        " FROM pluggy.transactions t WHERE id = $1",
-        row["id"],
-        newest,
-    )
-    await stack.db.execute("UPDATE pluggy.transactions SET deleted_at = now() WHERE id = $1", new)
-    await link(stack)
-    # The newest agrees with both; the one in the middle agrees in more, or as much.
-    found = await held_links(stack, item["id"])
-    assert found[new] == str(newest)
-    assert found[old] == new
-
-
 async def test_a_closed_account_links_nothing(stack: Stack) -> None:
     item = await stack.synced_item(transactions=60, accounts=2)
     [closing, _] = await stack.live(item["id"], "accounts")
