@@ -110,9 +110,8 @@ async def stack(
     db: Pool, redis: ArqRedis, quiet_simulator: SimulatorProcess
 ) -> AsyncIterator[Stack]:
     """The engine over the quiet simulator."""
-    # The same world for every test: clocks that others moved on would close bills in between.
-    await quiet_simulator.apost("/_simulator/reset")
-    await quiet_simulator.apost("/_simulator/webhooks", {"quiet": True})
+    await quiet_simulator.adelete("/_simulator/faults")
+    await quiet_simulator.adelete("/_simulator/requests")
     await fill_budget(redis)
     async with build_client(quiet_simulator.url, redis) as client:
         yield Stack(db, redis, quiet_simulator, client, build_worker(db, redis, client))
