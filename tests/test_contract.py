@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import worker.sync.rounds
@@ -145,6 +145,7 @@ JSON = st.recursive(
 FIELDS = sorted({name for shape in SHAPES.values() for name in shape.names})
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.sampled_from(sorted(SHAPES)), st.dictionaries(st.sampled_from(FIELDS) | st.text(), JSON))
 def test_any_object_can_be_looked_at_and_only_names_come_out(
     entity: str, fields: Mapping[str, Any]
@@ -155,6 +156,7 @@ def test_any_object_can_be_looked_at_and_only_names_come_out(
         assert value in ("", NOT_SHOWN) or VALUE.fullmatch(value)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(SHAPES)), st.data())
 def test_known_fields_with_known_values_are_nothing_new(entity: str, data: st.DataObject) -> None:
     shape = SHAPES[entity]

@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.stack import Stack
@@ -127,6 +127,7 @@ def build(
     return list(rows.values())
 
 
+@settings(deadline=None)
 @given(st.lists(ROWS, max_size=12), st.lists(ROWS, max_size=12), st.randoms(use_true_random=False))
 def test_pairing_is_one_to_one_sound_and_does_not_depend_on_the_order(
     drawn_deleted: Any, drawn_created: Any, shuffler: random.Random
@@ -149,6 +150,7 @@ def test_pairing_is_one_to_one_sound_and_does_not_depend_on_the_order(
     assert again == []  # nothing that is unambiguous was left out
 
 
+@settings(deadline=None)
 @given(st.lists(ROWS, max_size=12), st.lists(ROWS, max_size=12))
 def test_no_link_has_a_rival_that_agrees_as_well(drawn_deleted: Any, drawn_created: Any) -> None:
     deleted, created = build(drawn_deleted, deleted=True), build(drawn_created, deleted=False)
