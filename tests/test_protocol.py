@@ -21,6 +21,7 @@ from worker.events import Lane, own_event
 from worker.held import Held
 from worker.plan import Outcome
 from worker.queries import QUERIES
+from worker.runs import run_of_its_own
 from worker.queue import connect
 from worker.sync.engine import Due, settle
 from worker.sync.rounds import load_held
@@ -486,7 +487,7 @@ async def test_a_later_run_gets_its_place_only_when_the_earlier_is_visible(
     async with db.acquire() as conn:
         transaction = conn.transaction()
         await transaction.start()
-        await conn.execute(QUERIES["lock_run_seq"], RUN_SEQ_LOCK)
+        await conn.execute("SELECT pg_advisory_xact_lock($1)", RUN_SEQ_LOCK)
         await conn.execute(
             "UPDATE pluggy_sync.runs SET seq = nextval('pluggy_sync.run_seq'), finished_at = now()"
             " WHERE id = $1",
@@ -523,7 +524,6 @@ async def test_a_consumer_misses_no_run_however_many_close_at_once(
     assert set(seen) == ids
 
 
-@pytest.mark.xfail(strict=True, reason="the lock and the closing are two statements")
 async def test_a_worker_that_stands_still_while_it_closes_its_run_holds_no_other_up(
     database_url: str,
 ) -> None:
@@ -539,9 +539,20 @@ async def test_a_worker_that_stands_still_while_it_closes_its_run_holds_no_other
         for actor in (stalled, other):
             opened.push_async_callback(actor.kill)
             await actor.begin((await running(pool, worker)).close_run("done"))
-        for _ in range(3):  # before each statement in turn
+        while not stalled.idle:  # before each statement in turn
+            while not other.idle:
+                assert await other.advance([stalled]), "it waits for the one that stands still"
+            await other.begin((await running(pool, worker)).close_run("done"))
             await stalled.advance()
-            assert await other.advance([stalled]), "it waits for the one that stands still"
+
+
+async def test_a_run_of_one_transaction_holds_the_others_up_for_seconds_at_most(db: Pool) -> None:
+    async with db.acquire() as conn, conn.transaction():
+        async with run_of_its_own(conn, "flags"):
+            pass
+        assert await conn.fetchval("SHOW idle_in_transaction_session_timeout") == "5s"
+    async with db.acquire() as conn:
+        assert await conn.fetchval("SHOW idle_in_transaction_session_timeout") != "5s"
 
 
 async def running(db: Pool, worker: Worker) -> Claim:

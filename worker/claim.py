@@ -130,22 +130,21 @@ class Claim:
         if self.run_id is None:
             return
         c = self.counts
-        async with self.db.acquire() as conn, conn.transaction():
-            await conn.execute(QUERIES["lock_run_seq"], RUN_SEQ_LOCK)
-            await conn.execute(
-                QUERIES["close_run"],
-                self.run_id,
-                outcome,
-                c.seen,
-                c.inserted,
-                c.changed,
-                c.deleted,
-                c.unchanged,
-                c.older_skipped,
-                c.rejected,
-                self.pluggy.requests,
-                json.dumps(self.steps),
-            )
+        await self.db.execute(
+            QUERIES["close_run"],
+            self.run_id,
+            outcome,
+            c.seen,
+            c.inserted,
+            c.changed,
+            c.deleted,
+            c.unchanged,
+            c.older_skipped,
+            c.rejected,
+            self.pluggy.requests,
+            json.dumps(self.steps),
+            RUN_SEQ_LOCK,
+        )
         for change in ("inserted", "changed", "deleted", "unchanged", "older_skipped", "rejected"):
             ROWS.labels(change=change).inc(getattr(c, change))
         self.run_id = None
@@ -155,6 +154,4 @@ async def close_lost_runs(db: Pool, item_id: uuid.UUID) -> int:
     """Close runs that a dead or fenced worker left open; returns how many."""
     if not await db.fetchval(QUERIES["has_open_runs"], item_id):
         return 0
-    async with db.acquire() as conn, conn.transaction():
-        await conn.execute(QUERIES["lock_run_seq"], RUN_SEQ_LOCK)
-        return len(await conn.fetch(QUERIES["close_lost_runs"], item_id))
+    return len(await db.fetch(QUERIES["close_lost_runs"], item_id, RUN_SEQ_LOCK))

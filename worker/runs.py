@@ -35,7 +35,6 @@ async def run_of_its_own(
     run = OwnRun(await conn.fetchval(QUERIES["open_run"], item_id, kind, list(event_ids)))
     yield run
     c = run.counts
-    await conn.execute(QUERIES["lock_run_seq"], RUN_SEQ_LOCK)
     await conn.execute(
         QUERIES["close_run"],
         run.id,
@@ -49,4 +48,5 @@ async def run_of_its_own(
         c.rejected,
         run.api_requests,
         json.dumps(run.plan),
+        RUN_SEQ_LOCK,
     )

@@ -1,8 +1,10 @@
 -- name: close_lost_runs
 -- First act after a claim: runs of this item that a dead or fenced worker left open can commit nothing
--- more, so they get their place in the feed. $1 item.
+-- more, so they get their place in the feed, in turn as close_run says. $1 item, $2 advisory lock key.
+WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock($2))
 UPDATE pluggy_sync.runs
 SET outcome = 'lost', finished_at = clock_timestamp(), seq = nextval('pluggy_sync.run_seq')
+FROM turn
 WHERE item_id = $1 AND finished_at IS NULL
 RETURNING id;
 
@@ -10,17 +12,20 @@ RETURNING id;
 -- $1 item, $2 kind, $3 event ids.
 INSERT INTO pluggy_sync.runs (item_id, kind, event_ids) VALUES ($1, $2, $3) RETURNING id;
 
--- name: lock_run_seq
--- Commits of runs go one at a time from here, so that seq follows commit order. $1 advisory lock key.
-SELECT pg_advisory_xact_lock($1);
-
 -- name: close_run
--- $1 run, $2 outcome, $3 seen, $4 inserted, $5 changed, $6 deleted, $7 unchanged, $8 older_skipped,
--- $9 rejected, $10 api_requests, $11 steps taken as JSON.
+-- Commits of runs go one at a time, so that seq follows commit order. The turn is taken by the closing
+-- statement itself: taken before it, a worker that stands still in between would hold all others up.
+-- Inside a transaction the standstill before COMMIT is bounded instead. $1 run, $2 outcome, $3 seen,
+-- $4 inserted, $5 changed, $6 deleted, $7 unchanged, $8 older_skipped, $9 rejected, $10 api_requests,
+-- $11 steps taken as JSON, $12 advisory lock key.
+WITH turn AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock($12), set_config('idle_in_transaction_session_timeout', '5s', true)
+)
 UPDATE pluggy_sync.runs
 SET seq = nextval('pluggy_sync.run_seq'), outcome = $2, finished_at = clock_timestamp(),
     seen = $3, inserted = $4, changed = $5, deleted = $6, unchanged = $7, older_skipped = $8,
     rejected = $9, api_requests = $10, plan = $11::jsonb
+FROM turn
 WHERE id = $1 AND finished_at IS NULL
 RETURNING seq;
 
