@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit, urlunsplit
@@ -17,6 +18,10 @@ from tests.simulator_process import SimulatorProcess
 from tests.stack import Stack, build_client, build_worker, fill_budget
 from worker.database import Pool, close_pool, open_pool
 from worker.queue import PREFIX, connect
+
+
+# A shell starts what runs in the background with SIGINT ignored, and every child would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,10 @@ def stored_steps(draw: st.DrawFn) -> list[Step]:
             fields = {"stamped_at": read_at, "source_updated_at": draw(st.none() | past)}
             if product == "transactions":
                 fields |= {"watermark": draw(past), "walked_at": draw(past)}
-                fields |= {"recent_at": draw(st.none() | past)}
+                fields |= {
+                    "recent_at": draw(st.none() | past),
+                    "read_since": draw(st.none() | past),
+                }
             if product == "investment_transactions":
                 fields |= {"fingerprint": draw(st.sampled_from(["same", "other"]))}
         fields |= draw(trouble)
@@ -197,6 +200,9 @@ def test_each_event_is_judged_alone_and_none_is_settled_while_a_step_of_its_is_p
         if single.steps:
             assert together.outcomes[told.id].state == "pending"
         keys |= {step_key(found) for found in single.steps}
+    # Movements wait for the list that tells which investments have changed, whoever asks for it.
+    if ("ReadProduct", "investments", NO_ACCOUNT) in keys:
+        keys = {key for key in keys if key[0] != "ReadInvestmentTransactions"}
     assert {step_key(found) for found in together.steps} == keys
 
 
@@ -299,6 +305,8 @@ def _taken(state: Held, answered: Answered, planned: PlannedStep) -> tuple[Held,
             read["source_updated_at"] = planned.source_updated_at
             if isinstance(planned, ReadInvestmentTransactions):
                 read["fingerprint"] = planned.fingerprint
+            if isinstance(planned, ReadDelta):
+                read["read_since"] = planned.created_at_from
             at = stored(state, planned)
             kept = {"walked_at": at.walked_at, "recent_at": at.recent_at}
             fresh = Step(at.product, at.account_id, **(kept | read))
@@ -325,5 +333,8 @@ def _check_served(state: Held, found: SyncPlan, answered: Answered, of: Item | G
             assert at.stamped_at is not None
             read_at = max(filter(None, (at.stamped_at, at.walked_at)))
             assert read_at > told.pending_since
+            walked = at.walked_at is not None and at.walked_at > told.pending_since
+            if told.created_at_from is not None and at.read_since is not None and not walked:
+                assert at.read_since <= told.created_at_from
         else:
             assert told.id in answered.events

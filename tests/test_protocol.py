@@ -21,8 +21,8 @@ from worker.events import Lane, own_event
 from worker.held import Held
 from worker.plan import Outcome
 from worker.queries import QUERIES
-from worker.runs import run_of_its_own
 from worker.queue import connect
+from worker.runs import run_of_its_own
 from worker.sync.engine import Due, settle
 from worker.sync.rounds import load_held
 from worker.tasks import OLDEST_EVERY, Worker

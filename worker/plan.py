@@ -346,7 +346,7 @@ class _Planner:
         elif _is_long_before(event.created_at_from, step.watermark):
             if step.walked_at is None or step.walked_at <= event.pending_since:
                 self._want_walk(needs, event, step, Lane.AUDIT, source_updated_at)
-        elif step.stamped_at is None or step.stamped_at <= event.pending_since:
+        elif not _has_read_created(step, event):
             self._want_delta(needs, event, step, event.created_at_from, source_updated_at)
 
     def _want_ids(self, needs: _Needs, event: PendingEvent) -> Outcome | None:
@@ -453,6 +453,17 @@ def _delta_from(step: Step) -> datetime:
 
 def _is_after(stamped_at: datetime | None, event: PendingEvent) -> bool:
     return stamped_at is not None and stamped_at > event.pending_since
+
+
+def _has_read_created(step: Step, event: PendingEvent) -> bool:
+    """Whether a read that began after the event listed the rows from where it says they begin.
+
+    A delta that was planned before the event came may have started later than that.
+    """
+    if _is_after(step.walked_at, event) or event.created_at_from is None:
+        return _is_after(step.stamped_at, event)
+    reached = step.read_since is None or step.read_since <= event.created_at_from
+    return reached and _is_after(step.stamped_at, event)
 
 
 def _is_long_before(created_at_from: datetime | None, watermark: datetime) -> bool:

@@ -1,20 +1,20 @@
 -- name: start_walk
 -- Asks for a walk of an account; a wider or better-laned ask replaces one that is under way.
 -- $1 item, $2 account, $3 kind, $4 lane, $5 expects_rows, $6 source_updated_at, $7 next, $8 started_at,
--- $9 pluggy_started_at, $10 pages, $11 rows seen, $12 verifies.
+-- $9 pluggy_started_at, $10 pages, $11 rows seen, $12 verifies, $13 read_since.
 WITH replaced AS (
     DELETE FROM pluggy_sync.walk_pages p USING pluggy_sync.account_walks w
     WHERE w.item_id = $1 AND w.account_id = $2 AND p.walk_id = w.walk_id
 )
 INSERT INTO pluggy_sync.account_walks AS held
     (item_id, account_id, kind, lane, expects_rows, source_updated_at, next, started_at,
-     pluggy_started_at, pages, rows_seen, verifies)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+     pluggy_started_at, pages, rows_seen, verifies, read_since)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 ON CONFLICT (item_id, account_id) DO UPDATE SET
     kind = excluded.kind, lane = least(held.lane, excluded.lane), expects_rows = excluded.expects_rows,
     source_updated_at = excluded.source_updated_at, next = excluded.next,
     started_at = excluded.started_at, pluggy_started_at = excluded.pluggy_started_at,
-    pages = excluded.pages, rows_seen = excluded.rows_seen, verifies = excluded.verifies,
+    pages = excluded.pages, rows_seen = excluded.rows_seen, verifies = excluded.verifies, read_since = excluded.read_since,
     nominates = false, read_at = NULL,
     asked_at = clock_timestamp();
 
@@ -54,7 +54,7 @@ WITH pages AS (
 )
 UPDATE pluggy_sync.account_walks
 SET next = NULL, started_at = NULL, pluggy_started_at = NULL, pages = 0, rows_seen = 0,
-    read_at = NULL, nominates = false, kind = 'walk'
+    read_at = NULL, read_since = NULL, nominates = false, kind = 'walk'
 WHERE item_id = $1 AND account_id = $2;
 
 -- name: load_nominees

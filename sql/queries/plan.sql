@@ -27,7 +27,8 @@ SELECT
             'product', p.product, 'account_id', p.account_id, 'watermark', p.watermark,
             'source_updated_at', p.source_updated_at, 'stamped_at', p.stamped_at,
             'walked_at', p.walked_at, 'fingerprint', p.fingerprint,
-            'walked_up_to', p.walked_up_to, 'recent_at', p.recent_at, 'attempts', p.attempts, 'failing_since', p.failing_since,
+            'walked_up_to', p.walked_up_to, 'read_since', p.read_since,
+            'recent_at', p.recent_at, 'attempts', p.attempts, 'failing_since', p.failing_since,
             'next_try_at', p.next_try_at, 'dead_at', p.dead_at,
             'deferred_since', p.deferred_since, 'failure_code', p.failure_code,
             'error_id', p.error_id))

@@ -1,12 +1,13 @@
 -- name: stamp_step
 -- A complete read of a step has committed. The watermark only moves forward; what failed is over.
 -- $1 item, $2 product, $3 account, $4 stamped_at, $5 source_updated_at, $6 watermark (null: keep),
--- $7 walked_at (null: keep), $8 fingerprint (null: keep), $9 walked_up_to (null: keep).
+-- $7 walked_at (null: keep), $8 fingerprint (null: keep), $9 walked_up_to (null: keep), $10 read_since
+-- (null: all was read), which is that of the newest stamp.
 -- A walk covers the recent days too. A list is complete in itself, transactions only when walked.
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, account_id, stamped_at, source_updated_at, watermark, walked_at,
-     fingerprint, walked_up_to, recent_at, verified_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $7,
+     fingerprint, walked_up_to, read_since, recent_at, verified_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $7,
         CASE WHEN $2::text = 'transactions' THEN $7::timestamptz ELSE $4::timestamptz END)
 ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     stamped_at = greatest(p.stamped_at, excluded.stamped_at),
@@ -14,6 +15,8 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     watermark = greatest(p.watermark, excluded.watermark),
     walked_at = greatest(p.walked_at, excluded.walked_at),
     walked_up_to = coalesce(excluded.walked_up_to, p.walked_up_to),
+    read_since = CASE WHEN p.stamped_at > excluded.stamped_at THEN p.read_since
+                      ELSE excluded.read_since END,
     recent_at = greatest(p.recent_at, excluded.recent_at),
     verified_at = greatest(p.verified_at, excluded.verified_at),
     fingerprint = coalesce(excluded.fingerprint, p.fingerprint),

@@ -45,6 +45,7 @@ async def sync_recent(claim: Claim, step: ReadRecent) -> None:
             1,
             len(page.rows),
             False,
+            None,
         )
 
 

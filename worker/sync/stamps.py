@@ -25,6 +25,7 @@ async def stamp_step(
     walked_at: datetime | None = None,
     fingerprint: str | None = None,
     walked_up_to: datetime | None = None,
+    read_since: datetime | None = None,
 ) -> None:
     """Stamp a step in the transaction of its last page; what failed of it before is over."""
     await conn.execute(
@@ -38,6 +39,7 @@ async def stamp_step(
         walked_at,
         fingerprint,
         walked_up_to,
+        read_since,
     )
     if product == "transactions":
         await conn.execute(QUERIES["plan_reread"], claim.item_id)

@@ -126,6 +126,7 @@ async def sync_delta(claim: Claim, step: ReadDelta) -> None:
                     pages,
                     rows_seen,
                     False,
+                    step.created_at_from,
                 )
                 return
         page = await claim.pluggy.next_transactions(page.next)
@@ -144,6 +145,7 @@ async def sync_delta(claim: Claim, step: ReadDelta) -> None:
             started_at=started_at,
             source_updated_at=step.source_updated_at,
             watermark=pluggy_started_at,
+            read_since=step.created_at_from,
         )
 
 

@@ -50,6 +50,7 @@ async def ask_walk(claim: Claim, step: AskWalk) -> None:
             0,
             0,
             step.verifies,
+            None,
         )
 
 
@@ -226,4 +227,5 @@ async def _stamp(conn: Connection, claim: Claim, walk: Walk) -> None:
         watermark=walk.pluggy_started_at,
         walked_at=walk.started_at if walk.kind == "walk" else None,
         walked_up_to=await _walked_up_to(conn, claim, walk),
+        read_since=walk.read_since,
     )
