@@ -19,8 +19,7 @@ from tests.stack import Stack, build_client, build_worker, fill_budget
 from worker.database import Pool, close_pool, open_pool
 from worker.queue import PREFIX, connect
 
-
-# A shell starts what runs in the background with SIGINT ignored, and every child would inherit that.
+# A shell ignores SIGINT for what it starts in the background, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

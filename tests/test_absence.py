@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 
 import asyncpg
+import pytest
 
 from tests.stack import Stack
 from tests.test_transactions import changed, tell_all, watermarks
+from worker.pluggy_reader import PluggyReader
+from worker.sync import listings
+from worker.sync.accounts import ACCOUNTS
 
 
 async def tombstones(stack: Stack, item_id: str) -> int:
@@ -198,3 +203,45 @@ async def test_an_account_missing_from_one_list_but_answering_by_id_stays(stack:
     await stack.quiet()
     assert set(await stack.live(item["id"], "accounts")) == set(accounts)
     await stack.assert_equal(item["id"])
+
+
+async def test_many_absent_rows_are_asked_for_in_portions(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = await stack.synced_item(transactions=60, accounts=4)
+    [staying, *closing] = await stack.live(item["id"], "accounts")
+    await stack.collect(item["id"], close=closing)
+    monkeypatch.setattr(listings, "ASK_FOR_S", -1.0)
+    await stack.tell("item/updated", item["id"])
+    for left in (3, 2, 1):
+        await stack.quiet()
+        assert len(await stack.live(item["id"], "accounts")) == left
+        assert (await stack.states(item["id"]))[-1] == ("pending" if left > 1 else "applied")
+        await stack.shift(timedelta(hours=1))
+    assert set(await stack.live(item["id"], "accounts")) == {staying}
+    await stack.assert_equal(item["id"])
+
+
+async def test_every_question_prolongs_the_lease(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=60, accounts=4)
+    closing = list(await stack.live(item["id"], "accounts"))[1:]
+    await stack.collect(item["id"], close=closing)
+    await stack.tell("item/updated", item["id"])
+    lease = await stack.claim()
+    left: list[timedelta] = []
+
+    async def fetch_slowly(reader: PluggyReader, row_id: uuid.UUID) -> bytes:
+        query = "SELECT until - clock_timestamp() FROM pluggy_sync.item_leases WHERE item_id = $1"
+        left.append(await stack.db.fetchval(query, lease.item_id))
+        await stack.db.execute(
+            "UPDATE pluggy_sync.item_leases SET until = until - interval '25 s' WHERE item_id = $1",
+            lease.item_id,
+        )
+        return await ACCOUNTS.fetch_one(reader, row_id)
+
+    claim = await stack.worker.engine._begin(lease)
+    await claim.open_run("sync")
+    slow = replace(ACCOUNTS, fetch_one=fetch_slowly)
+    await listings.sync_listing(claim, slow, source_updated_at=None)
+    assert len(left) == 3
+    assert min(left) > timedelta(seconds=5)

@@ -125,6 +125,8 @@ async def test_five_items_that_fail_alike_halt_and_come_back_to_life(stack: Stac
     await stack.quiet()
     assert (await overview(stack))["halted_by"] == "403:SOMETHING_FORBIDDEN"
     assert (await overview(stack))["dead_letters"] == 0
+    lanes = await stack.db.fetch("SELECT lane FROM pluggy_sync.item_sync")
+    assert [Lane(row["lane"]) for row in lanes] == [Lane.LIVE] * 6
     await stack.simulator.adelete("/_simulator/faults")
     await stack.shift(timedelta(minutes=1, seconds=1))
     await stack.quiet()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -19,6 +21,9 @@ from worker.sync.rows import Entity, Row, read_rows, store_rows
 from worker.sync.stamps import defer_step, stamp_step
 
 WITNESSES: Final = 3
+ASK_FOR_S: Final = 10.0
+"""A step has to end well within a plan; what is left is asked for in the next claim."""
+UNASKED: Final = "absent_rows_unasked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +60,9 @@ async def sync_listing(
     held = await live_ids(claim, product, account_id)
     suspicious = not page and bool(held)
     missing = held - {row.id for row in rows}
-    absent, returned = await _ask(claim, listing, owner, missing, for_witness=suspicious)
+    answers = await _ask(claim, listing, owner, missing, for_witness=suspicious)
     async with claim.page() as conn:
-        if suspicious and not returned:
+        if suspicious and not answers.returned:
             await defer_step(conn, claim, product, account_id)
             return
         owned = {} if account_id == NO_ACCOUNT else {"account_id": account_id}
@@ -65,15 +70,18 @@ async def sync_listing(
             conn,
             claim,
             listing.entity,
-            [*rows, *returned],
+            [*rows, *answers.returned],
             rejected,
             account_id=account_id,
             owner_columns=owned,
         )
-        for row_id in absent:
+        for row_id in answers.absent:
             claim.counts.deleted += await conn.fetchval(
                 QUERIES[f"tombstone_{product}"], claim.item_id, row_id, claim.run
             )
+        if answers.go_on:
+            await defer_step(conn, claim, product, account_id, reason=UNASKED)
+            return
         await stamp_step(
             conn,
             claim,
@@ -92,6 +100,20 @@ async def live_ids(
     return {record["id"] for record in records}
 
 
+@dataclass(slots=True)
+class _Answers:
+    """What asking for rows by id has shown."""
+
+    absent: list[uuid.UUID] = field(default_factory=list)
+    returned: list[Row] = field(default_factory=list)
+    unasked: int = 0
+
+    @property
+    def go_on(self) -> bool:
+        """Not all were asked, and what was proven absent will not be asked again: it ends."""
+        return self.unasked > 0 and bool(self.absent)
+
+
 async def _ask(
     claim: Claim,
     listing: Listing,
@@ -99,20 +121,37 @@ async def _ask(
     row_ids: set[uuid.UUID],
     *,
     for_witness: bool,
-) -> tuple[list[uuid.UUID], list[Row]]:
-    """Ask for rows by id; after an empty list, for as many as are needed to find a witness."""
-    absent: list[uuid.UUID] = []
-    returned: list[Row] = []
-    for row_id in sorted(row_ids):
-        if for_witness and not returned and len(absent) >= WITNESSES:
+) -> _Answers:
+    """Ask for rows by id while time lasts; after an empty list, until a witness is found.
+
+    In random order: of those that answer although their list leaves them out, not always the same
+    ones keep the others from being asked.
+    """
+    answers = _Answers(unasked=len(row_ids))
+    clock = asyncio.get_running_loop().time
+    until = clock() + ASK_FOR_S
+    for row_id in random.sample(sorted(row_ids), len(row_ids)):
+        if for_witness and not answers.returned and len(answers.absent) >= WITNESSES:
             break
-        try:
-            body = await listing.fetch_one(claim.pluggy, row_id)
-        except PluggyNotFound as answer:
-            if answer.code != listing.absent:
-                raise
-            absent.append(row_id)
-            continue
+        if answers.unasked < len(row_ids) and clock() > until:
+            break
+        await _ask_one(claim, listing, owner, row_id, answers)
+        answers.unasked -= 1
+    return answers
+
+
+async def _ask_one(
+    claim: Claim, listing: Listing, owner: uuid.UUID, row_id: uuid.UUID, answers: _Answers
+) -> None:
+    """Ask, and prolong the lease: a list of many questions may take longer than it."""
+    try:
+        body = await listing.fetch_one(claim.pluggy, row_id)
+    except PluggyNotFound as answer:
+        if answer.code != listing.absent:
+            raise
+        answers.absent.append(row_id)
+    else:
         found, _ = read_rows([msgspec.Raw(body)], owner_key=listing.owner_key, owner=owner)
-        returned += found
-    return absent, returned
+        answers.returned += found
+    async with claim.page():
+        pass  # the fence is all of it
