@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.migrate import MigrationRefused
+from ops.roles import RolesRefused
 from worker.database import Pool, close_pool, open_pool
 from worker.installation import ForeignInstallation
 from worker.settings import Environment, SettingsError
@@ -39,7 +40,7 @@ EXPLAINED: Final[Mapping[type[Exception], str]] = {
     asyncpg.LockNotAvailableError: "another session holds a lock; nothing has changed, try again",
     asyncpg.TooManyConnectionsError: "Postgres has no connection left",
 }
-ABOUT_US: Final = (SettingsError, MigrationRefused, ForeignInstallation)
+ABOUT_US: Final = (SettingsError, MigrationRefused, RolesRefused, ForeignInstallation)
 POSTGRES_AWAY: Final = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")

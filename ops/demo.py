@@ -120,7 +120,7 @@ def run_demo(options: DemoOptions) -> int:
 
 async def _play(stage: Stage, screen: Screen) -> int:
     options = stage.options
-    await migrate(stage.database_url)
+    await migrate(stage.database_url, roles=stage.has_own_postgres)
     async with aiohttp.ClientSession() as session:
         screen.begin(f"starting the receiver and {options.workers} workers")
         control = await start_service(stage, session)

@@ -18,6 +18,7 @@ from embedded.ports import free_port
 from ops.demo_children import Child, Children, children
 from ops.demo_servers import postgres, redis
 from ops.demo_simulator import SimulatorControl
+from ops.roles import RECEIVER, WORKER, as_role
 
 ZONE: Final = "America/Sao_Paulo"
 NO_LIMIT: Final = "60000"
@@ -57,6 +58,16 @@ class Stage:
     database_url: str
     redis_url: str
 
+    @property
+    def has_own_postgres(self) -> bool:
+        """Else it is somebody's, and roles are no part of a database: none are made there."""
+        return self.options.database_url is None
+
+    def servers(self, role: str) -> dict[str, str]:
+        """What a process is told of Postgres and Redis, with the database role that it plays."""
+        url = as_role(self.database_url, role) if self.has_own_postgres else self.database_url
+        return {"DATABASE_URL": url, "REDIS_URL": self.redis_url}
+
 
 @contextmanager
 def open_stage(options: DemoOptions) -> Iterator[Stage]:
@@ -76,9 +87,12 @@ async def start_service(stage: Stage, session: aiohttp.ClientSession) -> Simulat
     Raises DemoFailed, ChildEnded, aiohttp.ClientError.
     """
     secret, client_id = secrets.token_urlsafe(24), str(uuid.uuid4())
-    servers = {"DATABASE_URL": stage.database_url, "REDIS_URL": stage.redis_url}
     receiver = stage.children.start(
-        "receiver", ["webhook_receiver"], PORT="0", WEBHOOK_SECRET=secret, **servers
+        "receiver",
+        ["webhook_receiver"],
+        PORT="0",
+        WEBHOOK_SECRET=secret,
+        **stage.servers(RECEIVER),
     )
     url = await _told(stage, stage.simulator, _simulator_url)
     pluggy = {
@@ -93,7 +107,7 @@ async def start_service(stage: Stage, session: aiohttp.ClientSession) -> Simulat
             f"worker-{number}",
             ["arq", "worker.main.WorkerSettings"],
             METRICS_PORT=str(free_port()),
-            **servers,
+            **stage.servers(WORKER),
             **pluggy,
         )
     port = await _told(stage, receiver, _receiver_port)

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 import asyncpg
 
+from ops.roles import make_roles
 from worker.queries import SQL_DIR
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -18,6 +19,7 @@ MIGRATE_LOCK: Final = 0x70_6C_75_67_03
 LOCK_TIMEOUT: Final = "10s"
 SCHEMAS: Final = ("pluggy", "pluggy_live", "pluggy_sync", "pluggy_ops")
 VIEW_SCHEMAS: Final = ("pluggy_ops", "pluggy_live")
+ROLES: Final = "roles"
 
 BOOKKEEPING: Final = """
 CREATE SCHEMA pluggy_sync;
@@ -27,6 +29,17 @@ CREATE TABLE pluggy_sync.migrations (
     sha256 text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+"""
+
+GRANTS_ON_VIEWS: Final = """
+SELECT v.view, format('GRANT %s ON %s TO %s', a.privilege_type, v.view,
+                      CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END)
+           || CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS statement
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (SELECT format('%I.%I', n.nspname, c.relname) AS view) AS v
+CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+WHERE c.relkind = 'v' AND n.nspname = ANY ($1) AND a.grantee <> c.relowner
 """
 
 
@@ -52,11 +65,12 @@ def load_scripts(directory: Path, pattern: str = "*.sql") -> list[Script]:
     return [Script(path.stem, path.read_text(encoding="utf-8")) for path in paths]
 
 
-async def migrate(url: str, *, sql_dir: Path = SQL_DIR) -> list[str]:
+async def migrate(url: str, *, roles: bool = False, sql_dir: Path = SQL_DIR) -> list[str]:
     """Bring a database up to date; returns the names of what was applied.
 
-    One transaction under an advisory lock: of two that start at once the second finds nothing to
-    do. Raises MigrationRefused, and asyncpg's errors; then nothing has changed.
+    roles: give the database roles of sql/roles.sql; from then on every migration does. One
+    transaction under an advisory lock: of two that start at once the second finds nothing to do.
+    Raises MigrationRefused, RolesRefused, and asyncpg's errors; then nothing has changed.
     """
     conn = await asyncpg.connect(url, timeout=10)
     try:
@@ -65,7 +79,13 @@ async def migrate(url: str, *, sql_dir: Path = SQL_DIR) -> list[str]:
             # Who waits for a table's lock makes all others wait behind it: the service goes first.
             await conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
             await _ensure_ours(conn)
-            return await _apply(conn, sql_dir)
+            held = await _held(conn)
+            applied = await _apply(conn, held, sql_dir)
+            if roles or (ROLES in held and (applied or held[ROLES] != _roles(sql_dir).sha256)):
+                await make_roles(conn, sql_dir / "roles.sql")
+                await _remember(conn, _roles(sql_dir))
+                applied.append(ROLES)
+            return applied
     finally:
         await conn.close()
 
@@ -83,23 +103,33 @@ async def _ensure_ours(conn: Connection) -> None:
     await conn.execute(BOOKKEEPING)
 
 
-async def _apply(conn: Connection, sql_dir: Path) -> list[str]:
+async def _held(conn: Connection) -> dict[str, str]:
+    found = await conn.fetch("SELECT name, sha256 FROM pluggy_sync.migrations")
+    return {record["name"]: record["sha256"] for record in found}
+
+
+def _roles(sql_dir: Path) -> Script:
+    return Script(ROLES, (sql_dir / "roles.sql").read_text(encoding="utf-8"))
+
+
+async def _apply(conn: Connection, held: Mapping[str, str], sql_dir: Path) -> list[str]:
     """Views hold no data: when a script or a view is new they are dropped before the scripts, which
-    may change what views are made of, and made anew after them."""
-    held = {
-        record["name"]: record["sha256"]
-        for record in await conn.fetch("SELECT name, sha256 FROM pluggy_sync.migrations")
-    }
+    may change what views are made of, and made anew after them, readable by whoever could read them
+    before."""
     scripts = load_scripts(sql_dir / "migrations")
     _refuse_foreign_history(held, scripts)
     pending = [script for script in scripts if script.name not in held]
     views = Script("views", "\n".join(view.sql for view in load_scripts(sql_dir / "views")))
     if not pending and held.get(views.name) == views.sha256:
         return []
+    grants = await conn.fetch(GRANTS_ON_VIEWS, VIEW_SCHEMAS)
     await _drop_views(conn)
     for script in (*pending, views):
         await conn.execute(script.sql)
         await _remember(conn, script)
+    for grant in grants:
+        if await conn.fetchval("SELECT to_regclass($1)", grant["view"]) is not None:
+            await conn.execute(grant["statement"])
     return [script.name for script in (*pending, views)]
 
 

@@ -23,10 +23,15 @@ class AdoptSettings(Environment):
     is_flag=True,
     help="Make this the mirror of the application of PLUGGY_CLIENT_ID and PLUGGY_BASE_URL.",
 )
+@click.option(
+    "--roles",
+    is_flag=True,
+    help="Also make the database roles of the processes, and keep their rights from then on.",
+)
 @json_option
-def migrate_command(adopt: bool, as_json: bool) -> None:
+def migrate_command(adopt: bool, roles: bool, as_json: bool) -> None:
     """Bring the database up to date; safe to repeat, and while the previous release runs."""
-    applied = run(_migrate(adopt))
+    applied = run(_migrate(adopt, roles))
     if as_json:
         print_json({"applied": applied, "adopted": adopt})
         return
@@ -38,12 +43,12 @@ def migrate_command(adopt: bool, as_json: bool) -> None:
         click.echo("adopted: this database mirrors the configured application")
 
 
-async def _migrate(adopt: bool) -> list[str]:
+async def _migrate(adopt: bool, roles: bool) -> list[str]:
     # Before anything is changed, so that a missing name changes nothing.
     application = load(AdoptSettings) if adopt else None
     settings = load(Environment)
     try:
-        applied = await migrate(settings.direct_url)
+        applied = await migrate(settings.direct_url, roles=roles)
     except ValueError as error:
         raise CommandFailed(BAD_URL) from error
     if application is not None:

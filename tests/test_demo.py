@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -256,6 +257,21 @@ def test_nothing_stays_when_the_demo_is_ended(
     assert ("verified equal to Pluggy as of" in out) == (phase == STAYS)
     assert "verified equal" not in err
     assert not any(demo.directory.iterdir())
+
+
+async def test_its_processes_log_in_with_the_roles_that_are_meant_for_them(
+    start: Callable[..., Demo],
+) -> None:
+    with start("--items", "1", "--transactions", "30", "--rounds", "1") as demo:
+        told = await asyncio.to_thread(demo.until_told, STAYS)
+        [url] = re.findall(r"psql '(.+)'", told)
+        conn = await asyncpg.connect(url)
+        found = await conn.fetch(
+            "SELECT DISTINCT usename FROM pg_stat_activity WHERE client_port IS NOT NULL"
+            " AND pid <> pg_backend_pid() ORDER BY usename"
+        )
+        await conn.close()
+    assert [record["usename"] for record in found] == ["pluggy_receiver", "pluggy_worker"]
 
 
 def eventually_gone(demo: Demo) -> None:

@@ -6,11 +6,13 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
 import yaml
 
+from ops.roles import RECEIVER, WORKER
 from worker.main import COMPLETION_WAIT_S
 
 ROOT = Path(__file__).parents[1]
@@ -133,6 +135,12 @@ def test_the_receiver_is_given_no_credentials_of_pluggy() -> None:
     (receiver,) = (m for m in documents(EXAMPLE) if named(m) == "Secret pluggy-sync-receiver")
     assert not [name for name in receiver["stringData"] if name.startswith("PLUGGY_CLIENT")]
     assert not [name for name in OURS["web"]["environment"] if name.startswith("PLUGGY_")]
+
+
+@pytest.mark.parametrize(("name", "role"), [("receiver", RECEIVER), ("worker", WORKER)])
+def test_each_process_logs_in_with_the_role_that_is_meant_for_it(name: str, role: str) -> None:
+    (secret,) = (m for m in documents(EXAMPLE) if named(m) == f"Secret pluggy-sync-{name}")
+    assert urlsplit(secret["stringData"]["DATABASE_URL"]).username == role
 
 
 def test_no_secret_stands_in_the_compose_file() -> None:
