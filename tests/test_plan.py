@@ -207,6 +207,14 @@ def test_after_a_day_what_was_held_back_is_superseded() -> None:
     assert outcomes[2].state == "pending"
 
 
+def test_a_verify_that_was_held_back_for_a_day_reads_anyway() -> None:
+    waits = decided(held(event("sync/verify", age=SUPERSEDED_AFTER - MINUTE)), of=item("UPDATING"))
+    assert (waits.steps, only(waits.outcomes).reason) == ([], "collection_in_progress")
+    reads = decided(held(event("sync/verify", age=SUPERSEDED_AFTER)), of=item("UPDATING"))
+    assert any(isinstance(found, AskWalk | ReadAccounts) for found in reads.steps)
+    assert only(reads.outcomes).state == "pending"
+
+
 def test_created_rows_are_read_from_an_hour_before_the_watermark() -> None:
     state = held(event("transactions/created", created_at_from=NOW - MINUTE, expected_rows=3))
     found = decided(state)

@@ -195,6 +195,9 @@ async def test_what_is_wrong_is_shown_with_what_to_do(stack: Stack, hooks: Hooks
     [missing] = await look(stack)
     assert (missing["event"], missing["state"]) == ("all", "missing")
     assert "pluggy-sync webhooks register" in missing["advice"]
+    overview = await stack.db.fetchrow("SELECT * FROM pluggy_ops.overview")
+    assert overview is not None
+    assert overview["subscriptions_wrong"] == 1
     first = hooks.add("all", URL, RIGHT)
     [right] = await look(stack)
     assert (right["hook_id"], right["state"], right["advice"]) == (first, "ok", None)

@@ -161,7 +161,7 @@ class _Planner:
     def _decide_item_event(self, event: PendingEvent, item: Item) -> Outcome | _Needs:
         if event.event in QUIET_EVENTS and self._accounts_known():
             return Outcome("applied")
-        if item.in_progress:
+        if item.in_progress and not self._verifies_anyway(event):
             # The alarm has looked; when it looks again is said by the item, not by this event.
             silent = event.event == "sync/silence" and self._accounts_known()
             return Outcome("applied") if silent else self._hold_back(event)
@@ -231,6 +231,12 @@ class _Planner:
         if event.event == "sync/verify":
             return not _is_after(step.stamped_at, event)
         return _is_later(source_updated_at, step.source_updated_at)
+
+    def _verifies_anyway(self, event: PendingEvent) -> bool:
+        """Put off for a day by collections, a verify would miss its week; half a collection harms
+        nothing, for absence is proven by id."""
+        age = self.held.now - event.pending_since
+        return event.event == "sync/verify" and self._accounts_known() and age >= SUPERSEDED_AFTER
 
     def _hold_back(self, event: PendingEvent) -> Outcome:
         age = self.held.now - event.pending_since
