@@ -9,6 +9,7 @@ from ops.dead_letters import dead_letters
 from ops.demo_command import demo
 from ops.items import items
 from ops.migrate_command import migrate_command
+from ops.resync import resync
 from ops.status import status
 
 
@@ -17,5 +18,5 @@ def main() -> None:
     """Keeps a Postgres database equal to what Pluggy holds, seconds after each webhook."""
 
 
-for command in (migrate_command, items, status, dead_letters, flags, demo):
+for command in (migrate_command, items, status, dead_letters, resync, flags, demo):
     main.add_command(command)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import uuid
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +305,35 @@ async def test_a_requeued_event_is_applied_once_its_cause_is_mended(
     await stack.quiet()
     assert await stack.states(item["id"]) == ["applied", "applied"]
     await stack.assert_equal(item["id"])
+
+
+async def test_a_dead_letter_tells_what_was_tried_how_often_and_when(
+    cli: CommandLine, stack: Stack
+) -> None:
+    item = await stack.synced_item(transactions=5)
+    await stack.simulator.apost(
+        "/_simulator/faults",
+        {"match": "GET /accounts", "kind": "status", "status": 500, "item": item["id"]}
+        | {"rate": 1.0},
+    )
+    await stack.collect(item["id"], created=1)
+    await stack.tell("item/updated", item["id"])
+    for _ in range(6):
+        await stack.quiet()
+        await stack.shift(timedelta(hours=20))
+    [row] = (await cli.json("dead-letters", "list"))["dead_letters"]
+    assert row["failure_class"] == "retry"
+    assert row["reason"].startswith("500")
+    assert row["text"] == "Tried for three days: requeue it when the cause is mended."
+    assert row["attempts"] >= 4
+    assert row["error_id"]
+    first, last = [datetime.fromisoformat(row[f"{n}_failed_at"]) for n in ("first", "last")]
+    assert last - first >= timedelta(days=3)
+    await dead_item(stack)
+    refused = await cli.json("dead-letters", "list", "--reason", "404:ITEM_NOT_FOUND")
+    [row] = refused["dead_letters"]
+    assert (row["failure_class"], row["attempts"]) == ("reject", 1)
+    assert row["text"].startswith("Pluggy does not know the item")
 
 
 async def test_requeue_makes_the_item_due_and_rings(

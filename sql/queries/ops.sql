@@ -120,7 +120,7 @@ ORDER BY id LIMIT $2;
 
 -- name: list_dead_letters
 -- Oldest death first. $1 ids, $2 reason, $3 item (null: any), $4 limit (null: all).
-SELECT id, event, item_id, account_id, connector_name, reason, error_id, failure_class, attempts,
+SELECT id, event, item_id, account_id, connector_name, reason, text, error_id, failure_class, attempts,
        first_failed_at, last_failed_at, accepted_at, died_at
 FROM pluggy_ops.dead_letters
 WHERE ($1::bigint[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR reason = $2)

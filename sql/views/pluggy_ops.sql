@@ -77,10 +77,22 @@ FROM (
 ) AS applied
 GROUP BY event;
 
--- Events given up on; id is what `dead-letters requeue` takes.
+-- Events given up on; id is what `dead-letters requeue` takes. Attempts and the times of the first and
+-- the last are those of the step, as long as nothing has mended it.
 CREATE VIEW pluggy_ops.dead_letters AS
 SELECT e.id, e.event, e.item_id, e.account_id, i.connector_id, i.connector_name, e.reason,
-       e.error_id, p.failure_class, p.attempts, p.failing_since AS first_failed_at,
+       e.error_id,
+       coalesce(p.failure_class,
+                CASE WHEN e.reason ~ '^4\d\d:' THEN 'reject' WHEN e.reason ~ '^5\d\d' THEN 'retry' END)
+           AS failure_class,
+       CASE WHEN e.reason = '404:ITEM_NOT_FOUND'
+                THEN 'Pluggy does not know the item, and has sent no item/deleted.'
+            WHEN e.reason = 'account_not_of_item' THEN 'The item has no such account at Pluggy.'
+            WHEN e.reason ~ '^4\d\d:' THEN 'Pluggy refuses this very thing; its support knows the error_id.'
+            WHEN p.failure_class = 'retry' THEN 'Tried for three days: requeue it when the cause is mended.'
+            ELSE 'Requeue it when the cause is mended.'
+       END AS text,
+       p.attempts, p.failing_since AS first_failed_at,
        p.failed_at AS last_failed_at, e.accepted_at, e.settled_at AS died_at
 FROM pluggy_sync.webhook_events e
 LEFT JOIN pluggy.items i ON i.id = e.item_id

@@ -79,6 +79,8 @@ FROM (
            'A verify waits for over two days: add workers, or see in backlog what goes before it.'
     FROM pluggy_sync.webhook_events
     WHERE state IN ('pending', 'walking') AND event = 'sync/verify'
+      -- Somebody's order to read all anew may take as long as it takes.
+      AND event_id NOT LIKE 'resync:%'
       AND accepted_at < now() - interval '2 days'
     GROUP BY item_id
     UNION ALL

@@ -1,0 +1,212 @@
+"""`pluggy-sync resync`: read items anew, from beginning to end, behind all other work."""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated, Any, Final, TextIO
+
+import click
+from pydantic import Field
+
+from ops.console import CommandFailed, database, json_option, print_fields, print_json, run
+from ops.item_ids import read_ids
+from worker.accept import Accepted, accept_events
+from worker.database import Pool
+from worker.events import Lane, own_event
+from worker.queries import QUERIES
+from worker.settings import PRODUCTS, Environment, load
+
+GROUP: Final = 200
+ORDER_WITHIN_S: Final = 15.0
+ROWS_A_PAGE: Final = 500
+BURST: Final = 1 / 12
+"""Of Pluggy's limit; it is spent at once, the rest over the minute."""
+FIRST: Final = uuid.UUID(int=0)
+NAME: Final = re.compile(r"[\w.-]{1,60}", re.ASCII)
+TIMES: Final = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d %H:%M:%S")
+
+
+class ResyncSettings(Environment):
+    """What tells how long it will take; no credentials are needed."""
+
+    pluggy_requests_per_minute: Annotated[int, Field(ge=12)] = 360
+    products: str = ",".join(PRODUCTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which items: those listed, or all that are mirrored and fit."""
+
+    item_ids: tuple[uuid.UUID, ...] | None = None
+    connector: int | None = None
+    client_user: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the items, and how much there is to ask Pluggy for them."""
+
+    name: str
+    dry_run: bool
+    counts: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
+
+    def summary(self, per_minute: int) -> dict[str, Any]:
+        """Minutes: of the group of endpoints that needs most, if nothing else is asked for."""
+        most = max(self.requests.values(), default=0)
+        return {
+            "name": self.name,
+            "dry_run": self.dry_run,
+            "items": self.counts["items"],
+            "ordered": self.counts["ordered"],
+            "waiting": self.counts["waiting"],
+            "done": self.counts["done"],
+            "requests": self.requests.total(),
+            "minutes_at_least": math.ceil(most / (per_minute * (1 - BURST))),
+        }
+
+
+def _known(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    if name is not None and not NAME.fullmatch(name):
+        raise click.BadParameter("letters, digits, dots, hyphens and underscores, at most 60")
+    return name
+
+
+@click.command()
+@click.argument("item_ids", nargs=-1, type=click.UUID, metavar="[ID]...")
+@click.option(
+    "--file",
+    "file",
+    type=click.File(encoding="utf-8-sig", errors="replace"),
+    help="Items of a list: one id a line, or a CSV with an itemId column; - is standard input.",
+)
+@click.option("--connector", type=int, help="Items of this connector.")
+@click.option("--client-user", help="Items of this clientUserId.")
+@click.option(
+    "--since", type=click.DateTime(TIMES), help="Items that webhooks told of since (UTC)."
+)
+@click.option("--until", type=click.DateTime(TIMES), help="And before.")
+@click.option("--all", "everything", is_flag=True, help="All that are mirrored.")
+@click.option("--name", callback=_known, help="Of this resync; the same again goes on with it.")
+@click.option("--dry-run", is_flag=True, help="Only say how much it would be, and how far it is.")
+@json_option
+def resync(
+    item_ids: tuple[uuid.UUID, ...],
+    file: TextIO | None,
+    connector: int | None,
+    client_user: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    everything: bool,
+    name: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Read items anew: every product and all transactions, whatever is held of them.
+
+    It goes behind all other work and repairs what differs; pluggy_ops.drift tells what that was.
+    Connector, client user and time narrow each other down.
+    """
+    narrowed = any(value is not None for value in (connector, client_user, since, until))
+    if bool(item_ids or file) + narrowed + everything != 1:
+        raise click.UsageError(
+            "name items, or --file; or --connector, --client-user, --since; or --all"
+        )
+    if until is not None and since is None:
+        raise click.UsageError("--until needs --since")
+    listed = (*item_ids, *_listed(file)) if item_ids or file else None
+    choice = Choice(listed, connector, client_user, _utc(since), _utc(until))
+    tally = Tally(name or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}", dry_run)
+    summary = run(_resync(choice, tally))
+    if as_json:
+        print_json(summary)
+    else:
+        print_fields(summary)
+
+
+def _listed(file: TextIO | None) -> list[uuid.UUID]:
+    """Ids of a list, each once. Raises CommandFailed at a line that has none."""
+    lines = list(read_ids(file)) if file is not None else []
+    if bad := [line.number for line in lines if line.item_id is None]:
+        raise CommandFailed(f"no UUID in line {', '.join(map(str, bad[:10]))}; nothing is ordered")
+    return list(dict.fromkeys(line.item_id for line in lines if line.item_id is not None))
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    if moment is None:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+async def _resync(choice: Choice, tally: Tally) -> dict[str, Any]:
+    settings = load(ResyncSettings)
+    products = {part.strip() for part in settings.products.split(",")} | {"items", "accounts"}
+    async with database(settings) as db:
+        async for group in _groups(db, choice):
+            tally.counts["items"] += len(group)
+            await _look(db, tally, group, products)
+            if not tally.dry_run:
+                await _order(db, tally, group)
+    return tally.summary(settings.pluggy_requests_per_minute)
+
+
+async def _groups(db: Pool, choice: Choice) -> AsyncIterator[Sequence[uuid.UUID]]:
+    """The chosen items, some at a time."""
+    if choice.item_ids is not None:
+        listed = iter(choice.item_ids)
+        while group := list(islice(listed, GROUP)):
+            yield group
+        return
+    query, times = "mirrored_items", []
+    if choice.since is not None:
+        query, times = "items_told_of", [choice.since, choice.until or datetime.now(UTC)]
+    after = FIRST
+    while found := await db.fetch(
+        QUERIES[query], choice.connector, choice.client_user, after, GROUP, *times
+    ):
+        yield [record["item_id"] for record in found]
+        after = found[-1]["item_id"]
+
+
+async def _look(db: Pool, tally: Tally, group: Sequence[uuid.UUID], products: set[str]) -> None:
+    """How far this resync is with a group, and what reading the rest of it takes."""
+    ids = [_event_id(tally.name, item_id) for item_id in group]
+    states = {r["item_id"]: r["state"] for r in await db.fetch(QUERIES["load_resynced"], ids)}
+    # What died or was superseded is ordered again.
+    tally.counts["waiting"] += sum(state in ("pending", "walking") for state in states.values())
+    done = {item_id for item_id, state in states.items() if state == "applied"}
+    tally.counts["done"] += len(done)
+    rest = [item_id for item_id in group if item_id not in done]
+    estimate = await db.fetchrow(QUERIES["estimate_resync"], rest, ROWS_A_PAGE)
+    tally.requests.update({p: n for p, n in dict(estimate or {}).items() if p in products})
+
+
+async def _order(db: Pool, tally: Tally, group: Sequence[uuid.UUID]) -> None:
+    """An event of our own for each; nobody is rung for, the sweep takes them up by and by."""
+    now = datetime.now(UTC)
+    events = [
+        own_event(
+            "sync/verify",
+            item_id,
+            lane=Lane.AUDIT,
+            now=now,
+            event_id=_event_id(tally.name, item_id),
+        )
+        for item_id in group
+    ]
+    answers = await accept_events(db, events, timeout_s=ORDER_WITHIN_S)
+    tally.counts["ordered"] += sum(isinstance(a, Accepted) and a.is_new for a in answers)
+
+
+def _event_id(name: str, item_id: uuid.UUID) -> str:
+    return f"resync:{name}:{item_id}"

@@ -1,0 +1,50 @@
+-- name: mirrored_items
+-- Items to be read anew, in the order of their ids. $1 connector, $2 client user (null: any), $3 after
+-- this id, $4 limit.
+SELECT id AS item_id FROM pluggy.items
+WHERE deleted_at IS NULL AND ($1::integer IS NULL OR connector_id = $1)
+  AND ($2::text IS NULL OR client_user_id = $2) AND id > $3
+ORDER BY id LIMIT $4;
+
+-- name: items_told_of
+-- The same, of those that webhooks have told of within a time; also if nothing of them was mirrored yet.
+-- $1 connector, $2 client user (null: any), $3 after this id, $4 limit, $5 accepted from, $6 before.
+SELECT DISTINCT e.item_id
+FROM pluggy_sync.webhook_events e
+LEFT JOIN pluggy.items i ON i.id = e.item_id
+WHERE e.accepted_at >= $5 AND e.accepted_at < $6 AND e.event NOT LIKE 'sync/%'
+  AND i.deleted_at IS NULL AND ($1::integer IS NULL OR i.connector_id = $1)
+  AND ($2::text IS NULL OR i.client_user_id = $2) AND e.item_id > $3
+  AND (i.id IS NOT NULL
+       OR NOT EXISTS (SELECT FROM pluggy_sync.purge_receipts r WHERE r.item_id = e.item_id))
+ORDER BY e.item_id LIMIT $4;
+
+-- name: load_resynced
+-- How far a resync is. $1 event ids.
+SELECT item_id, state FROM pluggy_sync.webhook_events WHERE event_id = ANY ($1::text[]);
+
+-- name: estimate_resync
+-- Requests that a full read of items takes, by Pluggy's groups of endpoints: what is held tells how
+-- much there is. $1 items, $2 rows a page.
+WITH chosen AS (
+    SELECT unnest($1::uuid[]) AS item_id
+), accounts AS (
+    SELECT a.item_id, a.id, a.type FROM pluggy.accounts a JOIN chosen USING (item_id)
+    WHERE a.deleted_at IS NULL
+)
+SELECT (SELECT count(*) FROM chosen) AS items,
+       (SELECT count(*) FROM chosen) AS accounts,
+       (SELECT coalesce(sum(greatest(1, (held.rows + $2 - 1) / $2)), 0)::bigint
+        FROM accounts a
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS rows FROM pluggy.transactions t
+            WHERE t.item_id = a.item_id AND t.account_id = a.id AND t.deleted_at IS NULL
+        ) AS held) AS transactions,
+       (SELECT count(*) FROM accounts WHERE type = 'CREDIT') AS bills,
+       (SELECT count(*) FROM chosen) AS investments,
+       (SELECT count(*) FROM pluggy.investments n JOIN chosen USING (item_id)
+        WHERE n.deleted_at IS NULL) AS investment_transactions,
+       (SELECT count(*) FROM chosen) AS loans,
+       (SELECT count(*) FROM chosen) AS identities,
+       (SELECT count(*) FROM pluggy.items i JOIN chosen c ON c.item_id = i.id
+        WHERE i.connector_is_open_finance) AS consents;
