@@ -143,3 +143,15 @@ async def test_products_that_are_not_enabled_are_never_fetched(stack: Stack) -> 
     assert await stack.live(item["id"], "loans")
     asked = set(await stack.requests())
     assert asked == {"POST /auth", "GET /items/{id}", "GET /accounts", "GET /loans"}
+
+
+async def test_a_partial_collection_hides_no_change_of_the_one_before(stack: Stack) -> None:
+    """Its webhook was lost; then the product could not be read, and keeps the date that it had."""
+    item = await open_finance_item(stack)
+    await stack.collect(item["id"], created=2, products={"loans": {"created": 1}})
+    await stack.collect(item["id"], partial=["LOANS", "TRANSACTIONS"])
+    [held] = (await stack.truth(item["id"], "items")).values()
+    assert held["statusDetail"]["loans"]["isUpdated"] is False
+    await stack.tell("item/updated", item["id"])
+    await stack.quiet()
+    await stack.assert_equal(item["id"])
