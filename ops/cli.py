@@ -11,6 +11,7 @@ from ops.items import items
 from ops.migrate_command import migrate_command
 from ops.resync import resync
 from ops.status import status
+from ops.webhooks import webhooks
 
 
 @click.group(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
@@ -18,5 +19,5 @@ def main() -> None:
     """Keeps a Postgres database equal to what Pluggy holds, seconds after each webhook."""
 
 
-for command in (migrate_command, items, status, dead_letters, resync, flags, demo):
+for command in (migrate_command, items, status, dead_letters, resync, flags, webhooks, demo):
     main.add_command(command)

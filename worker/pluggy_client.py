@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from multidict import CIMultiDictProxy
@@ -59,6 +59,14 @@ class Answer:
     headers: CIMultiDictProxy[str] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A request that is no GET. The body is private: of webhooks it holds our secret."""
+
+    method: str
+    body: Mapping[str, Any] = field(repr=False)
+
+
 class PluggyClient:
     """Pluggy's API with our own key. Opened with `async with`; safe for concurrent use."""
 
@@ -95,26 +103,33 @@ class PluggyClient:
     ) -> None:
         await self._session.close()
 
-    async def call(self, path: str, *, lane: Lane, count: Callable[[], None]) -> Answer:
-        """GET a path; count is called once per request sent. Raises PluggyError."""
+    async def call(
+        self, path: str, *, lane: Lane, count: Callable[[], None], change: Change | None = None
+    ) -> Answer:
+        """GET a path, or change what it names; count is called once per request sent.
+
+        Raises PluggyError.
+        """
         try:
             async with asyncio.timeout(self._call_timeout_s):
-                return await self._call_with_key(path, lane, count)
+                return await self._call_with_key(path, lane, count, change)
         # Without their causes: aiohttp quotes what it could not read, and bodies belong in no log.
         except TimeoutError:
             raise PluggyUnavailable("timeout") from None
         except (aiohttp.ClientError, OSError) as error:
             raise PluggyUnavailable(type(error).__name__) from None
 
-    async def _call_with_key(self, path: str, lane: Lane, count: Callable[[], None]) -> Answer:
+    async def _call_with_key(
+        self, path: str, lane: Lane, count: Callable[[], None], change: Change | None
+    ) -> Answer:
         group = endpoint_group(path)
         key = await self._valid_key(lane, count)
         await self._budget.acquire(group, lane)
-        answer = await self._get(path, key, count)
+        answer = await self._send(path, key, count, change)
         if _key_refused(answer):
             key = await self._valid_key(lane, count, refused=key)
             await self._budget.acquire(group, lane)
-            answer = await self._get(path, key, count)
+            answer = await self._send(path, key, count, change)
             if _key_refused(answer):
                 code, error_id = decode_error(answer.body)
                 raise PluggyHalt(
@@ -126,19 +141,23 @@ class PluggyClient:
         await self._raise_for(answer, group)
         return answer
 
-    async def _get(self, path: str, key: str, count: Callable[[], None]) -> Answer:
+    async def _send(
+        self, path: str, key: str, count: Callable[[], None], change: Change | None
+    ) -> Answer:
         count()
-        async with self._session.get(
+        async with self._session.request(
+            change.method if change else "GET",
             # The cursor is already encoded: yarl must not touch it.
             URL(self._base_url + path, encoded=True),
             headers={"X-API-KEY": key},
+            json=change.body if change else None,
             allow_redirects=False,
         ) as response:
             REQUESTS.labels(group=endpoint_group(path), status=response.status).inc()
             return Answer(response.status, await response.read(), response.headers)
 
     async def _raise_for(self, answer: Answer, group: str) -> None:
-        if answer.status == 200:
+        if answer.status in (200, 201):
             return
         code, error_id = decode_error(answer.body)
         name = f"{answer.status}:{code or 'no_code'}"

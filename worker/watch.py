@@ -76,8 +76,9 @@ def _judge_alone(hook: Subscription, expected: Expected) -> Finding:
 
 
 def _state(hook: Subscription, expected: Expected) -> str:
-    head, _, last = _plain(hook.url).rpartition("/")
-    in_header, in_path = _plain(hook.url) == _plain(expected.url), head == _plain(expected.url)
+    last = _plain(hook.url).rpartition("/")[2]
+    in_header = _plain(hook.url) == _plain(expected.url)
+    in_path = carries_secret_in_path(hook, expected)
     if not in_header and not in_path:
         same_host = urlsplit(hook.url).hostname == urlsplit(expected.url).hostname
         return "wrong_url" if same_host else "elsewhere"
@@ -85,6 +86,11 @@ def _state(hook: Subscription, expected: Expected) -> str:
         return "disabled"
     given = unquote(last) if in_path else _header(hook.headers, expected.header)
     return "ok" if not expected.secrets or _is_one_of(given, expected.secrets) else "wrong_secret"
+
+
+def carries_secret_in_path(hook: Subscription, expected: Expected) -> bool:
+    """The form for what cannot carry headers: an item's own URL, hooks made in the dashboard."""
+    return _plain(hook.url).rpartition("/")[0] == _plain(expected.url)
 
 
 def _plain(url: str) -> str:
@@ -153,17 +159,18 @@ async def watch_subscriptions(db: Pool, client: PluggyClient, expected: Expected
         return False
     failure: str | None = None
     try:
-        hooks = await _fetch(client)
+        hooks = await fetch_subscriptions(client)
     except PluggyError as error:
         failure = classify(error).code
         log.warning("subscriptions_unchecked", code=failure, error_id=error.error_id)
     else:
-        await _store(db, judge(hooks, expected))
+        await store_findings(db, judge(hooks, expected))
     await db.execute(QUERIES["end_turn"], "subscriptions", failure)
     return True
 
 
-async def _fetch(client: PluggyClient) -> list[Subscription]:
+async def fetch_subscriptions(client: PluggyClient) -> list[Subscription]:
+    """Every webhook of the application. Raises PluggyError."""
     try:
         rows = await PluggyReader(client, Lane.LIVE).webhooks()
     except PluggyError as error:
@@ -173,7 +180,7 @@ async def _fetch(client: PluggyClient) -> list[Subscription]:
     return [read_subscription(_fields(bytes(row))) for row in rows]
 
 
-async def _store(db: Pool, findings: Sequence[Finding]) -> None:
+async def store_findings(db: Pool, findings: Sequence[Finding]) -> None:
     """Replace what was found before; what is as it was keeps its since."""
     async with db.acquire() as conn, conn.transaction():
         before = {

@@ -1,0 +1,181 @@
+"""`pluggy-sync webhooks`: look at Pluggy's list of webhooks, and make it right."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from ops.console import CommandFailed, database, json_option, print_json, print_rows, run
+from worker.budget import RateBudget
+from worker.database import Pool
+from worker.events import Lane
+from worker.failures import PluggyError, PluggyHalt, classify
+from worker.installation import check_installation
+from worker.pluggy_client import Change, PluggyClient
+from worker.queue import connect
+from worker.settings import PluggySettings, load
+from worker.watch import (
+    Expected,
+    Finding,
+    Subscription,
+    carries_secret_in_path,
+    fetch_subscriptions,
+    judge,
+    store_findings,
+)
+
+MENDABLE = ("disabled", "wrong_secret")
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What is done about a finding: mend a webhook of ours, or make one that is missing."""
+
+    event: str
+    hook: Subscription | None = None
+
+    @property
+    def action(self) -> str:
+        return "mended" if self.hook else "made"
+
+    def request(self, expected: Expected) -> tuple[str, Change]:
+        """Path and change; the first of the secrets is the one that deliveries shall carry."""
+        if self.hook is None:
+            headers = {expected.header: expected.secrets[0]}
+            made = {"event": self.event, "url": expected.url, "headers": headers}
+            return "/webhooks", Change("POST", made)
+        mended = _mended(self.hook, expected) | {"enabled": True}
+        return f"/webhooks/{self.hook.id}", Change("PATCH", mended)
+
+
+def _mended(hook: Subscription, expected: Expected) -> dict[str, Any]:
+    """The secret where this webhook carries it: in its path, or in the header beside others."""
+    secret = expected.secrets[0]
+    if carries_secret_in_path(hook, expected):
+        return {"url": f"{expected.url}/{quote(secret, safe='')}"}
+    others = {k: v for k, v in hook.headers.items() if k.lower() != expected.header.lower()}
+    return {"headers": others | {expected.header: secret}}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to look and what should be there."""
+
+    db: Pool
+    client: PluggyClient
+    expected: Expected
+
+
+@click.group("webhooks")
+def webhooks() -> None:
+    """What Pluggy tells us of, and where it sends that."""
+
+
+@webhooks.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """Every webhook of the application, and what is wrong with it."""
+    _show(run(_list()), as_json)
+
+
+@webhooks.command("register")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@json_option
+def register(dry_run: bool, as_json: bool) -> None:
+    """Have every event sent to WEBHOOK_URL with the first secret of WEBHOOK_SECRET.
+
+    Webhooks of ours that are disabled or carry another secret are mended, and what is missing is
+    made. Webhooks that go elsewhere are left alone; so are doubles, which only you may delete.
+    """
+    deeds, findings = run(_register(dry_run=dry_run))
+    if as_json:
+        done = [{"event": deed.event, "action": deed.action} for deed in deeds]
+        print_json({"dry_run": dry_run, "done": done, "webhooks": findings})
+        return
+    verb = "would be" if dry_run else "was"
+    for deed in deeds:
+        click.echo(f"{deed.event}: {verb} {deed.action}")
+    if not deeds:
+        click.echo("nothing to do: every event is sent to WEBHOOK_URL")
+    _show(findings, as_json=False)
+
+
+async def _list() -> list[dict[str, Any]]:
+    async with _place() as place:
+        return _rows(judge(await fetch_subscriptions(place.client), place.expected))
+
+
+async def _register(*, dry_run: bool) -> tuple[list[Deed], list[dict[str, Any]]]:
+    async with _place() as place:
+        hooks = await fetch_subscriptions(place.client)
+        deeds = plan_deeds(hooks, place.expected)
+        if not dry_run:
+            for deed in deeds:
+                path, change = deed.request(place.expected)
+                await place.client.call(path, lane=Lane.LIVE, count=lambda: None, change=change)
+            hooks = await fetch_subscriptions(place.client)
+            # At once, and not by the watch in ten minutes: the overview is green again.
+            await store_findings(place.db, judge(hooks, place.expected))
+        return deeds, _rows(judge(hooks, place.expected))
+
+
+def plan_deeds(hooks: Sequence[Subscription], expected: Expected) -> list[Deed]:
+    """What makes the list right. A disabled webhook still tells its events once it is mended."""
+    by_id = {hook.id: hook for hook in hooks}
+    findings = judge(hooks, expected)
+    mend = [Deed(f.event, by_id[f.hook_id or ""]) for f in findings if f.state in MENDABLE]
+    return mend + [Deed(f.event) for f in findings if f.state == "missing"]
+
+
+def _rows(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    return [asdict(finding) for finding in findings]
+
+
+def _show(findings: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json({"webhooks": findings})
+    else:
+        print_rows("webhooks", findings)
+
+
+@asynccontextmanager
+async def _place() -> AsyncIterator[Place]:
+    settings = load(PluggySettings)
+    expected = _expected(settings)
+    redis = connect(settings.redis_url.get_secret_value())
+    client = PluggyClient(
+        base_url=settings.pluggy_base_url,
+        client_id=settings.pluggy_client_id,
+        client_secret=settings.pluggy_client_secret.get_secret_value(),
+        budget=RateBudget(redis, per_minute=settings.pluggy_requests_per_minute),
+    )
+    try:
+        async with database(settings) as db, client:
+            await check_installation(db, settings.pluggy_client_id, settings.pluggy_base_url)
+            yield Place(db, client, expected)
+    except PluggyError as error:
+        raise CommandFailed(_explain(error)) from error
+    finally:
+        await redis.aclose()
+
+
+def _expected(settings: PluggySettings) -> Expected:
+    if settings.webhook_url is None:
+        raise CommandFailed("WEBHOOK_URL is missing: the public address of the receiver")
+    if not settings.webhook_secrets:
+        raise CommandFailed("WEBHOOK_SECRET is missing: what deliveries have to carry")
+    return Expected(settings.webhook_url, settings.webhook_secret_header, settings.webhook_secrets)
+
+
+def _explain(error: PluggyError) -> str:
+    if isinstance(error, PluggyHalt):
+        return error.advice
+    code = classify(error).code
+    if error.status == 400:
+        code += "; WEBHOOK_URL has to be https with a public host name, at most 5 for each event"
+    return f"Pluggy has answered {code}"
