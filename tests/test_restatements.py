@@ -27,6 +27,7 @@ from worker.restatements import (
     link_restatements,
     pair,
 )
+from worker.runs import run_of_its_own
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 REST = timedelta(minutes=2, seconds=1)
@@ -291,6 +292,39 @@ async def test_a_link_is_void_when_pluggy_shows_the_old_row_again(stack: Stack) 
     await stack.quiet()
     await link(stack)
     assert await stack.db.fetchval("SELECT count(*) FROM pluggy_sync.restatements") == 0
+
+
+async def test_a_chain_of_restatements_is_linked_step_by_step(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=40, accounts=1)
+    first, second = await restate(stack, item["id"])
+    await link(stack)
+    third = uuid.uuid4()
+    await restate_again(stack, second, third)
+    await link(stack)
+    assert await held_links(stack, item["id"]) == {first: second, second: str(third)}
+
+
+async def restate_again(stack: Stack, old: str, new: uuid.UUID) -> None:
+    """The same row goes and comes once more, an hour later, in a run that the job has not seen."""
+    async with stack.db.acquire() as conn, conn.transaction():
+        row = await conn.fetchrow("SELECT item_id FROM pluggy.transactions WHERE id = $1", old)
+        assert row is not None
+        async with run_of_its_own(conn, "sync", item_id=row["item_id"]) as run:
+            await conn.execute(
+                "INSERT INTO pluggy.transactions SELECT (jsonb_populate_record(t,"
+                " jsonb_build_object('id', $2::uuid, 'run_id', $3::bigint, 'source_created_at',"
+                " t.source_created_at + interval '1 hour'))).*"
+                " FROM pluggy.transactions t WHERE id = $1",
+                old,
+                new,
+                run.id,
+            )
+            await conn.execute(
+                "UPDATE pluggy.transactions SET deleted_at = now(), run_id = $2 WHERE id = $1",
+                old,
+                run.id,
+            )
+            run.counts.inserted = run.counts.deleted = 1
 
 
 async def test_a_closed_account_links_nothing(stack: Stack) -> None:
