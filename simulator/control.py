@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from simulator import truth
+from simulator import ledger, truth
 from simulator.answers import bytes_answer, find_item, int_query, json_answer, json_body
 from simulator.categories import CATEGORIES
 from simulator.clock import parse_iso
@@ -183,6 +183,11 @@ async def show_clock(request: web.Request) -> web.Response:
     return json_answer({"now": state.clock.now(), "scale": state.clock.scale})
 
 
+async def tell_ledger(request: web.Request) -> web.Response:
+    item = find_item(state_of(request), request.match_info["id"], request)
+    return json_answer({"months": ledger.by_month(item)})
+
+
 async def tell_truth(request: web.Request) -> web.StreamResponse:
     world, item_id = state_of(request).world, request.match_info["id"]
     if item_id in world.deleted:
@@ -270,6 +275,7 @@ ROUTES = [
     web.get("/_simulator/truth", tell_all),
     web.get("/_simulator/truth/{id}", tell_truth),
     web.get("/_simulator/truth/{id}/timeline", tell_time_line),
+    web.get("/_simulator/ledger/{id}", tell_ledger),
     web.get("/_simulator/requests", show_requests),
     web.delete("/_simulator/requests", reset_requests),
     web.delete("/_simulator/keys", revoke_keys),
