@@ -22,10 +22,12 @@ from aiohttp import web
 from webhook_receiver.app import ANSWER_WITHIN_S, BODY_WITHIN_S, Door, receiver_runner
 from webhook_receiver.authentication import Authenticator
 from webhook_receiver.counts import DeliveryCounts
-from webhook_receiver.intake import STORE_WITHIN_S, Intake
+from webhook_receiver.intake import Intake
 from webhook_receiver.origins import Origins
+from webhook_receiver.stores import POSTGRES_WITHIN_S, Stores
 from worker.database import Pool, close_pool, open_pool
 from worker.queue import ArqDoorbell, connect
+from worker.spool import Spool
 
 SECRET = "a-secret-of-the-tests"  # noqa: S105 - of the tests
 HEADER = "X-Webhook-Secret"
@@ -122,13 +124,15 @@ async def open_door(
     patient: it waits for Postgres longer than any test holds it up.
     """
     db, redis = await open_pool(database_url, max_size=4, statement_cache=100), connect(redis_url)
+    stores = Stores(
+        db, Spool(redis), postgres_within_s=PATIENCE_S if patient else POSTGRES_WITHIN_S
+    )
     door = Door(
         authenticator=Authenticator(secrets),
         secret_header=header,
         origins=origins or Origins(),
-        intake=Intake(
-            db, ArqDoorbell(redis), store_within_s=PATIENCE_S if patient else STORE_WITHIN_S
-        ),
+        stores=stores,
+        intake=Intake(stores, ArqDoorbell(redis)),
         counts=DeliveryCounts(),
         db=db,
         body_within_s=body_within_s,

@@ -4,7 +4,19 @@ import grimp
 import pytest
 
 # The receiver is a door: what it may reach of the engine, directly or not, is all there is to it.
-DOOR = {"accept", "database", "events", "log", "queries", "queue", "redis_names", "settings"}
+DOOR = {
+    "accept",
+    "background",
+    "database",
+    "drain",
+    "events",
+    "log",
+    "queries",
+    "queue",
+    "redis_names",
+    "settings",
+    "spool",
+}
 
 
 @pytest.fixture

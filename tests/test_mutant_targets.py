@@ -9,9 +9,11 @@ import uuid
 from tests.doorway import Locked, until
 from tests.stack import now
 from webhook_receiver.intake import Intake
+from webhook_receiver.stores import Stores
 from worker.database import Pool
 from worker.events import parse_webhook
 from worker.queue import ArqDoorbell, connect
+from worker.spool import Spool
 
 
 async def test_no_delivery_is_answered_before_its_event_is_committed(
@@ -20,7 +22,7 @@ async def test_no_delivery_is_answered_before_its_event_is_committed(
     item_id, event_id = uuid.uuid4(), str(uuid.uuid4())
     body = {"event": "item/updated", "eventId": event_id, "itemId": str(item_id)}
     redis = connect(redis_url)
-    intake = Intake(db, ArqDoorbell(redis))
+    intake = Intake(Stores(db, Spool(redis)), ArqDoorbell(redis))
     storing = asyncio.create_task(intake.run())
     async with Locked(db, item_id) as lock:
         answer = asyncio.create_task(intake.accept(parse_webhook(json.dumps(body).encode(), now())))

@@ -16,10 +16,12 @@ from webhook_receiver.authentication import Authenticator
 from webhook_receiver.counts import DeliveryCounts
 from webhook_receiver.intake import Intake
 from webhook_receiver.settings import ReceiverSettings
+from webhook_receiver.stores import Stores
 from worker import log as logs
 from worker.database import close_pool, open_pool
 from worker.queue import ArqDoorbell, connect
 from worker.settings import SettingsError, load
+from worker.spool import Spool
 
 log = structlog.get_logger()
 
@@ -32,11 +34,13 @@ async def serve(settings: ReceiverSettings) -> None:
         statement_cache=settings.database_statement_cache,
     )
     redis = connect(settings.redis_url.get_secret_value())
+    stores = Stores(db, Spool(redis))
     door = Door(
         authenticator=Authenticator(settings.secrets),
         secret_header=settings.webhook_secret_header,
         origins=settings.origins,
-        intake=Intake(db, ArqDoorbell(redis)),
+        stores=stores,
+        intake=Intake(stores, ArqDoorbell(redis)),
         counts=DeliveryCounts(),
         db=db,
     )

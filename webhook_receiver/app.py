@@ -18,7 +18,9 @@ from webhook_receiver.counts import DeliveryCounts
 from webhook_receiver.intake import Intake, NotTaken
 from webhook_receiver.origins import Origins
 from webhook_receiver.server_log import server_log
-from worker.accept import UnstorableEvent, fetch_within
+from webhook_receiver.stores import Stores
+from worker.accept import UnstorableEvent
+from worker.background import end
 from worker.database import Pool
 from worker.events import MalformedEvent, WebhookEvent, parse_registration, parse_webhook
 
@@ -29,7 +31,6 @@ Parser = Callable[[bytes, datetime], WebhookEvent]
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 BODY_WITHIN_S: Final = 3.0
 ANSWER_WITHIN_S: Final = 3.8
-READY_WITHIN_S: Final = 2.0
 STOP_WITHIN_S: Final = 5.0
 
 TOO_LARGE: Final = "the body is larger than 4 MiB"
@@ -43,6 +44,7 @@ class Door:
     authenticator: Authenticator
     secret_header: str
     origins: Origins
+    stores: Stores
     intake: Intake
     counts: DeliveryCounts
     db: Pool
@@ -87,17 +89,18 @@ def receiver_runner(door: Door) -> web.AppRunner:
 async def _background(app: web.Application) -> AsyncIterator[None]:
     door = app[DOOR]
     storing = asyncio.create_task(door.intake.run())
+    watching = asyncio.create_task(door.stores.watch(door.intake.rings.ring_for))
     counting = asyncio.create_task(door.counts.run(door.db))
     app[STORING] = storing
     yield
     door.intake.close()
     await asyncio.gather(storing, return_exceptions=True)
-    counting.cancel()
-    await asyncio.gather(counting, return_exceptions=True)
+    counting.cancel()  # once: it flushes then
+    await asyncio.gather(end(watching), counting, return_exceptions=True)
 
 
 async def receive(request: web.Request) -> web.StreamResponse:
-    """POST /webhooks/pluggy[/{secret}]: 202 only once the event is committed."""
+    """POST /webhooks/pluggy[/{secret}]: 202 only once the event is kept for good."""
     origins = request.app[DOOR].origins
     if not origins.admit(request.remote, request.headers.getall("X-Forwarded-For", ())):
         request.app[DOOR].counts.add("", "unauthorized")
@@ -177,14 +180,13 @@ async def livez(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Postgres answers and is migrated."""
-    query = "SELECT count(*) FROM pluggy_sync.webhook_events WHERE id = 0"
+    """Postgres answers and is migrated; or it is away, and the spool takes events."""
     try:
-        await fetch_within(request.app[DOOR].db, READY_WITHIN_S, query)
+        postgres_answers = await request.app[DOOR].stores.is_ready()
     except Exception as error:
         log.warning("not_ready", error=type(error).__name__)
         return refusal(503, "postgres_unavailable", "Postgres does not answer or is not migrated")
-    return web.json_response({"status": "ok"})
+    return web.json_response({"status": "ok" if postgres_answers else "spooling"})
 
 
 async def metrics(_: web.Request) -> web.Response:

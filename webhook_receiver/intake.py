@@ -11,8 +11,8 @@ from typing import Final
 from prometheus_client import Gauge
 
 from webhook_receiver.rings import Rings
-from worker.accept import Accepted, accept_events
-from worker.database import Pool
+from webhook_receiver.stores import Stores
+from worker.accept import Accepted
 from worker.events import WebhookEvent
 from worker.queue import Doorbell
 
@@ -20,7 +20,6 @@ GROUP_MAX: Final = 500
 GROUP_MAX_BYTES: Final = 8 * 1024 * 1024
 WAITING_MAX: Final = 5000
 WAITING_MAX_BYTES: Final = 64 * 1024 * 1024
-STORE_WITHIN_S: Final = 3.0
 
 WAITING = Gauge("pluggy_sync_deliveries_waiting", "Deliveries that wait for the next commit")
 
@@ -40,11 +39,8 @@ class Delivery:
 class Intake:
     """One group is being stored at a time; what arrives meanwhile is the next."""
 
-    def __init__(
-        self, db: Pool, doorbell: Doorbell, *, store_within_s: float = STORE_WITHIN_S
-    ) -> None:
-        self._db = db
-        self._store_within_s = store_within_s
+    def __init__(self, stores: Stores, doorbell: Doorbell) -> None:
+        self._stores = stores
         self.rings = Rings(doorbell)
         self._waiting: deque[Delivery] = deque()
         self._waiting_bytes = 0
@@ -52,9 +48,9 @@ class Intake:
         self._closed = False
 
     async def accept(self, event: WebhookEvent) -> Accepted:
-        """Wait until the event is committed. Cancelling the wait never cancels the group.
+        """Wait until the event is kept for good. Cancelling the wait never cancels the group.
 
-        Raises UnstorableEvent, NotTaken, TimeoutError, and asyncpg's errors when Postgres is away.
+        Raises UnstorableEvent, NotTaken, and what the stores raise if none of them takes it.
         """
         full = len(self._waiting) >= WAITING_MAX or self._waiting_bytes >= WAITING_MAX_BYTES
         if full or self._closed:
@@ -97,8 +93,7 @@ class Intake:
         events = [delivery.event for delivery in group]
         answers: Sequence[Accepted | Exception]
         try:
-            async with asyncio.timeout(self._store_within_s):
-                answers = await accept_events(self._db, events, timeout_s=self._store_within_s)
+            answers = await self._stores.store(events)
         except Exception as error:  # each sender of the group gets it, as a 503
             answers = [error] * len(group)
         for delivery, answer in zip(group, answers, strict=True):

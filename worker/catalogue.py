@@ -16,7 +16,7 @@ import structlog
 
 from worker.catalogue_rows import CATALOGUES, Catalogue, Key
 from worker.contract import note_novelties
-from worker.database import Connection, Pool
+from worker.database import POSTGRES_AWAY, Connection, Pool
 from worker.events import Lane
 from worker.failures import (
     RETRY_FOR,
@@ -35,7 +35,6 @@ from worker.pluggy_reader import PluggyReader
 from worker.queries import QUERIES
 from worker.runs import OwnRun, run_of_its_own
 from worker.sync.halts import halt, resume
-from worker.sync.steps import POSTGRES_AWAY
 
 log = structlog.get_logger()
 

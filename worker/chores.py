@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
+from redis.exceptions import RedisError
 
-from worker.sync.steps import POSTGRES_AWAY
+from worker.database import POSTGRES_AWAY
 
 log = structlog.get_logger()
 
@@ -53,7 +54,7 @@ class Chores:
         try:
             more = await chore.work()
             chore.troubled = False
-        except POSTGRES_AWAY as error:
+        except (*POSTGRES_AWAY, RedisError) as error:
             # One line an outage.
             if not chore.troubled:
                 log.warning("chore_failed", chore=chore.name, error=type(error).__name__)

@@ -15,12 +15,15 @@ from zoneinfo import ZoneInfo
 import structlog
 import uvloop
 from arq import func
+from redis.asyncio import Redis
 
 from worker import log as logs
+from worker.background import end
 from worker.budget import RateBudget
 from worker.catalogue import refresh_catalogue
 from worker.chores import Chore, Chores
 from worker.database import Pool, close_pool, open_pool
+from worker.drain import drain
 from worker.health import start_health_server
 from worker.installation import ForeignInstallation, check_installation
 from worker.nets import cast_nets
@@ -40,6 +43,7 @@ from worker.queue import (
 )
 from worker.restatements import link_restatements
 from worker.settings import PluggySettings, SettingsError, load
+from worker.spool import Spool
 from worker.sweep import Sweep
 from worker.sync.engine import BulkSlots, Engine
 from worker.tasks import Worker, sync_item
@@ -84,16 +88,17 @@ async def startup(ctx: dict[str, Any]) -> None:
     ctx |= {"db": db, "client": client, "redis_client": redis, "sweep": sweep}
     ctx["worker"] = Worker(db, engine, doorbell)
     ctx["sweeping"] = asyncio.create_task(sweep.run())
-    ctx["chores"] = asyncio.create_task(_chores(db, client, settings).run())
+    ctx["chores"] = asyncio.create_task(_chores(db, redis, client, settings).run())
     ctx["health"] = await start_health_server(sweep, settings.metrics_port)
     log.info("worker_started", worker_id=ctx["worker_id"], slots=slots)
 
 
-def _chores(db: Pool, client: PluggyClient, settings: PluggySettings) -> Chores:
+def _chores(db: Pool, redis: Redis, client: PluggyClient, settings: PluggySettings) -> Chores:
     """What a worker does beside the items that it is rung for."""
     purger = Purger(db, client, after=timedelta(days=settings.purge_after_days))
     return Chores(
         [
+            Chore("spool", 1.0, partial(_drain, db, Spool(redis))),
             Chore("catalogue", 5.0, partial(refresh_catalogue, db, client)),
             Chore("nets", 5.0, partial(cast_nets, db)),
             *_watch(db, client, settings),
@@ -101,6 +106,11 @@ def _chores(db: Pool, client: PluggyClient, settings: PluggySettings) -> Chores:
             Chore("restatements", 30.0, partial(link_restatements, db)),
         ]
     )
+
+
+async def _drain(db: Pool, spool: Spool) -> bool:
+    """A portion of what was accepted while Postgres was away; the sweep rings for it."""
+    return (await drain(db, spool)).entries > 0
 
 
 def _watch(db: Pool, client: PluggyClient, settings: PluggySettings) -> list[Chore]:
@@ -117,9 +127,7 @@ async def shutdown(ctx: dict[str, Any]) -> None:
     if "worker" not in ctx:
         return
     await ctx["health"].cleanup()
-    ctx["sweeping"].cancel()
-    ctx["chores"].cancel()
-    await asyncio.gather(ctx["sweeping"], ctx["chores"], return_exceptions=True)
+    await end(ctx["sweeping"], ctx["chores"])
     await ctx["db"].execute(QUERIES["remove_worker"], ctx["worker_id"])
     await ctx["client"].__aexit__(None, None, None)
     await ctx["redis_client"].aclose()

@@ -10,11 +10,10 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from worker.database import Pool
+from worker.database import POSTGRES_AWAY, Pool
 from worker.events import Lane
 from worker.queries import QUERIES
 from worker.queue import ArqDoorbell
-from worker.sync.steps import POSTGRES_AWAY
 
 log = structlog.get_logger()
 

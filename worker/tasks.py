@@ -10,13 +10,12 @@ from typing import Any, Final
 import structlog
 
 from worker.claim import LEASE, Lease
-from worker.database import Pool
+from worker.database import POSTGRES_AWAY, Pool
 from worker.events import Lane
 from worker.metrics import CLAIMS
 from worker.queries import QUERIES
 from worker.queue import Doorbell
 from worker.sync.engine import Engine
-from worker.sync.steps import POSTGRES_AWAY
 
 log = structlog.get_logger()
 

@@ -20,7 +20,7 @@ WITH delivered AS MATERIALIZED (
          expected_rows, lane, state, reason, body, received_at, connector_id, settled_at)
     SELECT d.event_id, d.body_sha256, d.event, d.item_id, d.account_id, d.transaction_ids::uuid[],
            d.created_at_from, d.expected_rows, d.lane, d.state, d.reason, d.body, d.received_at,
-           d.connector_id, CASE WHEN d.state = 'ignored' THEN clock_timestamp() END
+           d.connector_id, CASE WHEN d.state IN ('ignored', 'dead') THEN clock_timestamp() END
     FROM delivered d
     WHERE NOT EXISTS (SELECT FROM pluggy_sync.webhook_events e
                       WHERE e.event_id = d.event_id AND e.body_sha256 = d.body_sha256)

@@ -7,12 +7,11 @@ import traceback
 from collections.abc import Awaitable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
 
-import asyncpg
 import structlog
 
 from worker.claim import Claim, FencedOff
+from worker.database import POSTGRES_AWAY
 from worker.failures import (
     RETRY_FOR,
     Failure,
@@ -29,18 +28,6 @@ from worker.sync.halts import raise_if_alike, raise_if_down, raise_if_still_halt
 
 log = structlog.get_logger()
 
-# Postgres is away or refuses for its own reasons: nothing can be written, no attempt is spent.
-# OSError covers refused connections and time-outs; the client turns those of Pluggy into its own.
-POSTGRES_AWAY: Final = (
-    OSError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.InternalClientError,
-)
-
 
 async def attempt(claim: Claim, step: Step, work: Awaitable[object]) -> bool:
     """Await a step's work; a failure is recorded and gives False.
@@ -51,6 +38,7 @@ async def attempt(claim: Claim, step: Step, work: Awaitable[object]) -> bool:
     try:
         await work
     except (FencedOff, PluggyHalt, *POSTGRES_AWAY):
+        # Spends no attempt. The client turns Pluggy's OSErrors into its own.
         raise
     except Exception as error:
         await record_failure(claim, step, error, tried_at=tried_at)
