@@ -51,3 +51,8 @@ async def close_pool(pool: Pool, *, grace_s: float = 5.0) -> None:
         await asyncio.wait_for(pool.close(), grace_s)
     except TimeoutError:
         pool.terminate()
+
+
+def rows_written(status: str) -> int:
+    """How many rows a command has written, from Postgres's word for it: `DELETE 12`."""
+    return int(status.rsplit(" ", 1)[-1])

@@ -42,6 +42,7 @@ from worker.queue import (
     serialize,
 )
 from worker.restatements import link_restatements
+from worker.retention import forget_old
 from worker.settings import PluggySettings, SettingsError, load
 from worker.spool import Spool
 from worker.sweep import Sweep
@@ -95,6 +96,7 @@ async def startup(ctx: dict[str, Any]) -> None:
 
 def _chores(db: Pool, redis: Redis, client: PluggyClient, settings: PluggySettings) -> Chores:
     """What a worker does beside the items that it is rung for."""
+    keep = timedelta(days=settings.retention_days)
     purger = Purger(db, client, after=timedelta(days=settings.purge_after_days))
     return Chores(
         [
@@ -104,6 +106,7 @@ def _chores(db: Pool, redis: Redis, client: PluggyClient, settings: PluggySettin
             *_watch(db, client, settings),
             Chore("purge", 60.0, purger.purge),
             Chore("restatements", 30.0, partial(link_restatements, db)),
+            Chore("retention", 60.0, partial(forget_old, db, keep)),
         ]
     )
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 from zoneinfo import ZoneInfo
 
 import structlog
 
 from worker.accept import accept_events
 from worker.claim import LEASE, Claim, FencedOff, Lease, close_lost_runs
-from worker.database import Pool
+from worker.database import Pool, rows_written
 from worker.events import Lane, own_event
 from worker.failures import PluggyError, PluggyHalt, PluggyNotFound, PutOff, retry_pause_s
 from worker.pluggy_client import PluggyClient
@@ -66,7 +66,7 @@ class Purger:
         Never raises for what Pluggy does. Errors: those of a Postgres that is away; the lease then
         lapses, and the purge goes on where it was.
         """
-        late = _rows(await self.db.execute(QUERIES["purge_late_events"], BATCH))
+        late = rows_written(await self.db.execute(QUERIES["purge_late_events"], BATCH))
         record = await self.db.fetchrow(QUERIES["claim_item_to_purge"], self.after, LEASE)
         if record is None:
             return late == BATCH
@@ -139,7 +139,7 @@ async def _delete(claim: Claim) -> None:
 
 async def _delete_batch(claim: Claim, table: str) -> int:
     async with claim.page() as conn:
-        rows = _rows(await conn.execute(QUERIES[f"purge_{table}"], claim.item_id, BATCH))
+        rows = rows_written(await conn.execute(QUERIES[f"purge_{table}"], claim.item_id, BATCH))
         if rows:
             await conn.execute(QUERIES["count_purged"], claim.item_id, table, rows)
     claim.counts.deleted += rows if table in MIRRORED else 0
@@ -171,8 +171,3 @@ async def _hand_back(claim: Claim) -> None:
     """Free the item; a purge that is not done is found again by its tombstone."""
     await claim.close_run("handed_back")
     await claim.db.execute(QUERIES["hand_back_item"], claim.item_id, claim.lease.token)
-
-
-def _rows(status: Any) -> int:
-    """How many rows a command has written, from Postgres's word for it: `DELETE 12`."""
-    return int(status.rsplit(" ", 1)[-1])

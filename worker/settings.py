@@ -105,6 +105,7 @@ class PluggySettings(Environment):
     products: Annotated[tuple[str, ...], NoDecode] = PRODUCTS
     posted_on_zone: str = "America/Sao_Paulo"
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    retention_days: Annotated[int, Field(ge=14, le=36500)] = 90
     purge_after_days: Annotated[int, Field(ge=0, le=36500)] = 30
     worker_slots: Annotated[int, Field(ge=1, le=1000)] = 20
     webhook_url: str | None = None
