@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import click
 
+from ops.demo_children import ChildEnded
 from tests.oracle.draw import INGREDIENTS, draw_scenarios
-from tests.oracle.judge import Judge
+from tests.oracle.judge import Diverged, Judge
 from tests.oracle.play import Player
+from tests.oracle.rest import NeverRests
 from tests.oracle.scenario import Scenario, Step, read_trace, write_trace
 from tests.oracle.shrink import shrink
 from tests.oracle.stack import ROOT, OracleStack
@@ -23,6 +26,8 @@ from tests.oracle.stack import ROOT, OracleStack
 TRACES: Final = ROOT / "build" / "oracle"
 FEWEST: Final = 20
 """So often each ingredient has to occur."""
+WHOLE: Final = 200
+"""Scenarios of which that can be asked."""
 MORE: Final = 1.5
 """How much longer than wanted a campaign goes on for ingredients that are still rare."""
 EXPECTED: Final = frozenset(
@@ -34,6 +39,7 @@ EXPECTED: Final = frozenset(
         "flags accepted",
         "dead letter requeued",
         "equal without nets",
+        "two workers and more",
     }
 )
 
@@ -95,9 +101,15 @@ class Campaign:
         """Ingredients that have not occurred often enough."""
         return {name for name in EXPECTED if self.counts[name] < FEWEST}
 
+    @property
+    def passed(self) -> bool:
+        """Nothing diverged; and of a whole campaign, that no ingredient is missing."""
+        return not self.failures and not (self.played >= WHOLE and self.rare())
+
     def report(self) -> str:
         """The table of ingredients, and the figures."""
         lines = [f"{name:42}{self.counts[name]:7}" for name in sorted({*EXPECTED, *self.counts})]
+        lines += [f"fewer than {FEWEST} times: {name}" for name in sorted(self.rare())]
         lines += [failure.splitlines()[0] for failure in self.failures]
         lines.append(
             f"seed {self.seed}: {self.played} scenarios, {self.acts} steps, {self.took_s:.0f} s,"
@@ -110,11 +122,15 @@ async def play(stack: OracleStack, scenario: Scenario, *, keep: bool = True) -> 
     """Play one scenario; of a failure the text is returned, and a trace is kept."""
     player, started = Player(stack, scenario), time.monotonic()
     try:
+        claims = await stack.claims()
         await player.play()
         await Judge(player).judge()
         stack.crew.check()
-    except Exception as error:
+        await _count_workers(player, claims)
+    except (Diverged, NeverRests, ChildEnded) as error:
         failure = f"{type(error).__name__}: {error}"
+    except Exception:
+        failure = traceback.format_exc()
     else:
         return None
     finally:
@@ -122,8 +138,18 @@ async def play(stack: OracleStack, scenario: Scenario, *, keep: bool = True) -> 
     if keep:
         path = TRACES / f"{scenario.seed}.json"
         write_trace(path, replace(scenario, steps=_as_played(player, started)), failure)
-        failure = f"scenario {scenario.seed} failed, trace {path}\n{failure}\n"
+        failure = (
+            f"scenario {scenario.seed} failed after {len(player.played)} of"
+            f" {len(scenario.steps)} steps, trace {path}\n{failure}\n"
+        )
     return failure
+
+
+async def _count_workers(player: Player, before: Mapping[str, float]) -> None:
+    """Whether at least two workers have claimed items since."""
+    now = await player.stack.claims()
+    at_work = [name for name, claims in now.items() if claims > before.get(name, 0.0)]
+    player.count("two workers and more", len(at_work) > 1)
 
 
 def _as_played(player: Player, started: float) -> list[Step]:

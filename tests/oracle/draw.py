@@ -250,6 +250,7 @@ INGREDIENTS: Final[dict[str, Draw]] = {
     "worker killed": kill,
     "worker stopped": stall,
     "worker deployed": deploy,
+    "more or fewer workers": lambda dice: [{"do": "resize"}, some(dice)],
     "redis emptied": flush,
     "keys revoked": single("revoke_keys"),
     "time shift": single("shift", seconds=seconds(60, 90_000)),

@@ -12,16 +12,21 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
+import asyncpg
+
 from ops.demo_children import Child
 from tests.oracle import ingredients
 from tests.oracle.postman import Wire
 from tests.oracle.rest import order, pause_until_idle, shift
 from tests.oracle.scenario import Scenario, Step
 from tests.oracle.stack import OracleStack
-from worker.flags import accept_flags
+from worker.flags import Decided, accept_flags
 
-STACK_WIDE: Final = frozenset({"kill", "deploy", "stop", "resume", "flush", "revoke_keys", "clock"})
+STACK_WIDE: Final = frozenset(
+    {"kill", "deploy", "resize", "stop", "resume", "flush", "revoke_keys", "clock"}
+)
 BEFORE_CONNECT: Final = frozenset({"connect", "hold", "lose", "twice", "release", "pause"})
+ACCEPT_AGAIN: Final = 2
 MEU_PLUGGY: Final = 200
 """A connector whose items no client may update."""
 
@@ -196,6 +201,10 @@ class Player:
         done = await self.stack.crew.kill(step["nth"], signal.SIGTERM)
         self.count("worker deployed", done)
 
+    async def _resize(self, item: PlayedItem, step: Step) -> None:
+        self.stack.crew.resize()
+        self.count("more or fewer workers")
+
     async def _stop(self, item: PlayedItem, step: Step) -> None:
         worker = self.stack.crew.stop(step["nth"])
         if worker is not None:
@@ -237,8 +246,17 @@ class Player:
 
     async def accept_flags(self, item: PlayedItem) -> None:
         """A person has the flagged rows buried."""
-        for decided in await accept_flags(self.stack.db, item_id=uuid.UUID(item.id)):
+        for decided in await self._accept(uuid.UUID(item.id)):
             self.count("flags accepted", bool(decided.transaction_ids))
+
+    async def _accept(self, item_id: uuid.UUID) -> list[Decided]:
+        """Tried again while a worker that stands still within a page keeps others out."""
+        for _ in range(ACCEPT_AGAIN):
+            try:
+                return await accept_flags(self.stack.db, item_id=item_id)
+            except asyncpg.LockNotAvailableError:
+                self.count("(flags locked by a page)")
+        return await accept_flags(self.stack.db, item_id=item_id)
 
 
 Does = Callable[[Player, PlayedItem, Step], Awaitable[None]]
@@ -256,6 +274,7 @@ DOES: Final[dict[str, Does]] = {
     "release": Player._release,
     "kill": Player._kill,
     "deploy": Player._deploy,
+    "resize": Player._resize,
     "stop": Player._stop,
     "resume": Player._resume,
     "flush": Player._flush,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import secrets
 import signal
 import time
@@ -34,6 +35,10 @@ from worker.queue import PREFIX, connect
 ROOT: Final = Path(__file__).parents[2]
 START_WITHIN_S: Final = 60.0
 LOOK_EVERY_S: Final = 0.02
+COMMAND_TIMEOUT_S: Final = 60.0
+"""Longer than the server lets a worker stand still within a transaction, holding its locks."""
+METRICS_WITHIN: Final = aiohttp.ClientTimeout(total=1.0)
+CLAIMS: Final = re.compile(r"^pluggy_sync_claims_total\{.*\} (\S+)$", re.MULTILINE)
 REQUESTS_PER_MINUTE: Final = "60000"
 SLOTS: Final = "10"
 OUR_FAULT: Final = ("sync_crashed", "sweep_crashed", "no_progress", "Traceback", "exception")
@@ -46,13 +51,15 @@ T = TypeVar("T")
 class Crew:
     """The workers: those at work, and spares that wait to take the place of a dead one."""
 
-    start: Callable[[str], Child]
+    start: Callable[[str, int], Child]
+    """Of a name and a port for its metrics."""
     size: int
     at_work: list[Child] = field(default_factory=list)
     spares: list[Child] = field(default_factory=list)
     stopped: set[int] = field(default_factory=set)
     gone: list[Child] = field(default_factory=list)
     confused: set[str] = field(default_factory=set)
+    ports: dict[int, int] = field(default_factory=dict)
     number: int = 0
     _hiring: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -64,7 +71,9 @@ class Crew:
 
     async def _hire(self) -> None:
         self.number += 1
-        spare = await asyncio.to_thread(self.start, f"worker-{self.number}")
+        port = free_port()
+        spare = await asyncio.to_thread(self.start, f"worker-{self.number}", port)
+        self.ports[spare.pid] = port
         await told(spare, lambda child: "waiting" in child.lines() or None)
         self.spares.append(spare)
 
@@ -73,19 +82,52 @@ class Crew:
         os.kill(spare.pid, signal.SIGUSR1)
         self.at_work.append(spare)
 
+    def resize(self) -> None:
+        """One worker more, or when there are twice as many as at first, the later ones leave."""
+        if len(self.at_work) < 2 * self.size and self.spares:
+            self._put_to_work()
+            self._replace_spare()
+            return
+        for worker in self.at_work[self.size :]:
+            self._dismiss(worker, signal.SIGTERM)
+
     async def kill(self, nth: int, number: signal.Signals = signal.SIGKILL) -> bool:
         """End a worker, by SIGKILL or as a deploy does; a spare takes its place."""
         if not self.spares:
             return False
-        worker = self.at_work.pop(nth % len(self.at_work))
-        self.stopped.discard(worker.pid)
-        os.kill(worker.pid, number)
-        self.gone.append(worker)
+        self._dismiss(self.at_work[nth % len(self.at_work)], number)
         self._put_to_work()
+        self._replace_spare()
+        return True
+
+    def _dismiss(self, worker: Child, number: signal.Signals) -> None:
+        self.at_work.remove(worker)
+        os.kill(worker.pid, number)
+        if worker.pid in self.stopped:
+            # What stands still hears nothing but SIGKILL.
+            self.resume(worker)
+        self.gone.append(worker)
+
+    def _replace_spare(self) -> None:
         task = asyncio.create_task(self._hire())
         self._hiring.add(task)
         task.add_done_callback(self._hiring.discard)
-        return True
+
+    async def claims(self, session: aiohttp.ClientSession) -> dict[str, float]:
+        """How many items each worker that answers has claimed so far, by its name."""
+        moving = [worker for worker in self.at_work if worker.pid not in self.stopped]
+        told = await asyncio.gather(*(self._claims_of(session, worker) for worker in moving))
+        return {
+            w.name: claims for w, claims in zip(moving, told, strict=True) if claims is not None
+        }
+
+    async def _claims_of(self, session: aiohttp.ClientSession, worker: Child) -> float | None:
+        url = f"http://127.0.0.1:{self.ports[worker.pid]}/metrics"
+        try:
+            async with session.get(url, timeout=METRICS_WITHIN) as answer:
+                return sum(map(float, CLAIMS.findall(await answer.text())))
+        except (aiohttp.ClientError, TimeoutError):
+            return None  # not ready yet, standing still, or just ended
 
     def stop(self, nth: int) -> Child | None:
         """Make one stand still, but never the last that moves; returns which."""
@@ -151,6 +193,10 @@ class OracleStack:
     def note(self, scenario: int, step: dict[str, Any]) -> None:
         self.journal.append(Disturbance(time.monotonic(), scenario, step))
 
+    async def claims(self) -> dict[str, float]:
+        """How many items each worker has claimed so far."""
+        return await self.crew.claims(self.pluggy.session)
+
     async def flush_redis(self) -> None:
         """All rings and locks are lost. The rate budget is filled again: it is not the subject."""
         now_ms = int(time.time() * 1000)
@@ -201,14 +247,14 @@ async def _assemble(
     await postman.open()
     await pluggy.subscribe(postman.url)
 
-    def start(name: str) -> Child:
+    def start(name: str, port: int) -> Child:
         return _start(
             started,
             name,
             ["tests.oracle.spare"],
             **servers,
             LOG_LEVEL="WARNING",
-            METRICS_PORT=str(free_port()),
+            METRICS_PORT=str(port),
             PLUGGY_BASE_URL=pluggy.url,
             PLUGGY_CLIENT_ID=CLIENT_ID,
             PLUGGY_CLIENT_SECRET=CLIENT_SECRET,
@@ -218,7 +264,9 @@ async def _assemble(
         )
 
     crew = Crew(start, workers)
-    db = await open_pool(database_url, max_size=16, statement_cache=100)
+    db = await open_pool(
+        database_url, max_size=16, statement_cache=100, command_timeout_s=COMMAND_TIMEOUT_S
+    )
     stack = OracleStack(db, connect(redis_url), pluggy, postman, crew, receiver)
     await stack.flush_redis()
     await crew.begin()
