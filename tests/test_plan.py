@@ -290,6 +290,17 @@ def test_only_a_read_from_where_the_event_says_that_rows_begin_answers_it(
     assert (only(found.outcomes).state == "applied") is answered
 
 
+def test_a_delta_starts_no_later_than_any_open_event_says_that_rows_begin() -> None:
+    """What a read has answered, the stamp of the next one must not ask again."""
+    since = NOW - 3 * DAY
+    known = {"stamped_at": NOW, "watermark": NOW, "source_updated_at": READ_BEFORE}
+    read = step("transactions", CHECKING, **known, read_since=since)
+    told = event("transactions/created", created_at_from=since)
+    found = decided(held(told, event("item/updated", 2), changed=[read]))
+    assert ReadDelta(CHECKING, since, False, COLLECTED) in found.steps
+    assert found.outcomes[told.id].state == "applied"
+
+
 def test_a_delta_waits_for_no_walk_of_all_pages_but_for_its_own() -> None:
     told = event("transactions/created")
     assert [type(s) for s in decided(held(told, walks=[walk(CHECKING)])).steps] == [ReadDelta]

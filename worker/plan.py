@@ -272,7 +272,7 @@ class _Planner:
                 if step.walked_at is None or step.walked_at <= event.pending_since:
                     self._want_walk(needs, event, step, Lane.AUDIT, source_updated_at)
             elif _is_later(source_updated_at, step.source_updated_at):
-                self._want_delta(needs, event, step, None, source_updated_at)
+                self._want_delta(needs, event, step, source_updated_at)
             elif self._recent_due(step):
                 self._want_recent(needs, event, step)
 
@@ -353,7 +353,7 @@ class _Planner:
             if step.walked_at is None or step.walked_at <= event.pending_since:
                 self._want_walk(needs, event, step, Lane.AUDIT, source_updated_at)
         elif not _has_read_created(step, event):
-            self._want_delta(needs, event, step, event.created_at_from, source_updated_at)
+            self._want_delta(needs, event, step, source_updated_at)
 
     def _want_ids(self, needs: _Needs, event: PendingEvent) -> Outcome | None:
         assert event.account_id is not None  # noqa: S101 - checked by the caller
@@ -371,7 +371,6 @@ class _Planner:
         needs: _Needs,
         event: PendingEvent,
         step: Step,
-        created_at_from: datetime | None,
         source_updated_at: datetime | None,
     ) -> None:
         walk = self.held.walks.get(step.account_id)
@@ -380,10 +379,23 @@ class _Planner:
         if walk is not None and walk.kind == "delta" and step.dead_at is None:
             needs.walking = True
             return
-        since = min(filter(None, (_delta_from(step), created_at_from)))
+        since = min([_delta_from(step), *self._told_from(step)])
         needs.steps.append(
             ReadDelta(step.account_id, since, bool(event.expected_rows), source_updated_at)
         )
+
+    def _told_from(self, step: Step) -> list[datetime]:
+        """From where all open events say that rows begin, answered already or not.
+
+        The stamp of a later start would ask an answered one's question again.
+        """
+        assert step.watermark is not None  # noqa: S101 - a delta starts at one
+        return [
+            e.created_at_from
+            for e in self.held.events
+            if e.account_id == step.account_id and e.created_at_from is not None
+            if not _is_long_before(e.created_at_from, step.watermark)
+        ]
 
     def _want_walk(
         self,
