@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -155,3 +155,57 @@ async def test_a_partial_collection_hides_no_change_of_the_one_before(stack: Sta
     await stack.tell("item/updated", item["id"])
     await stack.quiet()
     await stack.assert_equal(item["id"])
+
+
+async def shown(
+    stack: Stack, item_id: str, product: str
+) -> set[tuple[str, str | None, str | None]]:
+    found = await stack.db.fetch(
+        "SELECT state, reason, whose_turn FROM pluggy_ops.freshness"
+        " WHERE item_id = $1 AND product = $2",
+        item_id,
+        product,
+    )
+    return {(row["state"], row["reason"], row["whose_turn"]) for row in found}
+
+
+async def test_a_product_that_the_bank_did_not_give_is_stale_since_its_last_date(
+    stack: Stack,
+) -> None:
+    item = await open_finance_item(stack)
+    [before] = {row["lastUpdatedAt"] for row in (await stack.truth(item["id"], "items")).values()}
+    await stack.collect(item["id"], partial=["LOANS"], warned=["INVESTMENTS"])
+    await stack.tell("item/updated", item["id"])
+    await stack.quiet()
+    assert await shown(stack, item["id"], "loans") == {("stale", "not_collected", "bank")}
+    warned = ("incomplete", "collected_with_warning", "bank")
+    assert await shown(stack, item["id"], "investments") == {warned}
+    assert await shown(stack, item["id"], "transactions") == {("fresh", None, None)}
+    since = await stack.db.fetchval(
+        "SELECT stale_since FROM pluggy_ops.freshness WHERE item_id = $1 AND product = 'loans'",
+        item["id"],
+    )
+    assert since == datetime.fromisoformat(before)
+    await stack.collect(item["id"])
+    await stack.tell("item/updated", item["id"])
+    await stack.quiet()
+    for product in ("loans", "investments"):
+        assert await shown(stack, item["id"], product) == {("fresh", None, None)}
+
+
+async def test_a_row_that_cannot_be_read_makes_its_product_incomplete(stack: Stack) -> None:
+    item = await open_finance_item(stack)
+    await stack.db.execute(
+        "ALTER TABLE pluggy.loans ADD CONSTRAINT refused CHECK (run_id < 0) NOT VALID"
+    )
+    await stack.collect(item["id"], products={"loans": {"updated": 1}})
+    await stack.tell("item/updated", item["id"])
+    await stack.quiet()
+    assert await shown(stack, item["id"], "loans") == {("incomplete", "rows_rejected", "us")}
+    light = await stack.db.fetchrow("SELECT incomplete_products FROM pluggy_ops.overview")
+    assert light is not None
+    assert light["incomplete_products"] == 1
+    await stack.db.execute("ALTER TABLE pluggy.loans DROP CONSTRAINT refused")
+    await stack.order("sync/verify", item["id"])
+    await stack.quiet()
+    assert await shown(stack, item["id"], "loans") == {("fresh", None, None)}

@@ -1,13 +1,15 @@
 -- What operators look at. No personal data, no amounts, no descriptions.
 
 -- One row per item and product (and account): is it fresh, since when not, why, and whose turn it is.
--- fresh_until_source: our last complete read covers Pluggy's last collection of the product.
+-- collected_at is the bank's side (Pluggy's last collection of the product), read_collected_at what of
+-- that our last complete read covers. Incomplete: usable, but something of it is missing.
 CREATE VIEW pluggy_ops.freshness AS
 SELECT p.item_id, i.connector_id, i.connector_name, p.product,
        nullif(p.account_id, '00000000-0000-0000-0000-000000000000') AS account_id,
-       i.status AS item_status, i.execution_status, i.last_updated_at AS collected_at,
+       i.status AS item_status, i.execution_status,
+       coalesce(d.collected_at, i.last_updated_at) AS collected_at,
        p.source_updated_at AS read_collected_at, p.stamped_at AS read_at, p.watermark,
-       w.pages AS walk_pages, w.rows_seen AS walk_rows, p.attempts, p.next_try_at, p.error_id,
+       w.pages AS walk_pages, w.rows_seen AS walk_rows, r.rejected_rows, p.attempts, p.next_try_at, p.error_id,
        CASE
            WHEN i.deleted_at IS NOT NULL THEN 'deleted'
            WHEN p.dead_at IS NOT NULL THEN 'stale'
@@ -16,7 +18,8 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN i.status IN ('LOGIN_ERROR', 'OUTDATED') THEN 'stale'
            WHEN i.execution_status = 'USER_AUTHORIZATION_REVOKED'
                 OR i.consent_expires_at <= now() THEN 'stale'
-           WHEN n.no_auto_sync THEN 'stale'
+           WHEN n.no_auto_sync OR d.not_collected THEN 'stale'
+           WHEN r.rejected_rows > 0 OR d.warned THEN 'incomplete'
            ELSE 'fresh'
        END AS state,
        CASE
@@ -28,6 +31,9 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN i.status = 'LOGIN_ERROR' THEN 'login_error'
            WHEN i.status = 'OUTDATED' THEN coalesce(lower(i.execution_status), 'outdated')
            WHEN n.no_auto_sync THEN 'no_auto_sync'
+           WHEN d.not_collected THEN 'not_collected'
+           WHEN r.rejected_rows > 0 THEN 'rows_rejected'
+           WHEN d.warned THEN 'collected_with_warning'
        END AS reason,
        CASE
            WHEN i.deleted_at IS NOT NULL THEN NULL
@@ -37,9 +43,14 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN p.failure_class = 'retry' THEN 'pluggy'
            WHEN p.dead_at IS NOT NULL THEN 'us'
            WHEN n.no_auto_sync THEN 'person'
+           WHEN d.not_collected THEN 'bank'
+           WHEN r.rejected_rows > 0 THEN 'us'
+           WHEN d.warned THEN 'bank'
        END AS whose_turn,
        coalesce(p.failing_since, p.deferred_since, p.dead_at,
-                CASE WHEN n.no_auto_sync THEN i.last_updated_at END) AS stale_since,
+                CASE WHEN n.no_auto_sync THEN i.last_updated_at
+                     WHEN d.not_collected THEN d.collected_at
+                     ELSE r.rejected_since END) AS stale_since,
        p.verified_at
 FROM pluggy_sync.product_sync p
 LEFT JOIN pluggy.items i ON i.id = p.item_id
@@ -47,6 +58,24 @@ LEFT JOIN pluggy.items i ON i.id = p.item_id
 CROSS JOIN LATERAL (SELECT i.next_auto_sync_at IS NULL AND i.last_updated_at IS NOT NULL
     AND i.status NOT IN ('UPDATING', 'MERGING', 'WAITING_USER_INPUT', 'WAITING_USER_ACTION')
         AS no_auto_sync) AS n
+-- statusDetail stands there if a collection was partial: what of it could not be collected keeps older
+-- data, and its date. Only codes and dates are taken: Pluggy's texts may be personal.
+CROSS JOIN LATERAL (
+    SELECT coalesce(bool_or(s.detail ->> 'isUpdated' = 'false'), false) AS not_collected,
+           coalesce(bool_or(s.detail -> 'warnings' -> 0 IS NOT NULL), false) AS warned,
+           max(CASE WHEN s.detail ->> 'lastUpdatedAt' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$'
+                    THEN (s.detail ->> 'lastUpdatedAt')::timestamptz END) AS collected_at
+    FROM (VALUES ('accounts', 'accounts'), ('accounts', 'creditCards'), ('bills', 'creditCards'),
+                 ('transactions', 'transactions'), ('investments', 'investments'),
+                 ('investment_transactions', 'investmentsTransactions'),
+                 ('investment_transactions', 'investmentTransactions'),
+                 ('loans', 'loans'), ('identities', 'identity')) AS k(product, key)
+    CROSS JOIN LATERAL (SELECT i.payload -> 'statusDetail' -> k.key AS detail) AS s
+    WHERE k.product = p.product) AS d
+CROSS JOIN LATERAL (
+    SELECT count(*) AS rejected_rows, min(x.rejected_at) AS rejected_since
+    FROM pluggy_sync.rejected_rows x
+    WHERE x.item_id = p.item_id AND x.product = p.product AND x.account_id = p.account_id) AS r
 LEFT JOIN pluggy_sync.account_walks w
     ON w.item_id = p.item_id AND w.account_id = p.account_id AND p.product = 'transactions';
 

@@ -5,7 +5,8 @@ CREATE VIEW pluggy_ops.overview AS
 SELECT
     CASE WHEN h.failure_code = 'pluggy_down' THEN 'yellow'
          WHEN h.halted_at IS NOT NULL OR w.live = 0 THEN 'red'
-         WHEN d.dead > 0 OR b.oldest_due_age_s > 60 OR f.stale > 0 OR s.wrong > 0
+         WHEN d.dead > 0 OR b.oldest_due_age_s > 60 OR f.stale > 0
+              OR f.incomplete > 0 OR s.wrong > 0
               THEN 'yellow'
          ELSE 'green' END AS light,
     CASE WHEN h.halted_at IS NOT NULL THEN 'Halted: ' || h.advice
@@ -14,10 +15,12 @@ SELECT
          WHEN d.dead > 0 THEN 'Look at dead_letters and requeue what is mended.'
          WHEN s.wrong > 0 THEN 'Webhooks at Pluggy are missing or wrong: subscriptions says which.'
          WHEN f.stale > 0 THEN 'Some products are stale: freshness says why and whose turn it is.'
+         WHEN f.incomplete > 0 THEN 'Some products are incomplete: freshness says why and whose turn it is.'
          ELSE 'All is well.' END AS advice,
     h.halted_at, h.failure_code AS halted_by, w.live AS workers, w.slots,
     i.items, e.pending AS events_pending, e.walking AS events_walking, d.dead AS dead_letters,
     b.due AS items_due, b.oldest_due_age_s, f.stale AS stale_products,
+    f.incomplete AS incomplete_products,
     s.wrong AS subscriptions_wrong,
     e.last_accepted_at
 FROM pluggy_sync.halts h
@@ -31,6 +34,8 @@ CROSS JOIN (SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
 CROSS JOIN (SELECT count(*) AS dead FROM pluggy_sync.webhook_events WHERE state = 'dead') AS d
 CROSS JOIN (SELECT coalesce(sum(due), 0) AS due, coalesce(max(oldest_due_age_s), 0) AS oldest_due_age_s
             FROM pluggy_ops.backlog) AS b
-CROSS JOIN (SELECT count(*) AS stale FROM pluggy_ops.freshness WHERE state = 'stale') AS f
+CROSS JOIN (SELECT count(*) FILTER (WHERE state = 'stale') AS stale,
+                   count(*) FILTER (WHERE state = 'incomplete') AS incomplete
+            FROM pluggy_ops.freshness) AS f
 CROSS JOIN (SELECT count(*) AS wrong FROM pluggy_ops.subscriptions
             WHERE state NOT IN ('ok', 'elsewhere', 'unchecked')) AS s;
