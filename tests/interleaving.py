@@ -70,10 +70,12 @@ class StoppingConnection(PlainConnection):
         await actor.stop(named[1] if named else "COMMIT")
 
 
-async def open_stopping_pool(url: str) -> Pool:
+async def open_stopping_pool(
+    url: str, connections: type[StoppingConnection] = StoppingConnection
+) -> Pool:
     """A pool as a process of ours has one, whose connections stop their actors."""
     pool: Pool = await asyncpg.create_pool(
-        url, min_size=0, max_size=4, connection_class=StoppingConnection, command_timeout=30
+        url, min_size=0, max_size=4, connection_class=connections, command_timeout=30
     )
     return pool
 
@@ -178,6 +180,7 @@ class Actor:
             self._interrupted = True
             self._moved.clear()
             self._task.cancel()
+            await asyncio.sleep(0)  # it has heard of it, and stands no longer where it stood
             await self.arrive(others)
 
     async def _run(self, work: Coroutine[Any, Any, None]) -> None:

@@ -1,4 +1,4 @@
-"""A TCP proxy that can go deaf: connections stay open and nothing comes through any more."""
+"""TCP proxies: one goes deaf when told to, one cuts a connection at a given message."""
 
 from __future__ import annotations
 
@@ -48,6 +48,42 @@ class Proxy:
             task = asyncio.create_task(_pump(source, target))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+
+class CuttingProxy(Proxy):
+    """Cuts the connection once, when the client has sent so many messages in all.
+
+    unheard: before the server gets the last of them; else before the client gets its answer.
+    """
+
+    def __init__(self, target_port: int, *, at_message: int, unheard: bool) -> None:
+        super().__init__(target_port)
+        self._at_message = at_message
+        self._unheard = unheard
+        self.messages = 0
+
+    @property
+    def has_cut(self) -> bool:
+        return self.messages >= self._at_message
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        self._writers += [writer, far_writer]
+        answers = asyncio.create_task(_pump(far_reader, writer))
+        self._tasks.add(answers)
+        while data := await reader.read(2**16):
+            self.messages += 1
+            cut = self.messages == self._at_message
+            if cut:
+                answers.cancel()
+            if not (cut and self._unheard):
+                far_writer.write(data)
+                await far_writer.drain()
+            if cut:
+                writer.transport.abort()
+                break
+        far_writer.close()
 
 
 async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

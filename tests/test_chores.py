@@ -46,7 +46,7 @@ async def test_a_chore_that_fails_stops_neither_the_others_nor_itself() -> None:
 
     async def is_cut_off() -> bool:
         done["cut off"] += 1
-        raise ConnectionError("Postgres is away")
+        raise ConnectionError
 
     async def works() -> bool:
         done["works"] += 1
@@ -55,10 +55,10 @@ async def test_a_chore_that_fails_stops_neither_the_others_nor_itself() -> None:
     chores = [Chore("a", 0.0, crashes), Chore("b", 0.0, is_cut_off), Chore("c", 0.0, works)]
     with capture_logs() as logs:
         await go_round(chores, lambda: min(done[k] for k in ("crashes", "cut off", "works")) >= 3)
-    said = Counter((line["event"], line["chore"]) for line in logs)
+    said = Counter((line["event"], line.get("chore")) for line in logs)
     # A fault of ours is told each time, an outage once.
     assert said["chore_crashed", "a"] >= 3
-    assert said["chore_failed", "b"] == 1
+    assert said["postgres_away", None] == 1
 
 
 @pytest.mark.usefixtures("impatient")

@@ -1,6 +1,7 @@
 """The connection to Pluggy: keys, limits, time-outs, and every error in its class."""
 
 import asyncio
+import time
 import traceback
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -28,6 +29,7 @@ from worker.failures import (
 from worker.pluggy_client import CALL_TIMEOUT_S, Answer, PluggyClient, endpoint_group
 from worker.pluggy_payloads import decode_object
 from worker.pluggy_reader import PluggyReader
+from worker.redis_names import PREFIX
 
 ITEM, ACCOUNT = uuid.UUID(int=1), uuid.UUID(int=2)
 EXPIRED = [
@@ -421,6 +423,29 @@ async def test_waiting_for_the_budget_counts_too(redis: ArqRedis) -> None:
         with pytest.raises(PluggyUnavailable, match="timeout"):
             await client.call("/items/x", lane=Lane.LIVE, count=lambda: None)
         assert pluggy.asked == []
+
+
+async def test_every_call_takes_its_share_of_its_group(redis: ArqRedis) -> None:
+    async with (
+        PluggyStub() as pluggy,
+        PluggyClient(
+            base_url=pluggy.url,
+            client_id=CLIENT_ID,
+            client_secret=CLIENT_SECRET,
+            budget=RateBudget(redis, per_minute=60),
+        ) as client,
+    ):
+        # Not refilled for a day: they were looked at in the future.
+        at = (int(time.time()) + 86_400) * 1000
+        async with redis.pipeline() as pipe:
+            for group in ("auth", "items"):
+                pipe.hset(f"{PREFIX}budget:{group}", mapping={"tokens": 2, "at": at})
+            await pipe.execute()
+        for _ in range(2):
+            await client.call("/items/x", lane=Lane.LIVE, count=lambda: None)
+        with pytest.raises(PutOff, match="rate_budget"):
+            await client.call("/items/x", lane=Lane.LIVE, count=lambda: None)
+        assert pluggy.count("GET") == 2
 
 
 async def test_a_call_that_times_out_blocks_no_other(redis: ArqRedis) -> None:

@@ -17,6 +17,8 @@ from worker.health import (
     LAST_PORT,
     SWEEP_WITHIN_S,
     TICK_WITHIN_S,
+    Beat,
+    beat_of,
     listening_port,
     start_health_server,
 )
@@ -29,8 +31,8 @@ def sweep_over(db: Pool, redis: ArqRedis) -> Sweep:
 
 
 @asynccontextmanager
-async def serving(sweep: Sweep, port: int = 0) -> AsyncIterator[str]:
-    runner = await start_health_server(sweep, port)
+async def serving(sweep: Sweep, port: int = 0, *beats: Beat) -> AsyncIterator[str]:
+    runner = await start_health_server(sweep, port, [beat_of(sweep), *beats])
     yield f"http://127.0.0.1:{listening_port(runner)}"
     await runner.cleanup()
 
@@ -81,6 +83,19 @@ async def test_a_worker_that_stalls_is_neither_ready_nor_alive_any_more(
         assert (await get(url + path))[0] == 200
         setattr(sweep, field, time.monotonic() - limit_s)
         assert (await get(url + path))[0] == 503
+
+
+async def test_a_worker_whose_queue_nobody_reads_is_not_alive_and_says_what_is_stuck(
+    db: Pool, redis: ArqRedis
+) -> None:
+    read_at = time.monotonic()
+    async with serving(sweep_over(db, redis), 0, Beat("queue", 50.0, lambda: read_at)) as url:
+        assert (await get(f"{url}/livez"))[0] == 200
+        read_at -= 50
+        assert await get(f"{url}/livez") == (
+            503,
+            '{"error": "no_progress", "detail": "stuck: queue"}',
+        )
 
 
 @pytest.fixture(scope="module")
@@ -138,4 +153,4 @@ async def test_beyond_the_last_port_there_is_none(db: Pool, redis: ArqRedis) -> 
         taken.bind(("::", LAST_PORT))
         taken.listen()
         with pytest.raises(OSError, match=f"no free port from METRICS_PORT={LAST_PORT} on"):
-            await start_health_server(sweep_over(db, redis), LAST_PORT)
+            await start_health_server(sweep_over(db, redis), LAST_PORT, [])

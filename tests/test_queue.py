@@ -27,7 +27,6 @@ from worker.queue import (
     SYNC_ITEM,
     ArqDoorbell,
     deserialize,
-    redis_settings,
     serialize,
 )
 from worker.settings import PluggySettings
@@ -218,6 +217,7 @@ async def test_malformed_jobs_end_no_worker_and_are_gone_afterwards(
     for number, job in enumerate(MALFORMED):
         await put(redis, job, f"{PREFIX}malformed-{number}")
     await redis.zadd(QUEUE_NAME, {f"{PREFIX}without-job": 1})
+    await redis.zadd(QUEUE_NAME, {b"\xff\xfe": 1})
     item = uuid.uuid4()
     await ArqDoorbell(redis).ring([item])
     assert await run(redis_url) == [str(item)]
@@ -308,19 +308,3 @@ def test_no_module_of_ours_imports_pickle() -> None:
     ]
     assert len(sources) > 20
     assert [path.name for path in sources if "pickle" in path.read_text(encoding="utf-8")] == []
-
-
-# Connections
-
-
-def test_arq_s_connection_is_patient_with_a_redis_that_restarts() -> None:
-    settings = redis_settings("rediss://user:password@redis.example:6380/3")
-    assert (settings.host, settings.port, settings.database) == ("redis.example", 6380, 3)
-    assert (settings.username, settings.password, settings.ssl) == ("user", "password", True)
-    assert settings.retry is not None
-    assert OSError in (settings.retry_on_error or [])
-
-
-def test_arq_s_connection_takes_a_socket() -> None:
-    settings = redis_settings("unix:///run/valkey.sock?db=2")
-    assert (settings.unix_socket_path, settings.database) == ("/run/valkey.sock", 2)

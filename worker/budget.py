@@ -7,19 +7,17 @@ One token bucket per endpoint group. For a limit of L a minute: burst L/12, refi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import Final
 
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.events import Lane
 from worker.failures import PutOff
 from worker.redis_names import PREFIX
-
-log = structlog.get_logger()
 
 LONGEST_WAIT_S: Final = 2.0
 SHORTEST_PUT_OFF_S: Final = 1.0
@@ -95,7 +93,6 @@ class RateBudget:
         self._take = redis.register_script(TAKE_SCRIPT)
         self._empty = redis.register_script(EMPTY_SCRIPT)
         self._local: dict[str, LocalBucket] = {}
-        self._troubled = False
 
     async def acquire(self, group: str, lane: Lane) -> None:
         """Wait for a call of this group. Raises PutOff if that would take over two seconds."""
@@ -107,10 +104,9 @@ class RateBudget:
 
     async def empty(self, group: str, *, for_s: float) -> None:
         """Pluggy has answered 429: nobody calls this group for so many seconds."""
-        try:
+        # Redis away: its client has told of it, and the local share is small enough.
+        with contextlib.suppress(RedisError, OSError):
             await self._empty(keys=[_key(group)], args=[int(for_s * 1000)])
-        except (RedisError, OSError) as error:
-            self._tell(error)
 
     async def take(self, group: str, lane: Lane) -> float:
         """Take a call if there is one: 0, or the seconds until there may be one."""
@@ -121,18 +117,10 @@ class RateBudget:
         floor = max(0.0, min(FLOOR_BY_LANE[lane] * burst, burst - 1))
         try:
             wait_ms = await self._take(keys=[_key(group)], args=[burst, refill_per_ms, floor])
-        except (RedisError, OSError) as error:
-            self._tell(error)
+        except (RedisError, OSError):
             bucket = self._local.setdefault(group, LocalBucket(refill_per_ms * 1000 / 10))
             return bucket.take()
-        self._troubled = False
         return float(wait_ms) / 1000
-
-    def _tell(self, error: Exception) -> None:
-        # One line an outage, not one a call.
-        if not self._troubled:
-            log.warning("rate_budget_unreachable", error=type(error).__name__)
-        self._troubled = True
 
     def limit(self, group: str) -> int:
         """Calls a minute that Pluggy allows for a group."""

@@ -7,12 +7,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from worker.database import POSTGRES_AWAY
+from worker.server_outage import ServerOutage
 
 log = structlog.get_logger()
 
@@ -23,14 +25,15 @@ LOOK_EVERY_S: Final = 1.0
 class Chore:
     """Work in bounded portions, safe on all workers at once; it says whether there is more.
 
-    due_at and troubled are of this process: when it looks again, and whether the last look failed.
+    due_at and refused are of this process: when it looks again, and whether Redis refused the last
+    look.
     """
 
     name: str
     every_s: float
     work: Callable[[], Awaitable[bool]]
     due_at: float = 0.0
-    troubled: bool = False
+    refused: bool = False
 
 
 @dataclass(slots=True)
@@ -38,6 +41,7 @@ class Chores:
     """A background task of every worker."""
 
     chores: Sequence[Chore]
+    postgres: ServerOutage = field(default_factory=partial(ServerOutage, "postgres"))
     ticked_at: float = field(default_factory=time.monotonic)
 
     async def run(self) -> None:
@@ -53,12 +57,14 @@ class Chores:
         more = False
         try:
             more = await chore.work()
-            chore.troubled = False
-        except (*POSTGRES_AWAY, RedisError) as error:
-            # One line an outage.
-            if not chore.troubled:
+            chore.refused = False
+        except POSTGRES_AWAY as error:
+            self.postgres.failed(error)
+        except RedisError as error:
+            # That Redis is away its client has told; a refusal is told once.
+            if isinstance(error, ResponseError) and not chore.refused:
                 log.warning("chore_failed", chore=chore.name, error=type(error).__name__)
-            chore.troubled = True
+                chore.refused = True
         except Exception:
             log.exception("chore_crashed", chore=chore.name)
         chore.due_at = time.monotonic() + (0.0 if more else chore.every_s)

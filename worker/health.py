@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -20,16 +22,36 @@ PORTS_TO_TRY: Final = 50
 LAST_PORT: Final = 65535
 
 
-def health_app(sweep: Sweep) -> web.Application:
-    """`/livez` fails if nothing moves any more, `/readyz` if Postgres or Redis is away."""
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What moves in a worker that is alive: at() is when it last did, by the monotonic clock."""
+
+    name: str
+    within_s: float
+    at: Callable[[], float]
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it should have moved since."""
+        return time.monotonic() - self.at() >= self.within_s
+
+
+def beat_of(sweep: Sweep) -> Beat:
+    """The sweep goes on also while Postgres or Redis is away."""
+    return Beat("sweep", TICK_WITHIN_S, lambda: sweep.ticked_at)
+
+
+def health_app(sweep: Sweep, beats: Sequence[Beat]) -> web.Application:
+    """`/livez` fails if something has stopped moving, `/readyz` if Postgres or Redis is away."""
 
     async def livez(_: web.Request) -> web.Response:
-        return _answer(time.monotonic() - sweep.ticked_at < TICK_WITHIN_S, "no_progress")
+        stuck = [beat.name for beat in beats if beat.is_due]
+        return _answer(not stuck, "no_progress", f"stuck: {', '.join(stuck)}")
 
     async def readyz(_: web.Request) -> web.Response:
         # The clock may be younger than that on a machine that has just started.
         swept = 0 < sweep.swept_at > time.monotonic() - SWEEP_WITHIN_S
-        return _answer(swept, "no_sweep")
+        return _answer(swept, "no_sweep", "see the log")
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(
@@ -43,9 +65,12 @@ def health_app(sweep: Sweep) -> web.Application:
     return app
 
 
-async def start_health_server(sweep: Sweep, port: int) -> web.AppRunner:
-    """Listen on the port, or on the next free one (several workers on one machine)."""
-    runner = web.AppRunner(health_app(sweep), access_log=None)
+async def start_health_server(sweep: Sweep, port: int, beats: Sequence[Beat]) -> web.AppRunner:
+    """Listen on the port, or on the next free one (several workers on one machine).
+
+    What has to move is looked up at each call: it changes when the worker has started.
+    """
+    runner = web.AppRunner(health_app(sweep, beats), access_log=None)
     await runner.setup()
     for candidate in range(port, min(port + PORTS_TO_TRY, LAST_PORT + 1)):
         try:
@@ -66,7 +91,7 @@ def listening_port(runner: web.AppRunner) -> int:
     return ports.get(2) or next(iter(ports.values()))
 
 
-def _answer(good: bool, error: str) -> web.Response:
+def _answer(good: bool, error: str, detail: str) -> web.Response:
     if good:
         return web.json_response({"status": "ok"})
-    return web.json_response({"error": error, "detail": "see the log"}, status=503)
+    return web.json_response({"error": error, "detail": detail}, status=503)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
+import time
 import uuid
 from datetime import timedelta
 from functools import partial
@@ -18,13 +20,15 @@ from arq import func
 from redis.asyncio import Redis
 
 from worker import log as logs
+from worker.accept import fetch_within
+from worker.arq_redis import RingReader, ring_reader
 from worker.background import end
 from worker.budget import RateBudget
 from worker.catalogue import refresh_catalogue
 from worker.chores import Chore, Chores
-from worker.database import Pool, close_pool, open_pool
+from worker.database import POSTGRES_AWAY, Pool, close_pool, open_pool
 from worker.drain import drain
-from worker.health import start_health_server
+from worker.health import TICK_WITHIN_S, Beat, beat_of, start_health_server
 from worker.installation import ForeignInstallation, check_installation
 from worker.nets import cast_nets
 from worker.outage import CallLedger
@@ -36,19 +40,20 @@ from worker.queue import (
     QUEUE_NAME,
     SYNC_ITEM,
     ArqDoorbell,
-    connect,
     deserialize,
-    redis_settings,
     serialize,
 )
 from worker.restatements import link_restatements
 from worker.retention import forget_old
+from worker.server_outage import ServerOutage
 from worker.settings import PluggySettings, SettingsError, load
 from worker.spool import Spool
 from worker.sweep import Sweep
 from worker.sync.engine import BulkSlots, Engine
 from worker.tasks import Worker, sync_item
+from worker.unrung import UnrungWork
 from worker.watch import Expected, watch_subscriptions
+from worker.watched_redis import connect_watched
 
 log = structlog.get_logger()
 
@@ -57,22 +62,27 @@ COMPLETION_WAIT_S: Final = 30
 POLL_DELAY_S: Final = 0.05
 QUEUE_READ_LIMIT: Final = 10_000
 """Above all slots together: arq reads the head of the queue, where running jobs stay."""
+QUEUE_READ_WITHIN_S: Final = 2.0 * JOB_TIMEOUT_S
+"""arq does not look while all slots are taken; no job keeps one longer than its time-out."""
+CHORES_WITHIN_S: Final = 600.0
+POSTGRES_PAUSE_S: Final = 1.0
+REMOVE_WITHIN_S: Final = 3.0
 
 
 async def startup(ctx: dict[str, Any]) -> None:
-    """Open what the jobs use. Exits with a message if this database is another application's."""
+    """Open what the jobs use, once Postgres answers.
+
+    Exits with a message if this database is another application's.
+    """
     settings: PluggySettings = ctx["settings"]
+    reader: RingReader = ctx["redis"]
+    postgres = ServerOutage("postgres")
     db = await open_pool(
         settings.database_url.get_secret_value(),
         max_size=settings.worker_slots + 4,
         statement_cache=settings.database_statement_cache,
     )
-    try:
-        await check_installation(db, settings.pluggy_client_id, settings.pluggy_base_url)
-    except ForeignInstallation as error:
-        await close_pool(db)
-        raise SystemExit(f"pluggy-sync: {error}") from None
-    redis = connect(settings.redis_url.get_secret_value())
+    redis = connect_watched(settings.redis_url.get_secret_value(), reader.outage)
     client = PluggyClient(
         base_url=settings.pluggy_base_url,
         client_id=settings.pluggy_client_id,
@@ -85,30 +95,63 @@ async def startup(ctx: dict[str, Any]) -> None:
     ledger = CallLedger(redis)
     engine = Engine(db, client, ledger, ZoneInfo(settings.posted_on_zone), settings.products, bulk)
     doorbell = ArqDoorbell(redis)
-    sweep = Sweep(db, doorbell, ctx["worker_id"], slots)
-    ctx |= {"db": db, "client": client, "redis_client": redis, "sweep": sweep}
-    ctx["worker"] = Worker(db, engine, doorbell)
-    ctx["sweeping"] = asyncio.create_task(sweep.run())
-    ctx["chores"] = asyncio.create_task(_chores(db, redis, client, settings).run())
-    ctx["health"] = await start_health_server(sweep, settings.metrics_port)
+    worker = Worker(db, engine, doorbell, postgres)
+    unrung = UnrungWork(worker, slots)
+    sweep = Sweep(db, doorbell, ctx["worker_id"], slots, unrung, postgres)
+    chores = Chores(_chores(db, redis, client, settings), postgres)
+    beats = [_waiting(postgres)]
+    ctx |= {"db": db, "client": client, "redis_client": redis, "worker": worker, "unrung": unrung}
+    ctx["background"] = []
+    ctx["health"] = await start_health_server(sweep, settings.metrics_port, beats)
+    await _check_installation(db, settings, postgres)
+    ctx["background"] = [asyncio.create_task(sweep.run()), asyncio.create_task(chores.run())]
+    sweep.ticked_at = chores.ticked_at = reader.read_at = time.monotonic()
+    beats[:] = _beats(sweep, reader, chores)
     log.info("worker_started", worker_id=ctx["worker_id"], slots=slots)
 
 
-def _chores(db: Pool, redis: Redis, client: PluggyClient, settings: PluggySettings) -> Chores:
+async def _check_installation(db: Pool, settings: PluggySettings, postgres: ServerOutage) -> None:
+    """Wait for a Postgres that is away. Exits if the database is another application's."""
+    while True:
+        try:
+            await check_installation(db, settings.pluggy_client_id, settings.pluggy_base_url)
+        except POSTGRES_AWAY as error:
+            postgres.failed(error)
+            await asyncio.sleep(POSTGRES_PAUSE_S)
+        except ForeignInstallation as error:
+            raise SystemExit(f"pluggy-sync: {error}") from None
+        else:
+            return
+
+
+def _waiting(postgres: ServerOutage) -> Beat:
+    """A worker that waits for Postgres is alive as long as it goes on trying."""
+    began = time.monotonic()
+    return Beat("start", TICK_WITHIN_S, lambda: max(began, postgres.failed_at))
+
+
+def _beats(sweep: Sweep, reader: RingReader, chores: Chores) -> list[Beat]:
+    """What has to move in a worker that is alive."""
+    return [
+        beat_of(sweep),
+        Beat("queue", QUEUE_READ_WITHIN_S, lambda: reader.read_at),
+        Beat("chores", CHORES_WITHIN_S, lambda: chores.ticked_at),
+    ]
+
+
+def _chores(db: Pool, redis: Redis, client: PluggyClient, settings: PluggySettings) -> list[Chore]:
     """What a worker does beside the items that it is rung for."""
     keep = timedelta(days=settings.retention_days)
     purger = Purger(db, client, after=timedelta(days=settings.purge_after_days))
-    return Chores(
-        [
-            Chore("spool", 1.0, partial(_drain, db, Spool(redis))),
-            Chore("catalogue", 5.0, partial(refresh_catalogue, db, client)),
-            Chore("nets", 5.0, partial(cast_nets, db)),
-            *_watch(db, client, settings),
-            Chore("purge", 60.0, purger.purge),
-            Chore("restatements", 30.0, partial(link_restatements, db)),
-            Chore("retention", 60.0, partial(forget_old, db, keep)),
-        ]
-    )
+    return [
+        Chore("spool", 1.0, partial(_drain, db, Spool(redis))),
+        Chore("catalogue", 5.0, partial(refresh_catalogue, db, client)),
+        Chore("nets", 5.0, partial(cast_nets, db)),
+        *_watch(db, client, settings),
+        Chore("purge", 60.0, purger.purge),
+        Chore("restatements", 30.0, partial(link_restatements, db)),
+        Chore("retention", 60.0, partial(forget_old, db, keep)),
+    ]
 
 
 async def _drain(db: Pool, spool: Spool) -> bool:
@@ -127,11 +170,13 @@ def _watch(db: Pool, client: PluggyClient, settings: PluggySettings) -> list[Cho
 
 async def shutdown(ctx: dict[str, Any]) -> None:
     """Close what startup opened, in reverse."""
-    if "worker" not in ctx:
+    if "health" not in ctx:
         return
     await ctx["health"].cleanup()
-    await end(ctx["sweeping"], ctx["chores"])
-    await ctx["db"].execute(QUERIES["remove_worker"], ctx["worker_id"])
+    await end(*ctx["background"])
+    await ctx["unrung"].stop()
+    with contextlib.suppress(*POSTGRES_AWAY):  # its row is forgotten after a day
+        await fetch_within(ctx["db"], REMOVE_WITHIN_S, QUERIES["remove_worker"], ctx["worker_id"])
     await ctx["client"].__aexit__(None, None, None)
     await ctx["redis_client"].aclose()
     await close_pool(ctx["db"])
@@ -141,9 +186,7 @@ async def shutdown(ctx: dict[str, Any]) -> None:
 def worker_settings(settings: PluggySettings) -> type:
     """arq's settings class for an environment."""
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    redis = redis_settings(settings.redis_url.get_secret_value())
-    # A worker that starts before Redis waits for it.
-    redis.conn_retries, redis.conn_retry_delay = 60, 1
+    reader = ring_reader(settings.redis_url.get_secret_value(), ServerOutage("redis"))
     return type(
         "WorkerSettings",
         (),
@@ -152,7 +195,7 @@ def worker_settings(settings: PluggySettings) -> type:
             "on_startup": startup,
             "on_shutdown": shutdown,
             "ctx": {"settings": settings, "worker_id": worker_id},
-            "redis_settings": redis,
+            "redis_pool": reader,
             "queue_name": QUEUE_NAME,
             "max_jobs": settings.worker_slots,
             "job_timeout": JOB_TIMEOUT_S,

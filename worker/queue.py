@@ -7,13 +7,9 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final, Protocol, TypedDict
 
 import msgspec
-from arq.connections import ArqRedis, RedisSettings
+from arq.connections import ArqRedis
 from arq.jobs import serialize_job
 from redis.asyncio.connection import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.redis_names import PREFIX as PREFIX
 
@@ -107,28 +103,19 @@ def deserialize(data: bytes) -> dict[str, Any]:
     return dict(_jobs.decode(data))
 
 
-def redis_settings(url: str) -> RedisSettings:
-    """arq's settings for a URL, patient with a Redis that restarts.
-
-    from_dsn() cannot set the retries, so they are added here.
-    """
-    settings = RedisSettings.from_dsn(url)
-    settings.conn_timeout = 2
-    settings.conn_retries = 0
-    settings.retry = Retry(ExponentialBackoff(cap=1, base=0.05), 3)
-    settings.retry_on_timeout = True
-    settings.retry_on_error = [RedisConnectionError, RedisTimeoutError, OSError]
-    return settings
-
-
 def connect(url: str, *, timeout_s: float = 2.0) -> ArqRedis:
     """A client whose connections are opened when used. Errors come with the first command."""
+    client = ArqRedis(connection_pool(url, timeout_s=timeout_s))
+    client.auto_close_connection_pool = True  # the pool is nobody else's
+    return client
+
+
+def connection_pool(url: str, *, timeout_s: float = 2.0) -> ConnectionPool:
+    """Connections that wait for an answer no longer than the time-out."""
     pool: ConnectionPool = ConnectionPool.from_url(
         url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s
     )
-    client = ArqRedis(pool_or_conn=pool)
-    client.auto_close_connection_pool = True  # the pool is nobody else's
-    return client
+    return pool
 
 
 def _job(item_id: uuid.UUID) -> bytes:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from worker.database import POSTGRES_AWAY, Pool
 from worker.events import Lane
 from worker.queries import QUERIES
 from worker.queue import ArqDoorbell
+from worker.server_outage import ServerOutage
+from worker.unrung import UnrungWork
 
 log = structlog.get_logger()
 
@@ -30,9 +34,11 @@ class Sweep:
     doorbell: ArqDoorbell
     worker_id: str
     slots: int
+    unrung: UnrungWork | None = None
+    postgres: ServerOutage = field(default_factory=partial(ServerOutage, "postgres"))
     ticked_at: float = field(default_factory=time.monotonic)
     swept_at: float = 0.0
-    troubled: bool = False
+    refused: bool = False
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -40,27 +46,43 @@ class Sweep:
             try:
                 await self.sweep()
                 self.swept_at = time.monotonic()
-                self.troubled = False
-            except (*POSTGRES_AWAY, RedisError) as error:
-                # One line an outage, not one every two seconds.
-                if not self.troubled:
-                    log.warning("sweep_failed", error=type(error).__name__)
-                self.troubled = True
+                self.refused = False
+            except POSTGRES_AWAY as error:
+                self.postgres.failed(error)
+            except RedisError as error:
+                self._tell(error)
             except Exception:
                 log.exception("sweep_crashed")
             self.ticked_at = time.monotonic()
             await asyncio.sleep(SWEEP_EVERY_S)
 
     async def sweep(self) -> int:
-        """One turn; returns how many items were rung."""
+        """One turn; returns how many items were rung. Where Redis fails, they are begun unrung.
+
+        Raises RedisError, and the errors of a Postgres that is away.
+        """
         slots = await self.db.fetchval(QUERIES["beat_worker"], self.worker_id, self.slots)
-        await self.doorbell.announce_slots(slots)
         await self._settle_without_item()
-        room = await self.doorbell.room()
+        self.postgres.answered()
+        try:
+            await self.doorbell.announce_slots(slots)
+            return await self.doorbell.ring(await self._due(await self.doorbell.room()))
+        except RedisError:
+            if self.unrung is not None:
+                self.unrung.begin(await self._due(self.unrung.free))
+            raise
+
+    async def _due(self, room: int) -> list[uuid.UUID]:
         if room <= 0:
-            return 0
+            return []
         due = await self.db.fetch(QUERIES["sweep_due_items"], SWEEP_LOCK, room, int(Lane.AUDIT))
-        return await self.doorbell.ring([record["item_id"] for record in due])
+        return [record["item_id"] for record in due]
+
+    def _tell(self, error: RedisError) -> None:
+        """Log a refusal, once until a sweep succeeds; that Redis is away its client has told."""
+        if isinstance(error, ResponseError) and not self.refused:
+            log.warning("sweep_failed", error=type(error).__name__)
+            self.refused = True
 
     async def _settle_without_item(self) -> None:
         for record in await self.db.fetch(QUERIES["ignore_events_without_item"]):

@@ -1,13 +1,16 @@
-"""The one arq job: claim what is due and sync it; a ring only wakes."""
+"""The one arq job: claim what is due and sync it; a ring only wakes, and can be done without."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import structlog
+from redis.exceptions import RedisError
 
 from worker.claim import LEASE, Lease
 from worker.database import POSTGRES_AWAY, Pool
@@ -15,6 +18,7 @@ from worker.events import Lane
 from worker.metrics import CLAIMS
 from worker.queries import QUERIES
 from worker.queue import Doorbell
+from worker.server_outage import ServerOutage
 from worker.sync.engine import Engine
 
 log = structlog.get_logger()
@@ -29,7 +33,10 @@ class Worker:
     db: Pool
     engine: Engine
     doorbell: Doorbell
+    postgres: ServerOutage = field(default_factory=partial(ServerOutage, "postgres"))
     claims: int = field(default=0)
+    at_work: int = field(default=0)
+    """How many of the process's slots are taken, rung for or not."""
 
     async def claim(self, rung: uuid.UUID | None) -> Lease | None:
         """The item rung for if it is due in the live lane, else the best due one.
@@ -58,7 +65,7 @@ class Worker:
 
         One item a job: a worker that is told to stop takes no more jobs, and so no more items.
         """
-        lease = await self.claim(rung)
+        lease = await self._claim_whole(rung)
         if lease is None:
             return False
         CLAIMS.labels(lane=lease.lane.name.lower()).inc()
@@ -66,14 +73,38 @@ class Worker:
         await self._ring_next(lease.item_id if due_again else None)
         return True
 
+    async def attend(self, rung: uuid.UUID) -> bool:
+        """Work; an outage of Postgres and a fault of ours are told and end nothing."""
+        self.at_work += 1
+        try:
+            return await self.work(rung)
+        except POSTGRES_AWAY as error:
+            self.postgres.failed(error)
+        except Exception:
+            log.exception("sync_crashed")
+        finally:
+            self.at_work -= 1
+        return False
+
+    async def _claim_whole(self, rung: uuid.UUID | None) -> Lease | None:
+        """Claim; whoever is cancelled meanwhile hands back what the claim has got."""
+        claiming = asyncio.create_task(self.claim(rung))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # Postgres away: the lease lapses.
+            with contextlib.suppress(*POSTGRES_AWAY):
+                if (lease := await claiming) is not None:
+                    await self.engine.hand_back(lease)
+            raise
+
     async def _ring_next(self, item_id: uuid.UUID | None) -> None:
         """Keep the chain of rings going while anything is due; the sweep mends a broken chain."""
         if item_id is None:
             item_id = await self.db.fetchval(QUERIES["next_due_item"], int(self._lowest_lane()))
-        try:
+        # Redis away: its client has told of it.
+        with contextlib.suppress(RedisError, OSError):
             await self.doorbell.ring([item_id] if item_id else [])
-        except Exception as error:
-            log.warning("ring_failed", error=type(error).__name__)
 
     def _lowest_lane(self) -> Lane:
         return Lane.AUDIT if self.engine.bulk.free > 0 else Lane.RETRY
@@ -83,13 +114,11 @@ async def sync_item(ctx: dict[str, Any], item_id: str) -> None:
     """arq job. Always "succeeds" for arq: what failed is in Postgres, with its next try."""
     worker: Worker = ctx["worker"]
     try:
-        await worker.work(uuid.UUID(item_id))
-    except asyncio.CancelledError:
-        raise
-    except POSTGRES_AWAY as error:
-        log.warning("postgres_away", error=type(error).__name__)
-    except Exception:
-        log.exception("sync_crashed")
+        rung = uuid.UUID(item_id)
+    except ValueError:
+        log.warning("ring_unreadable")
+        return
+    await worker.attend(rung)
 
 
 def _lease(found: Any, *, probe: bool = False) -> Lease:

@@ -82,20 +82,24 @@ class Engine:
 
     async def _sync_within(self, lease: Lease, *, bulk: bool) -> bool:
         with structlog.contextvars.bound_contextvars(item_id=str(lease.item_id)):
-            claim = await self._begin(lease)
+            claim = None
             try:
-                return await self._sync(claim, bulk=bulk)
-            except FencedOff:
-                log.warning("fenced_off")
-                return False
-            except PluggyHalt as error:
-                await halt(self.db, error)
-                await self._hand_back(claim)
-                return False
+                claim = await self._begin(lease)
+                return await self._sync_or_halt(claim, bulk=bulk)
             except asyncio.CancelledError:
                 # A deploy: the item stays due and nobody has to wait for the lease to lapse.
-                await asyncio.shield(self._hand_back(claim))
+                await asyncio.shield(self.hand_back(lease, claim))
                 raise
+
+    async def _sync_or_halt(self, claim: Claim, *, bulk: bool) -> bool:
+        try:
+            return await self._sync(claim, bulk=bulk)
+        except FencedOff:
+            log.warning("fenced_off")
+        except PluggyHalt as error:
+            await halt(self.db, error)
+            await self.hand_back(claim.lease, claim)
+        return False
 
     async def _begin(self, lease: Lease) -> Claim:
         lost = await close_lost_runs(self.db, lease.item_id)
@@ -132,7 +136,7 @@ class Engine:
             if walk_now and due.generation == generation:
                 due = await self._walk(claim, held, outcomes)
             elif walk_now:
-                await self._hand_back(claim)
+                await self.hand_back(claim.lease, claim)
         finally:
             if extra:
                 self.bulk.give_back()
@@ -159,9 +163,11 @@ class Engine:
         again = replace(await load_held(claim), generation=held.generation)
         return await settle(claim, again, outcomes, settling=())
 
-    async def _hand_back(self, claim: Claim) -> None:
-        await claim.close_run("handed_back")
-        await self.db.execute(QUERIES["hand_back_item"], claim.lease.item_id, claim.lease.token)
+    async def hand_back(self, lease: Lease, claim: Claim | None = None) -> None:
+        """Give an item back unfinished: it stays due, and no attempt is spent."""
+        if claim is not None:
+            await claim.close_run("handed_back")
+        await self.db.execute(QUERIES["hand_back_item"], lease.item_id, lease.token)
 
 
 @dataclass(frozen=True, slots=True)

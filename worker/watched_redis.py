@@ -1,0 +1,74 @@
+"""A client of Redis that knows when Redis is away, and then tries it once a second."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from arq.connections import ArqRedis
+from redis.asyncio.client import Pipeline
+from redis.asyncio.connection import ConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError, WatchError
+
+from worker.queue import connection_pool
+from worker.server_outage import ServerOutage
+
+
+class WatchedRedis(ArqRedis):
+    """While Redis is away one command at a time tries it; others fail at once, without waiting."""
+
+    def __init__(self, pool: ConnectionPool, outage: ServerOutage, **options: Any) -> None:
+        self.outage = outage
+        self._tries = False
+        super().__init__(pool, **options)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Raises redis-py's errors."""
+        return await self.watched(super().execute_command, *args, **options)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> WatchedPipeline:
+        return WatchedPipeline(self, transaction, shard_hint)
+
+    async def watched(
+        self, execute: Callable[..., Awaitable[Any]], *args: Any, **options: Any
+    ) -> Any:
+        """Await what talks to Redis, and tell the outage what became of it."""
+        trial = self.outage.lasts
+        if trial and (self._tries or self.outage.is_fresh):
+            raise RedisConnectionError("Redis is away")
+        self._tries = trial
+        try:
+            answer = await execute(*args, **options)
+        except (ResponseError, WatchError):
+            raise  # Redis is there, and refuses
+        except (RedisError, OSError) as error:
+            self.outage.failed(error)
+            raise
+        finally:
+            if trial:
+                self._tries = False
+        self.outage.answered()
+        return answer
+
+
+def connect_watched(url: str, outage: ServerOutage, *, timeout_s: float = 2.0) -> WatchedRedis:
+    """The client for all that a worker asks of Redis but the queue."""
+    client = WatchedRedis(connection_pool(url, timeout_s=timeout_s), outage)
+    client.auto_close_connection_pool = True  # the pool is nobody else's
+    return client
+
+
+class WatchedPipeline(Pipeline):
+    """The same for commands sent together."""
+
+    def __init__(self, client: WatchedRedis, transaction: bool, shard_hint: str | None) -> None:
+        super().__init__(client.connection_pool, client.response_callbacks, transaction, shard_hint)
+        self.client_of = client
+
+    async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        return await self.client_of.watched(super().immediate_execute_command, *args, **options)
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        answers: list[Any] = await self.client_of.watched(super().execute, raise_on_error)
+        return answers
