@@ -141,6 +141,70 @@ async def test_nothing_personal_is_left_after_a_purge_but_a_receipt(stack: Stack
     assert (deleted["rejected_rows"], deleted["webhook_events"]) == (1, 3)
 
 
+async def test_of_all_that_pluggy_told_of_a_person_no_value_is_left_in_any_column(
+    stack: Stack,
+) -> None:
+    """Every text of every answer is looked for, in every column of every table."""
+    other = await stack.synced_item(transactions=60, connectorId=OPEN_FINANCE)
+    without = await everything(stack)
+    item = await deleted_item(stack)
+    await drift_and_silence(stack, item)
+    needles = {text for text in texts(item["truth"]) if text not in without} - {item["id"]}
+    assert len(needles) > 200
+    before = await everything(stack)
+    assert len({needle for needle in needles if needle in before}) > 150
+    await wait(stack, RETENTION)
+    await purge(stack)
+    after = await everything(stack)
+    assert {needle for needle in needles if needle in after or _hex(needle) in after} == set()
+    # What remains is that there was an item of this id, and what was done about it.
+    named = [t for t in await tables(stack) if item["id"] in await content(stack, t)]
+    assert named == [
+        "pluggy_sync.item_leases",
+        "pluggy_sync.item_sync",
+        "pluggy_sync.purge_receipts",
+        "pluggy_sync.runs",
+        "pluggy_sync.webhook_events",
+    ]
+    await stack.assert_equal(other["id"])
+
+
+async def drift_and_silence(stack: Stack, item: Mapping[str, Any]) -> None:
+    """What the nets may have left of an item."""
+    await stack.db.execute(
+        "INSERT INTO pluggy_sync.drift VALUES (1, 'transactions', $2::text::uuid, $1, 1, 0, 0)",
+        item["id"],
+        item["truth"]["accounts"][0]["id"],
+    )
+    await stack.db.execute(
+        "INSERT INTO pluggy_sync.missed_webhooks (item_id, source_updated_at, collected_at)"
+        " VALUES ($1, now(), now())",
+        item["id"],
+    )
+
+
+def texts(value: object) -> set[str]:
+    """All texts of a document that are long enough to be told from others."""
+    if isinstance(value, dict):
+        return {text for inner in value.values() for text in texts(inner)}
+    if isinstance(value, list):
+        return {text for inner in value for text in texts(inner)}
+    return {value} if isinstance(value, str) and len(value) >= 8 else set()
+
+
+def _hex(text: str) -> str:
+    return text.encode().hex()
+
+
+async def content(stack: Stack, table: str) -> str:
+    rows = await stack.db.fetch(f"SELECT t::text AS row FROM {table} t")  # noqa: S608 - names from pg_tables
+    return "\n".join(record["row"] for record in rows)
+
+
+async def everything(stack: Stack) -> str:
+    return "\n".join([await content(stack, table) for table in await tables(stack)])
+
+
 async def test_an_item_is_kept_until_its_retention_time_is_over(stack: Stack) -> None:
     item = await deleted_item(stack, transactions=5)
     await wait(stack, RETENTION - timedelta(hours=1))

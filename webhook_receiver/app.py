@@ -14,6 +14,7 @@ from prometheus_client import generate_latest
 
 from webhook_receiver.answers import json_errors, refusal, unavailable
 from webhook_receiver.authentication import Authenticator
+from webhook_receiver.connections import MOST_CONNECTIONS, LimitedRunner
 from webhook_receiver.counts import DeliveryCounts
 from webhook_receiver.intake import Intake, NotTaken
 from webhook_receiver.origins import Origins
@@ -81,8 +82,12 @@ def receiver_app(door: Door) -> web.Application:
 
 def receiver_runner(door: Door) -> web.AppRunner:
     """The app ready to listen. No access log, because the path may carry the secret."""
-    return web.AppRunner(
-        receiver_app(door), access_log=None, logger=server_log(), shutdown_timeout=STOP_WITHIN_S
+    return LimitedRunner(
+        receiver_app(door),
+        most=MOST_CONNECTIONS,
+        access_log=None,
+        logger=server_log(),
+        shutdown_timeout=STOP_WITHIN_S,
     )
 
 

@@ -48,6 +48,9 @@ STATE: Final = (
     "walk_pages",
     "account_walks",
     "product_sync",
+    "drift",
+    "missed_webhooks",
+    "runs",
     "webhook_events",
 )
 

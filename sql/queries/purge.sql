@@ -110,17 +110,36 @@ WHERE ctid IN (SELECT p.ctid FROM pluggy_sync.walk_pages p
 DELETE FROM pluggy_sync.account_walks
 WHERE ctid IN (SELECT ctid FROM pluggy_sync.account_walks WHERE item_id = $1 LIMIT $2);
 
+-- name: purge_drift
+-- $1 item, $2 most rows.
+DELETE FROM pluggy_sync.drift
+WHERE ctid IN (SELECT ctid FROM pluggy_sync.drift WHERE item_id = $1 LIMIT $2);
+
+-- name: purge_missed_webhooks
+-- $1 item, $2 most rows.
+DELETE FROM pluggy_sync.missed_webhooks
+WHERE ctid IN (SELECT ctid FROM pluggy_sync.missed_webhooks WHERE item_id = $1 LIMIT $2);
+
+-- name: purge_runs
+-- Runs stay, the ids of accounts and investments in what they have done go. $1 item, $2 most rows.
+UPDATE pluggy_sync.runs
+SET plan = regexp_replace(plan::text, ' [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}', '', 'g')::jsonb
+WHERE id IN (SELECT id FROM pluggy_sync.runs
+             WHERE item_id = $1
+               AND plan::text ~ ' [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'
+             LIMIT $2);
+
 -- name: purge_webhook_events
 -- The record that an event came, and what became of it, stays; what it said goes. The digest of its
 -- body stays, so that a redelivery is still known for one. There is nothing left that a dead letter
 -- could be sent back to. $1 item, $2 most rows.
 UPDATE pluggy_sync.webhook_events
-SET body = '', transaction_ids = NULL,
+SET body = '', transaction_ids = NULL, account_id = NULL,
     reason = CASE WHEN state = 'dead' THEN 'item_purged' ELSE reason END,
     state = CASE WHEN state = 'dead' THEN 'ignored' ELSE state END
 WHERE id IN (SELECT id FROM pluggy_sync.webhook_events
              WHERE item_id = $1 AND state IN ('applied', 'dead', 'ignored')
-               AND (body <> '' OR transaction_ids IS NOT NULL)
+               AND (body <> '' OR transaction_ids IS NOT NULL OR account_id IS NOT NULL)
              LIMIT $2);
 
 -- name: finish_purge
@@ -146,11 +165,11 @@ RETURNING id;
 -- Events of purged items that came after the purge: settled, their bodies name the person, too.
 -- $1 most rows.
 UPDATE pluggy_sync.webhook_events
-SET body = '', transaction_ids = NULL
+SET body = '', transaction_ids = NULL, account_id = NULL
 WHERE id IN (
     SELECT e.id FROM pluggy_sync.purge_receipts r
     JOIN pluggy_sync.webhook_events e ON e.item_id = r.item_id AND e.id > r.last_event_id
     WHERE e.state IN ('applied', 'dead', 'ignored')
-      AND (e.body <> '' OR e.transaction_ids IS NOT NULL)
+      AND (e.body <> '' OR e.transaction_ids IS NOT NULL OR e.account_id IS NOT NULL)
       AND NOT EXISTS (SELECT FROM pluggy.items i WHERE i.id = r.item_id)
     LIMIT $1);

@@ -1,0 +1,133 @@
+"""What one sender can take of the receiver: connections, time, and bytes of headers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from arq.connections import ArqRedis
+
+import webhook_receiver.app
+import webhook_receiver.connections
+from tests.doorway import HEADER, SECRET, Doorway, Reply, open_door, told, until
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture
+async def doorway(
+    database_url: str, redis: ArqRedis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Doorway]:
+    monkeypatch.setattr(webhook_receiver.app, "MOST_CONNECTIONS", 5)
+    monkeypatch.setattr(webhook_receiver.connections, "SILENT_FOR_S", 0.5)
+    async with open_door(database_url, redis_url) as doorway:
+        yield doorway
+
+
+@asynccontextmanager
+async def connection(doorway: Doorway) -> AsyncIterator[Connection]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", doorway.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+    """The status of one request."""
+    writer.write(LIVEZ + b"\r\n")
+    status = int((await reader.readuntil(b"\r\n")).split()[1])
+    await reader.readuntil(b"}")
+    return status
+
+
+async def test_a_connection_too_many_is_told_so_and_closed(doorway: Doorway) -> None:
+    held = [await asyncio.open_connection("127.0.0.1", doorway.port) for _ in range(5)]
+    for reader, writer in held:
+        assert await answer(reader, writer) == 200
+    async with connection(doorway) as (reader, _):
+        told_so = await reader.read()
+    assert told_so.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 5\r\n" in told_so
+    # Those who were there first are served all the same.
+    assert await answer(*held[0]) == 200
+    for _, writer in held:
+        writer.close()
+
+    async def served() -> bool:
+        async with connection(doorway) as (reader, writer):
+            writer.write(LIVEZ + b"Connection: close\r\n\r\n")
+            return b" 200 " in await reader.read()
+
+    await until(served)
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /webh", LIVEZ], ids=["nothing", "line", "headers"])
+async def test_a_connection_that_says_nothing_whole_is_closed(
+    doorway: Doorway, sent: bytes
+) -> None:
+    async with connection(doorway) as (reader, writer):
+        writer.write(sent)
+        async with asyncio.timeout(60):
+            assert await reader.read() == b""
+
+
+async def test_headers_that_drip_in_without_end_are_cut_off(doorway: Doorway) -> None:
+    async with connection(doorway) as (reader, writer), asyncio.timeout(60):
+        writer.write(LIVEZ)
+        reading = asyncio.create_task(reader.read())
+        for number in range(100_000):
+            if reading.done():
+                break
+            writer.write(b"X-%d: y\r\n" % number if number < 50 else b"")
+            await asyncio.sleep(0.01)
+        # It may be cut off in the middle of what it sends.
+        [outcome] = await asyncio.gather(reading, return_exceptions=True)
+        assert outcome == b"" or isinstance(outcome, ConnectionResetError)
+
+
+async def test_a_connection_that_is_idle_after_its_answer_is_closed(doorway: Doorway) -> None:
+    async with connection(doorway) as (reader, writer), asyncio.timeout(60):
+        assert await answer(reader, writer) == 200
+        assert await reader.read() == b""
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"X-Long: " + b"x" * 9000 + b"\r\n",
+        b"".join(b"X-%d: x\r\n" % number for number in range(200)),
+        HEADER.encode() + b": " + b"x" * 20_000 + b"\r\n",
+    ],
+    ids=["long", "many", "secret"],
+)
+async def test_more_headers_than_anyone_needs_are_refused(doorway: Doorway, headers: bytes) -> None:
+    spoken = await doorway.speak(LIVEZ + headers + b"\r\n")
+    assert spoken.split()[1] in (b"400", b"431")
+
+
+async def test_a_path_that_is_too_long_is_refused(doorway: Doorway) -> None:
+    spoken = await doorway.speak(b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n" % (b"x" * 9000))
+    assert spoken.split()[1] in (b"400", b"414")
+
+
+async def test_a_flood_without_the_secret_leaves_the_door_open(doorway: Doorway) -> None:
+    replies = await asyncio.gather(
+        *[doorway.deliver(told(), secret=None) for _ in range(200)], return_exceptions=True
+    )
+    statuses = {reply.status for reply in replies if isinstance(reply, Reply)}
+    assert statuses <= {401, 503}
+
+    async def accepted() -> bool:
+        return (await doorway.deliver(told(), secret=SECRET)).status == 202
+
+    await until(accepted)
+    assert await doorway.door.db.fetchval("SELECT count(*) FROM pluggy_sync.webhook_events") == 1
+
+
+def test_the_limits_are_those_of_a_usual_process_and_of_usual_balancers() -> None:
+    assert webhook_receiver.connections.MOST_CONNECTIONS < 1024
+    assert webhook_receiver.connections.SILENT_FOR_S > 60
