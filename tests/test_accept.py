@@ -279,6 +279,28 @@ async def test_a_bump_makes_due_only_what_was_not_due(
     assert made_due or after == before
 
 
+@pytest.mark.parametrize(
+    ("held", "told", "worth_a_ring"),
+    [
+        (Lane.BACKFILL, Lane.LIVE, True),
+        (Lane.AUDIT, Lane.LIVE, True),
+        (Lane.LIVE, Lane.LIVE, False),
+        (Lane.AUDIT, Lane.BACKFILL, False),
+        (Lane.LIVE, Lane.AUDIT, False),
+    ],
+)
+async def test_a_bump_that_lifts_a_due_item_into_the_live_lane_is_worth_a_ring(
+    db: Pool, item: uuid.UUID, held: Lane, told: Lane, worth_a_ring: bool
+) -> None:
+    await accept(db, own_event("sync/verify", item, lane=held, now=datetime.now(UTC)))
+    answers = [
+        (await accept(db, own_event("sync/verify", item, lane=told, now=datetime.now(UTC))))[0]
+        for _ in range(2)
+    ]
+    # Once: the second finds it there.
+    assert [answer.made_due for answer in answers] == [worth_a_ring, False]
+
+
 async def test_a_bump_does_not_touch_the_lease_of_a_running_sync(db: Pool, item: uuid.UUID) -> None:
     await accept(db, event(item))
     held = await db.fetchrow(

@@ -16,7 +16,10 @@ from worker.queries import QUERIES
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What became of one event: new or a duplicate, and whether its item is due now."""
+    """What became of one event: new or a duplicate, and whether it is worth a ring.
+
+    made_due: its item is due since then, or was due and is now in the live lane.
+    """
 
     is_new: bool
     made_due: bool

@@ -4,7 +4,8 @@
 -- (array literals), $7 created_at_from[], $8 expected_rows[], $9 lane[], $10 state[], $11 reason[],
 -- $12 body[], $13 received_at[], $14 connector_id[].
 -- Returns a row per key: whether it is new (or settled without effect and pending again), and whether
--- the bump made its item due. New events, then revived ones, then items are each written in key order,
+-- the bump made its item due, or lifted an item that was due already into the live lane: nobody has
+-- been rung for that. New events, then revived ones, then items are each written in key order,
 -- so that receivers never wait for each other in a circle.
 WITH delivered AS MATERIALIZED (
     SELECT DISTINCT ON (event_id, body_sha256) *
@@ -51,6 +52,9 @@ WITH delivered AS MATERIALIZED (
     FROM (SELECT * FROM inserted UNION ALL SELECT * FROM revived) AS e
     WHERE state = 'pending' AND item_id IS NOT NULL
     GROUP BY item_id
+), before AS (
+    -- As this statement's snapshot knows them: a bump that commits meanwhile costs a ring too many.
+    SELECT item_id, s.lane FROM told JOIN pluggy_sync.item_sync s USING (item_id)
 ), bumped AS (
     INSERT INTO pluggy_sync.item_sync AS s (item_id, generation, lane, run_at)
     SELECT item_id, events, lane, now() FROM told ORDER BY item_id
@@ -58,7 +62,7 @@ WITH delivered AS MATERIALIZED (
         SET generation = s.generation + excluded.generation,
             lane = least(s.lane, excluded.lane),
             run_at = least(s.run_at, excluded.run_at)
-    RETURNING s.item_id, s.run_at = now() AS made_due
+    RETURNING s.item_id, s.lane, s.run_at = now() AS made_due
 ), leasable AS (
     INSERT INTO pluggy_sync.item_leases (item_id)
     SELECT item_id FROM bumped b
@@ -69,8 +73,9 @@ WITH delivered AS MATERIALIZED (
 SELECT d.event_id, d.body_sha256,
        coalesce(i.id, r.id) IS NOT NULL AS is_new,
        coalesce(i.id, r.id) AS id,
-       coalesce(b.made_due, false) AS made_due
+       coalesce(b.made_due OR (b.lane = 0 AND before.lane > 0), false) AS made_due
 FROM delivered d
 LEFT JOIN inserted i USING (event_id, body_sha256)
 LEFT JOIN revived r USING (event_id, body_sha256)
-LEFT JOIN bumped b ON b.item_id = coalesce(i.item_id, r.item_id);
+LEFT JOIN bumped b ON b.item_id = coalesce(i.item_id, r.item_id)
+LEFT JOIN before ON before.item_id = b.item_id;
