@@ -8,7 +8,7 @@ READY := .venv/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv demo services test test-extra mutants oracle soak bench check format lint types \
+.PHONY: help .venv demo services test test-extra mutants oracle soak chaos bench check format lint types \
 	imports lock
 
 help: ## list the targets
@@ -46,6 +46,9 @@ oracle: $(READY) ## scenarios against the whole service (TRACE=file: one again, 
 
 soak: $(READY) ## the oracle with fresh scenarios for MINUTES=60
 	$(BIN)/python -m tests.oracle --minutes $(or $(MINUTES),60) $(ARGS)
+
+chaos: $(READY) ## break everything under load for half an hour (ARGS=--short)
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(READY) ## measure (ARGS=--quick)
 	$(BIN)/python -m bench $(ARGS)

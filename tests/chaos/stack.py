@@ -1,0 +1,216 @@
+"""Two receivers, three workers, a simulator, Postgres and Valkey, with a proxy on every wire."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+from redis.asyncio import Redis
+
+import embedded
+from embedded.ports import free_port
+from ops.demo_children import Child, Children, children
+from ops.migrate import migrate
+from tests.chaos.wire import Wire
+from tests.oracle.pluggy_control import CLIENT_ID, CLIENT_SECRET, PluggyControl
+from tests.oracle.stack import OUR_FAULT, ROOT, told
+from worker.database import Pool, close_pool, open_pool
+from worker.queue import connect
+
+RECEIVERS: Final = 2
+WORKERS: Final = 3
+SLOTS: Final = 6
+LOOK_EVERY_S: Final = 0.1
+
+
+@dataclass(slots=True)
+class Replicas:
+    """Processes of one kind. Whatever ends is started anew, as an orchestrator does."""
+
+    start: Callable[[int], Child]
+    size: int
+    running: list[Child] = field(default_factory=list)
+    gone: list[Child] = field(default_factory=list)
+    killed: set[int] = field(default_factory=set)
+    deserters: int = 0
+    """How many have ended that nobody killed."""
+
+    async def begin(self) -> None:
+        self.running = [await asyncio.to_thread(self.start, nth) for nth in range(self.size)]
+
+    async def kill(self, nth: int) -> None:
+        """SIGKILL; returns when another has taken its place."""
+        victim = self.running[nth]
+        self.killed.add(victim.pid)
+        with suppress(ProcessLookupError):
+            os.kill(victim.pid, signal.SIGKILL)
+        while self.running[nth] is victim:  # noqa: ASYNC110 - replace() is told by no event
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def pause(self, nth: int, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT after so long."""
+        with suppress(ProcessLookupError):
+            os.kill(self.running[nth].pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(self.running[nth].pid, signal.SIGCONT)
+
+    async def replace(self) -> None:
+        """Start another for each that has ended, until cancelled."""
+        while True:
+            for nth, child in enumerate(self.running):
+                if not child.running:
+                    self.deserters += child.pid not in self.killed
+                    self.gone.append(child)
+                    self.running[nth] = await asyncio.to_thread(self.start, nth)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def complaints(self, kept_in: Path) -> Counter[str]:
+        """Lines of their logs that tell of a fault of ours, by word; such logs are kept."""
+        found = Counter[str]()
+        for child in (*self.gone, *self.running):
+            told = Counter(word for line in child.lines() for word in OUR_FAULT if word in line)
+            if told:
+                shutil.copy(child.log, kept_in)
+            found += told
+        return found
+
+
+@dataclass(slots=True)
+class ChaosStack:
+    """What chaos happens to. db and redis are the driver's own connections, past the proxies."""
+
+    postgres: embedded.Postgres
+    valkey: embedded.Valkey
+    db: Pool
+    redis: Redis
+    simulator: Child
+    pluggy: PluggyControl
+    receivers: Replicas
+    workers: Replicas
+    wires: dict[str, Wire]
+    doors: list[str]
+    secret: str
+
+
+def through(url: str, proxy: Wire) -> str:
+    """The same server, by a proxy."""
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{proxy.port}"))
+
+
+@asynccontextmanager
+async def open_stack(seed: int) -> AsyncIterator[ChaosStack]:
+    """Start everything; stop it afterwards."""
+    async with AsyncExitStack() as stack:
+        started = stack.enter_context(children())
+        valkey = stack.enter_context(embedded.Valkey(durable=True, tcp=True))
+        postgres = stack.enter_context(embedded.Postgres(durable=True, tcp=True))
+        await migrate(postgres.url)
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60))
+        )
+        built = await _build(stack, started, session, postgres, valkey, seed)
+        replacing = [asyncio.create_task(r.replace()) for r in (built.receivers, built.workers)]
+        try:
+            yield built
+        finally:
+            for task in replacing:
+                task.cancel()
+            await asyncio.gather(*replacing, return_exceptions=True)
+            await built.redis.aclose()
+            await close_pool(built.db)
+
+
+async def _build(
+    stack: AsyncExitStack,
+    started: Children,
+    session: aiohttp.ClientSession,
+    postgres: embedded.Postgres,
+    valkey: embedded.Valkey,
+    seed: int,
+) -> ChaosStack:
+    arguments = ["simulator", "--seed", str(seed), "--rate-limit", "0"]
+    simulator = started.start("simulator", arguments, PYTHONPATH=str(ROOT))
+    url = await told(simulator, _simulator_url)
+    doors = [free_port() for _ in range(RECEIVERS)]
+    ports = {
+        "receivers-postgres": postgres.port,
+        "receivers-valkey": valkey.port,
+        "workers-postgres": postgres.port,
+        "workers-valkey": valkey.port,
+        "workers-pluggy": urlsplit(url).port,
+    } | {f"sender-receiver-{nth}": port for nth, port in enumerate(doors)}
+    wires = {
+        name: await stack.enter_async_context(Wire(port)) for name, port in ports.items() if port
+    }
+
+    def servers(of: str) -> dict[str, str]:
+        return {
+            "PYTHONPATH": str(ROOT),
+            "DATABASE_URL": through(postgres.url, wires[f"{of}-postgres"]),
+            "REDIS_URL": through(valkey.url, wires[f"{of}-valkey"]),
+        }
+
+    secret = secrets.token_urlsafe(24)
+    number = iter(range(1_000_000))
+
+    def start_receiver(nth: int) -> Child:
+        environment = servers("receivers") | {"PORT": str(doors[nth]), "WEBHOOK_SECRET": secret}
+        return started.start(
+            f"receiver-{next(number)}", ["webhook_receiver"], LOG_LEVEL="WARNING", **environment
+        )
+
+    def start_worker(nth: int) -> Child:
+        return started.start(
+            f"worker-{next(number)}",
+            ["arq", "worker.main.WorkerSettings"],
+            **servers("workers"),
+            LOG_LEVEL="WARNING",
+            METRICS_PORT=str(free_port()),
+            PLUGGY_BASE_URL=through(url, wires["workers-pluggy"]),
+            PLUGGY_CLIENT_ID=CLIENT_ID,
+            PLUGGY_CLIENT_SECRET=CLIENT_SECRET,
+            PLUGGY_REQUESTS_PER_MINUTE="60000",
+            WORKER_SLOTS=str(SLOTS),
+        )
+
+    built = ChaosStack(
+        postgres=postgres,
+        valkey=valkey,
+        db=await open_pool(postgres.url, max_size=4, statement_cache=0),
+        redis=connect(valkey.url),
+        simulator=simulator,
+        pluggy=PluggyControl(session, url),
+        receivers=Replicas(start_receiver, RECEIVERS),
+        workers=Replicas(start_worker, WORKERS),
+        wires=wires,
+        doors=[f"http://127.0.0.1:{wires[f'sender-receiver-{n}'].port}" for n in range(RECEIVERS)],
+        secret=secret,
+    )
+    # Nobody hears of anything but by the sender.
+    await built.pluggy.json("POST", "/_simulator/webhooks", {"quiet": True})
+    await built.receivers.begin()
+    await built.workers.begin()
+    return built
+
+
+def _simulator_url(child: Child) -> str | None:
+    ready = "simulator ready "
+    return next(
+        (line.removeprefix(ready) for line in child.lines() if line.startswith(ready)), None
+    )
