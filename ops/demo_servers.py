@@ -50,7 +50,8 @@ def postgres(given_url: str | None) -> Iterator[str]:
 def redis(given_url: str | None) -> Iterator[str]:
     """A Redis database that is empty, and again afterwards."""
     if given_url is None:
-        with _forgotten(Valkey()) as url:
+        # Durable, so that events are taken while Postgres is away: kill it and see.
+        with _forgotten(Valkey(durable=True)) as url:
             yield url
         return
     url = _claim_number(given_url)
