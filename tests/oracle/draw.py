@@ -126,6 +126,12 @@ def flush(dice: Random) -> list[Step]:
     return [some(dice), {"do": "flush"}] if dice.random() < 0.5 else [{"do": "flush"}, some(dice)]
 
 
+def outage(dice: Random) -> list[Step]:
+    """Postgres is away while a sync is under way and while webhooks come."""
+    away: Step = {"do": "postgres_away", "seconds": round(dice.uniform(0.05, 1.2), 2)}
+    return [some(dice), {"do": "pause", "ms": dice.randrange(120)}, away, some(dice)]
+
+
 def hold(*, shuffled: bool) -> Draw:
     """Webhooks of several collections are late, and come in order or in another."""
 
@@ -252,6 +258,7 @@ INGREDIENTS: Final[dict[str, Draw]] = {
     "worker deployed": deploy,
     "more or fewer workers": lambda dice: [{"do": "resize"}, some(dice)],
     "redis emptied": flush,
+    "postgres away": outage,
     "keys revoked": single("revoke_keys"),
     "time shift": single("shift", seconds=seconds(60, 90_000)),
     "clock": single("clock", seconds=seconds(60, 9_000)),

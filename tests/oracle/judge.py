@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 
 from ops.compare_columns import MIRRORED, Mirrored
 from tests.oracle.comparison import Difference, Truth, differences
+from tests.oracle.freshness import wrong_freshness
 from tests.oracle.play import PlayedItem, Player
 from tests.oracle.rest import describe, let_a_day_pass, let_a_week_pass, order, rest
 from tests.oracle.stack import OracleStack
@@ -31,11 +32,6 @@ RECENT_FOR: Final = timedelta(days=13)
 RECENT: Final[Tables] = {"transactions": MIRRORED["transactions"]}
 MOST_SHIFTS_WITHHELD: Final = 3
 
-STALE: Final = """
-SELECT product, account_id, state, reason FROM pluggy_ops.freshness
-WHERE item_id = $1 AND state NOT IN ('fresh', 'deleted')
-  AND item_status NOT IN ('LOGIN_ERROR', 'OUTDATED')
-"""
 DEAD: Final = """
 SELECT DISTINCT reason FROM pluggy_sync.webhook_events WHERE item_id = $1 AND state = 'dead'
 """
@@ -178,7 +174,8 @@ class Judge:
         problems = self.stack.crew.complaints(item.id)
         problems += await self._lost(item) + await self._left_open(item)
         if truth.item is not None:
-            problems += await self._stale(item)
+            problems += await wrong_freshness(self.stack.db, truth.item)
+            problems += await self._set_aside(item)
         if problems:
             raise Diverged(
                 "\n".join([*problems, f"item {item.id}", await describe(self.stack, item.id)])
@@ -203,13 +200,11 @@ class Judge:
         )
         return [f"run left open: {record['id']}" for record in records]
 
-    async def _stale(self, item: PlayedItem) -> list[str]:
-        """An item that Pluggy can read is fresh in every product, and no row is set aside."""
-        stale = await self.stack.db.fetch(STALE, item.id)
+    async def _set_aside(self, item: PlayedItem) -> list[str]:
         rejected = await self.stack.db.fetch(
             "SELECT product, reason FROM pluggy_sync.rejected_rows WHERE item_id = $1", item.id
         )
-        return [f"stale: {dict(r)}" for r in stale] + [f"rejected: {dict(r)}" for r in rejected]
+        return [f"rejected: {dict(record)}" for record in rejected]
 
 
 def _told(item: PlayedItem) -> Tables:

@@ -23,7 +23,7 @@ from tests.oracle.stack import OracleStack
 from worker.flags import Decided, accept_flags
 
 STACK_WIDE: Final = frozenset(
-    {"kill", "deploy", "resize", "stop", "resume", "flush", "revoke_keys", "clock"}
+    {"kill", "deploy", "resize", "stop", "resume", "flush", "postgres_away", "revoke_keys", "clock"}
 )
 BEFORE_CONNECT: Final = frozenset({"connect", "hold", "lose", "twice", "release", "pause"})
 ACCEPT_AGAIN: Final = 2
@@ -81,11 +81,12 @@ class Player:
         await self.delivered()
 
     async def delivered(self, within_s: float = 30.0) -> None:
-        """Wait until the simulator and the wires have nothing on their way."""
+        """Wait until the simulator, the wires and the spool have nothing on its way."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             on_wire = any(item.wire.in_flight for item in self.items)
-            if not on_wire and not await self.stack.pluggy.undelivered():
+            late = on_wire or await self.stack.pluggy.undelivered() or await self.stack.spooled()
+            if not late:
                 return
             await asyncio.sleep(0.02)
 
@@ -202,7 +203,7 @@ class Player:
         self.count("worker deployed", done)
 
     async def _resize(self, item: PlayedItem, step: Step) -> None:
-        self.stack.crew.resize()
+        await self.stack.crew.resize()
         self.count("more or fewer workers")
 
     async def _stop(self, item: PlayedItem, step: Step) -> None:
@@ -215,8 +216,10 @@ class Player:
         self._resume_all()
 
     async def _flush(self, item: PlayedItem, step: Step) -> None:
-        await self.stack.flush_redis()
-        self.count("redis emptied")
+        self.count("redis emptied", await self.stack.flush_redis())
+
+    async def _postgres_away(self, item: PlayedItem, step: Step) -> None:
+        self.count("postgres away", await self.stack.postgres_away(step["seconds"]))
 
     async def _revoke_keys(self, item: PlayedItem, step: Step) -> None:
         await self.stack.pluggy.json("DELETE", "/_simulator/keys")
@@ -278,6 +281,7 @@ DOES: Final[dict[str, Does]] = {
     "stop": Player._stop,
     "resume": Player._resume,
     "flush": Player._flush,
+    "postgres_away": Player._postgres_away,
     "revoke_keys": Player._revoke_keys,
     "shift": Player._shift,
     "clock": Player._clock,

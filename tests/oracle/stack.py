@@ -26,11 +26,13 @@ import embedded
 from embedded.ports import free_port
 from ops.demo_children import Child, ChildEnded, Children, children
 from ops.migrate import migrate
+from ops.roles import RECEIVER, WORKER, as_role
 from tests.oracle.pluggy_control import CLIENT_ID, CLIENT_SECRET, PluggyControl
 from tests.oracle.postman import Postman
 from tests.stack import GROUPS
 from worker.database import Pool, close_pool, open_pool
 from worker.queue import PREFIX, connect
+from worker.spool import SPOOL, Spool
 
 ROOT: Final = Path(__file__).parents[2]
 START_WITHIN_S: Final = 60.0
@@ -41,6 +43,13 @@ METRICS_WITHIN: Final = aiohttp.ClientTimeout(total=1.0)
 CLAIMS: Final = re.compile(r"^pluggy_sync_claims_total\{.*\} (\S+)$", re.MULTILINE)
 REQUESTS_PER_MINUTE: Final = "60000"
 SLOTS: Final = "10"
+ROLES: Final = (RECEIVER, WORKER)
+CUT: Final = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1"
+FLUSH_SCRIPT: Final = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('FLUSHALL')
+return 1
+"""
 OUR_FAULT: Final = ("sync_crashed", "sweep_crashed", "no_progress", "Traceback", "exception")
 """What no worker may ever log, whatever Pluggy does."""
 
@@ -61,6 +70,8 @@ class Crew:
     confused: set[str] = field(default_factory=set)
     ports: dict[int, int] = field(default_factory=dict)
     number: int = 0
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while workers come and go, and while they would find no Postgres to start with."""
     _hiring: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def begin(self) -> None:
@@ -82,23 +93,25 @@ class Crew:
         os.kill(spare.pid, signal.SIGUSR1)
         self.at_work.append(spare)
 
-    def resize(self) -> None:
+    async def resize(self) -> None:
         """One worker more, or when there are twice as many as at first, the later ones leave."""
-        if len(self.at_work) < 2 * self.size and self.spares:
-            self._put_to_work()
-            self._replace_spare()
-            return
-        for worker in self.at_work[self.size :]:
-            self._dismiss(worker, signal.SIGTERM)
+        async with self.changing:
+            if len(self.at_work) < 2 * self.size and self.spares:
+                self._put_to_work()
+                self._replace_spare()
+                return
+            for worker in self.at_work[self.size :]:
+                self._dismiss(worker, signal.SIGTERM)
 
     async def kill(self, nth: int, number: signal.Signals = signal.SIGKILL) -> bool:
         """End a worker, by SIGKILL or as a deploy does; a spare takes its place."""
-        if not self.spares:
-            return False
-        self._dismiss(self.at_work[nth % len(self.at_work)], number)
-        self._put_to_work()
-        self._replace_spare()
-        return True
+        async with self.changing:
+            if not self.spares:
+                return False
+            self._dismiss(self.at_work[nth % len(self.at_work)], number)
+            self._put_to_work()
+            self._replace_spare()
+            return True
 
     def _dismiss(self, worker: Child, number: signal.Signals) -> None:
         self.at_work.remove(worker)
@@ -197,21 +210,55 @@ class OracleStack:
         """How many items each worker has claimed so far."""
         return await self.crew.claims(self.pluggy.session)
 
-    async def flush_redis(self) -> None:
-        """All rings and locks are lost. The rate budget is filled again: it is not the subject."""
+    async def flush_redis(self) -> bool:
+        """All rings and locks are lost, unless events wait there, fsynced, for Postgres."""
+        if not await self.redis.register_script(FLUSH_SCRIPT)(keys=[SPOOL]):
+            return False
+        await self.fill_budget()
+        return True
+
+    async def fill_budget(self) -> None:
+        """The rate budget is not the subject."""
         now_ms = int(time.time() * 1000)
         async with self.redis.pipeline(transaction=True) as pipe:
-            pipe.flushall()
             for group in GROUPS:
                 pipe.hset(f"{PREFIX}budget:{group}", mapping={"tokens": 5000, "at": now_ms})
             await pipe.execute()
+
+    async def spooled(self) -> int:
+        """Events that wait in Redis for Postgres."""
+        return (await Spool(self.redis).figures()).entries
+
+    async def postgres_away(self, seconds: float) -> bool:
+        """For so long receiver and workers lose their connections and get no others.
+
+        False if a worker is just starting, which needs Postgres.
+        """
+        async with self.crew.changing:
+            if len(await self.claims()) < len(self.crew.at_work):
+                return False
+            await self._let_connect(0)
+            for role in ROLES:
+                await self.db.execute(CUT, role)
+            await asyncio.sleep(seconds)
+            self.counts["webhook spooled"] += await self.spooled()
+            await self._let_connect(-1)
+            return True
+
+    async def _let_connect(self, most: int) -> None:
+        for role in ROLES:
+            await self.db.execute(f"ALTER ROLE {role} CONNECTION LIMIT {most}")
 
 
 @asynccontextmanager
 async def open_stack(*, workers: int = 2, seed: int = 1) -> AsyncIterator[OracleStack]:
     """Start everything; stop it afterwards."""
-    with children() as started, embedded.redis() as redis_url, embedded.database() as database_url:
-        await migrate(database_url)
+    with (
+        children() as started,
+        embedded.redis(durable=True) as redis_url,
+        embedded.database() as database_url,
+    ):
+        await migrate(database_url, roles=True)
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
             stack = await _assemble(started, session, database_url, redis_url, workers, seed)
             try:
@@ -236,10 +283,15 @@ async def _assemble(
         "simulator",
         ["simulator", "--seed", str(seed), "--rate-limit", "0", "--step-seconds", "0.05"],
     )
-    servers = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
     secret = secrets.token_urlsafe(24)
     receiver = _start(
-        started, "receiver", ["webhook_receiver"], PORT="0", WEBHOOK_SECRET=secret, **servers
+        started,
+        "receiver",
+        ["webhook_receiver"],
+        DATABASE_URL=as_role(database_url, RECEIVER),
+        REDIS_URL=redis_url,
+        PORT="0",
+        WEBHOOK_SECRET=secret,
     )
     pluggy = PluggyControl(session, await told(simulator, _simulator_url))
     port = await told(receiver, _receiver_port)
@@ -252,7 +304,8 @@ async def _assemble(
             started,
             name,
             ["tests.oracle.spare"],
-            **servers,
+            DATABASE_URL=as_role(database_url, WORKER),
+            REDIS_URL=redis_url,
             LOG_LEVEL="WARNING",
             METRICS_PORT=str(port),
             PLUGGY_BASE_URL=pluggy.url,
@@ -268,7 +321,7 @@ async def _assemble(
         database_url, max_size=16, statement_cache=100, command_timeout_s=COMMAND_TIMEOUT_S
     )
     stack = OracleStack(db, connect(redis_url), pluggy, postman, crew, receiver)
-    await stack.flush_redis()
+    await stack.fill_budget()
     await crew.begin()
     return stack
 

@@ -1,0 +1,46 @@
+"""What the freshness of each product has to say at rest, by what Pluggy shows of the item alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from worker.database import Pool
+
+TOLD_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "accounts": ("accounts", "creditCards"),
+    "bills": ("creditCards",),
+    "transactions": ("transactions",),
+    "investments": ("investments",),
+    "investment_transactions": ("investmentsTransactions", "investmentTransactions"),
+    "loans": ("loans",),
+    "identities": ("identity",),
+}
+"""The keys of statusDetail; what has none is told of by the item alone."""
+FRESH: Final = ("fresh", None)
+NOT_COLLECTED: Final = ("stale", "not_collected")
+WARNED: Final = ("incomplete", "collected_with_warning")
+UNREADABLE: Final = frozenset({"LOGIN_ERROR", "OUTDATED"})
+SHOWN: Final = """
+SELECT product, account_id, state, reason FROM pluggy_ops.freshness WHERE item_id = $1
+"""
+
+
+def expected(item: Mapping[str, Any], product: str) -> tuple[str, str | None]:
+    """State and reason of a product whose reads have all gone well."""
+    details = item.get("statusDetail") or {}
+    told = [details[key] for key in TOLD_BY.get(product, ()) if details.get(key)]
+    if any(detail.get("isUpdated") is False for detail in told):
+        return NOT_COLLECTED
+    return WARNED if any(detail.get("warnings") for detail in told) else FRESH
+
+
+async def wrong_freshness(db: Pool, item: Mapping[str, Any]) -> list[str]:
+    """Where the view tells something else; of an item whose login is broken it tells that."""
+    if item["status"] in UNREADABLE:
+        return []
+    return [
+        f"freshness: {dict(record)}, not {wanted}"
+        for record in await db.fetch(SHOWN, item["id"])
+        if (wanted := expected(item, record["product"])) != (record["state"], record["reason"])
+    ]
