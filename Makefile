@@ -32,8 +32,11 @@ demo: $(READY) ## the whole service against the simulator (ARGS="--exit --json .
 services: $(READY) ## Postgres and Valkey in the foreground; prints their addresses
 	@$(BIN)/python -m embedded
 
+# A given Redis has one set of keys, so only one process may test with it.
+TESTERS = $(if $(REDIS_URL),0,2)
+
 test: $(READY) ## every test that needs only Python (ARGS="-k name")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile $(ARGS)
 
 test-extra: $(READY) mutants ## the tests that take long or need other programs
 	$(BIN)/python -m pytest tests/extra $(ARGS)
