@@ -29,6 +29,8 @@ from worker.spool import SPOOL
 
 TRIED_FOR_S: Final = 90.0
 HAPPENS_WITHIN_S: Final = 12.0
+HANDS_FULL_AFTER_S: Final = 0.7
+"""Less than a receiver waits for Postgres before it turns to the spool."""
 LOOK_EVERY_S: Final = 0.1
 READS: Final = ("GET /v2/transactions", "GET /items", "GET /accounts")
 LATER_PAGES: Final = {"match": "GET /v2/transactions", "query": "after="}
@@ -111,14 +113,27 @@ def replicas(chaos: Chaos, kind: str) -> Replicas:
     return chaos.stack.receivers if kind == "receiver" else chaos.stack.workers
 
 
-def killed(kind: str) -> Fault:
-    async def happen(chaos: Chaos) -> bool:
-        nth = chaos.dice.randrange(replicas(chaos, kind).size)
-        async with chaos.locks[f"{kind} {nth}"]:
-            await replicas(chaos, kind).kill(nth)
-        return True
+async def worker_killed(chaos: Chaos) -> bool:
+    nth = chaos.dice.randrange(chaos.stack.workers.size)
+    async with chaos.locks[f"worker {nth}"]:
+        await chaos.stack.workers.kill(nth)
+    return True
 
-    return happen
+
+async def receiver_killed(chaos: Chaos) -> bool:
+    """Every other time while Postgres stands still, so that it has deliveries in its hands."""
+    nth = chaos.dice.randrange(chaos.stack.receivers.size)
+    async with chaos.locks["postgres"], chaos.locks[f"receiver {nth}"]:
+        busy = chaos.done["receiver killed"] % 2 == 0
+        if busy:
+            chaos.stack.postgres.pause()
+        try:
+            await asyncio.sleep(HANDS_FULL_AFTER_S)
+            await chaos.stack.receivers.kill(nth)
+        finally:
+            if busy:
+                chaos.stack.postgres.resume()
+    return True
 
 
 def paused(kind: str) -> Fault:
@@ -306,9 +321,9 @@ async def auth_refused(chaos: Chaos) -> bool:
 
 
 ON_SERVERS: Final[dict[str, Fault]] = {
-    "receiver killed": killed("receiver"),
+    "receiver killed": receiver_killed,
     "receiver paused": paused("receiver"),
-    "worker killed": killed("worker"),
+    "worker killed": worker_killed,
     "worker paused": paused("worker"),
     "Postgres killed": server_killed("postgres"),
     "Postgres paused": server_paused("postgres"),
