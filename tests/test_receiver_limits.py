@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -112,6 +113,31 @@ async def test_more_headers_than_anyone_needs_are_refused(doorway: Doorway, head
 async def test_a_path_that_is_too_long_is_refused(doorway: Doorway) -> None:
     spoken = await doorway.speak(b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n" % (b"x" * 9000))
     assert spoken.split()[1] in (b"400", b"414")
+
+
+@pytest.mark.parametrize("path", [b"/webhooks/pluggy", b"/livez", b"/nowhere", b"/%00"])
+@pytest.mark.parametrize("expected", [b"\xed\xa0\x80", b"200-ok", b"\xff 100-continue"])
+async def test_an_expectation_of_any_bytes_is_refused_not_stumbled_over(
+    doorway: Doorway, path: bytes, expected: bytes
+) -> None:
+    spoken = await doorway.speak(
+        b"POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: %s\r\n"
+        b"Content-Length: 0\r\n\r\n" % (path, expected)
+    )
+    assert spoken.split()[1] == b"417"
+    assert b"expectation_failed" in spoken
+
+
+async def test_who_asks_first_whether_to_go_on_is_told_to(doorway: Doorway) -> None:
+    body = json.dumps(told()).encode()
+    async with connection(doorway) as (reader, writer):
+        writer.write(
+            b"POST /webhooks/pluggy HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+            b"%s: %s\r\nContent-Length: %d\r\n\r\n" % (HEADER.encode(), SECRET.encode(), len(body))
+        )
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        writer.write(body)
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 202 ")
 
 
 async def test_a_flood_without_the_secret_leaves_the_door_open(doorway: Doorway) -> None:

@@ -59,6 +59,8 @@ async def test_secrets_are_in_no_line_of_the_log_whatever_is_sent(
         f"POST /webhooks/pluggy HTTP/1.1\r\nHost: x\r\nX-Webhook-Secret {secret}\r\n\r\n",
         f"{start} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         f"{start} HTTP/1.1\r\nHost: x\r\nExpect: {secret}\r\nContent-Length: 2\r\n\r\n{{}}",
+        f"POST /{secret} HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n"
+        f"\r\nno gzip..",
         f"{start} HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
     ]
     async with ReceiverProcess(
@@ -79,6 +81,7 @@ async def test_secrets_are_in_no_line_of_the_log_whatever_is_sent(
         log = "".join(receiver.lines)
     assert '"receiver_stopped"' in log
     assert secret not in log
+    assert "Traceback" not in log
 
 
 async def test_a_receiver_that_is_stopped_answers_what_it_has_taken(

@@ -20,6 +20,7 @@ from webhook_receiver.intake import Intake, NotTaken
 from webhook_receiver.origins import Origins
 from webhook_receiver.server_log import server_log
 from webhook_receiver.stores import Stores
+from webhook_receiver.unknown import meet, unknown
 from worker.accept import UnstorableEvent
 from worker.background import end
 from worker.database import Pool
@@ -70,12 +71,16 @@ def receiver_app(door: Door) -> web.Application:
     """Routes of the contract; the intake and the counts run as long as the app does."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[json_errors])
     app[DOOR] = door
-    app.router.add_post("/webhooks/pluggy", receive)
-    app.router.add_post("/webhooks/pluggy/{secret:[^/]+}", receive)
-    app.router.add_post("/items", register)
-    app.router.add_get("/livez", livez)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", metrics)
+    for method, path, handler in (
+        ("POST", "/webhooks/pluggy", receive),
+        ("POST", "/webhooks/pluggy/{secret:[^/]+}", receive),
+        ("POST", "/items", register),
+        ("GET", "/livez", livez),
+        ("GET", "/readyz", readyz),
+        ("GET", "/metrics", metrics),
+        ("*", "/{anything:.*}", unknown),
+    ):
+        app.router.add_route(method, path, handler, expect_handler=meet)
     app.cleanup_ctx.append(_background)
     return app
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 
@@ -17,8 +18,9 @@ def server_log() -> logging.Logger:
 
 def _without_bytes(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HttpProcessingError):
-        # aiohttp quotes the line that it could not read. Nothing of ours has failed.
+    if isinstance(error, HttpProcessingError | web.RequestPayloadError):
+        # aiohttp quotes the line that it could not read. Nothing of ours has failed; nor where what
+        # is left of a body that was refused cannot be unpacked.
         record.msg, record.args = f"bad request: {type(error).__name__}", ()
         record.exc_info, record.exc_text = None, None
         record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)

@@ -1,0 +1,1 @@
+"""Hostile input by the hundred thousand, each told by its seed and number."""

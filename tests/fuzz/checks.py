@@ -1,0 +1,149 @@
+"""What must hold of any input: read rightly, or refused by name."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from worker.events import (
+    MAX_IDS,
+    MAX_NAME_LENGTH,
+    TRANSACTION_EVENTS,
+    MalformedEvent,
+    WebhookEvent,
+    parse_registration,
+    parse_webhook,
+)
+from worker.pluggy_item import read_item
+from worker.pluggy_payloads import (
+    Unreadable,
+    clean_json,
+    decode_envelope,
+    decode_error,
+    decode_object,
+)
+from worker.row_values import UnreadableRow
+from worker.sync.accounts import account_row
+from worker.sync.bills import bill_row
+from worker.sync.consents import consent_row
+from worker.sync.identities import identity_row
+from worker.sync.investments import investment_row
+from worker.sync.loans import loan_row
+from worker.sync.transactions import transaction_row
+
+ZONE: Final = ZoneInfo("America/Sao_Paulo")
+NOW: Final = datetime(2026, 5, 1, tzinfo=UTC)
+MAPPERS: Final[Mapping[str, Callable[[Mapping[str, Any], ZoneInfo], dict[str, Any]]]] = {
+    "transactions": transaction_row,
+    "accounts": account_row,
+    "bills": bill_row,
+    "consents": consent_row,
+    "identities": identity_row,
+    "investments": investment_row,
+    "loans": loan_row,
+}
+
+
+def delivery(body: bytes) -> None:
+    """A webhook is an event that Postgres can store, with the ids that stand in it, or none."""
+    with contextlib.suppress(MalformedEvent):
+        registered = parse_registration(body, NOW)
+        assert registered.item_id is not None
+    try:
+        event = parse_webhook(body, NOW)
+    except MalformedEvent as error:
+        quotes_nothing(error)
+        return
+    storable(event)
+    fields = json.loads(body, parse_int=float)
+    assert event.body == body
+    if event.item_id is not None:
+        assert str(event.item_id).replace("-", "") in _flat(fields.get("itemId"), fields.get("id"))
+    if event.state == "pending" and event.event in TRANSACTION_EVENTS:
+        assert str(event.account_id).replace("-", "") in _flat(fields["accountId"])
+
+
+def quotes_nothing(error: ValueError) -> None:
+    """Its sentence is sent back or logged: nothing of the input may stand in it."""
+    assert len(str(error)) < 60
+
+
+def _flat(*written: object) -> set[str]:
+    return {text.replace("-", "").lower() for text in written if isinstance(text, str)}
+
+
+def storable(event: WebhookEvent) -> None:
+    for text in (event.event, event.event_id):
+        assert "\x00" not in text
+        assert text.encode()
+    assert 0 < len(event.event) <= MAX_NAME_LENGTH
+    assert 0 < len(event.event_id) <= 200
+    assert event.state in ("pending", "ignored")
+    assert (event.state == "ignored") == (event.reason is not None)
+    assert len(event.transaction_ids or ()) <= MAX_IDS
+    assert event.connector_id is None or 0 <= event.connector_id < 2**31
+    assert event.expected_rows is None or 0 <= event.expected_rows < 2**31
+    assert event.created_at_from is None or event.created_at_from.tzinfo is UTC
+
+
+def pluggy_answer(body: bytes) -> None:
+    """A list answer is an envelope whose rows are read or refused one by one, or it is refused."""
+    cleaned = clean_json(body)
+    assert clean_json(cleaned) == cleaned
+    assert cleaned.decode()
+    for told in decode_error(body):
+        assert told is None or 0 < len(told) <= 120
+    try:
+        envelope = decode_envelope(body)
+    except Unreadable:
+        return
+    assert len(envelope.results) < 100
+    for raw in envelope.results:
+        one_row(bytes(raw))
+
+
+def one_row(raw: bytes) -> None:
+    """A row is mapped or refused by every mapper; its money is what was written, to the digit."""
+    try:
+        fields = decode_object(clean_json(raw))
+    except Unreadable:
+        return
+    read_item(fields, is_open_finance=True)
+    for mapper in MAPPERS.values():
+        try:
+            columns = mapper(fields, ZONE)
+        except UnreadableRow as error:
+            quotes_nothing(error)
+            continue
+        for value in columns.values():
+            assert not isinstance(value, float)
+            assert not (isinstance(value, Decimal) and not value.is_finite())
+
+
+def stored(raw: bytes, payload: str, columns: Mapping[str, Any]) -> None:
+    """A row in Postgres is the row that was sent: the payload by value, money to the digit."""
+    # Not int: Python reads none of more than 4300 digits.
+    sent = json.loads(clean_json(raw), parse_float=Decimal, parse_int=Decimal)
+    assert _same(json.loads(payload, parse_float=Decimal, parse_int=Decimal), sent)
+    assert columns["id"] == uuid.UUID(sent["id"])
+    if "amount" in columns and isinstance(sent.get("amount"), Decimal):
+        assert columns["amount"] == sent["amount"]
+    if "description" in columns and isinstance(sent.get("description"), str):
+        assert columns["description"] == sent["description"]
+
+
+def _same(held: object, sent: object) -> bool:
+    """Equal as JSON: jsonb writes numbers its own way, and 1.0 is 1 but not true."""
+    if isinstance(held, dict) and isinstance(sent, dict):
+        return held.keys() == sent.keys() and all(_same(held[k], sent[k]) for k in held)
+    if isinstance(held, list) and isinstance(sent, list):
+        return len(held) == len(sent) and all(map(_same, held, sent))
+    if isinstance(held, bool) or isinstance(sent, bool):
+        return held is sent
+    return held == sent
