@@ -7,6 +7,7 @@ from itertools import count
 from random import Random
 from typing import Any, Final
 
+from tests.oracle.ingredients import PAGE
 from tests.oracle.scenario import WAITING, Scenario, Step
 
 FEWEST_ACTS: Final = 15
@@ -176,6 +177,21 @@ def dozens(dice: Random) -> list[Step]:
     return [*born, collect(deleted=dice.randrange(45, 90)), *waits]
 
 
+def hundreds(dice: Random) -> list[Step]:
+    """More new rows of an account than a page holds; often the second page fails at first."""
+    fails: Step = {
+        "do": "fault",
+        "fault": {
+            "kind": dice.choice(("reset", "truncate", "repeat_cursor")),
+            "match": "GET /v2/transactions",
+            "query": "after=",
+            "times": 1,
+        },
+    }
+    faults = [fails] if dice.random() < 0.5 else []
+    return [*faults, collect(created=dice.randrange(PAGE + 10, PAGE + 150))]
+
+
 def returned(dice: Random) -> list[Step]:
     return [collect(deleted=2), _breath(dice), collect(returned=1)]
 
@@ -204,6 +220,7 @@ INGREDIENTS: Final[dict[str, Draw]] = {
     "updated": amount("updated", 6),
     "deleted": amount("deleted", 3),
     "deleted by the dozen": dozens,
+    "created by the hundred": hundreds,
     "restated": amount("restated", 3),
     "returned": returned,
     "calendar": lambda dice: [collect(calendar=True, created=1)],
@@ -271,6 +288,7 @@ INGREDIENTS: Final[dict[str, Draw]] = {
 
 NEEDS_PAGES: Final = frozenset({"fault redate", "fault repeat_cursor"})
 NEEDS_ROWS: Final = frozenset({"settled", "fault wrong_type", "fault date_shape", "fault nul"})
+ONE_ACCOUNT: Final = frozenset({"deleted by the dozen", "created by the hundred"})
 NEEDS_ACCOUNTS: Final = frozenset({"account closed", "bills deleted", "bills updated"})
 
 
@@ -339,8 +357,8 @@ def _suited(dice: Random, names: set[str]) -> dict[str, Any]:
         item["transactions"] = max(60, item["transactions"])
     if names & NEEDS_ACCOUNTS:
         item["accounts"] = max(2, item["accounts"])
-    elif "deleted by the dozen" in names:
-        # More than a fifth of an account: the few of one account, not of four.
+    elif names & ONE_ACCOUNT:
+        # More than a fifth of an account, or than a page of it: of one account, not of four.
         item |= {"accounts": 1, "transactions": min(120, item["transactions"])}
     return item
 

@@ -10,6 +10,8 @@ LYING: Final = frozenset({"novelty", "wrong_type", "nul", "date_shape"})
 STATUS_NAMES: Final = {429: "429", 401: "401", 400: "refused"}
 RUNNING: Final = frozenset({"UPDATING", "WAITING_USER_INPUT", "WAITING_USER_ACTION"})
 KINDS_OF_ROWS: Final = ("late", "scheduled", "twins", "settled", "restated", "returned")
+PAGE: Final = 500
+"""Rows of a page of transactions."""
 MANY: Final = 20
 """More deletions of an account at once are flagged for a person."""
 
@@ -41,6 +43,7 @@ def _of_rows(order: dict[str, Any], accounts: dict[str, dict[str, list[str]]]) -
     for lists in accounts.values():
         found.update(kind for kind, ids in lists.items() if ids)
         found["deleted by the dozen"] += len(lists["deleted"]) > MANY
+        found["created by the hundred"] += len(lists["created"]) > PAGE
     found.update(kind for kind in KINDS_OF_ROWS if order.get(kind) and accounts)
     return found
 
