@@ -26,6 +26,7 @@ from worker.queue import (
     SLOTS_KEY,
     SYNC_ITEM,
     ArqDoorbell,
+    connection_pool,
     deserialize,
     serialize,
 )
@@ -308,3 +309,17 @@ def test_no_module_of_ours_imports_pickle() -> None:
     ]
     assert len(sources) > 20
     assert [path.name for path in sources if "pickle" in path.read_text(encoding="utf-8")] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "checked"),
+    [
+        ("rediss://:x@cache/0", True),
+        ("rediss://cache?ssl_ca_certs=/ca.pem", True),
+        ("rediss://cache?ssl_check_hostname=false", False),
+        ("rediss://cache?ssl_cert_reqs=none", None),
+        ("redis://cache/0", None),
+    ],
+)
+def test_by_tls_the_certificate_has_to_be_for_the_host(url: str, checked: bool | None) -> None:
+    assert connection_pool(url).connection_kwargs.get("ssl_check_hostname") is checked

@@ -111,9 +111,17 @@ def connect(url: str, *, timeout_s: float = 2.0) -> ArqRedis:
 
 
 def connection_pool(url: str, *, timeout_s: float = 2.0) -> ConnectionPool:
-    """Connections that wait for an answer no longer than the time-out."""
+    """Connections that wait for an answer no longer than the time-out.
+
+    By TLS (`rediss:`) the certificate has to be for the host, which redis-py alone does not demand;
+    the URL's own parameters go before that.
+    """
+    checked = url.startswith("rediss:") and "ssl_cert_reqs=none" not in url
     pool: ConnectionPool = ConnectionPool.from_url(
-        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        **({"ssl_check_hostname": True} if checked else {}),
     )
     return pool
 
