@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
 from tests.stack import Stack
@@ -214,3 +215,25 @@ async def test_rows_of_an_account_without_consent_and_without_witness_are_not_ev
         await stack.quiet()
     assert set(await stack.states(item["id"])) == {"applied"}
     await stack.assert_equal(item["id"])
+
+
+@pytest.mark.parametrize(
+    "answer", [{"kind": "reset"}, {"kind": "status", "status": 429, "retryAfter": 60}]
+)
+async def test_a_step_that_fails_after_its_account_was_buried_leaves_no_stale_product(
+    stack: Stack, answer: dict[str, Any]
+) -> None:
+    item = await stack.synced_item(transactions=40, accounts=2)
+    closed, *_ = sorted(await stack.live(item["id"], "accounts"))
+    rows = [
+        i for i, row in (await stack.live(item["id"])).items() if str(row["account_id"]) == closed
+    ]
+    await tell_all(stack, await stack.collect(item["id"], close=[closed]))
+    await stack.tell("transactions/updated", item["id"], accountId=closed, transactionIds=rows[:1])
+    await fault(stack, match="GET /v2/transactions", query="ids=", **answer)
+    await stack.quiet()
+    shown = await stack.db.fetch(
+        "SELECT account_id FROM pluggy_ops.freshness WHERE item_id = $1", item["id"]
+    )
+    assert closed not in {str(record["account_id"]) for record in shown}
+    assert (await stack.states(item["id"]))[-1] == "ignored"

@@ -27,11 +27,16 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
 -- name: record_failure
 -- A try of a step has failed. $1 item, $2 product, $3 account, $4 class, $5 code, $6 errorId,
 -- $7 attempts so far, $8 pause before the next try (null: dead), $9 when the try began.
+-- An account or an investment that is buried has no steps: it may have been while this one was tried.
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, account_id, failure_class, failure_code, error_id, attempts, failing_since,
      failed_at, next_try_at, dead_at, stale_reason)
-VALUES ($1, $2, $3, $4, $5, $6, $7, now(), now(), now() + $8::interval,
-        CASE WHEN $8::interval IS NULL THEN $9::timestamptz END, $5)
+SELECT $1::uuid, $2::text, $3::uuid, $4::text, $5::text, $6::text, $7::integer, now(), now(),
+       now() + $8::interval, CASE WHEN $8::interval IS NULL THEN $9::timestamptz END, $5::text
+WHERE NOT EXISTS (SELECT FROM pluggy.accounts
+                  WHERE item_id = $1 AND id = $3 AND deleted_at IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM pluggy.investments
+                  WHERE item_id = $1 AND id = $3 AND deleted_at IS NOT NULL)
 ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     failure_class = excluded.failure_class, failure_code = excluded.failure_code,
     error_id = excluded.error_id, attempts = excluded.attempts,
@@ -42,11 +47,16 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
 -- name: defer_step
 -- A step is put off without an attempt: a limit, or an answer that proves nothing yet.
 -- $1 item, $2 product, $3 account, $4 reason, $5 pause (null: doubling with its age, 30 s to 1 h).
+-- Not of what is buried, as in record_failure.
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, account_id, deferred_since, next_try_at, stale_reason)
-VALUES ($1, $2, $3, CASE WHEN $5::interval IS NULL THEN now() END,
-        now() + coalesce($5::interval, interval '30 seconds'),
-        CASE WHEN $5::interval IS NULL THEN $4 END)
+SELECT $1::uuid, $2::text, $3::uuid, CASE WHEN $5::interval IS NULL THEN now() END,
+       now() + coalesce($5::interval, interval '30 seconds'),
+       CASE WHEN $5::interval IS NULL THEN $4::text END
+WHERE NOT EXISTS (SELECT FROM pluggy.accounts
+                  WHERE item_id = $1 AND id = $3 AND deleted_at IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM pluggy.investments
+                  WHERE item_id = $1 AND id = $3 AND deleted_at IS NOT NULL)
 ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     deferred_since = CASE WHEN $5::interval IS NULL THEN coalesce(p.deferred_since, now())
                           ELSE p.deferred_since END,

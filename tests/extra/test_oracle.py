@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.oracle.campaign import WHOLE, Campaign, play, play_trace
 from tests.oracle.draw import INGREDIENTS, draw_scenarios
+from tests.oracle.freshness import FRESH, NOT_COLLECTED, WARNED, expected
 from tests.oracle.judge import Diverged, Judge
 from tests.oracle.play import Player
 from tests.oracle.scenario import Scenario, Step, read_trace
@@ -51,6 +53,23 @@ async def test_the_judge_sees_what_is_wrong(stack: OracleStack, told: str) -> No
             await Judge(player).judge()
     finally:
         await player.leave()
+
+
+@pytest.mark.parametrize(
+    ("detail", "told"),
+    [
+        ({"isUpdated": False, "warnings": []}, NOT_COLLECTED),
+        ({"isUpdated": True, "warnings": [{"code": "001"}]}, WARNED),
+        ({"isUpdated": True, "warnings": []}, FRESH),
+        (None, FRESH),
+    ],
+)
+def test_freshness_is_judged_by_what_pluggy_shows(
+    detail: dict[str, Any] | None, told: tuple[str, str | None]
+) -> None:
+    item = {"statusDetail": {"loans": detail}}
+    assert expected(item, "loans") == told
+    assert expected(item, "identities") == FRESH
 
 
 async def test_a_failure_leaves_a_trace_that_fails_again(stack: OracleStack) -> None:
