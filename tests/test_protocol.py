@@ -372,7 +372,8 @@ async def test_a_ring_for_bulk_work_takes_the_best_due_item(db: Pool, worker: Wo
 
 
 async def test_bulk_work_leaves_the_last_slots_to_live_work(db: Pool, worker: Worker) -> None:
-    worker.engine.bulk.free = 0
+    while worker.engine.bulk.take():
+        pass
     await waiting_item(db, lane=Lane.BACKFILL)
     retry = await waiting_item(db, lane=Lane.RETRY)
     assert (await claimed(worker)).item_id == retry

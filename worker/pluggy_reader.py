@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from worker.events import Lane
-from worker.failures import PluggyNotFound, PluggyUnavailable
+from worker.failures import PluggyNotFound, PluggyUnavailable, PutOff
 from worker.outage import CallLedger
 from worker.pluggy_client import Answer, PluggyClient
 from worker.pluggy_payloads import (
@@ -46,7 +46,7 @@ class Page:
 class PluggyReader:
     """Reads in one lane on behalf of one claim. Every method raises PluggyError.
 
-    pluggy_now is Pluggy's clock as of the last answer.
+    pluggy_now is Pluggy's clock as of the last answer. in_vain: a rate limit has put a call off.
     """
 
     client: PluggyClient
@@ -55,6 +55,7 @@ class PluggyReader:
     ledger: CallLedger | None = None
     item_id: uuid.UUID | None = None
     pluggy_now: datetime | None = None
+    in_vain: bool = False
 
     async def item(self, item_id: uuid.UUID) -> bytes:
         """GET /items/{id}: the item's JSON."""
@@ -193,6 +194,9 @@ class PluggyReader:
             answer = await self.client.call(path, lane=self.lane, count=self._count)
         except PluggyUnavailable:
             await self._note(failed=True)
+            raise
+        except PutOff:
+            self.in_vain = True
             raise
         await self._note(failed=False)
         with suppress(PluggyUnavailable):  # no Date header, which only some answers need

@@ -44,8 +44,17 @@ class Worker:
         Every 20th claim takes the one that is due longest in any lane. While everything is halted:
         once a minute one item, as a probe.
         """
+        # Held while claiming: many are rung for at once, and each would see the same free slot.
+        bulk = self.engine.bulk.take()
+        try:
+            return await self._claim(rung, Lane.AUDIT if bulk else Lane.RETRY)
+        finally:
+            if bulk:
+                self.engine.bulk.give_back()
+
+    async def _claim(self, rung: uuid.UUID | None, lowest: Lane) -> Lease | None:
         self.claims += 1
-        if self.claims % OLDEST_EVERY == 0 and self.engine.bulk.free > 0:
+        if self.claims % OLDEST_EVERY == 0 and lowest == Lane.AUDIT:
             found = await self.db.fetchrow(QUERIES["claim_oldest_item"], LEASE)
             if found is not None:
                 return _lease(found)
@@ -53,8 +62,7 @@ class Worker:
             found = await self.db.fetchrow(QUERIES["claim_rung_item"], rung, LEASE)
             if found is not None:
                 return _lease(found)
-        lowest = int(self._lowest_lane())
-        found = await self.db.fetchrow(QUERIES["claim_best_item"], LEASE, lowest)
+        found = await self.db.fetchrow(QUERIES["claim_best_item"], LEASE, int(lowest))
         if found is not None:
             return _lease(found)
         found = await self.db.fetchrow(QUERIES["claim_probe_item"], LEASE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -42,19 +42,35 @@ WALK_FOR_S: Final = 20.0
 
 @dataclass(slots=True)
 class BulkSlots:
-    """How much bulk work a process does at once: the other slots are kept for live work."""
+    """How much bulk work a process does at once: the other slots are kept for live work.
 
-    free: int
+    No more than the rate limits carry: half as much when one has waited for a call in vain, one
+    more when one has not. Who waits in vain costs claims and settlements, and live work its time.
+    """
+
+    most: int
+    limit: int = field(init=False)
+    taken: int = 0
+
+    def __post_init__(self) -> None:
+        self.limit = self.most
+
+    @property
+    def free(self) -> int:
+        """How many more may be taken now."""
+        return max(0, self.limit - self.taken)
 
     def take(self) -> bool:
         """Take a slot if there is one."""
         taken = self.free > 0
-        self.free -= taken
+        self.taken += taken
         return taken
 
-    def give_back(self) -> None:
-        """Return a slot that was taken."""
-        self.free += 1
+    def give_back(self, *, in_vain: bool | None = None) -> None:
+        """Return a slot that was taken; None: no call was made."""
+        self.taken -= 1
+        if in_vain is not None:
+            self.limit = max(1, self.limit // 2) if in_vain else min(self.most, self.limit + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +90,8 @@ class Engine:
         Errors: those of a Postgres that is away; the lease then lapses and nothing is counted.
         """
         bulk = lease.lane >= Lane.BACKFILL and self.bulk.take()
-        try:
-            return await self._sync_within(lease, bulk=bulk)
-        finally:
-            if bulk:
-                self.bulk.give_back()
-
-    async def _sync_within(self, lease: Lease, *, bulk: bool) -> bool:
+        claim = None
         with structlog.contextvars.bound_contextvars(item_id=str(lease.item_id)):
-            claim = None
             try:
                 claim = await self._begin(lease)
                 return await self._sync_or_halt(claim, bulk=bulk)
@@ -90,6 +99,9 @@ class Engine:
                 # A deploy: the item stays due and nobody has to wait for the lease to lapse.
                 await asyncio.shield(self.hand_back(lease, claim))
                 raise
+            finally:
+                if bulk:
+                    self.bulk.give_back(in_vain=claim is not None and claim.pluggy.in_vain)
 
     async def _sync_or_halt(self, claim: Claim, *, bulk: bool) -> bool:
         try:
@@ -139,7 +151,7 @@ class Engine:
                 await self.hand_back(claim.lease, claim)
         finally:
             if extra:
-                self.bulk.give_back()
+                self.bulk.give_back(in_vain=claim.pluggy.in_vain)
         return due.now
 
     async def _walk(self, claim: Claim, held: Held, outcomes: Mapping[int, Outcome]) -> Due:
