@@ -14,6 +14,7 @@ DOOR = {
     "queries",
     "queue",
     "redis_names",
+    "server_outage",
     "settings",
     "spool",
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import structlog
@@ -25,6 +26,7 @@ from worker.accept import UnstorableEvent
 from worker.background import end
 from worker.database import Pool
 from worker.events import MalformedEvent, WebhookEvent, parse_registration, parse_webhook
+from worker.server_outage import ServerOutage
 
 log = structlog.get_logger()
 
@@ -52,6 +54,8 @@ class Door:
     db: Pool
     body_within_s: float = BODY_WITHIN_S
     answer_within_s: float = ANSWER_WITHIN_S
+    storage: ServerOutage = field(default_factory=partial(ServerOutage, "storage"))
+    """Postgres and the spool together: what neither takes is counted, and told once an outage."""
 
 
 class Refused(Exception):
@@ -174,8 +178,9 @@ async def _store(door: Door, event: WebhookEvent, within_s: float) -> tuple[str,
     except NotTaken:
         return "unavailable", unavailable()
     except Exception as error:
-        log.warning("event_not_stored", error=type(error).__name__)
+        door.storage.failed(error)
         return "unavailable", unavailable()
+    door.storage.answered()
     answer = "duplicate" if not accepted.is_new else "kept" if event.kept else "accepted"
     if answer == "kept":
         log.warning("event_kept", event_name=event.event, reason=event.reason)

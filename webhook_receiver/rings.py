@@ -7,11 +7,8 @@ import uuid
 from collections.abc import Iterable
 from typing import Final
 
-import structlog
-
 from worker.queue import Doorbell
-
-log = structlog.get_logger()
+from worker.server_outage import ServerOutage
 
 RING_WITHIN_S: Final = 2.0
 RINGS_MAX: Final = 1000
@@ -25,7 +22,7 @@ class Rings:
         self._doorbell = doorbell
         self._due: dict[uuid.UUID, None] = {}
         self._ringing: asyncio.Task[None] | None = None
-        self._troubled = False
+        self._redis = ServerOutage("redis")
 
     def ring_for(self, item_ids: Iterable[uuid.UUID]) -> None:
         """Ring soon, in the order given."""
@@ -50,9 +47,7 @@ class Rings:
         try:
             async with asyncio.timeout(RING_WITHIN_S):
                 await self._doorbell.ring(item_ids)
-            self._troubled = False
         except Exception as error:  # the events are stored; the sweep rings for them
-            # One line an outage, not one a group.
-            if not self._troubled:
-                log.warning("ring_failed", error=type(error).__name__)
-            self._troubled = True
+            self._redis.failed(error)
+        else:
+            self._redis.answered()
