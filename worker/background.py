@@ -1,4 +1,4 @@
-"""Background tasks: how they are ended."""
+"""Background tasks: how they are ended, and that the main one is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, Final
 
 ASK_AGAIN_AFTER_S: Final = 0.1
+INSIST_EVERY_S: Final = 1.0
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
@@ -19,3 +20,16 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=ASK_AGAIN_AFTER_S)
+
+
+async def insist(task: asyncio.Task[Any]) -> None:
+    """Cancel a task again that was cancelled once and goes on, for the same reason; without end.
+
+    arq cancels its loop once and then waits for it: the process would stay until it is killed.
+    """
+    asked = 0
+    while True:
+        await asyncio.sleep(INSIST_EVERY_S)
+        if asked and task.cancelling() >= asked:
+            task.cancel()
+        asked = task.cancelling()

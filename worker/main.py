@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from worker import log as logs
 from worker.accept import fetch_within
 from worker.arq_redis import RingReader, ring_reader
-from worker.background import end
+from worker.background import end, insist
 from worker.budget import RateBudget
 from worker.catalogue import refresh_catalogue
 from worker.chores import Chore, Chores
@@ -101,13 +101,21 @@ async def startup(ctx: dict[str, Any]) -> None:
     chores = Chores(_chores(db, redis, client, settings), postgres)
     beats = [_waiting(postgres)]
     ctx |= {"db": db, "client": client, "redis_client": redis, "worker": worker, "unrung": unrung}
-    ctx["background"] = []
+    ctx["background"] = [asyncio.create_task(insist(_arqs_loop()))]
     ctx["health"] = await start_health_server(sweep, settings.metrics_port, beats)
     await _check_installation(db, settings, postgres)
-    ctx["background"] = [asyncio.create_task(sweep.run()), asyncio.create_task(chores.run())]
+    ctx["background"] += [asyncio.create_task(sweep.run()), asyncio.create_task(chores.run())]
     sweep.ticked_at = chores.ticked_at = reader.read_at = time.monotonic()
     beats[:] = _beats(sweep, reader, chores)
     log.info("worker_started", worker_id=ctx["worker_id"], slots=slots)
+
+
+def _arqs_loop() -> asyncio.Task[Any]:
+    """The task that runs arq's loop: it is the one that starts us up."""
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("startup() runs in arq's loop")
+    return task
 
 
 async def _check_installation(db: Pool, settings: PluggySettings, postgres: ServerOutage) -> None:

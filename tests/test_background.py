@@ -1,0 +1,59 @@
+"""How tasks are ended that forget a cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from worker.background import end, insist
+
+
+async def forget(times: int) -> None:
+    """Runs on after so many cancellations, as asyncio.wait_for() may make a task do."""
+    for _ in range(times):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            continue
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("times", [0, 1, 3])
+async def test_a_task_that_was_cancelled_once_is_cancelled_until_it_ends(
+    times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.background.INSIST_EVERY_S", 0.01)
+    task = asyncio.create_task(forget(times))
+    insisting = asyncio.create_task(insist(task))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=30)
+    assert task.cancelled()
+    await end(insisting)
+
+
+async def test_a_task_that_nobody_cancelled_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.background.INSIST_EVERY_S", 0.001)
+    go = asyncio.Event()
+    task = asyncio.create_task(go.wait())
+    insisting = asyncio.create_task(insist(task))
+    looks = 0
+
+    async def look() -> None:
+        nonlocal looks
+        while looks < 50:
+            await asyncio.sleep(0.001)
+            looks += 1
+
+    await look()
+    go.set()
+    assert await task
+    await end(insisting)
+
+
+async def test_tasks_end_whatever_they_forget() -> None:
+    tasks = [asyncio.create_task(forget(times)) for times in (0, 1, 2)]
+    await asyncio.sleep(0)
+    await end(*tasks)
+    assert all(task.cancelled() for task in tasks)
