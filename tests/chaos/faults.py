@@ -273,7 +273,7 @@ async def pluggy_fails(chaos: Chaos) -> bool:
 async def verify(chaos: Chaos) -> str:
     """Have an item read anew that has more than one page in an account; returns its id."""
     item_id = chaos.dice.choice(chaos.load.items[:LARGE])
-    order = own_event("sync/verify", uuid.UUID(item_id), lane=Lane.BACKFILL, now=datetime.now(UTC))
+    order = own_event("sync/verify", uuid.UUID(item_id), lane=Lane.LIVE, now=datetime.now(UTC))
     await accept_events(chaos.stack.db, [order])
     return item_id
 

@@ -76,15 +76,17 @@ class Load:
 
     async def run(self) -> None:
         """Send until end() was called and everything was taken."""
-        async with aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=PLUGGY_WAITS_S),
-            connector=aiohttp.TCPConnector(limit=0),
-        ) as session:
-            senders = [asyncio.create_task(self._send_on(session)) for _ in range(AT_ONCE)]
-            changing = asyncio.create_task(self._change())
-            await self._tell()
-            await changing
-            await asyncio.gather(*senders)
+        async with (
+            aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=PLUGGY_WAITS_S),
+                connector=aiohttp.TCPConnector(limit=0),
+            ) as session,
+            asyncio.TaskGroup() as group,
+        ):
+            for work in (self._tell, self._change):
+                group.create_task(work())
+            for _ in range(AT_ONCE):
+                group.create_task(self._send_on(session))
 
     def end(self) -> None:
         """Nothing new happens; what is on its way is brought to its end."""

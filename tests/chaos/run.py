@@ -163,23 +163,33 @@ async def _storm(stack: ChaosStack, ledger: Ledger, plan: Plan, seed: int) -> Ch
     """Load until there are events enough and every fault has happened, or time is up."""
     load = Load(stack, ledger, plan.rate, Random(f"load:{seed}"))  # noqa: S311 - dice
     await load.connect(plan.items, plan.rows)
-    sending = asyncio.create_task(load.run())
     dice = Random(f"faults:{seed}")  # noqa: S311 - dice
     chaos = Chaos(stack, load, dice, plan.spool_to, first_wire=seed)
+    sending = asyncio.create_task(load.run())
+    try:
+        await _strike(chaos, ledger, plan)
+        load.end()
+        await sending
+    finally:
+        sending.cancel()
+    return chaos
+
+
+async def _strike(chaos: Chaos, ledger: Ledger, plan: Plan) -> None:
+    """Raises what a fault raises that cannot be undone, as a server that does not start again."""
+    until = time.monotonic() + plan.storm_within_s
     lanes = [asyncio.create_task(_lane(chaos, names, plan)) for names in _lanes(chaos, plan)]
-    done, late = await asyncio.wait(lanes, timeout=plan.storm_within_s)
-    deadline = time.monotonic() + (0 if late else plan.storm_within_s)
-    while len(ledger.acknowledged) < plan.acknowledged and time.monotonic() < deadline:  # noqa: ASYNC110 - a count, no event
-        await asyncio.sleep(0.2)
+    done, late = await asyncio.wait(
+        lanes, timeout=plan.storm_within_s, return_when=asyncio.FIRST_EXCEPTION
+    )
     for lane in late:
         lane.cancel()
     await asyncio.gather(*late, return_exceptions=True)
     for lane in done:
         lane.result()
-    await stack.pluggy.json("DELETE", "/_simulator/faults")
-    load.end()
-    await sending
-    return chaos
+    await chaos.stack.pluggy.json("DELETE", "/_simulator/faults")
+    while len(ledger.acknowledged) < plan.acknowledged and time.monotonic() < until:  # noqa: ASYNC110 - a count, no event
+        await asyncio.sleep(0.2)
 
 
 def _lanes(chaos: Chaos, plan: Plan) -> list[list[str]]:
