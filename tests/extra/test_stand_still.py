@@ -1,0 +1,49 @@
+"""Redis and Postgres stand still together for longer than any time-out of a worker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import embedded
+from tests.interleaving import until
+from tests.test_ride_out import assert_done, begin_work, crew_of, postgres, service, valkey
+from tests.test_worker_processes import Service
+
+__all__ = ["postgres", "service", "valkey"]  # fixtures
+
+
+@pytest.mark.timeout(600)
+async def test_servers_that_stand_still_cost_no_worker_and_no_attempt(
+    service: Service, postgres: embedded.Postgres, valkey: embedded.Valkey
+) -> None:
+    async with crew_of(service) as crew:
+        items = await begin_work(service)
+        postgres.pause()
+        valkey.pause()
+        try:
+            await crew.told("redis_away")
+            await crew.told("postgres_away")
+
+            async def not_ready() -> bool:
+                assert await crew.health("/livez") == {200}
+                return await crew.health("/readyz") == {503}
+
+            await until(not_ready, "no worker is ready")
+            # Past every time-out of a command and of the giving back of its connection.
+            clock = asyncio.get_running_loop().time
+            end = clock() + 65
+            while clock() < end:
+                assert await crew.health("/livez") == {200}
+                await asyncio.sleep(1)
+        finally:
+            postgres.resume()
+            valkey.resume()
+        await crew.told("redis_back")
+        await crew.told("postgres_back")
+        await service.let_lapse()
+        for item_id in items:
+            await service.deliver(item_id)
+        await assert_done(service, items, events=2)
+        crew.assert_rode_out("redis", "postgres")
