@@ -35,6 +35,7 @@ PERSONAL = {
     *("description", "descriptionRaw", "accountNumber", "value", "clientUserId", "name"),
 }
 PUBLIC = {"connector", "merchant", "creditCardMetadata"}
+SAYS_MORE_FOR_S = 4.0
 MONEY = {"balance", "closingBalance", "amount"}
 
 
@@ -380,10 +381,14 @@ async def worker_that_cannot_start(environment: dict[str, str]) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    try:
-        async with asyncio.timeout(6):
-            output, _ = await child.communicate()
-    except TimeoutError:
+    assert child.stdout is not None
+    async with asyncio.timeout(120):
+        first = await child.stdout.readline()
+    reading = asyncio.create_task(child.stdout.read())
+    # It may try again for a minute, saying the same.
+    await asyncio.wait({reading}, timeout=SAYS_MORE_FOR_S)
+    if not reading.done():
         child.kill()
-        output, _ = await child.communicate()
-    return output.decode()
+    said = first + await reading
+    await child.wait()
+    return said.decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import shutil
@@ -17,8 +18,10 @@ import aiohttp
 import asyncpg
 import pytest
 from arq.connections import ArqRedis
+from click.testing import CliRunner
 
 import embedded
+from ops.cli import main
 from ops.migrate import migrate
 from ops.roles import DASHBOARD, OPS, RECEIVER, ROLES, WORKER, RolesRefused, as_role
 from tests.conftest import execute, with_database
@@ -317,6 +320,34 @@ async def stage_a_dead_letter_and_two_flags(owner: Pool) -> None:
         " FROM generate_series(1, 2)",
         ITEM,
     )
+
+
+@pytest.mark.parametrize(
+    ("role", "arguments", "refused"),
+    [
+        (OPS, ["status"], False),
+        (OPS, ["items", "show", str(ITEM)], False),
+        (OPS, ["dead-letters", "list"], False),
+        (OPS, ["dead-letters", "requeue", "--all"], False),
+        (OPS, ["flags", "accept", "--item", str(ITEM)], False),
+        (OPS, ["items", "register", str(ITEM)], True),
+        (OPS, ["resync", "--all"], True),
+        (WORKER, ["items", "register", str(ITEM)], False),
+        (WORKER, ["resync", "--all"], False),
+        (DASHBOARD, ["dead-letters", "requeue", "--all"], True),
+    ],
+    ids=lambda value: "-".join(value[:2]) if isinstance(value, list) else str(value),
+)
+async def test_commands_run_with_the_role_that_they_are_for(
+    site: str, redis_url: str, role: str, arguments: list[str], refused: bool
+) -> None:
+    owner = await open_pool(site, max_size=2, statement_cache=100)
+    await stage_a_dead_letter_and_two_flags(owner)
+    await close_pool(owner)
+    ours = {"DATABASE_URL": as_role(site, role), "REDIS_URL": redis_url}
+    told = await asyncio.to_thread(CliRunner().invoke, main, arguments, env=ours)
+    assert told.exit_code == refused, told.output
+    assert ("the database user may not do this" in told.output) is refused
 
 
 @pytest.mark.parametrize(
