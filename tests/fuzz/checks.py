@@ -81,7 +81,7 @@ def _flat(*written: object) -> set[str]:
 def storable(event: WebhookEvent) -> None:
     for text in (event.event, event.event_id):
         assert "\x00" not in text
-        assert text.encode()
+        assert text.encode().decode() == text
     assert 0 < len(event.event) <= MAX_NAME_LENGTH
     assert 0 < len(event.event_id) <= 200
     assert event.state in ("pending", "ignored")
@@ -96,7 +96,7 @@ def pluggy_answer(body: bytes) -> None:
     """A list answer is an envelope whose rows are read or refused one by one, or it is refused."""
     cleaned = clean_json(body)
     assert clean_json(cleaned) == cleaned
-    assert cleaned.decode()
+    assert cleaned.decode().encode() == cleaned
     for told in decode_error(body):
         assert told is None or 0 < len(told) <= 120
     try:
