@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -54,6 +54,7 @@ from worker.plan_steps import (
     ReadDelta,
     ReadInvestmentTransactions,
     ReadProduct,
+    ReadRecent,
     step_key,
 )
 
@@ -507,3 +508,16 @@ def test_one_walk_answers_several_events_in_the_best_of_their_lanes() -> None:
     walks = [s for s in decided(state).steps if isinstance(s, AskWalk)]
     assert AskWalk(CHECKING, Lane.BACKFILL, True, COLLECTED) in walks
     assert len({s.account_id for s in walks}) == len(walks)
+
+
+@pytest.mark.parametrize(("read_at", "wanted"), [(NOW, False), (NOW - HOUR, True)])
+def test_the_last_days_are_read_once_for_the_event_that_asks_for_them(
+    read_at: datetime, wanted: bool
+) -> None:
+    """Rows read later in the same sync, for another event, do not make them due again."""
+    read = step("transactions", CHECKING, recent_at=read_at, stamped_at=NOW + MINUTE)
+    others = [s for s in fresh_steps() if s.account_id != CHECKING]
+    steps = [msgspec.structs.replace(s, recent_at=NOW) for s in others]
+    found = decided(held(event("sync/recent"), steps=steps, changed=[read]))
+    assert (ReadRecent(CHECKING, (NOW - 14 * DAY).date()) in found.steps) is wanted
+    assert (only(found.outcomes).state == "applied") is not wanted

@@ -284,7 +284,8 @@ class _Planner:
         needs = _Needs()
         for account_id in self.held.live_accounts:
             step = self.held.step("transactions", account_id)
-            if _owes_recent(step):
+            # Once read, a delta that another event wants in the same sync asks for no second time.
+            if _owes_recent(step) and not _is_after(step.recent_at, event):
                 self._want_recent(needs, event, step)
         return needs
 

@@ -45,6 +45,15 @@ EXPECTED: Final = frozenset(
 )
 
 
+SOURCES: Final = {
+    "consent renewed": "consent revoked",
+    "dead letter requeued": "fault refused",
+    "flags accepted": "deleted by the dozen",
+    "webhook spooled": "postgres away",
+}
+"""Which ingredient brings what is none itself."""
+
+
 @dataclass(slots=True)
 class Campaign:
     """Plays scenarios until there are enough, time is up, or too many have failed."""
@@ -82,8 +91,9 @@ class Campaign:
 
     def _wanted(self, enough_at: float) -> set[str]:
         """All ingredients; once there are scenarios enough, those that are still rare."""
-        every = set(INGREDIENTS)
-        return every if self.played < enough_at else every & self.rare()
+        if self.played < enough_at:
+            return set(INGREDIENTS)
+        return {SOURCES.get(name, name) for name in self.rare()} & set(INGREDIENTS)
 
     async def _play_on(self, drawn: Iterator[Scenario]) -> None:
         for scenario in drawn:
