@@ -24,7 +24,10 @@ SHOWN: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of everything; at most so long for the storm and for the rest after it."""
+    """How much of everything; at most so long for the storm and for the rest after it.
+
+    spare: so many more of each kind are tried, for those that do not happen.
+    """
 
     acknowledged: int
     faults: int
@@ -36,6 +39,7 @@ class Plan:
     storm_within_s: float
     quiet_within_s: float
     server_lanes: int = 2
+    spare: int = 0
 
 
 SHORT: Final = Plan(
@@ -59,6 +63,7 @@ LONG: Final = Plan(
     spool_to=300,
     storm_within_s=33 * 60,
     quiet_within_s=5 * 60,
+    spare=2,
 )
 
 
@@ -194,7 +199,8 @@ async def _strike(chaos: Chaos, ledger: Ledger, plan: Plan) -> None:
 
 def _lanes(chaos: Chaos, plan: Plan) -> list[list[str]]:
     """Every fault so often, in any order; those of Pluggy beside those of the servers."""
-    ours, pluggys = list(ON_SERVERS) * plan.each, list(AT_PLUGGY) * plan.each
+    each = plan.each + plan.spare
+    ours, pluggys = list(ON_SERVERS) * each, list(AT_PLUGGY) * each
     chaos.dice.shuffle(ours)
     chaos.dice.shuffle(pluggys)
     return [*(ours[n :: plan.server_lanes] for n in range(plan.server_lanes)), pluggys]
