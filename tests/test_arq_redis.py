@@ -18,6 +18,7 @@ import embedded
 from tests.interleaving import until
 from tests.proxy import CuttingProxy
 from worker.arq_redis import RingReader
+from worker.background import end
 from worker.main import worker_settings
 from worker.queue import PREFIX, QUEUE_NAME, SYNC_ITEM, ArqDoorbell, connect
 from worker.settings import PluggySettings
@@ -83,11 +84,13 @@ class Loop:
     async def runs(self, redis: ArqRedis, rings: int = SLOTS + 1) -> None:
         """Ring and wait until every ring has been heard."""
         items = [uuid.uuid4() for _ in range(rings)]
-        await ArqDoorbell(redis).ring(items)
 
         async def heard() -> bool:
             assert not self.main.done(), self.main.exception()
-            return {str(item) for item in items} <= set(self.done)
+            missing = [item for item in items if str(item) not in self.done]
+            # Again, as the sweep does: a ring that comes with the outage may be lost.
+            await ArqDoorbell(redis).ring(missing)
+            return not missing
 
         await until(heard, "every ring is heard")
 
@@ -109,8 +112,7 @@ class Loop:
 async def looping(url: str) -> AsyncIterator[Loop]:
     loop = Loop(url)
     yield loop
-    loop.main.cancel()
-    await asyncio.gather(loop.main, return_exceptions=True)
+    await end(loop.main)
     await loop.worker.close()
 
 
