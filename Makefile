@@ -50,7 +50,7 @@ oracle: $(READY) ## scenarios against the whole service (TRACE=file: one again, 
 soak: $(READY) ## the oracle with fresh scenarios for MINUTES=60
 	$(BIN)/python -m tests.oracle --minutes $(or $(MINUTES),60) $(ARGS)
 
-chaos: $(READY) ## break everything under load for half an hour (ARGS=--short)
+chaos: $(READY) ## break everything under load, up to 40 minutes (ARGS=--short)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(READY) ## measure (ARGS=--quick)

@@ -113,6 +113,8 @@ async def looping(url: str) -> AsyncIterator[Loop]:
     loop = Loop(url)
     yield loop
     await end(loop.main)
+    # Rings that were given twice may still run; arq's close would raise their cancellation.
+    await asyncio.gather(*loop.worker.tasks.values(), return_exceptions=True)
     await loop.worker.close()
 
 

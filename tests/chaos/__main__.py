@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: break everything under load for half an hour, or `--short`."""
+"""`python -m tests.chaos`: break everything under load for up to 40 minutes, or `--short`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.chaos.run import LONG, SHORT, run
 
 
 @click.command()
-@click.option("--short", is_flag=True, help="A few minutes instead of half an hour.")
+@click.option("--short", is_flag=True, help="A few minutes instead.")
 @click.option("--seed", type=int, help="[default: the time]")
 def main(short: bool, seed: int | None) -> None:
     """Exit status 1 if an event was lost or doubled, a row differs, or a quota was missed."""
