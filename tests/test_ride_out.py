@@ -230,9 +230,12 @@ async def test_a_worker_that_starts_before_its_servers_waits_for_them(
         assert answers == [200, 503]
     finally:
         await asyncio.gather(asyncio.to_thread(postgres.start), asyncio.to_thread(valkey.start))
-    async with await starting:
+    await starting
+    try:
         await assert_done(service, [item["id"]])
         assert len(worker.said("postgres_away")) == 1
+    finally:
+        await worker.kill()
 
 
 async def test_a_worker_is_stopped_while_redis_is_away_as_at_other_times(
