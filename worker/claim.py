@@ -129,25 +129,37 @@ class Claim:
         while its item rests would never be closed."""
         if self.run_id is None:
             return
-        c = self.counts
-        await self.db.execute(
-            QUERIES["close_run"],
-            self.run_id,
-            outcome,
-            c.seen,
-            c.inserted,
-            c.changed,
-            c.deleted,
-            c.unchanged,
-            c.older_skipped,
-            c.rejected,
-            self.pluggy.requests,
-            json.dumps(self.steps),
-            RUN_SEQ_LOCK,
-        )
+        counts, requests = self.counts, self.pluggy.requests
+        await give_place(self.db, self.run_id, outcome, counts, requests, self.steps)
         for change in ("inserted", "changed", "deleted", "unchanged", "older_skipped", "rejected"):
-            ROWS.labels(change=change).inc(getattr(c, change))
+            ROWS.labels(change=change).inc(getattr(counts, change))
         self.run_id = None
+
+
+async def give_place(
+    db: Pool | Connection,
+    run_id: int,
+    outcome: str,
+    c: Counts,
+    api_requests: int,
+    plan: Sequence[str],
+) -> None:
+    """Close a run with what it has done: from the commit on it has its place in the feed."""
+    await db.execute(
+        QUERIES["close_run"],
+        run_id,
+        outcome,
+        c.seen,
+        c.inserted,
+        c.changed,
+        c.deleted,
+        c.unchanged,
+        c.older_skipped,
+        c.rejected,
+        api_requests,
+        json.dumps(plan),
+        RUN_SEQ_LOCK,
+    )
 
 
 async def close_lost_runs(db: Pool, item_id: uuid.UUID) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from worker.claim import RUN_SEQ_LOCK, Counts
+from worker.claim import Counts, give_place
 from worker.database import Connection
 from worker.queries import QUERIES
 
@@ -34,19 +33,4 @@ async def run_of_its_own(
     """
     run = OwnRun(await conn.fetchval(QUERIES["open_run"], item_id, kind, list(event_ids)))
     yield run
-    c = run.counts
-    await conn.execute(
-        QUERIES["close_run"],
-        run.id,
-        "done",
-        c.seen,
-        c.inserted,
-        c.changed,
-        c.deleted,
-        c.unchanged,
-        c.older_skipped,
-        c.rejected,
-        run.api_requests,
-        json.dumps(run.plan),
-        RUN_SEQ_LOCK,
-    )
+    await give_place(conn, run.id, "done", run.counts, run.api_requests, run.plan)
