@@ -14,8 +14,8 @@ import asyncpg
 import pytest
 
 from tests.shared_database import database_from, forget_events
-from worker.accept import Accepted, UnstorableEvent, accept_events, fetch_within
-from worker.database import Pool, close_pool, open_pool
+from worker.accept import Accepted, UnstorableEvent, accept_events
+from worker.database import Pool, close_pool, fetch_within, open_pool
 from worker.events import Lane, WebhookEvent, own_event, parse_webhook, registration
 
 ACCOUNT = "aaaaaaaa-2222-4333-8444-555555555555"

@@ -10,8 +10,7 @@ from typing import Final
 import structlog
 from prometheus_client import Counter as Metric
 
-from worker.accept import fetch_within
-from worker.database import Pool
+from worker.database import Pool, fetch_within
 from worker.queries import QUERIES
 
 log = structlog.get_logger()

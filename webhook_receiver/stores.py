@@ -9,8 +9,8 @@ from typing import Final
 
 import structlog
 
-from worker.accept import Accepted, accept_events, fetch_within
-from worker.database import POSTGRES_AWAY, Pool
+from worker.accept import Accepted, accept_events
+from worker.database import POSTGRES_AWAY, Pool, fetch_within
 from worker.drain import drain
 from worker.events import WebhookEvent
 from worker.spool import Spool

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import asyncpg
 
-from worker.database import Pool
+from worker.database import Pool, fetch_within
 from worker.events import WebhookEvent
 from worker.queries import QUERIES
 
@@ -93,20 +92,3 @@ def _columns(events: Sequence[WebhookEvent]) -> list[list[object]]:
 def _array_literal(ids: tuple[uuid.UUID, ...] | None) -> str | None:
     # unnest() flattens arrays of arrays, so each list travels as Postgres's text form of it.
     return None if ids is None else "{" + ",".join(map(str, ids)) + "}"
-
-
-async def fetch_within(
-    db: Pool, timeout_s: float, query: str, *arguments: object
-) -> list[asyncpg.Record]:
-    """Run one statement. Raises TimeoutError if that takes longer, connecting included.
-
-    asyncpg would ask the server to cancel and wait for its word before the pool gets the connection
-    back. A server that is paused or cut off says nothing, so the connection is dropped instead: the
-    next statement goes by a new one. What timed out may have been committed all the same.
-    """
-    async with asyncio.timeout(timeout_s), db.acquire() as conn:
-        try:
-            return await conn.fetch(query, *arguments)
-        except asyncio.CancelledError:
-            conn.terminate()
-            raise

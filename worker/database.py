@@ -53,6 +53,23 @@ async def close_pool(pool: Pool, *, grace_s: float = 5.0) -> None:
         pool.terminate()
 
 
+async def fetch_within(
+    db: Pool, timeout_s: float, query: str, *arguments: object
+) -> list[asyncpg.Record]:
+    """Run one statement. Raises TimeoutError if that takes longer, connecting included.
+
+    asyncpg would ask the server to cancel and wait for its word before the pool gets the connection
+    back. A server that is paused or cut off says nothing, so the connection is dropped instead: the
+    next statement goes by a new one. What timed out may have been committed all the same.
+    """
+    async with asyncio.timeout(timeout_s), db.acquire() as conn:
+        try:
+            return await conn.fetch(query, *arguments)
+        except asyncio.CancelledError:
+            conn.terminate()
+            raise
+
+
 def rows_written(status: str) -> int:
     """How many rows a command has written, from Postgres's word for it: `DELETE 12`."""
     return int(status.rsplit(" ", 1)[-1])

@@ -20,13 +20,12 @@ from arq import func
 from redis.asyncio import Redis
 
 from worker import log as logs
-from worker.accept import fetch_within
 from worker.arq_redis import RingReader, ring_reader
 from worker.background import end, insist
 from worker.budget import RateBudget
 from worker.catalogue import refresh_catalogue
 from worker.chores import Chore, Chores
-from worker.database import POSTGRES_AWAY, Pool, close_pool, open_pool
+from worker.database import POSTGRES_AWAY, Pool, close_pool, fetch_within, open_pool
 from worker.drain import drain
 from worker.health import TICK_WITHIN_S, Beat, beat_of, start_health_server
 from worker.installation import ForeignInstallation, check_installation
