@@ -11,34 +11,24 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Annotated, Any, Final, TextIO
+from typing import Any, Final, TextIO
 
 import click
-from pydantic import Field
 
 from ops.console import CommandFailed, database, json_option, print_fields, print_json, run
 from ops.item_ids import read_ids
-from worker.accept import Accepted, accept_events
+from worker.accept import Accepted
+from worker.budget import BURST
 from worker.database import Pool
-from worker.events import Lane, own_event
+from worker.nets import event_id_of, order_verify
 from worker.queries import QUERIES
-from worker.settings import PRODUCTS, Environment, load
+from worker.settings import SyncSettings, load
 
 GROUP: Final = 200
-ORDER_WITHIN_S: Final = 15.0
 ROWS_A_PAGE: Final = 500
-BURST: Final = 1 / 12
-"""Of Pluggy's limit; it is spent at once, the rest over the minute."""
 FIRST: Final = uuid.UUID(int=0)
 NAME: Final = re.compile(r"[\w.-]{1,60}", re.ASCII)
 TIMES: Final = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d %H:%M:%S")
-
-
-class ResyncSettings(Environment):
-    """What tells how long it will take; no credentials are needed."""
-
-    pluggy_requests_per_minute: Annotated[int, Field(ge=12)] = 360
-    products: str = ",".join(PRODUCTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +50,10 @@ class Tally:
     dry_run: bool
     counts: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def order_id(self) -> str:
+        return f"resync:{self.name}"
 
     def summary(self, per_minute: int) -> dict[str, Any]:
         """Minutes: of the group of endpoints that needs most, if nothing else is asked for."""
@@ -149,12 +143,11 @@ def _utc(moment: datetime | None) -> datetime | None:
 
 
 async def _resync(choice: Choice, tally: Tally) -> dict[str, Any]:
-    settings = load(ResyncSettings)
-    products = {part.strip() for part in settings.products.split(",")} | {"items", "accounts"}
+    settings = load(SyncSettings)  # no credentials are needed
     async with database(settings) as db:
         async for group in _groups(db, choice):
             tally.counts["items"] += len(group)
-            await _look(db, tally, group, products)
+            await _look(db, tally, group, settings.products)
             if not tally.dry_run:
                 await _order(db, tally, group)
     return tally.summary(settings.pluggy_requests_per_minute)
@@ -178,9 +171,11 @@ async def _groups(db: Pool, choice: Choice) -> AsyncIterator[Sequence[uuid.UUID]
         after = found[-1]["item_id"]
 
 
-async def _look(db: Pool, tally: Tally, group: Sequence[uuid.UUID], products: set[str]) -> None:
+async def _look(
+    db: Pool, tally: Tally, group: Sequence[uuid.UUID], products: Sequence[str]
+) -> None:
     """How far this resync is with a group, and what reading the rest of it takes."""
-    ids = [_event_id(tally.name, item_id) for item_id in group]
+    ids = [event_id_of(tally.order_id, item_id) for item_id in group]
     states = {r["item_id"]: r["state"] for r in await db.fetch(QUERIES["load_resynced"], ids)}
     # What died or was superseded is ordered again.
     tally.counts["waiting"] += sum(state in ("pending", "walking") for state in states.values())
@@ -192,21 +187,6 @@ async def _look(db: Pool, tally: Tally, group: Sequence[uuid.UUID], products: se
 
 
 async def _order(db: Pool, tally: Tally, group: Sequence[uuid.UUID]) -> None:
-    """An event of our own for each; nobody is rung for, the sweep takes them up by and by."""
-    now = datetime.now(UTC)
-    events = [
-        own_event(
-            "sync/verify",
-            item_id,
-            lane=Lane.AUDIT,
-            now=now,
-            event_id=_event_id(tally.name, item_id),
-        )
-        for item_id in group
-    ]
-    answers = await accept_events(db, events, timeout_s=ORDER_WITHIN_S)
+    """Nobody is rung for: the sweep takes them up by and by."""
+    answers = await order_verify(db, group, order_id=tally.order_id)
     tally.counts["ordered"] += sum(isinstance(a, Accepted) and a.is_new for a in answers)
-
-
-def _event_id(name: str, item_id: uuid.UUID) -> str:
-    return f"resync:{name}:{item_id}"

@@ -11,7 +11,6 @@ from urllib.parse import quote
 import click
 
 from ops.console import CommandFailed, database, json_option, print_json, print_rows, run
-from worker.budget import RateBudget
 from worker.database import Pool
 from worker.events import Lane
 from worker.failures import PluggyError, PluggyHalt, classify
@@ -148,12 +147,7 @@ async def _place() -> AsyncIterator[Place]:
     settings = load(PluggySettings)
     expected = _expected(settings)
     redis = connect(settings.redis_url.get_secret_value())
-    client = PluggyClient(
-        base_url=settings.pluggy_base_url,
-        client_id=settings.pluggy_client_id,
-        client_secret=settings.pluggy_client_secret.get_secret_value(),
-        budget=RateBudget(redis, per_minute=settings.pluggy_requests_per_minute),
-    )
+    client = PluggyClient.of(settings, redis)
     try:
         async with database(settings) as db, client:
             await check_installation(db, settings.pluggy_client_id, settings.pluggy_base_url)
@@ -165,11 +159,12 @@ async def _place() -> AsyncIterator[Place]:
 
 
 def _expected(settings: PluggySettings) -> Expected:
-    if settings.webhook_url is None:
+    expected = Expected.of(settings)
+    if expected is None:
         raise CommandFailed("WEBHOOK_URL is missing: the public address of the receiver")
-    if not settings.webhook_secrets:
+    if not expected.secrets:
         raise CommandFailed("WEBHOOK_SECRET is missing: what deliveries have to carry")
-    return Expected(settings.webhook_url, settings.webhook_secret_header, settings.webhook_secrets)
+    return expected
 
 
 def _explain(error: PluggyError) -> str:

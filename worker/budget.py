@@ -22,6 +22,8 @@ from worker.redis_names import PREFIX
 LONGEST_WAIT_S: Final = 2.0
 SHORTEST_PUT_OFF_S: Final = 1.0
 """Whoever has waited in vain comes back no sooner: each return costs a claim."""
+BURST: Final = 1 / 12
+"""Share of the limit that may be spent at once; the rest comes over the minute."""
 PATCH_ITEMS_LIMIT: Final = 20
 FLOOR_BY_LANE: Final = {
     Lane.LIVE: 0.0,
@@ -111,7 +113,7 @@ class RateBudget:
     async def take(self, group: str, lane: Lane) -> float:
         """Take a call if there is one: 0, or the seconds until there may be one."""
         limit = self.limit(group)
-        burst = limit / 12
+        burst = limit * BURST
         refill_per_ms = (limit - burst) / 60_000
         # A small burst has no room for floors: every lane gets its call at last.
         floor = max(0.0, min(FLOOR_BY_LANE[lane] * burst, burst - 1))

@@ -22,7 +22,6 @@ from redis.asyncio import Redis
 from worker import log as logs
 from worker.arq_redis import RingReader, ring_reader
 from worker.background import end, insist
-from worker.budget import RateBudget
 from worker.catalogue import refresh_catalogue
 from worker.chores import Chore, Chores
 from worker.database import POSTGRES_AWAY, Pool, close_pool, fetch_within, open_pool
@@ -82,12 +81,7 @@ async def startup(ctx: dict[str, Any]) -> None:
         statement_cache=settings.database_statement_cache,
     )
     redis = connect_watched(settings.redis_url.get_secret_value(), reader.outage)
-    client = PluggyClient(
-        base_url=settings.pluggy_base_url,
-        client_id=settings.pluggy_client_id,
-        client_secret=settings.pluggy_client_secret.get_secret_value(),
-        budget=RateBudget(redis, per_minute=settings.pluggy_requests_per_minute),
-    )
+    client = PluggyClient.of(settings, redis)
     await client.__aenter__()
     slots = settings.worker_slots
     bulk = BulkSlots(max(1, slots - max(1, slots // 4)))
@@ -168,10 +162,9 @@ async def _drain(db: Pool, spool: Spool) -> bool:
 
 def _watch(db: Pool, client: PluggyClient, settings: PluggySettings) -> list[Chore]:
     """The subscription watch, where it is said what a subscription has to look like."""
-    if settings.webhook_url is None:
+    expected = Expected.of(settings)
+    if expected is None:
         return []
-    header, secrets = settings.webhook_secret_header, settings.webhook_secrets
-    expected = Expected(settings.webhook_url, header, secrets)
     return [Chore("subscriptions", 20.0, partial(watch_subscriptions, db, client, expected))]
 
 

@@ -60,15 +60,34 @@ async def order_due(db: Pool) -> int:
 
 
 async def order_verify(
-    db: Pool, item_ids: Sequence[uuid.UUID], *, timeout_s: float = 15.0
+    db: Pool,
+    item_ids: Sequence[uuid.UUID],
+    *,
+    order_id: str | None = None,
+    timeout_s: float = 15.0,
 ) -> list[Accepted | UnstorableEvent]:
     """Have items verified now, in the lane below all others; answers in the order given.
 
-    An item that is not mirrored yet is registered by it.
+    An item that is not mirrored yet is registered by it. An order_id that was given before orders
+    nothing of an item again.
     """
     now = datetime.now(UTC)
-    events = [own_event("sync/verify", item_id, lane=Lane.AUDIT, now=now) for item_id in item_ids]
+    events = [
+        own_event(
+            "sync/verify",
+            item_id,
+            lane=Lane.AUDIT,
+            now=now,
+            event_id=order_id and event_id_of(order_id, item_id),
+        )
+        for item_id in item_ids
+    ]
     return await accept_events(db, events, timeout_s=timeout_s) if events else []
+
+
+def event_id_of(order_id: str, item_id: uuid.UUID) -> str:
+    """The event by which an order has an item verified."""
+    return f"{order_id}:{item_id}"
 
 
 async def _order(db: Pool, net: Net) -> int:

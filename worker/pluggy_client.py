@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import aiohttp
 from multidict import CIMultiDictProxy
+from redis.asyncio import Redis
 from yarl import URL
 
 from worker.budget import RateBudget
@@ -30,6 +31,7 @@ from worker.pluggy_payloads import (
     decode_error,
     decode_object,
 )
+from worker.settings import PluggySettings
 
 CALL_TIMEOUT_S: Final = 20.0
 """One call with everything that belongs to it: budget, renewal of the key, one repeat."""
@@ -86,6 +88,16 @@ class PluggyClient:
         self._key: str | None = None
         self._key_until = datetime.min.replace(tzinfo=UTC)
         self._renewing = asyncio.Lock()
+
+    @classmethod
+    def of(cls, settings: PluggySettings, redis: Redis) -> Self:
+        """The client of an environment, with the budget that it shares through Redis."""
+        return cls(
+            base_url=settings.pluggy_base_url,
+            client_id=settings.pluggy_client_id,
+            client_secret=settings.pluggy_client_secret.get_secret_value(),
+            budget=RateBudget(redis, per_minute=settings.pluggy_requests_per_minute),
+        )
 
     async def __aenter__(self) -> PluggyClient:
         self._session = aiohttp.ClientSession(

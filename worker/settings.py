@@ -95,22 +95,11 @@ class Environment(BaseSettings):
         return init_settings, env_settings, SecretFiles(settings_cls)
 
 
-class PluggySettings(Environment):
-    """What a process needs that talks to Pluggy: workers and commands, never the receiver."""
+class SyncSettings(Environment):
+    """How much is read, and how fast: what tells without Pluggy how long it will take."""
 
-    pluggy_client_id: Annotated[str, Field(min_length=1)]
-    pluggy_client_secret: SecretStr
-    pluggy_base_url: str = "https://api.pluggy.ai"
     pluggy_requests_per_minute: Annotated[int, Field(ge=12)] = 360
     products: Annotated[tuple[str, ...], NoDecode] = PRODUCTS
-    posted_on_zone: str = "America/Sao_Paulo"
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9464
-    retention_days: Annotated[int, Field(ge=14, le=36500)] = 90
-    purge_after_days: Annotated[int, Field(ge=0, le=36500)] = 30
-    worker_slots: Annotated[int, Field(ge=1, le=1000)] = 20
-    webhook_url: str | None = None
-    webhook_secret: SecretStr = SecretStr("")
-    webhook_secret_header: str = "X-Webhook-Secret"  # noqa: S105 - a header's name
 
     @field_validator("products", mode="before")
     @classmethod
@@ -122,6 +111,22 @@ class PluggySettings(Environment):
                 f"{', '.join(sorted(unknown))} unknown; known are {', '.join(PRODUCTS)}"
             )
         return tuple(n for n in PRODUCTS if n in wanted or n in ("items", "accounts"))
+
+
+class PluggySettings(SyncSettings):
+    """What a process needs that talks to Pluggy: workers and commands, never the receiver."""
+
+    pluggy_client_id: Annotated[str, Field(min_length=1)]
+    pluggy_client_secret: SecretStr
+    pluggy_base_url: str = "https://api.pluggy.ai"
+    posted_on_zone: str = "America/Sao_Paulo"
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    retention_days: Annotated[int, Field(ge=14, le=36500)] = 90
+    purge_after_days: Annotated[int, Field(ge=0, le=36500)] = 30
+    worker_slots: Annotated[int, Field(ge=1, le=1000)] = 20
+    webhook_url: str | None = None
+    webhook_secret: SecretStr = SecretStr("")
+    webhook_secret_header: str = "X-Webhook-Secret"  # noqa: S105 - a header's name
 
     @field_validator("posted_on_zone")
     @classmethod

@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import unquote, urlsplit
 
 import structlog
@@ -18,6 +18,7 @@ from worker.pluggy_client import PluggyClient
 from worker.pluggy_payloads import Unreadable, decode_object
 from worker.pluggy_reader import PluggyReader
 from worker.queries import QUERIES
+from worker.settings import PluggySettings
 
 log = structlog.get_logger()
 
@@ -45,6 +46,13 @@ class Expected:
     url: str
     header: str
     secrets: tuple[str, ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, settings: PluggySettings) -> Self | None:
+        """None where nobody has said what a webhook has to look like."""
+        if settings.webhook_url is None:
+            return None
+        return cls(settings.webhook_url, settings.webhook_secret_header, settings.webhook_secrets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,207 @@
+"""Eight worker processes at Pluggy's limit: none is refused, little is wasted, live goes first.
+
+Three minutes of wall time: the budget's clock is Redis's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+
+import embedded
+from tests.doorway import SECRET, Client, ReceiverProcess, told
+from tests.interleaving import until
+from tests.simulator_process import SimulatorProcess
+from tests.stack import now
+from tests.worker_process import WorkerProcess
+from worker.accept import accept_events
+from worker.database import Pool
+from worker.events import Lane, registration
+
+LIMIT = 360
+WORKERS = 8
+WINDOWS = 3
+BACKFILLED = 420
+TRANSACTIONS = 1100
+"""Of an item of two accounts: two pages each."""
+LIVE_ITEMS = 20
+LIVE_EVERY_S = 1.2
+MOST_LOG = 20_000
+
+
+@dataclass(frozen=True)
+class Use:
+    """What the simulator counted in one of its minutes."""
+
+    minute: datetime
+    transactions: int
+    refused: int
+
+
+@pytest.fixture
+def limited() -> Iterator[SimulatorProcess]:
+    with SimulatorProcess(rate_limit=LIMIT, seed=11) as simulator:
+        simulator.post("/_simulator/webhooks", {"quiet": True})
+        yield simulator
+
+
+@pytest.fixture
+def own_redis_url() -> Iterator[str]:
+    """Without a budget that others have left."""
+    with embedded.redis(None) as url:
+        yield url
+
+
+async def make_items(simulator: SimulatorProcess, count: int, transactions: int) -> list[str]:
+    made = [
+        await simulator.apost("/_simulator/items", {"transactions": transactions})
+        for _ in range(count)
+    ]
+    return [item["id"] for item in made]
+
+
+async def uses(simulator: SimulatorProcess) -> list[Use]:
+    """The simulator's own count, by its minutes."""
+    log = (await simulator.aget(f"/_simulator/requests?last={MOST_LOG}"))["log"]
+    assert len(log) < MOST_LOG, "the log has forgotten requests"
+    answered, refused = Counter[datetime](), Counter[datetime]()
+    for entry in log:
+        minute = datetime.fromisoformat(entry["at"]).replace(second=0, microsecond=0)
+        refused[minute] += entry["status"] == 429
+        answered[minute] += entry["path"].startswith("/v2/transactions")
+    minutes = sorted(set(answered) | set(refused))
+    return [Use(minute, answered[minute], refused[minute]) for minute in minutes]
+
+
+async def deliver_live(door: Client, simulator: SimulatorProcess, items: list[str]) -> None:
+    """Collections and their webhooks, until cancelled."""
+    clock = asyncio.get_running_loop().time
+    started = clock()
+    for number in range(10_000):
+        item_id = items[number % len(items)]
+        await simulator.apost(f"/_simulator/items/{item_id}/collect", {"created": 1})
+        assert (await door.deliver(told(item_id))).status == 202
+        await asyncio.sleep(max(0.0, started + (number + 1) * LIVE_EVERY_S - clock()))
+
+
+async def applied(db: Pool, items: list[str]) -> bool:
+    query = (
+        "SELECT count(DISTINCT item_id) FROM pluggy_sync.webhook_events"
+        " WHERE state = 'applied' AND item_id = ANY($1::uuid[])"
+    )
+    return bool(await db.fetchval(query, items) == len(items))
+
+
+@pytest.mark.timeout(1200)
+async def test_eight_workers_use_the_budget_and_are_never_refused(
+    database_url: str, db: Pool, own_redis_url: str, limited: SimulatorProcess
+) -> None:
+    live = await make_items(limited, LIVE_ITEMS, 40)
+    bulk = await make_items(limited, BACKFILLED, TRANSACTIONS)
+    environment = {
+        "PLUGGY_REQUESTS_PER_MINUTE": str(LIMIT),
+        "PRODUCTS": "transactions",
+    }
+    async with AsyncExitStack() as opened:
+        session = await opened.enter_async_context(aiohttp.ClientSession())
+        receiver = await opened.enter_async_context(
+            ReceiverProcess(
+                DATABASE_URL=database_url, REDIS_URL=own_redis_url, WEBHOOK_SECRET=SECRET
+            )
+        )
+        door = Client(f"http://127.0.0.1:{await receiver.port()}", session)
+        for _ in range(WORKERS):
+            await opened.enter_async_context(
+                WorkerProcess(database_url, own_redis_url, limited.url, **environment)
+            )
+        await accept_events(db, [registration(uuid.UUID(i), now()) for i in live])
+        await until_slow(lambda: applied(db, live), "the live items are mirrored")
+        began = now()
+        await accept_events(
+            db, [registration(uuid.UUID(i), now(), lane=Lane.BACKFILL) for i in bulk]
+        )
+        delivering = asyncio.create_task(deliver_live(door, limited, live))
+        full = await minutes_of(limited, began, delivering)
+        delivering.cancel()
+        await asyncio.gather(delivering, return_exceptions=True)
+        waiting = await db.fetchval("SELECT count(*) FROM pluggy_sync.account_walks")
+        await until_slow(lambda: all_live_applied(db, live), "the last live events are applied")
+        figures = await lag(db, live, began)
+    share = sum(use.transactions for use in full) / (LIMIT * WINDOWS)
+    print(await seconds_of(limited, began))
+    print({"uses": full, "share": round(share, 3), "walks_left": waiting, **figures})
+    assert waiting, "the backfill ended before its time: the limit was not what held it"
+    assert [use.refused for use in full] == [0] * WINDOWS
+    assert share >= 0.9
+    assert figures["events"] >= 100
+    assert figures["p99_s"] < 5
+
+
+async def minutes_of(
+    simulator: SimulatorProcess, began: datetime, delivering: asyncio.Task[None]
+) -> list[Use]:
+    """The first whole minutes after the one in which the backfill began, once they are over."""
+    clock = asyncio.get_running_loop().time
+    first = began.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    end = clock() + (first + timedelta(minutes=WINDOWS) - now()).total_seconds() + 1
+    while clock() < end:
+        assert not delivering.done(), delivering.exception()
+        await asyncio.sleep(1)
+    found = [use for use in await uses(simulator) if use.minute >= first]
+    return found[:WINDOWS]
+
+
+async def all_live_applied(db: Pool, items: list[str]) -> bool:
+    query = (
+        "SELECT count(*) FROM pluggy_sync.webhook_events"
+        " WHERE state IN ('pending', 'walking') AND item_id = ANY($1::uuid[])"
+    )
+    return not await db.fetchval(query, items)
+
+
+async def lag(db: Pool, items: list[str], since: datetime) -> dict[str, Any]:
+    """From receipt to the settlement, in seconds."""
+    query = (
+        "SELECT count(*) AS events,"
+        " percentile_cont(0.5) WITHIN GROUP (ORDER BY s)::float AS p50_s,"
+        " percentile_cont(0.99) WITHIN GROUP (ORDER BY s)::float AS p99_s, max(s)::float AS max_s"
+        " FROM (SELECT extract(epoch FROM settled_at - received_at) AS s"
+        " FROM pluggy_sync.webhook_events WHERE item_id = ANY($1::uuid[])"
+        " AND event = 'item/updated' AND state = 'applied' AND received_at >= $2) AS live"
+    )
+    found = await db.fetchrow(query, items, since)
+    assert found is not None
+    return dict(found)
+
+
+async def until_slow(holds: Any, what: str) -> None:
+    """Poll for what the limit lets happen within minutes."""
+    for _ in range(5):
+        try:
+            await until(holds, what)
+        except AssertionError:
+            continue
+        return
+    raise AssertionError(f"never: {what}")
+
+
+async def seconds_of(simulator: SimulatorProcess, began: datetime) -> str:
+    log = (await simulator.aget(f"/_simulator/requests?last={MOST_LOG}"))["log"]
+    c = Counter[int]()
+    d = Counter[int]()
+    for entry in log:
+        at = int((datetime.fromisoformat(entry["at"]) - began).total_seconds())
+        if entry["path"].startswith("/v2/transactions"):
+            c[at] += 1
+        else:
+            d[at] += 1
+    return f"{began} " + " ".join(f"{s}:{c[s]}/{d[s]}" for s in range(0, max(c) + 1))
