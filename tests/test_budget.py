@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 import embedded
 from tests.interleaving import until
-from worker.budget import LONGEST_WAIT_S, LocalBucket, RateBudget
+from worker.budget import LONGEST_WAIT_S, LocalBucket, RateBudget, Turn
 from worker.events import Lane
 from worker.failures import PutOff
 from worker.queue import PREFIX, connect
@@ -27,7 +28,7 @@ KEY = f"{PREFIX}budget:items"
 
 async def shift(redis: ArqRedis, seconds: float) -> None:
     """Let time pass for the bucket."""
-    for field in ("at", "blocked_until"):
+    for field in ("at", "blocked_until", *(f"last_turn:{lane.value}" for lane in Lane)):
         if await held(redis, field) is not None:
             await command(redis, "HINCRBYFLOAT", KEY, field, -1000 * seconds)
 
@@ -51,7 +52,7 @@ async def command(redis: ArqRedis, *words: str | float) -> Any:
 async def drain(budget: RateBudget, lane: Lane, group: str = "items") -> int:
     """Take calls until there is none; returns how many there were."""
     taken = 0
-    while not await budget.take(group, lane):
+    while not (await budget.take(group, lane)).wait_s:
         taken += 1
         assert taken <= 100_000
     return taken
@@ -83,7 +84,7 @@ async def test_no_minute_ever_sees_more_calls_than_the_limit(
         await shift(redis, pause_s)
         passed_s += pause_s
         for _ in range(calls):
-            wait_s = await budget.take("items", lane)
+            wait_s = (await budget.take("items", lane)).wait_s
             if wait_s and patient:
                 await shift(redis, wait_s)
                 passed_s += wait_s
@@ -99,7 +100,7 @@ async def test_no_minute_ever_sees_more_calls_than_the_limit(
 
 async def test_a_missing_bucket_starts_empty(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=60)
-    wait_s = await budget.take("items", Lane.LIVE)
+    wait_s = (await budget.take("items", Lane.LIVE)).wait_s
     # 60 a minute less the burst of 5: a call every 60/55 seconds.
     assert wait_s == pytest.approx(60 / 55, abs=0.002)
 
@@ -140,7 +141,7 @@ async def test_groups_have_buckets_of_their_own(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=360)
     await stop_the_clock(redis, tokens=30)
     assert await drain(budget, Lane.LIVE) == 30
-    assert await budget.take("accounts", Lane.LIVE) < 60 / 330 + 0.01
+    assert (await budget.take("accounts", Lane.LIVE)).wait_s < 60 / 330 + 0.01
 
 
 def test_patching_items_has_its_own_limit() -> None:
@@ -163,7 +164,7 @@ async def test_after_its_time_calls_go_on_within_the_limit(redis: ArqRedis) -> N
     budget = RateBudget(redis, per_minute=360)
     await budget.empty("items", for_s=42.0)
     await shift(redis, 41)
-    assert 0 < await budget.take("items", Lane.LIVE) <= 1
+    assert 0 < (await budget.take("items", Lane.LIVE)).wait_s <= 1
     await shift(redis, 1.5)
     assert await drain(budget, Lane.LIVE) <= 30
 
@@ -172,7 +173,7 @@ async def test_a_shorter_429_does_not_shorten_a_longer_one(redis: ArqRedis) -> N
     budget = RateBudget(redis, per_minute=360)
     await budget.empty("items", for_s=300)
     await budget.empty("items", for_s=1)
-    assert await budget.take("items", Lane.LIVE) > 250
+    assert (await budget.take("items", Lane.LIVE)).wait_s > 250
 
 
 async def test_a_short_wait_is_waited_for(redis: ArqRedis) -> None:
@@ -202,6 +203,66 @@ async def test_many_who_wait_in_vain_are_put_off_for_a_second_at_least(redis: Ar
     assert len(put_off) >= 25
     assert all(1 <= wait.wait_s <= 60 for wait in put_off)
     assert {type(wait) for wait in waits} <= {PutOff, type(None)}
+
+
+async def queue_up(budget: RateBudget, lane: Lane, waiting: int) -> list[Turn]:
+    """So many that ask at once and are patient."""
+    turns = [await budget.take("items", lane, patience_s=LONGEST_WAIT_S) for _ in range(waiting)]
+    assert all(turn.at_ms for turn in turns)
+    return turns
+
+
+async def test_who_waits_has_a_turn_of_its_own(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    turns = [turn.at_ms for turn in await queue_up(budget, Lane.LIVE, 8)]
+    apart = [later - earlier for earlier, later in pairwise(turns)]
+    assert apart == [pytest.approx(60_000 / 330, abs=2)] * 7
+
+
+async def test_each_who_comes_at_its_turn_is_served(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    turns = await queue_up(budget, Lane.LIVE, 8)
+    await shift(redis, turns[-1].wait_s)
+    served = [await budget.take("items", Lane.LIVE, turn=turn) for turn in turns]
+    assert [turn.wait_s for turn in served] == [0.0] * 8
+
+
+async def test_all_are_served_for_whom_there_are_calls_in_time(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    # The last token comes in 1.46 s; who is late is served late.
+    await asyncio.gather(*(budget.acquire("items", Lane.LIVE) for _ in range(8)))
+
+
+async def test_nobody_takes_what_others_wait_for(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=12)
+    await stop_the_clock(redis, tokens=1)
+    seconds, _ = await redis.time()
+    turn = (int(seconds) + 2) * 1000
+    await command(redis, "HSET", KEY, "last_turn:0", turn)
+    assert (await budget.take("items", Lane.LIVE)).wait_s > 0
+    assert (await budget.take("items", Lane.LIVE, turn=Turn(1.0, turn))).wait_s == 0
+
+
+async def test_a_lane_does_not_queue_behind_a_worse_one(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await stop_the_clock(redis, tokens=10)
+    await queue_up(budget, Lane.BACKFILL, 8)
+    assert await drain(budget, Lane.LIVE) == 10
+
+
+async def test_a_turn_that_nobody_comes_for_loses_no_call(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await queue_up(budget, Lane.LIVE, 8)
+    await shift(redis, 60)
+    assert await drain(budget, Lane.LIVE) == 30
+
+
+async def test_a_queue_of_a_clock_that_has_gone_back_is_forgotten(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await queue_up(budget, Lane.LIVE, 8)
+    await shift(redis, -3600)
+    await stop_the_clock(redis, tokens=5)
+    assert await drain(budget, Lane.LIVE) == 5
 
 
 async def test_a_clock_that_goes_back_grants_nothing_twice(redis: ArqRedis) -> None:
@@ -234,7 +295,7 @@ async def main():
     print("ready", flush=True)
     sys.stdin.readline()
     for _ in range(100):
-        taken += not await budget.take("items", Lane.LIVE)
+        taken += not (await budget.take("items", Lane.LIVE)).wait_s
     await redis.aclose()
     print(taken, flush=True)
 
@@ -319,7 +380,7 @@ async def test_without_redis_calls_go_on_at_a_tenth_of_the_limit(
     await stop_the_clock(own_redis, tokens=5)
 
     async def shares_again() -> bool:
-        return not await budget.take("items", Lane.LIVE)
+        return not (await budget.take("items", Lane.LIVE)).wait_s
 
     await until(shares_again, "the shared bucket is asked again")
     await watched.aclose()
