@@ -35,14 +35,13 @@ from tests.planning import (
 from worker.events import ITEM_EVENTS, OWN_EVENTS, TRANSACTION_EVENTS, Lane
 from worker.held import NO_ACCOUNT, Step
 from worker.plan import (
-    AUDIT_BEYOND,
-    OVERLAP,
     QUIET_EVENTS,
     SUPERSEDED_AFTER,
     Answered,
     Outcome,
     doubling_pause,
 )
+from worker.plan_stamps import AUDIT_BEYOND, OVERLAP
 from worker.plan_steps import (
     AskIds,
     AskWalk,

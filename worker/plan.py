@@ -14,6 +14,15 @@ from typing import Final
 
 from worker.events import TRANSACTION_EVENTS, Lane
 from worker.held import NO_ACCOUNT, Held, PendingEvent, Step
+from worker.plan_stamps import (
+    delta_from,
+    finds_drift,
+    has_read_created,
+    is_after,
+    is_later,
+    is_long_before,
+    owes_recent,
+)
 from worker.plan_steps import (
     AskIds,
     AskWalk,
@@ -30,10 +39,6 @@ from worker.plan_steps import (
 )
 from worker.pluggy_item import Item
 
-OVERLAP: Final = timedelta(hours=1)
-"""A delta starts so much before the watermark: rows may become visible after their createdAt."""
-AUDIT_BEYOND: Final = timedelta(days=7)
-"""A createdAtFrom so much before the watermark asks for a walk in the audit lane, no delta."""
 ASK_AGAIN_AFTER: Final = timedelta(minutes=5)
 SUPERSEDED_AFTER: Final = timedelta(hours=24)
 SHORTEST_PAUSE: Final = timedelta(seconds=30)
@@ -198,7 +203,7 @@ class _Planner:
         if self._read_wanted(event, step, source_updated_at) and not self._blocked(
             needs, step, event
         ):
-            verifies = _finds_drift(event, step, source_updated_at)
+            verifies = finds_drift(event, step, source_updated_at)
             needs.steps.append(ReadProduct(product, account_id, source_updated_at, verifies))
 
     def _want_investment_transactions(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
@@ -209,12 +214,12 @@ class _Planner:
             return  # their list came back suspiciously empty: the single ones prove nothing either
         for investment in self.held.investments:
             step = self.held.step(product, investment.id)
-            verified = event.event != "sync/verify" or _is_after(step.stamped_at, event)
+            verified = event.event != "sync/verify" or is_after(step.stamped_at, event)
             if step.fingerprint == investment.fingerprint and verified:
                 continue
             if not self._blocked(needs, step, event):
                 source_updated_at = item.source_updated_at(product)
-                verifies = step.fingerprint == investment.fingerprint and _finds_drift(
+                verifies = step.fingerprint == investment.fingerprint and finds_drift(
                     event, step, source_updated_at
                 )
                 needs.steps.append(
@@ -229,8 +234,8 @@ class _Planner:
         if step.stamped_at is None:
             return True
         if event.event == "sync/verify":
-            return not _is_after(step.stamped_at, event)
-        return _is_later(source_updated_at, step.source_updated_at)
+            return not is_after(step.stamped_at, event)
+        return is_later(source_updated_at, step.source_updated_at)
 
     def _verifies_anyway(self, event: PendingEvent) -> bool:
         """Put off for a day by collections, a verify would miss its week; half a collection harms
@@ -249,7 +254,7 @@ class _Planner:
     def _want_accounts(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
         step, source_updated_at = self.held.step("accounts"), item.source_updated_at("accounts")
         if not self._blocked(needs, step, event):
-            verifies = _finds_drift(event, step, source_updated_at)
+            verifies = finds_drift(event, step, source_updated_at)
             needs.steps.append(ReadAccounts(source_updated_at, verifies))
 
     def _accounts_known(self) -> bool:
@@ -269,9 +274,9 @@ class _Planner:
                 lane = Lane.AUDIT if event.event == "sync/verify" else Lane.BACKFILL
                 self._want_walk(needs, event, step, lane, source_updated_at)
             elif event.event == "sync/verify":
-                if step.walked_at is None or step.walked_at <= event.pending_since:
+                if not is_after(step.walked_at, event):
                     self._want_walk(needs, event, step, Lane.AUDIT, source_updated_at)
-            elif _is_later(source_updated_at, step.source_updated_at):
+            elif is_later(source_updated_at, step.source_updated_at):
                 self._want_delta(needs, event, step, source_updated_at)
             elif self._recent_due(step):
                 self._want_recent(needs, event, step)
@@ -285,14 +290,14 @@ class _Planner:
         for account_id in self.held.live_accounts:
             step = self.held.step("transactions", account_id)
             # Once read, a delta that another event wants in the same sync asks for no second time.
-            if _owes_recent(step) and not _is_after(step.recent_at, event):
+            if owes_recent(step) and not is_after(step.recent_at, event):
                 self._want_recent(needs, event, step)
         return needs
 
     def _recent_due(self, step: Step) -> bool:
         """Once a day, and never while a walk of the account covers it."""
         walk = self.held.walks.get(step.account_id)
-        if not _owes_recent(step) or (walk is not None and walk.kind != "recent"):
+        if not owes_recent(step) or (walk is not None and walk.kind != "recent"):
             return False
         return step.recent_at is None or self.held.now - step.recent_at >= RECENT_EVERY
 
@@ -312,7 +317,7 @@ class _Planner:
         accounts = self.held.step("accounts")
         account = self.held.accounts.get(event.account_id)
         if account is None or not account.live:
-            if accounts.stamped_at is None or accounts.stamped_at <= event.pending_since:
+            if not is_after(accounts.stamped_at, event):
                 self._want_accounts(needs, event, item)
                 return needs
             if account is None:
@@ -350,10 +355,10 @@ class _Planner:
         source_updated_at = item.source_updated_at("transactions")
         if step.watermark is None:
             self._want_walk(needs, event, step, Lane.BACKFILL, source_updated_at)
-        elif _is_long_before(event.created_at_from, step.watermark):
-            if step.walked_at is None or step.walked_at <= event.pending_since:
+        elif is_long_before(event.created_at_from, step.watermark):
+            if not is_after(step.walked_at, event):
                 self._want_walk(needs, event, step, Lane.AUDIT, source_updated_at)
-        elif not _has_read_created(step, event):
+        elif not has_read_created(step, event):
             self._want_delta(needs, event, step, source_updated_at)
 
     def _want_ids(self, needs: _Needs, event: PendingEvent) -> Outcome | None:
@@ -380,7 +385,7 @@ class _Planner:
         if walk is not None and walk.kind == "delta" and step.dead_at is None:
             needs.walking = True
             return
-        since = min([_delta_from(step), *self._told_from(step)])
+        since = min([delta_from(step), *self._told_from(step)])
         needs.steps.append(
             ReadDelta(step.account_id, since, bool(event.expected_rows), source_updated_at)
         )
@@ -395,7 +400,7 @@ class _Planner:
             e.created_at_from
             for e in self.held.events
             if e.account_id == step.account_id and e.created_at_from is not None
-            if not _is_long_before(e.created_at_from, step.watermark)
+            if not is_long_before(e.created_at_from, step.watermark)
         ]
 
     def _want_walk(
@@ -411,7 +416,7 @@ class _Planner:
             needs.walking = True
         elif not self._blocked(needs, step, event):
             expects = bool(event.expected_rows)
-            verifies = _finds_drift(event, step, source_updated_at)
+            verifies = finds_drift(event, step, source_updated_at)
             needs.steps.append(AskWalk(step.account_id, lane, expects, source_updated_at, verifies))
 
     def _blocked(self, needs: _Needs, step: Step, event: PendingEvent) -> bool:
@@ -441,49 +446,3 @@ def _outcome(needs: _Needs, event: PendingEvent, now: datetime) -> Outcome:
     if needs.dead is not None:
         return Outcome("dead", needs.dead.failure_code, error_id=needs.dead.error_id)
     return Outcome("applied", ask_again_at=event.ask_again_at)
-
-
-def _is_later(source: datetime | None, held: datetime | None) -> bool:
-    return source is not None and (held is None or source > held)
-
-
-def _finds_drift(event: PendingEvent, step: Step, source_updated_at: datetime | None) -> bool:
-    """Whether no collection that we have not read yet explains what a verify changes."""
-    known = step.stamped_at is not None and step.source_updated_at is not None
-    is_news = _is_later(source_updated_at, step.source_updated_at)
-    return event.event == "sync/verify" and known and not is_news
-
-
-def _owes_recent(step: Step) -> bool:
-    """Whether rows were read since the last days were: without a collection nothing changes."""
-    if step.stamped_at is None or step.watermark is None:
-        return False
-    return step.recent_at is None or step.stamped_at > step.recent_at
-
-
-def _delta_from(step: Step) -> datetime:
-    """Where a delta starts: an overlap before the watermark, but behind what a walk has listed."""
-    assert step.watermark is not None  # noqa: S101 - a delta starts at one
-    since = step.watermark - OVERLAP
-    if step.walked_up_to is None:
-        return since
-    return max(since, step.walked_up_to + timedelta(milliseconds=1))
-
-
-def _is_after(stamped_at: datetime | None, event: PendingEvent) -> bool:
-    return stamped_at is not None and stamped_at > event.pending_since
-
-
-def _has_read_created(step: Step, event: PendingEvent) -> bool:
-    """Whether a read that began after the event listed the rows from where it says they begin.
-
-    A delta that was planned before the event came may have started later than that.
-    """
-    if _is_after(step.walked_at, event) or event.created_at_from is None:
-        return _is_after(step.stamped_at, event)
-    reached = step.read_since is None or step.read_since <= event.created_at_from
-    return reached and _is_after(step.stamped_at, event)
-
-
-def _is_long_before(created_at_from: datetime | None, watermark: datetime) -> bool:
-    return created_at_from is not None and created_at_from < watermark - AUDIT_BEYOND

@@ -1,0 +1,64 @@
+"""What the stamps of a step say about an event: answered, owed, or collected anew since."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from worker.held import PendingEvent, Step
+
+OVERLAP: Final = timedelta(hours=1)
+"""A delta starts so much before the watermark: rows may become visible after their createdAt."""
+AUDIT_BEYOND: Final = timedelta(days=7)
+"""A createdAtFrom so much before the watermark asks for a walk in the audit lane, no delta."""
+
+
+def is_later(source: datetime | None, held: datetime | None) -> bool:
+    """Whether Pluggy's copy of a product was collected after the one that we have read."""
+    return source is not None and (held is None or source > held)
+
+
+def finds_drift(event: PendingEvent, step: Step, source_updated_at: datetime | None) -> bool:
+    """Whether no collection that we have not read yet explains what a verify changes."""
+    known = step.stamped_at is not None and step.source_updated_at is not None
+    is_news = is_later(source_updated_at, step.source_updated_at)
+    return event.event == "sync/verify" and known and not is_news
+
+
+def owes_recent(step: Step) -> bool:
+    """Whether rows were read since the last days were: without a collection nothing changes."""
+    if step.stamped_at is None or step.watermark is None:
+        return False
+    return step.recent_at is None or step.stamped_at > step.recent_at
+
+
+def delta_from(step: Step) -> datetime:
+    """Where a delta starts: an overlap before the watermark, but behind what a walk has listed."""
+    assert step.watermark is not None  # noqa: S101 - a delta starts at one
+    since = step.watermark - OVERLAP
+    if step.walked_up_to is None:
+        return since
+    return max(since, step.walked_up_to + timedelta(milliseconds=1))
+
+
+def is_after(stamped_at: datetime | None, event: PendingEvent) -> bool:
+    """Whether a read began after the event came, and so has its answer."""
+    return stamped_at is not None and stamped_at > event.pending_since
+
+
+def has_read_created(step: Step, event: PendingEvent) -> bool:
+    """Whether a read that began after the event listed the rows from where it says they begin.
+
+    A delta that was planned before the event came may have started later than that.
+    """
+    reached = (
+        event.created_at_from is None
+        or step.read_since is None
+        or step.read_since <= event.created_at_from
+    )
+    return is_after(step.stamped_at, event) and (reached or is_after(step.walked_at, event))
+
+
+def is_long_before(created_at_from: datetime | None, watermark: datetime) -> bool:
+    """Whether so much lies in between that a walk has to read it, not a delta."""
+    return created_at_from is not None and created_at_from < watermark - AUDIT_BEYOND
