@@ -14,6 +14,7 @@ from arq.connections import ArqRedis
 
 import embedded
 from ops.migrate import migrate
+from tests.service import Service, open_service
 from tests.simulator_process import SimulatorProcess
 from tests.stack import Stack, build_client, build_worker, fill_budget
 from worker.database import Pool, close_pool, open_pool
@@ -95,6 +96,13 @@ async def redis(redis_url: str) -> AsyncIterator[ArqRedis]:
     await client.aclose()
 
 
+@pytest.fixture(scope="module")
+def own_redis_url() -> Iterator[str]:
+    """A server that a test may empty, whatever is given."""
+    with embedded.redis(None) as url:
+        yield url
+
+
 async def _remove_our_keys(client: ArqRedis) -> None:
     for pattern in (f"{PREFIX}*", f"arq:*{PREFIX}*"):
         async for key in client.scan_iter(pattern):
@@ -120,3 +128,12 @@ async def stack(
     async with build_client(quiet_simulator.url, redis) as client:
         yield Stack(db, redis, quiet_simulator, client, build_worker(db, redis, client))
     await quiet_simulator.adelete("/_simulator/faults")
+
+
+@pytest.fixture
+async def service(
+    database_url: str, db: Pool, own_redis_url: str, quiet_simulator: SimulatorProcess
+) -> AsyncIterator[Service]:
+    """The service of processes; its Redis is emptied before."""
+    async with open_service(database_url, db, own_redis_url, quiet_simulator) as opened:
+        yield opened

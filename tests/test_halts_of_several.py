@@ -6,10 +6,8 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from tests.interleaving import until
-from tests.test_worker_processes import Service, own_redis, own_redis_url, service
+from tests.service import Service
 from tests.worker_process import WorkerProcess
-
-__all__ = ["own_redis", "own_redis_url", "service"]  # fixtures
 
 WORKERS = 3
 ITEMS = 24

@@ -10,6 +10,7 @@ import pytest
 
 from tests.stack import Stack
 from tests.test_transactions import tell_all
+from worker.pluggy_item import STATUS_KEYS
 
 OPEN_FINANCE = 600
 LISTED = ("investments", "loans", "identities", "consents", "bills")
@@ -191,6 +192,26 @@ async def test_a_product_that_the_bank_did_not_give_is_stale_since_its_last_date
     await stack.quiet()
     for product in ("loans", "investments"):
         assert await shown(stack, item["id"], product) == {("fresh", None, None)}
+
+
+async def test_freshness_reads_the_keys_of_a_partial_collection_as_the_planner_does(
+    stack: Stack,
+) -> None:
+    item = await open_finance_item(stack)
+    for key in {key for keys in STATUS_KEYS.values() for key in keys}:
+        await stack.db.execute(
+            "UPDATE pluggy.items SET payload = jsonb_set(payload, '{statusDetail}',"
+            " jsonb_build_object($2::text, jsonb_build_object('isUpdated', false))) WHERE id = $1",
+            item["id"],
+            key,
+        )
+        found = await stack.db.fetch(
+            "SELECT DISTINCT product FROM pluggy_ops.freshness"
+            " WHERE item_id = $1 AND reason = 'not_collected'",
+            item["id"],
+        )
+        means = {product for product, keys in STATUS_KEYS.items() if key in keys}
+        assert {row["product"] for row in found} == means, key
 
 
 async def test_a_row_that_cannot_be_read_makes_its_product_incomplete(stack: Stack) -> None:

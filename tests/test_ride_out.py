@@ -17,14 +17,11 @@ import pytest
 import embedded
 from ops.migrate import migrate
 from tests.conftest import execute, with_database
-from tests.doorway import SECRET, Client, ReceiverProcess
 from tests.interleaving import until
+from tests.service import Service, open_service
 from tests.simulator_process import SimulatorProcess
-from tests.stack import Stack, build_client, build_worker, fill_budget
-from tests.test_worker_processes import Service
 from tests.worker_process import WorkerProcess
 from worker.database import close_pool, open_pool
-from worker.queue import connect
 
 LINES_AN_OUTAGE = 8
 """Warnings and errors of a process: that the outage began and ended, and what was under way."""
@@ -103,25 +100,10 @@ async def service(
     await execute(postgres.url, f"CREATE DATABASE {name}")
     database_url = with_database(postgres.url, name)
     await migrate(database_url)
-    await quiet_simulator.adelete("/_simulator/faults")
-    await quiet_simulator.adelete("/_simulator/requests")
-    redis = connect(valkey.url)
-    await redis.flushall()
-    await fill_budget(redis)
     db = await open_pool(database_url, max_size=4, statement_cache=0)
-    async with (
-        ReceiverProcess(
-            DATABASE_URL=database_url, REDIS_URL=valkey.url, WEBHOOK_SECRET=SECRET
-        ) as receiver,
-        aiohttp.ClientSession() as session,
-        build_client(quiet_simulator.url, redis) as client,
-    ):
-        door = Client(f"http://127.0.0.1:{await receiver.port()}", session)
-        stack = Stack(db, redis, quiet_simulator, client, build_worker(db, redis, client))
-        yield Service(database_url, valkey.url, stack, door)
-    await quiet_simulator.adelete("/_simulator/faults")
+    async with open_service(database_url, db, valkey.url, quiet_simulator) as opened:
+        yield opened
     await close_pool(db)
-    await redis.aclose()
     await execute(postgres.url, f"DROP DATABASE {name} WITH (FORCE)")
 
 

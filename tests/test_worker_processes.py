@@ -4,126 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
 
-import aiohttp
 import asyncpg
-import pytest
-from arq.connections import ArqRedis
 
-import embedded
-from tests.doorway import SECRET, Client, ReceiverProcess, told
 from tests.interleaving import until
-from tests.simulator_process import SimulatorProcess
-from tests.stack import Stack, build_client, build_worker, fill_budget
+from tests.service import Service
 from tests.worker_process import WorkerProcess
 from worker.database import Pool
-from worker.queue import connect
-
-
-@dataclass
-class Service:
-    """A receiver, a simulator and a Redis of its own; the tests start the workers."""
-
-    database_url: str
-    redis_url: str
-    stack: Stack
-    door: Client
-
-    @property
-    def db(self) -> Pool:
-        return self.stack.db
-
-    def worker(self, **environment: str) -> WorkerProcess:
-        return WorkerProcess(
-            self.database_url, self.redis_url, self.stack.simulator.url, **environment
-        )
-
-    async def deliver(self, item_id: str, **fields: Any) -> None:
-        """A webhook, over HTTP."""
-        reply = await self.door.deliver(told(item_id, **fields))
-        assert (reply.status, reply.body) == (202, {"status": "accepted"})
-
-    async def slow(self, match: str, *, seconds: float, times: int = 1) -> None:
-        """Requests that Pluggy answers late."""
-        await self.stack.simulator.apost(
-            "/_simulator/faults",
-            {"match": match, "kind": "slow", "seconds": seconds, "times": times},
-        )
-
-    async def asked(self, endpoint: str, times: int = 1) -> None:
-        """Wait until Pluggy was asked."""
-
-        async def counted() -> bool:
-            return (await self.stack.requests()).get(endpoint, 0) >= times
-
-        await until(counted, f"{endpoint} is asked")
-
-    async def quiet(self) -> None:
-        """Wait until no event waits and nobody works."""
-
-        async def rests() -> bool:
-            return not await self.db.fetchval(
-                "SELECT count(*) FROM pluggy_sync.item_sync s"
-                " JOIN pluggy_sync.item_leases l USING (item_id)"
-                " WHERE s.run_at IS NOT NULL OR l.token IS NOT NULL"
-            )
-
-        await until(rests, "everything is done")
-
-    async def let_lapse(self) -> None:
-        """More time passes than a lease lasts."""
-        await self.db.execute(
-            "UPDATE pluggy_sync.item_leases SET until = until - interval '1 hour'"
-        )
-
-    async def attempts(self) -> int:
-        spent: int = await self.db.fetchval(
-            "SELECT coalesce(sum(attempts), 0) FROM pluggy_sync.product_sync"
-        )
-        return spent
-
-
-@pytest.fixture(scope="module")
-def own_redis_url() -> Iterator[str]:
-    """A server that a test may empty, whatever is given."""
-    with embedded.redis(None) as url:
-        yield url
-
-
-@pytest.fixture
-async def own_redis(own_redis_url: str) -> AsyncIterator[ArqRedis]:
-    client = connect(own_redis_url)
-    await client.flushall()
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-async def service(
-    database_url: str,
-    db: Pool,
-    own_redis: ArqRedis,
-    own_redis_url: str,
-    quiet_simulator: SimulatorProcess,
-) -> AsyncIterator[Service]:
-    await quiet_simulator.adelete("/_simulator/faults")
-    await quiet_simulator.adelete("/_simulator/requests")
-    async with (
-        ReceiverProcess(
-            DATABASE_URL=database_url, REDIS_URL=own_redis_url, WEBHOOK_SECRET=SECRET
-        ) as receiver,
-        aiohttp.ClientSession() as session,
-        build_client(quiet_simulator.url, own_redis) as client,
-    ):
-        door = Client(f"http://127.0.0.1:{await receiver.port()}", session)
-        stack = Stack(db, own_redis, quiet_simulator, client, build_worker(db, own_redis, client))
-        await fill_budget(own_redis)
-        yield Service(database_url, own_redis_url, stack, door)
-    await quiet_simulator.adelete("/_simulator/faults")
 
 
 @asynccontextmanager
@@ -217,16 +106,14 @@ async def test_a_stopped_worker_takes_nothing_more(service: Service) -> None:
     assert states.count(["pending"]) == 1, "the item under way was finished, the other not begun"
 
 
-async def test_a_redis_that_forgets_everything_loses_no_work(
-    service: Service, own_redis: ArqRedis
-) -> None:
+async def test_a_redis_that_forgets_everything_loses_no_work(service: Service) -> None:
     items = [await service.stack.item(transactions=20) for _ in range(30)]
     for item in items:
         await service.deliver(item["id"])
-    await own_redis.flushall()
+    await service.stack.redis.flushall()
     async with service.worker(WORKER_SLOTS="2") as first, service.worker(WORKER_SLOTS="2"):
         await service.asked("GET /items/{id}", 5)
-        await own_redis.flushall()
+        await service.stack.redis.flushall()
         first.stop()
         await service.quiet()
     for item in items:

@@ -17,7 +17,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-import embedded
 from tests.doorway import SECRET, Client, ReceiverProcess, told
 from tests.interleaving import until
 from tests.simulator_process import SimulatorProcess
@@ -52,13 +51,6 @@ def limited() -> Iterator[SimulatorProcess]:
     with SimulatorProcess(rate_limit=LIMIT, seed=11) as simulator:
         simulator.post("/_simulator/webhooks", {"quiet": True})
         yield simulator
-
-
-@pytest.fixture
-def own_redis_url() -> Iterator[str]:
-    """Without a budget that others have left."""
-    with embedded.redis(None) as url:
-        yield url
 
 
 async def make_items(simulator: SimulatorProcess, count: int, transactions: int) -> list[str]:

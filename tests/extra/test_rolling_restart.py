@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 
-import aiohttp
 import pytest
 
-import embedded
-from tests.doorway import SECRET, Client, ReceiverProcess
-from tests.simulator_process import SimulatorProcess
-from tests.stack import Stack, build_client, build_worker, fill_budget
-from tests.test_worker_processes import Service
+from tests.service import Service
 from worker.database import Pool
-from worker.queue import connect
 
 ROUNDS = 10
 WORKERS = 2
@@ -26,33 +19,6 @@ REPEATS = """
 SELECT event_id, count(*) AS syncs FROM pluggy_sync.runs, unnest(event_ids) AS event_id
 WHERE kind = 'sync' GROUP BY event_id
 """
-
-
-@pytest.fixture
-def own_redis_url() -> Iterator[str]:
-    with embedded.redis(None) as url:
-        yield url
-
-
-@pytest.fixture
-async def service(
-    database_url: str, db: Pool, own_redis_url: str, quiet_simulator: SimulatorProcess
-) -> AsyncIterator[Service]:
-    redis = connect(own_redis_url)
-    await fill_budget(redis)
-    await quiet_simulator.adelete("/_simulator/faults")
-    async with (
-        ReceiverProcess(
-            DATABASE_URL=database_url, REDIS_URL=own_redis_url, WEBHOOK_SECRET=SECRET
-        ) as receiver,
-        aiohttp.ClientSession() as session,
-        build_client(quiet_simulator.url, redis) as client,
-    ):
-        door = Client(f"http://127.0.0.1:{await receiver.port()}", session)
-        stack = Stack(db, redis, quiet_simulator, client, build_worker(db, redis, client))
-        yield Service(database_url, own_redis_url, stack, door)
-    await quiet_simulator.adelete("/_simulator/faults")
-    await redis.aclose()
 
 
 async def load(service: Service, items: list[str], delivered: Counter[str]) -> None:

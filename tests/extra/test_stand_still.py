@@ -8,8 +8,8 @@ import pytest
 
 import embedded
 from tests.interleaving import until
+from tests.service import Service
 from tests.test_ride_out import assert_done, begin_work, crew_of, postgres, service, valkey
-from tests.test_worker_processes import Service
 
 __all__ = ["postgres", "service", "valkey"]  # fixtures
 
