@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from ops.console import CommandFailed, database, json_option, print_json, print_rows, run
+from ops.console import LIMIT, CommandFailed, database, json_option, print_json, print_rows, run
 from worker.flags import Decided, accept_flags, list_flags, refuse_flags
 from worker.settings import Environment, load
 
@@ -23,7 +23,7 @@ def flags() -> None:
 
 @flags.command("list")
 @click.option("--item", "item_id", type=click.UUID, help="Of this item only.")
-@click.option("--limit", type=click.IntRange(1), default=LISTED, help="At most so many.")
+@click.option("--limit", type=LIMIT, default=LISTED, help="At most so many.")
 @json_option
 def list_(item_id: uuid.UUID | None, limit: int, as_json: bool) -> None:
     """What is flagged, and why; oldest first."""

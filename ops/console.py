@@ -43,6 +43,11 @@ EXPLAINED: Final[Mapping[type[Exception], str]] = {
 ABOUT_US: Final = (SettingsError, MigrationRefused, RolesRefused, ForeignInstallation)
 POSTGRES_AWAY: Final = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
+# Postgres's own bounds: a larger number is a mistake, and is told as one.
+CONNECTOR_ID: Final = click.IntRange(0, 2**31 - 1)
+ROW_ID: Final = click.IntRange(0, 2**63 - 1)
+LIMIT: Final = click.IntRange(1, 2**63 - 1)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 
 

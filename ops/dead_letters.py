@@ -8,7 +8,17 @@ from typing import Any, Final
 
 import click
 
-from ops.console import CommandFailed, database, json_option, print_json, print_rows, run
+from ops.console import (
+    CONNECTOR_ID,
+    LIMIT,
+    ROW_ID,
+    CommandFailed,
+    database,
+    json_option,
+    print_json,
+    print_rows,
+    run,
+)
 from ops.doorbell import ring
 from worker.queries import QUERIES
 from worker.settings import Environment, load
@@ -24,10 +34,12 @@ class Choice:
     ids: tuple[int, ...] | None = None
     reason: str | None = None
     item_id: uuid.UUID | None = None
+    connector: int | None = None
 
     @property
     def arguments(self) -> list[object]:
-        return [None if self.ids is None else list(self.ids), self.reason, self.item_id]
+        ids = None if self.ids is None else list(self.ids)
+        return [ids, self.reason, self.item_id, self.connector]
 
 
 @click.group("dead-letters")
@@ -38,11 +50,18 @@ def dead_letters() -> None:
 @dead_letters.command("list")
 @click.option("--item", "item_id", type=click.UUID, help="Of this item only.")
 @click.option("--reason", help="With this reason only.")
-@click.option("--limit", type=click.IntRange(1), default=LISTED, help="At most so many.")
+@click.option("--connector", type=CONNECTOR_ID, help="Of items of this connector only.")
+@click.option("--limit", type=LIMIT, default=LISTED, help="At most so many.")
 @json_option
-def list_(item_id: uuid.UUID | None, reason: str | None, limit: int, as_json: bool) -> None:
+def list_(
+    item_id: uuid.UUID | None,
+    reason: str | None,
+    connector: int | None,
+    limit: int,
+    as_json: bool,
+) -> None:
     """What died, of what, and when; oldest first."""
-    found = run(_list(Choice(reason=reason, item_id=item_id), limit))
+    found = run(_list(Choice(None, reason, item_id, connector), limit))
     if as_json:
         print_json({"dead_letters": found})
     else:
@@ -50,10 +69,11 @@ def list_(item_id: uuid.UUID | None, reason: str | None, limit: int, as_json: bo
 
 
 @dead_letters.command("requeue")
-@click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
+@click.argument("ids", nargs=-1, type=ROW_ID, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="All there are.")
 @click.option("--reason", help="Those with this reason.")
 @click.option("--item", "item_id", type=click.UUID, help="Those of this item.")
+@click.option("--connector", type=CONNECTOR_ID, help="Those of items of this connector.")
 @click.option("--dry-run", is_flag=True, help="Only say which.")
 @json_option
 def requeue(
@@ -61,14 +81,18 @@ def requeue(
     everything: bool,
     reason: str | None,
     item_id: uuid.UUID | None,
+    connector: int | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Send dead letters back to work: by id, all, or those of a reason and an item."""
-    chosen = bool(ids) + everything + bool(reason or item_id)
-    if chosen != 1:
-        raise click.UsageError("name ids, or --all, or --reason and --item")
-    choice = Choice(ids or None, reason, item_id)
+    """Send dead letters back to work: by id, all, or those of a reason, an item or a connector.
+
+    Reason, item and connector narrow each other down.
+    """
+    narrowed = any(value is not None for value in (reason, item_id, connector))
+    if bool(ids) + everything + narrowed != 1:
+        raise click.UsageError("name ids; or --all; or --reason, --item, --connector")
+    choice = Choice(ids or None, reason, item_id, connector)
     found = run(_list(choice, None)) if dry_run else run(_requeue(choice))
     shown = [{key: row[key] for key in ("id", "event", "item_id", "account_id")} for row in found]
     unknown = sorted(set(ids) - {row["id"] for row in found})

@@ -167,7 +167,7 @@ async def _load(item_id: uuid.UUID) -> dict[str, Any]:
             "freshness": await _rows(db, "item_freshness", item_id),
             "walks": await _rows(db, "item_walks", item_id),
             "open_events": await _rows(db, "item_open_events", item_id, OPEN_EVENTS_SHOWN),
-            "dead_letters": await _rows(db, "list_dead_letters", None, None, item_id, None),
+            "dead_letters": await _rows(db, "list_dead_letters", None, None, item_id, None, None),
         }
 
 

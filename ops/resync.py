@@ -15,7 +15,15 @@ from typing import Any, Final, TextIO
 
 import click
 
-from ops.console import CommandFailed, database, json_option, print_fields, print_json, run
+from ops.console import (
+    CONNECTOR_ID,
+    CommandFailed,
+    database,
+    json_option,
+    print_fields,
+    print_json,
+    run,
+)
 from ops.item_ids import read_ids
 from worker.accept import Accepted
 from worker.budget import BURST
@@ -84,7 +92,7 @@ def _known(_: click.Context, __: click.Parameter, name: str | None) -> str | Non
     type=click.File(encoding="utf-8-sig", errors="replace"),
     help="Items of a list: one id a line, or a CSV with an itemId column; - is standard input.",
 )
-@click.option("--connector", type=int, help="Items of this connector.")
+@click.option("--connector", type=CONNECTOR_ID, help="Items of this connector.")
 @click.option("--client-user", help="Items of this clientUserId.")
 @click.option(
     "--since", type=click.DateTime(TIMES), help="Items that webhooks told of since (UTC)."

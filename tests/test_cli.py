@@ -371,6 +371,22 @@ async def test_requeue_takes_only_what_is_chosen(cli: CommandLine, stack: Stack)
     assert await stack.states(third) == ["pending"]
 
 
+async def test_dead_letters_are_chosen_by_their_connector(cli: CommandLine, stack: Stack) -> None:
+    of_connector, unknown = await stack.synced_item(transactions=5), await dead_item(stack)
+    connector = await stack.db.fetchval(
+        "SELECT connector_id FROM pluggy.items WHERE id = $1", of_connector["id"]
+    )
+    await stack.db.execute("UPDATE pluggy_sync.webhook_events SET state = 'dead', reason = 'X'")
+    of_it = ["--connector", str(connector)]
+    [listed] = (await cli.json("dead-letters", "list", *of_it))["dead_letters"]
+    assert listed["item_id"] == of_connector["id"]
+    answer = await cli.json("dead-letters", "requeue", *of_it, "--reason", "Y")
+    assert answer["requeued"] == []
+    await cli.json("dead-letters", "requeue", *of_it)
+    assert await stack.states(of_connector["id"]) == ["pending"]
+    assert await stack.states(unknown) == ["dead"]
+
+
 async def test_requeue_of_what_is_not_dead_says_so_and_does_the_rest(
     cli: CommandLine, stack: Stack
 ) -> None:
@@ -389,6 +405,11 @@ async def test_requeue_of_what_is_not_dead_says_so_and_does_the_rest(
         ["dead-letters", "requeue", "1", "--all"],
         ["dead-letters", "requeue", "--all", "--item", UNKNOWN],
         ["dead-letters", "requeue", "one"],
+        ["dead-letters", "requeue", str(2**63)],
+        ["dead-letters", "requeue", "--all", "--connector", "201"],
+        ["dead-letters", "list", "--connector", str(2**31)],
+        ["dead-letters", "list", "--limit", str(2**63)],
+        ["resync", "--connector", str(2**31)],
         ["items", "register"],
         ["items", "show", "nonsense"],
         ["items", "import", "/nowhere/at/all"],

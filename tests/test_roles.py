@@ -292,7 +292,7 @@ async def test_ops_looks_requeues_and_decides(site: str) -> None:
         assert await db.fetchval("SELECT dead_letters FROM pluggy_ops.overview") == 1
         assert (await db.fetchrow(QUERIES["show_item"], ITEM)) is not None
         assert len(await db.fetch(QUERIES["count_item_rows"], ITEM)) == 1
-        [requeued] = await db.fetch(QUERIES["requeue_dead_letters"], None, None, ITEM)
+        [requeued] = await db.fetch(QUERIES["requeue_dead_letters"], None, None, ITEM, None)
         assert requeued["made_due"]
         first, second = [row["transaction_id"] for row in await list_flags(db)]
         [buried] = await accept_flags(db, transaction_ids=[first])

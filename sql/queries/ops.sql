@@ -119,22 +119,24 @@ WHERE item_id = $1 AND state IN ('pending', 'walking')
 ORDER BY id LIMIT $2;
 
 -- name: list_dead_letters
--- Oldest death first. $1 ids, $2 reason, $3 item (null: any), $4 limit (null: all).
+-- Oldest death first. $1 ids, $2 reason, $3 item, $4 connector (null: any), $5 limit (null: all).
 SELECT id, event, item_id, account_id, connector_name, reason, text, error_id, failure_class, attempts,
        first_failed_at, last_failed_at, accepted_at, died_at
 FROM pluggy_ops.dead_letters
 WHERE ($1::bigint[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR reason = $2)
-  AND ($3::uuid IS NULL OR item_id = $3)
-ORDER BY died_at, id LIMIT $4;
+  AND ($3::uuid IS NULL OR item_id = $3) AND ($4::integer IS NULL OR connector_id = $4)
+ORDER BY died_at, id LIMIT $5;
 
 -- name: requeue_dead_letters
 -- Dead events become pending again and their items due, in one statement, with locks in the order of
--- accept_events. $1 ids, $2 reason, $3 item (null: any). Returns them, and whether the bump made
--- their item due.
+-- accept_events. $1 ids, $2 reason, $3 item, $4 connector (null: any). Returns them, and whether the
+-- bump made their item due.
 WITH chosen AS (
     SELECT id FROM pluggy_sync.webhook_events
     WHERE state = 'dead' AND ($1::bigint[] IS NULL OR id = ANY ($1))
       AND ($2::text IS NULL OR reason = $2) AND ($3::uuid IS NULL OR item_id = $3)
+      AND ($4::integer IS NULL
+           OR item_id IN (SELECT i.id FROM pluggy.items i WHERE i.connector_id = $4))
     ORDER BY id
     FOR UPDATE
 ), requeued AS (

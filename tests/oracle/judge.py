@@ -123,7 +123,7 @@ class Judge:
     async def _mend(self, item: PlayedItem) -> None:
         """What a person does: requeue what Pluggy refused, register an item nobody heard of."""
         dead = await self.stack.db.fetch(
-            QUERIES["requeue_dead_letters"], None, None, uuid.UUID(item.id)
+            QUERIES["requeue_dead_letters"], None, None, uuid.UUID(item.id), None
         )
         self.player.count("dead letter requeued", len(dead))
         known = await self.stack.db.fetchval(
