@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +16,12 @@ from tests.interleaving import until
 from tests.stack import CLIENT_ID, CLIENT_SECRET
 
 ENDS_WITHIN_S = 60
+
+
+def peak_memory_kb(pid: int) -> int:
+    """The most memory that a process has ever had; 0 if it ends just now. Raises OSError."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return sum(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
 
 
 class WorkerProcess:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.worker_process import peak_memory_kb
+
 MOST_KB = 200 * 1024
 ROWS = 200_000
 
@@ -26,13 +28,11 @@ def worker_peaks(parent: int, found: dict[int, int], stop: threading.Event) -> N
 def worker_peak(entry: Path, parent: int) -> int:
     try:
         command = (entry / "cmdline").read_bytes()
-        status = (entry / "status").read_text()
+        if b"worker.main" not in command or not descends(int(entry.name), parent):
+            return 0
+        return peak_memory_kb(int(entry.name))
     except OSError:  # it has ended meanwhile
         return 0
-    if b"worker.main" not in command or not descends(int(entry.name), parent):
-        return 0
-    [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")] or ["VmHWM: 0"]
-    return int(line.split()[1])
 
 
 def descends(pid: int, ancestor: int) -> bool:

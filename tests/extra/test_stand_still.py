@@ -10,6 +10,10 @@ import embedded
 from tests.interleaving import until
 from tests.service import Service
 from tests.test_ride_out import assert_done, begin_work, crew_of, postgres, service, valkey
+from tests.worker_process import peak_memory_kb
+
+MOST_GROWTH_KB = 32 * 1024
+"""While nothing can be done; a worker has about 70 MB."""
 
 __all__ = ["postgres", "service", "valkey"]  # fixtures
 
@@ -20,6 +24,7 @@ async def test_servers_that_stand_still_cost_no_worker_and_no_attempt(
 ) -> None:
     async with crew_of(service) as crew:
         items = await begin_work(service)
+        before = [peak_memory_kb(worker.child.pid) for worker in crew.workers]
         postgres.pause()
         valkey.pause()
         try:
@@ -37,6 +42,7 @@ async def test_servers_that_stand_still_cost_no_worker_and_no_attempt(
             while clock() < end:
                 assert await crew.health("/livez") == {200}
                 await asyncio.sleep(1)
+            after = [peak_memory_kb(worker.child.pid) for worker in crew.workers]
         finally:
             postgres.resume()
             valkey.resume()
@@ -47,3 +53,6 @@ async def test_servers_that_stand_still_cost_no_worker_and_no_attempt(
             await service.deliver(item_id)
         await assert_done(service, items, events=2)
         crew.assert_rode_out("redis", "postgres")
+        print({"peak_kb_before": before, "peak_kb_after": after})
+        for was, became in zip(before, after, strict=True):
+            assert became - was < MOST_GROWTH_KB
