@@ -103,6 +103,11 @@ class Claim:
         self.now = row["now"]
         self.generation = row["generation"]
 
+    async def prolong(self) -> None:
+        """Hold the lease between two pages that are stored together. Raises FencedOff."""
+        async with self.page():
+            pass  # the fence is all of it
+
     @property
     def run(self) -> int:
         """The run that is open. Every write to schema pluggy names it."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -31,6 +32,8 @@ QUERY: Final = re.compile(r"\?[!\"$-~]+\Z")
 LONGEST_CURSOR: Final = 8192
 NO_IDENTITY: Final = "404:IDENTITY_NOT_FOUND"
 MOST_PAGES: Final = 1000
+LIST_FOR_S: Final = 30.0
+"""A list is read in one claim: one that takes longer fails, and is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class PluggyReader:
     """Reads in one lane on behalf of one claim. Every method raises PluggyError.
 
     pluggy_now is Pluggy's clock as of the last answer. in_vain: a rate limit has put a call off.
+    between_pages is awaited while a list is read, so that its lease outlives many slow pages.
     """
 
     client: PluggyClient
@@ -56,6 +60,7 @@ class PluggyReader:
     item_id: uuid.UUID | None = None
     pluggy_now: datetime | None = None
     in_vain: bool = False
+    between_pages: Callable[[], Awaitable[None]] | None = None
 
     async def item(self, item_id: uuid.UUID) -> bytes:
         """GET /items/{id}: the item's JSON."""
@@ -167,12 +172,18 @@ class PluggyReader:
     async def _all(self, path: str) -> Sequence[msgspec.Raw]:
         """All pages of a list with `page` and `totalPages`; totalPages is 0 if there is nothing."""
         rows: list[msgspec.Raw] = []
+        clock = asyncio.get_running_loop().time
+        until = clock() + LIST_FOR_S
         for page in range(1, MOST_PAGES + 1):
+            if page > 1 and self.between_pages is not None:
+                await self.between_pages()
             answer = await self._get(path if page == 1 else f"{path}{_and(path)}page={page}")
             envelope = _decode_list(answer)
             rows += envelope.results
             if not envelope.results or page >= (envelope.total_pages or 1):
                 return rows
+            if clock() > until:
+                raise PluggyUnavailable("slow_list")
         raise PluggyUnavailable("endless_list")
 
     async def _object(self, path: str) -> bytes:

@@ -72,6 +72,15 @@ ORDER BY t.id LIMIT $5;
 -- Ids that were asked for and did not come back. $1 walk.
 SELECT DISTINCT unnest(ids) AS id FROM pluggy_sync.walk_pages WHERE walk_id = $1 AND kind = 'absent';
 
+-- name: forget_absent
+-- What a walk has asked for in vain and what has been shown since is no longer absent: it asks again.
+-- $1 item, $2 account, $3 ids shown.
+UPDATE pluggy_sync.walk_pages p
+SET ids = ARRAY(SELECT id FROM unnest(p.ids) AS id WHERE id <> ALL ($3::uuid[]))
+FROM pluggy_sync.account_walks w
+WHERE w.item_id = $1 AND w.account_id = $2 AND p.walk_id = w.walk_id AND p.kind = 'absent'
+  AND p.ids && $3::uuid[];
+
 -- name: finish_walk
 -- $1 item, $2 account.
 WITH walk AS (

@@ -1,6 +1,7 @@
 -- name: load_item_version
 -- $1 item.
-SELECT row_hash, row_version, source_updated_at, changed_at, deleted_at, run_id
+SELECT row_hash, row_version, source_updated_at, changed_at, deleted_at, run_id, payload::text,
+       connector_is_open_finance
 FROM pluggy.items WHERE id = $1;
 
 -- name: upsert_item

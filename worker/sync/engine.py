@@ -119,7 +119,9 @@ class Engine:
             log.info("lost_runs_closed", runs=lost)
         reader = PluggyReader(self.client, lease.lane, ledger=self.ledger, item_id=lease.item_id)
         now = await self.db.fetchval("SELECT clock_timestamp()")
-        return Claim(self.db, reader, lease, now, self.zone, self.products)
+        claim = Claim(self.db, reader, lease, now, self.zone, self.products)
+        reader.between_pages = claim.prolong
+        return claim
 
     async def _sync(self, claim: Claim, *, bulk: bool) -> bool:
         clock = asyncio.get_running_loop().time
@@ -133,9 +135,7 @@ class Engine:
             rounds = Rounds(claim, held, until=started + PLAN_FOR_S)
             settled_plan = await rounds.run()
             await claim.close_run(_run_outcome(settled_plan))
-            if claim.lease.probe and claim.pluggy.requests:
-                await self.ledger.forget()
-                await resume(self.db)
+            await self._resume_if_answered(claim)
         held = replace(await load_held(claim), generation=generation)
         may_walk = bool(due_walks(held)) and clock() - started < WALKS_BEGIN_WITHIN_S
         extra = may_walk and not bulk and self.bulk.take()
@@ -172,8 +172,15 @@ class Engine:
             if claim.generation > held.generation or clock() > until:
                 break
         await claim.close_run(outcome)
+        await self._resume_if_answered(claim)
         again = replace(await load_held(claim), generation=held.generation)
         return await settle(claim, again, outcomes, settling=())
+
+    async def _resume_if_answered(self, claim: Claim) -> None:
+        """A probe that was not halted itself has been answered, be it for a plan or for a walk."""
+        if claim.lease.probe and claim.pluggy.requests:
+            await self.ledger.forget()
+            await resume(self.db)
 
     async def hand_back(self, lease: Lease, claim: Claim | None = None) -> None:
         """Give an item back unfinished: it stays due, and no attempt is spent."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import asyncpg
 import msgspec
 
 from worker.claim import Claim
 from worker.contract import note_novelties
+from worker.database import Connection
+from worker.events import parse_uuid
+from worker.failures import PluggyUnavailable
 from worker.pluggy_item import Item, read_item
 from worker.pluggy_payloads import decode_object, row_hash, without_key
 from worker.queries import QUERIES
 from worker.row_values import inner, integer, moment, text
+from worker.sync.rows import Row, is_stale
 from worker.sync.stamps import stamp_step
 
 ROW_VERSION: Final = 1
@@ -51,24 +56,23 @@ async def sync_item(claim: Claim) -> Item:
     # The connector comes along in every item and changes for reasons of its own.
     payload = without_key(body, "connector")
     fields = decode_object(body)
+    if parse_uuid(fields.get("id")) != claim.item_id:
+        raise PluggyUnavailable("another_item")
+    row = Row(claim.item_id, payload, row_hash(payload), fields)
     async with claim.page() as conn:
         held = await conn.fetchrow(QUERIES["load_item_version"], claim.item_id)
+        item = read_item(fields, is_open_finance=is_open_finance(fields))
         claim.counts.seen += 1
-        if held is not None and _same(payload, held):
+        if held is not None and held["deleted_at"] is None and is_stale(claim, row, held):
+            claim.counts.older_skipped += 1
+            item = _held(held)
+        elif held is not None and _same(payload, held):
             claim.counts.unchanged += 1
         else:
             await note_novelties(conn, claim.run, "items", [fields])
-            document = item_row(fields) | {
-                "id": claim.item_id,
-                "payload": msgspec.Raw(payload),
-                "row_hash": row_hash(payload).hex(),
-                "row_version": ROW_VERSION,
-            }
-            text_of_row = msgspec.json.encode(document).decode()
-            await conn.execute(QUERIES["upsert_item"], text_of_row, claim.run)
+            await _write(conn, claim, row)
             claim.counts.inserted += held is None
             claim.counts.changed += held is not None
-        item = read_item(fields, is_open_finance=is_open_finance(fields))
         await stamp_step(
             conn,
             claim,
@@ -79,7 +83,24 @@ async def sync_item(claim: Claim) -> Item:
     return item
 
 
-def _same(payload: bytes, held: Any) -> bool:
+async def _write(conn: Connection, claim: Claim, row: Row) -> None:
+    document = item_row(row.fields) | {
+        "id": row.id,
+        "payload": msgspec.Raw(row.raw),
+        "row_hash": row.hash.hex(),
+        "row_version": ROW_VERSION,
+    }
+    text_of_row = msgspec.json.encode(document).decode()
+    await conn.execute(QUERIES["upsert_item"], text_of_row, claim.run)
+
+
+def _held(held: asyncpg.Record) -> Item:
+    """The item as we hold it: what an older answer says of its products has been read."""
+    fields = decode_object(held["payload"].encode())
+    return read_item(fields, is_open_finance=bool(held["connector_is_open_finance"]))
+
+
+def _same(payload: bytes, held: asyncpg.Record) -> bool:
     return bool(
         held["row_hash"] == row_hash(payload)
         and held["deleted_at"] is None

@@ -153,5 +153,4 @@ async def _ask_one(
     else:
         found, _ = read_rows([msgspec.Raw(body)], owner_key=listing.owner_key, owner=owner)
         answers.returned += found
-    async with claim.page():
-        pass  # the fence is all of it
+    await claim.prolong()

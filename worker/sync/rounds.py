@@ -11,8 +11,9 @@ from typing import Final
 
 import structlog
 
-from worker.claim import Claim
-from worker.failures import PluggyError, PluggyHalt, PluggyNotFound
+from worker.claim import Claim, FencedOff
+from worker.database import POSTGRES_AWAY
+from worker.failures import PluggyHalt, PluggyNotFound
 from worker.held import NO_ACCOUNT, Held, held_from_row
 from worker.plan import (
     Answered,
@@ -128,14 +129,14 @@ class Rounds:
         try:
             self.claim.steps.append("item")
             return await sync_item(self.claim)
-        except PluggyHalt:
+        except (FencedOff, PluggyHalt, *POSTGRES_AWAY):
             raise
         except PluggyNotFound as error:
             told = any(event.event == "item/deleted" for event in self.held.events)
             if error.code == ITEM_NOT_FOUND and (told or self.held.item_deleted):
                 return Gone()
             await record_failure(self.claim, step, error, tried_at=tried_at)
-        except PluggyError as error:
+        except Exception as error:  # what Postgres refuses of it included
             await record_failure(self.claim, step, error, tried_at=tried_at)
         await self._look_again()
         return NotRead()

@@ -135,7 +135,7 @@ async def _held_versions(
 def _differs(claim: Claim, entity: Entity, row: Row, held: asyncpg.Record | None) -> bool:
     if held is None:
         return True
-    if _is_stale(claim, row, held):
+    if is_stale(claim, row, held):
         claim.counts.older_skipped += 1
         return False
     equal = held["row_hash"] == row.hash and held["deleted_at"] is None
@@ -145,7 +145,7 @@ def _differs(claim: Claim, entity: Entity, row: Row, held: asyncpg.Record | None
     return not same
 
 
-def _is_stale(claim: Claim, row: Row, held: asyncpg.Record) -> bool:
+def is_stale(claim: Claim, row: Row, held: asyncpg.Record) -> bool:
     """Whether an answer is older than what we hold. Equal times are no answer to that: it wins."""
     source = row.updated_at
     if source is None or held["source_updated_at"] is None:

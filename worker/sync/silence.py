@@ -22,6 +22,8 @@ ALARM_AFTER: Final = timedelta(minutes=15)
 """nextAutoSyncAt is a not-before time, and a collection and its webhooks take a while."""
 FIRST_PAUSE: Final = timedelta(hours=1)
 LONGEST_PAUSE: Final = timedelta(hours=24)
+FARTHEST: Final = timedelta(days=365)
+"""A collection that is promised for later than this (the year 9999 means never) is no promise."""
 NO_DIFFERENCE: Final = timedelta(minutes=1)
 """Pluggy tells its time in whole seconds: what differs by less than this is not written again."""
 COLLECTED: Final = ("accounts", "transactions", "investments", "loans", "identities")
@@ -35,7 +37,8 @@ async def note_missed(claim: Claim, item: Item | Gone | NotRead, held: Held) -> 
     alarmed = any(event.event == "sync/silence" for event in held.events)
     if not alarmed or not collected_unread(item, held, claim.products):
         return
-    age = (claim.pluggy.pluggy_now or claim.now) - item.last_updated_at
+    # Never of the future: that may be beyond the calendar.
+    age = max(timedelta(0), (claim.pluggy.pluggy_now or claim.now) - item.last_updated_at)
     async with claim.page() as conn:
         await conn.execute(
             QUERIES["note_missed_webhook"], claim.item_id, item.last_updated_at, claim.now - age
@@ -72,9 +75,9 @@ def next_look(item: Item, *, now: datetime, pluggy_now: datetime, untold: bool) 
         return now + ALARM_AFTER
     if item.next_auto_sync_at is None:
         return None
-    overdue = pluggy_now - (item.next_auto_sync_at + ALARM_AFTER)
+    overdue = pluggy_now - ALARM_AFTER - item.next_auto_sync_at
     if overdue < timedelta(0):
-        return now - overdue
+        return now + min(-overdue, FARTHEST)
     return now + min(LONGEST_PAUSE, FIRST_PAUSE + overdue)
 
 

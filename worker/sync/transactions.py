@@ -91,7 +91,11 @@ async def store_page(
     """
     rows, rejected = read_rows(page.rows, owner_key="accountId", owner=account_id)
     await store_rows(conn, claim, TRANSACTIONS, rows, rejected, account_id=account_id)
-    return [row.id for row in rows]
+    listed = [row.id for row in rows]
+    if listed:
+        # An unchanged row leaves no other trace of having been shown.
+        await conn.execute(QUERIES["forget_absent"], claim.item_id, account_id, listed)
+    return listed
 
 
 async def sync_delta(claim: Claim, step: ReadDelta) -> None:

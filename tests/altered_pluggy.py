@@ -1,0 +1,70 @@
+"""The simulator behind a proxy that alters its answers as a test says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from tests.stack import Stack, build_client
+
+Alter = Callable[[str, bytes], Awaitable[bytes]]
+"""The path asked for with its query, and the simulator's answer; gives the answer to send."""
+
+
+@asynccontextmanager
+async def altered(stack: Stack, alter: Alter) -> AsyncIterator[None]:
+    """Let the stack's worker read the simulator through `alter` until the block ends."""
+    engine = stack.worker.engine
+    async with (
+        aiohttp.ClientSession(auto_decompress=True) as session,
+        _proxy(stack.simulator.url, session, alter) as url,
+        build_client(url, stack.redis) as client,
+    ):
+        stack.worker.engine = replace(engine, client=client)
+        try:
+            yield
+        finally:
+            stack.worker.engine = engine
+
+
+def item_body(alter: Callable[[bytes], bytes]) -> Alter:
+    """Every item comes with its body altered."""
+
+    async def alter_item(path: str, body: bytes) -> bytes:
+        return alter(body) if path.startswith("/items/") else body
+
+    return alter_item
+
+
+def item_with(**fields: Any) -> Alter:
+    """Every item comes with these fields."""
+    return item_body(lambda body: json.dumps(json.loads(body) | fields).encode())
+
+
+@asynccontextmanager
+async def _proxy(target: str, session: aiohttp.ClientSession, alter: Alter) -> AsyncIterator[str]:
+    async def forward(request: web.Request) -> web.Response:
+        headers = {k: v for k, v in request.headers.items() if k in ("X-API-KEY", "Content-Type")}
+        body = await request.read()
+        url = target + request.raw_path
+        async with session.request(request.method, url, headers=headers, data=body) as answer:
+            read = await answer.read()
+            read = await alter(request.raw_path, read) if answer.status == 200 else read
+            kept = {"Date": answer.headers["Date"], "Content-Type": "application/json"}
+            return web.Response(status=answer.status, body=read, headers=kept)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", forward)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
