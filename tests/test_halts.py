@@ -95,6 +95,24 @@ async def test_while_pluggy_is_down_everything_is_parked_behind_a_probe(stack: S
     assert {state for i in items for state in await stack.states(i["id"])} == {"applied"}
 
 
+async def test_a_probe_that_walks_ends_the_halt(stack: Stack) -> None:
+    items = [await stack.item(transactions=20, accounts=2) for _ in range(6)]
+    await fault(stack, "GET /v2/transactions", 503)
+    for item in items:
+        await stack.tell("item/created", item["id"])
+    await stack.quiet()
+    await stack.shift(timedelta(hours=1))
+    await stack.worker.engine.ledger.forget()  # only walks are due now
+    await stack.quiet()
+    assert (await overview(stack))["halted_by"] == "pluggy_down"
+    await stack.simulator.adelete("/_simulator/faults")
+    await stack.shift(timedelta(seconds=6))
+    probe = await stack.claim()
+    assert probe.probe
+    await stack.worker.engine.sync(probe)
+    assert (await overview(stack))["halted_at"] is None
+
+
 async def test_one_failing_item_is_not_a_pluggy_that_is_down(stack: Stack) -> None:
     item = await stack.item(transactions=20)
     await fault(stack, "GET /items/*", 503)
