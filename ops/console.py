@@ -20,7 +20,7 @@ from rich.table import Table
 
 from ops.migrate import MigrationRefused
 from ops.roles import RolesRefused
-from worker.database import Pool, close_pool, open_pool
+from worker.database import NOT_MIGRATED, OLDER_RELEASE, Pool, close_pool, open_pool
 from worker.installation import ForeignInstallation
 from worker.settings import Environment, SettingsError
 
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 PIPE_WIDTH: Final = 200
 """Where there is no terminal, lines are cut nowhere that a person or grep would mind."""
-BAD_URL: Final = "DATABASE_URL cannot be read as the URL of a Postgres database"
+BAD_URL: Final = "DATABASE_URL: cannot be read as the URL of a Postgres database"
 EXPLAINED: Final[Mapping[type[Exception], str]] = {
-    asyncpg.UndefinedTableError: "the database is not migrated: run pluggy-sync migrate",
-    asyncpg.UndefinedColumnError: "the database is of an older release: run pluggy-sync migrate",
-    asyncpg.InvalidSchemaNameError: "the database is not migrated: run pluggy-sync migrate",
+    asyncpg.UndefinedTableError: NOT_MIGRATED,
+    asyncpg.UndefinedColumnError: OLDER_RELEASE,
+    asyncpg.InvalidSchemaNameError: NOT_MIGRATED,
     asyncpg.InvalidAuthorizationSpecificationError: "Postgres refuses the user or password",
     asyncpg.InvalidCatalogNameError: "the database of DATABASE_URL does not exist",
     asyncpg.InsufficientPrivilegeError: "the database user may not do this",
@@ -70,9 +70,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise CommandFailed(explain(error)) from error
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception, *, database: str = "DATABASE_URL") -> str:
     """One line for a person; never with a URL or a library's words about it, which may hold a
-    password."""
+    password. database: what names the one that was asked."""
     if isinstance(error, ABOUT_US):
         return " ".join(str(error).split())
     for kind, sentence in EXPLAINED.items():
@@ -80,7 +80,7 @@ def explain(error: Exception) -> str:
             return sentence
     name = type(error).__name__
     if isinstance(error, POSTGRES_AWAY):
-        return f"Postgres does not answer at DATABASE_URL ({name})"
+        return f"Postgres does not answer at {database} ({name})"
     if isinstance(error, RedisError):
         return f"Redis does not answer at REDIS_URL ({name})"
     if isinstance(error, asyncpg.PostgresError):

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import click
 
-from ops.console import BAD_URL, CommandFailed, database, json_option, print_json, run
+from ops.console import (
+    BAD_URL,
+    POSTGRES_AWAY,
+    CommandFailed,
+    database,
+    explain,
+    json_option,
+    print_json,
+    run,
+)
 from ops.migrate import migrate
 from worker.installation import adopt_installation
 from worker.settings import Environment, load
@@ -51,6 +60,9 @@ async def _migrate(adopt: bool, roles: bool) -> list[str]:
         applied = await migrate(settings.direct_url, roles=roles)
     except ValueError as error:
         raise CommandFailed(BAD_URL) from error
+    except POSTGRES_AWAY as error:
+        name = "DATABASE_DIRECT_URL" if settings.database_direct_url else "DATABASE_URL"
+        raise CommandFailed(explain(error, database=name)) from error
     if application is not None:
         async with database(settings) as db:
             await adopt_installation(db, application.pluggy_client_id, application.pluggy_base_url)

@@ -77,6 +77,8 @@ async def test_migrate_brings_a_database_up_to_date_once(
 async def test_migrate_goes_around_the_pooler(empty_database_url: str) -> None:
     cli = CommandLine({"DATABASE_URL": NOWHERE, "DATABASE_DIRECT_URL": empty_database_url})
     assert (await cli.json("migrate"))["applied"]
+    cli = CommandLine({"DATABASE_URL": empty_database_url, "DATABASE_DIRECT_URL": NOWHERE})
+    assert "does not answer at DATABASE_DIRECT_URL" in complaint(await cli("migrate"))
 
 
 async def test_migrate_adopt_takes_the_database_over(cli: CommandLine, db: Pool) -> None:
@@ -140,7 +142,9 @@ async def test_an_id_that_is_no_uuid_is_refused_and_the_others_are_registered(
     assert await db.fetchval("SELECT count(*) FROM pluggy_sync.item_sync") == 1
 
 
-@pytest.mark.parametrize("address", ["redis://127.0.0.1:1", "no url"])
+@pytest.mark.parametrize(
+    "address", ["redis://127.0.0.1:1", "redis://127.0.0.1:1?socket_timeout=soon"]
+)
 async def test_without_redis_an_item_is_registered_with_a_warning(
     cli: CommandLine, db: Pool, address: str
 ) -> None:
@@ -429,8 +433,8 @@ async def test_wrong_usage_exits_with_2(cli: CommandLine, arguments: list[str]) 
     [
         ("", "DATABASE_URL is not set"),
         (NOWHERE, "Postgres does not answer at DATABASE_URL"),
-        ("http://someone:hunter2@nowhere/db", "DATABASE_URL cannot be read"),
-        ("postgresql://someone:hunter2/x@nowhere:5432/db", "DATABASE_URL cannot be read"),
+        ("http://someone:hunter2@nowhere/db", "DATABASE_URL: cannot be read"),
+        ("postgresql://someone:hunter2/x@nowhere:5432/db", "DATABASE_URL: cannot be read"),
     ],
 )
 @pytest.mark.parametrize("command", ["status", "migrate", "items", "dead-letters"])

@@ -1,9 +1,13 @@
 """One database mirrors one Pluggy application."""
 
 import asyncio
+import uuid
 
 import pytest
+from structlog.testing import capture_logs
 
+from tests.stack import Stack
+from tests.worker_process import WorkerProcess
 from worker.database import Pool
 from worker.installation import (
     ForeignInstallation,
@@ -57,6 +61,34 @@ async def test_of_two_applications_that_start_first_one_is_refused(db: Pool) -> 
     )
     refused = [isinstance(answer, ForeignInstallation) for answer in answers]
     assert refused in ([False, True] * 5, [True, False] * 5)
+
+
+async def test_a_worker_of_a_database_that_is_not_migrated_ends_and_says_what_to_do(
+    empty_database_url: str, redis_url: str
+) -> None:
+    worker = WorkerProcess(empty_database_url, redis_url, "http://127.0.0.1:1")
+    with pytest.raises(AssertionError, match="the worker ended"):
+        await worker.__aenter__()
+    assert await worker.ended() == 1
+    assert worker.lines[-1] == (
+        "pluggy-sync: the database is not migrated: run pluggy-sync migrate\n"
+    )
+    assert "Traceback" not in "".join(worker.lines)
+
+
+async def test_work_on_a_database_of_an_older_release_stays_due_and_says_what_to_do(
+    stack: Stack,
+) -> None:
+    item_id = (await stack.item())["id"]
+    await stack.tell("item/created", item_id)
+    await stack.db.execute("ALTER TABLE pluggy_sync.product_sync RENAME read_since TO unheard_of")
+    with capture_logs() as lines:
+        assert not await stack.worker.attend(uuid.UUID(item_id))
+    [line] = [line for line in lines if line["log_level"] == "error"]
+    assert line["event"] == "not_migrated"
+    assert line["advice"] == "the database is of an older release: run pluggy-sync migrate"
+    assert "read_since" in line["missing"]
+    assert set(await stack.states(item_id)) == {"pending"}
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[::1]:2/", "http://localhost"])

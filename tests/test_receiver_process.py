@@ -38,6 +38,18 @@ async def test_a_receiver_that_is_not_told_what_it_needs_refuses_to_start(
     assert not any(value and value in line for value in environment.values())
 
 
+async def test_a_port_that_is_taken_is_told_and_ends_the_receiver(
+    database_url: str, redis: ArqRedis, redis_url: str
+) -> None:
+    servers = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "WEBHOOK_SECRET": SECRET}
+    async with ReceiverProcess(**servers) as first:
+        port = await first.port()
+        async with ReceiverProcess(**servers, PORT=str(port)) as second:
+            assert await second.ended() == 1
+    assert second.lines[-1].startswith(f"pluggy-sync: PORT: {port} cannot be listened on: Address")
+    assert "Traceback" not in "".join(second.lines)
+
+
 async def test_secrets_are_in_no_line_of_the_log_whatever_is_sent(
     database_url: str, redis: ArqRedis, redis_url: str
 ) -> None:

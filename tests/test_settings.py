@@ -96,6 +96,13 @@ def test_an_empty_value_leaves_the_default(environment: pytest.MonkeyPatch) -> N
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL: one of DEBUG, INFO"),
         ("LOG_FORMAT", "xml", "LOG_FORMAT: "),
         ("DATABASE_STATEMENT_CACHE", "-1", "DATABASE_STATEMENT_CACHE: "),
+        ("DATABASE_URL", "db.example/pluggy", "DATABASE_URL: cannot be read as the URL of a Po"),
+        ("DATABASE_URL", "mysql://db/pluggy", "DATABASE_URL: cannot be read as the URL of a Po"),
+        ("DATABASE_URL", "postgresql://a:b#c@db/x", "DATABASE_URL: cannot be read"),
+        ("DATABASE_DIRECT_URL", "db", "DATABASE_DIRECT_URL: cannot be read as the URL of a Po"),
+        ("REDIS_URL", "cache:6379", "REDIS_URL: cannot be read as the URL of a Redis database"),
+        ("REDIS_URL", "redis://cache:port/0", "REDIS_URL: cannot be read"),
+        ("REDIS_URL", "redis://[cache/0", "REDIS_URL: cannot be read"),
         ("PRODUCTS", "transactions,lottery,stamps", "PRODUCTS: lottery, stamps unknown; known"),
         ("POSTED_ON_ZONE", "Mars/Olympus", "POSTED_ON_ZONE: 'Mars/Olympus' is no name"),
         ("POSTED_ON_ZONE", "../../etc/passwd", "POSTED_ON_ZONE: "),
@@ -120,6 +127,26 @@ def test_a_wrong_value_is_told_with_its_name(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("DATABASE_URL", "postgres://one@/pluggy?host=/var/run/postgresql&port=5433"),
+        ("DATABASE_URL", "postgresql://one:two@a.example:5432,b.example:5433/pluggy"),
+        ("DATABASE_DIRECT_URL", "postgresql://one@[::1]:5432/pluggy?sslmode=verify-full"),
+        ("REDIS_URL", "unix:///run/redis.sock?db=3"),
+        ("REDIS_URL", "rediss://:secret@cache.example:6380/0"),
+    ],
+)
+def test_every_form_of_a_server_s_url_is_taken(
+    environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    environment.setenv(name, value)
+    held = getattr(load(PluggySettings), name.lower())
+    assert held.get_secret_value() == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://somebody:hunter2@db/pluggy"),
+        ("REDIS_URL", "http://somebody:hunter2@cache"),
         ("WEBHOOK_SECRET", "too-short-a-word"[:15]),
         ("WEBHOOK_SECRET", f"{SECRET},too-short"),
         ("WEBHOOK_SECRET", ","),
@@ -168,11 +195,11 @@ def test_networks_are_read_as_addresses_and_networks(environment: pytest.MonkeyP
 def test_any_value_can_come_from_a_file(
     environment: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
-    (tmp_path / "value").write_text("from-a-file\n", encoding="utf-8")
+    (tmp_path / "value").write_text("postgresql://from-a-file\n", encoding="utf-8")
     environment.setenv(name, "")
     environment.setenv(f"{name}_FILE", str(tmp_path / "value"))
     held: Any = getattr(load(PluggySettings), name.lower())
-    assert getattr(held, "get_secret_value", lambda: held)() == "from-a-file"
+    assert getattr(held, "get_secret_value", lambda: held)() == "postgresql://from-a-file"
 
 
 def test_a_value_goes_before_a_file(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 
@@ -27,7 +28,7 @@ log = structlog.get_logger()
 
 
 async def serve(settings: ReceiverSettings) -> None:
-    """Listen until SIGINT or SIGTERM."""
+    """Listen until SIGINT or SIGTERM. Raises SettingsError if the port cannot be had."""
     db = await open_pool(
         settings.database_url.get_secret_value(),
         max_size=4,
@@ -46,30 +47,40 @@ async def serve(settings: ReceiverSettings) -> None:
     )
     runner = receiver_runner(door)
     await runner.setup()
-    site = web.TCPSite(runner, port=settings.port, backlog=1024)
-    await site.start()
+    try:
+        log.info("receiver_started", port=await _listen(runner, settings.port))
+        stop = asyncio.Event()
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+        await redis.aclose()
+        await close_pool(db)
+        log.info("receiver_stopped")
+
+
+async def _listen(runner: web.AppRunner, port: int) -> int:
+    """Take the port; returns which it is."""
+    try:
+        await web.TCPSite(runner, port=port, backlog=1024).start()
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise SettingsError(f"PORT: {port} cannot be listened on: {why}") from error
     # On IPv4: port 0 may have given IPv6 another one.
     ports = {len(address): address[1] for address in runner.addresses}
-    log.info("receiver_started", port=ports.get(2) or next(iter(ports.values())))
-    stop = asyncio.Event()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    await stop.wait()
-    await runner.cleanup()
-    await redis.aclose()
-    await close_pool(db)
-    log.info("receiver_stopped")
+    return int(ports.get(2) or next(iter(ports.values())))
 
 
 def main() -> None:
-    """Read the environment and serve; exits with 1 and a message if something is not set."""
+    """Read the environment and serve; exits with 1 and a message if something of it is wrong."""
     try:
         settings = load(ReceiverSettings)
+        logs.configure(settings.log_level, settings.log_format)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvloop.run(serve(settings))
     except SettingsError as error:
         sys.exit(f"pluggy-sync: {error}")
-    logs.configure(settings.log_level, settings.log_format)
-    with contextlib.suppress(KeyboardInterrupt):
-        uvloop.run(serve(settings))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,9 @@ POSTGRES_AWAY: Final = (
     asyncpg.InternalClientError,
 )
 
+NOT_MIGRATED: Final = "the database is not migrated: run pluggy-sync migrate"
+OLDER_RELEASE: Final = "the database is of an older release: run pluggy-sync migrate"
+
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 15.0
 

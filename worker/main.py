@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import asyncpg
 import structlog
 import uvloop
 from arq import func
@@ -24,7 +25,14 @@ from worker.arq_redis import RingReader, ring_reader
 from worker.background import end, insist
 from worker.catalogue import refresh_catalogue
 from worker.chores import Chore, Chores
-from worker.database import POSTGRES_AWAY, Pool, close_pool, fetch_within, open_pool
+from worker.database import (
+    NOT_MIGRATED,
+    POSTGRES_AWAY,
+    Pool,
+    close_pool,
+    fetch_within,
+    open_pool,
+)
 from worker.drain import drain
 from worker.health import TICK_WITHIN_S, Beat, beat_of, start_health_server
 from worker.installation import ForeignInstallation, check_installation
@@ -70,7 +78,7 @@ REMOVE_WITHIN_S: Final = 3.0
 async def startup(ctx: dict[str, Any]) -> None:
     """Open what the jobs use, once Postgres answers.
 
-    Exits with a message if this database is another application's.
+    Exits with a message if this database is another application's, or is not migrated.
     """
     settings: PluggySettings = ctx["settings"]
     reader: RingReader = ctx["redis"]
@@ -112,7 +120,8 @@ def _arqs_loop() -> asyncio.Task[Any]:
 
 
 async def _check_installation(db: Pool, settings: PluggySettings, postgres: ServerOutage) -> None:
-    """Wait for a Postgres that is away. Exits if the database is another application's."""
+    """Wait for a Postgres that is away. Exits if the database is not migrated, or is another
+    application's."""
     while True:
         try:
             await check_installation(db, settings.pluggy_client_id, settings.pluggy_base_url)
@@ -121,6 +130,8 @@ async def _check_installation(db: Pool, settings: PluggySettings, postgres: Serv
             await asyncio.sleep(POSTGRES_PAUSE_S)
         except ForeignInstallation as error:
             raise SystemExit(f"pluggy-sync: {error}") from None
+        except asyncpg.UndefinedTableError:
+            raise SystemExit(f"pluggy-sync: {NOT_MIGRATED}") from None
         else:
             return
 
@@ -175,7 +186,8 @@ async def shutdown(ctx: dict[str, Any]) -> None:
     await ctx["health"].cleanup()
     await end(*ctx["background"])
     await ctx["unrung"].stop()
-    with contextlib.suppress(*POSTGRES_AWAY):  # its row is forgotten after a day
+    # Its row is forgotten after a day; without its table there is none.
+    with contextlib.suppress(*POSTGRES_AWAY, asyncpg.UndefinedTableError):
         await fetch_within(ctx["db"], REMOVE_WITHIN_S, QUERIES["remove_worker"], ctx["worker_id"])
     await ctx["client"].__aexit__(None, None, None)
     await ctx["redis_client"].aclose()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -29,6 +30,9 @@ PRODUCTS = (
     "consents",
 )
 """Our table names of what can be mirrored; items and accounts always are."""
+
+
+SCHEMES: Final = {"Postgres": ("postgresql", "postgres"), "Redis": ("redis", "rediss", "unix")}
 
 
 class SettingsError(Exception):
@@ -70,6 +74,14 @@ class Environment(BaseSettings):
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     log_level: str = "INFO"
     log_format: Literal["json", "console"] = "json"
+
+    @field_validator("database_url", "database_direct_url", "redis_url")
+    @classmethod
+    def known_server(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        kind = "Redis" if info.field_name == "redis_url" else "Postgres"
+        if value is not None and not _is_server(value.get_secret_value(), SCHEMES[kind]):
+            raise ValueError(f"cannot be read as the URL of a {kind} database")
+        return value
 
     @field_validator("log_level")
     @classmethod
@@ -161,6 +173,15 @@ def is_on_loopback(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_server(url: str, schemes: Collection[str]) -> bool:
+    """Whether a URL is one of a server; a list of hosts has ports of its own."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and ("," in parts.netloc or parts.port != 0)
     except ValueError:
         return False
 

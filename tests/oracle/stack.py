@@ -50,7 +50,9 @@ if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('FLUSHALL')
 return 1
 """
-OUR_FAULT: Final = ("sync_crashed", "sweep_crashed", "no_progress", "Traceback", "exception")
+OUR_FAULT: Final = (
+    "sync_crashed", "not_migrated", "sweep_crashed", "no_progress", "Traceback", "exception",
+)  # fmt: skip
 """What no worker may ever log, whatever Pluggy does."""
 
 T = TypeVar("T")
