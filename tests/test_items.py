@@ -80,6 +80,36 @@ async def test_deletion_of_an_item_that_was_never_held_is_ignored(stack: Stack) 
     assert await last_event(stack, unknown) == ("ignored", "item_unknown")
 
 
+async def test_what_died_of_an_unknown_item_is_settled_by_its_deletion(stack: Stack) -> None:
+    unknown = str(uuid.uuid4())
+    await stack.order("sync/register", unknown)
+    await stack.quiet()
+    work = "SELECT kind, what_to_do FROM pluggy_ops.worklist ORDER BY kind"
+    assert await last_event(stack, unknown) == ("dead", "404:ITEM_NOT_FOUND")
+    [_, not_found] = await stack.db.fetch(work)
+    assert f'{{"event": "item/deleted", "itemId": "{unknown}"}}' in not_found["what_to_do"]
+    # As the worklist says.
+    await stack.tell("item/deleted", unknown)
+    await stack.quiet()
+    assert await stack.states(unknown) == ["ignored", "ignored"]
+    assert await stack.db.fetch(work) == []
+    assert not await stack.db.fetch("SELECT FROM pluggy_ops.freshness")
+
+
+async def test_what_died_of_a_deleted_item_is_settled_by_its_deletion(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=20)
+    await stack.client_deletes(item["id"])
+    await stack.tell("item/updated", item["id"])
+    await stack.quiet()
+    assert await last_event(stack, item["id"]) == ("dead", "404:ITEM_NOT_FOUND")
+    await stack.tell("item/deleted", item["id"])
+    await stack.quiet()
+    told = [(e["state"], e["reason"]) for e in await stack.events(item["id"])]
+    assert told == [("applied", None), ("ignored", "item_deleted"), ("applied", None)]
+    assert not await stack.db.fetch("SELECT FROM pluggy_ops.worklist")
+    assert await stack.live(item["id"]) == {}
+
+
 async def test_any_event_of_an_unknown_item_brings_the_whole_item(stack: Stack) -> None:
     item = await stack.item(transactions=70)
     [account, *_] = await stack.truth(item["id"], "accounts")

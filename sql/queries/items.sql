@@ -73,3 +73,18 @@ SELECT (SELECT count(*) FROM item) + (SELECT count(*) FROM accounts)
      + (SELECT count(*) FROM investment_transactions) + (SELECT count(*) FROM loans)
      + (SELECT count(*) FROM identities) + (SELECT count(*) FROM bills)
      + (SELECT count(*) FROM consents) AS deleted;
+
+-- name: forget_unknown_item
+-- That Pluggy does not know the item needs nobody any more. $1 item, $2 token.
+DELETE FROM pluggy_sync.product_sync
+WHERE item_id = $1 AND product = 'items' AND failure_code = '404:ITEM_NOT_FOUND'
+  AND EXISTS (SELECT FROM pluggy_sync.item_leases WHERE item_id = $1 AND token = $2);
+
+-- name: ignore_unknown_events
+-- What died because Pluggy does not know the item. $1 item, $2 token.
+UPDATE pluggy_sync.webhook_events
+SET state = 'ignored', settled_at = clock_timestamp(),
+    reason = CASE WHEN EXISTS (SELECT FROM pluggy.items WHERE id = $1) THEN 'item_deleted'
+                  ELSE 'item_unknown' END
+WHERE item_id = $1 AND state = 'dead' AND reason = '404:ITEM_NOT_FOUND'
+  AND EXISTS (SELECT FROM pluggy_sync.item_leases WHERE item_id = $1 AND token = $2);

@@ -43,8 +43,9 @@ CREATE VIEW pluggy_ops.worklist AS
 SELECT w.kind, w.item_id, i.connector_id, i.connector_name, w.account_id, w.since, w.what_to_do
 FROM (
     SELECT 'item_not_found' AS kind, item_id, NULL::uuid AS account_id, dead_at AS since,
-           'Pluggy does not know this item and has sent no item/deleted: if it was deleted, send that'
-           || ' event again from Pluggy''s dashboard.' AS what_to_do
+           'Pluggy does not know this item and has sent no item/deleted: if it was deleted, or never'
+           || ' existed, deliver {"event": "item/deleted", "itemId": "' || item_id
+           || '"} to the receiver yourself.' AS what_to_do
     FROM pluggy_sync.product_sync
     WHERE product = 'items' AND dead_at IS NOT NULL AND failure_code LIKE '404:%'
     UNION ALL

@@ -108,6 +108,15 @@ def _same(payload: bytes, held: asyncpg.Record) -> bool:
     )
 
 
+async def settle_what_died(claim: Claim) -> None:
+    """Events that died because Pluggy does not know the item are explained by its item/deleted.
+
+    Two statements, each in a transaction of its own, as all that changes events.
+    """
+    for query in ("forget_unknown_item", "ignore_unknown_events"):
+        await claim.db.execute(QUERIES[query], claim.item_id, claim.lease.token)
+
+
 async def bury_item(claim: Claim) -> None:
     """Tombstone the item and all it owns."""
     async with claim.page() as conn:

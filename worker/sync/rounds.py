@@ -44,7 +44,7 @@ from worker.sync.consents import CONSENTS
 from worker.sync.identities import IDENTITIES
 from worker.sync.investment_transactions import sync_investment_transactions
 from worker.sync.investments import INVESTMENTS
-from worker.sync.items import bury_item, sync_item
+from worker.sync.items import bury_item, settle_what_died, sync_item
 from worker.sync.listings import sync_listing
 from worker.sync.loans import LOANS
 from worker.sync.owners import unless_gone
@@ -94,6 +94,8 @@ class Rounds:
         item = await self._item()
         await note_missed(self.claim, item, self.held)
         settled = await self._take_steps(item)
+        if isinstance(item, Gone):
+            await settle_what_died(self.claim)
         await expect_collection(self.claim, item, self.held, settled)
         return settled
 
