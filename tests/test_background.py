@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -24,6 +25,7 @@ async def test_a_task_that_was_cancelled_once_is_cancelled_until_it_ends(
     times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.background.INSIST_EVERY_S", 0.01)
+    monkeypatch.setattr("worker.background.LOOK_EVERY_S", 0.001)
     task = asyncio.create_task(forget(times))
     insisting = asyncio.create_task(insist(task))
     await asyncio.sleep(0)
@@ -48,6 +50,27 @@ async def test_a_task_that_nobody_cancelled_is_left_alone(monkeypatch: pytest.Mo
 
     await look()
     go.set()
+    assert await task
+    await end(insisting)
+
+
+async def test_a_time_out_within_a_task_is_nobody_who_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.background.INSIST_EVERY_S", 0.001)
+    monkeypatch.setattr("worker.background.LOOK_EVERY_S", 0.001)
+    done = asyncio.Event()
+
+    async def look_into_an_empty_socket() -> bool:
+        for _ in range(5000):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    await done.wait()
+            await asyncio.sleep(0)
+        return True
+
+    task = asyncio.create_task(look_into_an_empty_socket())
+    insisting = asyncio.create_task(insist(task))
     assert await task
     await end(insisting)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any, Final
 
 ASK_AGAIN_AFTER_S: Final = 0.1
 INSIST_EVERY_S: Final = 1.0
+LOOKS: Final = 30
+LOOK_EVERY_S: Final = 0.1
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
@@ -27,9 +30,20 @@ async def insist(task: asyncio.Task[Any]) -> None:
 
     arq cancels its loop once and then waits for it: the process would stay until it is killed.
     """
-    asked = 0
     while True:
         await asyncio.sleep(INSIST_EVERY_S)
-        if asked and task.cancelling() >= asked:
+        if await _stays_cancelled(task):
             task.cancel()
-        asked = task.cancelling()
+
+
+async def _stays_cancelled(task: asyncio.Task[Any]) -> bool:
+    """Whether somebody else has cancelled the task.
+
+    A time-out within it does so too, for a moment, and redis-py has one of no length before each
+    command: two looks met such moments in a worker within hours, and nobody had asked it to end.
+    """
+    for _ in range(LOOKS):
+        if not task.cancelling():
+            return False
+        await asyncio.sleep(random.uniform(0.5, 1.5) * LOOK_EVERY_S)  # noqa: S311 - out of step
+    return task.cancelling() > 0

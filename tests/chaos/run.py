@@ -103,6 +103,7 @@ class Report:
                 sum(self.faults.values()) < plan.faults
             ),
             f"too seldom: {', '.join(rare)}": rare,
+            f"ended by themselves: {dict(self.deserters)}": any(self.deserters.values()),
         }
         return [text for text, is_wrong in told.items() if is_wrong]
 
@@ -154,7 +155,10 @@ async def run(plan: Plan, seed: int) -> Report:
             verdict,
             settled,
             stack.receivers.complaints(BUILD) + stack.workers.complaints(BUILD),
-            {"receivers": stack.receivers.deserters, "workers": stack.workers.deserters},
+            {
+                "receivers": len(stack.receivers.deserters),
+                "workers": len(stack.workers.deserters),
+            },
             time.monotonic() - started,
         )
 

@@ -43,8 +43,8 @@ class Replicas:
     running: list[Child] = field(default_factory=list)
     gone: list[Child] = field(default_factory=list)
     killed: set[int] = field(default_factory=set)
-    deserters: int = 0
-    """How many have ended that nobody killed."""
+    deserters: list[Child] = field(default_factory=list)
+    """Those that have ended although nobody killed them."""
 
     async def begin(self) -> None:
         self.running = [await asyncio.to_thread(self.start, nth) for nth in range(self.size)]
@@ -73,7 +73,8 @@ class Replicas:
         while True:
             for nth, child in enumerate(self.running):
                 if not child.running:
-                    self.deserters += child.pid not in self.killed
+                    if child.pid not in self.killed:
+                        self.deserters.append(child)
                     self.gone.append(child)
                     self.running[nth] = await asyncio.to_thread(self.start, nth)
             await asyncio.sleep(LOOK_EVERY_S)
@@ -83,7 +84,7 @@ class Replicas:
         found = Counter[str]()
         for child in (*self.gone, *self.running):
             told = Counter(word for line in child.lines() for word in OUR_FAULT if word in line)
-            if told:
+            if told or child in self.deserters:
                 shutil.copy(child.log, kept_in)
             found += told
         return found
