@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 
 import embedded
 from tests.interleaving import until
-from worker.budget import LONGEST_WAIT_S, LocalBucket, RateBudget, Turn
+from worker.budget import (
+    CLOCK_WAIT_MS,
+    FLOOR_BY_LANE,
+    LONGEST_WAIT_S,
+    LocalBucket,
+    RateBudget,
+    Turn,
+)
 from worker.events import Lane
 from worker.failures import PutOff
 from worker.queue import PREFIX, connect
@@ -34,9 +41,16 @@ async def shift(redis: ArqRedis, seconds: float) -> None:
 
 
 async def stop_the_clock(redis: ArqRedis, tokens: float) -> None:
-    """A bucket with so many tokens that is not refilled: it was looked at in the future."""
+    """A bucket with so many tokens that is not refilled soon: it was looked at in the future."""
     seconds, _ = await redis.time()
-    at = int(seconds) * 1000 + DAY_MS
+    at = int(seconds) * 1000 + CLOCK_WAIT_MS - 2000
+    await command(redis, "HSET", KEY, "tokens", tokens, "at", at)
+
+
+async def hold(redis: ArqRedis, tokens: float) -> None:
+    """A bucket with so many tokens that is refilled."""
+    seconds, microseconds = await redis.time()
+    at = int(seconds) * 1000 + int(microseconds) // 1000
     await command(redis, "HSET", KEY, "tokens", tokens, "at", at)
 
 
@@ -219,6 +233,18 @@ async def test_who_waits_has_a_turn_of_its_own(redis: ArqRedis) -> None:
     assert apart == [pytest.approx(60_000 / 330, abs=2)] * 7
 
 
+@pytest.mark.parametrize("lane", list(Lane))
+@pytest.mark.parametrize("short_of_a_call", [0.1, 0.5, 0.9])
+async def test_turns_are_as_far_apart_as_calls_come(
+    redis: ArqRedis, lane: Lane, short_of_a_call: float
+) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await hold(redis, tokens=30 * FLOOR_BY_LANE[lane] + 1 - short_of_a_call)
+    turns = [turn.at_ms for turn in await queue_up(budget, lane, 8)]
+    apart = [later - earlier for earlier, later in pairwise(turns)]
+    assert apart == [pytest.approx(60_000 / 330, abs=2)] * 7
+
+
 async def test_each_who_comes_at_its_turn_is_served(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=360)
     turns = await queue_up(budget, Lane.LIVE, 8)
@@ -271,6 +297,26 @@ async def test_a_clock_that_goes_back_grants_nothing_twice(redis: ArqRedis) -> N
     at = await held(redis, "at")
     assert await drain(budget, Lane.LIVE) == 0
     assert await held(redis, "at") == at
+
+
+async def test_after_a_clock_that_has_gone_back_far_calls_go_on_within_the_limit(
+    redis: ArqRedis,
+) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await stop_the_clock(redis, tokens=30)
+    await shift(redis, -3600)
+    assert 0 < (await budget.take("items", Lane.LIVE)).wait_s < 1
+    await shift(redis, 2)
+    assert 10 <= await drain(budget, Lane.LIVE) <= 13
+
+
+async def test_a_429_of_a_clock_that_has_gone_back_lasts_no_longer(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await budget.take("items", Lane.LIVE)
+    await budget.empty("items", for_s=300)
+    await shift(redis, -3600)
+    assert 250 < (await budget.take("items", Lane.LIVE)).wait_s < 301
+    assert 250 < (await budget.take("items", Lane.LIVE)).wait_s < 301
 
 
 async def test_a_bucket_is_forgotten_after_a_day_and_not_after_a_quiet_hour(

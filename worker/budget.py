@@ -30,6 +30,8 @@ SHORTEST_PUT_OFF_S: Final = 1.0
 """Whoever has waited in vain comes back no sooner: each return costs a claim."""
 BURST: Final = 1 / 12
 """Share of the limit that may be spent at once; the rest comes over the minute."""
+CLOCK_WAIT_MS: Final = 120_000
+"""A clock that goes back further than this is not waited for."""
 PATCH_ITEMS_LIMIT: Final = 20
 FLOOR_BY_LANE: Final = {
     Lane.LIVE: 0.0,
@@ -43,7 +45,9 @@ FLOOR_BY_LANE: Final = {
 # lost its data the limit still holds. Kept for a day: a quiet hour costs the next call no wait.
 # A turn that nobody comes for is no loss: its token is there for whoever asks next. Who gets none
 # waits its patience out all the same: work that is put off at once would only be claimed at once.
-# A turn further ahead than any is given is of a clock that has gone back.
+# A turn further ahead than any is given is of a clock that has gone back. A bucket that was looked
+# at in the future is, too: it waits a little for the clock to come up, so that a clock that swings
+# grants nothing twice; if that would take long, it is empty and begins anew, and so does its 429.
 TAKE_SCRIPT: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -52,6 +56,11 @@ local last_turn, turn, patience = 'last_turn:' .. ARGV[4], tonumber(ARGV[5]), to
 local held = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'blocked_until', last_turn)
 local tokens, at = tonumber(held[1]) or 0, tonumber(held[2]) or now
 local blocked_until = tonumber(held[3]) or 0
+if at - now > tonumber(ARGV[8]) then
+  blocked_until = math.max(0, blocked_until - (at - now))
+  tokens, at = 0, now
+  redis.call('HSET', KEYS[1], 'blocked_until', blocked_until)
+end
 tokens = math.min(burst, tokens + math.max(0, now - at) * refill)
 local ahead = (tonumber(held[4]) or 0) - now
 if turn ~= 0 or ahead < 0 or ahead > tonumber(ARGV[7]) then ahead = 0 end
@@ -64,7 +73,8 @@ elseif tokens - 1 - before >= floor then
   tokens = tokens - 1
 else
   wait = math.ceil((floor + 1 - tokens) / refill)
-  local queued = math.ceil((floor + 1 + before - tokens) / refill)
+  local queued = wait
+  if ahead > 0 then queued = math.max(wait, math.ceil(ahead + 1 / refill)) end
   if turn == 0 and queued <= patience then
     wait, turn = queued, now + queued
     redis.call('HSET', KEYS[1], last_turn, turn)
@@ -157,9 +167,10 @@ class RateBudget:
         # A small burst has no room for floors: every lane gets its call at last.
         floor = max(0.0, min(FLOOR_BY_LANE[lane] * burst, burst - 1))
         try:
-            asked = [int(lane), turn.at_ms, int(patience_s * 1000), int(LONGEST_WAIT_S * 1000)]
+            asked = [int(lane), turn.at_ms, int(patience_s * 1000)]
+            bounds = [int(LONGEST_WAIT_S * 1000), CLOCK_WAIT_MS]
             wait_ms, turn_ms = await self._take(
-                keys=[_key(group)], args=[burst, refill_per_ms, floor, *asked]
+                keys=[_key(group)], args=[burst, refill_per_ms, floor, *asked, *bounds]
             )
         except (RedisError, OSError):
             bucket = self._local.setdefault(group, LocalBucket(refill_per_ms * 1000 / 10))
