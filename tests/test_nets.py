@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,11 +18,15 @@ from tests.stack import Stack, build_client, build_worker, fill_budget, now
 from tests.test_transactions import changed, tell_all, watermarks
 from tests.worker_process import WorkerProcess
 from worker.accept import Accepted
+from worker.claim import Claim
 from worker.database import Pool
 from worker.nets import cast_nets, order_due, order_verify
-from worker.pluggy_item import Item
+from worker.plan import plan
+from worker.plan_steps import Gone
+from worker.pluggy_item import Item, read_item
 from worker.queries import QUERIES
-from worker.sync.silence import next_look
+from worker.sync.rounds import load_held
+from worker.sync.silence import expect_collection, next_look
 
 DAY = timedelta(days=1)
 ALARM = timedelta(days=1, minutes=16)
@@ -462,7 +467,10 @@ async def test_an_item_without_consent_is_not_verified_in_vain(stack: Stack) -> 
 async def test_verifies_are_spread_over_the_days_and_keep_their_place(stack: Stack) -> None:
     ids = [uuid.uuid4() for _ in range(400)]
     begun = now()
-    await stack.db.executemany(QUERIES["set_look"], [(i, None) for i in ids])
+    token = uuid.uuid4()
+    leases = "INSERT INTO pluggy_sync.item_leases (item_id, token) VALUES ($1, $2)"
+    await stack.db.executemany(leases, [(i, token) for i in ids])
+    await stack.db.executemany(QUERIES["set_look"], [(i, None, token) for i in ids])
     at = await places(stack)
     days = [(place - begun) / DAY for place in at.values()]
     assert min(days) >= 1
@@ -475,6 +483,26 @@ async def test_verifies_are_spread_over_the_days_and_keep_their_place(stack: Sta
     assert all(ended < place < now() + timedelta(days=6) for place in moved.values())
     rounds = {(moved[i] - at[i] + timedelta(days=20)) / timedelta(days=6) for i in ids}
     assert rounds == {3.0, 4.0}
+
+
+async def test_a_worker_that_lost_its_lease_moves_no_net(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=5)
+    await stack.tell("item/login_succeeded", item["id"])
+    stalled, held = await late_claim(stack), await nets_of(stack, item["id"])
+    collected = read_item({"id": item["id"], "nextAutoSyncAt": None}, is_open_finance=False)
+    gone = replace(await load_held(stalled), item_deleted=True)
+    for found in (collected, Gone()):
+        await expect_collection(stalled, found, gone, plan(found, gone))
+    assert await nets_of(stack, item["id"]) == held
+
+
+async def late_claim(stack: Stack) -> Claim:
+    """A claim whose lease another has by now; it was told Pluggy's time before."""
+    claim = await stack.worker.engine._begin(await stack.claim())
+    claim.pluggy.pluggy_now = now()
+    await stack.shift(timedelta(minutes=1))
+    await stack.claim()
+    return claim
 
 
 async def places(stack: Stack) -> dict[uuid.UUID, datetime]:

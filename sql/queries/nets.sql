@@ -14,16 +14,19 @@ WHERE name = $1;
 
 -- name: set_look
 -- When the silence alarm looks at an item next; a new item also gets its place in the round of
--- verifies, which is spread by the hash of its id. $1 item, $2 when (null: never).
+-- verifies, which is spread by the hash of its id. Nothing without the lease: what a worker that stood
+-- still has to say is old. $1 item, $2 when (null: never), $3 token.
 INSERT INTO pluggy_sync.item_nets AS n (item_id, look_at, verify_at)
-VALUES ($1, $2, now() + interval '1 day'
-    + interval '5 days' * (('x' || left(md5($1::uuid::text), 8))::bit(32)::bigint / 4294967296.0))
+SELECT $1, $2, now() + interval '1 day'
+    + interval '5 days' * (('x' || left(md5($1::uuid::text), 8))::bit(32)::bigint / 4294967296.0)
+FROM pluggy_sync.item_leases WHERE item_id = $1 AND token = $3
 ON CONFLICT (item_id) DO UPDATE SET look_at = excluded.look_at
 WHERE n.look_at IS DISTINCT FROM excluded.look_at;
 
 -- name: forget_nets
--- An item that is no more. $1 item.
-DELETE FROM pluggy_sync.item_nets WHERE item_id = $1;
+-- An item that is no more. $1 item, $2 token, without which nothing is forgotten.
+DELETE FROM pluggy_sync.item_nets n USING pluggy_sync.item_leases l
+WHERE n.item_id = $1 AND l.item_id = n.item_id AND l.token = $2;
 
 -- name: plan_reread
 -- After a read of transactions: the last 14 days are due within a day of the first read behind the last

@@ -49,9 +49,10 @@ async def note_missed(claim: Claim, item: Item | Gone | NotRead, held: Held) -> 
 async def expect_collection(
     claim: Claim, item: Item | Gone | NotRead, held: Held, settled: SyncPlan
 ) -> None:
-    """After a sync: when the alarm looks next. Unfenced, for a look too many does no harm."""
+    """After a sync: when the alarm looks next, if the lease is still held."""
+    token = claim.lease.token
     if isinstance(item, Gone) and held.item_deleted:
-        await claim.db.execute(QUERIES["forget_nets"], claim.item_id)
+        await claim.db.execute(QUERIES["forget_nets"], claim.item_id, token)
     if not isinstance(item, Item) or claim.pluggy.pluggy_now is None:
         return  # nothing was asked, so nothing is known that was not known before
     responsible = any(
@@ -62,7 +63,7 @@ async def expect_collection(
     untold = not responsible and collected_unread(item, held, claim.products)
     look_at = next_look(item, now=claim.now, pluggy_now=claim.pluggy.pluggy_now, untold=untold)
     if look_at is None or held.look_at is None or abs(look_at - held.look_at) > NO_DIFFERENCE:
-        await claim.db.execute(QUERIES["set_look"], claim.item_id, look_at)
+        await claim.db.execute(QUERIES["set_look"], claim.item_id, look_at, token)
 
 
 def next_look(item: Item, *, now: datetime, pluggy_now: datetime, untold: bool) -> datetime | None:
