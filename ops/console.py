@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -16,6 +16,7 @@ import click
 import msgspec
 from redis.exceptions import RedisError
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from ops.migrate import MigrationRefused
@@ -27,7 +28,8 @@ from worker.settings import Environment, SettingsError
 T = TypeVar("T")
 
 PIPE_WIDTH: Final = 200
-"""Where there is no terminal, lines are cut nowhere that a person or grep would mind."""
+"""Where there is no terminal; tables are as wide as they need, so that grep finds whole ids."""
+WIDEST: Final = 10_000
 BAD_URL: Final = "DATABASE_URL: cannot be read as the URL of a Postgres database"
 EXPLAINED: Final[Mapping[type[Exception], str]] = {
     asyncpg.UndefinedTableError: NOT_MIGRATED,
@@ -118,20 +120,40 @@ def print_rows(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
     if not found:
         console().print(f"{title}: none")
         return
+    show_rows(console(), title, found)
+
+
+def show_rows(shown: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """As a table; a terminal that is too narrow for it gets one block for each row, without what is
+    empty, because ids that are cut in pieces can be neither read nor copied."""
     table = Table(title=title, title_justify="left")
-    for name in found[0]:
+    for name in rows[0]:
         table.add_column(name.replace("_", " "), overflow="fold")
-    for row in found:
+    for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    console().print(table)
+    wide = Measurement.get(shown, shown.options.update(width=WIDEST), table).maximum
+    if wide > shown.width and shown.is_terminal:
+        shown.print(f"{title}: {len(rows)}", style="italic")
+        for row in rows:
+            shown.print(_fields({name: v for name, v in row.items() if v is not None}))
+            shown.print()
+        return
+    shown.width = max(shown.width, wide)
+    shown.print(table)
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
     """Names and values, one a line."""
+    console().print(_fields(fields))
+
+
+def _fields(fields: Mapping[str, Any]) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in fields.items():
         table.add_row(name.replace("_", " "), _cell(value))
-    console().print(table)
+    return table
 
 
 def console(*, to_stderr: bool = False) -> Console:

@@ -208,6 +208,11 @@ async def _stay(stage: Stage, control: SimulatorControl) -> None:
     """Until Ctrl-C, which is the good end."""
     terminal = console(to_stderr=True)
     terminal.print(f"\nLook at the rows:   psql '{stage.database_url}'", soft_wrap=True)
+    terminal.print(
+        f"Run commands:       export DATABASE_URL='{stage.database_url}'"
+        f" REDIS_URL='{stage.redis_url}'; .venv/bin/pluggy-sync status",
+        soft_wrap=True,
+    )
     terminal.print(f"The stand-in's API: {control.base_url}", soft_wrap=True)
     terminal.print("Everything stays up until Ctrl-C.")
     with suppress(asyncio.CancelledError):

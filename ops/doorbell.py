@@ -16,11 +16,7 @@ async def ring(settings: Environment, item_ids: Sequence[uuid.UUID]) -> None:
     """Wake workers for items that are due now; warns if Redis is away."""
     if not item_ids:
         return
-    try:
-        redis = connect(settings.redis_url.get_secret_value())
-    except ValueError:
-        click.echo("pluggy-sync: warning: REDIS_URL cannot be read as a URL", err=True)
-        return
+    redis = connect(settings.redis_url.get_secret_value())
     try:
         await ArqDoorbell(redis).ring(item_ids)
     except (RedisError, OSError) as error:

@@ -41,10 +41,21 @@ def read_ids(lines: Iterable[str]) -> Iterator[Line]:
 def _read_csv(number: int, header: str, rows: Iterable[str], delimiter: str) -> Iterator[Line]:
     column = _cells(header, delimiter).index(COLUMN)
     reader = csv.reader(rows, delimiter=delimiter)
-    for row in reader:
+    for row in _rows(reader):
         if row:
             cell = row[column] if column < len(row) else ""
             yield _line(number + reader.line_num, delimiter.join(row), cell)
+
+
+def _rows(reader: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Rows; one that no CSV has, such as a quote that is never closed, is a row without an id."""
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield [str(error)]
 
 
 def _delimiter(header: str) -> str | None:
@@ -53,7 +64,8 @@ def _delimiter(header: str) -> str | None:
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    first = next(_rows(csv.reader([line], delimiter=delimiter)), [])
+    return [cell.strip() for cell in first]
 
 
 def _line(number: int, text: str, cell: str) -> Line:

@@ -126,8 +126,11 @@ def resync(
         )
     if until is not None and since is None:
         raise click.UsageError("--until needs --since")
+    since, until = since and _utc(since), until and _utc(until)
+    if since is not None and until is not None and until < since:
+        raise click.UsageError("--until is before --since")
     listed = (*item_ids, *_listed(file)) if item_ids or file else None
-    choice = Choice(listed, connector, client_user, _utc(since), _utc(until))
+    choice = Choice(listed, connector, client_user, since, until)
     tally = Tally(name or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}", dry_run)
     summary = run(_resync(choice, tally))
     if as_json:
@@ -144,10 +147,11 @@ def _listed(file: TextIO | None) -> list[uuid.UUID]:
     return list(dict.fromkeys(line.item_id for line in lines if line.item_id is not None))
 
 
-def _utc(moment: datetime | None) -> datetime | None:
-    if moment is None:
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise click.UsageError("--since and --until lie between the years 1 and 9999") from error
 
 
 async def _resync(choice: Choice, tally: Tally) -> dict[str, Any]:

@@ -24,6 +24,9 @@ def status(as_json: bool) -> None:
     if spool and spool.entries and not as_json:
         print_rows("spooled in Redis until Postgres takes it", [asdict(spool)])
     found = run(_load())
+    if spool is None:
+        warning = "Redis does not answer at REDIS_URL; workers take what is due from Postgres"
+        click.echo(f"pluggy-sync: warning: {warning}, more slowly", err=True)
     if as_json:
         print_json(found | {"spool": spool})
         return

@@ -173,4 +173,6 @@ def _explain(error: PluggyError) -> str:
     code = classify(error).code
     if error.status == 400:
         code += "; WEBHOOK_URL has to be https with a public host name, at most 5 for each event"
+    if error.status is None:
+        return f"Pluggy does not answer at PLUGGY_BASE_URL as it should ({code})"
     return f"Pluggy has answered {code}"

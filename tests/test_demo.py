@@ -274,6 +274,21 @@ async def test_its_processes_log_in_with_the_roles_that_are_meant_for_them(
     assert [record["usename"] for record in found] == ["pluggy_receiver", "pluggy_worker"]
 
 
+def test_commands_run_on_it_as_it_says(start: Callable[..., Demo]) -> None:
+    with start("--items", "1", "--transactions", "30", "--rounds", "1") as demo:
+        told = demo.until_told(STAYS)
+        [servers] = re.findall(r"(export DATABASE_URL='.+' REDIS_URL='.+'); ", told)
+        status = subprocess.run(
+            ["/bin/sh", "-c", f"{servers}; {sys.executable} -m ops status --json"],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+    assert json.loads(status.stdout)["overview"]["light"] == "green"
+    assert not status.stderr
+
+
 def eventually_gone(demo: Demo) -> None:
     """Without a process nobody listens: the sockets go with it."""
     deadline = time.monotonic() + GONE_WITHIN_S

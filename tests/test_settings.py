@@ -103,6 +103,7 @@ def test_an_empty_value_leaves_the_default(environment: pytest.MonkeyPatch) -> N
         ("REDIS_URL", "cache:6379", "REDIS_URL: cannot be read as the URL of a Redis database"),
         ("REDIS_URL", "redis://cache:port/0", "REDIS_URL: cannot be read"),
         ("REDIS_URL", "redis://[cache/0", "REDIS_URL: cannot be read"),
+        ("REDIS_URL", "redis://cache/0?socket_timeout=soon", "REDIS_URL: cannot be read"),
         ("PRODUCTS", "transactions,lottery,stamps", "PRODUCTS: lottery, stamps unknown; known"),
         ("POSTED_ON_ZONE", "Mars/Olympus", "POSTED_ON_ZONE: 'Mars/Olympus' is no name"),
         ("POSTED_ON_ZONE", "../../etc/passwd", "POSTED_ON_ZONE: "),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -17,6 +16,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from redis.connection import parse_url
 
 PRODUCTS = (
     "items",
@@ -30,9 +30,6 @@ PRODUCTS = (
     "consents",
 )
 """Our table names of what can be mirrored; items and accounts always are."""
-
-
-SCHEMES: Final = {"Postgres": ("postgresql", "postgres"), "Redis": ("redis", "rediss", "unix")}
 
 
 class SettingsError(Exception):
@@ -78,9 +75,14 @@ class Environment(BaseSettings):
     @field_validator("database_url", "database_direct_url", "redis_url")
     @classmethod
     def known_server(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None:
+            return None
         kind = "Redis" if info.field_name == "redis_url" else "Postgres"
-        if value is not None and not _is_server(value.get_secret_value(), SCHEMES[kind]):
-            raise ValueError(f"cannot be read as the URL of a {kind} database")
+        read = parse_url if kind == "Redis" else _read_postgres_url
+        try:
+            read(value.get_secret_value())
+        except ValueError:
+            raise ValueError(f"cannot be read as the URL of a {kind} database") from None
         return value
 
     @field_validator("log_level")
@@ -177,13 +179,12 @@ def is_on_loopback(url: str) -> bool:
         return False
 
 
-def _is_server(url: str, schemes: Collection[str]) -> bool:
-    """Whether a URL is one of a server; a list of hosts has ports of its own."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in schemes and ("," in parts.netloc or parts.port != 0)
-    except ValueError:
-        return False
+def _read_postgres_url(url: str) -> None:
+    """Raises ValueError at what is none for certain; asyncpg alone knows the rest."""
+    parts = urlsplit(url)
+    several = "," in parts.netloc  # a list of hosts has ports of its own
+    if parts.scheme not in ("postgresql", "postgres") or not (several or parts.port != 0):
+        raise ValueError
 
 
 SettingsT = TypeVar("SettingsT", bound=Environment)

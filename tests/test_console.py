@@ -1,0 +1,72 @@
+"""What commands print where: terminals of any width, pipes, a full disk; and lists of any form."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from ops.console import show_rows
+from ops.item_ids import read_ids
+
+ROWS = [
+    {"product": "investment_transactions", "account_id": uuid.UUID(int=7), "reason": None}
+    | {f"at_{n}": datetime(2026, 1, 1, tzinfo=UTC) for n in range(8)}
+]
+
+
+def shown(*, width: int, terminal: bool) -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
+    show_rows(console, "freshness", ROWS)
+    return file.getvalue()
+
+
+def test_a_pipe_gets_one_line_a_row_however_wide() -> None:
+    [line] = [line for line in shown(width=200, terminal=False).splitlines() if "2026" in line]
+    assert "investment_transactions" in line
+    assert str(uuid.UUID(int=7)) in line
+
+
+def test_a_terminal_that_is_wide_enough_gets_a_table() -> None:
+    assert "┃" in shown(width=400, terminal=True)
+
+
+def test_a_narrow_terminal_gets_whole_values_one_below_the_other() -> None:
+    lines = [line.strip() for line in shown(width=80, terminal=True).splitlines()]
+    assert lines[:3] == [
+        "freshness: 1",
+        "product     investment_transactions",
+        f"account id  {uuid.UUID(int=7)}",
+    ]
+    assert not any("reason" in line for line in lines)
+
+
+def test_a_list_with_a_quote_that_is_never_closed_has_bad_lines_and_no_more() -> None:
+    item_id = uuid.uuid4()
+    lines = list(read_ids(["itemId\n", f"{item_id}\n", '"' + "x" * 200_000 + "\n"]))
+    assert [line.item_id for line in lines] == [item_id, None]
+    [long] = read_ids(["x" * 200_000])
+    assert long.item_id is None
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/dev/full"), reason="only Linux has a full disk to write on"
+)
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ops", "--help"],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "pluggy-sync: input or output fails: No space left on device\n"
