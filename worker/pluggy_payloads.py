@@ -42,6 +42,11 @@ class ErrorBody(msgspec.Struct, frozen=True):
     error_id: Any = msgspec.field(name="errorId", default=None)
 
 
+class _Named(msgspec.Struct, frozen=True):
+    id: Any = None
+
+
+_named = msgspec.json.Decoder(_Named)
 _envelopes = msgspec.json.Decoder(Envelope)
 _errors = msgspec.json.Decoder(ErrorBody)
 _objects = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
@@ -66,6 +71,14 @@ def decode_object(body: bytes | memoryview) -> dict[str, Any]:
         return _objects.decode(body)
     except _UNREADABLE as error:
         raise Unreadable(type(error).__name__) from error
+
+
+def decode_id(body: bytes) -> Any:
+    """The id of an object whose other fields may be unreadable, as far as there is one."""
+    try:
+        return _named.decode(body).id
+    except _UNREADABLE:
+        return None
 
 
 def decode_error(body: bytes) -> tuple[str | None, str | None]:

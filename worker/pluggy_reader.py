@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -34,6 +34,7 @@ NO_IDENTITY: Final = "404:IDENTITY_NOT_FOUND"
 MOST_PAGES: Final = 1000
 LIST_FOR_S: Final = 30.0
 """A list is read in one claim: one that takes longer fails, and is shown."""
+MOST_PAGES_OF_IDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +152,9 @@ class PluggyReader:
         date_from: date | None = None,
         ids: Sequence[uuid.UUID] = (),
     ) -> Page:
-        """First page of GET /v2/transactions: a delta, recent days, rows asked for by id, or all.
+        """First page of GET /v2/transactions: a delta, recent days, or all.
 
+        What is asked for by id comes whole: what such an answer leaves out is not there.
         https://docs.pluggy.ai/reference/transactions-list: both times are inclusive, and Pluggy
         refuses them together.
         """
@@ -163,11 +165,21 @@ class PluggyReader:
             query += f"&createdAtFrom={_milliseconds(created_at_from)}"
         if ids:
             query += "&ids=" + ",".join(map(str, ids))
-        return await self._page(f"/v2/transactions{query}")
+        page = await self._page(f"/v2/transactions{query}")
+        return await self._whole(page) if ids else page
 
     async def next_transactions(self, cursor: str) -> Page:
         """The page behind `next`: a query string in production, absolute in some documents."""
         return await self._page(f"/v2/transactions{_query_of(cursor)}")
+
+    async def _whole(self, first: Page) -> Page:
+        rows, page = list(first.rows), first
+        for _ in range(MOST_PAGES_OF_IDS):
+            if page.next is None:
+                return replace(first, rows=rows, next=None)
+            page = await self.next_transactions(page.next)
+            rows += page.rows
+        raise PluggyUnavailable("endless_list")
 
     async def _all(self, path: str) -> Sequence[msgspec.Raw]:
         """All pages of a list with `page` and `totalPages`; totalPages is 0 if there is nothing."""
@@ -180,6 +192,8 @@ class PluggyReader:
             answer = await self._get(path if page == 1 else f"{path}{_and(path)}page={page}")
             envelope = _decode_list(answer)
             rows += envelope.results
+            if not envelope.results and page < envelope.total_pages:
+                raise PluggyUnavailable("empty_page")
             if not envelope.results or page >= (envelope.total_pages or 1):
                 return rows
             if clock() > until:

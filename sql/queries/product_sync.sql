@@ -3,7 +3,13 @@
 -- $1 item, $2 product, $3 account, $4 stamped_at, $5 source_updated_at, $6 watermark (null: keep),
 -- $7 walked_at (null: keep), $8 fingerprint (null: keep), $9 walked_up_to (null: keep), $10 read_since
 -- (null: all was read), which is that of the newest stamp.
--- A walk covers the recent days too. A list is complete in itself, transactions only when walked.
+-- A walk covers the recent days too. A list is complete in itself, transactions only when walked: what
+-- was set aside before and was not met again is not there any more.
+WITH not_met AS (
+    DELETE FROM pluggy_sync.rejected_rows
+    WHERE item_id = $1 AND product = $2 AND account_id = $3 AND rejected_at < $4::timestamptz
+      AND ($2::text <> 'transactions' OR $7::timestamptz IS NOT NULL)
+)
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, account_id, stamped_at, source_updated_at, watermark, walked_at,
      fingerprint, walked_up_to, read_since, recent_at, verified_at)

@@ -63,8 +63,13 @@ CROSS JOIN LATERAL (SELECT i.next_auto_sync_at IS NULL AND i.last_updated_at IS 
 CROSS JOIN LATERAL (
     SELECT coalesce(bool_or(s.detail ->> 'isUpdated' = 'false'), false) AS not_collected,
            coalesce(bool_or(s.detail -> 'warnings' -> 0 IS NOT NULL), false) AS warned,
-           max(CASE WHEN s.detail ->> 'lastUpdatedAt' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$'
-                    THEN (s.detail ->> 'lastUpdatedAt')::timestamptz END) AS collected_at
+           max(CASE WHEN s.detail ->> 'lastUpdatedAt'
+                         ~ '^[12]\d{3}-(0[1-9]|1[0-2])-[0-3]\dT([01]\d|2[0-3])(:[0-5]\d){2}(\.\d+)?Z$'
+                    -- By its day of the month, which may be none of it: a cast would fail the view.
+                    THEN (left(s.detail ->> 'lastUpdatedAt', 8) || '01'
+                          || substr(s.detail ->> 'lastUpdatedAt', 11))::timestamptz
+                         + (substr(s.detail ->> 'lastUpdatedAt', 9, 2)::integer - 1)
+                         * interval '24 hours' END) AS collected_at
     FROM (VALUES ('accounts', 'accounts'), ('accounts', 'creditCards'), ('bills', 'creditCards'),
                  ('transactions', 'transactions'), ('investments', 'investments'),
                  ('investment_transactions', 'investmentsTransactions'),

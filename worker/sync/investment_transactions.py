@@ -18,7 +18,7 @@ from worker.plan_steps import (
 )
 from worker.queries import QUERIES
 from worker.row_values import moment, money, text
-from worker.sync.rows import Entity, read_rows, store_rows
+from worker.sync.rows import Entity, Listed, read_rows, store_rows
 from worker.sync.stamps import defer_step, stamp_step
 
 PRODUCT: Final = "investment_transactions"
@@ -56,6 +56,7 @@ async def sync_investment_transactions(claim: Claim, step: ReadInvestmentTransac
         QUERIES["load_live_investment_transactions_ids"], claim.item_id, step.investment_id
     )
     held = {record["id"] for record in records}
+    listed = Listed.of(rows, rejected).among(held)
     async with claim.page() as conn:
         if held and not page:
             await defer_step(conn, claim, PRODUCT, step.investment_id)
@@ -69,7 +70,7 @@ async def sync_investment_transactions(claim: Claim, step: ReadInvestmentTransac
             account_id=step.investment_id,
             owner_columns={"investment_id": step.investment_id},
         )
-        if await _doubt(conn, claim, step.investment_id, held - {row.id for row in rows}):
+        if await _doubt(conn, claim, step.investment_id, held - listed):
             await defer_step(
                 conn, claim, PRODUCT, step.investment_id, reason=DOUBTED, pause=ASK_AGAIN_AFTER
             )

@@ -21,6 +21,7 @@ from worker.sync.rows import Row, is_stale
 from worker.sync.stamps import stamp_step
 
 ROW_VERSION: Final = 1
+CONNECTOR_COLUMNS: Final = ("connector_id", "connector_name", "connector_is_open_finance")
 
 
 def item_row(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,10 +64,12 @@ async def sync_item(claim: Claim) -> Item:
         held = await conn.fetchrow(QUERIES["load_item_version"], claim.item_id)
         item = read_item(fields, is_open_finance=is_open_finance(fields))
         claim.counts.seen += 1
+        if held is not None and held["deleted_at"] is not None:
+            await conn.execute(QUERIES["forget_steps"], claim.item_id)
         if held is not None and held["deleted_at"] is None and is_stale(claim, row, held):
             claim.counts.older_skipped += 1
             item = _held(held)
-        elif held is not None and _same(payload, held):
+        elif held is not None and _same(row, held):
             claim.counts.unchanged += 1
         else:
             await note_novelties(conn, claim.run, "items", [fields])
@@ -100,9 +103,12 @@ def _held(held: asyncpg.Record) -> Item:
     return read_item(fields, is_open_finance=bool(held["connector_is_open_finance"]))
 
 
-def _same(payload: bytes, held: asyncpg.Record) -> bool:
+def _same(row: Row, held: asyncpg.Record) -> bool:
+    """The connector is not in the payload, so what of it is in columns is compared by itself."""
+    columns = item_row(row.fields)
     return bool(
-        held["row_hash"] == row_hash(payload)
+        held["row_hash"] == row.hash
+        and all(columns[name] == held[name] for name in CONNECTOR_COLUMNS)
         and held["deleted_at"] is None
         and held["row_version"] >= ROW_VERSION
     )

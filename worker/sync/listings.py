@@ -17,7 +17,7 @@ from worker.failures import PluggyNotFound
 from worker.held import NO_ACCOUNT
 from worker.pluggy_reader import PluggyReader
 from worker.queries import QUERIES
-from worker.sync.rows import Entity, Row, read_rows, store_rows
+from worker.sync.rows import Entity, Listed, Row, read_rows, store_rows
 from worker.sync.stamps import defer_step, stamp_step
 
 WITNESSES: Final = 3
@@ -59,7 +59,7 @@ async def sync_listing(
     rows, rejected = read_rows(page, owner_key=listing.owner_key, owner=owner)
     held = await live_ids(claim, product, account_id)
     suspicious = not page and bool(held)
-    missing = held - {row.id for row in rows}
+    missing = held - Listed.of(rows, rejected).ids
     answers = await _ask(claim, listing, owner, missing, for_witness=suspicious)
     async with claim.page() as conn:
         if suspicious and not answers.returned:

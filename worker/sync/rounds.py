@@ -130,7 +130,10 @@ class Rounds:
         tried_at = self.claim.now
         try:
             self.claim.steps.append("item")
-            return await sync_item(self.claim)
+            item = await sync_item(self.claim)
+            if self.held.item_deleted:
+                await self._look_again()
+            return item
         except (FencedOff, PluggyHalt, *POSTGRES_AWAY):
             raise
         except PluggyNotFound as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -18,7 +18,7 @@ from worker.database import Connection
 from worker.events import parse_uuid
 from worker.failures import PluggyUnavailable
 from worker.held import NO_ACCOUNT
-from worker.pluggy_payloads import Unreadable, decode_object, row_hash
+from worker.pluggy_payloads import Unreadable, decode_id, decode_object, row_hash
 from worker.queries import QUERIES
 from worker.row_values import UnreadableRow, moment
 
@@ -55,11 +55,34 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row set aside; reason names fields, never values."""
+    """A row set aside; reason names fields, never values. id: None if not even that is readable."""
 
-    row_id: str
+    id: uuid.UUID | None
     reason: str
     body: bytes
+
+    @property
+    def row_id(self) -> str:
+        """What tells it from others: its id, or what it is."""
+        return row_hash(self.body).hex() if self.id is None else str(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What an answer has listed: rows by id, unreadable ones too, and whether some have no id."""
+
+    ids: frozenset[uuid.UUID]
+    nameless: bool
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], rejected: Sequence[Rejected]) -> Listed:
+        """All rows of an answer."""
+        named = {row.id for row in rows} | {r.id for r in rejected if r.id is not None}
+        return cls(frozenset(named), any(r.id is None for r in rejected))
+
+    def among(self, asked: Iterable[uuid.UUID]) -> set[uuid.UUID]:
+        """Which of these came back, or may have: a row without an id may be any of them."""
+        return set(asked) if self.nameless else set(self.ids.intersection(asked))
 
 
 def read_rows(
@@ -75,7 +98,7 @@ def read_rows(
         try:
             row = _read_row(raw)
         except (Unreadable, UnreadableRow) as error:
-            rejected.append(Rejected(row_hash(raw).hex(), str(error), raw))
+            rejected.append(Rejected(parse_uuid(decode_id(raw)), str(error), raw))
             continue
         if parse_uuid(row.fields.get(owner_key)) not in (owner, None):
             raise PluggyUnavailable(f"rows_of_another_{owner_key}")
@@ -106,19 +129,20 @@ async def store_rows(
     owner_columns: columns that Pluggy's rows do not carry, such as the investment of its rows.
     """
     held = await _held_versions(conn, claim, entity, rows)
-    changed = [row for row in rows if _differs(claim, entity, row, held.get(row.id))]
+    newest = [row for row in rows if not _is_older(claim, row, held.get(row.id))]
+    changed = [row for row in newest if _differs(claim, entity, row, held.get(row.id))]
     await note_novelties(conn, claim.run, entity.product, (row.fields for row in changed))
     documents, unmappable = _documents(claim, entity, changed)
     for document in documents:
         document.update(owner_columns or {})
     unstorable = await _upsert(conn, claim, entity, documents)
-    await _set_aside(conn, claim, entity, account_id, [*rejected, *unmappable, *unstorable])
+    unkept = [*rejected, *unmappable, *unstorable]
+    await _set_aside(conn, claim, entity, account_id, unkept)
     if rows:
+        # Those too that are again as they are held.
+        kept = {row.id for row in newest} - {r.id for r in unkept}
         await conn.execute(
-            QUERIES["accept_rejected_rows"],
-            claim.item_id,
-            entity.product,
-            [str(d["id"]) for d in documents],
+            QUERIES["accept_rejected_rows"], claim.item_id, entity.product, list(map(str, kept))
         )
     claim.counts.seen += len(rows) + len(rejected)
 
@@ -132,12 +156,15 @@ async def _held_versions(
     return {record["id"]: record for record in found}
 
 
+def _is_older(claim: Claim, row: Row, held: asyncpg.Record | None) -> bool:
+    older = held is not None and is_stale(claim, row, held)
+    claim.counts.older_skipped += older
+    return older
+
+
 def _differs(claim: Claim, entity: Entity, row: Row, held: asyncpg.Record | None) -> bool:
     if held is None:
         return True
-    if is_stale(claim, row, held):
-        claim.counts.older_skipped += 1
-        return False
     equal = held["row_hash"] == row.hash and held["deleted_at"] is None
     same = equal and held["doubted_at"] is None and held["row_version"] >= entity.version
     claim.counts.unchanged += same
@@ -162,7 +189,7 @@ def _documents(
         try:
             columns = entity.mapper(row.fields, claim.zone)
         except UnreadableRow as error:
-            rejected.append(Rejected(str(row.id), str(error), row.raw))
+            rejected.append(Rejected(row.id, str(error), row.raw))
             continue
         documents.append(
             columns
@@ -193,7 +220,7 @@ async def _upsert(
         if len(documents) == 1:
             document = documents.pop()
             body = bytes(document["payload"])
-            return [Rejected(str(document["id"]), type(error).__name__, body)]
+            return [Rejected(document["id"], type(error).__name__, body)]
         rejected: list[Rejected] = []
         for document in list(documents):
             alone = [document]

@@ -32,7 +32,7 @@ from worker.row_values import (
     utc_text,
 )
 from worker.sync.absence import Question, bury_or_flag
-from worker.sync.rows import Entity, read_rows, store_rows
+from worker.sync.rows import Entity, Listed, read_rows, store_rows
 from worker.sync.stamps import defer_step, stamp_step
 
 PRODUCT: Final = "transactions"
@@ -82,19 +82,18 @@ TRANSACTIONS: Final = Entity(
 )
 
 
-async def store_page(
-    conn: Connection, claim: Claim, account_id: uuid.UUID, page: Page
-) -> list[uuid.UUID]:
-    """Store a page of an account's rows; returns the ids that it listed.
+async def store_page(conn: Connection, claim: Claim, account_id: uuid.UUID, page: Page) -> Listed:
+    """Store a page of an account's rows; returns what it listed.
 
     Raises PluggyUnavailable if a row is another account's.
     """
     rows, rejected = read_rows(page.rows, owner_key="accountId", owner=account_id)
     await store_rows(conn, claim, TRANSACTIONS, rows, rejected, account_id=account_id)
-    listed = [row.id for row in rows]
-    if listed:
+    listed = Listed.of(rows, rejected)
+    if listed.ids:
         # An unchanged row leaves no other trace of having been shown.
-        await conn.execute(QUERIES["forget_absent"], claim.item_id, account_id, listed)
+        shown = sorted(listed.ids)
+        await conn.execute(QUERIES["forget_absent"], claim.item_id, account_id, shown)
     return listed
 
 
@@ -175,8 +174,8 @@ async def witnessed(claim: Claim, account_id: uuid.UUID) -> bool:
         return await _lives_without_rows(claim, account_id)
     page = await claim.pluggy.transactions(account_id, ids=question.witnesses)
     async with claim.page() as conn:
-        returned = await store_page(conn, claim, account_id, page)
-    return bool(set(returned) & set(question.witnesses))
+        listed = await store_page(conn, claim, account_id, page)
+    return bool(listed.ids.intersection(question.witnesses))
 
 
 async def _lives_without_rows(claim: Claim, account_id: uuid.UUID) -> bool:
@@ -212,7 +211,7 @@ async def sync_ids(claim: Claim, step: AskIds) -> frozenset[uuid.UUID] | None:
     for question in await Question.blocks(claim, step.account_id, step.ids):
         page = await claim.pluggy.transactions(step.account_id, ids=question.ids)
         async with claim.page() as conn:
-            listed = set(await store_page(conn, claim, step.account_id, page))
+            listed = (await store_page(conn, claim, step.account_id, page)).among(question.ids)
         if question.suspects - listed and not await _is_answered(claim, step, question, listed):
             await put_off(claim, step.account_id)
             return None

@@ -141,7 +141,7 @@ async def _store(
             nominates,
         )
     listed = await store_page(conn, claim, walk.account_id, page)
-    await _note(conn, walk, "listed", listed if nominates else [], cursor=page.next)
+    await _note(conn, walk, "listed", listed.ids if nominates else (), cursor=page.next)
     await conn.execute(
         QUERIES["advance_walk"],
         claim.item_id,
@@ -184,7 +184,7 @@ async def _ask_about(claim: Claim, walk: Walk, nominees: Sequence[uuid.UUID]) ->
     question = await Question.about(claim, walk.account_id, block, nominees)
     page = await claim.pluggy.transactions(walk.account_id, ids=question.ids)
     async with claim.page() as conn:
-        listed = set(await store_page(conn, claim, walk.account_id, page))
+        listed = (await store_page(conn, claim, walk.account_id, page)).among(question.ids)
         proven = not question.unanswered(listed)
         if proven:
             await _note(conn, walk, "returned", question.suspects & listed)
