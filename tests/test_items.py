@@ -32,6 +32,27 @@ async def test_a_deleted_item_and_all_it_owns_become_tombstones(stack: Stack) ->
     assert kept >= 40
 
 
+async def test_an_item_that_comes_back_is_read_anew(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=40)
+    await stack.simulator.apost(
+        "/_simulator/faults",
+        {
+            "match": "GET /items/*",
+            "kind": "status",
+            "status": 404,
+            "codeDescription": "ITEM_NOT_FOUND",
+            "times": 1,
+        },
+    )
+    await stack.tell("item/deleted", item["id"])
+    await stack.quiet()
+    assert await stack.live(item["id"]) == {}
+    await stack.tell("item/updated", item["id"])
+    await stack.quiet()
+    assert await last_event(stack, item["id"]) == ("applied", None)
+    await stack.assert_equal(item["id"])
+
+
 async def test_item_deleted_while_the_item_still_answers_changes_nothing(stack: Stack) -> None:
     item = await stack.synced_item(transactions=40)
     await stack.tell("item/deleted", item["id"])

@@ -35,6 +35,14 @@ ON CONFLICT (id) DO UPDATE SET
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
     changed_at = clock_timestamp(), deleted_at = NULL;
 
+-- name: forget_reads
+-- An item that was buried answers again: what was read of it is buried, too, so all is read anew.
+-- $1 item.
+UPDATE pluggy_sync.product_sync
+SET stamped_at = NULL, source_updated_at = NULL, watermark = NULL, walked_at = NULL,
+    walked_up_to = NULL, read_since = NULL, recent_at = NULL, fingerprint = NULL
+WHERE item_id = $1;
+
 -- name: tombstone_item
 -- An item that Pluggy has deleted, and all it owns. $1 item, $2 run. Returns how many rows.
 WITH item AS (

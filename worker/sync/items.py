@@ -74,6 +74,8 @@ async def sync_item(claim: Claim) -> Item:
         else:
             await note_novelties(conn, claim.run, "items", [fields])
             await _write(conn, claim, row)
+            if held is not None and held["deleted_at"] is not None:
+                await conn.execute(QUERIES["forget_reads"], claim.item_id)
             claim.counts.inserted += held is None
             claim.counts.changed += held is not None
         await stamp_step(
