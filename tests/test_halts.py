@@ -9,10 +9,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.stack import Stack
+from tests.stack import Stack, fill_budget
 from worker.events import Lane
 from worker.failures import PluggyUnavailable
 from worker.pluggy_reader import PluggyReader
+from worker.queue import PREFIX
 from worker.sync.rows import read_rows
 
 
@@ -34,6 +35,32 @@ async def attempts(stack: Stack) -> int:
         "SELECT coalesce(sum(attempts), 0) FROM pluggy_sync.product_sync"
     )
     return total
+
+
+async def test_a_limit_that_lasts_is_told_after_five_minutes(stack: Stack) -> None:
+    await stack.db.execute("INSERT INTO pluggy_sync.workers (worker_id, slots) VALUES ('w', 1)")
+    item = await stack.synced_item(transactions=20)
+    await fault(stack, "GET /items", 429, retryAfter=30)
+    await stack.collect(item["id"], created=1)
+    await stack.tell("item/updated", item["id"])
+    for _ in range(5):
+        await stack.quiet()
+        assert (await overview(stack))["events_late"] == 0
+        await stack.shift(timedelta(minutes=1, seconds=1))
+    await stack.quiet()
+    shown = await overview(stack)
+    assert (shown["events_late"], shown["stale_products"]) == (1, 0)
+    assert "rate limit" in shown["advice"]
+    assert await stack.db.fetchval(
+        "SELECT failure_code FROM pluggy_ops.runs ORDER BY id DESC LIMIT 1"
+    ) in ("429", "rate_budget")
+    await stack.simulator.adelete("/_simulator/faults")
+    await stack.redis.delete(f"{PREFIX}budget:items")
+    await fill_budget(stack.redis)
+    await stack.shift(timedelta(minutes=1, seconds=1))
+    await stack.quiet()
+    assert await stack.states(item["id"]) == ["applied", "applied"]
+    assert (await overview(stack))["events_late"] == 0
 
 
 async def test_refused_credentials_park_everything_and_burn_no_attempt(stack: Stack) -> None:

@@ -194,6 +194,19 @@ async def test_a_product_that_the_bank_did_not_give_is_stale_since_its_last_date
         assert await shown(stack, item["id"], product) == {("fresh", None, None)}
 
 
+@pytest.mark.parametrize("ends", ["LOGIN_ERROR", "OUTDATED"])
+async def test_what_the_bank_or_the_person_keeps_back_is_stale_since_the_last_collection(
+    stack: Stack, ends: str
+) -> None:
+    item = await open_finance_item(stack)
+    [before] = {row["lastUpdatedAt"] for row in (await stack.truth(item["id"], "items")).values()}
+    await stack.collect(item["id"], status=ends)
+    await stack.tell("item/error", item["id"])
+    await stack.quiet()
+    since = await stack.db.fetch("SELECT DISTINCT stale_since FROM pluggy_ops.freshness")
+    assert [record["stale_since"] for record in since] == [datetime.fromisoformat(before)]
+
+
 async def test_freshness_reads_the_keys_of_a_partial_collection_as_the_planner_does(
     stack: Stack,
 ) -> None:

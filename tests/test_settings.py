@@ -1,11 +1,13 @@
 """The environment: every name, its default, and what is said about it when it is wrong."""
 
 import os
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from webhook_receiver.settings import ReceiverSettings
 from worker.settings import (
@@ -259,3 +261,20 @@ def test_settings_do_not_change() -> None:
 )
 def test_loopback_is_this_machine_only(url: str, loopback: bool) -> None:
     assert is_on_loopback(url) is loopback
+
+
+def test_the_documentation_names_every_setting_and_its_default() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+?) \|", page, re.MULTILINE))
+    fields = PluggySettings.model_fields | ReceiverSettings.model_fields
+    assert set(told) == names()
+    for name, field in fields.items():
+        default = field.default
+        if isinstance(default, SecretStr):
+            default = default.get_secret_value()
+        if isinstance(default, str | int) and default:
+            assert told[name.upper()].strip("`") == str(default)
+        else:
+            assert told[name.upper()].startswith(("none", "all", "everywhere", "`DATABASE_URL`")), (
+                name
+            )

@@ -48,7 +48,10 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN d.warned THEN 'bank'
        END AS whose_turn,
        coalesce(p.failing_since, p.deferred_since, p.dead_at,
-                CASE WHEN n.no_auto_sync THEN i.last_updated_at
+                -- Of what the bank or the person keeps back: since the last good collection.
+                CASE WHEN i.status IN ('LOGIN_ERROR', 'OUTDATED') OR n.no_auto_sync
+                          OR i.execution_status = 'USER_AUTHORIZATION_REVOKED' THEN i.last_updated_at
+                     WHEN i.consent_expires_at <= now() THEN i.consent_expires_at
                      WHEN d.not_collected THEN d.collected_at
                      ELSE r.rejected_since END) AS stale_since,
        p.verified_at

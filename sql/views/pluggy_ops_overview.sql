@@ -6,11 +6,13 @@ SELECT
     CASE WHEN h.failure_code = 'pluggy_down' THEN 'yellow'
          WHEN h.halted_at IS NOT NULL OR w.live = 0 THEN 'red'
          WHEN d.dead > 0 OR b.oldest_due_age_s > 60 OR f.stale > 0
-              OR f.incomplete > 0 OR s.wrong > 0
+              OR f.incomplete > 0 OR s.wrong > 0 OR t.late > 0
               THEN 'yellow'
          ELSE 'green' END AS light,
     CASE WHEN h.halted_at IS NOT NULL THEN 'Halted: ' || h.advice
          WHEN w.live = 0 THEN 'No worker is alive: start one, webhooks are kept until then.'
+         WHEN t.late > 0 THEN 'Webhooks wait for over five minutes: failure_code in runs says why; of 429 and'
+              || ' rate_budget, Pluggy''s rate limit is used up, which more workers do not mend.'
          WHEN b.oldest_due_age_s > 60 THEN 'Work waits for over a minute: look at backlog and add workers.'
          WHEN d.dead > 0 THEN 'Look at dead_letters and requeue what is mended.'
          WHEN s.wrong > 0 THEN 'Webhooks at Pluggy are missing or wrong: subscriptions says which.'
@@ -22,7 +24,7 @@ SELECT
     b.due AS items_due, b.oldest_due_age_s, f.stale AS stale_products,
     f.incomplete AS incomplete_products,
     s.wrong AS subscriptions_wrong,
-    e.last_accepted_at
+    e.last_accepted_at, t.late AS events_late
 FROM pluggy_sync.halts h
 CROSS JOIN (SELECT count(*) AS live, coalesce(sum(slots), 0) AS slots FROM pluggy_sync.workers
             WHERE seen_at > now() - interval '30 seconds') AS w
@@ -38,4 +40,13 @@ CROSS JOIN (SELECT count(*) FILTER (WHERE state = 'stale') AS stale,
                    count(*) FILTER (WHERE state = 'incomplete') AS incomplete
             FROM pluggy_ops.freshness) AS f
 CROSS JOIN (SELECT count(*) AS wrong FROM pluggy_ops.subscriptions
-            WHERE state NOT IN ('ok', 'elsewhere', 'unchecked')) AS s;
+            WHERE state NOT IN ('ok', 'elsewhere', 'unchecked')) AS s
+-- Told by webhook and put off again and again by a limit. Nothing else says so: what fails or proves
+-- nothing is stale, and a collection under way puts off the event, not a step.
+CROSS JOIN (SELECT count(*) AS late
+            FROM pluggy_sync.webhook_events w
+            WHERE w.state = 'pending' AND w.lane = 0 AND w.ask_again_at IS NULL
+              AND w.pending_since < now() - interval '5 minutes'
+              AND EXISTS (SELECT FROM pluggy_sync.product_sync p
+                          WHERE p.item_id = w.item_id AND p.next_try_at IS NOT NULL
+                            AND p.attempts = 0 AND p.deferred_since IS NULL)) AS t;
