@@ -70,3 +70,20 @@ def test_output_that_cannot_be_written_is_one_line() -> None:
         )
     assert done.returncode == 1
     assert done.stderr == "pluggy-sync: input or output fails: No space left on device\n"
+
+
+def test_an_interrupt_while_commands_are_loaded_is_no_traceback() -> None:
+    loading = """
+import sys
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "ops.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from ops.__main__ import run
+run()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", loading], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
