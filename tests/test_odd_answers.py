@@ -145,3 +145,26 @@ async def test_a_row_that_is_shown_after_a_walk_asked_in_vain_is_not_buried(stac
     assert told == [hidden]
     assert await stack.states(item["id"]) == ["applied"] * 3
     await stack.assert_equal(item["id"])
+
+
+async def test_empty_answers_to_a_list_and_to_one_question_bury_nothing(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=1300, accounts=1)
+    held = set(await stack.live(item["id"]))
+    questions: list[int] = []
+
+    async def empty_at_first(path: str, body: bytes) -> bytes:
+        asked = path.count(",") + 1 if "ids=" in path else 0
+        if not path.startswith("/v2/transactions") or len(questions) > 1 or 0 < asked < 100:
+            return body  # witnesses come back
+        questions.append(asked)
+        return json.dumps({"results": [], "next": None}).encode()
+
+    async with altered(stack, empty_at_first):
+        await stack.order("sync/verify", item["id"])
+        await stack.quiet()
+        assert questions[0] == 0
+        assert questions[1] > 100
+        await stack.shift(timedelta(minutes=1))
+        await stack.quiet()
+    assert set(await stack.live(item["id"])) == held
+    assert await stack.states(item["id"]) == ["applied", "applied"]

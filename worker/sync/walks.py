@@ -182,6 +182,9 @@ async def _load_nominees(claim: Claim, walk: Walk) -> list[uuid.UUID]:
 async def _ask_about(claim: Claim, walk: Walk, nominees: Sequence[uuid.UUID]) -> bool:
     block = nominees[: QUESTION_SIZE - WITNESSES]
     question = await Question.about(claim, walk.account_id, block, nominees)
+    if not question.witnesses:
+        # All are suspects, for the list was empty: then those of other questions are witnesses.
+        question = await Question.about(claim, walk.account_id, block)
     page = await claim.pluggy.transactions(walk.account_id, ids=question.ids)
     async with claim.page() as conn:
         listed = (await store_page(conn, claim, walk.account_id, page)).among(question.ids)
