@@ -3,6 +3,7 @@
 import json
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.events import (
+    CONNECTOR_EVENTS,
     ITEM_EVENTS,
     MAX_IDS,
     PAYMENT_PREFIXES,
@@ -373,3 +375,11 @@ def test_any_bytes_are_an_event_or_refused(body: bytes) -> None:
     except MalformedEvent:
         return
     assert event.body == body
+
+
+def test_the_readme_names_every_event_that_is_known() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("## What each event leads to")[2].partition("\n## ")[0]
+    known = ITEM_EVENTS | TRANSACTION_EVENTS | CONNECTOR_EVENTS
+    assert [name for name in known if f"`{name}`" not in table] == []
+    assert [name for name in PAYMENT_PREFIXES if f"`{name}*`" not in table] == []
