@@ -225,6 +225,45 @@ async def test_a_list_with_an_empty_page_in_the_middle_is_not_complete(
     assert set(await stack.live(item["id"], "investments")) == set(true)
 
 
+async def test_a_list_whose_pages_are_all_the_first_is_not_complete(
+    odd: tuple[Stack, dict[str, Edit]],
+) -> None:
+    stack, edits = odd
+    item = await stack.synced_item(transactions=30, connectorId=OPEN_FINANCE)
+    await stack.collect(item["id"], products={"investments": {"created": 2}})
+    true = await stack.truth(item["id"], "investments")
+    first = {"page": 1, "total": len(true), "totalPages": 2, "results": list(true.values())[:1]}
+    edits[f"/investments?itemId={item['id']}"] = lambda _: first
+    await verify(stack, item["id"])
+    [shown] = [r for r in await freshness(stack, item["id"]) if r["product"] == "investments"]
+    assert (shown["state"], shown["reason"]) == ("stale", "page_repeated")
+    edits.clear()
+    await stack.shift(timedelta(hours=2))
+    await stack.quiet()
+    assert set(await stack.live(item["id"], "investments")) == set(true)
+
+
+@pytest.mark.parametrize("newer_first", [False, True])
+async def test_of_a_row_that_stands_twice_in_a_page_the_newer_is_kept(
+    odd: tuple[Stack, dict[str, Edit]], newer_first: bool
+) -> None:
+    stack, edits = odd
+    item = await stack.synced_item(transactions=30, accounts=1)
+    row_id = min(await stack.live(item["id"]))
+
+    def twice(answer: dict[str, Any]) -> dict[str, Any]:
+        rows = []
+        for row in answer["results"]:
+            newer = row | {"id": row_id.upper(), "updatedAt": "2099-01-01T00:00:00Z", "amount": 7}
+            both = [newer, row] if newer_first else [row, newer]
+            rows += both if row["id"] == row_id else [row]
+        return answer | {"results": rows}
+
+    edits[TRANSACTIONS] = twice
+    await verify(stack, item["id"])
+    assert (await stack.live(item["id"]))[row_id]["amount"] == 7
+
+
 # Items
 
 

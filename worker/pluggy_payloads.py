@@ -24,15 +24,17 @@ class Envelope(msgspec.Struct, frozen=True):
     results: list[msgspec.Raw]
     next: str | None = None
     pages: Any = msgspec.field(name="totalPages", default=None)
+    rows: Any = msgspec.field(name="total", default=None)
 
     @property
     def total_pages(self) -> int:
         """How many pages the list has; 0 if that is not told or no number."""
-        written = self.pages if isinstance(self.pages, int | float | str) else ""
-        try:
-            return int(written)
-        except (ValueError, OverflowError):
-            return 0
+        return _whole(self.pages)
+
+    @property
+    def total(self) -> int:
+        """How many rows the list has; 0 if that is not told or no number."""
+        return _whole(self.rows)
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -120,6 +122,13 @@ def _clean_escape(found: re.Match[bytes]) -> bytes:
         return escape  # a pair of surrogates, or a short escape such as \n or \\
     code = int(escape[2:], 16)
     return _REPLACEMENT if code == 0 or 0xD800 <= code <= 0xDFFF else escape
+
+
+def _whole(value: object) -> int:
+    try:
+        return int(value) if isinstance(value, int | float | str) else 0
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _short(value: object) -> str | None:

@@ -184,6 +184,7 @@ class PluggyReader:
     async def _all(self, path: str) -> Sequence[msgspec.Raw]:
         """All pages of a list with `page` and `totalPages`; totalPages is 0 if there is nothing."""
         rows: list[msgspec.Raw] = []
+        before: list[bytes] = []
         clock = asyncio.get_running_loop().time
         until = clock() + LIST_FOR_S
         for page in range(1, MOST_PAGES + 1):
@@ -191,6 +192,10 @@ class PluggyReader:
                 await self.between_pages()
             answer = await self._get(path if page == 1 else f"{path}{_and(path)}page={page}")
             envelope = _decode_list(answer)
+            read = list(map(bytes, envelope.results))
+            if read and read == before and envelope.total > len(rows):
+                raise PluggyUnavailable("page_repeated")
+            before = read
             rows += envelope.results
             if not envelope.results and page < envelope.total_pages:
                 raise PluggyUnavailable("empty_page")

@@ -88,7 +88,7 @@ class Listed:
 def read_rows(
     page: Sequence[msgspec.Raw], *, owner_key: str, owner: uuid.UUID
 ) -> tuple[list[Row], list[Rejected]]:
-    """Split a page into rows and rejects; of an id that stands twice the later wins.
+    """Split a page into rows and rejects; of an id that stands twice the newer wins.
 
     Raises PluggyUnavailable if a row is another owner's: then the whole page is not ours.
     """
@@ -102,8 +102,15 @@ def read_rows(
             continue
         if parse_uuid(row.fields.get(owner_key)) not in (owner, None):
             raise PluggyUnavailable(f"rows_of_another_{owner_key}")
-        rows[row.id] = row
+        rows[row.id] = _newer(rows.get(row.id), row)
     return list(rows.values()), rejected
+
+
+def _newer(first: Row | None, second: Row) -> Row:
+    """By Pluggy's time; the second where that does not tell."""
+    if first is None or first.updated_at is None or second.updated_at is None:
+        return second
+    return first if first.updated_at > second.updated_at else second
 
 
 def _read_row(raw: bytes) -> Row:
