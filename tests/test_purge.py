@@ -362,9 +362,9 @@ async def test_the_feed_tells_of_a_purge(stack: Stack) -> None:
 
 async def test_dead_letters_of_a_purged_item_ask_for_nothing_any_more(stack: Stack) -> None:
     item = await stack.synced_item(transactions=5)
-    await stack.client_deletes(item["id"])
-    await stack.tell("item/updated", item["id"])
+    await stack.tell("transactions/created", item["id"], accountId=str(uuid.uuid4()))
     await stack.quiet()
+    await stack.client_deletes(item["id"])
     await stack.tell("item/deleted", item["id"])
     await stack.quiet()
     letters = "SELECT count(*) FROM pluggy_ops.dead_letters"
