@@ -21,7 +21,7 @@ from rich.table import Table
 
 from ops.migrate import MigrationRefused
 from ops.roles import RolesRefused
-from worker.database import NOT_MIGRATED, OLDER_RELEASE, Pool, close_pool, open_pool
+from worker.database import Pool, close_pool, open_pool, why_refused
 from worker.installation import ForeignInstallation
 from worker.settings import Environment, SettingsError
 
@@ -31,17 +31,6 @@ PIPE_WIDTH: Final = 200
 """Where there is no terminal; tables are as wide as they need, so that grep finds whole ids."""
 WIDEST: Final = 10_000
 BAD_URL: Final = "DATABASE_URL: cannot be read as the URL of a Postgres database"
-EXPLAINED: Final[Mapping[type[Exception], str]] = {
-    asyncpg.UndefinedTableError: NOT_MIGRATED,
-    asyncpg.UndefinedColumnError: OLDER_RELEASE,
-    asyncpg.InvalidSchemaNameError: NOT_MIGRATED,
-    asyncpg.InvalidAuthorizationSpecificationError: "Postgres refuses the user or password",
-    asyncpg.InvalidCatalogNameError: "the database of DATABASE_URL does not exist",
-    asyncpg.InsufficientPrivilegeError: "the database user may not do this",
-    asyncpg.QueryCanceledError: "Postgres did not finish in time",
-    asyncpg.LockNotAvailableError: "another session holds a lock; nothing has changed, try again",
-    asyncpg.TooManyConnectionsError: "Postgres has no connection left",
-}
 ABOUT_US: Final = (SettingsError, MigrationRefused, RolesRefused, ForeignInstallation)
 POSTGRES_AWAY: Final = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
@@ -77,9 +66,8 @@ def explain(error: Exception, *, database: str = "DATABASE_URL") -> str:
     password. database: what names the one that was asked."""
     if isinstance(error, ABOUT_US):
         return " ".join(str(error).split())
-    for kind, sentence in EXPLAINED.items():
-        if isinstance(error, kind):
-            return sentence
+    if told := why_refused(error):
+        return told
     name = type(error).__name__
     if isinstance(error, POSTGRES_AWAY):
         return f"Postgres does not answer at {database} ({name})"

@@ -63,16 +63,27 @@ async def test_of_two_applications_that_start_first_one_is_refused(db: Pool) -> 
     assert refused in ([False, True] * 5, [True, False] * 5)
 
 
-async def test_a_worker_of_a_database_that_is_not_migrated_ends_and_says_what_to_do(
-    empty_database_url: str, redis_url: str
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("", ""), "the database is not migrated: run pluggy-sync migrate"),
+        (("/pluggy", "/nowhere_"), "the database of DATABASE_URL does not exist"),
+        (
+            ("?", "?unheard_of=1&"),
+            "DATABASE_URL has an option, or this a role, unknown to Postgres",
+        ),
+    ],
+)
+async def test_a_worker_whose_database_is_of_no_use_ends_and_says_what_to_do(
+    empty_database_url: str, redis_url: str, change: tuple[str, str], told: str
 ) -> None:
-    worker = WorkerProcess(empty_database_url, redis_url, "http://127.0.0.1:1")
+    query = "" if "?" in empty_database_url else "?"
+    database_url = (empty_database_url + query).replace(*change, 1)
+    worker = WorkerProcess(database_url, redis_url, "http://127.0.0.1:1")
     with pytest.raises(AssertionError, match="the worker ended"):
         await worker.__aenter__()
     assert await worker.ended() == 1
-    assert worker.lines[-1] == (
-        "pluggy-sync: the database is not migrated: run pluggy-sync migrate\n"
-    )
+    assert worker.lines[-1] == f"pluggy-sync: {told}\n"
     assert "Traceback" not in "".join(worker.lines)
 
 

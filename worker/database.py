@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 import asyncpg
@@ -25,6 +26,19 @@ POSTGRES_AWAY: Final = (
 
 NOT_MIGRATED: Final = "the database is not migrated: run pluggy-sync migrate"
 OLDER_RELEASE: Final = "the database is of an older release: run pluggy-sync migrate"
+
+REFUSALS: Final[Mapping[type[Exception], str]] = {
+    asyncpg.UndefinedTableError: NOT_MIGRATED,
+    asyncpg.UndefinedColumnError: OLDER_RELEASE,
+    asyncpg.InvalidSchemaNameError: NOT_MIGRATED,
+    asyncpg.InvalidAuthorizationSpecificationError: "Postgres refuses the user or password",
+    asyncpg.UndefinedObjectError: "DATABASE_URL has an option, or this a role, unknown to Postgres",
+    asyncpg.InvalidCatalogNameError: "the database of DATABASE_URL does not exist",
+    asyncpg.InsufficientPrivilegeError: "the database user may not do this; see docs/roles.md",
+    asyncpg.QueryCanceledError: "Postgres did not finish in time",
+    asyncpg.LockNotAvailableError: "another session holds a lock; nothing has changed, try again",
+    asyncpg.TooManyConnectionsError: "Postgres has no connection left",
+}
 
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 15.0
@@ -71,6 +85,11 @@ async def fetch_within(
         except asyncio.CancelledError:
             conn.terminate()
             raise
+
+
+def why_refused(error: Exception) -> str | None:
+    """What a person can do about a refusal of Postgres; never its words, which may hold values."""
+    return next((told for kind, told in REFUSALS.items() if isinstance(error, kind)), None)
 
 
 def rows_written(status: str) -> int:

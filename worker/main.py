@@ -26,12 +26,12 @@ from worker.background import end, insist
 from worker.catalogue import refresh_catalogue
 from worker.chores import Chore, Chores
 from worker.database import (
-    NOT_MIGRATED,
     POSTGRES_AWAY,
     Pool,
     close_pool,
     fetch_within,
     open_pool,
+    why_refused,
 )
 from worker.drain import drain
 from worker.health import TICK_WITHIN_S, Beat, beat_of, start_health_server
@@ -120,7 +120,7 @@ def _arqs_loop() -> asyncio.Task[Any]:
 
 
 async def _check_installation(db: Pool, settings: PluggySettings, postgres: ServerOutage) -> None:
-    """Wait for a Postgres that is away. Exits if the database is not migrated, or is another
+    """Wait for a Postgres that is away. Exits if it refuses us, is not migrated, or is another
     application's."""
     while True:
         try:
@@ -130,8 +130,9 @@ async def _check_installation(db: Pool, settings: PluggySettings, postgres: Serv
             await asyncio.sleep(POSTGRES_PAUSE_S)
         except ForeignInstallation as error:
             raise SystemExit(f"pluggy-sync: {error}") from None
-        except asyncpg.UndefinedTableError:
-            raise SystemExit(f"pluggy-sync: {NOT_MIGRATED}") from None
+        except asyncpg.PostgresError as error:
+            told = why_refused(error) or f"Postgres refuses: {error.sqlstate}"
+            raise SystemExit(f"pluggy-sync: {told}") from None
         else:
             return
 
@@ -186,8 +187,8 @@ async def shutdown(ctx: dict[str, Any]) -> None:
     await ctx["health"].cleanup()
     await end(*ctx["background"])
     await ctx["unrung"].stop()
-    # Its row is forgotten after a day; without its table there is none.
-    with contextlib.suppress(*POSTGRES_AWAY, asyncpg.UndefinedTableError):
+    # Its row is forgotten after a day; where Postgres refuses us there is none.
+    with contextlib.suppress(*POSTGRES_AWAY, asyncpg.PostgresError):
         await fetch_within(ctx["db"], REMOVE_WITHIN_S, QUERIES["remove_worker"], ctx["worker_id"])
     await ctx["client"].__aexit__(None, None, None)
     await ctx["redis_client"].aclose()
