@@ -4,10 +4,6 @@ SELECT row_hash, row_version, source_updated_at, changed_at, deleted_at, run_id,
        connector_id, connector_name, connector_is_open_finance
 FROM pluggy.items WHERE id = $1;
 
--- name: forget_steps
--- An item that was buried is there again: all it owns was buried with it and is read anew. $1 item.
-DELETE FROM pluggy_sync.product_sync WHERE item_id = $1;
-
 -- name: upsert_item
 -- $1 the row as JSON, $2 run. Clears a tombstone.
 INSERT INTO pluggy.items AS held

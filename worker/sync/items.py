@@ -64,8 +64,6 @@ async def sync_item(claim: Claim) -> Item:
         held = await conn.fetchrow(QUERIES["load_item_version"], claim.item_id)
         item = read_item(fields, is_open_finance=is_open_finance(fields))
         claim.counts.seen += 1
-        if held is not None and held["deleted_at"] is not None:
-            await conn.execute(QUERIES["forget_steps"], claim.item_id)
         if held is not None and held["deleted_at"] is None and is_stale(claim, row, held):
             claim.counts.older_skipped += 1
             item = _held(held)
