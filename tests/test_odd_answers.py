@@ -168,3 +168,33 @@ async def test_empty_answers_to_a_list_and_to_one_question_bury_nothing(stack: S
         await stack.quiet()
     assert set(await stack.live(item["id"])) == held
     assert await stack.states(item["id"]) == ["applied", "applied"]
+
+
+async def test_what_fails_outside_of_every_step_backs_off_and_is_shown(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=10)
+    await stack.db.execute(
+        "UPDATE pluggy_sync.item_nets SET look_at = look_at + interval '1 day';"
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$BEGIN RAISE EXCEPTION 'refused'; END$$;"
+        "CREATE TRIGGER refused BEFORE UPDATE OF look_at ON pluggy_sync.item_nets"
+        # Not where time is shifted.
+        " FOR EACH ROW WHEN (old.look_at - new.look_at <> interval '1 hour')"
+        " EXECUTE FUNCTION refuse()"
+    )
+    await stack.collect(item["id"], created=1)
+    await stack.tell("item/updated", item["id"])
+    for attempts in (1, 2, 3):
+        await stack.quiet()
+        failed = await items_step(stack, item["id"])
+        assert (failed["failure_code"], failed["attempts"]) == ("RaiseError", attempts)
+        assert await stack.states(item["id"]) == ["applied", "pending"]
+        await stack.shift(timedelta(hours=1))
+    shown = await stack.db.fetch(
+        "SELECT reason FROM pluggy_ops.freshness WHERE item_id = $1 AND product = 'items'",
+        item["id"],
+    )
+    assert [row["reason"] for row in shown] == ["RaiseError"]
+    await stack.db.execute("DROP TRIGGER refused ON pluggy_sync.item_nets")
+    await stack.quiet()
+    assert await stack.states(item["id"]) == ["applied", "applied"]
+    await stack.assert_equal(item["id"])

@@ -24,6 +24,8 @@ POSTGRES_AWAY: Final = (
     asyncpg.InternalClientError,
 )
 
+POSTGRES_NOT_MIGRATED: Final = (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError)
+"""Of an older release: all stays due until it is migrated, and no attempt is spent."""
 NOT_MIGRATED: Final = "the database is not migrated: run pluggy-sync migrate"
 OLDER_RELEASE: Final = "the database is of an older release: run pluggy-sync migrate"
 

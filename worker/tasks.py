@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-import asyncpg
 import structlog
 from redis.exceptions import RedisError
 
 from worker.claim import LEASE, Lease
-from worker.database import OLDER_RELEASE, POSTGRES_AWAY, Pool
+from worker.database import OLDER_RELEASE, POSTGRES_AWAY, POSTGRES_NOT_MIGRATED, Pool
 from worker.events import Lane
 from worker.metrics import CLAIMS
 from worker.queries import QUERIES
@@ -89,7 +88,7 @@ class Worker:
             return await self.work(rung)
         except POSTGRES_AWAY as error:
             self.postgres.failed(error)
-        except (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError) as error:
+        except POSTGRES_NOT_MIGRATED as error:
             # Postgres's own words name what is missing. All stays due until it is there.
             log.error("not_migrated", advice=OLDER_RELEASE, missing=str(error))
         except Exception:

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from worker.claim import Claim, FencedOff
-from worker.database import POSTGRES_AWAY
+from worker.database import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED
 from worker.failures import PluggyHalt, PluggyNotFound
 from worker.held import NO_ACCOUNT, Held, held_from_row
 from worker.plan import (
@@ -89,8 +89,20 @@ class Rounds:
     async def run(self) -> SyncPlan:
         """Take all steps that time allows; returns the last plan, whose outcomes hold.
 
-        Raises PluggyHalt, FencedOff, and the errors of a Postgres that is away.
+        Raises PluggyHalt, FencedOff, and the errors of a Postgres that is away or not migrated.
         """
+        before, tried_at = self.held.step("items"), self.claim.now
+        try:
+            return await self._run()
+        except (FencedOff, PluggyHalt, *POSTGRES_AWAY, *POSTGRES_NOT_MIGRATED):
+            raise
+        except Exception as error:
+            # Of no step, and so of the item: it backs off and is shown, as whatever is unknown.
+            await record_failure(self.claim, before, error, tried_at=tried_at)
+            await self._look_again()
+            return plan(NotRead(), self.held, self.answered, products=self.claim.products)
+
+    async def _run(self) -> SyncPlan:
         item = await self._item()
         await note_missed(self.claim, item, self.held)
         settled = await self._take_steps(item)
