@@ -137,7 +137,10 @@ async def list_faults(request: web.Request) -> web.Response:
 
 
 async def clear_faults(request: web.Request) -> web.Response:
-    return json_answer({"removed": state_of(request).faults.clear()})
+    faults = state_of(request).faults
+    if (item_id := request.query.get("item")) is not None:
+        return json_answer(faults.take(item_id))
+    return json_answer({"removed": faults.clear()})
 
 
 def _deliveries(state: Simulator, last: int) -> dict[str, Any]:

@@ -91,6 +91,12 @@ class Faults:
         self._faults.clear()
         return count
 
+    def take(self, item_id: str) -> list[Fault]:
+        """Remove the faults of one item; they tell what they have hit."""
+        taken = [fault for fault in self._faults if fault.item == item_id]
+        self._faults = [fault for fault in self._faults if fault.item != item_id]
+        return taken
+
     def pick(self, method: str, path: str, query: str, item_id: str | None) -> Fault | None:
         for fault in self._faults:
             if not fault.matches(method, path, query, item_id):

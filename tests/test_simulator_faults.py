@@ -92,6 +92,18 @@ def test_a_rate_hits_a_seeded_share_until_it_is_removed(
     assert caller.call("GET", "/categories/01000000")[0] == 200
 
 
+def test_the_faults_of_one_item_are_removed_with_what_they_have_hit(
+    simulator: SimulatorProcess, caller: Caller, item: dict[str, Any]
+) -> None:
+    fault(simulator, "GET /items", "status", times=2, item=item["id"])
+    fault(simulator, "GET /categories", "status", times=1)
+    assert caller.call("GET", f"/items/{item['id']}")[0] == 500
+    [taken] = simulator.delete(f"/_simulator/faults?item={item['id']}")
+    assert (taken["match"], taken["times"], taken["hits"]) == ("GET /items", 2, 1)
+    assert caller.call("GET", f"/items/{item['id']}")[0] == 200
+    assert [left["match"] for left in simulator.get("/_simulator/faults")] == ["GET /categories"]
+
+
 @pytest.mark.parametrize(
     ("match", "hit"),
     [

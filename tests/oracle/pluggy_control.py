@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,7 +17,6 @@ CLIENT_ID: Final = "6f1c2d9e-0000-4000-8000-00000000000a"
 CLIENT_SECRET: Final = "s3cret-of-the-oracle"  # noqa: S105 - the simulator takes any
 CREDENTIALS: Final = {"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET}
 KEYS_TRIED: Final = 5
-FAULT_KEYS: Final = ("match", "kind", "skip", "status", "retryAfter", "seconds", "query", "item")
 
 
 class ControlRefused(Exception):
@@ -31,7 +29,6 @@ class PluggyControl:
 
     session: aiohttp.ClientSession
     url: str
-    _faults: asyncio.Lock = field(default_factory=asyncio.Lock)
     _key: str | None = None
 
     async def call(
@@ -91,23 +88,9 @@ class PluggyControl:
         return datetime.fromisoformat((await self.json("GET", "/_simulator/clock"))["now"])
 
     async def add_fault(self, fault: Mapping[str, Any]) -> None:
-        async with self._faults:
-            await self.json("POST", "/_simulator/faults", dict(fault))
+        await self.json("POST", "/_simulator/faults", dict(fault))
 
     async def clear_faults(self, item_id: str) -> list[Json]:
         """Take the faults of one item away; returns them with their hits so far."""
-        async with self._faults:
-            faults: Sequence[Json] = await self.json("GET", "/_simulator/faults")
-            mine = [fault for fault in faults if fault["item"] == item_id]
-            if mine:
-                await self.json("DELETE", "/_simulator/faults")
-                for fault in faults:
-                    if fault["item"] != item_id:
-                        await self.json("POST", "/_simulator/faults", _rest_of(fault))
-            return mine
-
-
-def _rest_of(fault: Json) -> Json:
-    """A fault as it was, less the hits that it has had."""
-    rest = {key: fault[key] for key in FAULT_KEYS if fault.get(key) is not None}
-    return rest | {"times": fault["times"] - fault["hits"]}
+        taken: list[Json] = await self.json("DELETE", f"/_simulator/faults?item={item_id}")
+        return taken
