@@ -13,7 +13,7 @@ import structlog
 
 from worker.claim import Claim, FencedOff
 from worker.database import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED
-from worker.failures import PluggyError, PluggyHalt, PluggyNotFound
+from worker.failures import PluggyHalt, PluggyNotFound
 from worker.held import NO_ACCOUNT, Held, held_from_row
 from worker.plan import (
     Answered,
@@ -97,7 +97,7 @@ class Rounds:
         except (FencedOff, PluggyHalt, *POSTGRES_AWAY, *POSTGRES_NOT_MIGRATED):
             raise
         except Exception as error:
-            # Of no step, or of the item that Postgres refuses: it backs off and is shown.
+            # Of the item itself, or of no step: it backs off and is shown.
             await record_failure(self.claim, before, error, tried_at=tried_at)
             await self._look_again()
             return plan(NotRead(), self.held, self.answered, products=self.claim.products)
@@ -134,29 +134,21 @@ class Rounds:
         return asyncio.get_running_loop().time() > self.until
 
     async def _item(self) -> Item | Gone | NotRead:
-        step = self.held.step("items")
         if _waits(self.held):
             return NotRead()
         if (known := self._held_item()) is not None:
             return known
-        tried_at = self.claim.now
+        self.claim.steps.append("item")
         try:
-            self.claim.steps.append("item")
             item = await sync_item(self.claim)
-            if self.held.item_deleted:
-                await self._look_again()
-            return item
-        except PluggyHalt:
-            raise
         except PluggyNotFound as error:
             told = any(event.event == "item/deleted" for event in self.held.events)
             if error.code == ITEM_NOT_FOUND and (told or self.held.item_deleted):
                 return Gone()
-            await record_failure(self.claim, step, error, tried_at=tried_at)
-        except PluggyError as error:
-            await record_failure(self.claim, step, error, tried_at=tried_at)
-        await self._look_again()
-        return NotRead()
+            raise
+        if self.held.item_deleted:
+            await self._look_again()
+        return item
 
     def _held_item(self) -> Item | None:
         """The item as held, if it was fetched after the newest event and nothing was under way."""
