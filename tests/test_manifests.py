@@ -12,8 +12,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from ops.migrate_command import AdoptSettings
 from ops.roles import RECEIVER, WORKER
+from webhook_receiver.settings import ReceiverSettings
 from worker.main import COMPLETION_WAIT_S
+from worker.settings import Environment, PluggySettings
 
 ROOT = Path(__file__).parents[1]
 K8S = ROOT / "k8s"
@@ -146,8 +149,52 @@ def test_each_process_logs_in_with_the_role_that_is_meant_for_it(name: str, role
 def test_no_secret_stands_in_the_compose_file() -> None:
     for service in OURS.values():
         for name, value in service["environment"].items():
-            if name.endswith("SECRET") or "@" in str(value):
+            if name.endswith(("SECRET", "PASSWORD")):
                 assert ":?" in value, name
+            assert not urlsplit(value or "").password, name
+
+
+def reads(service: str) -> set[str]:
+    """Every name that the process reads. The rest of the environment is for commands."""
+    classes: dict[str, tuple[type[Environment], ...]] = {
+        "release": (Environment, AdoptSettings),
+        "web": (ReceiverSettings,),
+        "worker": (PluggySettings,),
+    }
+    fields = {name.upper() for settings in classes[service] for name in settings.model_fields}
+    # Only migrations go around a pooler.
+    return fields if service == "release" else fields - {"DATABASE_DIRECT_URL"}
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_setting_reaches_the_process_that_reads_it_in_compose(service: str) -> None:
+    given = set(OURS[service]["environment"])
+    assert given - {"PGPASSWORD"} == reads(service)
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_setting_reaches_the_process_that_reads_it_in_kubernetes(service: str) -> None:
+    data = {named(m): set(m.get("data", {})) | set(m.get("stringData", {})) for m in MANIFESTS}
+    container = CONTAINERS[CONTAINER_OF[service]]
+    given = {variable["name"] for variable in container.get("env", [])}
+    for source in container["envFrom"]:
+        kind = "Secret" if "secretRef" in source else "ConfigMap"
+        given |= data[f"{kind} {source[kind[0].lower() + kind[1:] + 'Ref']['name']}"]
+    # A migration waits for no Redis.
+    assert given >= reads(service) - ({"REDIS_URL"} if service == "release" else set())
+
+
+def test_both_sides_of_a_delivery_use_the_same_header_and_secret() -> None:
+    for name in ("WEBHOOK_SECRET", "WEBHOOK_SECRET_HEADER"):
+        assert OURS["web"]["environment"][name] == OURS["worker"]["environment"][name]
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_no_character_of_the_password_of_postgres_has_a_meaning_in_compose(service: str) -> None:
+    environment = OURS[service]["environment"]
+    # asyncpg takes the variable as it is; a URL would need every / # @ % in it encoded.
+    assert environment["PGPASSWORD"] == COMPOSE["postgres"]["environment"]["POSTGRES_PASSWORD"]
+    assert "$" not in environment["DATABASE_URL"]
 
 
 def test_no_container_may_do_more_than_it_needs() -> None:
