@@ -19,12 +19,15 @@ from worker.pluggy_client import Change, PluggyClient
 from worker.queue import connect
 from worker.settings import PluggySettings, load
 from worker.watch import (
+    RECEIVER_PATH,
     Expected,
     Finding,
     Subscription,
     carries_secret_in_path,
     fetch_subscriptions,
     judge,
+    leads_to_receiver,
+    shown_url,
     store_findings,
 )
 
@@ -111,6 +114,7 @@ async def _list() -> list[dict[str, Any]]:
 
 async def _register(*, dry_run: bool) -> tuple[list[Deed], list[dict[str, Any]]]:
     async with _place() as place:
+        _require_receiver_path(place.expected)
         hooks = await fetch_subscriptions(place.client)
         deeds = plan_deeds(hooks, place.expected)
         if not dry_run:
@@ -165,6 +169,15 @@ def _expected(settings: PluggySettings) -> Expected:
     if not expected.secrets:
         raise CommandFailed("WEBHOOK_SECRET is missing: what deliveries have to carry")
     return expected
+
+
+def _require_receiver_path(expected: Expected) -> None:
+    """Make no webhook whose every delivery would be answered 404."""
+    if not leads_to_receiver(expected.url):
+        raise CommandFailed(
+            f"WEBHOOK_URL has to end in {RECEIVER_PATH}, where the receiver answers;"
+            f" it is {shown_url(expected.url, whole_path=True)}. Nothing was changed."
+        )
 
 
 def _explain(error: PluggyError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -86,10 +87,31 @@ async def test_no_secret_is_shown(cli: CommandLine, hooks: Hooks) -> None:
             assert not [s for s in (SECRET, OTHER_SECRET, OLD["X-Webhook-Secret"]) if s in output]
 
 
+async def test_nothing_is_registered_where_the_receiver_does_not_answer(
+    cli: CommandLine, hooks: Hooks
+) -> None:
+    wrong = "https://hooks.example.com/pluggy"
+    refused = complaint(await cli("webhooks", "register", WEBHOOK_URL=wrong))
+    assert "has to end in /webhooks/pluggy" in refused
+    assert wrong in refused
+    assert hooks.call("GET", "/webhooks")["results"] == []
+    hooks.add("all", wrong, RIGHT)
+    listed = await cli("webhooks", "list", "--json", WEBHOOK_URL=wrong)
+    assert states(json.loads(listed.stdout)) == [("all", "wrong_path")]
+
+
+async def test_the_address_of_each_webhook_is_shown(cli: CommandLine, hooks: Hooks) -> None:
+    hooks.add("all", f"{URL}/{SECRET}")
+    hooks.add("all", "https://hooks.example.com/pluggy", RIGHT)
+    shown = {found["url"] for found in (await cli.json("webhooks", "list"))["webhooks"]}
+    assert shown == {f"{URL}/***", "https://hooks.example.com/pluggy"}
+
+
 async def test_what_is_missing_or_refused_is_said(cli: CommandLine, hooks: Hooks) -> None:
     assert "WEBHOOK_URL" in complaint(await cli("webhooks", "list", WEBHOOK_URL=""))
     assert "WEBHOOK_SECRET" in complaint(await cli("webhooks", "register", WEBHOOK_SECRET=""))
-    refused = complaint(await cli("webhooks", "register", WEBHOOK_URL="https://10.0.0.1/hook"))
+    literal = "https://10.0.0.1/webhooks/pluggy"
+    refused = complaint(await cli("webhooks", "register", WEBHOOK_URL=literal))
     assert "400" in refused
     assert "https" in refused
     foreign = complaint(await cli("webhooks", "list", PLUGGY_CLIENT_ID=CLIENT_ID[::-1]))

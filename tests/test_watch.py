@@ -14,7 +14,9 @@ from structlog.testing import capture_logs
 from tests.interleaving import until
 from tests.stack import CLIENT_ID, CLIENT_SECRET, Stack
 from tests.worker_process import WorkerProcess
+from webhook_receiver.app import DELIVERY_PATH
 from worker.watch import (
+    RECEIVER_PATH,
     WANTED,
     Expected,
     Subscription,
@@ -127,6 +129,50 @@ def test_a_disabled_twin_is_no_double() -> None:
 def test_another_address_on_our_host_is_a_wrong_url(url: str) -> None:
     assert found(hook(), hook(url=url)) == [("all", "ok"), ("all", "wrong_url")]
     assert found(hook(url=url)) == [("all", "wrong_url"), ("all", "missing")]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://hooks.example.com",
+        "https://hooks.example.com/pluggy",
+        "https://hooks.example.com/webhooks/pluggy/v2",
+        f"{URL}?tenant=1",
+    ],
+)
+def test_a_webhook_to_a_path_that_the_receiver_does_not_serve_is_not_right(address: str) -> None:
+    expected = replace(EXPECTED, url=address)
+    assert found(hook(url=address), expected=expected) == [("all", "wrong_path")]
+
+
+def test_a_proxy_may_put_a_prefix_before_the_receiver_s_path() -> None:
+    address = "https://example.com/finance/webhooks/pluggy"
+    assert found(hook(url=address), expected=replace(EXPECTED, url=address)) == [("all", "ok")]
+
+
+def test_the_receiver_serves_the_path_that_is_expected() -> None:
+    assert DELIVERY_PATH == RECEIVER_PATH
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (URL, URL),
+        (f"{URL}/{SECRET}", f"{URL}/***"),
+        (f"{URL}/short", f"{URL}/***"),
+        (
+            "https://me:word@hooks.example.com:8443/x?token=1",
+            "https://hooks.example.com:8443/x?***",
+        ),
+        (f"https://hooks.example.com/hook/{SECRET}", "https://hooks.example.com/hook/***"),
+        (f"https://other.example.com/in/{SECRET}", "https://other.example.com/…"),
+        ("https://other.example.com/", "https://other.example.com"),
+        ("no address", None),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_a_secret(url: str, shown: str | None) -> None:
+    (first, *_) = judge([hook(url=url)], EXPECTED)
+    assert first.url == shown
 
 
 def test_webhooks_of_other_systems_are_none_of_our_business() -> None:

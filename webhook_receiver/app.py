@@ -67,6 +67,7 @@ class Refused(Exception):
         self.response = response
 
 
+DELIVERY_PATH: Final = "/webhooks/pluggy"
 DOOR: Final = web.AppKey("door", Door)
 STORING: Final = web.AppKey("storing", asyncio.Task[None])
 
@@ -76,8 +77,8 @@ def receiver_app(door: Door) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[json_errors])
     app[DOOR] = door
     for method, path, handler in (
-        ("POST", "/webhooks/pluggy", receive),
-        ("POST", "/webhooks/pluggy/{secret:[^/]+}", receive),
+        ("POST", DELIVERY_PATH, receive),
+        ("POST", DELIVERY_PATH + "/{secret:[^/]+}", receive),
         ("POST", "/items", register),
         ("GET", "/livez", livez),
         ("GET", "/readyz", readyz),

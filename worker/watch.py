@@ -26,6 +26,10 @@ LOOK_EVERY: Final = timedelta(minutes=10)
 WANTED: Final = ITEM_EVENTS | TRANSACTION_EVENTS | CONNECTOR_EVENTS
 NO_CONTENT: Final = 204
 GOOD: Final = ("ok", "elsewhere")
+RECEIVER_PATH: Final = "/webhooks/pluggy"
+"""Where the receiver answers. A proxy may put a prefix before it, and changes nothing else."""
+SHOWN_SEGMENT: Final = 16
+"""A part of a path that is as long as a secret has to be is shown as ***."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class Finding:
     host: str | None
     state: str
     disabled_at: datetime | None = None
+    url: str | None = field(default=None, compare=False)
+    """For a person, without secrets; only shown, never stored."""
 
 
 def judge(hooks: Sequence[Subscription], expected: Expected) -> list[Finding]:
@@ -79,8 +85,10 @@ def judge(hooks: Sequence[Subscription], expected: Expected) -> list[Finding]:
 
 
 def _judge_alone(hook: Subscription, expected: Expected) -> Finding:
+    state = _state(hook, expected)
+    shown = shown_url(hook.url, whole_path=state != "elsewhere")
     host = urlsplit(hook.url).hostname
-    return Finding(hook.id, hook.event, host, _state(hook, expected), hook.disabled_at)
+    return Finding(hook.id, hook.event, host, state, hook.disabled_at, shown)
 
 
 def _state(hook: Subscription, expected: Expected) -> str:
@@ -90,10 +98,36 @@ def _state(hook: Subscription, expected: Expected) -> str:
     if not in_header and not in_path:
         same_host = urlsplit(hook.url).hostname == urlsplit(expected.url).hostname
         return "wrong_url" if same_host else "elsewhere"
+    if not leads_to_receiver(expected.url):
+        return "wrong_path"
     if hook.disabled_at is not None:
         return "disabled"
     given = unquote(last) if in_path else _header(hook.headers, expected.header)
     return "ok" if not expected.secrets or _is_one_of(given, expected.secrets) else "wrong_secret"
+
+
+def leads_to_receiver(url: str) -> bool:
+    """Whether the receiver answers at the path of a WEBHOOK_URL."""
+    parts = urlsplit(_plain(url))
+    return parts.path.endswith(RECEIVER_PATH) and not parts.query
+
+
+def shown_url(url: str, *, whole_path: bool) -> str | None:
+    """A webhook's URL for a person: no user, no query, nothing in its path that may be a secret.
+
+    whole_path: False shows the host alone, of a webhook that is not ours. None: no URL.
+    """
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return None
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    if not whole_path:
+        return f"{address}/…" if parts.path.strip("/") else address
+    path = parts.path
+    if parts.path.rpartition("/")[0].endswith(RECEIVER_PATH):
+        path = parts.path.rpartition("/")[0] + "/***"
+    segments = ("***" if len(unquote(s)) >= SHOWN_SEGMENT else s for s in path.split("/"))
+    return address + "/".join(segments) + ("?***" if parts.query else "")
 
 
 def carries_secret_in_path(hook: Subscription, expected: Expected) -> bool:

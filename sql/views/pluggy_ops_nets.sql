@@ -27,6 +27,8 @@ SELECT s.hook_id, s.event, s.host, s.state, s.disabled_at, s.since, t.done_at AS
                || ' WEBHOOK_SECRET: run pluggy-sync webhooks register.'
            WHEN 'wrong_url' THEN 'This webhook goes to our host but not to WEBHOOK_URL: delete it, or set'
                || ' its url to WEBHOOK_URL.'
+           WHEN 'wrong_path' THEN 'The receiver answers at /webhooks/pluggy, and WEBHOOK_URL ends otherwise:'
+               || ' correct it, restart the workers, then run pluggy-sync webhooks register.'
            WHEN 'double' THEN 'Another webhook tells us the same: delete this one.'
        END AS advice
 FROM pluggy_sync.subscriptions s
