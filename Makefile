@@ -29,8 +29,8 @@ $(READY): $(INSTALLED) pyproject.toml
 demo: $(READY) ## the whole service against the simulator (ARGS="--exit --json ...")
 	@$(BIN)/pluggy-sync demo $(ARGS)
 
-services: $(READY) ## Postgres and Valkey in the foreground; prints their addresses
-	@$(BIN)/python -m embedded
+services: $(READY) ## Postgres and Valkey in the foreground (ARGS="--data-dir DIR" keeps the data)
+	@$(BIN)/python -m embedded $(ARGS)
 
 # A given Redis has one set of keys, so only one process may test with it.
 TESTERS = $(if $(REDIS_URL),0,2)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import time
@@ -22,9 +23,13 @@ def arguments() -> argparse.Namespace:
 
 
 def serve(data_dir: Path | None, *, tcp: bool) -> int:
-    """Print both addresses, start what is not given, and stay until a server or we end."""
+    """Start what is not given, print both addresses, and stay until a server or we end.
+
+    On standard output: each address on its line, then both as one line for a shell.
+    """
     kinds: dict[str, type[Server]] = {"DATABASE_URL": Postgres, "REDIS_URL": Valkey}
-    started = []
+    started: list[Server] = []
+    urls: dict[str, str] = {}
     with ExitStack() as stack:
         for variable, kind in kinds.items():
             url = os.environ.get(variable)
@@ -32,12 +37,28 @@ def serve(data_dir: Path | None, *, tcp: bool) -> int:
                 own_dir = data_dir / kind.name.lower() if data_dir else None
                 started.append(stack.enter_context(kind(own_dir, data_dir is not None, tcp)))
                 url = started[-1].url
+            urls[variable] = url
             print(f"{variable}={url}", flush=True)
+        print("export " + " ".join(f"{k}={shlex.quote(v)}" for k, v in urls.items()), flush=True)
+        print(farewell(started, data_dir), file=sys.stderr, flush=True)
         while all(server.running for server in started):
             time.sleep(0.2)
         ended = next(server.name for server in started if not server.running)
     print(f"{ended} has ended.", file=sys.stderr)
     return 1
+
+
+def farewell(started: list[Server], data_dir: Path | None) -> str:
+    """What Ctrl-C does to the servers and to their data."""
+    if not started:
+        return "Both addresses were given: nothing was started. Ctrl-C ends this command."
+    names = " and ".join(server.name for server in started)
+    if data_dir:
+        return f"Ctrl-C stops {names}; the data stays in {data_dir}."
+    return (
+        f"Ctrl-C stops {names} and DELETES the data."
+        " To keep it, start with make services ARGS='--data-dir DIRECTORY'."
+    )
 
 
 def interrupt(*_: object) -> None:
@@ -52,3 +73,6 @@ if __name__ == "__main__":
             sys.exit(serve(options.data_dir, tcp=options.tcp))
         except EmbeddedError as error:
             sys.exit(str(error))
+        except OSError as error:
+            named = f": {error.filename}" if error.filename else ""
+            sys.exit(f"The servers cannot be started: {error.strerror or error}{named}")

@@ -331,6 +331,49 @@ def test_services_stop_on_a_signal(
     assert none_runs(started)
 
 
+def test_a_shell_takes_the_line_that_services_print(
+    services: Callable[..., tuple["subprocess.Popen[str]", dict[str, str]]],
+) -> None:
+    launcher, printed = services()
+    assert launcher.stdout
+    line = launcher.stdout.readline()
+    show = 'printf "%s\\n" "$DATABASE_URL" "$REDIS_URL"'
+    shell = subprocess.run(["sh", "-c", line + show], capture_output=True, text=True, check=True)
+    assert "&" in printed["DATABASE_URL"]
+    assert shell.stdout.splitlines() == [printed["DATABASE_URL"], printed["REDIS_URL"]]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_services_say_what_becomes_of_the_data(temporary_directory: Path, keep: bool) -> None:
+    kept = temporary_directory / "kept"
+    arguments = ["--data-dir", str(kept)] if keep else []
+    command = [sys.executable, "-m", "embedded", *arguments]
+    given = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as launcher:
+        assert launcher.stderr
+        told = launcher.stderr.readline()
+        launcher.send_signal(signal.SIGINT)
+    assert "Ctrl-C" in told
+    assert (str(kept) in told) is keep
+    assert ("DELETES" in told) is not keep
+    assert kept.exists() is keep
+
+
+def test_a_data_directory_that_cannot_be_made_is_told_in_one_line(
+    temporary_directory: Path,
+) -> None:
+    (temporary_directory / "file").write_text("not a directory")
+    for impossible in (temporary_directory / "file" / "data", Path("/proc/nowhere/data")):
+        command = [sys.executable, "-m", "embedded", "--data-dir", str(impossible)]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert ended.returncode == 1
+        assert ended.stdout == ""
+        [line] = ended.stderr.splitlines()
+        assert str(impossible.parent.parent) in line
+
+
 def test_a_given_url_starts_nothing(
     services: Callable[..., tuple["subprocess.Popen[str]", dict[str, str]]],
 ) -> None:
