@@ -135,7 +135,12 @@ async def test_the_receiver_and_the_worker_do_their_work_under_their_roles(
     assert await owner.fetchval(answers) == 2
     assert await owner.fetchval("SELECT count(*) FROM pluggy_live.transactions") == 40
     await close_pool(owner)
-    troubles = [line for line in lines if json.loads(line).get("level") not in ("info", "debug")]
+    # The Redis of the tests has no append-only file, and that is said.
+    troubles = [
+        line
+        for line in lines
+        if json.loads(line).get("level") not in ("info", "debug") and "redis_unsafe" not in line
+    ]
     assert troubles == []
 
 

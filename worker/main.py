@@ -49,6 +49,7 @@ from worker.queue import (
     deserialize,
     serialize,
 )
+from worker.redis_settings import RedisSafety
 from worker.restatements import link_restatements
 from worker.retention import forget_old
 from worker.server_outage import ServerOutage
@@ -98,7 +99,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     doorbell = ArqDoorbell(redis)
     worker = Worker(db, engine, doorbell, postgres)
     unrung = UnrungWork(worker, slots)
-    sweep = Sweep(db, doorbell, ctx["worker_id"], slots, unrung, postgres)
+    sweep = Sweep(db, doorbell, ctx["worker_id"], slots, unrung, postgres, reader.outage)
     chores = Chores(_chores(db, redis, client, settings), postgres)
     beats = [_waiting(postgres)]
     ctx |= {"db": db, "client": client, "redis_client": redis, "worker": worker, "unrung": unrung}
@@ -158,6 +159,7 @@ def _chores(db: Pool, redis: Redis, client: PluggyClient, settings: PluggySettin
     purger = Purger(db, client, after=timedelta(days=settings.purge_after_days))
     return [
         Chore("spool", 1.0, partial(_drain, db, Spool(redis))),
+        Chore("redis settings", 60.0, partial(RedisSafety(redis).record, db)),
         Chore("catalogue", 5.0, partial(refresh_catalogue, db, client)),
         Chore("nets", 5.0, partial(cast_nets, db)),
         *_watch(db, client, settings),

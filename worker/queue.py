@@ -10,6 +10,9 @@ import msgspec
 from arq.connections import ArqRedis
 from arq.jobs import serialize_job
 from redis.asyncio.connection import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError
 
 from worker.redis_names import PREFIX as PREFIX
 
@@ -121,6 +124,9 @@ def connection_pool(url: str, *, timeout_s: float = 2.0) -> ConnectionPool:
         url,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
+        # A replica since a fail-over: once more by a new connection, which leads to the primary.
+        retry=Retry(NoBackoff(), 1, supported_errors=(ReadOnlyError,)),
+        retry_on_error=[ReadOnlyError],
         **({"ssl_check_hostname": True} if checked else {}),
     )
     return pool

@@ -36,6 +36,7 @@ class Sweep:
     slots: int
     unrung: UnrungWork | None = None
     postgres: ServerOutage = field(default_factory=partial(ServerOutage, "postgres"))
+    redis: ServerOutage = field(default_factory=partial(ServerOutage, "redis"))
     ticked_at: float = field(default_factory=time.monotonic)
     swept_at: float = 0.0
     refused: bool = False
@@ -61,7 +62,9 @@ class Sweep:
 
         Raises RedisError, and the errors of a Postgres that is away.
         """
-        slots = await self.db.fetchval(QUERIES["beat_worker"], self.worker_id, self.slots)
+        slots = await self.db.fetchval(
+            QUERIES["beat_worker"], self.worker_id, self.slots, self.redis.word
+        )
         await self._settle_without_item()
         self.postgres.answered()
         try:

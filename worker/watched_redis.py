@@ -1,9 +1,9 @@
-"""A client of Redis that knows when Redis is away, and then tries it once a second."""
+"""A client of Redis that knows when Redis is away or takes no writes, and tries once a second."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from arq.connections import ArqRedis
 from redis.asyncio.client import Pipeline
@@ -11,8 +11,13 @@ from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError, WatchError
 
+from worker.outage_words import refuses_writes
 from worker.queue import connection_pool
+from worker.redis_names import PREFIX
 from worker.server_outage import ServerOutage
+
+WRITE_PROBE: Final = PREFIX + "write_probe"
+PROBE_EXPIRES_MS: Final = 10_000
 
 
 class WatchedRedis(ArqRedis):
@@ -40,16 +45,23 @@ class WatchedRedis(ArqRedis):
         self._tries = trial
         try:
             answer = await execute(*args, **options)
-        except (ResponseError, WatchError):
-            raise  # Redis is there, and refuses
+            if trial and self.outage.refuses_writes:
+                await self.probe()
         except (RedisError, OSError) as error:
-            self.outage.failed(error)
+            # Other refusals are about the command: Redis is there.
+            if not isinstance(error, ResponseError | WatchError) or refuses_writes(error):
+                self.outage.failed(error)
             raise
         finally:
             if trial:
                 self._tries = False
         self.outage.answered()
         return answer
+
+    async def probe(self) -> None:
+        """Write a key that expires. Raises redis-py's errors if Redis takes no writes."""
+        write: Callable[..., Awaitable[Any]] = super().execute_command
+        await write("SET", WRITE_PROBE, 1, "PX", PROBE_EXPIRES_MS)
 
 
 def connect_watched(url: str, outage: ServerOutage, *, timeout_s: float = 2.0) -> WatchedRedis:

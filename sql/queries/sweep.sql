@@ -39,10 +39,15 @@ WITH ignored AS (
 SELECT event, count(*) AS events FROM ignored GROUP BY event;
 
 -- name: beat_worker
--- A worker is alive. $1 worker id, $2 its slots. Returns the slots of all live workers.
+-- A worker is alive. $1 worker id, $2 its slots, $3 the word for its outage of Redis, null if there
+-- is none. Returns the slots of all live workers.
 WITH beat AS (
-    INSERT INTO pluggy_sync.workers (worker_id, slots) VALUES ($1, $2)
-    ON CONFLICT (worker_id) DO UPDATE SET slots = excluded.slots, seen_at = clock_timestamp()
+    INSERT INTO pluggy_sync.workers AS held (worker_id, slots, redis_outage, redis_outage_since)
+    VALUES ($1, $2, $3, CASE WHEN $3::text IS NOT NULL THEN clock_timestamp() END)
+    ON CONFLICT (worker_id) DO UPDATE
+    SET slots = excluded.slots, seen_at = clock_timestamp(), redis_outage = excluded.redis_outage,
+        redis_outage_since = CASE WHEN $3::text IS NOT NULL
+                                  THEN coalesce(held.redis_outage_since, clock_timestamp()) END
     RETURNING worker_id, slots
 ), gone AS (
     DELETE FROM pluggy_sync.workers WHERE seen_at < now() - interval '1 day'
@@ -50,6 +55,10 @@ WITH beat AS (
 SELECT (SELECT slots FROM beat) + coalesce(sum(w.slots), 0)::integer AS slots
 FROM pluggy_sync.workers w
 WHERE w.seen_at > now() - interval '30 seconds' AND w.worker_id <> $1;
+
+-- name: probe_worker
+-- What a worker needs of Postgres is a write. $1 worker id; no row before its first beat.
+UPDATE pluggy_sync.workers SET seen_at = clock_timestamp() WHERE worker_id = $1;
 
 -- name: remove_worker
 -- A worker has stopped. $1 worker id.
