@@ -9,7 +9,9 @@
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from urllib.parse import quote
 PREFIX = "pluggy-sync-"
 # Postgres refuses to run as root. By number, because a name might have to be created.
 NOBODY = 65534
+# A directory without an owner may be on its way between being made and being locked.
+YOUNG_S = 600.0
 # macOS allows 104 bytes for a socket's path, Linux 108.
 LONGEST_SOCKET_PATH = 103
 
@@ -72,17 +76,20 @@ def open_place(account: Account, data_dir: Path | None) -> Place:
     base = _base(account)
     sweep(base)
     top = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+    # At once: a directory that stays without an owner is swept one day.
+    owner = _lock_top(top)
     try:
         if account.is_other:
             top.chmod(0o711)
         run = _make_private(top / "run", account)
         if data_dir is None:
-            return Place(top, run, _make_private(top / "data", account), (_lock_top(top),))
+            return Place(top, run, _make_private(top / "data", account), (owner,))
         data = _claim(data_dir.absolute(), account)
         in_use = _lock(data / "in-use", f"{data} is in use by another server.")
-        return Place(top, run, data, (_lock_top(top), in_use))
+        return Place(top, run, data, (owner, in_use))
     except BaseException:
         shutil.rmtree(top)
+        os.close(owner)
         raise
 
 
@@ -94,12 +101,13 @@ def close_place(place: Place) -> None:
 
 
 def sweep(base: Path) -> None:
-    """Remove our directories whose owners are dead."""
+    """Remove our directories whose owners are dead; creates nothing."""
     for top in base.glob(f"{PREFIX}*"):
         # Whatever another user put there is not ours to judge, and nobody can put it in our name.
         with suppress(FileNotFoundError):
-            if top.lstat().st_uid == os.geteuid() and _is_orphaned(top):
-                shutil.rmtree(top)
+            found = top.lstat()
+            if found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode):
+                _remove_if_orphaned(top)
 
 
 def write_private(path: Path, text: str, account: Account) -> None:
@@ -172,9 +180,18 @@ def _lock_top(top: Path) -> int:
     return lock
 
 
-def _is_orphaned(top: Path) -> bool:
+def _remove_if_orphaned(top: Path) -> None:
     try:
-        os.close(_lock(top / "owner", "alive"))
-    except EmbeddedError:
-        return False
-    return True
+        owner = _open_here(top / "owner", os.O_RDWR)
+    except FileNotFoundError:
+        # One that another sweep is removing has just lost an entry, so it counts as young too.
+        if time.time() - top.stat().st_mtime > YOUNG_S:
+            shutil.rmtree(top)
+        return
+    try:
+        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(top)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(owner)

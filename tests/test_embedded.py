@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -316,6 +317,60 @@ def test_the_next_start_sweeps_what_a_killed_launcher_left_and_nothing_else(
             assert not left & our_places()
             assert own < our_places()
         assert listens(alive.url)
+
+
+def make_place(base: Path, name: str, *, age_s: float) -> Path:
+    """A directory of ours that has no owner, last changed so long ago."""
+    top = base / f"{places.PREFIX}{name}"
+    (top / "run").mkdir(parents=True)
+    changed = time.time() - age_s
+    os.utime(top, (changed, changed))
+    return top
+
+
+def test_a_sweep_creates_nothing_and_spares_what_is_young(temporary_directory: Path) -> None:
+    young = make_place(temporary_directory, "young", age_s=places.YOUNG_S / 2)
+    ahead = make_place(temporary_directory, "ahead", age_s=-3600)
+    old = make_place(temporary_directory, "old", age_s=places.YOUNG_S + 60)
+    file = temporary_directory / f"{places.PREFIX}file"
+    file.write_text("of another program")
+    places.sweep(temporary_directory)
+    assert our_places() == {young, ahead, file}
+    assert [entry.name for top in (young, ahead) for entry in top.iterdir()] == ["run", "run"]
+    assert not old.exists()
+
+
+def test_many_servers_start_at_once_and_none_sweeps_another_away(
+    temporary_directory: Path,
+) -> None:
+    servers = [Valkey() for _ in range(8)] + [Postgres() for _ in range(2)]
+    with ThreadPoolExecutor(len(servers) + 2) as threads:
+        running = [threads.submit(server.start) for server in servers]
+        while not all(start.done() for start in running):
+            places.sweep(temporary_directory)
+        try:
+            for start in running:
+                start.result()
+            assert all(listens(server.url) for server in servers)
+            assert len(our_places()) == len(servers)
+        finally:
+            list(threads.map(Server.stop, servers))
+    assert our_places() == set()
+
+
+def test_a_place_is_never_swept_between_its_making_and_its_lock(temporary_directory: Path) -> None:
+    account = places.server_account()
+
+    def come_and_go() -> None:
+        for _ in range(100):
+            place = places.open_place(account, None)
+            assert (place.run.is_dir(), place.data.is_dir()) == (True, True)
+            places.close_place(place)
+
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(come_and_go) for _ in range(8)]:
+            done.result()
+    assert our_places() == set()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -9,8 +9,8 @@ import pytest
 
 from tests.mutants.__main__ import HERE, ROOT, BadMutant, apply, load
 
-PATCHES = sorted(HERE.glob("*.patch"))
-CODE = ("ops", "worker", "webhook_receiver", "sql")
+PATCHES = sorted(HERE.glob("*.patch"), key=lambda path: int(path.stem.split("_", 1)[0]))
+CODE = ("ops", "worker", "webhook_receiver", "sql", "simulator", "embedded")
 
 
 @pytest.fixture
@@ -51,6 +51,6 @@ def test_a_patch_whose_code_is_gone_is_refused(tree: Path) -> None:
 
 def test_the_faults_are_numbered_and_named_once() -> None:
     numbers = [path.stem.split("_", 1)[0] for path in PATCHES]
-    assert numbers == sorted(set(numbers))
-    assert all(len(number) == 2 for number in numbers)
+    assert len(set(map(int, numbers))) == len(numbers)
+    assert all(number == f"{int(number):02}" for number in numbers)
     assert len({path.stem.split("_", 1)[1] for path in PATCHES}) == len(PATCHES)
