@@ -79,6 +79,7 @@ def first_events(item: Item, links: Links, *, triggered_by: str) -> list[Event]:
 def _read(scene: Scene, order: Order) -> str:
     """The institution answered: change what it let be read. Returns the event's name."""
     world, item, now_ms = scene.world, scene.item, scene.now_ms
+    before = product_changes.held_ids(item)
     stale = outcomes.reasons(item, order.partial)
     first = item.last_updated is None
     caught_up = item.unread - set(stale)
@@ -87,9 +88,8 @@ def _read(scene: Scene, order: Order) -> str:
     for closed_id in order.close:
         world.close(item, closed_id)
         scene.done.closed.append(closed_id)
-    for name, counts in order.products.items():
-        if name != "bills" and _can_change(item, name, stale):
-            scene.done.products[name] = product_changes.change(world, item, name, counts, now_ms)
+    orders = {n: counts for n, counts in order.products.items() if _can_change(item, n, stale)}
+    scene.done.products |= product_changes.change(world, item, orders, before=before, now_ms=now_ms)
     if "TRANSACTIONS" in item.products and "TRANSACTIONS" not in stale:
         edits = _bill_edits(scene, order, stale)
         apply_edits(scene, edits + _row_edits(scene, order, stale, edits))

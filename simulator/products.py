@@ -1,7 +1,7 @@
 """How the products other than transactions change in a collection."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from simulator import identity, investments, loans
 from simulator.birth import add_investment, add_loan
@@ -21,33 +21,60 @@ COLLECTED_AS = {
 }
 
 
-def change(world: World, item: Item, name: str, counts: Counts, now_ms: int) -> Ids:
-    """Ids created, updated and deleted; fewer than wished if there are not enough."""
-    created, updated, deleted = _CHANGES[name](world, item, counts, now_ms)
-    return {"created": created, "updated": updated, "deleted": deleted}
+def held_ids(item: Item) -> frozenset[str]:
+    """Ids of all that these products hold; the identity is never replaced."""
+    movements = (row["id"] for rows in item.movements.values() for row in rows)
+    return frozenset((*item.accounts, *item.investments, *item.loans, *movements))
+
+
+def change(
+    world: World, item: Item, orders: dict[str, Counts], *, before: frozenset[str], now_ms: int
+) -> dict[str, Ids]:
+    """Ids created, updated and deleted per product; fewer than wished if there are not enough.
+
+    `before`: what was held when the collection began. Only that is updated or deleted: a row made
+    and deleted in one collection was never there for anybody.
+    """
+    scene = _Scene(world, item, before, now_ms)
+    # Parents first: no movement is made on an investment that goes in the same collection.
+    names = [name for name in _CHANGES if name in orders]
+    return {name: _told(_CHANGES[name](scene, orders[name])) for name in names}
+
+
+class _Scene(NamedTuple):
+    world: World
+    item: Item
+    before: frozenset[str]
+    now_ms: int
+
+    def sample(self, ids: Iterable[str], count: int) -> list[str]:
+        known = [row_id for row_id in ids if row_id in self.before]
+        return self.item.random.sample(known, min(count, len(known)))
 
 
 Changed = tuple[list[str], list[str], list[str]]
 
 
-def _sample(item: Item, ids: list[str], count: int) -> list[str]:
-    return item.random.sample(ids, min(count, len(ids)))
+def _told(changed: Changed) -> Ids:
+    return dict(zip(("created", "updated", "deleted"), changed, strict=True))
 
 
-def _investments(world: World, item: Item, counts: Counts, now_ms: int) -> Changed:
-    deleted = _sample(item, list(item.investments), counts.deleted)
+def _investments(scene: _Scene, counts: Counts) -> Changed:
+    world, item, now_ms = scene.world, scene.item, scene.now_ms
+    deleted = scene.sample(item.investments, counts.deleted)
     for investment_id in deleted:
         world.close_investment(item, investment_id)
-    updated = _sample(item, list(item.investments), counts.updated)
+    updated = scene.sample(item.investments, counts.updated)
     for investment_id in updated:
         held = item.investments[investment_id]
         item.investments[investment_id] = investments.move_on(item.random, held, now_ms=now_ms)
     return [add_investment(world, item, now_ms) for _ in range(counts.created)], updated, deleted
 
 
-def _investment_transactions(world: World, item: Item, counts: Counts, now_ms: int) -> Changed:
+def _investment_transactions(scene: _Scene, counts: Counts) -> Changed:
+    item = scene.item
     everything = [row["id"] for rows in item.movements.values() for row in rows]
-    chosen = _sample(item, everything, counts.deleted + counts.updated)
+    chosen = scene.sample(everything, counts.deleted + counts.updated)
     deleted, updated = chosen[: counts.deleted], chosen[counts.deleted :]
     gone, reworded = set(deleted), set(updated)
     for investment_id, rows in item.movements.items():
@@ -57,7 +84,7 @@ def _investment_transactions(world: World, item: Item, counts: Counts, now_ms: i
             if row["id"] not in gone
         ]
     created = counts.created if item.investments else 0
-    return [_add_movement(item, now_ms) for _ in range(created)], updated, deleted
+    return [_add_movement(item, scene.now_ms) for _ in range(created)], updated, deleted
 
 
 def _reworded(row: dict[str, Any]) -> dict[str, Any]:
@@ -73,30 +100,33 @@ def _add_movement(item: Item, now_ms: int) -> str:
     return str(made["id"])
 
 
-def _loans(world: World, item: Item, counts: Counts, now_ms: int) -> Changed:
-    deleted = _sample(item, list(item.loans), counts.deleted)
+def _loans(scene: _Scene, counts: Counts) -> Changed:
+    world, item, now_ms = scene.world, scene.item, scene.now_ms
+    deleted = scene.sample(item.loans, counts.deleted)
     for loan_id in deleted:
         world.close_loan(item, loan_id)
-    updated = _sample(item, list(item.loans), counts.updated)
+    updated = scene.sample(item.loans, counts.updated)
     for loan_id in updated:
         item.loans[loan_id] = loans.pay(item.random, item.loans[loan_id], now_ms=now_ms)
     return [add_loan(world, item, now_ms) for _ in range(counts.created)], updated, deleted
 
 
-def _identities(world: World, item: Item, counts: Counts, now_ms: int) -> Changed:
+def _identities(scene: _Scene, counts: Counts) -> Changed:
+    item = scene.item
     if item.identity is None or not counts.updated:
         return [], [], []
-    item.identity = identity.moved_house(item.random, item.identity, now_ms=now_ms)
+    item.identity = identity.moved_house(item.random, item.identity, now_ms=scene.now_ms)
     return [], [item.identity["id"]], []
 
 
-def _accounts(world: World, item: Item, counts: Counts, now_ms: int) -> Changed:
-    updated = _sample(item, list(item.accounts), counts.updated)
+def _accounts(scene: _Scene, counts: Counts) -> Changed:
+    item = scene.item
+    updated = scene.sample(item.accounts, counts.updated)
     for account_id in updated:
-        _rename(item.accounts[account_id].payload, now_ms)
-    deleted = _sample(item, [id_ for id_ in item.accounts if id_ not in updated], counts.deleted)
+        _rename(item.accounts[account_id].payload, scene.now_ms)
+    deleted = scene.sample([id_ for id_ in item.accounts if id_ not in updated], counts.deleted)
     for account_id in deleted:
-        world.close_account(item, account_id)
+        scene.world.close_account(item, account_id)
     return [], updated, deleted
 
 
@@ -106,7 +136,7 @@ def _rename(payload: dict[str, Any], now_ms: int) -> None:
     payload["updatedAt"] = iso(now_ms)
 
 
-_CHANGES: dict[str, Callable[[World, Item, Counts, int], Changed]] = {
+_CHANGES: dict[str, Callable[[_Scene, Counts], Changed]] = {
     "accounts": _accounts,
     "investments": _investments,
     "investment_transactions": _investment_transactions,

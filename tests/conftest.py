@@ -14,6 +14,7 @@ from arq.connections import ArqRedis
 
 import embedded
 from ops.migrate import migrate
+from tests.days import MOMENTS
 from tests.service import Service, open_service
 from tests.simulator_process import SimulatorProcess
 from tests.stack import Stack, build_client, build_worker, fill_budget
@@ -107,6 +108,12 @@ async def _remove_our_keys(client: ArqRedis) -> None:
     for pattern in (f"{PREFIX}*", f"arq:*{PREFIX}*"):
         async for key in client.scan_iter(pattern):
             await client.delete(key)
+
+
+@pytest.fixture(scope="module", params=MOMENTS.values(), ids=list(MOMENTS))
+def moment(request: pytest.FixtureRequest) -> str:
+    """What the simulator's clock shows at its start; a test that uses it runs once for each."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,9 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def simulator(receiver: Receiver) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(receiver.url, rate_limit=0, key_ttl=10**9, seed=5) as running:
+def simulator(receiver: Receiver, moment: str) -> Iterator[SimulatorProcess]:
+    options: dict[str, Any] = {"rate_limit": 0, "key_ttl": 10**9, "seed": 5}
+    with SimulatorProcess(receiver.url, clock_start=moment, **options) as running:
         yield running
 
 
@@ -187,6 +188,24 @@ def test_other_products_change_and_their_lists_follow(
     assert caller.get(f"/loans?itemId={item['id']}")["results"] == after["loans"]
     assert caller.get(f"/investments?itemId={item['id']}")["results"] == after["investments"]
     assert caller.get(f"/identity?itemId={item['id']}") == after["identities"][0]
+
+
+def test_what_a_collection_makes_is_not_changed_by_the_same_one(
+    simulator: SimulatorProcess, item: Item
+) -> None:
+    before = truth(simulator, item)
+    everything = {"created": 3, "updated": 2, "deleted": 1000}
+    names = ["investment_transactions", "loans", "investments"]
+    told = collect(simulator, item, products=dict.fromkeys(names, everything))
+    after = truth(simulator, item)
+    for name in names:
+        changes = told["changes"]["products"][name]
+        old, new = by_id(before[name]), by_id(after[name])
+        assert set(changes["deleted"]) <= old.keys() - new.keys()
+        assert set(changes["created"]) <= new.keys() - old.keys()
+        assert set(changes["updated"]) <= old.keys()
+        assert len(changes["created"]) == 3
+        assert not old.keys() & new.keys()
 
 
 def test_a_partial_collection_keeps_older_data_and_says_so(

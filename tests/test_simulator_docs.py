@@ -9,6 +9,7 @@ from simulator.__main__ import main
 from simulator.delivery import Mischief
 from simulator.faults import Fault, Kind
 from simulator.orders import Order
+from tests.days import WEEKDAYS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "simulator.md").read_text(encoding="utf-8")
 
@@ -37,3 +38,7 @@ def test_every_field_and_every_kind_of_fault_is_on_the_page() -> None:
 def test_every_option_explains_itself() -> None:
     options = [option for option in main.params if option.name != "help"]
     assert [option.name for option in options if not getattr(option, "help", None)] == []
+
+
+def test_the_moments_that_worlds_are_drawn_as_of_cover_each_day_of_a_week() -> None:
+    assert set(range(7)) == WEEKDAYS

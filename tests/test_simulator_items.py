@@ -17,10 +17,10 @@ OK = {"user": "user-ok", "password": "password-ok"}
 
 
 @pytest.fixture(scope="module")
-def hooked() -> Iterator[tuple[SimulatorProcess, Receiver]]:
+def hooked(moment: str) -> Iterator[tuple[SimulatorProcess, Receiver]]:
     with (
         Receiver() as receiver,
-        SimulatorProcess(receiver.url, rate_limit=0, clock_scale=0, clock_start=START) as running,
+        SimulatorProcess(receiver.url, rate_limit=0, clock_scale=0, clock_start=moment) as running,
     ):
         yield running, receiver
 

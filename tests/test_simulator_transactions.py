@@ -17,8 +17,8 @@ ROWS = 4_000
 
 
 @pytest.fixture(scope="module")
-def simulator() -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(rate_limit=0, seed=3) as running:
+def simulator(moment: str) -> Iterator[SimulatorProcess]:
+    with SimulatorProcess(rate_limit=0, seed=3, clock_start=moment) as running:
         yield running
 
 
