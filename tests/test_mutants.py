@@ -10,13 +10,16 @@ import pytest
 from tests.mutants.__main__ import HERE, ROOT, BadMutant, apply, load
 
 PATCHES = sorted(HERE.glob("*.patch"), key=lambda path: int(path.stem.split("_", 1)[0]))
-CODE = ("ops", "worker", "webhook_receiver", "sql", "simulator", "embedded")
+CODE = ("ops", "worker", "webhook_receiver", "sql", "simulator", "embedded", "k8s")
+FILES = ("compose.yaml",)
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     for name in CODE:
         shutil.copytree(ROOT / name, tmp_path / name)
+    for name in FILES:
+        shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
 
@@ -25,9 +28,8 @@ def test_a_planted_fault_changes_the_code_as_it_is(path: Path, tree: Path) -> No
     apply(load(path), tree)
     changed = [
         found
-        for name in CODE
-        for found in (tree / name).rglob("*")
-        if found.suffix in (".py", ".sql")
+        for found in tree.rglob("*")
+        if found.suffix in (".py", ".sql", ".yaml")
         and found.read_bytes() != (ROOT / found.relative_to(tree)).read_bytes()
     ]
     assert changed
