@@ -73,6 +73,7 @@ GRANT INSERT (event_id, body_sha256, event, item_id, account_id, transaction_ids
       UPDATE (state, reason, error_id, settled_at, ask_again_at, pending_since, item_id, account_id,
               transaction_ids, created_at_from, expected_rows, connector_id)
     ON pluggy_sync.webhook_events TO pluggy_receiver;
+GRANT USAGE ON SEQUENCE pluggy_sync.pending_seq TO pluggy_receiver;
 GRANT INSERT (item_id, generation, lane, run_at), SELECT, UPDATE (generation, lane, run_at)
     ON pluggy_sync.item_sync TO pluggy_receiver;
 GRANT INSERT (item_id), SELECT (item_id) ON pluggy_sync.item_leases TO pluggy_receiver;
@@ -124,7 +125,7 @@ GRANT INSERT (item_id), UPDATE (item_id) ON pluggy_sync.item_leases TO pluggy_op
 GRANT UPDATE (deleted_at, changed_at, run_id, deletion_flagged_at, deletion_flag, deletion_refused_at)
     ON pluggy.transactions TO pluggy_ops;
 GRANT INSERT, UPDATE ON pluggy_sync.runs TO pluggy_ops;
-GRANT USAGE ON SEQUENCE pluggy_sync.run_seq TO pluggy_ops;
+GRANT USAGE ON SEQUENCE pluggy_sync.run_seq, pluggy_sync.pending_seq TO pluggy_ops;
 
 GRANT USAGE ON SCHEMA pluggy_ops TO pluggy_dashboard;
 GRANT SELECT ON ALL TABLES IN SCHEMA pluggy_ops TO pluggy_dashboard;

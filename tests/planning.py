@@ -27,6 +27,24 @@ READ_BEFORE, READ_AFTER = COLLECTED - DAY, COLLECTED
 NOTHING_ASKED = Answered()
 
 
+def place(at: datetime, *, event: bool = False) -> int:
+    """The place of what began then in the order of events and reads; a read goes first."""
+    return 2 * round(at.timestamp() * 1000) + event
+
+
+def made_step(product: str, account_id: uuid.UUID = NO_ACCOUNT, **fields: Any) -> Step:
+    """A step whose reads and death have their places in the order by their times."""
+    for seq, at in (
+        ("read_seq", "stamped_at"),
+        ("walked_seq", "walked_at"),
+        ("recent_seq", "recent_at"),
+        ("dead_seq", "dead_at"),
+    ):
+        if fields.get(at) is not None:
+            fields.setdefault(seq, place(fields[at], event=seq == "dead_seq"))
+    return Step(product, account_id, **fields)
+
+
 def item(status: str = "UPDATED", collected: datetime | None = COLLECTED, **more: Any) -> Item:
     """An item as GET answers; collected: when, all its products alike."""
     fields = {"status": status, "lastUpdatedAt": collected and collected.isoformat(), **more}
@@ -39,7 +57,7 @@ def step(product: str, account_id: uuid.UUID = NO_ACCOUNT, **fields: Any) -> Ste
     read = {"stamped_at": NOW - DAY, "source_updated_at": READ_BEFORE}
     if product == "transactions":
         read |= {"watermark": NOW - DAY, "walked_at": NOW - 30 * DAY, "recent_at": NOW - DAY}
-    return Step(product, account_id, **(read | fields))
+    return made_step(product, account_id, **(read | fields))
 
 
 def fresh_steps() -> list[Step]:
@@ -57,7 +75,9 @@ def event(name: str, event_id: int = 1, *, age: timedelta = MINUTE, **fields: An
     if name in ("transactions/updated", "transactions/deleted"):
         fields.setdefault("transaction_ids", ROWS[:2])
     fields.setdefault("lane", Lane.LIVE)
-    return PendingEvent(id=event_id, event=name, state="pending", pending_since=NOW - age, **fields)
+    fields.setdefault("pending_since", NOW - age)
+    fields.setdefault("pending_seq", place(fields["pending_since"], event=True))
+    return PendingEvent(id=event_id, event=name, state="pending", **fields)
 
 
 def walk(account_id: uuid.UUID, kind: str = "walk") -> Walk:

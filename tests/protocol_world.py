@@ -22,6 +22,7 @@ from worker.database import Pool
 from worker.events import Lane, WebhookEvent
 from worker.held import Held
 from worker.plan import Outcome
+from worker.plan_stamps import is_answered
 from worker.queries import QUERIES
 from worker.sweep import SWEEP_LOCK
 from worker.sync.engine import settle
@@ -58,9 +59,9 @@ INSERT INTO model.rows (item_id, version) VALUES ($1, $2)
 ON CONFLICT (item_id) DO UPDATE SET version = excluded.version
 """
 STAMP = """
-INSERT INTO pluggy_sync.product_sync AS held (item_id, product, stamped_at) VALUES ($1, 'model', $2)
+INSERT INTO pluggy_sync.product_sync AS held (item_id, product, read_seq) VALUES ($1, 'model', $2)
 ON CONFLICT (item_id, product, account_id)
-DO UPDATE SET stamped_at = greatest(held.stamped_at, excluded.stamped_at)
+DO UPDATE SET read_seq = greatest(held.read_seq, excluded.read_seq)
 """
 # A worker that stands still inside its transaction keeps its lock: its lease cannot be looked at.
 LAPSE = """
@@ -230,10 +231,8 @@ class World:
 
     async def _read(self, claim: Claim, held: Held) -> None:
         """Fetch and store, unless a fetch that began after the newest event has committed."""
-        stamped_at = held.step("model").stamped_at
-        if stamped_at and stamped_at > max(event.pending_since for event in held.events):
+        if all(is_answered(held.step("model").read_seq, event) for event in held.events):
             return
-        started_at = claim.now
         version = self.truth[claim.item_id]
         async with claim.page() as conn:
             await conn.execute(f"-- write_row\n{WRITE_ROW}", claim.item_id, version)
@@ -243,7 +242,7 @@ class World:
                 version,
                 claim.lease.token,
             )
-            await conn.execute(f"-- stamp\n{STAMP}", claim.item_id, started_at)
+            await conn.execute(f"-- stamp\n{STAMP}", claim.item_id, claim.read_seq)
 
     def _check_worth(self, item_id: uuid.UUID, held: Held, seen: int) -> None:
         """Each sync that settled was asked for by an event since the one before it."""

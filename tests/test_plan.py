@@ -27,6 +27,7 @@ from tests.planning import (
     fresh_steps,
     held,
     item,
+    made_step,
     only,
     step,
     unknown,
@@ -447,7 +448,7 @@ def test_a_dead_step_is_revived_by_events_newer_than_its_death_only(
 
 
 def test_a_dead_walk_is_asked_for_again_by_a_newer_event() -> None:
-    dead = Step("transactions", CHECKING, dead_at=NOW - 2 * MINUTE)
+    dead = made_step("transactions", CHECKING, dead_at=NOW - 2 * MINUTE)
     steps = [*(s for s in fresh_steps() if s.account_id != CHECKING), dead]
     state = held(event("transactions/created"), steps=steps, walks=[walk(CHECKING)])
     assert [type(s) for s in decided(state).steps] == [AskWalk]

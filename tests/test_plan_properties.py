@@ -26,6 +26,8 @@ from tests.planning import (
     event,
     held,
     item,
+    made_step,
+    place,
     walk,
 )
 from worker.events import ITEM_EVENTS, OWN_EVENTS, TRANSACTION_EVENTS, Lane
@@ -93,7 +95,7 @@ def stored_steps(draw: st.DrawFn) -> list[Step]:
                 fields |= {"fingerprint": draw(st.sampled_from(["same", "other"]))}
         fields |= draw(trouble)
         if fields:
-            found.append(Step(product, account_id, **fields))
+            found.append(made_step(product, account_id, **fields))
     return found
 
 
@@ -213,11 +215,18 @@ def test_a_dead_step_is_planned_only_for_an_event_newer_than_its_death(
 ) -> None:
     for found in decided(state, of=of).steps:
         dead_at = stored(state, found).dead_at
-        assert dead_at is None or any(told.pending_since > dead_at for told in state.events)
+        assert dead_at is None or any(
+            _is_newer(told, stored(state, found)) for told in state.events
+        )
     for told in state.events:
         outcome = decided(alone(state, told), of=of).outcomes[told.id]
         if outcome.state == "dead" and outcome.reason != "account_not_of_item":
-            assert any(s.dead_at and s.dead_at >= told.pending_since for s in state.steps.values())
+            assert any(s.dead_at and not _is_newer(told, s) for s in state.steps.values())
+
+
+def _is_newer(told: PendingEvent, died: Step) -> bool:
+    assert died.dead_seq is not None
+    return told.pending_seq > died.dead_seq
 
 
 @many
@@ -227,10 +236,13 @@ def test_to_events_that_are_all_newer_a_dead_step_is_like_one_that_never_failed(
 ) -> None:
     newest = max((s.dead_at for s in state.steps.values() if s.dead_at), default=NOW)
     events = [
-        msgspec.structs.replace(told, pending_since=newest + timedelta(seconds=1))
+        msgspec.structs.replace(told, pending_seq=place(newest + timedelta(seconds=1)))
         for told in state.events
     ]
-    alive = {key: msgspec.structs.replace(s, dead_at=None) for key, s in state.steps.items()}
+    alive = {
+        key: msgspec.structs.replace(s, dead_at=None, dead_seq=None)
+        for key, s in state.steps.items()
+    }
     # A walk that died is asked for again; one under way is waited for.
     newer = replace(state, events=events, walks={})
     assert decided(newer, of=of) == decided(replace(newer, steps=alive), of=of)
@@ -311,12 +323,14 @@ def _taken(state: Held, answered: Answered, planned: PlannedStep) -> tuple[Held,
             if isinstance(planned, ReadDelta):
                 read["read_since"] = planned.created_at_from
             at = stored(state, planned)
-            kept = {"walked_at": at.walked_at, "recent_at": at.recent_at}
-            fresh = Step(at.product, at.account_id, **(kept | read))
+            kept: dict[str, Any] = {"walked_at": at.walked_at, "recent_at": at.recent_at}
+            kept |= {"walked_seq": at.walked_seq, "recent_seq": at.recent_seq}
+            fresh = made_step(at.product, at.account_id, **(kept | read))
             return replace(_with(state, fresh), now=now), answered
         case ReadRecent():
             at = stored(state, planned)
-            alive = msgspec.structs.replace(at, recent_at=now, dead_at=None, next_try_at=None)
+            read = {"recent_at": now, "recent_seq": place(now), "dead_at": None, "dead_seq": None}
+            alive = msgspec.structs.replace(at, **read, next_try_at=None)
             return replace(_with(state, alive), now=now), answered
 
 
@@ -333,10 +347,8 @@ def _check_served(state: Held, found: SyncPlan, answered: Answered, of: Item | G
             continue
         at = state.step("transactions", told.account_id)
         if told.event == "transactions/created":
-            assert at.stamped_at is not None
-            read_at = max(filter(None, (at.stamped_at, at.walked_at)))
-            assert read_at > told.pending_since
-            walked = at.walked_at is not None and at.walked_at > told.pending_since
+            assert max(at.read_seq or 0, at.walked_seq or 0) >= told.pending_seq
+            walked = at.walked_seq is not None and at.walked_seq >= told.pending_seq
             if told.created_at_from is not None and at.read_since is not None and not walked:
                 assert at.read_since <= told.created_at_from
         else:

@@ -103,7 +103,7 @@ async def test_item_deleted_that_became_visible_after_the_404_of_another_event_b
     await stack.quiet()
     told = await stack.tell("item/deleted", item["id"])
     await stack.db.execute(
-        "UPDATE pluggy_sync.webhook_events e SET pending_since = p.dead_at"
+        "UPDATE pluggy_sync.webhook_events e SET pending_seq = p.dead_seq"
         " FROM pluggy_sync.product_sync p"
         " WHERE e.id = $1 AND p.item_id = e.item_id AND p.product = 'items'",
         told.row_id,

@@ -47,11 +47,12 @@ ENDPOINT_RETIRED: Final = 410
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A leased refresh; started_at is Postgres's clock before the first request."""
+    """A leased refresh; started_at and read_seq: time and place in the order of its start."""
 
     product: str
     token: uuid.UUID
     started_at: datetime
+    read_seq: int
     attempts: int
     failing_since: datetime | None
     dead_at: datetime | None
@@ -100,7 +101,7 @@ async def refresh_catalogue(db: Pool, client: PluggyClient) -> bool:
 
 async def _refresh(db: Pool, reader: PluggyReader, turn: Turn, unknown: Sequence[int]) -> None:
     connectors = turn.product == "connectors"
-    events = await db.fetch(QUERIES["load_connector_events"], turn.started_at) if connectors else []
+    events = await db.fetch(QUERIES["load_connector_events"], turn.read_seq) if connectors else []
     held = {r["id"]: r for r in await db.fetch(QUERIES[f"load_{turn.product}_versions"])}
     live = {key for key, record in held.items() if record["deleted_at"] is None}
     wanted = {event["connector_id"] for event in events} & live | set(unknown if connectors else ())
@@ -117,9 +118,7 @@ async def _refresh(db: Pool, reader: PluggyReader, turn: Turn, unknown: Sequence
         async with run_of_its_own(conn, "catalogue", event_ids=event_ids) as run:
             run.api_requests, run.plan = reader.requests, [turn.product]
             await _store(conn, turn, run, found, held)
-            await conn.execute(
-                QUERIES["settle_connector_events"], event_ids, turn.started_at, run.id
-            )
+            await conn.execute(QUERIES["settle_connector_events"], event_ids, turn.read_seq, run.id)
         in_vain = [str(key) for key in found.gone if key not in held]
         await conn.execute(
             QUERIES["stamp_catalogue"], turn.product, turn.token, turn.absences_due, in_vain

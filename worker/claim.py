@@ -58,7 +58,11 @@ class Counts:
 
 @dataclass(slots=True)
 class Claim:
-    """All that a step needs. now is Postgres's clock as of the last statement that told it."""
+    """All that a step needs. now is Postgres's clock as of the last statement that told it.
+
+    read_seq is the place of what this claim reads in the order of events and reads, drawn with its
+    first plan: events that became pending before are answered by it.
+    """
 
     db: Pool
     pluggy: PluggyReader
@@ -67,6 +71,7 @@ class Claim:
     zone: ZoneInfo
     products: tuple[str, ...]
     generation: int = 0
+    read_seq: int | None = None
     run_id: int | None = None
     counts: Counts = field(default_factory=Counts)
     steps: list[str] = field(default_factory=list)

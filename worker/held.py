@@ -16,13 +16,14 @@ NO_ACCOUNT: Final = uuid.UUID(int=0)
 
 
 class PendingEvent(msgspec.Struct, frozen=True):
-    """An event that is not settled; pending_since is what steps are judged by."""
+    """An event that is not settled; pending_seq is what reads and deaths of steps are judged by."""
 
     id: int
     event: str
     lane: int
     state: str
     pending_since: datetime
+    pending_seq: int
     account_id: uuid.UUID | None = None
     transaction_ids: tuple[uuid.UUID, ...] | None = None
     created_at_from: datetime | None = None
@@ -42,6 +43,10 @@ class Step(msgspec.Struct, frozen=True):
     walked_up_to: datetime | None = None
     read_since: datetime | None = None
     recent_at: datetime | None = None
+    read_seq: int | None = None
+    walked_seq: int | None = None
+    recent_seq: int | None = None
+    dead_seq: int | None = None
     fingerprint: str | None = None
     attempts: int = 0
     failing_since: datetime | None = None
@@ -67,6 +72,7 @@ class Walk(msgspec.Struct, frozen=True):
     pluggy_started_at: datetime | None = None
     source_updated_at: datetime | None = None
     read_since: datetime | None = None
+    read_seq: int | None = None
     next: str | None = None
     pages: int = 0
     rows_seen: int = 0

@@ -18,7 +18,7 @@ from worker.plan_stamps import (
     delta_from,
     finds_drift,
     has_read_created,
-    is_after,
+    is_answered,
     is_later,
     is_long_before,
     owes_recent,
@@ -214,7 +214,7 @@ class _Planner:
             return  # their list came back suspiciously empty: the single ones prove nothing either
         for investment in self.held.investments:
             step = self.held.step(product, investment.id)
-            verified = event.event != "sync/verify" or is_after(step.stamped_at, event)
+            verified = event.event != "sync/verify" or is_answered(step.read_seq, event)
             if step.fingerprint == investment.fingerprint and verified:
                 continue
             if not self._blocked(needs, step, event):
@@ -234,7 +234,7 @@ class _Planner:
         if step.stamped_at is None:
             return True
         if event.event == "sync/verify":
-            return not is_after(step.stamped_at, event)
+            return not is_answered(step.read_seq, event)
         return is_later(source_updated_at, step.source_updated_at)
 
     def _verifies_anyway(self, event: PendingEvent) -> bool:
@@ -274,7 +274,7 @@ class _Planner:
                 lane = Lane.AUDIT if event.event == "sync/verify" else Lane.BACKFILL
                 self._want_walk(needs, event, step, lane, source_updated_at)
             elif event.event == "sync/verify":
-                if not is_after(step.walked_at, event):
+                if not is_answered(step.walked_seq, event):
                     self._want_walk(needs, event, step, Lane.AUDIT, source_updated_at)
             elif is_later(source_updated_at, step.source_updated_at):
                 self._want_delta(needs, event, step, source_updated_at)
@@ -290,7 +290,7 @@ class _Planner:
         for account_id in self.held.live_accounts:
             step = self.held.step("transactions", account_id)
             # Once read, a delta that another event wants in the same sync asks for no second time.
-            if owes_recent(step) and not is_after(step.recent_at, event):
+            if owes_recent(step) and not is_answered(step.recent_seq, event):
                 self._want_recent(needs, event, step)
         return needs
 
@@ -317,7 +317,7 @@ class _Planner:
         accounts = self.held.step("accounts")
         account = self.held.accounts.get(event.account_id)
         if account is None or not account.live:
-            if not is_after(accounts.stamped_at, event):
+            if not is_answered(accounts.read_seq, event):
                 self._want_accounts(needs, event, item)
                 return needs
             if account is None:
@@ -356,7 +356,7 @@ class _Planner:
         if step.watermark is None:
             self._want_walk(needs, event, step, Lane.BACKFILL, source_updated_at)
         elif is_long_before(event.created_at_from, step.watermark):
-            if not is_after(step.walked_at, event):
+            if not is_answered(step.walked_seq, event):
                 self._want_walk(needs, event, step, Lane.AUDIT, source_updated_at)
         elif not has_read_created(step, event):
             self._want_delta(needs, event, step, source_updated_at)
@@ -422,7 +422,7 @@ class _Planner:
     def _blocked(self, needs: _Needs, step: Step, event: PendingEvent) -> bool:
         """Whether a step may not run now: backed off (no event hurries it), or dead."""
         if step.dead_at is not None:
-            if self._died_after(step, event):
+            if is_answered(step.dead_seq, event):
                 needs.dead = step
                 return True
             return False
@@ -430,10 +430,6 @@ class _Planner:
             needs.waits.append(step.next_try_at)
             return True
         return False
-
-    @staticmethod
-    def _died_after(step: Step, event: PendingEvent) -> bool:
-        return step.dead_at is not None and step.dead_at >= event.pending_since
 
 
 def _outcome(needs: _Needs, event: PendingEvent, now: datetime) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from worker.held import PendingEvent, Step
+from worker.held import Held, PendingEvent, Step
 
 OVERLAP: Final = timedelta(hours=1)
 """A delta starts so much before the watermark: rows may become visible after their createdAt."""
@@ -29,7 +29,7 @@ def owes_recent(step: Step) -> bool:
     """Whether rows were read since the last days were: without a collection nothing changes."""
     if step.stamped_at is None or step.watermark is None:
         return False
-    return step.recent_at is None or step.stamped_at > step.recent_at
+    return step.recent_at is None or (step.read_seq or 0) > (step.recent_seq or 0)
 
 
 def delta_from(step: Step) -> datetime:
@@ -41,9 +41,17 @@ def delta_from(step: Step) -> datetime:
     return max(since, step.walked_up_to + timedelta(milliseconds=1))
 
 
-def is_after(stamped_at: datetime | None, event: PendingEvent) -> bool:
-    """Whether a read began after the event came, and so has its answer."""
-    return stamped_at is not None and stamped_at > event.pending_since
+def is_answered(read_seq: int | None, event: PendingEvent) -> bool:
+    """Whether a read began after the event became pending, and so has its answer.
+
+    By order, not by clocks: Postgres's may be set back between the two.
+    """
+    return read_seq is not None and event.pending_seq <= read_seq
+
+
+def asks_again(event: PendingEvent, held: Held) -> bool:
+    """Whether the event's second question is due, which no read before it answers."""
+    return event.ask_again_at is not None and event.ask_again_at <= held.now
 
 
 def has_read_created(step: Step, event: PendingEvent) -> bool:
@@ -56,7 +64,7 @@ def has_read_created(step: Step, event: PendingEvent) -> bool:
         or step.read_since is None
         or step.read_since <= event.created_at_from
     )
-    return is_after(step.stamped_at, event) and (reached or is_after(step.walked_at, event))
+    return is_answered(step.read_seq, event) and (reached or is_answered(step.walked_seq, event))
 
 
 def is_long_before(created_at_from: datetime | None, watermark: datetime) -> bool:

@@ -1,27 +1,28 @@
 -- name: start_walk
 -- Asks for a walk of an account; a wider or better-laned ask replaces one that is under way.
 -- $1 item, $2 account, $3 kind, $4 lane, $5 expects_rows, $6 source_updated_at, $7 next, $8 started_at,
--- $9 pluggy_started_at, $10 pages, $11 rows seen, $12 verifies, $13 read_since.
+-- $9 pluggy_started_at, $10 pages, $11 rows seen, $12 verifies, $13 read_since, $14 read_seq.
 WITH replaced AS (
     DELETE FROM pluggy_sync.walk_pages p USING pluggy_sync.account_walks w
     WHERE w.item_id = $1 AND w.account_id = $2 AND p.walk_id = w.walk_id
 )
 INSERT INTO pluggy_sync.account_walks AS held
     (item_id, account_id, kind, lane, expects_rows, source_updated_at, next, started_at,
-     pluggy_started_at, pages, rows_seen, verifies, read_since)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+     pluggy_started_at, pages, rows_seen, verifies, read_since, read_seq)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 ON CONFLICT (item_id, account_id) DO UPDATE SET
     kind = excluded.kind, lane = least(held.lane, excluded.lane), expects_rows = excluded.expects_rows,
     source_updated_at = excluded.source_updated_at, next = excluded.next,
     started_at = excluded.started_at, pluggy_started_at = excluded.pluggy_started_at,
     pages = excluded.pages, rows_seen = excluded.rows_seen, verifies = excluded.verifies, read_since = excluded.read_since,
+    read_seq = excluded.read_seq,
     nominates = false, read_at = NULL,
     asked_at = clock_timestamp();
 
 -- name: revive_walk_step
 -- A new ask makes a dead step of an account due again. $1 item, $2 account.
 UPDATE pluggy_sync.product_sync
-SET dead_at = NULL, attempts = 0, failing_since = NULL, next_try_at = NULL
+SET dead_at = NULL, dead_seq = NULL, attempts = 0, failing_since = NULL, next_try_at = NULL
 WHERE item_id = $1 AND account_id = $2 AND product = 'transactions' AND dead_at IS NOT NULL;
 
 -- name: load_walk
@@ -29,9 +30,10 @@ WHERE item_id = $1 AND account_id = $2 AND product = 'transactions' AND dead_at 
 SELECT * FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2;
 
 -- name: begin_walk
--- The first page has arrived. $1 item, $2 account, $3 started_at, $4 pluggy_started_at, $5 nominates.
+-- The first page has arrived. $1 item, $2 account, $3 started_at, $4 pluggy_started_at, $5 nominates,
+-- $6 read_seq: the place of its start.
 UPDATE pluggy_sync.account_walks
-SET started_at = $3, pluggy_started_at = $4, nominates = $5
+SET started_at = $3, pluggy_started_at = $4, nominates = $5, read_seq = $6
 WHERE item_id = $1 AND account_id = $2;
 
 -- name: advance_walk
@@ -54,7 +56,7 @@ WITH pages AS (
 )
 UPDATE pluggy_sync.account_walks
 SET next = NULL, started_at = NULL, pluggy_started_at = NULL, pages = 0, rows_seen = 0,
-    read_at = NULL, read_since = NULL, nominates = false, kind = 'walk'
+    read_at = NULL, read_since = NULL, read_seq = NULL, nominates = false, kind = 'walk'
 WHERE item_id = $1 AND account_id = $2;
 
 -- name: load_nominees

@@ -41,12 +41,12 @@ WITH due AS (
 )
 UPDATE pluggy_sync.catalogue_sync c
 SET token = gen_random_uuid(), until = clock_timestamp() + $1::interval,
-    started_at = clock_timestamp()
+    started_at = clock_timestamp(), read_seq = nextval('pluggy_sync.pending_seq')
 FROM due
 WHERE c.product = due.product
   AND (EXISTS (SELECT FROM probe)
        OR NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL))
-RETURNING c.product, c.token, c.started_at, c.attempts, c.failing_since, c.dead_at,
+RETURNING c.product, c.token, c.started_at, c.read_seq, c.attempts, c.failing_since, c.dead_at,
           EXISTS (SELECT FROM probe) AS is_probe,
           coalesce(c.absences_asked_at <= now() - interval '1 day', true) AS absences_due;
 
@@ -70,7 +70,7 @@ WHERE product = $1 AND token = $2;
 
 -- name: fail_catalogue
 -- A read has failed; frees the lease. $1 product, $2 token, $3 class, $4 code, $5 errorId, $6 attempts,
--- $7 pause before the next try (null: dead now, and with it the events that asked for it).
+-- $7 pause before the next try (null: dead now, and with it the events that had asked for it by then).
 WITH failed AS (
     UPDATE pluggy_sync.catalogue_sync
     SET token = NULL, until = '-infinity', failure_class = $3, failure_code = $4, error_id = $5,
@@ -78,14 +78,14 @@ WITH failed AS (
         failing_since = CASE WHEN dead_at IS NULL THEN coalesce(failing_since, now()) ELSE now() END,
         dead_at = CASE WHEN $7::interval IS NULL THEN now() END
     WHERE product = $1 AND token = $2
-    RETURNING product, dead_at
+    RETURNING product, dead_at, read_seq
 )
 UPDATE pluggy_sync.webhook_events e
 SET state = 'dead', reason = $4, error_id = $5, settled_at = clock_timestamp()
 FROM failed f
 WHERE f.product = 'connectors' AND f.dead_at IS NOT NULL
   AND e.item_id IS NULL AND e.state = 'pending' AND e.connector_id IS NOT NULL
-  AND e.pending_since <= f.dead_at;
+  AND e.pending_seq < f.read_seq;
 
 -- name: hand_back_catalogue
 -- Frees the lease and spends no attempt. $1 product, $2 token, $3 pause before the next try.
@@ -94,13 +94,13 @@ SET token = NULL, until = '-infinity', next_try_at = now() + $3::interval
 WHERE product = $1 AND token = $2;
 
 -- name: load_connector_events
--- $1 accepted before.
+-- Those that the read answers. $1 its place.
 SELECT id, connector_id FROM pluggy_sync.webhook_events
-WHERE item_id IS NULL AND state = 'pending' AND connector_id IS NOT NULL AND pending_since < $1
+WHERE item_id IS NULL AND state = 'pending' AND connector_id IS NOT NULL AND pending_seq < $1
 ORDER BY id;
 
 -- name: settle_connector_events
--- Events whose connector was read after they were accepted. $1 event ids, $2 accepted before, $3 run.
+-- Events whose connector was read after they became pending. $1 event ids, $2 place of the read, $3 run.
 UPDATE pluggy_sync.webhook_events e
 SET settled_at = clock_timestamp(), run_id = $3,
     state = CASE WHEN k.known THEN 'applied' ELSE 'ignored' END,
@@ -109,7 +109,7 @@ FROM (SELECT o.id, EXISTS (SELECT FROM pluggy.connectors c
                            JOIN pluggy_sync.webhook_events n ON n.connector_id = c.id
                            WHERE n.id = o.id) AS known
       FROM unnest($1::bigint[]) AS o(id)) AS k
-WHERE e.id = k.id AND e.state = 'pending' AND e.pending_since < $2;
+WHERE e.id = k.id AND e.state = 'pending' AND e.pending_seq < $2;
 
 -- name: load_connectors_versions
 SELECT id, row_hash, row_version, deleted_at FROM pluggy.connectors;

@@ -8,7 +8,7 @@ WITH halted AS (
     RETURNING halted_at
 ), steps AS (
     UPDATE pluggy_sync.product_sync p
-    SET dead_at = NULL, attempts = 0, failing_since = NULL, failed_at = NULL, next_try_at = NULL
+    SET dead_at = NULL, dead_seq = NULL, attempts = 0, failing_since = NULL, failed_at = NULL, next_try_at = NULL
     WHERE p.failure_code = $1 AND p.dead_at > now() - interval '5 minutes'
     RETURNING p.item_id
 ), revivable AS (

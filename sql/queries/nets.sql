@@ -37,14 +37,14 @@ FROM (SELECT EXISTS (
           SELECT FROM pluggy_sync.product_sync p
           JOIN pluggy.accounts a ON a.item_id = p.item_id AND a.id = p.account_id
           WHERE p.item_id = $1 AND p.product = 'transactions' AND a.deleted_at IS NULL
-            AND p.stamped_at > coalesce(p.recent_at, '-infinity')) AS owes) AS d
+            AND p.read_seq > coalesce(p.recent_seq, 0)) AS owes) AS d
 WHERE n.item_id = $1 AND (n.reread_at IS NOT NULL) <> d.owes;
 
 -- name: stamp_recent
 -- The last 14 days of an account have been read. What failed before this claim is over; a failure of a
--- step beside it, which is backed off, is not. $1 item, $2 account, $3 when the read started.
+-- step beside it, which is backed off, is not. $1 item, $2 account, $3 when the read started, $4 its place.
 UPDATE pluggy_sync.product_sync p
-SET recent_at = greatest(p.recent_at, $3),
+SET recent_at = $3, recent_seq = $4,
     attempts = CASE WHEN f.stands THEN p.attempts ELSE 0 END,
     failing_since = CASE WHEN f.stands THEN p.failing_since END,
     failed_at = CASE WHEN f.stands THEN p.failed_at END,
@@ -54,7 +54,7 @@ SET recent_at = greatest(p.recent_at, $3),
     failure_code = CASE WHEN f.stands THEN p.failure_code END,
     error_id = CASE WHEN f.stands THEN p.error_id END,
     stale_reason = CASE WHEN f.stands THEN p.stale_reason END,
-    dead_at = NULL
+    dead_at = NULL, dead_seq = NULL
 FROM (SELECT next_try_at > now() AS stands FROM pluggy_sync.product_sync
       WHERE item_id = $1 AND product = 'transactions' AND account_id = $2) AS f
 WHERE p.item_id = $1 AND p.product = 'transactions' AND p.account_id = $2;

@@ -1,17 +1,20 @@
 -- name: read_plan
--- What a sync of an item has to know, in one statement: the generation and the pending events that
+-- What a sync of an item has to know, in one statement: its place in the order of events and reads
+-- (drawn after the snapshot, so it is above that of every event seen), the generation and the pending events that
 -- it counts (one snapshot: read apart, an event between the two would be settled unseen), the steps,
 -- the walks under way, the accounts and the item as held. $1 item.
 -- An event that waits for walks is open again as soon as no walk that it asked for is under way.
 SELECT
     clock_timestamp() AS now,
+    nextval('pluggy_sync.pending_seq') AS read_seq,
     s.generation,
     coalesce((
         SELECT jsonb_agg(jsonb_build_object(
             'id', e.id, 'event', e.event, 'account_id', e.account_id,
             'transaction_ids', e.transaction_ids, 'created_at_from', e.created_at_from,
             'expected_rows', e.expected_rows, 'lane', e.lane, 'state', e.state,
-            'pending_since', e.pending_since, 'ask_again_at', e.ask_again_at) ORDER BY e.id)
+            'pending_since', e.pending_since, 'pending_seq', e.pending_seq,
+            'ask_again_at', e.ask_again_at) ORDER BY e.id)
         FROM pluggy_sync.webhook_events e
         WHERE e.item_id = s.item_id
           AND (e.state = 'pending' OR (e.state = 'walking' AND NOT EXISTS (
@@ -26,7 +29,9 @@ SELECT
         SELECT jsonb_agg(jsonb_build_object(
             'product', p.product, 'account_id', p.account_id, 'watermark', p.watermark,
             'source_updated_at', p.source_updated_at, 'stamped_at', p.stamped_at,
-            'walked_at', p.walked_at, 'fingerprint', p.fingerprint,
+            'walked_at', p.walked_at, 'read_seq', p.read_seq,
+            'walked_seq', p.walked_seq, 'recent_seq', p.recent_seq, 'dead_seq', p.dead_seq,
+            'fingerprint', p.fingerprint,
             'walked_up_to', p.walked_up_to, 'read_since', p.read_since,
             'recent_at', p.recent_at, 'attempts', p.attempts, 'failing_since', p.failing_since,
             'next_try_at', p.next_try_at, 'dead_at', p.dead_at,

@@ -1,8 +1,10 @@
 -- name: stamp_step
--- A complete read of a step has committed. The watermark only moves forward; what failed is over.
--- $1 item, $2 product, $3 account, $4 stamped_at, $5 source_updated_at, $6 watermark (null: keep),
--- $7 walked_at (null: keep), $8 fingerprint (null: keep), $9 walked_up_to (null: keep), $10 read_since
--- (null: all was read), which is that of the newest stamp.
+-- A complete read of a step has committed; what failed is over. It replaces the marks of reads that
+-- started before it, whatever their values, and none of a read that started later: so an odd time of
+-- Pluggy lives as long as one read.
+-- $1 item, $2 product, $3 account, $4 stamped_at, $5 source_updated_at, $6 watermark,
+-- $7 walked_at (null: no walk), $8 fingerprint (null: keep), $9 walked_up_to (null: keep), $10 read_since
+-- (null: all was read), $11 read_seq: the place of its start.
 -- A walk covers the recent days too. A list is complete in itself, transactions only when walked: what
 -- was set aside before and was not met again is not there any more.
 WITH not_met AS (
@@ -11,34 +13,45 @@ WITH not_met AS (
       AND ($2::text <> 'transactions' OR $7::timestamptz IS NOT NULL)
 )
 INSERT INTO pluggy_sync.product_sync AS p
-    (item_id, product, account_id, stamped_at, source_updated_at, watermark, walked_at,
-     fingerprint, walked_up_to, read_since, recent_at, verified_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $7,
-        CASE WHEN $2::text = 'transactions' THEN $7::timestamptz ELSE $4::timestamptz END)
+    (item_id, product, account_id, stamped_at, source_updated_at, watermark, read_since, read_seq,
+     walked_at, walked_seq, recent_at, recent_seq, verified_at, fingerprint, walked_up_to)
+SELECT $1, $2, $3, $4::timestamptz, $5, $6, $10, $11::bigint, $7::timestamptz, w.walked_seq, $7,
+       w.walked_seq, CASE WHEN $2::text = 'transactions' THEN $7 ELSE $4 END, $8, $9
+FROM (SELECT CASE WHEN $7::timestamptz IS NOT NULL THEN $11::bigint END AS walked_seq) AS w
 ON CONFLICT (item_id, product, account_id) DO UPDATE SET
-    stamped_at = greatest(p.stamped_at, excluded.stamped_at),
-    source_updated_at = greatest(p.source_updated_at, excluded.source_updated_at),
-    watermark = greatest(p.watermark, excluded.watermark),
-    walked_at = greatest(p.walked_at, excluded.walked_at),
+    (stamped_at, source_updated_at, watermark, read_since, read_seq) = (
+        SELECT r.stamped_at, r.source_updated_at, r.watermark, r.read_since, r.read_seq
+        FROM (VALUES (1, excluded.stamped_at, excluded.source_updated_at, excluded.watermark,
+                      excluded.read_since, excluded.read_seq),
+                     (2, p.stamped_at, p.source_updated_at, p.watermark, p.read_since, p.read_seq))
+            AS r(place, stamped_at, source_updated_at, watermark, read_since, read_seq)
+        ORDER BY r.read_seq DESC NULLS LAST, r.place LIMIT 1),
+    (recent_at, recent_seq) = (
+        SELECT r.recent_at, r.recent_seq
+        FROM (VALUES (1, excluded.recent_at, excluded.recent_seq), (2, p.recent_at, p.recent_seq))
+            AS r(place, recent_at, recent_seq)
+        ORDER BY r.recent_seq DESC NULLS LAST, r.recent_at IS NULL, r.place LIMIT 1),
+    -- Walks of an account follow each other, and so do the reads of a list.
+    walked_at = coalesce(excluded.walked_at, p.walked_at),
+    walked_seq = coalesce(excluded.walked_seq, p.walked_seq),
+    verified_at = coalesce(excluded.verified_at, p.verified_at),
     walked_up_to = coalesce(excluded.walked_up_to, p.walked_up_to),
-    read_since = CASE WHEN p.stamped_at > excluded.stamped_at THEN p.read_since
-                      ELSE excluded.read_since END,
-    recent_at = greatest(p.recent_at, excluded.recent_at),
-    verified_at = greatest(p.verified_at, excluded.verified_at),
     fingerprint = coalesce(excluded.fingerprint, p.fingerprint),
-    attempts = 0, failing_since = NULL, next_try_at = NULL, dead_at = NULL, deferred_since = NULL,
-    failed_at = NULL, failure_class = NULL, failure_code = NULL, error_id = NULL,
+    attempts = 0, failing_since = NULL, next_try_at = NULL, dead_at = NULL, dead_seq = NULL,
+    deferred_since = NULL, failed_at = NULL, failure_class = NULL, failure_code = NULL, error_id = NULL,
     stale_reason = NULL;
 
 -- name: record_failure
 -- A try of a step has failed. $1 item, $2 product, $3 account, $4 class, $5 code, $6 errorId,
--- $7 attempts so far, $8 pause before the next try (null: dead), $9 when the try began.
+-- $7 attempts so far, $8 pause before the next try (null: dead), $9 when the try began, $10 its place.
+-- It dies of what it was tried for: an event with a higher pending_seq has a try of its own.
 -- An account or an investment that is buried has no steps: it may have been while this one was tried.
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, account_id, failure_class, failure_code, error_id, attempts, failing_since,
-     failed_at, next_try_at, dead_at, stale_reason)
+     failed_at, next_try_at, dead_at, dead_seq, stale_reason)
 SELECT $1::uuid, $2::text, $3::uuid, $4::text, $5::text, $6::text, $7::integer, now(), now(),
-       now() + $8::interval, CASE WHEN $8::interval IS NULL THEN $9::timestamptz END, $5::text
+       now() + $8::interval, CASE WHEN $8::interval IS NULL THEN $9::timestamptz END,
+       CASE WHEN $8::interval IS NULL THEN $10::bigint END, $5::text
 WHERE NOT EXISTS (SELECT FROM pluggy.accounts
                   WHERE item_id = $1 AND id = $3 AND deleted_at IS NOT NULL)
   AND NOT EXISTS (SELECT FROM pluggy.investments
@@ -48,6 +61,7 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     error_id = excluded.error_id, attempts = excluded.attempts,
     failing_since = CASE WHEN p.dead_at IS NULL THEN coalesce(p.failing_since, now()) ELSE now() END,
     failed_at = now(), next_try_at = excluded.next_try_at, dead_at = excluded.dead_at,
+    dead_seq = excluded.dead_seq,
     stale_reason = excluded.stale_reason;
 
 -- name: defer_step
@@ -70,13 +84,13 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
         greatest(interval '30 seconds', now() - coalesce(p.deferred_since, now())))),
     stale_reason = CASE WHEN $5::interval IS NULL THEN excluded.stale_reason
                         ELSE p.stale_reason END,
-    dead_at = NULL;
+    dead_at = NULL, dead_seq = NULL;
 
 -- name: end_deferral
 -- A question has been answered, so what was put off is due no later. $1 item, $2 product, $3 account.
 UPDATE pluggy_sync.product_sync
 SET deferred_since = NULL, next_try_at = NULL, stale_reason = NULL, attempts = 0,
-    failing_since = NULL, dead_at = NULL, failed_at = NULL, failure_class = NULL,
+    failing_since = NULL, dead_at = NULL, dead_seq = NULL, failed_at = NULL, failure_class = NULL,
     failure_code = NULL, error_id = NULL
 WHERE item_id = $1 AND product = $2 AND account_id = $3
   AND (deferred_since IS NOT NULL OR next_try_at IS NOT NULL OR attempts > 0);

@@ -29,7 +29,7 @@ async def sync_recent(claim: Claim, step: ReadRecent) -> None:
     async with claim.page() as conn:
         await store_page(conn, claim, step.account_id, page)
         if page.next is None:
-            await stamp_recent(conn, claim, step.account_id, started_at)
+            await stamp_recent(conn, claim, step.account_id, started_at, claim.read_seq)
             return
         await conn.execute(
             QUERIES["start_walk"],
@@ -46,14 +46,19 @@ async def sync_recent(claim: Claim, step: ReadRecent) -> None:
             len(page.rows),
             False,
             None,
+            claim.read_seq,
         )
 
 
 async def stamp_recent(
-    conn: Connection, claim: Claim, account_id: uuid.UUID, started_at: datetime | None
+    conn: Connection,
+    claim: Claim,
+    account_id: uuid.UUID,
+    started_at: datetime | None,
+    read_seq: int | None,
 ) -> None:
     """Remember the read in the transaction of its last page."""
-    await conn.execute(QUERIES["stamp_recent"], claim.item_id, account_id, started_at)
+    await conn.execute(QUERIES["stamp_recent"], claim.item_id, account_id, started_at, read_seq)
     await conn.execute(QUERIES["plan_reread"], claim.item_id)
 
 

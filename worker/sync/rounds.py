@@ -20,6 +20,7 @@ from worker.plan import (
     SyncPlan,
     plan,
 )
+from worker.plan_stamps import asks_again, is_answered
 from worker.plan_steps import (
     AskIds,
     AskWalk,
@@ -67,11 +68,15 @@ NO_PROGRESS_PAUSE: Final = timedelta(seconds=30)
 
 
 async def load_held(claim: Claim) -> Held:
-    """One statement: the generation, the events that it counts, and what is held of the item."""
+    """One statement: the generation, the events that it counts, and what is held of the item.
+
+    The first of a claim also draws the place of all that the claim reads.
+    """
     row = await claim.db.fetchrow(QUERIES["read_plan"], claim.item_id)
     if row is None:
         raise RuntimeError("a claimed item without its row in item_sync")
-    claim.now = max(claim.now, row["now"])
+    claim.now = row["now"]
+    claim.read_seq = claim.read_seq or row["read_seq"]
     return held_from_row(claim.item_id, row)
 
 
@@ -151,13 +156,17 @@ class Rounds:
         return item
 
     def _held_item(self) -> Item | None:
-        """The item as held, if it was fetched after the newest event and nothing was under way."""
-        held, stamped_at = self.held, self.held.step("items").stamped_at
-        newest = max(event.pending_since for event in held.events)
-        if held.item is None or held.item_deleted or stamped_at is None or stamped_at <= newest:
+        """The item as held, if it was fetched after the newest event and nothing was under way.
+
+        Not for a second question: that wants a look of its own.
+        """
+        held, step = self.held, self.held.step("items")
+        if held.item is None or held.item_deleted or step.stamped_at is None:
+            return None
+        if not all(is_answered(step.read_seq, e) and not asks_again(e, held) for e in held.events):
             return None
         item = read_item(decode_object(held.item), is_open_finance=held.is_open_finance)
-        recent = held.now - stamped_at < HELD_ITEM_SERVES_FOR
+        recent = abs(held.now - step.stamped_at) < HELD_ITEM_SERVES_FOR
         return item if recent and not item.in_progress else None
 
     async def _take(self, step: PlannedStep) -> None:
@@ -239,5 +248,5 @@ def _waits(held: Held) -> bool:
     if told and step.failure_code == ITEM_NOT_FOUND:
         return False  # what others died of is the answer that item/deleted asks for
     if step.dead_at is not None:
-        return all(event.pending_since <= step.dead_at for event in held.events)
+        return all(is_answered(step.dead_seq, event) for event in held.events)
     return step.next_try_at is not None and step.next_try_at > held.now

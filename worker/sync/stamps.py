@@ -26,8 +26,12 @@ async def stamp_step(
     fingerprint: str | None = None,
     walked_up_to: datetime | None = None,
     read_since: datetime | None = None,
+    read_seq: int | None = None,
 ) -> None:
-    """Stamp a step in the transaction of its last page; what failed of it before is over."""
+    """Stamp a step in the transaction of its last page; what failed of it before is over.
+
+    read_seq is the place of the read's start; None: it started in this claim.
+    """
     await conn.execute(
         QUERIES["stamp_step"],
         claim.item_id,
@@ -40,6 +44,7 @@ async def stamp_step(
         fingerprint,
         walked_up_to,
         read_since,
+        claim.read_seq if read_seq is None else read_seq,
     )
     if product == "transactions":
         await conn.execute(QUERIES["plan_reread"], claim.item_id)

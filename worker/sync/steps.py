@@ -49,8 +49,8 @@ async def attempt(claim: Claim, step: Step, work: Awaitable[object]) -> bool:
 async def record_failure(claim: Claim, step: Step, error: Exception, *, tried_at: datetime) -> None:
     """Store a failed try. Raises PluggyHalt if items fail alike, FencedOff.
 
-    A step dies as of tried_at, when its try began: an event accepted later, though before the
-    answer, may change the answer and has a try of its own.
+    A step dies as of the claim's place: an event that became pending later, though before the
+    answer, may change the answer and has a try of its own. tried_at is for people.
     """
     failure = classify(error)
     FAILURES.labels(product=step.product, failure_class=failure.failure_class).inc()
@@ -86,6 +86,7 @@ async def record_failure(claim: Claim, step: Step, error: Exception, *, tried_at
                 attempts,
                 next_pause,
                 tried_at,
+                claim.read_seq,
             )
     if failure.failure_class == "reject":
         await raise_if_alike(claim, step.product, failure)

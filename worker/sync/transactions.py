@@ -130,6 +130,7 @@ async def sync_delta(claim: Claim, step: ReadDelta) -> None:
                     rows_seen,
                     False,
                     step.created_at_from,
+                    claim.read_seq,
                 )
                 return
         page = await claim.pluggy.next_transactions(page.next)

@@ -51,6 +51,7 @@ async def ask_walk(claim: Claim, step: AskWalk) -> None:
             0,
             step.verifies,
             None,
+            None,
         )
 
 
@@ -139,6 +140,7 @@ async def _store(
             started_at,
             page.pluggy_now,
             nominates,
+            claim.read_seq,
         )
     listed = await store_page(conn, claim, walk.account_id, page)
     await _note(conn, walk, "listed", listed.ids if nominates else (), cursor=page.next)
@@ -213,7 +215,7 @@ async def _finish(claim: Claim, walk: Walk) -> None:
         absent = [record["id"] for record in records]
         await bury_or_flag(conn, claim, walk.account_id, absent, suspects=absent)
         if walk.kind == RECENT:
-            await stamp_recent(conn, claim, walk.account_id, walk.started_at)
+            await stamp_recent(conn, claim, walk.account_id, walk.started_at, walk.read_seq)
         else:
             await _stamp(conn, claim, walk)
         await conn.execute(QUERIES["finish_walk"], claim.item_id, walk.account_id)
@@ -231,4 +233,5 @@ async def _stamp(conn: Connection, claim: Claim, walk: Walk) -> None:
         walked_at=walk.started_at if walk.kind == "walk" else None,
         walked_up_to=await _walked_up_to(conn, claim, walk),
         read_since=walk.read_since,
+        read_seq=walk.read_seq,
     )
