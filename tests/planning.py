@@ -73,7 +73,7 @@ def event(name: str, event_id: int = 1, *, age: timedelta = MINUTE, **fields: An
     if name in TRANSACTION_EVENTS:
         fields.setdefault("account_id", CHECKING)
     if name in ("transactions/updated", "transactions/deleted"):
-        fields.setdefault("transaction_ids", ROWS[:2])
+        fields.setdefault("ids_open", 2)
     fields.setdefault("lane", Lane.LIVE)
     fields.setdefault("pending_since", NOW - age)
     fields.setdefault("pending_seq", place(fields["pending_since"], event=True))

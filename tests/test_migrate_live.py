@@ -28,6 +28,7 @@ VALUES = {
     "bytea": "'x'",
     "jsonb": "'{}'",
     "_uuid": "'{}'",
+    "_text": "'{}'",
 }
 BY_NAME = {"kind": "'walk'", "state": "'pending'", "product": "'transactions'"}
 CHECKED = {("subscriptions", "state"): "'ok'", ("walk_pages", "kind"): "'listed'"}

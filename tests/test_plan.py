@@ -20,7 +20,6 @@ from tests.planning import (
     NOW,
     READ_AFTER,
     READ_BEFORE,
-    ROWS,
     SAVINGS,
     decided,
     event,
@@ -312,7 +311,7 @@ def test_a_delta_waits_for_no_walk_of_all_pages_but_for_its_own() -> None:
 @pytest.mark.parametrize("name", ["transactions/updated", "transactions/deleted"])
 def test_named_rows_are_asked_for_by_id(name: str) -> None:
     found = decided(held(event(name)))
-    assert found.steps == [AskIds(CHECKING, ROWS[:2], (1,))]
+    assert found.steps == [AskIds(CHECKING, (1,), 2)]
     asked = decided(held(event(name)), answered=Answered(frozenset({1})))
     assert (asked.steps, only(asked.outcomes).state) == ([], "applied")
 
@@ -326,7 +325,7 @@ def test_a_deleted_row_that_still_comes_back_is_asked_for_once_more_after_five_m
     found = decided(held(waits))
     assert (found.steps, only(found.outcomes).due_at) == ([], NOW + MINUTE)
     due = event("transactions/deleted", ask_again_at=NOW - MINUTE)
-    assert decided(held(due)).steps == [AskIds(CHECKING, ROWS[:2], (1,))]
+    assert decided(held(due)).steps == [AskIds(CHECKING, (1,), 2)]
     assert only(decided(held(due), answered=still_there).outcomes).state == "applied"
 
 
@@ -486,16 +485,32 @@ def test_one_delta_answers_several_events_from_the_earliest_of_their_times() -> 
     assert decided(state).steps == [ReadDelta(CHECKING, NOW - 5 * DAY, True, COLLECTED)]
 
 
-def test_one_question_answers_several_events_and_asks_for_each_id_once() -> None:
+def test_one_question_answers_several_events_and_short_ones_are_asked_first() -> None:
     state = held(
-        event("transactions/updated", 1, transaction_ids=ROWS[:3]),
-        event("transactions/deleted", 2, transaction_ids=ROWS[2:5]),
-        event("transactions/updated", 3, transaction_ids=ROWS[5:], account_id=CARD),
+        event("transactions/updated", 1, ids_open=3),
+        event("transactions/deleted", 2, ids_open=2),
+        event("transactions/updated", 3, ids_open=1, account_id=CARD),
     )
     assert decided(state).steps == [
-        AskIds(CHECKING, ROWS[:5], (1, 2)),
-        AskIds(CARD, ROWS[5:], (3,)),
+        AskIds(CARD, (3,), 1),
+        AskIds(CHECKING, (1, 2), 5),
     ]
+
+
+def test_a_list_that_is_asked_for_to_its_end_is_asked_for_no_more() -> None:
+    found = decided(held(event("transactions/updated", ids_open=0)))
+    assert (found.steps, only(found.outcomes).state) == ([], "applied")
+    came_back = event("transactions/deleted", ids_open=0, ids_came_back=True)
+    found = decided(held(came_back))
+    assert (found.steps, only(found.outcomes).ask_again_at) == ([], NOW + 5 * MINUTE)
+
+
+def test_long_questions_wait_for_the_other_steps() -> None:
+    state = held(
+        event("transactions/updated", 1, ids_open=30_000),
+        event("transactions/created", 2, account_id=CARD),
+    )
+    assert [type(s) for s in decided(state).steps] == [ReadDelta, AskIds]
 
 
 def test_one_walk_answers_several_events_in_the_best_of_their_lanes() -> None:

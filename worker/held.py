@@ -16,7 +16,11 @@ NO_ACCOUNT: Final = uuid.UUID(int=0)
 
 
 class PendingEvent(msgspec.Struct, frozen=True):
-    """An event that is not settled; pending_seq is what reads and deaths of steps are judged by."""
+    """An event that is not settled; pending_seq is what reads and deaths of steps are judged by.
+
+    ids_open: how many ids of its list are still to be asked for (None: it has no list).
+    ids_came_back: whether one of those that were asked for was listed.
+    """
 
     id: int
     event: str
@@ -25,7 +29,8 @@ class PendingEvent(msgspec.Struct, frozen=True):
     pending_since: datetime
     pending_seq: int
     account_id: uuid.UUID | None = None
-    transaction_ids: tuple[uuid.UUID, ...] | None = None
+    ids_open: int | None = None
+    ids_came_back: bool = False
     created_at_from: datetime | None = None
     expected_rows: int | None = None
     ask_again_at: datetime | None = None

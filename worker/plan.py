@@ -75,10 +75,14 @@ class SyncPlan:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Events whose ids were asked for in this claim, and those whose deleted ids came back."""
+    """Events whose ids were all asked for in this claim, and those of which some came back."""
 
     events: frozenset[int] = frozenset()
-    still_there: frozenset[int] = frozenset()
+    came_back: frozenset[int] = frozenset()
+
+    def with_(self, more: Answered) -> Answered:
+        """Both together."""
+        return Answered(self.events | more.events, self.came_back | more.came_back)
 
 
 @dataclass(slots=True)
@@ -363,13 +367,15 @@ class _Planner:
 
     def _want_ids(self, needs: _Needs, event: PendingEvent) -> Outcome | None:
         assert event.account_id is not None  # noqa: S101 - checked by the caller
-        if event.id in self.answered.still_there and event.ask_again_at is None:
-            again = self.held.now + ASK_AGAIN_AFTER
-            return Outcome("pending", ask_again_at=again, due_at=again)
-        if event.id not in self.answered.events and event.transaction_ids:
+        if event.ids_open and event.id not in self.answered.events:
             step = self.held.step("transactions", event.account_id)
             if not self._blocked(needs, step, event):
-                needs.steps.append(AskIds(event.account_id, event.transaction_ids, (event.id,)))
+                needs.steps.append(AskIds(event.account_id, (event.id,), event.ids_open))
+            return None
+        came_back = event.ids_came_back or event.id in self.answered.came_back
+        if event.event == "transactions/deleted" and came_back and event.ask_again_at is None:
+            again = self.held.now + ASK_AGAIN_AFTER
+            return Outcome("pending", ask_again_at=again, due_at=again)
         return None
 
     def _want_delta(
@@ -434,7 +440,8 @@ class _Planner:
 
 def _outcome(needs: _Needs, event: PendingEvent, now: datetime) -> Outcome:
     if needs.steps:
-        return Outcome("pending", due_at=now, lane=Lane(event.lane))
+        lane = Lane(event.lane)
+        return Outcome("pending", due_at=now, lane=lane, ask_again_at=event.ask_again_at)
     if needs.waits:
         return Outcome("pending", due_at=min(needs.waits), ask_again_at=event.ask_again_at)
     if needs.walking:

@@ -72,11 +72,14 @@ class ReadRecent:
 
 @dataclass(frozen=True, slots=True)
 class AskIds:
-    """Ask for rows of an account by id: the answer is stored, the absence buried under the rule."""
+    """Ask by id for the rows that these events name; absence is judged by the rule of absence.py.
+
+    ids_open: how many ids these are at most, for events may name the same.
+    """
 
     account_id: uuid.UUID
-    ids: tuple[uuid.UUID, ...]
     event_ids: tuple[int, ...]
+    ids_open: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,12 @@ def merge_steps(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
     for step in steps:
         key = step_key(step)
         merged[key] = _joined(merged[key], step) if key in merged else step
-    return _without_early_movements(list(merged.values()))
+    return _long_questions_last(_without_early_movements(list(merged.values())))
+
+
+def _long_questions_last(steps: list[PlannedStep]) -> list[PlannedStep]:
+    """Thousands of ids take several claims: they take the time that the other steps leave."""
+    return sorted(steps, key=lambda step: step.ids_open if isinstance(step, AskIds) else 0)
 
 
 def _without_early_movements(steps: list[PlannedStep]) -> list[PlannedStep]:
@@ -157,8 +165,8 @@ def _joined(first: PlannedStep, second: PlannedStep) -> PlannedStep:
     if isinstance(first, AskIds) and isinstance(second, AskIds):
         return replace(
             first,
-            ids=tuple(dict.fromkeys(first.ids + second.ids)),
             event_ids=first.event_ids + second.event_ids,
+            ids_open=first.ids_open + second.ids_open,
         )
     if isinstance(first, AskWalk) and isinstance(second, AskWalk):
         return replace(

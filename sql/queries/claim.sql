@@ -114,7 +114,10 @@ WITH lease AS (
     FROM unnest($7::bigint[], $8::text[], $9::text[], $10::text[], $11::timestamptz[])
         AS o(id, state, reason, error_id, ask_again_at), lease
     WHERE e.id = o.id AND e.state IN ('pending', 'walking')
-    RETURNING e.id
+    RETURNING e.id, e.state
+), asked AS (
+    DELETE FROM pluggy_sync.id_progress p USING events e
+    WHERE p.event_row_id = e.id AND e.state IN ('applied', 'dead', 'ignored')
 )
 UPDATE pluggy_sync.item_sync s
 SET done_generation = $3,

@@ -11,11 +11,15 @@ SELECT
     coalesce((
         SELECT jsonb_agg(jsonb_build_object(
             'id', e.id, 'event', e.event, 'account_id', e.account_id,
-            'transaction_ids', e.transaction_ids, 'created_at_from', e.created_at_from,
+            'ids_open', cardinality(e.transaction_ids) - coalesce(d.done, 0),
+            'ids_came_back', coalesce(d.came_back, false), 'created_at_from', e.created_at_from,
             'expected_rows', e.expected_rows, 'lane', e.lane, 'state', e.state,
             'pending_since', e.pending_since, 'pending_seq', e.pending_seq,
             'ask_again_at', e.ask_again_at) ORDER BY e.id)
         FROM pluggy_sync.webhook_events e
+        LEFT JOIN pluggy_sync.id_progress d
+            ON d.event_row_id = e.id AND d.pending_seq = e.pending_seq
+            AND d.ask_again_at IS NOT DISTINCT FROM e.ask_again_at
         WHERE e.item_id = s.item_id
           AND (e.state = 'pending' OR (e.state = 'walking' AND NOT EXISTS (
               SELECT FROM pluggy_sync.account_walks w

@@ -48,11 +48,16 @@ RETURNING id, xmax = 0 AS is_new;
 -- name: load_witnesses
 -- Up to three rows of an account that are held live and that nothing suspects; at random among the
 -- newest, so that a witness that vanished unnoticed does not block for ever.
--- $1 item, $2 account, $3 suspected ids.
+-- $1 item, $2 account, $3 suspected ids, $4 events whose ids are suspected too. NOT IN, because that is
+-- one look into a hash table a row, whatever number of ids the planner expects.
 SELECT id FROM (
     SELECT id FROM pluggy.transactions
     WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND deletion_flagged_at IS NULL
-      AND deletion_refused_at IS NULL AND id <> ALL ($3::uuid[])
+      AND deletion_refused_at IS NULL AND id NOT IN (
+          SELECT unnest($3::uuid[])
+          UNION ALL
+          SELECT unnest(e.transaction_ids) FROM pluggy_sync.webhook_events e
+          WHERE e.id = ANY ($4::bigint[]))
     ORDER BY date DESC, id
     LIMIT 50
 ) AS newest

@@ -45,23 +45,18 @@ class Question:
         account_id: uuid.UUID,
         suspects: Sequence[uuid.UUID],
         all_suspects: Sequence[uuid.UUID] = (),
+        *,
+        events: Sequence[int] = (),
     ) -> Question:
-        """A question about suspects, with witnesses that none of all suspects is."""
+        """A question about suspects; witnesses are none of all suspects nor named by the events."""
         records = await claim.db.fetch(
-            QUERIES["load_witnesses"], claim.item_id, account_id, list(all_suspects or suspects)
+            QUERIES["load_witnesses"],
+            claim.item_id,
+            account_id,
+            list(all_suspects or suspects),
+            list(events),
         )
         return cls(frozenset(suspects), tuple(record["id"] for record in records))
-
-    @classmethod
-    async def blocks(
-        cls, claim: Claim, account_id: uuid.UUID, suspects: Sequence[uuid.UUID]
-    ) -> list[Question]:
-        """Questions about any number of suspects, each of one request."""
-        size = QUESTION_SIZE - WITNESSES
-        return [
-            await cls.about(claim, account_id, suspects[start : start + size], suspects)
-            for start in range(0, len(suspects), size)
-        ]
 
 
 async def bury_or_flag(
@@ -71,6 +66,7 @@ async def bury_or_flag(
     absent: Sequence[uuid.UUID],
     *,
     suspects: Sequence[uuid.UUID],
+    events: Sequence[int] = (),
 ) -> None:
     """Tombstone rows that were asked for and did not come back, or flag them for a person.
 
@@ -81,7 +77,7 @@ async def bury_or_flag(
     held = [record["id"] for record in records]
     if not held:
         return
-    reason = await _reason_to_flag(conn, claim, account_id, held, suspects)
+    reason = await _reason_to_flag(conn, claim, account_id, held, suspects, events)
     if reason is None:
         buried = await conn.fetch(
             QUERIES["tombstone_transactions"], claim.item_id, account_id, held, claim.run
@@ -99,9 +95,10 @@ async def _reason_to_flag(
     account_id: uuid.UUID,
     absent: Sequence[uuid.UUID],
     suspects: Sequence[uuid.UUID],
+    events: Sequence[int],
 ) -> str | None:
     witnesses = await conn.fetch(
-        QUERIES["load_witnesses"], claim.item_id, account_id, list(suspects)
+        QUERIES["load_witnesses"], claim.item_id, account_id, list(suspects), list(events)
     )
     if not witnesses:
         return NO_WITNESS

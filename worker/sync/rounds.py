@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -41,6 +42,7 @@ from worker.pluggy_payloads import decode_object
 from worker.queries import QUERIES
 from worker.sync.accounts import ACCOUNTS
 from worker.sync.bills import BILLS
+from worker.sync.by_id import OpenIds, sync_ids
 from worker.sync.consents import CONSENTS
 from worker.sync.identities import IDENTITIES
 from worker.sync.investment_transactions import sync_investment_transactions
@@ -52,7 +54,7 @@ from worker.sync.owners import unless_gone
 from worker.sync.recent import sync_recent
 from worker.sync.silence import expect_collection, note_missed
 from worker.sync.steps import attempt, record_failure
-from worker.sync.transactions import sync_delta, sync_ids
+from worker.sync.transactions import sync_delta
 from worker.sync.walks import ask_walk
 
 log = structlog.get_logger()
@@ -65,6 +67,8 @@ LISTINGS: Final = {
 # The step under which a failure is recorded, where the read is named otherwise.
 PRODUCT_OF: Final = {"ReadAccounts": "accounts"}
 NO_PROGRESS_PAUSE: Final = timedelta(seconds=30)
+LAST_BLOCK_FOR_S: Final = 8.0
+"""So long before a plan ends no further block of ids is begun: its call may take 20 s, a job 60."""
 
 
 async def load_held(claim: Claim) -> Held:
@@ -90,6 +94,7 @@ class Rounds:
     answered: Answered = field(default_factory=Answered)
     taken: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
     failed: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
+    unfinished: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
 
     async def run(self) -> SyncPlan:
         """Take all steps that time allows; returns the last plan, whose outcomes hold.
@@ -206,26 +211,20 @@ class Rounds:
                 return bury_item(self.claim)
 
     async def _ask_ids(self, step: AskIds) -> None:
-        returned = await sync_ids(self.claim, step)
-        if returned is None:
-            return
-        asked = [event for event in self.held.events if event.id in step.event_ids]
-        still_there = {
-            event.id
-            for event in asked
-            if event.event == "transactions/deleted"
-            and returned.intersection(event.transaction_ids or ())
-        }
-        self.answered = Answered(
-            self.answered.events | set(step.event_ids), self.answered.still_there | still_there
-        )
+        ids = OpenIds(self.claim, deque(step.event_ids))
+        try:
+            await sync_ids(self.claim, step, ids, until=self.until - LAST_BLOCK_FOR_S)
+        finally:
+            self.answered = self.answered.with_(ids.answered)
+        if not self.answered.events.issuperset(step.event_ids):
+            self.unfinished.add(step_key(step))
 
     def _repeats(self, current: SyncPlan) -> bool:
         """Whether a step is wanted again that went well.
 
-        One that failed or was put off may be due again already.
+        One that failed or was put off may be due again already, one with thousands of ids is.
         """
-        again = {step_key(step) for step in current.steps} - self.failed
+        again = {step_key(step) for step in current.steps} - self.failed - self.unfinished
         return any((product, owner) not in self.claim.put_off for _, product, owner in again)
 
     def _stuck(self, current: SyncPlan) -> SyncPlan:

@@ -13,10 +13,7 @@ from worker.claim import Claim
 from worker.database import Connection
 from worker.events import Lane, parse_uuid
 from worker.failures import PluggyNotFound, PluggyUnavailable
-from worker.plan_steps import (
-    AskIds,
-    ReadDelta,
-)
+from worker.plan_steps import ReadDelta
 from worker.pluggy_reader import Page
 from worker.queries import QUERIES
 from worker.row_values import (
@@ -31,7 +28,7 @@ from worker.row_values import (
     text,
     utc_text,
 )
-from worker.sync.absence import Question, bury_or_flag
+from worker.sync.absence import Question
 from worker.sync.rows import Entity, Listed, read_rows, store_rows
 from worker.sync.stamps import defer_step, stamp_step
 
@@ -183,10 +180,10 @@ async def _lives_without_rows(claim: Claim, account_id: uuid.UUID) -> bool:
     empty_for_long = await claim.db.fetchval(
         QUERIES["is_put_off_for"], claim.item_id, PRODUCT, account_id, EMPTY_FOR_LONG
     )
-    return bool(empty_for_long) and await _answers(claim, account_id)
+    return bool(empty_for_long) and await account_answers(claim, account_id)
 
 
-async def _answers(claim: Claim, account_id: uuid.UUID) -> bool:
+async def account_answers(claim: Claim, account_id: uuid.UUID) -> bool:
     """Whether the account itself can be read: the last witness, where no row can be one."""
     try:
         await claim.pluggy.account(account_id)
@@ -199,41 +196,3 @@ async def put_off(claim: Claim, account_id: uuid.UUID) -> None:
     """The answer proves nothing: no watermark, no stamp, no event settled."""
     async with claim.page() as conn:
         await defer_step(conn, claim, PRODUCT, account_id)
-
-
-async def sync_ids(claim: Claim, step: AskIds) -> frozenset[uuid.UUID] | None:
-    """Ask for rows by id: store what comes back, bury or flag what does not.
-
-    Returns the ids that came back; None if the answer proves nothing (then the step is put off).
-    An `ids` read never moves the watermark. Raises PluggyError, FencedOff.
-    """
-    returned: set[uuid.UUID] = set()
-    proven = False
-    for question in await Question.blocks(claim, step.account_id, step.ids):
-        page = await claim.pluggy.transactions(step.account_id, ids=question.ids)
-        async with claim.page() as conn:
-            listed = (await store_page(conn, claim, step.account_id, page)).among(question.ids)
-        if question.suspects - listed and not await _is_answered(claim, step, question, listed):
-            await put_off(claim, step.account_id)
-            return None
-        proven = proven or bool(listed)
-        returned |= listed
-    absent = [i for i in step.ids if i not in returned]
-    async with claim.page() as conn:
-        await bury_or_flag(conn, claim, step.account_id, absent, suspects=step.ids)
-        if proven:
-            await _end_deferral(conn, claim, step.account_id)
-    return frozenset(returned)
-
-
-async def _is_answered(
-    claim: Claim, step: AskIds, question: Question, listed: set[uuid.UUID]
-) -> bool:
-    """Whether what an answer leaves out means anything."""
-    if question.witnesses:
-        return not question.unanswered(listed)
-    return bool(listed) or await _answers(claim, step.account_id)
-
-
-async def _end_deferral(conn: Connection, claim: Claim, account_id: uuid.UUID) -> None:
-    await conn.execute(QUERIES["end_deferral"], claim.item_id, PRODUCT, account_id)

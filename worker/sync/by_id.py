@@ -1,0 +1,167 @@
+"""Rows that events name are asked for by id, block by block; each block is remembered as done."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from worker.claim import Claim
+from worker.database import Connection
+from worker.plan import Answered
+from worker.plan_steps import AskIds
+from worker.queries import QUERIES
+from worker.sync.absence import QUESTION_SIZE, WITNESSES, Question, bury_or_flag
+from worker.sync.transactions import PRODUCT, account_answers, put_off, store_page
+
+BLOCK_SIZE: Final = QUESTION_SIZE - WITNESSES
+LOAD_SIZE: Final = 1000
+"""Ids read from Postgres at once: a list may have any number of them."""
+UNDISTURBED_S: Final = 5.0
+"""So long blocks follow each other whatever else is told about the item; then that goes first."""
+
+
+@dataclass(slots=True)
+class _List:
+    """The ids of one event, as far as this claim has taken them."""
+
+    pending_seq: int
+    ask_again_at: datetime | None
+    taken: int
+    came_back: bool = False
+
+
+@dataclass(slots=True)
+class OpenIds:
+    """The ids that events name and that are not asked for yet, in blocks for one request each.
+
+    An id that several events name is asked for once in a claim.
+    """
+
+    claim: Claim
+    waiting: deque[int]
+    loaded: deque[tuple[int, uuid.UUID]] = field(default_factory=deque)
+    lists: dict[int, _List] = field(default_factory=dict)
+    asked: set[uuid.UUID] = field(default_factory=set)
+    returned: set[uuid.UUID] = field(default_factory=set)
+    ended: set[int] = field(default_factory=set)
+    """Events of which nothing is left to take."""
+    answered_events: set[int] = field(default_factory=set)
+    touched: list[tuple[int, uuid.UUID]] = field(default_factory=list)
+    """What the block under way takes from which event."""
+
+    async def next_block(self) -> list[uuid.UUID]:
+        """Ids to ask for now; empty with `touched`: all were asked for others; without: the end."""
+        self.touched = []
+        block: dict[uuid.UUID, None] = {}
+        while len(block) < BLOCK_SIZE and (entry := await self._next()) is not None:
+            self.touched.append(entry)
+            if entry[1] not in self.asked:
+                block[entry[1]] = None
+        return list(block)
+
+    async def _next(self) -> tuple[int, uuid.UUID] | None:
+        while not self.loaded:
+            if not self.waiting:
+                return None
+            await self._load(self.waiting[0])
+        return self.loaded.popleft()
+
+    async def _load(self, event_id: int) -> None:
+        held = self.lists.get(event_id)
+        row = await self.claim.db.fetchrow(
+            QUERIES["load_open_ids"], event_id, held.taken if held else None, LOAD_SIZE
+        )
+        if row is None or not row["ids"]:
+            self.ended.add(self.waiting.popleft())
+            return
+        # What is loaded and not taken is loaded again by the next claim.
+        self.lists[event_id] = held or _List(row["pending_seq"], row["ask_again_at"], row["done"])
+        self.lists[event_id].taken = row["done"] + len(row["ids"])
+        self.loaded.extend((event_id, row_id) for row_id in row["ids"])
+
+    async def note(self, conn: Connection, listed: set[uuid.UUID]) -> None:
+        """Remember the block as answered, in the transaction that stores its rows."""
+        self.asked.update(row_id for _, row_id in self.touched)
+        self.returned |= listed
+        self.answered_events |= self.ended
+        events = {event_id: self.lists[event_id] for event_id, _ in self.touched}
+        for event_id, row_id in self.touched:
+            events[event_id].came_back |= row_id in self.returned
+        ahead = self.loaded[0][0] if self.loaded else None
+        await conn.execute(
+            QUERIES["note_ids_asked"],
+            list(events),
+            [e.pending_seq for e in events.values()],
+            [e.ask_again_at for e in events.values()],
+            [e.taken - (len(self.loaded) if i == ahead else 0) for i, e in events.items()],
+            [e.came_back for e in events.values()],
+        )
+
+    @property
+    def answered(self) -> Answered:
+        """Events of which all ids are answered, and those of which some came back."""
+        came_back = {event_id for event_id, held in self.lists.items() if held.came_back}
+        return Answered(frozenset(self.answered_events), frozenset(came_back))
+
+
+async def sync_ids(claim: Claim, step: AskIds, ids: OpenIds, *, until: float) -> None:
+    """Ask for rows by id: store what comes back, bury or flag what does not.
+
+    Blocks are begun until the loop's clock says `until` or the item has news, one at least; the
+    next claim goes on behind the last one answered. An answer that proves nothing puts the step
+    off. An `ids` read never moves the watermark. Raises PluggyError, FencedOff.
+    """
+    clock, generation = asyncio.get_running_loop().time, claim.generation
+    yields_at = clock() + UNDISTURBED_S
+    while True:
+        block = await ids.next_block()
+        if not ids.touched:
+            ids.answered_events |= ids.ended
+            return
+        if not await _ask(claim, step, ids, block):
+            await put_off(claim, step.account_id)
+            return
+        has_news = claim.generation > generation and clock() > yields_at
+        if has_news or clock() > until:
+            return
+
+
+async def _ask(claim: Claim, step: AskIds, ids: OpenIds, block: list[uuid.UUID]) -> bool:
+    """Ask for a block and note its answer; False: the answer proves nothing."""
+    if not block:
+        async with claim.page() as conn:
+            await ids.note(conn, set())
+        return True
+    question = await Question.about(claim, step.account_id, block, events=step.event_ids)
+    page = await claim.pluggy.transactions(step.account_id, ids=question.ids)
+    async with claim.page() as conn:
+        listed = (await store_page(conn, claim, step.account_id, page)).among(question.ids)
+    absent = question.suspects - listed
+    if absent and not await _is_answered(claim, step, question, listed):
+        return False
+    async with claim.page() as conn:
+        await bury_or_flag(
+            conn,
+            claim,
+            step.account_id,
+            sorted(absent),
+            suspects=block,
+            events=step.event_ids,
+        )
+        await ids.note(conn, listed)
+        if listed:
+            await conn.execute(QUERIES["end_deferral"], claim.item_id, PRODUCT, step.account_id)
+    return True
+
+
+async def _is_answered(
+    claim: Claim, step: AskIds, question: Question, listed: set[uuid.UUID]
+) -> bool:
+    """Whether what an answer leaves out means anything."""
+    if question.witnesses:
+        return not question.unanswered(listed)
+    return bool(listed) or await account_answers(claim, step.account_id)
