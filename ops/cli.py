@@ -14,7 +14,7 @@ from ops.demo_command import demo
 from ops.items import items
 from ops.migrate_command import migrate_command
 from ops.resync import resync
-from ops.status import status
+from ops.status import status, worklist
 from ops.webhooks import webhooks
 
 
@@ -39,5 +39,15 @@ def main() -> None:
     """Keeps a Postgres database equal to what Pluggy holds, seconds after each webhook."""
 
 
-for command in (migrate_command, items, status, dead_letters, resync, flags, webhooks, demo):
+for command in (
+    migrate_command,
+    items,
+    status,
+    worklist,
+    dead_letters,
+    resync,
+    flags,
+    webhooks,
+    demo,
+):
     main.add_command(command)

@@ -18,8 +18,10 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from ops.migrate import MigrationRefused
+from ops.neutral import neutral, neutral_json
 from ops.roles import RolesRefused
 from worker.database import Pool, close_pool, open_pool, why_refused
 from worker.installation import ForeignInstallation
@@ -46,7 +48,7 @@ class CommandFailed(click.ClickException):
     """Ends a command with one line on standard error and exit status 1."""
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"pluggy-sync: {self.format_message()}", err=True, file=file)
+        click.echo(f"pluggy-sync: {neutral(self.format_message())}", err=True, file=file)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -99,7 +101,7 @@ async def _reach(pool: Pool) -> None:
 
 def print_json(document: object) -> None:
     """One document on one line: times as RFC 3339, money as numbers."""
-    click.echo(_encoder.encode(document).decode())
+    click.echo(neutral_json(_encoder.encode(document).decode()))
 
 
 def print_rows(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -154,7 +156,17 @@ def console(*, to_stderr: bool = False) -> Console:
 _encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
 
 
-def _cell(value: Any) -> str:
+def say(line: str) -> None:
+    """A line for people, whatever Pluggy or a file has put into it."""
+    click.echo(neutral(line))
+
+
+def _cell(value: Any) -> Text:
+    """No markup either: a name in brackets is a name."""
+    return Text(neutral(_told(value)))
+
+
+def _told(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, datetime):

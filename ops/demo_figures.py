@@ -12,8 +12,10 @@ import msgspec
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 from ops.compare import Comparison
+from ops.neutral import neutral
 
 REAL_LIMIT: Final = (
     "Pluggy's real limit is 360 requests a minute per address and endpoint group;"
@@ -133,7 +135,11 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any) -> Text:
+    return Text(neutral(_told(value)))
+
+
+def _told(value: Any) -> str:
     if isinstance(value, Decimal):
         return f"{value:,.2f}"
     if isinstance(value, datetime):

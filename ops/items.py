@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,12 +21,13 @@ from ops.console import (
     print_json,
     print_rows,
     run,
+    say,
 )
 from ops.doorbell import ring
 from ops.item_ids import Line, read_ids
 from worker.accept import Accepted, UnstorableEvent, accept_events
 from worker.database import Pool
-from worker.events import Lane, registration
+from worker.events import Lane, parse_webhook, registration
 from worker.queries import QUERIES
 from worker.settings import Environment, load
 
@@ -55,6 +57,32 @@ def items() -> None:
 def register(item_ids: tuple[str, ...], as_json: bool) -> None:
     """Mirror items that exist at Pluggy, at once."""
     _report(run(_register_now(read_each(item_ids))), as_json)
+
+
+@items.command("deleted")
+@click.argument("item_ids", nargs=-1, required=True, type=click.UUID, metavar="ID...")
+@json_option
+def deleted(item_ids: tuple[uuid.UUID, ...], as_json: bool) -> None:
+    """Say that items were deleted at Pluggy, where its item/deleted was lost.
+
+    As the webhook does it, this only has Pluggy asked: an item that is still there stays.
+    """
+    _report(run(_tell_deleted(item_ids)), as_json)
+
+
+async def _tell_deleted(item_ids: Sequence[uuid.UUID]) -> list[Answer]:
+    settings = load(Environment)
+    now = datetime.now(UTC)
+    bodies = [{"event": "item/deleted", "itemId": str(item_id)} for item_id in item_ids]
+    events = [parse_webhook(json.dumps(body).encode(), now) for body in bodies]
+    async with database(settings) as db:
+        stored = await accept_events(db, events, timeout_s=ANSWER_WITHIN_S)
+    await ring(settings, item_ids)
+    lines = [Line(number, str(item_id), item_id) for number, item_id in enumerate(item_ids, 1)]
+    return [
+        _answer(line, item_id, accepted)
+        for line, item_id, accepted in zip(lines, item_ids, stored, strict=True)
+    ]
 
 
 @items.command("import")
@@ -136,7 +164,7 @@ def _report(answers: Sequence[Answer], as_json: bool) -> None:
     else:
         for answer in answers:
             reason = f" ({answer.reason})" if answer.reason else ""
-            click.echo(f"line {answer.line}: {answer.item_id} {answer.status}{reason}")
+            say(f"line {answer.line}: {answer.item_id} {answer.status}{reason}")
         click.echo(", ".join(f"{count} {status}" for status, count in summary.items()))
     if counts["refused"]:
         raise CommandFailed(f"{counts['refused']} of {len(answers)} lines were refused")

@@ -1,38 +1,154 @@
-"""`pluggy-sync status`: is anything wrong, what waits, and how far behind is it."""
+"""`pluggy-sync status` and `worklist`: what is wrong or waits for somebody, and what mends it."""
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Coroutine
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import click
 from redis.exceptions import RedisError
 
-from ops.console import database, json_option, print_fields, print_json, print_rows, run
+from ops.console import (
+    LIMIT,
+    CommandFailed,
+    database,
+    json_option,
+    print_fields,
+    print_json,
+    print_rows,
+    run,
+)
 from worker.queries import QUERIES
 from worker.queue import connect
 from worker.settings import Environment, load
 from worker.spool import Figures, Spool
 
+T = TypeVar("T")
+Row = dict[str, Any]
+
+LIGHTS: Final = ("green", "yellow", "red")
+RED: Final = 2
+YELLOW: Final = 1
+SPOOLED_FOR_S: Final = 60
+LISTED: Final = 100
+FOR_PEOPLE: Final = ("severity", "kind", "blocked_on", "since", "how_many", "what", "command")
+OF_AN_ITEM: Final = (
+    "severity",
+    "kind",
+    "item_id",
+    "connector_name",
+    "since",
+    "due_at",
+    "what_to_do",
+    "command",
+)
+
+
+class CannotTell(CommandFailed):
+    """Neither well nor unwell: what would say so cannot be asked."""
+
+    exit_code = 3
+
 
 @click.command()
+@click.option("--strict", is_flag=True, help="Yellow is exit status 1.")
 @json_option
-def status(as_json: bool) -> None:
-    """Is anything wrong, what waits, and how far behind is it."""
-    spool = run(_load_spool())
+@click.pass_context
+def status(context: click.Context, strict: bool, as_json: bool) -> None:
+    """What is wrong or waits for somebody, the heaviest first, and what to run about it.
+
+    Exit status: 0 green, also yellow without --strict; 1 yellow; 2 red; 3 cannot tell.
+    """
+    spool = _ask(_load_spool())
     # First: when Postgres is away, it is all that can be told.
     if spool and spool.entries and not as_json:
         print_rows("spooled in Redis until Postgres takes it", [asdict(spool)])
-    found = run(_load())
+    found = _ask(_load())
+    found["findings"] = _in_order(found["findings"] + _of_redis(spool))
+    found["overview"] |= _light(found["overview"], found["findings"])
     if spool is None:
         warning = "Redis does not answer at REDIS_URL; workers take what is due from Postgres"
         click.echo(f"pluggy-sync: warning: {warning}, more slowly", err=True)
     if as_json:
         print_json(found | {"spool": spool})
-        return
-    print_fields(found["overview"])
+    else:
+        _show(found)
+    light = found["overview"]["light"]
+    context.exit(RED if light == "red" else YELLOW if strict and light == "yellow" else 0)
+
+
+def _show(found: Row) -> None:
+    print_fields({name: v for name, v in found["overview"].items() if name != "advice"})
+    print_rows("findings", [{name: row[name] for name in FOR_PEOPLE} for row in found["findings"]])
     print_rows("backlog", found["backlog"])
     print_rows("from webhook to row, last hour", found["lag"])
+
+
+@click.command()
+@click.option("--kind", help="Of this kind of finding only.")
+@click.option("--item", "item_id", type=click.UUID, help="Of this item only.")
+@click.option("--limit", type=LIMIT, default=LISTED, help="At most so many.")
+@json_option
+def worklist(kind: str | None, item_id: uuid.UUID | None, limit: int, as_json: bool) -> None:
+    """The findings thing by thing: which items, which webhooks, since when."""
+    found = run(_list(kind, item_id, limit))
+    if as_json:
+        print_json({"worklist": found})
+    else:
+        print_rows("worklist", [{name: row[name] for name in OF_AN_ITEM} for row in found])
+
+
+def _ask(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return run(work)
+    except CommandFailed as failed:
+        raise CannotTell(failed.message) from failed
+
+
+def _of_redis(spool: Figures | None) -> list[Row]:
+    """What only Redis itself can tell. spool: None if it does not answer."""
+    if spool is None:
+        what = "Redis does not answer at REDIS_URL: workers take what is due from Postgres, slowly."
+        return [_finding("redis_away", 92, what)]
+    if spool.entries and spool.oldest_age_s > SPOOLED_FOR_S:
+        what = f"{spool.entries} events wait in Redis for Postgres: see the logs of the workers."
+        return [_finding("spool_waits", 91, what, how_many=spool.entries)]
+    return []
+
+
+def _finding(kind: str, weight: int, what: str, *, how_many: int = 1) -> Row:
+    return {
+        "severity": "yellow",
+        "kind": kind,
+        "blocked_on": "us",
+        "what": what,
+        "since": None,
+        "how_many": how_many,
+        "command": None,
+        "weight": weight,
+    }
+
+
+def _in_order(findings: list[Row]) -> list[Row]:
+    return sorted(findings, key=lambda row: -row["weight"])
+
+
+def _light(overview: Row, findings: list[Row]) -> Row:
+    """Light, sentence and since by all findings, in place of those of Postgres alone."""
+    coloured = [row for row in findings if row["severity"] in LIGHTS]
+    if not coloured:
+        return {"light": "green"}
+    worst = coloured[0]
+    told = worst["what"]
+    return {
+        "light": worst["severity"],
+        "sentence": told,
+        "since": worst["since"],
+        "advice": told,
+        "findings": len(coloured),
+    }
 
 
 async def _load_spool() -> Figures | None:
@@ -46,11 +162,18 @@ async def _load_spool() -> Figures | None:
         await redis.aclose()
 
 
-async def _load() -> dict[str, Any]:
+async def _load() -> Row:
     async with database(load(Environment)) as db:
         overview = await db.fetchrow(QUERIES["overview"])
         return {
             "overview": dict(overview) if overview else {},
+            "findings": [dict(record) for record in await db.fetch(QUERIES["findings"])],
             "backlog": [dict(record) for record in await db.fetch(QUERIES["backlog"])],
             "lag": [dict(record) for record in await db.fetch(QUERIES["lag"])],
         }
+
+
+async def _list(kind: str | None, item_id: uuid.UUID | None, limit: int) -> list[Row]:
+    async with database(load(Environment)) as db:
+        found = await db.fetch(QUERIES["list_worklist"], kind, item_id, limit)
+    return [dict(record) for record in found]

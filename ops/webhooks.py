@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import click
 
-from ops.console import CommandFailed, database, json_option, print_json, print_rows, run
+from ops.console import CommandFailed, database, json_option, print_json, print_rows, run, say
 from worker.database import Pool
 from worker.events import Lane
 from worker.failures import PluggyError, PluggyHalt, classify
@@ -101,7 +101,7 @@ def register(dry_run: bool, as_json: bool) -> None:
         return
     verb = "would be" if dry_run else "was"
     for deed in deeds:
-        click.echo(f"{deed.event}: {verb} {deed.action}")
+        say(f"{deed.event}: {verb} {deed.action}")
     if not deeds:
         click.echo("nothing to do: every event is sent to WEBHOOK_URL")
     _show(findings, as_json=False)

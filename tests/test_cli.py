@@ -54,9 +54,9 @@ def cli(database_url: str, redis_url: str) -> CommandLine:
     return CommandLine({"DATABASE_URL": database_url, "REDIS_URL": redis_url})
 
 
-def complaint(result: Result) -> str:
+def complaint(result: Result, *, status: int = 1) -> str:
     """The one line that a failed command says."""
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == status, result.output
     assert isinstance(result.exception, SystemExit)
     [line] = result.stderr.splitlines()
     assert line.startswith("pluggy-sync: ")
@@ -67,7 +67,8 @@ async def test_migrate_brings_a_database_up_to_date_once(
     empty_database_url: str, redis_url: str
 ) -> None:
     cli = CommandLine({"DATABASE_URL": empty_database_url, "REDIS_URL": redis_url})
-    assert complaint(await cli("status")) == "the database is not migrated: run pluggy-sync migrate"
+    told = complaint(await cli("status"), status=3)
+    assert told == "the database is not migrated: run pluggy-sync migrate"
     first = await cli.json("migrate")
     assert first["applied"][-1] == "views"
     assert await cli.json("migrate") == {"applied": [], "adopted": False}
@@ -96,7 +97,8 @@ async def test_migrate_adopt_changes_nothing_without_a_client_id(
 ) -> None:
     cli = CommandLine({"DATABASE_URL": empty_database_url})
     assert complaint(await cli("migrate", "--adopt")) == "PLUGGY_CLIENT_ID is not set"
-    assert complaint(await cli("status")).startswith("the database is not migrated")
+    told = complaint(await cli("status"), status=3)
+    assert told.startswith("the database is not migrated")
 
 
 async def test_a_registered_item_is_due_at_once_and_rung_for(
@@ -250,9 +252,10 @@ async def test_status_tells_the_light_the_backlog_and_the_lag(
 ) -> None:
     await stack.synced_item(transactions=20)
     await cli.json("items", "register", UNKNOWN)
-    told = await cli.json("status")
+    told = await cli.json("status", status=2)
     assert told["overview"]["light"] == "red"
     assert "No worker is alive" in told["overview"]["advice"]
+    assert told["findings"][0]["kind"] == "no_worker"
     assert {row["lane"]: row["due"] for row in told["backlog"]}["live"] == 1
     [lag] = [row for row in told["lag"] if row["event"] == "item/created"]
     assert 0 < lag["p50_ms"] <= lag["p99_ms"]
@@ -273,7 +276,8 @@ async def dead_item(stack: Stack) -> str:
 
 async def test_status_says_that_redis_is_away(cli: CommandLine) -> None:
     result = await cli("status", REDIS_URL="redis://127.0.0.1:1")
-    assert result.exit_code == 0
+    assert result.exit_code == 2  # for there is no worker
+    assert "redis_away" in result.stdout
     assert "warning: Redis does not answer at REDIS_URL" in result.stderr
     assert "Redis" not in (await cli("status")).stderr
 
@@ -449,13 +453,13 @@ async def test_a_database_that_cannot_be_used_is_one_line_without_secrets(
 ) -> None:
     more = {"items": ["register", UNKNOWN], "dead-letters": ["list"]}.get(command, [])
     result = await cli(command, *more, DATABASE_URL=address)
-    assert told in complaint(result)
+    assert told in complaint(result, status=3 if command == "status" else 1)
     assert "hunter2" not in result.output
 
 
 async def test_a_database_that_does_not_exist_is_said_so(cli: CommandLine) -> None:
     address = cli.environment["DATABASE_URL"].replace("pluggy_sync_test_", "no_")
-    told = complaint(await cli("status", DATABASE_URL=address))
+    told = complaint(await cli("status", DATABASE_URL=address), status=3)
     assert told == "the database of DATABASE_URL does not exist"
 
 
@@ -469,6 +473,6 @@ def test_the_program_fails_without_a_traceback() -> None:
         timeout=60,
         check=False,
     )
-    assert (ended.returncode, ended.stdout) == (1, "")
+    assert (ended.returncode, ended.stdout) == (3, "")
     assert ended.stderr.startswith("pluggy-sync: Postgres does not answer")
     assert len(ended.stderr.splitlines()) == 1

@@ -107,7 +107,7 @@ async def test_what_died_of_an_unknown_item_is_settled_by_its_deletion(stack: St
     await stack.quiet()
     work = "SELECT kind, what_to_do FROM pluggy_ops.worklist ORDER BY kind"
     assert await last_event(stack, unknown) == ("dead", "404:ITEM_NOT_FOUND")
-    [_, not_found] = await stack.db.fetch(work)
+    [not_found] = await stack.db.fetch(work)
     assert f'{{"event": "item/deleted", "itemId": "{unknown}"}}' in not_found["what_to_do"]
     # As the worklist says.
     await stack.tell("item/deleted", unknown)

@@ -46,7 +46,7 @@ OPEN_FINANCE = 600
 NOT_THE_WORKERS = {"adopt_installation"}
 THE_RECEIVERS = {"accept_events", "add_delivery_counts"}
 THE_DASHBOARDS = {"overview", "backlog", "lag", "list_dead_letters", "item_freshness"}
-THE_DASHBOARDS |= {"list_flagged_deletions"}
+THE_DASHBOARDS |= {"list_flagged_deletions", "findings", "list_worklist"}
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +331,7 @@ async def stage_a_dead_letter_and_two_flags(owner: Pool) -> None:
 @pytest.mark.parametrize(
     ("role", "arguments", "refused"),
     [
-        (OPS, ["status"], False),
+        (OPS, ["worklist"], False),
         (OPS, ["items", "show", str(ITEM)], False),
         (OPS, ["dead-letters", "list"], False),
         (OPS, ["dead-letters", "requeue", "--all"], False),
@@ -354,6 +354,13 @@ async def test_commands_run_with_the_role_that_they_are_for(
     told = await asyncio.to_thread(CliRunner().invoke, main, arguments, env=ours)
     assert told.exit_code == refused, told.output
     assert ("the database user may not do this" in told.output) is refused
+
+
+async def test_status_runs_with_the_role_of_operators(site: str, redis_url: str) -> None:
+    ours = {"DATABASE_URL": as_role(site, OPS), "REDIS_URL": redis_url}
+    told = await asyncio.to_thread(CliRunner().invoke, main, ["status"], env=ours)
+    assert told.exit_code == 2, told.output  # no worker is alive
+    assert "no_worker" in told.stdout
 
 
 @pytest.mark.parametrize(

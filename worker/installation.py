@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit, urlunsplit
 
+import structlog
+
 from worker.database import Pool
 from worker.queries import QUERIES
 from worker.settings import is_on_loopback
+
+log = structlog.get_logger()
 
 SIMULATOR = "simulator"
 
@@ -37,6 +41,12 @@ async def check_installation(db: Pool, client_id: str, base_url: str) -> None:
             f" {held['base_url'] if held else ''}); now configured: {_short(client_id)}, {url}."
             " Use its own database, or take it over with: pluggy-sync migrate --adopt"
         )
+
+
+async def remember_settings(db: Pool, zone: str, requests_per_minute: int) -> None:
+    """Tell the views which zone decides a row's day, and what Pluggy allows in a minute."""
+    if await db.fetchval(QUERIES["remember_worker_settings"], zone, requests_per_minute) is None:
+        log.warning("zone_unknown_to_postgres", zone=zone)
 
 
 async def adopt_installation(db: Pool, client_id: str, base_url: str) -> None:

@@ -35,7 +35,7 @@ from worker.database import (
 )
 from worker.drain import drain
 from worker.health import TICK_WITHIN_S, Beat, beat_of, start_health_server
-from worker.installation import ForeignInstallation, check_installation
+from worker.installation import ForeignInstallation, check_installation, remember_settings
 from worker.nets import cast_nets
 from worker.outage import CallLedger
 from worker.pluggy_client import PluggyClient
@@ -126,6 +126,9 @@ async def _check_installation(db: Pool, settings: PluggySettings, postgres: Serv
     while True:
         try:
             await check_installation(db, settings.pluggy_client_id, settings.pluggy_base_url)
+            await remember_settings(
+                db, settings.posted_on_zone, settings.pluggy_requests_per_minute
+            )
         except POSTGRES_AWAY as error:
             postgres.failed(error)
             await asyncio.sleep(POSTGRES_PAUSE_S)

@@ -11,3 +11,17 @@ ON CONFLICT (only_row) DO NOTHING;
 INSERT INTO pluggy_sync.installation (client_id, base_url) VALUES ($1, $2)
 ON CONFLICT (only_row) DO UPDATE
 SET client_id = excluded.client_id, base_url = excluded.base_url, adopted_at = clock_timestamp();
+
+-- name: remember_worker_settings
+-- What views need to know of the settings; nothing is written if it is known. A zone that Postgres does
+-- not know would fail every view of it: it is left out, and null returned. $1 zone, $2 requests a minute.
+WITH known AS (
+    SELECT name FROM pg_timezone_names WHERE name = $1
+), remembered AS (
+    UPDATE pluggy_sync.worker_settings s
+    SET posted_on_zone = coalesce((SELECT name FROM known), s.posted_on_zone), requests_per_minute = $2,
+        told_at = clock_timestamp()
+    WHERE (s.posted_on_zone, s.requests_per_minute)
+          IS DISTINCT FROM (coalesce((SELECT name FROM known), s.posted_on_zone), $2)
+)
+SELECT name FROM known;

@@ -23,14 +23,14 @@ FROM (
 ) AS e;
 
 -- name: spending_by_category
--- Own transfers and payments of a card's bill move money, they do not spend it.
-SELECT category, count(*) AS purchases, sum(-signed_amount) AS spent
+-- Own transfers and card bills move money, they do not spend it; rows without a category count.
+SELECT signed_currency_code AS currency, category, count(*) AS purchases, sum(-signed_amount) AS spent
 FROM pluggy_live.transactions
-WHERE signed_amount < 0 AND NOT is_future
-  AND category_id NOT LIKE '04%'   -- own transfers
-  AND category_id <> '05100000'    -- card bill payments
-GROUP BY category
-ORDER BY spent DESC
+WHERE signed_amount < 0 AND NOT is_future AND deletion_flagged_at IS NULL
+  AND coalesce(category_id, '') NOT LIKE '04%'   -- own transfers
+  AND coalesce(category_id, '') <> '05100000'    -- card bill payments
+GROUP BY 1, 2
+ORDER BY 1, spent DESC
 LIMIT 8;
 
 -- name: sabotage_missing
@@ -58,6 +58,15 @@ RETURNING id;
 
 -- name: overview
 SELECT * FROM pluggy_ops.overview;
+
+-- name: findings
+SELECT * FROM pluggy_ops.findings ORDER BY weight DESC;
+
+-- name: list_worklist
+-- The findings thing by thing. $1 kind, $2 item (null: any), $3 limit.
+SELECT * FROM pluggy_ops.worklist
+WHERE ($1::text IS NULL OR kind = $1) AND ($2::uuid IS NULL OR item_id = $2)
+ORDER BY weight DESC, since LIMIT $3;
 
 -- name: backlog
 SELECT * FROM pluggy_ops.backlog;
@@ -99,7 +108,7 @@ ORDER BY entity;
 
 -- name: item_freshness
 -- $1 item.
-SELECT product, account_id, state, reason, whose_turn, stale_since, read_at, collected_at, watermark,
+SELECT product, account_id, state, reason, blocked_on, stale_since, read_at, collected_at, watermark,
        attempts, next_try_at, error_id
 FROM pluggy_ops.freshness WHERE item_id = $1
 ORDER BY product, account_id NULLS FIRST;

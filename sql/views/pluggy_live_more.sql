@@ -22,6 +22,8 @@ SELECT t.item_id, t.account_id, t.id, t.deleted_at IS NULL AS is_live, t.deleted
        o.id AS supersedes, t.description, t.currency_code, t.amount,
        coalesce(t.amount_in_account_currency, t.amount)
            * CASE WHEN a.type = 'CREDIT' THEN -1 ELSE 1 END AS signed_amount,
+       CASE WHEN t.amount_in_account_currency IS NOT NULL THEN a.currency_code
+            ELSE coalesce(t.currency_code, a.currency_code) END AS signed_currency_code,
        t.date, t.posted_on, t.status, t.source_created_at, t.payload, t.run_id, t.first_seen_at,
        t.changed_at
 FROM pluggy.transactions t

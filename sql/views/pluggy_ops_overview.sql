@@ -1,31 +1,141 @@
 -- Built on the other views: the file's name puts it behind them.
 
--- One row: is anything wrong, and what to do about it.
+-- A row for each kind of thing that is wrong or waits for somebody, the heaviest first: what stands in the
+-- worklist, by kind, and what is about the service as a whole. A user's findings (info) do not colour the
+-- light of overview.
+CREATE VIEW pluggy_ops.findings AS
+WITH found AS (
+    SELECT 100 AS weight, 'red' AS severity, 'halted' AS kind, 'us' AS blocked_on,
+           'Halted: ' || h.advice AS what, h.halted_at AS since, 1::bigint AS how_many,
+           NULL::text AS command
+    FROM pluggy_sync.halts h
+    WHERE h.halted_at IS NOT NULL AND h.failure_code <> 'pluggy_down'
+    UNION ALL
+    SELECT 98, 'red', 'no_worker', 'us',
+           'No worker is alive: start one, webhooks are kept until then.', max(seen_at), 1, NULL
+    FROM pluggy_sync.workers
+    HAVING count(*) FILTER (WHERE seen_at > now() - interval '30 seconds') = 0
+    UNION ALL
+    SELECT 90, 'yellow', 'pluggy_down', 'pluggy',
+           'Pluggy does not answer: it is probed every few seconds, and work goes on by itself when it'
+           || ' answers. If https://status.pluggy.ai shows no trouble, see that PLUGGY_BASE_URL can be'
+           || ' reached from the workers.', h.halted_at, 1, NULL
+    FROM pluggy_sync.halts h
+    WHERE h.halted_at IS NOT NULL AND h.failure_code = 'pluggy_down'
+    UNION ALL
+    -- Told by webhook and put off again and again by a limit. Nothing else says so: what fails or proves
+    -- nothing is stale, and a collection under way puts off the event, not a step.
+    SELECT 88, 'yellow', 'events_late', 'us',
+           'Webhooks wait for over five minutes: failure_code in runs says why; of 429 and rate_budget,'
+           || ' Pluggy''s rate limit is used up, which more workers do not mend.',
+           min(w.pending_since), count(*), NULL
+    FROM pluggy_sync.webhook_events w
+    WHERE w.state = 'pending' AND w.lane = 0 AND w.ask_again_at IS NULL
+      AND w.pending_since < now() - interval '5 minutes'
+      AND EXISTS (SELECT FROM pluggy_sync.product_sync p
+                  WHERE p.item_id = w.item_id AND p.next_try_at IS NOT NULL
+                    AND p.attempts = 0 AND p.deferred_since IS NULL)
+    HAVING count(*) > 0
+    UNION ALL
+    SELECT 86, 'yellow', 'work_waits', 'us',
+           'Work waits for over a minute: look at backlog and add workers.',
+           min(oldest_due_at), sum(due)::bigint, NULL
+    FROM pluggy_ops.backlog
+    HAVING max(oldest_due_age_s) > 60
+    UNION ALL
+    -- In a row: since the last minute in which one was taken.
+    SELECT 84, 'yellow', 'deliveries_refused', 'us',
+           sum(d.deliveries) || ' deliveries in a row were refused for their secret or their address (401):'
+           || ' if they are Pluggy''s, its webhooks carry another secret than WEBHOOK_SECRET.',
+           min(d.minute), sum(d.deliveries)::bigint, 'pluggy-sync webhooks register'
+    FROM pluggy_sync.delivery_counts d
+    WHERE d.answer = 'unauthorized' AND d.minute > now() - interval '1 day'
+      AND d.minute >= coalesce((SELECT max(minute) FROM pluggy_sync.delivery_counts
+                                WHERE answer IN ('accepted', 'duplicate', 'kept')
+                                  AND minute > now() - interval '1 day'), '-infinity')
+    HAVING sum(d.deliveries) >= 20
+    UNION ALL
+    SELECT 45, 'yellow', 'reference_data_failing', 'pluggy',
+           'The list of ' || string_agg(product, ' and of ') || ' cannot be read ('
+           || string_agg(DISTINCT failure_code, ', ') || '): it is tried again by itself.',
+           min(coalesce(failing_since, dead_at)), count(*), NULL
+    FROM pluggy_sync.catalogue_sync
+    WHERE dead_at IS NOT NULL OR failing_since < now() - interval '1 hour'
+    HAVING count(*) > 0
+    UNION ALL
+    SELECT w.weight, w.severity, w.kind, w.blocked_on,
+           CASE w.kind
+               WHEN 'subscription' THEN w.n || ' webhooks at Pluggy are missing or wrong: subscriptions says'
+                    || ' which.'
+               WHEN 'subscriptions_unchecked' THEN w.one
+               WHEN 'missed_webhooks' THEN w.things || ' collections of the last week came without a webhook:'
+                    || ' look at subscriptions, and whether the receiver was away.'
+               WHEN 'item_not_found' THEN 'Pluggy does not know ' || w.n || ' items and has sent no'
+                    || ' item/deleted: items deleted settles what is gone.'
+               WHEN 'dead_letters' THEN w.things || ' events were given up on: requeue what is mended.'
+               WHEN 'refused_by_pluggy' THEN w.things || ' events were given up on, for Pluggy does not know'
+                    || ' or refuses what they are about: its support knows the error_id.'
+               WHEN 'flagged_deletions' THEN w.things || ' rows are gone at Pluggy but not proven deleted:'
+                    || ' accept or refuse them.'
+               WHEN 'events_kept' THEN w.things || ' deliveries of the last week could not be read and were'
+                    || ' kept: a newer release may know them.'
+               WHEN 'rows_rejected' THEN w.things || ' products hold rows that cannot be read: rejected_rows'
+                    || ' says which, a newer release may read them.'
+               WHEN 'verify_late' THEN w.n || ' items wait for their verify for over two days: add workers,'
+                    || ' or see in backlog what goes before it.'
+               WHEN 'purge_late' THEN w.n || ' deleted items wait for their purge for over a day: Pluggy has'
+                    || ' to say once more that they are gone.'
+               WHEN 'reads_failing' THEN 'Reads of ' || w.things || ' products fail and are tried again:'
+                    || ' errors_by_connector says of what.'
+               WHEN 'collection_overdue' THEN w.n || ' items had no collection for over a day after the time'
+                    || ' that Pluggy promised: ask Pluggy''s support.'
+               WHEN 'collection_stuck' THEN w.n || ' items are being collected for over a day: ask Pluggy''s'
+                    || ' support.'
+               WHEN 'bank_error' THEN 'Banks do not give ' || w.things || ' products: errors_by_connector says'
+                    || ' which banks; Pluggy tries again by itself.'
+               WHEN 'bank_warning' THEN 'Banks have not given all of ' || w.things || ' products.'
+               WHEN 'reconnect' THEN w.n || ' items need their person to connect again.'
+               WHEN 'consent_expiring' THEN w.n || ' consents end within 14 days, the first at '
+                    || to_char(w.due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC: have them renewed.'
+               WHEN 'waiting_for_user' THEN w.n || ' logins wait for their person for over an hour.'
+               WHEN 'no_auto_sync' THEN w.n || ' items are no longer updated by Pluggy by itself: update them,'
+                    || ' or have their person connect again.'
+           END, w.since,
+           CASE WHEN w.kind IN ('missed_webhooks', 'dead_letters', 'refused_by_pluggy',
+                                'flagged_deletions', 'events_kept') THEN w.things ELSE w.n END,
+           CASE w.kind
+               WHEN 'subscription' THEN 'pluggy-sync webhooks register'
+               WHEN 'subscriptions_unchecked' THEN 'pluggy-sync webhooks list'
+               WHEN 'missed_webhooks' THEN 'pluggy-sync webhooks list'
+               WHEN 'dead_letters' THEN 'pluggy-sync dead-letters list'
+               WHEN 'refused_by_pluggy' THEN 'pluggy-sync dead-letters list'
+               WHEN 'flagged_deletions' THEN 'pluggy-sync flags list'
+               ELSE 'pluggy-sync worklist --kind ' || w.kind END
+    FROM (SELECT kind, weight, severity, blocked_on, count(*) AS n, sum(how_many)::bigint AS things,
+                 min(since) AS since, min(due_at) AS due_at, min(what_to_do) AS one
+          FROM pluggy_ops.worklist GROUP BY kind, weight, severity, blocked_on) AS w
+)
+SELECT severity, kind, blocked_on, what, since, how_many, command, weight
+FROM found
+ORDER BY weight DESC;
+
+-- One row: is the service well, what is the heaviest that is not, and since when.
 CREATE VIEW pluggy_ops.overview AS
-SELECT
-    CASE WHEN h.failure_code = 'pluggy_down' THEN 'yellow'
-         WHEN h.halted_at IS NOT NULL OR w.live = 0 THEN 'red'
-         WHEN d.dead > 0 OR b.oldest_due_age_s > 60 OR f.stale > 0
-              OR f.incomplete > 0 OR s.wrong > 0 OR t.late > 0
-              THEN 'yellow'
-         ELSE 'green' END AS light,
-    CASE WHEN h.halted_at IS NOT NULL THEN 'Halted: ' || h.advice
-         WHEN w.live = 0 THEN 'No worker is alive: start one, webhooks are kept until then.'
-         WHEN t.late > 0 THEN 'Webhooks wait for over five minutes: failure_code in runs says why; of 429 and'
-              || ' rate_budget, Pluggy''s rate limit is used up, which more workers do not mend.'
-         WHEN b.oldest_due_age_s > 60 THEN 'Work waits for over a minute: look at backlog and add workers.'
-         WHEN d.dead > 0 THEN 'Look at dead_letters and requeue what is mended.'
-         WHEN s.wrong > 0 THEN 'Webhooks at Pluggy are missing or wrong: subscriptions says which.'
-         WHEN f.stale > 0 THEN 'Some products are stale: freshness says why and whose turn it is.'
-         WHEN f.incomplete > 0 THEN 'Some products are incomplete: freshness says why and whose turn it is.'
-         ELSE 'All is well.' END AS advice,
+WITH findings AS MATERIALIZED (SELECT * FROM pluggy_ops.findings),
+     worst AS (SELECT * FROM findings WHERE severity <> 'info' ORDER BY weight DESC LIMIT 1)
+SELECT coalesce(f.severity, 'green') AS light,
+       coalesce(f.what, 'All is well.') AS sentence, f.since,
+       coalesce(f.what, 'All is well.') AS advice,
+       (SELECT count(*) FROM findings WHERE severity <> 'info') AS findings,
+       (SELECT count(*) FROM findings WHERE severity = 'info') AS findings_for_users,
     h.halted_at, h.failure_code AS halted_by, w.live AS workers, w.slots,
     i.items, e.pending AS events_pending, e.walking AS events_walking, d.dead AS dead_letters,
-    b.due AS items_due, b.oldest_due_age_s, f.stale AS stale_products,
-    f.incomplete AS incomplete_products,
+    b.due AS items_due, b.oldest_due_age_s, p.stale AS stale_products,
+    p.incomplete AS incomplete_products,
     s.wrong AS subscriptions_wrong,
-    e.last_accepted_at, t.late AS events_late
+    e.last_accepted_at, coalesce((SELECT how_many FROM findings WHERE kind = 'events_late'), 0) AS events_late
 FROM pluggy_sync.halts h
+LEFT JOIN worst f ON true
 CROSS JOIN (SELECT count(*) AS live, coalesce(sum(slots), 0) AS slots FROM pluggy_sync.workers
             WHERE seen_at > now() - interval '30 seconds') AS w
 CROSS JOIN (SELECT count(*) AS items FROM pluggy.items WHERE deleted_at IS NULL) AS i
@@ -38,15 +148,6 @@ CROSS JOIN (SELECT coalesce(sum(due), 0) AS due, coalesce(max(oldest_due_age_s),
             FROM pluggy_ops.backlog) AS b
 CROSS JOIN (SELECT count(*) FILTER (WHERE state = 'stale') AS stale,
                    count(*) FILTER (WHERE state = 'incomplete') AS incomplete
-            FROM pluggy_ops.freshness) AS f
+            FROM pluggy_ops.freshness) AS p
 CROSS JOIN (SELECT count(*) AS wrong FROM pluggy_ops.subscriptions
-            WHERE state NOT IN ('ok', 'elsewhere', 'unchecked')) AS s
--- Told by webhook and put off again and again by a limit. Nothing else says so: what fails or proves
--- nothing is stale, and a collection under way puts off the event, not a step.
-CROSS JOIN (SELECT count(*) AS late
-            FROM pluggy_sync.webhook_events w
-            WHERE w.state = 'pending' AND w.lane = 0 AND w.ask_again_at IS NULL
-              AND w.pending_since < now() - interval '5 minutes'
-              AND EXISTS (SELECT FROM pluggy_sync.product_sync p
-                          WHERE p.item_id = w.item_id AND p.next_try_at IS NOT NULL
-                            AND p.attempts = 0 AND p.deferred_since IS NULL)) AS t;
+            WHERE state NOT IN ('ok', 'elsewhere', 'unchecked')) AS s;

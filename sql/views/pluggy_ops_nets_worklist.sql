@@ -1,0 +1,169 @@
+-- What is wrong or waits for somebody, thing by thing: items, webhooks at Pluggy, deliveries. Each kind
+-- is one row of findings. How heavy a kind is, and who has to act, is said here alone.
+CREATE VIEW pluggy_ops.worklist AS
+WITH stale AS MATERIALIZED (
+    SELECT item_id, account_id, product, state, reason, blocked_on, stale_since, collected_at,
+           CASE WHEN reason IN ('login_error', 'consent_revoked', 'consent_expired') THEN 'reconnect'
+                WHEN reason IN ('waiting_user_input', 'waiting_user_action') THEN 'waiting_for_user'
+                WHEN reason = 'no_auto_sync' THEN 'no_auto_sync'
+                WHEN reason = 'collection_overdue' THEN NULL
+                WHEN reason IN ('updating', 'merging') THEN 'collection_stuck'
+                WHEN reason = 'rows_rejected' THEN 'rows_rejected'
+                WHEN reason = 'collected_with_warning' THEN 'bank_warning'
+                WHEN blocked_on = 'bank' THEN 'bank_error'
+                ELSE 'reads_failing' END AS kind
+    FROM pluggy_ops.freshness
+    WHERE state IN ('stale', 'incomplete')
+), work AS (
+    SELECT 'item_not_found' AS kind, p.item_id, NULL::uuid AS account_id, p.dead_at AS since,
+           NULL::timestamptz AS due_at, 1::bigint AS how_many,
+           'Pluggy does not know this item and has sent no item/deleted: if it was deleted, or never'
+           || ' existed, deliver {"event": "item/deleted", "itemId": "' || p.item_id
+           || '"} to the receiver yourself, or run the command.' AS what_to_do,
+           'pluggy-sync items deleted ' || p.item_id AS command
+    FROM pluggy_sync.product_sync p
+    WHERE p.product = 'items' AND p.dead_at IS NOT NULL AND p.failure_code LIKE '404:%'
+    UNION ALL
+    SELECT 'dead_letters', item_id, NULL, min(settled_at), NULL, count(*),
+           count(*) || ' events were given up on: requeue them when the cause is mended.',
+           'pluggy-sync dead-letters ' || CASE WHEN item_id IS NULL THEN 'list'
+                                               ELSE 'requeue --item ' || item_id END
+    FROM pluggy_sync.webhook_events
+    WHERE state = 'dead' AND reason !~ '^4\d\d:' AND reason <> 'account_not_of_item'
+    GROUP BY item_id
+    UNION ALL
+    -- Asked again they would be refused again. Of an item that is not there the item itself is told.
+    SELECT 'refused_by_pluggy', item_id, NULL, min(settled_at), NULL, count(*),
+           count(*) || ' events were given up on, for Pluggy does not know or refuses what they are about'
+           || ' (' || string_agg(DISTINCT reason, ', ') || '): its support knows the error_id.',
+           'pluggy-sync dead-letters list' || coalesce(' --item ' || item_id, '')
+    FROM pluggy_sync.webhook_events
+    WHERE state = 'dead' AND (reason ~ '^4\d\d:' OR reason = 'account_not_of_item')
+      AND reason <> '404:ITEM_NOT_FOUND'
+    GROUP BY item_id
+    UNION ALL
+    SELECT 'flagged_deletions', item_id, account_id, min(flagged_at), NULL, count(*),
+           count(*) || ' rows are gone at Pluggy but not proven deleted: accept or refuse them.',
+           'pluggy-sync flags list --item ' || item_id
+    FROM pluggy_ops.flagged_deletions
+    GROUP BY item_id, account_id
+    UNION ALL
+    SELECT 'verify_late', item_id, NULL, min(accepted_at), NULL, count(*),
+           'A verify waits for over two days: add workers, or see in backlog what goes before it.',
+           'pluggy-sync items show ' || item_id
+    FROM pluggy_sync.webhook_events
+    WHERE state IN ('pending', 'walking') AND event = 'sync/verify'
+      -- Somebody's order to read all anew may take as long as it takes.
+      AND event_id NOT LIKE 'resync:%'
+      AND accepted_at < now() - interval '2 days'
+    GROUP BY item_id
+    UNION ALL
+    SELECT 'missed_webhooks', item_id, NULL, min(found_at), NULL, count(*),
+           count(*) || ' collections of the last week came without a webhook: look at subscriptions, and'
+           || ' whether the receiver was away.',
+           'pluggy-sync webhooks list'
+    FROM pluggy_ops.missed_webhooks
+    WHERE state = 'proven' AND found_at > now() - interval '7 days'
+    GROUP BY item_id
+    UNION ALL
+    SELECT CASE state WHEN 'unchecked' THEN 'subscriptions_unchecked' ELSE 'subscription' END,
+           NULL, NULL, since, NULL, 1,
+           event || ' at ' || coalesce(host, 'no host') || ': ' || advice,
+           'pluggy-sync webhooks ' || CASE WHEN state IN ('missing', 'disabled', 'wrong_secret')
+                                           THEN 'register' ELSE 'list' END
+    FROM pluggy_ops.subscriptions
+    WHERE state NOT IN ('ok', 'elsewhere')
+    UNION ALL
+    SELECT 'events_kept', item_id, NULL, min(accepted_at), NULL, count(*),
+           count(*) || ' deliveries of ' || event || ' were kept and not obeyed (' || reason
+           || '): what they tell of is found by the next verify; a newer release may know them.',
+           'pluggy-sync worklist --kind events_kept'
+    FROM pluggy_sync.webhook_events
+    WHERE state = 'ignored' AND (reason = 'unknown_event' OR reason LIKE 'unreadable%')
+      AND accepted_at > now() - interval '7 days'
+    GROUP BY item_id, event, reason
+    UNION ALL
+    SELECT 'collection_overdue', id, NULL, next_auto_sync_at, NULL, 1,
+           'Pluggy has promised a collection over a day ago and not made it: ask Pluggy''s support.',
+           'pluggy-sync items show ' || id
+    FROM pluggy.items
+    WHERE deleted_at IS NULL AND next_auto_sync_at < now() - interval '1 day'
+    UNION ALL
+    SELECT 'consent_expiring', i.id, NULL, e.ends_at - interval '14 days', e.ends_at, 1,
+           'The consent ends at ' || to_char(e.ends_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
+           || ' UTC: have the person renew it before.',
+           'pluggy-sync items show ' || i.id
+    FROM pluggy.items i
+    LEFT JOIN (SELECT item_id, min(expires_at) AS ends_at FROM pluggy.consents
+               WHERE deleted_at IS NULL AND revoked_at IS NULL AND expires_at > now()
+               GROUP BY item_id) AS c ON c.item_id = i.id
+    CROSS JOIN LATERAL (
+        SELECT least(CASE WHEN i.consent_expires_at > now() THEN i.consent_expires_at END, c.ends_at)
+            AS ends_at) AS e
+    WHERE i.deleted_at IS NULL AND e.ends_at < now() + interval '14 days'
+      AND coalesce(i.consent_expires_at > now(), true)
+      AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
+    UNION ALL
+    SELECT 'purge_late', item_id, NULL, begun_at, NULL, 1,
+           'What is held of a deleted item is to be purged, and Pluggy has not said again that it is gone'
+           || coalesce(' (' || failure_code || ')', '') || '.',
+           'pluggy-sync items show ' || item_id
+    FROM pluggy_sync.purges
+    WHERE begun_at < now() - interval '1 day'
+    UNION ALL
+    SELECT kind, item_id, NULL, min(coalesce(stale_since, collected_at)), NULL, count(*),
+           CASE kind
+               WHEN 'reconnect' THEN 'The person has to connect again: ' || min(reason) || '.'
+               WHEN 'waiting_for_user' THEN 'The login waits for the person: ' || min(reason) || '.'
+               WHEN 'no_auto_sync' THEN 'Pluggy no longer updates this item by itself: update it, or have'
+                    || ' the person connect again.'
+               WHEN 'collection_stuck' THEN 'Pluggy is collecting for over a day and has not ended: ask'
+                    || ' Pluggy''s support.'
+               WHEN 'rows_rejected' THEN count(*) || ' products hold rows that cannot be read and are set'
+                    || ' aside in rejected_rows: a newer release may read them.'
+               WHEN 'bank_warning' THEN 'The bank has not given all of ' || count(*) || ' products.'
+               WHEN 'bank_error' THEN 'The bank does not give ' || count(*) || ' products ('
+                    || string_agg(DISTINCT reason, ', ') || '): Pluggy tries again by itself.'
+               ELSE 'Reads of ' || count(*) || ' products fail ('
+                    || coalesce(string_agg(DISTINCT reason, ', '), '-') || '): they are tried again.'
+           END,
+           'pluggy-sync items show ' || item_id
+    FROM stale
+    -- A step that is dead has its dead letter.
+    WHERE kind IS NOT NULL
+      AND NOT (kind = 'reads_failing' AND EXISTS (
+          SELECT FROM pluggy_sync.product_sync p
+          WHERE p.item_id = stale.item_id AND p.product = stale.product AND p.dead_at IS NOT NULL
+            AND p.account_id = coalesce(stale.account_id, '00000000-0000-0000-0000-000000000000')
+            AND p.failure_code IN (SELECT e.reason FROM pluggy_sync.webhook_events e
+                                   WHERE e.item_id = stale.item_id AND e.state = 'dead')))
+    GROUP BY kind, item_id
+)
+SELECT w.kind, k.severity, k.blocked_on, w.item_id, i.connector_id, i.connector_name, w.account_id,
+       w.since, w.due_at, w.how_many, w.what_to_do, w.command, k.weight
+FROM work w
+JOIN (VALUES
+    -- Weight: what hides news from you first, then what is not done, then what others do not do.
+    (70, 'subscription', 'yellow', 'us'),
+    (68, 'missed_webhooks', 'yellow', 'us'),
+    (60, 'item_not_found', 'yellow', 'us'),
+    (58, 'dead_letters', 'yellow', 'us'),
+    (56, 'refused_by_pluggy', 'yellow', 'us'),
+    (54, 'flagged_deletions', 'yellow', 'us'),
+    (52, 'events_kept', 'yellow', 'us'),
+    (50, 'rows_rejected', 'yellow', 'us'),
+    (48, 'verify_late', 'yellow', 'us'),
+    (46, 'purge_late', 'yellow', 'pluggy'),
+    (44, 'reads_failing', 'yellow', 'pluggy'),
+    (42, 'collection_overdue', 'yellow', 'pluggy'),
+    (40, 'collection_stuck', 'yellow', 'pluggy'),
+    (38, 'subscriptions_unchecked', 'yellow', 'pluggy'),
+    (36, 'bank_error', 'yellow', 'bank'),
+    (34, 'bank_warning', 'yellow', 'bank'),
+    (20, 'reconnect', 'info', 'user'),
+    (18, 'consent_expiring', 'info', 'user'),
+    (16, 'waiting_for_user', 'info', 'user'),
+    (14, 'no_auto_sync', 'info', 'user')
+) AS k(weight, kind, severity, blocked_on) ON k.kind = w.kind
+LEFT JOIN pluggy.items i ON i.id = w.item_id
+ORDER BY k.weight DESC, w.since;
