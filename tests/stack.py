@@ -38,6 +38,7 @@ SHIFTED = {
         "stamped_at",
         "walked_at",
         "recent_at",
+        "unreadable_walk_at",
         "verified_at",
         "failing_since",
         "failed_at",

@@ -226,7 +226,7 @@ async def test_what_an_older_release_could_not_read_comes_back_as_it_is_read_now
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("boleto/updated", "payment_event"), ("item/renamed", "unknown_event")],
+    [("boleto/updated", "payment_event"), ("sync/verify", "unknown_event")],
 )
 async def test_what_asks_nothing_of_us_is_stored_ignored_and_stays_so(
     db: Pool, item: uuid.UUID, name: str, reason: str

@@ -114,7 +114,17 @@ async def weekly_verify(stack: Stack, item_id: str) -> None:
 
 async def not_for_us(stack: Stack, item_id: str) -> None:
     await stack.tell("payment_intent/completed", item_id)
+    await stack.tell("item/of_tomorrow", item_id, itemId="unreadable")
+
+
+async def name_of_tomorrow(stack: Stack, item_id: str) -> None:
     await stack.tell("item/of_tomorrow", item_id)
+
+
+async def unreadable_ids(stack: Stack, item_id: str) -> None:
+    for account_id in list(await stack.live(item_id, "accounts"))[:1] * 3:
+        fields = {"accountId": account_id, "transactionIds": ["?"]}
+        await stack.tell("transactions/updated", item_id, **fields)
 
 
 HAPPENINGS: Final[dict[str, Happening]] = {
@@ -133,7 +143,9 @@ HAPPENINGS: Final[dict[str, Happening]] = {
     "item/deleted, but the item still answers": deletion_denied,
     "the silence alarm looks in vain": silence,
     "the weekly verify": weekly_verify,
-    "a payment event, or an unknown one": not_for_us,
+    "an event of an unknown name, with its item": name_of_tomorrow,
+    "three transactions/updated of one account, ids unreadable: a walk": unreadable_ids,
+    "a payment event, or one that names nothing": not_for_us,
 }
 
 

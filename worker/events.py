@@ -13,7 +13,6 @@ from typing import Any, Final
 
 MAX_NAME_LENGTH: Final = 120
 MAX_EVENT_ID_LENGTH: Final = 200
-MAX_IDS: Final = 5000
 # uuid.UUID() also takes 0x, underscores, blanks and other scripts' digits.
 UUID_SPELLINGS: Final = re.compile(
     r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.ASCII | re.IGNORECASE
@@ -46,6 +45,7 @@ TRANSACTION_EVENTS: Final = frozenset(
     {"transactions/created", "transactions/updated", "transactions/deleted"}
 )
 CONNECTOR_EVENTS: Final = frozenset({"connector/status_updated"})
+KNOWN_EVENTS: Final = ITEM_EVENTS | TRANSACTION_EVENTS | CONNECTOR_EVENTS
 # Payments are no data of an item; https://docs.pluggy.ai lists them beside the data events.
 PAYMENT_PREFIXES: Final = (
     "payment_intent/",
@@ -57,7 +57,13 @@ PAYMENT_PREFIXES: Final = (
     "smart_transfer_preauthorization/",
     "smart_transfer_payment/",
 )
+OWN_PREFIX: Final = "sync/"
 OWN_EVENTS: Final = frozenset({"sync/register", "sync/silence", "sync/recent", "sync/verify"})
+
+UNKNOWN_EVENT: Final = "unknown_event"
+UNREADABLE_ITEM: Final = "unreadable_item_id"
+UNREADABLE_CONNECTOR: Final = "unreadable_connector_id"
+"""Reasons of an event of which nothing can be used; pluggy_ops.worklist counts them."""
 
 
 class MalformedEvent(ValueError):
@@ -69,7 +75,9 @@ class WebhookEvent:
     """A delivery that can be stored: validated ids beside the raw body.
 
     state is `pending`, or `ignored` with its reason for what asks nothing of us. `kept` says that
-    the event may mean something that we could not read.
+    the event may mean something that we could not read; what could be read is acted on.
+    expected_rows is how many rows the event says it is about: transactionsCount, or the number of
+    its transactionIds, those that cannot be read among them.
     """
 
     event_id: str
@@ -103,7 +111,7 @@ def parse_webhook(body: bytes, received_at: datetime) -> WebhookEvent:
     name = fields.get("event")
     if not isinstance(name, str) or not name.strip():
         raise MalformedEvent("no event string")
-    name = clean_text(name)[:MAX_NAME_LENGTH]
+    name = _known_name(clean_text(name)[:MAX_NAME_LENGTH])
     event_id = _event_id(fields.get("eventId"))
     read = _reader(name)
     details = read(name, fields)
@@ -206,6 +214,15 @@ def _event_id(value: object) -> str:
     return clean_text(value)
 
 
+def _known_name(name: str) -> str:
+    """The name that Pluggy documents, where an event only differs from it in number."""
+    thing, slash, change = name.partition("/")
+    for spelling in (thing, f"{thing}s", thing.removesuffix("s")):
+        if (known := f"{spelling}{slash}{change}") in KNOWN_EVENTS:
+            return known
+    return name
+
+
 def _reader(name: str) -> Any:
     if name in ITEM_EVENTS:
         return _item_details
@@ -213,28 +230,31 @@ def _reader(name: str) -> Any:
         return _transaction_details
     if name in CONNECTOR_EVENTS:
         return _connector_details
-    return _ignored_details
+    return _other_details
 
 
 def _item_details(_: str, fields: dict[str, Any]) -> dict[str, Any]:
     # Older deliveries carry the item only as `id`.
     item_id = parse_uuid(fields.get("itemId")) or parse_uuid(fields.get("id"))
-    return {"item_id": item_id} if item_id else _kept("unreadable_item_id")
+    return {"item_id": item_id} if item_id else _unusable(UNREADABLE_ITEM)
 
 
 def _transaction_details(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """What can be read is used: without ids the account is read, without the account the item."""
     item_id, account_id = parse_uuid(fields.get("itemId")), parse_uuid(fields.get("accountId"))
     if item_id is None:
-        return _kept("unreadable_item_id")
-    if account_id is None:
-        return _kept("unreadable_account_id")
+        return _unusable(UNREADABLE_ITEM)
     details: dict[str, Any] = {"item_id": item_id, "account_id": account_id}
+    details["kept"] = account_id is None
     if name == "transactions/created":
         details["created_at_from"] = parse_time(fields.get("transactionsCreatedAtFrom"))
         details["expected_rows"] = _count(fields.get("transactionsCount"))
         return details
-    ids = _transaction_ids(fields.get("transactionIds"))
-    return details | {"transaction_ids": ids} if ids else _kept("unreadable_transaction_ids")
+    ids, unreadable = _transaction_ids(fields.get("transactionIds"))
+    details["transaction_ids"] = ids or None
+    details["expected_rows"] = len(ids) + unreadable
+    details["kept"] = account_id is None or unreadable > 0
+    return details
 
 
 def _connector_details(_: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -242,16 +262,20 @@ def _connector_details(_: str, fields: dict[str, Any]) -> dict[str, Any]:
     found = _connector_id(fields.get("connectorId"))
     if found is None:
         found = _connector_id(fields.get("id"))
-    return _kept("unreadable_connector_id") if found is None else {"connector_id": found}
+    return _unusable(UNREADABLE_CONNECTOR) if found is None else {"connector_id": found}
 
 
-def _ignored_details(name: str, _: dict[str, Any]) -> dict[str, Any]:
+def _other_details(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     if name.startswith(PAYMENT_PREFIXES):
         return {"state": "ignored", "reason": "payment_event"}
-    return _kept("unknown_event")
+    item_id = parse_uuid(fields.get("itemId"))
+    # Nobody outside orders by the names of our own events.
+    if item_id is None or name.startswith(OWN_PREFIX):
+        return _unusable(UNKNOWN_EVENT)
+    return {"item_id": item_id, "kept": True}
 
 
-def _kept(reason: str) -> dict[str, Any]:
+def _unusable(reason: str) -> dict[str, Any]:
     return {"state": "ignored", "reason": reason, "kept": True}
 
 
@@ -266,9 +290,9 @@ def _connector_id(value: object) -> int | None:
     return _count(value) if isinstance(value, float) and value.is_integer() else None
 
 
-def _transaction_ids(value: object) -> tuple[uuid.UUID, ...] | None:
-    """All ids, or None if one cannot be read: half a list would leave rows stale unseen."""
-    if not isinstance(value, list) or not 0 < len(value) <= MAX_IDS:
-        return None
+def _transaction_ids(value: object) -> tuple[tuple[uuid.UUID, ...], int]:
+    """The ids that can be read, once each, and how many cannot; without any entry it is one."""
+    if not isinstance(value, list) or not value:
+        return (), 1
     ids = [parse_uuid(entry) for entry in value]
-    return None if None in ids else tuple(dict.fromkeys(i for i in ids if i))
+    return tuple(dict.fromkeys(i for i in ids if i)), ids.count(None)

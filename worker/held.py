@@ -20,6 +20,7 @@ class PendingEvent(msgspec.Struct, frozen=True):
 
     ids_open: how many ids of its list are still to be asked for (None: it has no list).
     ids_came_back: whether one of those that were asked for was listed.
+    ids_unreadable: whether it names rows by ids that cannot be read.
     """
 
     id: int
@@ -31,9 +32,15 @@ class PendingEvent(msgspec.Struct, frozen=True):
     account_id: uuid.UUID | None = None
     ids_open: int | None = None
     ids_came_back: bool = False
+    ids_unreadable: bool = False
     created_at_from: datetime | None = None
     expected_rows: int | None = None
     ask_again_at: datetime | None = None
+
+    @property
+    def announces_rows(self) -> bool:
+        """Whether it says that there are new rows."""
+        return self.event == "transactions/created" and bool(self.expected_rows)
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -52,6 +59,7 @@ class Step(msgspec.Struct, frozen=True):
     walked_seq: int | None = None
     recent_seq: int | None = None
     dead_seq: int | None = None
+    unreadable_walk_at: datetime | None = None
     fingerprint: str | None = None
     attempts: int = 0
     failing_since: datetime | None = None

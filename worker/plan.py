@@ -14,6 +14,12 @@ from typing import Final
 
 from worker.events import TRANSACTION_EVENTS, Lane
 from worker.held import NO_ACCOUNT, Held, PendingEvent, Step
+from worker.plan_half_readable import (
+    has_unreadable_ids,
+    is_newest_unreadable,
+    next_walk_at,
+    waits_for_newer,
+)
 from worker.plan_stamps import (
     delta_from,
     finds_drift,
@@ -133,10 +139,10 @@ class _Planner:
         if isinstance(item, Gone):
             return self._decide_gone(event)
         if event.ask_again_at is not None and event.ask_again_at > self.held.now:
-            return Outcome("pending", ask_again_at=event.ask_again_at, due_at=event.ask_again_at)
+            return self._decide_waiting(event, event.ask_again_at)
         if event.event == "item/deleted":
             return self._decide_deletion_denied(event)
-        if event.event in TRANSACTION_EVENTS:
+        if event.event in TRANSACTION_EVENTS and event.account_id is not None:
             return self._decide_transactions(event, item)
         if event.event == "sync/recent" and self._accounts_known():
             return self._decide_recent(event, item)
@@ -160,6 +166,11 @@ class _Planner:
         if not self._blocked(needs, self.held.step("items"), event):
             needs.waits.append(self.held.now)
         return needs
+
+    def _decide_waiting(self, event: PendingEvent, until: datetime) -> Outcome:
+        if waits_for_newer(self.held, event):
+            return Outcome("ignored", "superseded")
+        return Outcome("pending", ask_again_at=until, due_at=until)
 
     def _decide_deletion_denied(self, event: PendingEvent) -> Outcome:
         if event.ask_again_at is None:
@@ -329,7 +340,7 @@ class _Planner:
             return Outcome("ignored", "account_deleted")
         if event.event == "transactions/created":
             self._want_created(needs, event, item)
-        elif isinstance(answer := self._want_ids(needs, event), Outcome):
+        elif isinstance(answer := self._want_ids(needs, event, item), Outcome):
             return answer
         self._want_first_reads(needs, event, item)
         return needs
@@ -365,10 +376,10 @@ class _Planner:
         elif not has_read_created(step, event):
             self._want_delta(needs, event, step, source_updated_at)
 
-    def _want_ids(self, needs: _Needs, event: PendingEvent) -> Outcome | None:
+    def _want_ids(self, needs: _Needs, event: PendingEvent, item: Item) -> Outcome | None:
         assert event.account_id is not None  # noqa: S101 - checked by the caller
+        step = self.held.step("transactions", event.account_id)
         if event.ids_open and event.id not in self.answered.events:
-            step = self.held.step("transactions", event.account_id)
             if not self._blocked(needs, step, event):
                 needs.steps.append(AskIds(event.account_id, (event.id,), event.ids_open))
             return None
@@ -376,6 +387,24 @@ class _Planner:
         if event.event == "transactions/deleted" and came_back and event.ask_again_at is None:
             again = self.held.now + ASK_AGAIN_AFTER
             return Outcome("pending", ask_again_at=again, due_at=again)
+        if has_unreadable_ids(event) and not is_answered(step.walked_seq, event):
+            return self._want_unreadable(needs, event, step, item)
+        return None
+
+    def _want_unreadable(
+        self, needs: _Needs, event: PendingEvent, step: Step, item: Item
+    ) -> Outcome | None:
+        """A walk of the account instead of the ids that cannot be read, at most one a day."""
+        source_updated_at = item.source_updated_at("transactions")
+        again = next_walk_at(self.held, step)
+        if step.watermark is None:
+            self._want_walk(needs, event, step, Lane.BACKFILL, source_updated_at)
+        elif again is None or step.account_id in self.held.walks:
+            self._want_walk(needs, event, step, Lane.AUDIT, source_updated_at, for_unreadable=True)
+        elif not is_newest_unreadable(self.held, event):
+            return Outcome("ignored", "superseded")
+        else:
+            return Outcome("pending", ask_again_at=again, due_at=again, lane=Lane.AUDIT)
         return None
 
     def _want_delta(
@@ -393,7 +422,7 @@ class _Planner:
             return
         since = min([delta_from(step), *self._told_from(step)])
         needs.steps.append(
-            ReadDelta(step.account_id, since, bool(event.expected_rows), source_updated_at)
+            ReadDelta(step.account_id, since, event.announces_rows, source_updated_at)
         )
 
     def _told_from(self, step: Step) -> list[datetime]:
@@ -416,14 +445,18 @@ class _Planner:
         step: Step,
         lane: Lane,
         source_updated_at: datetime | None,
+        *,
+        for_unreadable: bool = False,
     ) -> None:
         if step.account_id in self.held.walks and step.dead_at is None:
             # One walk of an account at a time; when it has ended this event is planned again.
             needs.walking = True
         elif not self._blocked(needs, step, event):
-            expects = bool(event.expected_rows)
+            expects = event.announces_rows
             verifies = finds_drift(event, step, source_updated_at)
-            needs.steps.append(AskWalk(step.account_id, lane, expects, source_updated_at, verifies))
+            needs.steps.append(
+                AskWalk(step.account_id, lane, expects, source_updated_at, verifies, for_unreadable)
+            )
 
     def _blocked(self, needs: _Needs, step: Step, event: PendingEvent) -> bool:
         """Whether a step may not run now: backed off (no event hurries it), or dead."""

@@ -84,13 +84,17 @@ class AskIds:
 
 @dataclass(frozen=True, slots=True)
 class AskWalk:
-    """Have all pages of an account read, page by page, in the lane given."""
+    """Have all pages of an account read, page by page, in the lane given.
+
+    for_unreadable: it stands for ids that an event named and nobody could read.
+    """
 
     account_id: uuid.UUID
     lane: Lane
     expects_rows: bool
     source_updated_at: datetime | None
     verifies: bool = field(default=False, compare=False)
+    for_unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,5 +177,6 @@ def _joined(first: PlannedStep, second: PlannedStep) -> PlannedStep:
             first,
             lane=min(first.lane, second.lane),
             expects_rows=first.expects_rows or second.expects_rows,
+            for_unreadable=first.for_unreadable or second.for_unreadable,
         )
     return first

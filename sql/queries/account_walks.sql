@@ -25,6 +25,12 @@ UPDATE pluggy_sync.product_sync
 SET dead_at = NULL, dead_seq = NULL, attempts = 0, failing_since = NULL, next_try_at = NULL
 WHERE item_id = $1 AND account_id = $2 AND product = 'transactions' AND dead_at IS NOT NULL;
 
+-- name: note_unreadable_walk
+-- A walk stands for ids that an event named and nobody could read: the next one for this cause waits a
+-- day. $1 item, $2 account.
+UPDATE pluggy_sync.product_sync SET unreadable_walk_at = now()
+WHERE item_id = $1 AND account_id = $2 AND product = 'transactions';
+
 -- name: load_walk
 -- $1 item, $2 account.
 SELECT * FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2;

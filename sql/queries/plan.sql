@@ -12,7 +12,10 @@ SELECT
         SELECT jsonb_agg(jsonb_build_object(
             'id', e.id, 'event', e.event, 'account_id', e.account_id,
             'ids_open', cardinality(e.transaction_ids) - coalesce(d.done, 0),
-            'ids_came_back', coalesce(d.came_back, false), 'created_at_from', e.created_at_from,
+            'ids_came_back', coalesce(d.came_back, false),
+            'ids_unreadable', coalesce(e.expected_rows > coalesce(cardinality(e.transaction_ids), 0),
+                                       e.transaction_ids IS NULL),
+            'created_at_from', e.created_at_from,
             'expected_rows', e.expected_rows, 'lane', e.lane, 'state', e.state,
             'pending_since', e.pending_since, 'pending_seq', e.pending_seq,
             'ask_again_at', e.ask_again_at) ORDER BY e.id)
@@ -37,6 +40,7 @@ SELECT
             'walked_seq', p.walked_seq, 'recent_seq', p.recent_seq, 'dead_seq', p.dead_seq,
             'fingerprint', p.fingerprint,
             'walked_up_to', p.walked_up_to, 'read_since', p.read_since,
+            'unreadable_walk_at', p.unreadable_walk_at,
             'recent_at', p.recent_at, 'attempts', p.attempts, 'failing_since', p.failing_since,
             'next_try_at', p.next_try_at, 'dead_at', p.dead_at,
             'deferred_since', p.deferred_since, 'failure_code', p.failure_code,

@@ -53,6 +53,8 @@ async def ask_walk(claim: Claim, step: AskWalk) -> None:
             None,
             None,
         )
+        if step.for_unreadable:
+            await conn.execute(QUERIES["note_unreadable_walk"], claim.item_id, step.account_id)
 
 
 async def continue_walk(claim: Claim, walk: Walk, *, settled_generation: int, for_s: float) -> bool:
