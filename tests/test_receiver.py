@@ -1,7 +1,6 @@
 """The receiver over real HTTP: every answer of its contract."""
 
 import asyncio
-import gzip
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -119,12 +118,6 @@ async def test_a_chunked_body_that_grows_too_large_is_refused(doorway: Doorway) 
     assert reply.status == 413
 
 
-async def test_a_compressed_body_is_measured_unpacked(doorway: Doorway) -> None:
-    bomb = gzip.compress(b" " * (64 * 1024 * 1024))
-    reply = await doorway.deliver(bomb, **{"Content-Encoding": "gzip"})
-    assert (len(bomb) < 100_000, reply.status) == (True, 413)
-
-
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "x"])
 async def test_the_media_type_does_not_matter(doorway: Doorway, kind: str) -> None:
     body = json.dumps(told()).encode()
@@ -149,17 +142,8 @@ async def test_a_chunked_body_is_taken(doorway: Doorway, db: Pool) -> None:
     assert await stored_bodies(db) == [body]
 
 
-@pytest.mark.parametrize(
-    "wire",
-    [
-        b"Transfer-Encoding: chunked\r\n\r\nnot a size\r\n{}\r\n0\r\n\r\n",
-        b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello",
-    ],
-    ids=["chunks", "gzip"],
-)
-async def test_a_body_that_is_not_what_its_headers_say_is_refused(
-    doorway: Doorway, wire: bytes
-) -> None:
+async def test_a_body_that_is_not_what_its_headers_say_is_refused(doorway: Doorway) -> None:
+    wire = b"Transfer-Encoding: chunked\r\n\r\nnot a size\r\n{}\r\n0\r\n\r\n"
     answer = await doorway.speak(
         b"POST /webhooks/pluggy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s: %s\r\n%s"
         % (HEADER.encode(), SECRET.encode(), wire)
@@ -338,7 +322,35 @@ async def test_deliveries_are_taken_from_allowed_addresses_only(
         ("10.0.0.1", ["198.51.100.1", "192.0.2.7, 10.0.0.2"], True),
         ("10.0.0.1", ["192.0.2.7", "198.51.100.1"], False),
         ("10.0.0.1", [], False),
-        ("10.0.0.1", ["192.0.2.7:4711"], False),
+        ("10.0.0.1", ["192.0.2.7:4711"], True),
+        ("10.0.0.1", ["192.0.2.8:4711"], False),
+        ("10.0.0.1", ["192.0.2.7:4711, 10.0.0.2:80"], True),
+        ("10.0.0.1", ["192.0.2.7, ,"], True),
+        ("10.0.0.1", ["::ffff:192.0.2.7"], True),
+        ("10.0.0.1", ["[::ffff:192.0.2.7]:443"], True),
+        ("10.0.0.1", ["2001:db8::5"], True),
+        ("10.0.0.1", ["[2001:db8::5]"], True),
+        ("10.0.0.1", ["[2001:db8::5]:443"], True),
+        ("10.0.0.1", ['"[2001:db8::5]:443"'], True),
+        ("10.0.0.1", ["[2001:db9::5]:443"], False),
+        ("::ffff:10.0.0.1", ["192.0.2.7:80"], True),
+        *(
+            ("10.0.0.1", [junk], False)
+            for junk in (
+                "192.0.2.7:",
+                "192.0.2.7:http",
+                "192.0.2.7:123456",
+                ":4711",
+                "[192.0.2.7",
+                "[]:80",
+                "unknown",
+                "_hidden",
+                "192.0.2.7 192.0.2.7",
+                "192.0.2.7;",
+                "192.0.2",
+                "\u0661\u0669\u0662.0.2.7",
+            )
+        ),
     ],
 )
 def test_a_sender_is_the_last_hop_that_is_no_proxy_of_ours(
@@ -347,6 +359,21 @@ def test_a_sender_is_the_last_hop_that_is_no_proxy_of_ours(
     origins = Origins(parse_networks("192.0.2.7, 2001:db8::/32"), parse_networks("10.0.0.0/8"))
     assert origins.admit(peer, forwarded) is admitted
     assert Origins().admit(peer, forwarded)
+
+
+@pytest.mark.parametrize(
+    ("networks", "sender", "admitted"),
+    [
+        ("::ffff:192.0.2.7", "192.0.2.7", True),
+        ("::ffff:192.0.2.0/120", "::ffff:192.0.2.9", True),
+        ("::ffff:192.0.2.0/120", "192.0.3.9", False),
+        ("::/0", "2001:db8::5", True),
+    ],
+)
+def test_a_network_of_mapped_addresses_is_one_of_ipv4(
+    networks: str, sender: str, admitted: bool
+) -> None:
+    assert Origins(parse_networks(networks)).admit(sender, []) is admitted
 
 
 # Registration

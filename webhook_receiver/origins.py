@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import (
@@ -12,10 +13,17 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
+
+MAPPED_PREFIX: Final = 96
+# In brackets, with a port, or alone. Balancers of Azure add the port, and AWS's can be told to; RFC
+# 7239 quotes what has brackets.
+HOP: Final = re.compile(
+    r'"?(?:\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}|([0-9A-Fa-f:.]+))"?'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,7 @@ class Origins:
 
     def _sender(self, peer: str | None, forwarded_for: Sequence[str]) -> Address | None:
         """The last hop that is no proxy of ours. Hops before it are whatever the sender wrote."""
-        hops = [hop for line in forwarded_for for hop in line.split(",")]
+        hops = [hop for line in forwarded_for for hop in line.split(",") if hop.strip()]
         address = _address(peer)
         while hops and address is not None and _among(address, self.proxies):
             address = _address(hops.pop())
@@ -43,12 +51,22 @@ class Origins:
 
 def parse_networks(text: str) -> tuple[Network, ...]:
     """Read a comma list of addresses and networks. Raises ValueError."""
-    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    return tuple(_unmapped(ip_network(part.strip())) for part in text.split(",") if part.strip())
+
+
+def _unmapped(network: Network) -> Network:
+    """An IPv4 network that is written as IPv6: addresses are compared as IPv4."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < MAPPED_PREFIX:
+        return network
+    return IPv4Network((mapped, network.prefixlen - MAPPED_PREFIX))
 
 
 def _address(text: str | None) -> Address | None:
+    """A peer or a hop, with or without its port: `192.0.2.1:80`, `[2001:db8::1]:80`."""
+    found = HOP.fullmatch((text or "").strip())
     try:
-        address = ip_address((text or "").strip())
+        address = ip_address(next(filter(None, found.groups())) if found else "")
     except ValueError:
         return None
     # A socket for both families names an IPv4 peer as ::ffff:192.0.2.1.
