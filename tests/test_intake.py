@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 
 import pytest
 from arq.connections import ArqRedis
+from structlog.testing import capture_logs
 
 from tests.doorway import HEADER, SECRET, Doorway, Locked, open_door, stored_bodies, told, until
 from tests.shared_database import database_from, forget_events
-from webhook_receiver.counts import DISTINCT_EVENTS, DeliveryCounts
+from webhook_receiver.counts import DISTINCT_EVENTS, TELL_EVERY_S, DeliveryCounts
 from webhook_receiver.intake import WAITING_MAX, WAITING_MAX_BYTES, NotTaken
 from worker.database import Pool
 from worker.events import parse_webhook
@@ -216,6 +217,44 @@ async def test_counts_are_added_to_those_of_other_receivers_and_kept_without_pos
     for count in [*counts, *counts]:
         await count.flush(db)
     assert await db.fetchval("SELECT sum(deliveries) FROM pluggy_sync.delivery_counts") == 2
+
+
+async def test_refused_deliveries_are_one_line_a_minute_with_their_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts, now = DeliveryCounts(), 1000.0
+    monkeypatch.setattr("webhook_receiver.counts.time.monotonic", lambda: now)
+    with capture_logs() as logs:
+        for answer in [*["unauthorized"] * 60, "malformed", "accepted", "unavailable"]:
+            counts.add("", answer)
+        counts.tell_refused()
+        for answer in ("unauthorized", "too_large", "slow_body", "encoded"):
+            counts.add("", answer)
+        now += TELL_EVERY_S - 1
+        counts.tell_refused()
+        told_within_the_minute = len(logs)
+        now += 1
+        counts.tell_refused()
+        now += TELL_EVERY_S
+        counts.tell_refused()
+    assert told_within_the_minute == 1
+    line = {"event": "deliveries_refused", "log_level": "warning"}
+    assert logs == [
+        line | {"count": 61, "unauthorized": 60, "malformed": 1},
+        line | {"count": 4, "unauthorized": 1, "too_large": 1, "slow_body": 1, "encoded": 1},
+    ]
+
+
+async def test_what_was_refused_is_told_when_the_receiver_stops(
+    database_url: str, redis: ArqRedis, redis_url: str
+) -> None:
+    with capture_logs() as logs:
+        async with open_door(database_url, redis_url) as doorway:
+            await doorway.deliver(told(), secret=None)
+            doorway.door.counts.tell_refused()
+            await doorway.deliver(b"[]")
+    found = [line for line in logs if line["event"] == "deliveries_refused"]
+    assert [line["count"] for line in found] == [1, 1]
 
 
 async def test_many_different_names_are_counted_together(db: Pool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Final
@@ -20,6 +21,10 @@ FLUSH_WITHIN_S: Final = 3.0
 DISTINCT_EVENTS: Final = 200
 OTHER: Final = "other"
 
+REFUSED: Final = ("unauthorized", "encoded", "too_large", "slow_body", "malformed", "unstorable")
+"""Answers 4xx: what their senders will not send again as they should."""
+TELL_EVERY_S: Final = 60.0
+
 DELIVERIES = Metric("pluggy_sync_deliveries", "Webhook deliveries by answer", ["answer"])
 
 
@@ -29,6 +34,8 @@ class DeliveryCounts:
     def __init__(self) -> None:
         self._counts: Counter[tuple[datetime, str, str]] = Counter()
         self._names: set[str] = set()
+        self._refused: Counter[str] = Counter()
+        self._told_at = -TELL_EVERY_S
 
     def add(self, event: str, answer: str) -> None:
         """Count one answer: accepted, duplicate, kept, malformed, unauthorized, too_large …"""
@@ -39,15 +46,28 @@ class DeliveryCounts:
         minute = datetime.now(UTC).replace(second=0, microsecond=0)
         self._counts[minute, event, answer] += 1
         DELIVERIES.labels(answer=answer).inc()
+        if answer in REFUSED:
+            self._refused[answer] += 1
 
     async def run(self, db: Pool) -> None:
         """Flush until cancelled, and once more then."""
         try:
             while True:
                 await asyncio.sleep(FLUSH_EVERY_S)
+                self.tell_refused()
                 await self.flush(db)
         finally:
+            self._told_at = -TELL_EVERY_S
+            self.tell_refused()
             await self.flush(db)
+
+    def tell_refused(self) -> None:
+        """One line a minute at most for all that was refused, with the count of each kind."""
+        if not self._refused or time.monotonic() - self._told_at < TELL_EVERY_S:
+            return
+        refused, self._refused = self._refused, Counter()
+        self._told_at = time.monotonic()
+        log.warning("deliveries_refused", count=refused.total(), **refused)
 
     async def flush(self, db: Pool) -> None:
         """Add what was counted to the table; kept for the next time if Postgres is away."""
