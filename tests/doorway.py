@@ -26,6 +26,7 @@ from webhook_receiver.intake import Intake
 from webhook_receiver.origins import Origins
 from webhook_receiver.stores import POSTGRES_WITHIN_S, Stores
 from worker.database import Pool, close_pool, open_pool
+from worker.http_server import HttpLimits
 from worker.queue import ArqDoorbell, connect
 from worker.spool import Spool
 
@@ -118,6 +119,7 @@ async def open_door(
     origins: Origins | None = None,
     body_within_s: float = BODY_WITHIN_S,
     patient: bool = False,
+    limits: HttpLimits | None = None,
 ) -> AsyncIterator[Doorway]:
     """The receiver as `python -m webhook_receiver` builds it, on a free port.
 
@@ -138,7 +140,7 @@ async def open_door(
         body_within_s=body_within_s,
         answer_within_s=PATIENCE_S if patient else ANSWER_WITHIN_S,
     )
-    runner = receiver_runner(door)
+    runner = receiver_runner(door, limits)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]

@@ -10,21 +10,17 @@ from contextlib import asynccontextmanager
 import pytest
 from arq.connections import ArqRedis
 
-import webhook_receiver.app
-import webhook_receiver.connections
 from tests.doorway import HEADER, SECRET, Doorway, Reply, open_door, told, until
+from worker.http_server import HttpLimits
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+LIMITS = HttpLimits(connections=5, head_within_s=0.5, idle_s=0.5)
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 
 
 @pytest.fixture
-async def doorway(
-    database_url: str, redis: ArqRedis, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Doorway]:
-    monkeypatch.setattr(webhook_receiver.app, "MOST_CONNECTIONS", 5)
-    monkeypatch.setattr(webhook_receiver.connections, "SILENT_FOR_S", 0.5)
-    async with open_door(database_url, redis_url) as doorway:
+async def doorway(database_url: str, redis: ArqRedis, redis_url: str) -> AsyncIterator[Doorway]:
+    async with open_door(database_url, redis_url, limits=LIMITS) as doorway:
         yield doorway
 
 
@@ -155,5 +151,5 @@ async def test_a_flood_without_the_secret_leaves_the_door_open(doorway: Doorway)
 
 
 def test_the_limits_are_those_of_a_usual_process_and_of_usual_balancers() -> None:
-    assert webhook_receiver.connections.MOST_CONNECTIONS < 1024
-    assert webhook_receiver.connections.SILENT_FOR_S > 60
+    assert HttpLimits().connections < 1024
+    assert HttpLimits().idle_s > 60

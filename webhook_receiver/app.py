@@ -15,17 +15,16 @@ from prometheus_client import generate_latest
 
 from webhook_receiver.answers import json_errors, refusal, unavailable
 from webhook_receiver.authentication import Authenticator
-from webhook_receiver.connections import MOST_CONNECTIONS, LimitedRunner
 from webhook_receiver.counts import DeliveryCounts
 from webhook_receiver.intake import Intake, NotTaken
 from webhook_receiver.origins import Origins
-from webhook_receiver.server_log import server_log
 from webhook_receiver.stores import Stores
-from webhook_receiver.unknown import meet, unknown
+from webhook_receiver.unknown import go_on, meet, unknown
 from worker.accept import UnstorableEvent
 from worker.background import end
 from worker.database import Pool
 from worker.events import MalformedEvent, WebhookEvent, parse_registration, parse_webhook
+from worker.http_server import BoundedRunner, HttpLimits
 from worker.server_outage import ServerOutage
 
 log = structlog.get_logger()
@@ -38,6 +37,7 @@ ANSWER_WITHIN_S: Final = 3.8
 STOP_WITHIN_S: Final = 5.0
 
 TOO_LARGE: Final = "the body is larger than 4 MiB"
+ENCODED: Final = "send the body as it is: no Content-Encoding is taken"
 UNREADABLE_BODY: Final = "the body did not arrive as its headers say"
 
 
@@ -90,15 +90,9 @@ def receiver_app(door: Door) -> web.Application:
     return app
 
 
-def receiver_runner(door: Door) -> web.AppRunner:
-    """The app ready to listen. No access log, because the path may carry the secret."""
-    return LimitedRunner(
-        receiver_app(door),
-        most=MOST_CONNECTIONS,
-        access_log=None,
-        logger=server_log(),
-        shutdown_timeout=STOP_WITHIN_S,
-    )
+def receiver_runner(door: Door, limits: HttpLimits | None = None) -> web.AppRunner:
+    """The app ready to listen."""
+    return BoundedRunner(receiver_app(door), limits or HttpLimits(), shutdown_timeout=STOP_WITHIN_S)
 
 
 async def _background(app: web.Application) -> AsyncIterator[None]:
@@ -134,6 +128,7 @@ async def _take(request: web.Request, parse: Parser) -> web.Response:
     deadline = loop.time() + door.answer_within_s
     try:
         _authenticate(door, request)
+        _refuse_body(request)
         event = _parsed(parse, await _body(door, request))
     except Refused as refused:
         door.counts.add("", refused.counted_as)
@@ -144,22 +139,33 @@ async def _take(request: web.Request, parse: Parser) -> web.Response:
 
 
 def _authenticate(door: Door, request: web.Request) -> None:
-    presented = request.match_info.get("secret") or request.headers.get(door.secret_header)
-    if not door.authenticator.accepts(presented):
+    """The secret in the path, else in the header; of several headers each has to be right."""
+    in_path = request.match_info.get("secret")
+    presented = [in_path] if in_path else request.headers.getall(door.secret_header, [None])
+    if not all([door.authenticator.accepts(secret) for secret in presented]):
         detail = "the webhook secret is missing or wrong"
         raise Refused("unauthorized", refusal(401, "unauthorized", detail))
+
+
+def _refuse_body(request: web.Request) -> None:
+    """Refuse by its head alone a body that will not be read: packed, or too large."""
+    if "Content-Encoding" in request.headers:
+        raise Refused("encoded", refusal(415, "unsupported_media_type", ENCODED))
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise Refused("too_large", refusal(413, "payload_too_large", TOO_LARGE))
 
 
 async def _body(door: Door, request: web.Request) -> bytes:
     try:
         async with asyncio.timeout(door.body_within_s):
+            await go_on(request)
             return await request.read()
     except TimeoutError:
         detail = f"the body did not arrive within {door.body_within_s:g} seconds"
         raise Refused("slow_body", refusal(408, "request_timeout", detail)) from None
     except web.HTTPRequestEntityTooLarge:
         raise Refused("too_large", refusal(413, "payload_too_large", TOO_LARGE)) from None
-    except (web.RequestPayloadError, OSError):  # bad chunks, bad gzip, or the sender is gone
+    except (web.RequestPayloadError, OSError):  # bad chunks, or the sender is gone
         raise Refused("malformed", refusal(400, "malformed_body", UNREADABLE_BODY)) from None
 
 

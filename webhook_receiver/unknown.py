@@ -8,15 +8,26 @@ from webhook_receiver.answers import refusal
 
 
 async def meet(request: web.Request) -> web.StreamResponse | None:
-    """Answer an `Expect` header. aiohttp's own answer repeats it, and stumbles over some bytes."""
-    if request.version != HttpVersion11:
-        return None
-    if request.headers.get("Expect", "").lower() != "100-continue":
+    """Refuse any expectation but 100-continue, which go_on() answers once the body is wanted.
+
+    aiohttp's own answer comes before our checks, repeats the header, and stumbles over some bytes.
+    """
+    if _expects(request) not in ("", "100-continue"):
         return refusal(417, "expectation_failed", "only 100-continue can be expected")
-    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    # What comes now is the answer itself.
-    request.writer.output_size = 0
     return None
+
+
+async def go_on(request: web.Request) -> None:
+    """Tell whoever waits for it to send the body."""
+    if _expects(request):
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # What comes now is the answer itself.
+        request.writer.output_size = 0
+
+
+def _expects(request: web.Request) -> str:
+    """In HTTP/1.0 nothing can be expected."""
+    return request.headers.get("Expect", "").lower() if request.version == HttpVersion11 else ""
 
 
 async def unknown(request: web.Request) -> web.StreamResponse:

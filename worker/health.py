@@ -12,12 +12,14 @@ import structlog
 from aiohttp import web
 from prometheus_client import generate_latest
 
+from worker.http_server import BoundedRunner, HttpLimits
 from worker.sweep import Sweep
 
 log = structlog.get_logger()
 
 TICK_WITHIN_S: Final = 60.0
 SWEEP_WITHIN_S: Final = 15.0
+LIMITS: Final = HttpLimits(connections=100)
 PORTS_TO_TRY: Final = 50
 LAST_PORT: Final = 65535
 
@@ -65,12 +67,14 @@ def health_app(sweep: Sweep, beats: Sequence[Beat]) -> web.Application:
     return app
 
 
-async def start_health_server(sweep: Sweep, port: int, beats: Sequence[Beat]) -> web.AppRunner:
+async def start_health_server(
+    sweep: Sweep, port: int, beats: Sequence[Beat], limits: HttpLimits = LIMITS
+) -> web.AppRunner:
     """Listen on the port, or on the next free one (several workers on one machine).
 
     What has to move is looked up at each call: it changes when the worker has started.
     """
-    runner = web.AppRunner(health_app(sweep, beats), access_log=None)
+    runner = BoundedRunner(health_app(sweep, beats), limits)
     await runner.setup()
     for candidate in range(port, min(port + PORTS_TO_TRY, LAST_PORT + 1)):
         try:

@@ -1,0 +1,189 @@
+"""The bounds of our HTTP servers: what a stranger may cost before any of our code runs.
+
+aiohttp alone unpacks compressed bodies, waits for a head without end, and reads on for ten seconds
+what nobody asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Middleware
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+TURNED_AWAY: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n"
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
+HEAD_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What one server takes of all its clients, and of one.
+
+    connections: below the 1024 files that a process may usually open.
+    head_within_s: from the first byte of a connection, or of a later request, to the end of its
+    headers. idle_s: between requests; above the minute after which load balancers close what is
+    idle, for the closing is theirs to do.
+    unread_bytes, unread_s: how much of a body, and for how long, is taken off the wire after the
+    answer, so that a client that only listens when it has sent all hears the answer.
+    """
+
+    connections: int = 900
+    head_bytes: int = 32 * 1024
+    head_within_s: float = 5.0
+    idle_s: float = 65.0
+    unread_bytes: int = 8 * 1024 * 1024
+    unread_s: float = 1.0
+
+
+class BoundedRunner(web.AppRunner):
+    """An AppRunner whose sites keep to limits. No access log, because a path may carry a secret."""
+
+    def __init__(
+        self, app: web.Application, limits: HttpLimits, *, shutdown_timeout: float = 60.0
+    ) -> None:
+        self._limits = limits
+        self._handler_options: dict[str, Any] = {
+            "keepalive_timeout": limits.idle_s,
+            "lingering_time": limits.unread_s,
+            "auto_decompress": False,
+            "access_log": None,
+            "logger": server_log(),
+        }
+        app.middlewares.insert(0, bounded(limits))
+        super().__init__(app, shutdown_timeout=shutdown_timeout, **self._handler_options)
+
+    @property
+    def server(self) -> web.Server | None:
+        """What sites make protocols of; to them it is the server."""
+        server = super().server
+        if server is None:
+            return None
+        return cast(web.Server, _Connections(server, self._limits, self._handler_options))
+
+
+class _Connections:
+    """Makes a protocol for each connection; one too many is told so and closed."""
+
+    def __init__(
+        self, server: web.Server, limits: HttpLimits, handler_options: dict[str, Any]
+    ) -> None:
+        self._server = server
+        self._limits = limits
+        self._handler_options = handler_options
+
+    def __call__(self) -> asyncio.Protocol:
+        if len(self._server.connections) >= self._limits.connections:
+            return TurnedAway()
+        loop = asyncio.get_running_loop()
+        return BoundedConnection(self._server, self._limits, loop=loop, **self._handler_options)
+
+
+class TurnedAway(asyncio.Protocol):
+    """Answers 503 to whatever would come; Pluggy sends it again."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        writer = cast(asyncio.Transport, transport)
+        writer.write(TURNED_AWAY)
+        writer.close()
+
+
+class BoundedConnection(web.RequestHandler):
+    """A connection that is closed if a head, or what nobody reads, takes too long or too much."""
+
+    def __init__(self, server: web.Server, limits: HttpLimits, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._limits = limits
+        self._unparsed_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        parsed = self._request_count
+        super().data_received(data)
+        if self._request_count != parsed:
+            self._unparsed_bytes = 0
+            self._stop_timer()
+            return
+        self._unparsed_bytes += len(data)
+        if self._awaits_head:
+            self._expect_head()
+            self._bound(self._limits.head_bytes, HEAD_TOO_LARGE)
+        else:
+            self._bound(self._limits.unread_bytes)
+
+    @property
+    def _awaits_head(self) -> bool:
+        """Whether no request is being answered: what comes belongs to the next head."""
+        return self._waiter is not None
+
+    def _bound(self, most: int, answer: bytes = b"") -> None:
+        if self._unparsed_bytes > most and self.transport is not None:
+            self.transport.write(answer)
+            self.force_close()
+
+    def _expect_head(self) -> None:
+        if self._head_timer is None:
+            loop = asyncio.get_running_loop()
+            self._head_timer = loop.call_later(self._limits.head_within_s, self.force_close)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def bounded(limits: HttpLimits) -> Middleware:
+    """The middleware that goes with it: who was refused, or sends on, has to connect again."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if sum(len(name) + len(value) for name, value in request.raw_headers) > limits.head_bytes:
+            response: web.StreamResponse = web.Response(status=431)
+        else:
+            response = await handler(request)
+        if 400 <= response.status < 500 or not request.content.is_eof():
+            response.force_close()
+        return response
+
+    return middleware
+
+
+def server_log() -> logging.Logger:
+    """The logger of aiohttp's server, without the bytes that a sender sent: they may be a secret.
+
+    Requests that are no HTTP are told by their kind only.
+    """
+    logger = logging.getLogger("aiohttp.server")
+    if _without_bytes not in logger.filters:
+        logger.addFilter(_without_bytes)
+    return logger
+
+
+def _without_bytes(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError | web.RequestPayloadError):
+        # aiohttp quotes the line that it could not read. Nothing of ours has failed.
+        record.msg, record.args = f"bad request: {type(error).__name__}", ()
+        record.exc_info, record.exc_text = None, None
+        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+    return True
