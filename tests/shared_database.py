@@ -25,7 +25,7 @@ async def forget_events(db: Pool) -> None:
     """Empty what accepting writes."""
     await db.execute(
         "TRUNCATE pluggy_sync.webhook_events, pluggy_sync.item_sync, pluggy_sync.item_leases,"
-        " pluggy_sync.delivery_counts"
+        " pluggy_sync.delivery_counts CASCADE"
     )
 
 
