@@ -15,7 +15,8 @@ from worker.database import Pool
 from worker.events import Lane
 from worker.failures import PluggyError, PluggyHalt, classify
 from worker.installation import check_installation
-from worker.pluggy_client import Change, PluggyClient
+from worker.pluggy_client import PluggyClient
+from worker.pluggy_http import Change
 from worker.queue import connect
 from worker.settings import PluggySettings, load
 from worker.watch import (

@@ -40,11 +40,20 @@ class Asked:
 
 
 class PluggyStub:
-    """Gives the answers to GET in turn, the last one for ever; /auth gives key-1, key-2 …"""
+    """Gives the answers to GET in turn, the last one for ever; /auth gives key-1, key-2 …
 
-    def __init__(self, *answers: Said, auth: tuple[Said, ...] = ()) -> None:
+    paths: what paths that begin so are answered instead, for ever.
+    """
+
+    def __init__(
+        self,
+        *answers: Said,
+        auth: tuple[Said, ...] = (),
+        paths: Mapping[str, Said] | None = None,
+    ) -> None:
         self.answers = list(answers) or [Said()]
         self.auth = list(auth)
+        self.paths = dict(paths or {})
         self.asked: list[Asked] = []
 
     async def __aenter__(self) -> Self:
@@ -75,6 +84,9 @@ class PluggyStub:
         return web.Response(status=said.status, body=body, headers=said.headers)
 
     def _next(self, request: web.Request) -> Said:
+        for path, said in self.paths.items():
+            if request.path.startswith(path):
+                return said
         if request.path != "/auth":
             return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if self.auth:

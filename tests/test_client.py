@@ -21,12 +21,14 @@ from worker.failures import (
     PluggyError,
     PluggyHalt,
     PluggyNotFound,
+    PluggyRefused,
     PluggyRejected,
     PluggyUnavailable,
     PutOff,
     classify,
 )
-from worker.pluggy_client import CALL_TIMEOUT_S, Answer, PluggyClient, endpoint_group
+from worker.pluggy_client import CALL_TIMEOUT_S, PLAIN_PATHS, PluggyClient
+from worker.pluggy_http import Answer, endpoint_group
 from worker.pluggy_payloads import decode_object
 from worker.pluggy_reader import PluggyReader
 from worker.redis_names import PREFIX
@@ -60,42 +62,198 @@ async def test_a_key_is_asked_for_once_and_used_by_all_calls(redis: ArqRedis) ->
         assert reader.requests == 21
 
 
-@pytest.mark.parametrize("refusal", EXPIRED, ids=["401", "401+", "403", "403+", "html"])
-async def test_a_refused_key_is_renewed_once_and_the_call_repeated_once(
+def age_key(client: PluggyClient, seconds: float) -> None:
+    """Let time pass for the key."""
+    key = client._key
+    assert key is not None
+    key.obtained_at -= seconds
+    key.answered_at -= seconds
+    key.vouched_at -= seconds
+
+
+def age_refusals(client: PluggyClient, seconds: float) -> None:
+    assert client._refusals.since is not None
+    client._refusals.since -= seconds
+
+
+def asked_for(pluggy: PluggyStub) -> list[tuple[str, str | None]]:
+    return [(asked.path, asked.key) for asked in pluggy.asked]
+
+
+refusals = pytest.mark.parametrize("refusal", EXPIRED, ids=["401", "401+", "403", "403+", "html"])
+PLAIN, PLAIN_TOO = PLAIN_PATHS
+ITEM_PATH = f"/items/{ITEM}"
+
+
+@refusals
+async def test_an_old_key_that_is_refused_is_renewed_once_and_the_call_repeated_once(
+    redis: ArqRedis, refusal: Said
+) -> None:
+    async with PluggyStub(Said(), refusal, Said()) as pluggy, reading(pluggy.url, redis) as reader:
+        await reader.item(ITEM)
+        age_key(reader.client, 61)
+        await reader.item(ITEM)
+        assert asked_for(pluggy) == [
+            ("/auth", None),
+            (ITEM_PATH, "key-1"),
+            (ITEM_PATH, "key-1"),
+            ("/auth", None),
+            (ITEM_PATH, "key-2"),
+        ]
+        assert reader.requests == 5
+
+
+@refusals
+@pytest.mark.parametrize("age_s", [0, 59], ids=["just now", "in the minute"])
+async def test_one_thing_that_refuses_an_answered_key_costs_no_renewal(
+    redis: ArqRedis, refusal: Said, age_s: float
+) -> None:
+    plain = {"/loans": refusal}
+    async with PluggyStub(paths=plain) as pluggy, reading(pluggy.url, redis) as reader:
+        await reader.item(ITEM)
+        age_key(reader.client, age_s)
+        for _ in range(3):
+            with pytest.raises(PluggyRefused) as caught:
+                await reader.loans(ITEM)
+        assert pluggy.count("POST") == 1
+        # A plain thing is asked once for all that refuse within seconds.
+        assert [path for path, _ in asked_for(pluggy)].count(PLAIN) == 1
+    assert (caught.value.status, caught.value.endpoint) == (refusal.status, "GET /loans")
+    assert classify(caught.value).failure_class == "refused"
+
+
+@refusals
+async def test_a_new_key_whose_first_use_is_refused_serves_the_same_call(
     redis: ArqRedis, refusal: Said
 ) -> None:
     async with PluggyStub(refusal, Said()) as pluggy, reading(pluggy.url, redis) as reader:
         await reader.item(ITEM)
-        assert [(asked.method, asked.key) for asked in pluggy.asked] == [
-            ("POST", None),
-            ("GET", "key-1"),
-            ("POST", None),
-            ("GET", "key-2"),
-        ]
-        assert reader.requests == 4
+        keys = [("/auth", None), (ITEM_PATH, "key-1"), (PLAIN, "key-1"), (ITEM_PATH, "key-1")]
+        assert asked_for(pluggy) == keys
 
 
-@pytest.mark.parametrize("refusal", EXPIRED, ids=["401", "401+", "403", "403+", "html"])
-async def test_a_fresh_key_that_is_refused_too_halts(redis: ArqRedis, refusal: Said) -> None:
-    async with PluggyStub(refusal) as pluggy:
+@refusals
+async def test_keys_that_everything_refuses_several_seconds_apart_halt(
+    redis: ArqRedis, refusal: Said
+) -> None:
+    async with PluggyStub(refusal) as pluggy, reading(pluggy.url, redis) as reader:
+        for _ in range(5):  # all at once: one moment is no proof
+            with pytest.raises(PutOff, match="key_refused") as put_off:
+                await reader.item(ITEM)
+        assert put_off.value.wait_s >= 3
+        assert pluggy.count("POST") == 1
+        age_refusals(reader.client, 3)
+        with pytest.raises(PluggyHalt) as caught:
+            await reader.item(ITEM)
+        assert pluggy.count("POST") == 2
+    assert (caught.value.code, caught.value.status) == ("key_refused", refusal.status)
+    assert "dashboard" in caught.value.advice
+
+
+@refusals
+async def test_a_new_key_that_is_known_seconds_later_halts_nothing(
+    redis: ArqRedis, refusal: Said
+) -> None:
+    async with (
+        PluggyStub(refusal, refusal, refusal, Said()) as pluggy,
+        reading(pluggy.url, redis) as reader,
+    ):
+        with pytest.raises(PutOff, match="key_refused"):
+            await reader.item(ITEM)
+        age_refusals(reader.client, 3600)
+        await reader.item(ITEM)
+        await reader.item(ITEM)
+        assert pluggy.count("POST") == 1
+
+
+async def test_what_was_refused_before_an_answer_proves_nothing_later(redis: ArqRedis) -> None:
+    refused = [Said(403, {})] * 3
+    answers = [*refused, Said(), *refused, *refused, Said()]
+    async with PluggyStub(*answers) as pluggy, reading(pluggy.url, redis) as reader:
+        with pytest.raises(PutOff, match="key_refused"):
+            await reader.item(ITEM)
+        age_refusals(reader.client, 3600)
+        await reader.item(ITEM)
+        # Now it was answered, and ran out: renewed, and the new one is refused for the first time.
+        with pytest.raises(PutOff, match="key_refused"):
+            await reader.item(ITEM)
+        await reader.item(ITEM)
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        Said(200, {}),
+        Said(404, {"codeDescription": "CONNECTOR_NOT_FOUND"}),
+        Said(403, {"codeDescription": "NOT_FOR_YOU"}),
+        Said(400, {"message": "must be a number"}),
+        Said(410, {}),
+    ],
+    ids=["200", "404", "403 of its own", "400", "410"],
+)
+async def test_any_answer_to_the_key_of_either_plain_thing_proves_it(
+    redis: ArqRedis, plain: Said
+) -> None:
+    for path, other in ((PLAIN, Said(500, {})), (PLAIN_TOO, Said(403, {}))):
+        paths = {path: plain, "/connectors": other}
+        async with (
+            PluggyStub(Said(403, {}), paths=paths) as pluggy,
+            reading(pluggy.url, redis) as reader,
+        ):
+            with pytest.raises(PluggyRefused):
+                await reader.loans(ITEM)
+            await reader.client.probe(new_key=True, count=lambda: None)
+
+
+async def test_a_plain_thing_that_fails_proves_nothing(redis: ArqRedis) -> None:
+    paths = {"/connectors": Said(404, b"nginx"), PLAIN_TOO: Said(503, b"")}
+    async with PluggyStub(Said(403, {}), paths=paths) as pluggy:
         error = await failure(pluggy.url, redis)
-        assert (pluggy.count("POST"), pluggy.count("GET")) == (2, 2)
-    assert isinstance(error, PluggyHalt)
-    assert (error.status, error.failure_class) == (refusal.status, "halt")
-    assert "dashboard" in error.advice
+        async with connected(pluggy.url, redis) as client:
+            with pytest.raises(PluggyUnavailable):
+                await client.probe(new_key=False, count=lambda: None)
+    assert type(error) is PluggyUnavailable
 
 
-async def test_concurrent_calls_with_an_expired_key_renew_it_once(redis: ArqRedis) -> None:
-    refusals = [Said(403, {"codeDescription": "API_KEY_MISSING_OR_INVALID"})] * 10
-    async with PluggyStub(*refusals, Said()) as pluggy, connected(pluggy.url, redis) as client:
+async def test_a_probe_asks_for_a_key_and_then_a_plain_thing(redis: ArqRedis) -> None:
+    async with PluggyStub() as pluggy, connected(pluggy.url, redis) as client:
+        for _ in range(2):
+            await client.probe(new_key=True, count=lambda: None)
+        await client.probe(new_key=False, count=lambda: None)
+        assert asked_for(pluggy) == [
+            ("/auth", None),
+            (PLAIN, "key-1"),
+            ("/auth", None),
+            (PLAIN, "key-2"),
+            (PLAIN, "key-2"),
+        ]
+
+
+@refusals
+async def test_a_probe_that_all_refuse_halts_on(redis: ArqRedis, refusal: Said) -> None:
+    async with PluggyStub(refusal) as pluggy, connected(pluggy.url, redis) as client:
+        with pytest.raises(PluggyHalt, match="key_refused"):
+            await client.probe(new_key=True, count=lambda: None)
+
+
+async def test_concurrent_calls_with_a_key_that_ran_out_renew_it_once(redis: ArqRedis) -> None:
+    refused = [Said(403, {"codeDescription": "API_KEY_MISSING_OR_INVALID"})] * 10
+    async with (
+        PluggyStub(Said(), *refused, Said()) as pluggy,
+        connected(pluggy.url, redis) as client,
+    ):
         readers = [PluggyReader(client, Lane.LIVE) for _ in range(10)]
+        await readers[0].item(ITEM)
+        age_key(client, 61)
         await asyncio.gather(*(reader.item(ITEM) for reader in readers))
-        assert (pluggy.count("POST"), pluggy.count("GET")) == (2, 20)
+        assert (pluggy.count("POST"), pluggy.count("GET")) == (2, 21)
         assert {asked.key for asked in pluggy.asked[-10:]} == {"key-2"}
 
 
 @pytest.mark.parametrize("described", [True, False])
-async def test_a_key_that_has_run_out_is_renewed(redis: ArqRedis, described: bool) -> None:
+async def test_a_key_that_runs_out_in_use_is_renewed_and_no_call_fails(
+    redis: ArqRedis, described: bool
+) -> None:
     with SimulatorProcess(
         rate_limit=0, seed=3, key_ttl=60, describe_expired=described
     ) as simulator:
@@ -107,7 +265,8 @@ async def test_a_key_that_has_run_out_is_renewed(redis: ArqRedis, described: boo
             await asyncio.gather(*(reader.item(uuid.UUID(item["id"])) for _ in range(5)))
         counts = simulator.get("/_simulator/requests")["endpoints"]
     assert counts["POST /auth"] == 2
-    assert 1 + 5 + 1 <= counts["GET /items/{id}"] <= 1 + 5 + 5
+    # The first, up to five that are refused, the second plain thing, and the five.
+    assert 1 + 1 + 1 + 5 <= counts["GET /items/{id}"] <= 1 + 5 + 1 + 5
 
 
 @pytest.mark.parametrize(
@@ -193,7 +352,7 @@ async def connected_without_filling(url: str, redis: ArqRedis) -> AsyncIterator[
     [
         (Said(404, {"codeDescription": "ITEM_NOT_FOUND"}), PluggyNotFound, "404:ITEM_NOT_FOUND"),
         (Said(404, b"nginx"), PluggyRejected, "404:no_code"),
-        (Said(403, {"codeDescription": "BALANCE_CONSENT_ERROR"}), PluggyRejected, "403:BALANCE"),
+        (Said(403, {"codeDescription": "BALANCE_CONSENT_ERROR"}), PluggyRefused, "403:BALANCE"),
         (Said(400, {"message": "accountId must be a UUID"}), PluggyRejected, "400:no_code"),
         (Said(409, {"codeDescription": "X"}), PluggyRejected, "409:X"),
         (Said(408, {}), PluggyUnavailable, "408:"),
@@ -206,7 +365,7 @@ async def connected_without_filling(url: str, redis: ArqRedis) -> AsyncIterator[
         (Said(200, b"<html>"), PluggyUnavailable, "unreadable_answer"),
         (Said(200, b"[]"), PluggyUnavailable, "unreadable_answer"),
         (Said(200, b'{"id": "trunc'), PluggyUnavailable, "unreadable_answer"),
-        (Said(410, {"codeDescription": "ENDPOINT_DEPRECATED"}), PluggyHalt, "410:ENDPOINT"),
+        (Said(410, {"codeDescription": "ENDPOINT_DEPRECATED"}), PluggyRefused, "410:ENDPOINT"),
     ],
 )
 async def test_every_answer_has_its_class(
@@ -295,13 +454,15 @@ async def test_the_simulator_s_refusals_have_their_class(
             await reader.item(uuid.uuid4())
         with pytest.raises(PluggyRejected, match="400:"):
             await reader.next_transactions("?accountId=x&after=nonsense")
-        with pytest.raises(PluggyHalt, match="410:ENDPOINT_DEPRECATED"):
+        with pytest.raises(PluggyRefused, match="410:ENDPOINT_DEPRECATED"):
             await client.call(
                 f"/transactions?accountId={ACCOUNT}", lane=Lane.LIVE, count=lambda: None
             )
 
 
 # Limits
+
+TEN_O_CLOCK = "Fri, 20 Nov 2026 10:00:00 GMT"
 
 
 @pytest.mark.parametrize(
@@ -312,10 +473,20 @@ async def test_the_simulator_s_refusals_have_their_class(
         ({"RateLimit-Reset": "soon", "Retry-After": "60"}, 60),
         ({"RateLimit-Reset": "nan", "Retry-After": "inf"}, 60),
         ({"RateLimit-Reset": "nan", "Retry-After": "9"}, 9),
-        ({"Retry-After": "Fri, 20 Nov 2026 10:00:00 GMT"}, 60),
+        ({"Retry-After": "Fri, 20 Nov 2026 10:00:09 GMT", "Date": TEN_O_CLOCK}, 9),
+        ({"Retry-After": "Fri, 20 Nov 2020 10:00:00 GMT"}, 0.5),
+        ({"Retry-After": "Fri, 99 Nov"}, 60),
         ({"RateLimit-Reset": "-3"}, 0.5),
         ({"RateLimit-Reset": "0"}, 0.5),
-        ({"RateLimit-Reset": "1795168800"}, 3600),
+        ({"RateLimit-Reset": "119"}, 119),
+        # No group waits longer than two windows, and an epoch is no delay.
+        ({"RateLimit-Reset": "3600"}, 120),
+        ({"Retry-After": "85092"}, 120),
+        ({"RateLimit-Reset": "3600", "Retry-After": "60"}, 60),
+        ({"RateLimit-Reset": "1795168800"}, 60),
+        ({"RateLimit-Reset": "1795168800", "Retry-After": "2"}, 2),
+        ({"RateLimit-Reset": "1795168800123", "Retry-After": "2"}, 2),
+        ({"RateLimit-Reset": "1e308", "Retry-After": "2"}, 2),
         ({}, 60),
     ],
     ids=str,
@@ -334,6 +505,35 @@ async def test_a_429_is_put_off_until_its_time_and_empties_the_bucket(
             assert wait_s - 5 < put_off.value.wait_s <= wait_s
             assert pluggy.count("GET") == 1
     assert classify(caught.value).wait_s == wait_s
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({"Retry-After": "85092"}, 85092),
+        ({"Retry-After": "85092", "RateLimit-Reset": "7"}, 85092),
+        ({"Retry-After": "864000"}, 86400),
+        ({"Retry-After": "1795168800"}, 60),
+        ({"RateLimit-Reset": "7"}, 7),
+        ({"Retry-After": "Sat, 21 Nov 2026 10:00:00 GMT", "Date": TEN_O_CLOCK}, 86400),
+        ({}, 60),
+    ],
+    ids=str,
+)
+async def test_a_429_of_one_thing_leaves_its_group(
+    redis: ArqRedis, headers: dict[str, str], wait_s: float
+) -> None:
+    said = Said(429, {"code": 429, "codeDescription": "ACCOUNT_OPEN_FINANCE_LIMIT"}, headers)
+    paths = {f"/accounts/{ACCOUNT}": said}
+    async with PluggyStub(paths=paths) as pluggy, reading(pluggy.url, redis) as reader:
+        with pytest.raises(PutOff) as caught:
+            await reader.account(ACCOUNT)
+        assert (caught.value.code, caught.value.wait_s) == (
+            "429:ACCOUNT_OPEN_FINANCE_LIMIT",
+            wait_s,
+        )
+        assert caught.value.is_own
+        await reader.account(ITEM)
 
 
 async def test_a_429_of_one_group_leaves_the_others(redis: ArqRedis) -> None:

@@ -3,6 +3,7 @@
 PluggyError
  ├─ PluggyUnavailable   retry   5xx, time-outs, resets, broken JSON, anything unknown
  ├─ PutOff              later   429 and our own rate budget: costs no attempt
+ ├─ PluggyRefused       refused 401, 403, 410 on one thing while our key is good: retried, then dead
  ├─ PluggyRejected      reject  a 4xx with a code about this very thing: dead at once
  │   └─ PluggyNotFound  reject  404; often an answer and no failure
  └─ PluggyHalt          halt    about us, not the item: everything is parked
@@ -14,7 +15,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar
+from typing import ClassVar, Self
 
 RETRY_BASE_S = 2.0
 RETRY_CAP_S = 3600.0
@@ -23,9 +24,13 @@ DOWN = "Pluggy does not answer: nothing to do, it is probed every few seconds."
 
 
 class PluggyError(Exception):
-    """A call has not given what was asked for. code is Pluggy's or ours, never free text."""
+    """A call has not given what was asked for. code is Pluggy's or ours, never free text.
+
+    endpoint: what was asked, without ids, such as GET /loans; None where no request failed.
+    """
 
     failure_class: ClassVar[str] = "retry"
+    endpoint: str | None = None
 
     def __init__(
         self, code: str, *, status: int | None = None, error_id: str | None = None
@@ -35,19 +40,36 @@ class PluggyError(Exception):
         self.status = status
         self.error_id = error_id
 
+    def at(self, endpoint: str) -> Self:
+        """The same, with the endpoint that it is about unless it has one."""
+        self.endpoint = self.endpoint or endpoint
+        return self
+
 
 class PluggyUnavailable(PluggyError):
     """Pluggy or the way to it fails; the same call may work later."""
 
 
 class PutOff(PluggyError):
-    """A limit is reached: not before wait_s seconds from now."""
+    """A limit is reached: not before wait_s seconds from now.
+
+    is_own: the limit is the thing's own, not that of all calls.
+    """
 
     failure_class = "later"
 
-    def __init__(self, code: str, *, wait_s: float, status: int | None = None) -> None:
+    def __init__(
+        self, code: str, *, wait_s: float, status: int | None = None, is_own: bool = False
+    ) -> None:
         super().__init__(code, status=status)
         self.wait_s = wait_s
+        self.is_own = is_own
+
+
+class PluggyRefused(PluggyError):
+    """This thing is refused, while the same key is answered elsewhere."""
+
+    failure_class = "refused"
 
 
 class PluggyRejected(PluggyError):
@@ -92,14 +114,17 @@ class Failure:
     status: int | None = None
     error_id: str | None = None
     wait_s: float | None = None
+    endpoint: str | None = None
 
 
 def classify(error: Exception) -> Failure:
     """Any exception of a step as a Failure; the unknown is retried."""
     if isinstance(error, PutOff):
-        return Failure("later", error.code, error.status, error.error_id, error.wait_s)
+        wait_s, endpoint = error.wait_s, error.endpoint
+        return Failure("later", error.code, error.status, error.error_id, wait_s, endpoint)
     if isinstance(error, PluggyError):
-        return Failure(error.failure_class, error.code, error.status, error.error_id)
+        code, status, error_id = error.code, error.status, error.error_id
+        return Failure(error.failure_class, code, status, error_id, endpoint=error.endpoint)
     return Failure("retry", type(error).__name__)
 
 

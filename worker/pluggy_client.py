@@ -3,44 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from math import isfinite
+import time
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self, TypeVar
 
 import aiohttp
-from multidict import CIMultiDictProxy
 from redis.asyncio import Redis
 from yarl import URL
 
+from worker.api_key import (
+    REFUSALS_APART_S,
+    ApiKey,
+    Refusals,
+    is_key_answered,
+    is_key_refused,
+    read_key,
+)
 from worker.budget import RateBudget
 from worker.events import Lane
 from worker.failures import (
+    PluggyError,
     PluggyHalt,
     PluggyNotFound,
+    PluggyRefused,
     PluggyRejected,
     PluggyUnavailable,
     PutOff,
 )
+from worker.limit_answers import group_wait_s, is_group_limit, own_wait_s
 from worker.metrics import REQUESTS
-from worker.pluggy_payloads import (
-    Unreadable,
-    decode_error,
-    decode_object,
-)
+from worker.pluggy_http import Answer, Change, endpoint_group, endpoint_of
+from worker.pluggy_payloads import decode_error
 from worker.settings import PluggySettings
+
+T = TypeVar("T")
 
 CALL_TIMEOUT_S: Final = 20.0
 """One call with everything that belongs to it: budget, renewal of the key, one repeat."""
-KEY_LIFETIME: Final = timedelta(minutes=110)
-"""Pluggy's keys live two hours; ours are renewed a little earlier."""
-DEFAULT_PAUSE_S: Final = 60.0
-LONGEST_PAUSE_S: Final = 3600.0
-API_KEY: Final = re.compile(r"[!-~]{1,7000}")
-EXPIRED_KEY_CODES: Final = (None, "API_KEY_MISSING_OR_INVALID")
+PLAIN_PATHS: Final = ("/connectors/200", "/items/00000000-0000-4000-8000-000000000000")
+"""Asked before a key is believed to be refused: what every key may see, and no item of anybody."""
+MAX_TRIES: Final = 3
+"""The call, with the key renewed, and once more after a plain thing was answered."""
+REFUSED_STATUS: Final = (401, 403, 410)
 
 BAD_KEYS: Final = (
     "Pluggy refuses PLUGGY_CLIENT_ID / PLUGGY_CLIENT_SECRET: set valid keys (and look at"
@@ -49,24 +54,6 @@ BAD_KEYS: Final = (
 REFUSED: Final = (
     "Pluggy refuses a fresh key: check in Pluggy's dashboard that the application is enabled."
 )
-GONE: Final = "Pluggy has retired an endpoint that this release uses: install a newer release."
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What Pluggy has answered, read to its end. Only the status is shown: the rest is private."""
-
-    status: int
-    body: bytes = field(repr=False)
-    headers: CIMultiDictProxy[str] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A request that is no GET. The body is private: of webhooks it holds our secret."""
-
-    method: str
-    body: Mapping[str, Any] = field(repr=False)
 
 
 class PluggyClient:
@@ -85,8 +72,8 @@ class PluggyClient:
         self._base_url = base_url
         self._credentials = {"clientId": client_id, "clientSecret": client_secret}
         self._budget = budget
-        self._key: str | None = None
-        self._key_until = datetime.min.replace(tzinfo=UTC)
+        self._key: ApiKey | None = None
+        self._refusals = Refusals()
         self._renewing = asyncio.Lock()
 
     @classmethod
@@ -122,35 +109,63 @@ class PluggyClient:
 
         Raises PluggyError.
         """
+        endpoint = f"{change.method if change else 'GET'} {endpoint_of(path)}"
+        return await self._bounded(endpoint, self._call_with_key(path, lane, count, change))
+
+    async def probe(self, *, new_key: bool, count: Callable[[], None]) -> None:
+        """Ask a plain thing, with a new key if told so; any answer to our key will do.
+
+        Raises PluggyError: Pluggy refuses the keys, or nothing was answered.
+        """
+        await self._bounded(f"GET {endpoint_of(PLAIN_PATHS[0])}", self._probe(new_key, count))
+
+    async def _probe(self, new_key: bool, count: Callable[[], None]) -> None:
+        async with self._renewing:
+            key = self._key
+            if key is None or new_key or key.has_run_out(time.monotonic()):
+                key = await self._renew(Lane.LIVE, count)
+            if not await self._is_plainly_answered(key, Lane.LIVE, count):
+                raise PluggyHalt("key_refused", advice=REFUSED)
+
+    async def _bounded(self, endpoint: str, work: Awaitable[T]) -> T:
+        """All that belongs to a call, in time; errors as Pluggy's, with what they are about."""
         try:
             async with asyncio.timeout(self._call_timeout_s):
-                return await self._call_with_key(path, lane, count, change)
+                return await work
         # Without their causes: aiohttp quotes what it could not read, and bodies belong in no log.
         except TimeoutError:
-            raise PluggyUnavailable("timeout") from None
+            raise PluggyUnavailable("timeout").at(endpoint) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise PluggyUnavailable(type(error).__name__) from None
+            raise PluggyUnavailable(type(error).__name__).at(endpoint) from None
+        except PluggyError as error:
+            error.at(endpoint)
+            raise
 
     async def _call_with_key(
         self, path: str, lane: Lane, count: Callable[[], None], change: Change | None
     ) -> Answer:
-        group = endpoint_group(path)
         key = await self._valid_key(lane, count)
-        await self._budget.acquire(group, lane)
-        answer = await self._send(path, key, count, change)
-        if _key_refused(answer):
-            key = await self._valid_key(lane, count, refused=key)
-            await self._budget.acquire(group, lane)
-            answer = await self._send(path, key, count, change)
-            if _key_refused(answer):
-                code, error_id = decode_error(answer.body)
-                raise PluggyHalt(
-                    f"{answer.status}:{code}",
-                    advice=REFUSED,
-                    status=answer.status,
-                    error_id=error_id,
-                )
-        await self._raise_for(answer, group)
+        for _ in range(MAX_TRIES):
+            answer = await self._ask(path, key, lane, count, change)
+            if not is_key_refused(answer.status, answer.body):
+                await self._raise_for(answer, endpoint_group(path))
+                return answer
+            key = await self._key_after(answer, key, lane, count)
+        raise _refusal(answer)
+
+    async def _ask(
+        self,
+        path: str,
+        key: ApiKey,
+        lane: Lane,
+        count: Callable[[], None],
+        change: Change | None = None,
+    ) -> Answer:
+        await self._budget.acquire(endpoint_group(path), lane)
+        answer = await self._send(path, key.value, count, change)
+        if is_key_answered(answer.status, answer.body):
+            key.answered_at = time.monotonic()
+            self._refusals.end()
         return answer
 
     async def _send(
@@ -174,28 +189,92 @@ class PluggyClient:
         code, error_id = decode_error(answer.body)
         name = f"{answer.status}:{code or 'no_code'}"
         if answer.status == 429:
-            pause_s = _pause_s(answer)
-            await self._budget.empty(group, for_s=pause_s)
-            raise PutOff("429", wait_s=pause_s, status=429)
-        if answer.status == 410:
-            raise PluggyHalt(name, advice=GONE, status=410, error_id=error_id)
+            raise await self._limit_reached(answer, group, code)
+        if answer.status in REFUSED_STATUS:
+            raise _refusal(answer)
         if answer.status == 404 and code:
             raise PluggyNotFound(name, status=404, error_id=error_id)
         if 400 <= answer.status < 500 and answer.status != 408:
             raise PluggyRejected(name, status=answer.status, error_id=error_id)
         raise PluggyUnavailable(name, status=answer.status, error_id=error_id)
 
-    async def _valid_key(
-        self, lane: Lane, count: Callable[[], None], *, refused: str | None = None
-    ) -> str:
-        """The current key, renewed if it is old or was just refused; one renewal at a time."""
-        async with self._renewing:
-            fresh = self._key is not None and datetime.now(UTC) < self._key_until
-            if self._key is None or not fresh or self._key == refused:
-                await self._budget.acquire("auth", lane)
-                self._key = await self._renew_key(count)
-                self._key_until = datetime.now(UTC) + KEY_LIFETIME
+    async def _limit_reached(self, answer: Answer, group: str, code: str | None) -> PutOff:
+        """A limit of the group stops all calls of it; one of the thing's own only this one."""
+        if not is_group_limit(code):
+            wait_s = own_wait_s(answer.headers)
+            return PutOff(f"429:{code}", wait_s=wait_s, status=429, is_own=True)
+        wait_s = group_wait_s(answer.headers)
+        await self._budget.empty(group, for_s=wait_s)
+        return PutOff("429", wait_s=wait_s, status=429)
+
+    async def _valid_key(self, lane: Lane, count: Callable[[], None]) -> ApiKey:
+        """The current key, renewed if it is old; one renewal at a time."""
+        if self._key is not None and not self._key.has_run_out(time.monotonic()):
             return self._key
+        async with self._renewing:
+            if self._key is None or self._key.has_run_out(time.monotonic()):
+                return await self._renew(lane, count)
+            return self._key
+
+    async def _key_after(
+        self, answer: Answer, key: ApiKey, lane: Lane, count: Callable[[], None]
+    ) -> ApiKey:
+        """The key to repeat a refused call with. Raises PluggyRefused if it is good as it is.
+
+        A plain thing is the second witness: what it answers proves the key, whoever refuses it.
+        Raises PluggyHalt if keys are refused by that too, several seconds apart; PutOff before.
+        """
+        async with self._renewing:
+            if self._key is not None and self._key is not key:
+                return self._key
+            now = time.monotonic()
+            if key.is_vouched_for(now):
+                raise _refusal(answer)
+            if not key.is_trusted(now):
+                return await self._renew(lane, count)
+            was_answered = key.was_answered
+            if not await self._is_plainly_answered(key, lane, count):
+                return await self._key_after_all_refused(answer, key, lane, count)
+            if was_answered:
+                raise _refusal(answer)
+            return key
+
+    async def _key_after_all_refused(
+        self, answer: Answer, key: ApiKey, lane: Lane, count: Callable[[], None]
+    ) -> ApiKey:
+        now = time.monotonic()
+        if key.was_answered:
+            return await self._renew(lane, count)
+        self._refusals.note(key, now)
+        if not self._refusals.are_apart(now):
+            raise PutOff("key_refused", wait_s=REFUSALS_APART_S, status=answer.status)
+        if len(self._refusals.keys) == 1:
+            return await self._renew(lane, count)
+        error_id = decode_error(answer.body)[1]
+        raise PluggyHalt("key_refused", advice=REFUSED, status=answer.status, error_id=error_id)
+
+    async def _is_plainly_answered(
+        self, key: ApiKey, lane: Lane, count: Callable[[], None]
+    ) -> bool:
+        """Whether something that every key may ask for answers this one.
+
+        Raises PluggyUnavailable if that can not be told, PutOff.
+        """
+        refusals = 0
+        for path in PLAIN_PATHS:
+            answer = await self._ask(path, key, lane, count)
+            if is_key_answered(answer.status, answer.body):
+                key.vouched_at = time.monotonic()
+                return True
+            refusals += is_key_refused(answer.status, answer.body)
+        if refusals == len(PLAIN_PATHS):
+            return False
+        raise PluggyUnavailable(f"{answer.status}:plain", status=answer.status)
+
+    async def _renew(self, lane: Lane, count: Callable[[], None]) -> ApiKey:
+        await self._budget.acquire("auth", lane)
+        self._key = ApiKey(await self._renew_key(count), time.monotonic())
+        return self._key
 
     async def _renew_key(self, count: Callable[[], None]) -> str:
         count()
@@ -210,45 +289,13 @@ class PluggyClient:
             raise PluggyHalt(
                 f"auth:{answer.status}", advice=BAD_KEYS, status=answer.status, error_id=error_id
             )
+        if answer.status == 429:
+            raise await self._limit_reached(answer, "auth", None)
         await self._raise_for(answer, "auth")
-        return _api_key(answer.body)
+        return read_key(answer.body)
 
 
-def endpoint_group(path: str) -> str:
-    """The group whose limit a GET counts against; https://docs.pluggy.ai/docs/rate-limits."""
-    head = path.split("?", 1)[0].strip("/").split("/")
-    if head[0] in ("v2", "v1"):
-        head = head[1:]
-    if head[0] == "investments" and head[-1] == "transactions":
-        return "investment_transactions"
-    return head[0]
-
-
-def _api_key(body: bytes) -> str:
-    try:
-        key = decode_object(body).get("apiKey")
-    except Unreadable as error:
-        raise PluggyUnavailable("unreadable_auth") from error
-    # Nothing that would break out of the header that it is sent in.
-    if not isinstance(key, str) or not API_KEY.fullmatch(key):
-        raise PluggyUnavailable("unreadable_auth")
-    return key
-
-
-def _key_refused(answer: Answer) -> bool:
-    """Expired keys answer 403; https://docs.pluggy.ai/docs/authentication says 401, so both."""
-    if answer.status == 401:
-        return True
-    return answer.status == 403 and decode_error(answer.body)[0] in EXPIRED_KEY_CODES
-
-
-def _pause_s(answer: Answer) -> float:
-    """Seconds to wait after a 429: RateLimit-Reset is the precise one, Retry-After is always 60."""
-    for header in ("RateLimit-Reset", "Retry-After"):
-        try:
-            told = float(answer.headers[header])
-        except (KeyError, ValueError):
-            continue
-        if isfinite(told):
-            return min(max(told, 0.5), LONGEST_PAUSE_S)
-    return DEFAULT_PAUSE_S
+def _refusal(answer: Answer) -> PluggyRefused:
+    code, error_id = decode_error(answer.body)
+    name = f"{answer.status}:{code or 'no_code'}"
+    return PluggyRefused(name, status=answer.status, error_id=error_id)

@@ -18,7 +18,8 @@ import msgspec
 from worker.events import Lane
 from worker.failures import PluggyNotFound, PluggyUnavailable, PutOff
 from worker.outage import CallLedger
-from worker.pluggy_client import Answer, PluggyClient
+from worker.pluggy_client import PluggyClient
+from worker.pluggy_http import Answer
 from worker.pluggy_payloads import (
     Envelope,
     Unreadable,

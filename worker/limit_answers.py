@@ -1,0 +1,69 @@
+"""What a 429 says: whose limit it is, and how long to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from math import isfinite
+from typing import Final
+
+WINDOW_S: Final = 60.0
+"""Pluggy counts calls by the minute; https://docs.pluggy.ai/docs/rate-limits."""
+MAX_GROUP_WAIT_S: Final = 2 * WINDOW_S
+MAX_OWN_WAIT_S: Final = 24 * 3600.0
+MIN_WAIT_S: Final = 0.5
+MAX_DELAY_S: Final = 1e7
+"""A number above this, four months, is a date and no delay."""
+GROUP_CODES: Final = (None, "TOO_MANY_REQUESTS", "RATE_LIMIT_EXCEEDED")
+
+
+def is_group_limit(code: str | None) -> bool:
+    """Whether a 429 with this codeDescription is about all calls of the endpoint group."""
+    return code in GROUP_CODES
+
+
+def group_wait_s(headers: Mapping[str, str]) -> float:
+    """Seconds to leave a group alone, two windows at most.
+
+    RateLimit-Reset is the precise one (Retry-After is always 60), unless it is no delay: some
+    servers send an epoch. What neither says is a window.
+    """
+    told = [_delay_s(headers, "RateLimit-Reset"), _delay_s(headers, "Retry-After")]
+    known = [delay for delay in told if delay is not None]
+    sane = [delay for delay in known if delay <= MAX_GROUP_WAIT_S]
+    wait_s = sane[0] if sane else MAX_GROUP_WAIT_S if known else WINDOW_S
+    return max(MIN_WAIT_S, wait_s)
+
+
+def own_wait_s(headers: Mapping[str, str]) -> float:
+    """Seconds to leave one thing alone, a day at most."""
+    told = [_delay_s(headers, "Retry-After"), _delay_s(headers, "RateLimit-Reset")]
+    wait_s = next((delay for delay in told if delay is not None), WINDOW_S)
+    return min(MAX_OWN_WAIT_S, max(MIN_WAIT_S, wait_s))
+
+
+def _delay_s(headers: Mapping[str, str], name: str) -> float | None:
+    """The seconds that a header tells, as a number or as a date; None: neither."""
+    if name not in headers:
+        return None
+    try:
+        delay = float(headers[name])
+    except ValueError:
+        return _until_s(headers[name], headers.get("Date"))
+    return delay if isfinite(delay) and delay <= MAX_DELAY_S else None
+
+
+def _until_s(moment: str, sent: str | None) -> float | None:
+    """Seconds between two HTTP dates: both are of the server's clock, whatever ours says."""
+    until = _http_date(moment)
+    begin = _http_date(sent) if sent is not None else datetime.now(UTC)
+    return None if until is None or begin is None else (until - begin).total_seconds()
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        told = parsedate_to_datetime(text)
+        return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

@@ -1,0 +1,45 @@
+"""Requests and answers of Pluggy's API, and what they are counted and shown under."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from multidict import CIMultiDictProxy
+
+ID: Final = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Pluggy has answered, read to its end. Only the status is shown: the rest is private."""
+
+    status: int
+    body: bytes = field(repr=False)
+    headers: CIMultiDictProxy[str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A request that is no GET. The body is private: of webhooks it holds our secret."""
+
+    method: str
+    body: Mapping[str, Any] = field(repr=False)
+
+
+def endpoint_group(path: str) -> str:
+    """The group whose limit a GET counts against; https://docs.pluggy.ai/docs/rate-limits."""
+    head = path.split("?", 1)[0].strip("/").split("/")
+    if head[0] in ("v2", "v1"):
+        head = head[1:]
+    if head[0] == "investments" and head[-1] == "transactions":
+        return "investment_transactions"
+    return head[0]
+
+
+def endpoint_of(path: str) -> str:
+    """A path without its query and its ids, such as /investments/{id}/transactions."""
+    parts = path.split("?", 1)[0].split("/")
+    return "/".join("{id}" if ID.fullmatch(part) else part for part in parts)
