@@ -25,6 +25,8 @@ from worker.pluggy_client import PluggyClient
 from worker.queue import PREFIX, ArqDoorbell
 from worker.settings import PRODUCTS
 from worker.sync.engine import BulkSlots, Engine
+from worker.sync.halts import probe_halt
+from worker.sync.parks import tend_parks
 from worker.tasks import Worker
 
 CLIENT_ID = "6f1c2d9e-0000-4000-8000-000000000001"
@@ -45,7 +47,9 @@ SHIFTED = {
         "next_try_at",
         "dead_at",
         "deferred_since",
+        "parked_at",
     ),
+    "pluggy_sync.parked_products": ("parked_at", "probe_at", "probed_at"),
     "pluggy_sync.account_walks": ("asked_at", "started_at", "read_at"),
     "pluggy_sync.item_nets": ("look_at", "reread_at", "verify_at"),
     "pluggy_sync.missed_webhooks": ("collected_at", "found_at", "judged_at", "told_at"),
@@ -144,11 +148,18 @@ class Stack:
     async def quiet(self, *, most: int = 500) -> int:
         """Claim and sync until nothing is due; returns how many claims that took."""
         claims = 0
+        await self.tend()
         while lease := await self.worker.claim(None):
             claims += 1
             assert claims <= most, "work never ends"
             await self.worker.engine.sync(lease)
         return claims
+
+    async def tend(self) -> None:
+        """What a worker does beside its items about what is halted or parked."""
+        engine = self.worker.engine
+        await probe_halt(self.db, engine.client, engine.ledger)
+        await tend_parks(self.db, engine.client)
 
     async def claim(self) -> Lease:
         lease = await self.worker.claim(None)

@@ -388,8 +388,26 @@ async def test_refused_keys_halt_everything_until_a_probe_answers(stack: Stack) 
     await stack.simulator.adelete("/_simulator/faults")
     assert await refresh(stack) == 0
     await shift(stack, MINUTE)
-    assert await refresh(stack) == 2
+    assert await refresh(stack) == 0, "a halt is probed apart"
+    await stack.tend()
     assert await stack.db.fetchval(halted) is None
+    assert await refresh(stack) == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refused_list_halts_nothing_and_is_tried_again(stack: Stack, status: int) -> None:
+    await stack.simulator.apost(
+        "/_simulator/faults",
+        {"match": "GET /connectors", "kind": "status", "status": status, "rate": 1.0},
+    )
+    await refresh(stack)
+    item = await stack.synced_item(transactions=5)
+    assert await stack.states(item["id"]) == ["applied"]
+    assert (await stack.requests())["POST /auth"] == 1
+    await stack.simulator.adelete("/_simulator/faults")
+    await shift(stack, timedelta(hours=1))
+    await refresh(stack)
+    assert await stack.db.fetchval("SELECT count(*) FROM pluggy.connectors") > 0
 
 
 async def test_a_retired_endpoint_does_not_halt_the_items(stack: Stack) -> None:

@@ -34,15 +34,15 @@ from worker.pluggy_payloads import Unreadable, decode_object, row_hash
 from worker.pluggy_reader import PluggyReader
 from worker.queries import QUERIES
 from worker.runs import OwnRun, run_of_its_own
-from worker.sync.halts import halt, resume
+from worker.sync.halts import halt
 
 log = structlog.get_logger()
 
 LEASE: Final = timedelta(seconds=60)
 READ_FOR_S: Final = 40.0
+ENDPOINT_RETIRED: Final = 410
 ASKED_AT_ONCE: Final = 20
 """So many rows are asked for by id in one refresh: a list that is cut short must not cost more."""
-ENDPOINT_RETIRED: Final = 410
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,6 @@ class Turn:
     attempts: int
     failing_since: datetime | None
     dead_at: datetime | None
-    is_probe: bool
     absences_due: bool
 
     @property
@@ -93,9 +92,6 @@ async def refresh_catalogue(db: Pool, client: PluggyClient) -> bool:
         raise
     except Exception as error:
         await _record_failure(db, turn, error)
-    else:
-        if turn.is_probe:
-            await resume(db)
     return True
 
 
@@ -239,8 +235,7 @@ async def _record_failure(db: Pool, turn: Turn, error: Exception) -> None:
     if failure.failure_class == "later":
         await _hand_back(db, turn, timedelta(seconds=failure.wait_s or 0.0))
         return
-    # An endpoint that is retired here does not concern the items: they go on.
-    if isinstance(error, PluggyHalt) and failure.status != ENDPOINT_RETIRED:
+    if isinstance(error, PluggyHalt):
         await halt(db, error)
         await _hand_back(db, turn, timedelta())
         return
@@ -262,7 +257,8 @@ def _next_try(turn: Turn, failure: Failure) -> tuple[int, timedelta | None]:
     attempts = 1 if turn.dead_at is not None else turn.attempts + 1
     since = None if turn.dead_at is not None else turn.failing_since
     exhausted = since is not None and turn.started_at - since >= RETRY_FOR
-    if failure.failure_class in ("reject", "halt") or exhausted:
+    retired = failure.status == ENDPOINT_RETIRED
+    if failure.failure_class == "reject" or retired or exhausted:
         return attempts, None
     return attempts, timedelta(seconds=retry_pause_s(attempts))
 

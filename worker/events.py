@@ -58,7 +58,9 @@ PAYMENT_PREFIXES: Final = (
     "smart_transfer_payment/",
 )
 OWN_PREFIX: Final = "sync/"
-OWN_EVENTS: Final = frozenset({"sync/register", "sync/silence", "sync/recent", "sync/verify"})
+OWN_EVENTS: Final = frozenset(
+    {"sync/register", "sync/silence", "sync/recent", "sync/verify", "sync/unparked"}
+)
 
 UNKNOWN_EVENT: Final = "unknown_event"
 UNREADABLE_ITEM: Final = "unreadable_item_id"

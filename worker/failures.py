@@ -115,13 +115,21 @@ class Failure:
     error_id: str | None = None
     wait_s: float | None = None
     endpoint: str | None = None
+    is_own_limit: bool = False
 
 
 def classify(error: Exception) -> Failure:
     """Any exception of a step as a Failure; the unknown is retried."""
     if isinstance(error, PutOff):
-        wait_s, endpoint = error.wait_s, error.endpoint
-        return Failure("later", error.code, error.status, error.error_id, wait_s, endpoint)
+        return Failure(
+            "later",
+            error.code,
+            error.status,
+            error.error_id,
+            error.wait_s,
+            error.endpoint,
+            error.is_own,
+        )
     if isinstance(error, PluggyError):
         code, status, error_id = error.code, error.status, error.error_id
         return Failure(error.failure_class, code, status, error_id, endpoint=error.endpoint)

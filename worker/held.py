@@ -123,6 +123,8 @@ class Held:
     item_deleted: bool
     is_open_finance: bool
     look_at: datetime | None = None
+    parked: frozenset[str] = frozenset()
+    """Products that Pluggy refuses as a whole: their steps are left out."""
 
     def step(self, product: str, account_id: uuid.UUID = NO_ACCOUNT) -> Step:
         """The step as stored, or a fresh one."""
@@ -161,4 +163,5 @@ def held_from_row(item_id: uuid.UUID, row: asyncpg.Record) -> Held:
         item=row["item"].encode() if row["item"] is not None else None,
         item_deleted=row["item_deleted_at"] is not None,
         look_at=row["look_at"],
+        parked=frozenset(row["parked"]),
     )

@@ -57,6 +57,8 @@ from worker.settings import PluggySettings, SettingsError, load
 from worker.spool import Spool
 from worker.sweep import Sweep
 from worker.sync.engine import BulkSlots, Engine
+from worker.sync.halts import probe_halt
+from worker.sync.parks import tend_parks
 from worker.tasks import Worker, sync_item
 from worker.unrung import UnrungWork
 from worker.watch import Expected, watch_subscriptions
@@ -100,12 +102,21 @@ async def startup(ctx: dict[str, Any]) -> None:
     worker = Worker(db, engine, doorbell, postgres)
     unrung = UnrungWork(worker, slots)
     sweep = Sweep(db, doorbell, ctx["worker_id"], slots, unrung, postgres, reader.outage)
-    chores = Chores(_chores(db, redis, client, settings), postgres)
+    chores = Chores(
+        [
+            Chore("halt", 1.0, partial(probe_halt, db, client, ledger)),
+            Chore("parks", 20.0, partial(tend_parks, db, client)),
+            *_chores(db, redis, client, settings),
+        ],
+        postgres,
+    )
     beats = [_waiting(postgres)]
     ctx |= {"db": db, "client": client, "redis_client": redis, "worker": worker, "unrung": unrung}
     ctx["background"] = [asyncio.create_task(insist(_arqs_loop()))]
     ctx["health"] = await start_health_server(sweep, settings.metrics_port, beats)
     await _check_installation(db, settings, postgres)
+    with contextlib.suppress(*POSTGRES_AWAY):  # its time comes by itself
+        await db.execute(QUERIES["probe_soon"])
     ctx["background"] += [asyncio.create_task(sweep.run()), asyncio.create_task(chores.run())]
     sweep.ticked_at = chores.ticked_at = reader.read_at = time.monotonic()
     beats[:] = _beats(sweep, reader, chores)

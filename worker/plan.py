@@ -53,6 +53,7 @@ RECENT: Final = timedelta(days=14)
 RECENT_EVERY: Final = timedelta(hours=20)
 """Once a day beside an item/updated: the next one comes a day later, but never on the dot."""
 
+PRODUCT_PARKED: Final = "product_parked"
 LISTED_BY_ITEM: Final = ("investments", "loans", "identities", "consents")
 QUIET_EVENTS: Final = frozenset(
     {"item/login_succeeded", "item/waiting_user_input", "item/waiting_user_action"}
@@ -77,6 +78,8 @@ class SyncPlan:
 
     steps: Sequence[PlannedStep]
     outcomes: Mapping[int, Outcome]
+    parked: frozenset[tuple[str, uuid.UUID]] = frozenset()
+    """Steps that are wanted, but left out because their product is parked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,9 @@ class _Needs:
     walking: bool = False
     dead: Step | None = None
     reason: str | None = None
+    lacks: bool = False
+    """Something that the event asks for is of a parked product."""
+    parked: set[tuple[str, uuid.UUID]] = field(default_factory=set)
 
 
 def plan(
@@ -113,13 +119,15 @@ def plan(
     planner = _Planner(held, answered, frozenset(products))
     steps: list[PlannedStep] = []
     outcomes: dict[int, Outcome] = {}
+    parked: set[tuple[str, uuid.UUID]] = set()
     for event in held.events:
         found = planner.decide(event, item)
         if isinstance(found, _Needs):
             steps += found.steps
+            parked |= found.parked
             found = _outcome(found, event, held.now)
         outcomes[event.id] = found
-    return SyncPlan(merge_steps(steps), outcomes)
+    return SyncPlan(merge_steps(steps), outcomes, frozenset(parked))
 
 
 def doubling_pause(age: timedelta) -> timedelta:
@@ -363,6 +371,7 @@ class _Planner:
         if "investments" not in unread:
             self._want_investment_transactions(others, event, item)
         needs.steps += others.steps
+        needs.parked |= others.parked
 
     def _want_created(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
         assert event.account_id is not None  # noqa: S101 - checked by the caller
@@ -459,7 +468,11 @@ class _Planner:
             )
 
     def _blocked(self, needs: _Needs, step: Step, event: PendingEvent) -> bool:
-        """Whether a step may not run now: backed off (no event hurries it), or dead."""
+        """Whether a step may not run now: parked, backed off (no event hurries it), or dead."""
+        if step.product in self.held.parked:
+            needs.parked.add((step.product, step.account_id))
+            needs.lacks = True
+            return True
         if step.dead_at is not None:
             if is_answered(step.dead_seq, event):
                 needs.dead = step
@@ -481,4 +494,6 @@ def _outcome(needs: _Needs, event: PendingEvent, now: datetime) -> Outcome:
         return Outcome("walking")
     if needs.dead is not None:
         return Outcome("dead", needs.dead.failure_code, error_id=needs.dead.error_id)
+    if needs.lacks and event.event in TRANSACTION_EVENTS:
+        return Outcome("ignored", PRODUCT_PARKED)  # until it is parked no longer
     return Outcome("applied", ask_again_at=event.ask_again_at)

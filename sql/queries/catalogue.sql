@@ -16,7 +16,7 @@ WHERE held.id IS NOT NULL
 -- name: claim_catalogue
 -- Leases connectors or categories, whichever is due: once a day, and connectors also when an event
 -- names one ($2: or an item has one that we do not hold). At most once a minute, not while backed off,
--- and not while everything is halted; but a halt by refused keys is probed.
+-- and not while everything is halted.
 -- $1 lease length, $2 whether there are unknown connectors.
 WITH due AS (
     SELECT c.product
@@ -33,21 +33,14 @@ WITH due AS (
     ORDER BY c.started_at NULLS FIRST
     LIMIT 1
     FOR UPDATE SKIP LOCKED
-), probe AS (
-    UPDATE pluggy_sync.halts SET probe_at = now() + probe_every
-    WHERE halted_at IS NOT NULL AND failure_code LIKE 'auth:%' AND probe_at <= now()
-      AND EXISTS (SELECT FROM due)
-    RETURNING 1
 )
 UPDATE pluggy_sync.catalogue_sync c
 SET token = gen_random_uuid(), until = clock_timestamp() + $1::interval,
     started_at = clock_timestamp(), read_seq = nextval('pluggy_sync.pending_seq')
 FROM due
 WHERE c.product = due.product
-  AND (EXISTS (SELECT FROM probe)
-       OR NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL))
+  AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
 RETURNING c.product, c.token, c.started_at, c.read_seq, c.attempts, c.failing_since, c.dead_at,
-          EXISTS (SELECT FROM probe) AS is_probe,
           coalesce(c.absences_asked_at <= now() - interval '1 day', true) AS absences_due;
 
 -- name: fence_catalogue

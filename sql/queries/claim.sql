@@ -59,12 +59,14 @@ WHERE l.item_id = due.item_id
 RETURNING l.item_id, l.token, due.lane;
 
 -- name: claim_probe_item
--- Leases one due item although everything is halted, when a probe is due. $1 lease length.
--- The best lane first; a random one of it, because the items that caused the halt may be the ones that
--- wait longest.
+-- Leases one due item although Pluggy is down, when a probe is due. $1 lease length.
+-- The best lane first; a random one of it, because the items that failed may be the ones that wait
+-- longest. Other halts are probed without items (claim_halt_probe).
 WITH probe AS (
     UPDATE pluggy_sync.halts SET probe_at = now() + probe_every
-    WHERE halted_at IS NOT NULL AND probe_at <= now()
+    WHERE halted_at IS NOT NULL AND failure_code = 'pluggy_down' AND probe_at <= now()
+      AND EXISTS (SELECT FROM pluggy_sync.item_sync s JOIN pluggy_sync.item_leases l USING (item_id)
+                  WHERE s.run_at <= now() AND l.until <= now())
     RETURNING 1
 ), due AS (
     SELECT s.item_id, s.lane

@@ -8,8 +8,9 @@ WITH halted AS (
     RETURNING halted_at
 ), steps AS (
     UPDATE pluggy_sync.product_sync p
-    SET dead_at = NULL, dead_seq = NULL, attempts = 0, failing_since = NULL, failed_at = NULL, next_try_at = NULL
-    WHERE p.failure_code = $1 AND p.dead_at > now() - interval '5 minutes'
+    SET dead_at = NULL, dead_seq = NULL, attempts = 0, failing_since = NULL, failed_at = NULL,
+        next_try_at = NULL
+    WHERE p.failure_code = $1 AND p.failed_at > now() - interval '5 minutes'
     RETURNING p.item_id
 ), revivable AS (
     SELECT id FROM pluggy_sync.webhook_events
@@ -24,7 +25,10 @@ WITH halted AS (
     WHERE e.id = r.id AND e.state = 'dead'
     RETURNING e.item_id, e.lane
 ), told AS (
-    SELECT item_id, count(*) AS events, min(lane) AS lane FROM revived
+    SELECT item_id, sum(events) AS events, min(lane) AS lane
+    FROM (SELECT item_id, 1 AS events, lane FROM revived
+          UNION ALL
+          SELECT s.item_id, 0, s.lane FROM steps JOIN pluggy_sync.item_sync s USING (item_id)) AS t
     WHERE item_id IS NOT NULL GROUP BY item_id
 )
 -- Inserted, because that alone locks in the order given; every item of a dead event has its row.
@@ -35,17 +39,46 @@ ON CONFLICT (item_id) DO UPDATE
         lane = least(s.lane, excluded.lane),
         run_at = least(s.run_at, excluded.run_at);
 
--- name: count_items_failing_alike
--- Items whose step died of one code in the last five minutes, while no item at all completed the same
--- product since the first of them: then it is about us. $1 product, $2 failure code.
+-- name: judge_items_failing_alike
+-- Whether the item just refused is one of so many held ones whose own read failed of one code in the
+-- last five minutes, while nothing at all was read since the first of them; and a few other held items,
+-- to be asked before that is believed. What is not held proves nothing: anybody can name such ids.
+-- $1 item, $2 failure code, $3 how many items.
 WITH alike AS (
-    SELECT item_id, failed_at FROM pluggy_sync.product_sync
-    WHERE product = $1 AND failure_code = $2 AND failed_at > now() - interval '5 minutes'
+    SELECT p.item_id, p.failed_at
+    FROM pluggy_sync.product_sync p
+    JOIN pluggy.items i ON i.id = p.item_id AND i.deleted_at IS NULL
+    WHERE p.product = 'items' AND p.failure_code = $2 AND p.failed_at > now() - interval '5 minutes'
+), counted AS (
+    SELECT count(*) AS items, min(failed_at) AS since, bool_or(item_id = $1) AS is_held FROM alike
+), judged AS (
+    SELECT CASE WHEN is_held AND items >= $3 THEN NOT EXISTS (
+               SELECT FROM pluggy_sync.product_sync p WHERE p.stamped_at > counted.since)
+           ELSE false END AS are_alike
+    FROM counted
 )
-SELECT count(DISTINCT item_id) AS items,
-       EXISTS (SELECT FROM pluggy_sync.product_sync p
-               WHERE p.product = $1 AND p.stamped_at > (SELECT min(failed_at) FROM alike)) AS others_succeed
-FROM alike;
+SELECT are_alike, CASE WHEN are_alike THEN ARRAY(
+    SELECT i.id FROM pluggy.items i
+    WHERE i.deleted_at IS NULL AND NOT EXISTS (SELECT FROM alike a WHERE a.item_id = i.id)
+    ORDER BY random() LIMIT 3) END AS others
+FROM judged;
+
+-- name: claim_halt_probe
+-- What everything is halted by, if a probe is due now; it is then due again after the pause. While
+-- Pluggy is down the probe is an item that is due (claim_probe_item), if there is one.
+UPDATE pluggy_sync.halts SET probe_at = now() + probe_every
+WHERE halted_at IS NOT NULL AND probe_at <= now()
+  AND (failure_code <> 'pluggy_down' OR NOT EXISTS (
+      SELECT FROM pluggy_sync.item_sync s JOIN pluggy_sync.item_leases l USING (item_id)
+      WHERE s.run_at <= now() AND l.until <= now()))
+RETURNING failure_code;
+
+-- name: probe_soon
+-- A worker starts, maybe with other keys or as a newer release: what is halted or parked is probed now.
+WITH parked AS (
+    UPDATE pluggy_sync.parked_products SET probe_at = least(probe_at, now())
+)
+UPDATE pluggy_sync.halts SET probe_at = least(probe_at, now()) WHERE halted_at IS NOT NULL;
 
 -- name: resume
 -- A probe has answered: everything goes on.
@@ -54,7 +87,3 @@ SET halted_at = NULL, failure_code = NULL, advice = NULL, probe_every = NULL,
     probe_at = NULL, resumed_at = now()
 WHERE halted_at IS NOT NULL
 RETURNING resumed_at;
-
--- name: load_halt_code
--- What halted everything; null while nothing is halted.
-SELECT failure_code FROM pluggy_sync.halts WHERE halted_at IS NOT NULL;

@@ -61,6 +61,7 @@ SELECT
             n.quantity, n.amount_original, n.amount_withdrawal, n.status))))
         FROM pluggy.investments n WHERE n.item_id = s.item_id AND n.deleted_at IS NULL
     ), '[]')::text AS investments,
+    ARRAY(SELECT k.product FROM pluggy_sync.parked_products k) AS parked,
     (SELECT n.look_at FROM pluggy_sync.item_nets n WHERE n.item_id = s.item_id) AS look_at,
     (SELECT i.connector_is_open_finance FROM pluggy.items i WHERE i.id = s.item_id)
         AS is_open_finance,

@@ -39,19 +39,20 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     fingerprint = coalesce(excluded.fingerprint, p.fingerprint),
     attempts = 0, failing_since = NULL, next_try_at = NULL, dead_at = NULL, dead_seq = NULL,
     deferred_since = NULL, failed_at = NULL, failure_class = NULL, failure_code = NULL, error_id = NULL,
-    stale_reason = NULL;
+    failure_endpoint = NULL, stale_reason = NULL, parked_at = NULL;
 
 -- name: record_failure
 -- A try of a step has failed. $1 item, $2 product, $3 account, $4 class, $5 code, $6 errorId,
--- $7 attempts so far, $8 pause before the next try (null: dead), $9 when the try began, $10 its place.
+-- $7 attempts so far, $8 pause before the next try (null: dead), $9 when the try began, $10 its place,
+-- $11 endpoint.
 -- It dies of what it was tried for: an event with a higher pending_seq has a try of its own.
 -- An account or an investment that is buried has no steps: it may have been while this one was tried.
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, account_id, failure_class, failure_code, error_id, attempts, failing_since,
-     failed_at, next_try_at, dead_at, dead_seq, stale_reason)
+     failed_at, next_try_at, dead_at, dead_seq, stale_reason, failure_endpoint)
 SELECT $1::uuid, $2::text, $3::uuid, $4::text, $5::text, $6::text, $7::integer, now(), now(),
        now() + $8::interval, CASE WHEN $8::interval IS NULL THEN $9::timestamptz END,
-       CASE WHEN $8::interval IS NULL THEN $10::bigint END, $5::text
+       CASE WHEN $8::interval IS NULL THEN $10::bigint END, $5::text, $11::text
 WHERE NOT EXISTS (SELECT FROM pluggy.accounts
                   WHERE item_id = $1 AND id = $3 AND deleted_at IS NOT NULL)
   AND NOT EXISTS (SELECT FROM pluggy.investments
@@ -61,8 +62,8 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     error_id = excluded.error_id, attempts = excluded.attempts,
     failing_since = CASE WHEN p.dead_at IS NULL THEN coalesce(p.failing_since, now()) ELSE now() END,
     failed_at = now(), next_try_at = excluded.next_try_at, dead_at = excluded.dead_at,
-    dead_seq = excluded.dead_seq,
-    stale_reason = excluded.stale_reason;
+    dead_seq = excluded.dead_seq, stale_reason = excluded.stale_reason,
+    failure_endpoint = excluded.failure_endpoint;
 
 -- name: defer_step
 -- A step is put off without an attempt: a limit, or an answer that proves nothing yet.
@@ -85,6 +86,12 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     stale_reason = CASE WHEN $5::interval IS NULL THEN excluded.stale_reason
                         ELSE p.stale_reason END,
     dead_at = NULL, dead_seq = NULL;
+
+-- name: note_own_limit
+-- A step is put off by a limit of its own, not by that of all calls: shown with code and endpoint.
+-- $1 item, $2 product, $3 account, $4 code, $5 endpoint.
+UPDATE pluggy_sync.product_sync SET stale_reason = $4, failure_code = $4, failure_endpoint = $5
+WHERE item_id = $1 AND product = $2 AND account_id = $3;
 
 -- name: end_deferral
 -- A question has been answered, so what was put off is due no later. $1 item, $2 product, $3 account.

@@ -7,7 +7,8 @@ JOIN pluggy_sync.item_leases l USING (item_id)
 WHERE (SELECT pg_try_advisory_xact_lock($1))
   AND s.run_at <= now() AND l.until <= now() AND s.lane <= $3::smallint
   AND NOT EXISTS (SELECT FROM pluggy_sync.halts
-                  WHERE halted_at IS NOT NULL AND probe_at > now())
+                  WHERE halted_at IS NOT NULL
+                    AND (probe_at > now() OR failure_code <> 'pluggy_down'))
 ORDER BY s.lane, s.run_at
 LIMIT $2;
 

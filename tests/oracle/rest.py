@@ -113,6 +113,9 @@ def _needed(state: Any, patience: Patience) -> timedelta | None:
     return LEASE_LAPSES if patience.exhausted(moved) else None
 
 
+OF_ALL_ITEMS = ("pluggy_sync.halts", "pluggy_sync.parked_products")
+
+
 async def shift(stack: OracleStack, item_id: str, by: timedelta) -> None:
     """Let time pass for one item: every stored time of ours moves back, in one transaction.
 
@@ -130,9 +133,9 @@ async def shift(stack: OracleStack, item_id: str, by: timedelta) -> None:
             # Between the shift and its next page the worker sees steps older than its events.
             stack.crew.confused.add(item_id)
         for table, columns in SHIFTED.items():
-            owner = {"pluggy.items": "id", "pluggy_sync.halts": None}.get(table, "item_id")
-            if owner is None:
+            if table in OF_ALL_ITEMS:
                 continue
+            owner = "id" if table == "pluggy.items" else "item_id"
             assignments = ", ".join(f"{c} = {c} - $2::interval" for c in columns)
             await conn.execute(
                 f"UPDATE {table} SET {assignments} WHERE {owner} = $1",  # noqa: S608 - constants

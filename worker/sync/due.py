@@ -31,7 +31,7 @@ def _event_due(
 
 def _walk_due(held: Held, walk: Walk) -> tuple[datetime, Lane] | None:
     step = held.step("transactions", walk.account_id)
-    if step.dead_at is not None:
+    if step.dead_at is not None or step.product in held.parked:
         return None
     return max(step.next_try_at or held.now, held.now), Lane(walk.lane)
 

@@ -51,6 +51,7 @@ from worker.sync.items import bury_item, settle_what_died, sync_item
 from worker.sync.listings import sync_listing
 from worker.sync.loans import LOANS
 from worker.sync.owners import unless_gone
+from worker.sync.parks import mark_parked
 from worker.sync.recent import sync_recent
 from worker.sync.silence import expect_collection, note_missed
 from worker.sync.steps import attempt, record_failure
@@ -116,6 +117,7 @@ class Rounds:
         item = await self._item()
         await note_missed(self.claim, item, self.held)
         settled = await self._take_steps(item)
+        await mark_parked(self.claim, settled.parked)
         if isinstance(item, Gone):
             await settle_what_died(self.claim)
         await expect_collection(self.claim, item, self.held, settled)

@@ -92,7 +92,8 @@ def collected_unread(item: Item, held: Held, products: Collection[str]) -> bool:
 def _is_ours(step: Step, held: Held, products: Collection[str]) -> bool:
     known = step.stamped_at is not None and step.dead_at is None
     live = step.account_id == NO_ACCOUNT or step.account_id in held.live_accounts
-    return known and live and step.product in COLLECTED and step.product in products
+    wanted = step.product in products and step.product not in held.parked
+    return known and live and wanted and step.product in COLLECTED
 
 
 def _is_behind(step: Step, item: Item) -> bool:

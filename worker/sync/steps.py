@@ -24,9 +24,12 @@ from worker.failures import (
 from worker.held import Step
 from worker.metrics import FAILURES
 from worker.queries import QUERIES
-from worker.sync.halts import raise_if_alike, raise_if_down, raise_if_still_halted
+from worker.sync.halts import raise_if_down, raise_if_still_down, raise_if_unable
+from worker.sync.parks import park_if_refused
 
 log = structlog.get_logger()
+
+MAX_JITTER_S = 30.0
 
 
 async def attempt(claim: Claim, step: Step, work: Awaitable[object]) -> bool:
@@ -47,7 +50,7 @@ async def attempt(claim: Claim, step: Step, work: Awaitable[object]) -> bool:
 
 
 async def record_failure(claim: Claim, step: Step, error: Exception, *, tried_at: datetime) -> None:
-    """Store a failed try. Raises PluggyHalt if items fail alike, FencedOff.
+    """Store a failed try. Raises PluggyHalt if all items fail alike, FencedOff.
 
     A step dies as of the claim's place: an event that became pending later, though before the
     answer, may change the answer and has a try of its own. tried_at is for people.
@@ -61,35 +64,55 @@ async def record_failure(claim: Claim, step: Step, error: Exception, *, tried_at
         failure_class=failure.failure_class,
         code=failure.code,
         error_id=failure.error_id,
+        endpoint=failure.endpoint,
         where=None if isinstance(error, PluggyError) else _where(error),
     )
     if claim.lease.probe:
-        await raise_if_still_halted(claim, failure)
+        await raise_if_still_down(claim, failure)
     if isinstance(error, PluggyUnavailable):
         await raise_if_down(claim)
+    await _store_failure(claim, step, failure, tried_at=tried_at)
+    if failure.failure_class in ("reject", "refused"):
+        await _judge(claim, step, failure)
+
+
+async def _store_failure(claim: Claim, step: Step, failure: Failure, *, tried_at: datetime) -> None:
     key = (claim.item_id, step.product, step.account_id)
     async with claim.page() as conn:
         await conn.execute(
             QUERIES["note_run_failure"], claim.run_id, failure.code, failure.error_id
         )
         if failure.failure_class == "later":
-            pause = timedelta(seconds=(failure.wait_s or 0.0) * random.uniform(1.0, 1.3))  # noqa: S311 - jitter
+            pause = timedelta(seconds=_with_jitter(failure.wait_s or 0.0))
             await conn.execute(QUERIES["defer_step"], *key, failure.code, pause)
-        else:
-            attempts, next_pause = _next_try(claim, step, failure)
-            await conn.execute(
-                QUERIES["record_failure"],
-                *key,
-                failure.failure_class,
-                failure.code,
-                failure.error_id,
-                attempts,
-                next_pause,
-                tried_at,
-                claim.read_seq,
-            )
-    if failure.failure_class == "reject":
-        await raise_if_alike(claim, step.product, failure)
+            if failure.is_own_limit:
+                await conn.execute(QUERIES["note_own_limit"], *key, failure.code, failure.endpoint)
+            return
+        attempts, next_pause = _next_try(claim, step, failure)
+        await conn.execute(
+            QUERIES["record_failure"],
+            *key,
+            failure.failure_class,
+            failure.code,
+            failure.error_id,
+            attempts,
+            next_pause,
+            tried_at,
+            claim.read_seq,
+            failure.endpoint,
+        )
+
+
+async def _judge(claim: Claim, step: Step, failure: Failure) -> None:
+    """What is refused of one thing may be refused of all: then it is not about the thing."""
+    if step.product == "items":
+        await raise_if_unable(claim, failure)
+    else:
+        await park_if_refused(claim, step, failure)
+
+
+def _with_jitter(wait_s: float) -> float:
+    return wait_s + random.uniform(0.0, min(0.3 * wait_s, MAX_JITTER_S))  # noqa: S311 - jitter
 
 
 def _where(error: Exception) -> str:

@@ -1,0 +1,169 @@
+-- name: count_refused_items
+-- Items whose step of a product was refused in the last five minutes, and whether any item's was read
+-- since the first of them. $1 product, $2 failure code, which counts whatever its class.
+WITH refused AS (
+    SELECT item_id, failed_at FROM pluggy_sync.product_sync
+    WHERE product = $1 AND failed_at > now() - interval '5 minutes'
+      AND (failure_class = 'refused' OR failure_code = $2)
+)
+SELECT count(DISTINCT item_id) AS items,
+       EXISTS (SELECT FROM pluggy_sync.product_sync p
+               WHERE p.product = $1 AND p.stamped_at > (SELECT min(failed_at) FROM refused)) AS others_succeed
+FROM refused;
+
+-- name: find_other_scope
+-- An item, or an account or investment, whose list of a product was not refused in the last five
+-- minutes: of another item if there is one. $1 product, $2 item, $3 account.
+SELECT s.item_id, s.account_id
+FROM (
+    SELECT i.id AS item_id, '00000000-0000-0000-0000-000000000000'::uuid AS account_id
+    FROM pluggy.items i
+    WHERE i.deleted_at IS NULL
+      AND ($1 IN ('accounts', 'investments', 'loans', 'identities')
+           OR ($1 = 'consents' AND i.connector_is_open_finance))
+    UNION ALL
+    SELECT a.item_id, a.id FROM pluggy.accounts a
+    WHERE a.deleted_at IS NULL AND ($1 = 'transactions' OR ($1 = 'bills' AND a.type = 'CREDIT'))
+    UNION ALL
+    SELECT n.item_id, n.id FROM pluggy.investments n
+    WHERE n.deleted_at IS NULL AND $1 = 'investment_transactions'
+) AS s
+LEFT JOIN pluggy_sync.product_sync p
+    ON p.item_id = s.item_id AND p.product = $1 AND p.account_id = s.account_id
+WHERE (s.item_id, s.account_id) <> ($2::uuid, $3::uuid)
+  AND (p.failed_at IS NULL OR p.failed_at <= now() - interval '5 minutes')
+ORDER BY s.item_id = $2::uuid, random()
+LIMIT 1;
+
+-- name: park_product
+-- Leaves a product out from now on; its steps that were refused, and what died of them in the last five
+-- minutes, are made due, for they wait no longer. With locks in the order of accept_events.
+-- $1 product, $2 endpoint, $3 failure code, $4 errorId, $5 items refused, $6 advice, $7 pause between
+-- probes. Returns whether it was not parked before.
+WITH parked AS (
+    INSERT INTO pluggy_sync.parked_products
+        (product, endpoint, failure_code, error_id, items, advice, probe_at)
+    VALUES ($1, $2, $3, $4, $5, $6, now() + $7::interval)
+    ON CONFLICT (product) DO NOTHING
+    RETURNING product
+), steps AS (
+    UPDATE pluggy_sync.product_sync p
+    SET parked_at = now(), stale_reason = 'product_parked', dead_at = NULL, dead_seq = NULL,
+        attempts = 0, failing_since = NULL, failed_at = NULL, next_try_at = NULL
+    FROM parked k
+    WHERE p.product = k.product AND (p.failure_class = 'refused' OR p.failure_code = $3)
+      AND (p.dead_at IS NULL OR p.dead_at > now() - interval '5 minutes')
+    RETURNING p.item_id
+), revivable AS (
+    SELECT e.id FROM pluggy_sync.webhook_events e
+    WHERE e.state = 'dead' AND e.reason = $3 AND e.settled_at > now() - interval '5 minutes'
+      AND e.item_id IN (SELECT item_id FROM steps)
+    ORDER BY e.id
+    FOR UPDATE
+), revived AS (
+    UPDATE pluggy_sync.webhook_events e
+    SET state = 'pending', reason = NULL, error_id = NULL, settled_at = NULL, ask_again_at = NULL,
+        pending_since = clock_timestamp()
+    FROM revivable r
+    WHERE e.id = r.id AND e.state = 'dead'
+    RETURNING e.item_id, e.lane
+), told AS (
+    SELECT item_id, sum(events) AS events, min(lane) AS lane
+    FROM (SELECT item_id, 1 AS events, lane FROM revived
+          UNION ALL
+          SELECT s.item_id, 0, s.lane FROM steps JOIN pluggy_sync.item_sync s USING (item_id)) AS t
+    GROUP BY item_id
+), bumped AS (
+    INSERT INTO pluggy_sync.item_sync AS s (item_id, generation, lane, run_at)
+    SELECT item_id, events, lane, now() FROM told ORDER BY item_id
+    ON CONFLICT (item_id) DO UPDATE
+        SET generation = s.generation + excluded.generation,
+            lane = least(s.lane, excluded.lane),
+            run_at = least(s.run_at, excluded.run_at)
+)
+SELECT EXISTS (SELECT FROM parked) AS is_new;
+
+-- name: mark_parked_steps
+-- Steps that a sync has left out because their product is parked. $1 item, $2 product[], $3 account[].
+INSERT INTO pluggy_sync.product_sync AS p
+    (item_id, product, account_id, parked_at, stale_reason, failure_class, failure_code, error_id,
+     failure_endpoint)
+SELECT $1, s.product, s.account_id, now(), 'product_parked', 'refused', k.failure_code, k.error_id,
+       k.endpoint
+FROM unnest($2::text[], $3::uuid[]) AS s(product, account_id)
+JOIN pluggy_sync.parked_products k USING (product)
+ON CONFLICT (item_id, product, account_id) DO UPDATE SET
+    parked_at = excluded.parked_at, stale_reason = excluded.stale_reason,
+    failure_class = excluded.failure_class, failure_code = excluded.failure_code,
+    error_id = excluded.error_id, failure_endpoint = excluded.failure_endpoint,
+    attempts = 0, failing_since = NULL, failed_at = NULL, next_try_at = NULL, dead_at = NULL,
+    dead_seq = NULL
+    WHERE p.parked_at IS NULL;
+
+-- name: claim_park_probe
+-- A parked product whose probe is due, which is then due again after the pause; none while everything
+-- is halted. $1 pause.
+UPDATE pluggy_sync.parked_products
+SET probe_at = now() + $1::interval, probed_at = clock_timestamp()
+WHERE product = (SELECT product FROM pluggy_sync.parked_products
+                 WHERE probe_at <= now() ORDER BY probe_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+  AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
+RETURNING product, parked_at;
+
+-- name: load_parked_scopes
+-- Some of what was left out of a product, at random. $1 product, $2 how many.
+SELECT p.item_id, p.account_id
+FROM pluggy_sync.product_sync p
+JOIN pluggy.items i ON i.id = p.item_id AND i.deleted_at IS NULL
+WHERE p.product = $1 AND p.parked_at IS NOT NULL
+ORDER BY random()
+LIMIT $2;
+
+-- name: delay_park_probe
+-- A probe that said nothing is repeated sooner. $1 product, $2 pause.
+UPDATE pluggy_sync.parked_products SET probe_at = now() + $2::interval WHERE product = $1;
+
+-- name: unpark_product
+-- $1 product, $2 parked at. What was left out keeps its mark until its item is told (free_steps).
+DELETE FROM pluggy_sync.parked_products WHERE product = $1 AND parked_at = $2 RETURNING product;
+
+-- name: load_unparked_items
+-- Items of which something was left out of a product that is parked no longer. $1 how many.
+SELECT DISTINCT p.item_id
+FROM pluggy_sync.product_sync p
+WHERE p.parked_at IS NOT NULL
+  AND NOT EXISTS (SELECT FROM pluggy_sync.parked_products k WHERE k.product = p.product)
+LIMIT $1;
+
+-- name: free_steps
+-- Steps of products that are parked no longer may be taken, and the events that were settled without
+-- them are pending again, with locks in the order of accept_events. $1 items.
+WITH steps AS (
+    UPDATE pluggy_sync.product_sync p
+    SET parked_at = NULL, stale_reason = NULL, failure_class = NULL, failure_code = NULL,
+        error_id = NULL, failure_endpoint = NULL, failed_at = NULL, failing_since = NULL,
+        attempts = 0, next_try_at = NULL, dead_at = NULL,
+    dead_seq = NULL
+    WHERE p.item_id = ANY ($1::uuid[]) AND p.parked_at IS NOT NULL
+      AND NOT EXISTS (SELECT FROM pluggy_sync.parked_products k WHERE k.product = p.product)
+), revivable AS (
+    SELECT id FROM pluggy_sync.webhook_events
+    WHERE item_id = ANY ($1::uuid[]) AND state = 'ignored' AND reason = 'product_parked'
+    ORDER BY id
+    FOR UPDATE
+), revived AS (
+    UPDATE pluggy_sync.webhook_events e
+    SET state = 'pending', reason = NULL, error_id = NULL, settled_at = NULL, ask_again_at = NULL,
+        pending_since = clock_timestamp()
+    FROM revivable r
+    WHERE e.id = r.id AND e.state = 'ignored'
+    RETURNING e.item_id, e.lane
+), told AS (
+    SELECT item_id, count(*) AS events, min(lane) AS lane FROM revived GROUP BY item_id
+)
+INSERT INTO pluggy_sync.item_sync AS s (item_id, generation, lane, run_at)
+SELECT item_id, events, lane, now() FROM told ORDER BY item_id
+ON CONFLICT (item_id) DO UPDATE
+    SET generation = s.generation + excluded.generation,
+        lane = least(s.lane, excluded.lane),
+        run_at = least(s.run_at, excluded.run_at);
