@@ -66,7 +66,7 @@ def status(context: click.Context, strict: bool, as_json: bool) -> None:
     if spool and spool.entries and not as_json:
         print_rows("spooled in Redis until Postgres takes it", [asdict(spool)])
     found = _ask(_load())
-    found["findings"] = _in_order(found["findings"] + _of_redis(spool))
+    found["findings"] = _in_order(found["findings"], _of_redis(spool))
     found["overview"] |= _light(found["overview"], found["findings"])
     if spool is None:
         warning = "Redis does not answer at REDIS_URL; workers take what is due from Postgres"
@@ -111,7 +111,7 @@ def _of_redis(spool: Figures | None) -> list[Row]:
     """What only Redis itself can tell. spool: None if it does not answer."""
     if spool is None:
         what = "Redis does not answer at REDIS_URL: workers take what is due from Postgres, slowly."
-        return [_finding("redis_away", 92, what)]
+        return [_finding("redis_outage", 92, what)]
     if spool.entries and spool.oldest_age_s > SPOOLED_FOR_S:
         what = f"{spool.entries} events wait in Redis for Postgres: see the logs of the workers."
         return [_finding("spool_waits", 91, what, how_many=spool.entries)]
@@ -131,8 +131,11 @@ def _finding(kind: str, weight: int, what: str, *, how_many: int = 1) -> Row:
     }
 
 
-def _in_order(findings: list[Row]) -> list[Row]:
-    return sorted(findings, key=lambda row: -row["weight"])
+def _in_order(known: list[Row], seen_here: list[Row]) -> list[Row]:
+    """The heaviest first; what workers have told of already is not told twice."""
+    kinds = {row["kind"] for row in known}
+    found = known + [row for row in seen_here if row["kind"] not in kinds]
+    return sorted(found, key=lambda row: -row["weight"])
 
 
 def _light(overview: Row, findings: list[Row]) -> Row:

@@ -277,7 +277,7 @@ async def dead_item(stack: Stack) -> str:
 async def test_status_says_that_redis_is_away(cli: CommandLine) -> None:
     result = await cli("status", REDIS_URL="redis://127.0.0.1:1")
     assert result.exit_code == 2  # for there is no worker
-    assert "redis_away" in result.stdout
+    assert "redis_outage" in result.stdout
     assert "warning: Redis does not answer at REDIS_URL" in result.stderr
     assert "Redis" not in (await cli("status")).stderr
 

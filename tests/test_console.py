@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
+import unicodedata
 import uuid
 from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
 
-from ops.console import show_rows
+from ops.console import CommandFailed, print_fields, print_json, print_rows, say, show_rows
 from ops.item_ids import read_ids
+from ops.neutral import CONTROLS, neutral
 
 ROWS = [
     {"product": "investment_transactions", "account_id": uuid.UUID(int=7), "reason": None}
     | {f"at_{n}": datetime(2026, 1, 1, tzinfo=UTC) for n in range(8)}
 ]
+
+BIDIRECTIONAL = ("LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI")
 
 
 def shown(*, width: int, terminal: bool) -> str:
@@ -46,6 +51,31 @@ def test_a_narrow_terminal_gets_whole_values_one_below_the_other() -> None:
         f"account id  {uuid.UUID(int=7)}",
     ]
     assert not any("reason" in line for line in lines)
+
+
+NASTY = "\x1b]0;owned\x07\x1b[2J\x9b31m[red]Itaú[/red]\r\n\u202eevil\x00"
+
+
+def test_control_sequences_of_others_are_written_out(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows("names", [{"name": NASTY}])
+    print_fields({"name": NASTY})
+    say(NASTY)
+    CommandFailed(NASTY).show()
+    print_json({"name": NASTY})
+    printed, failed = capsys.readouterr()
+    for line in (printed + failed).split("\n"):
+        assert not CONTROLS.search(line), repr(line)
+    assert printed.count("\\x1b]0;owned\\x07") == 3
+    # Nor is anything in brackets taken for a colour.
+    assert printed.count("[red]Itaú[/red]") == 4
+    assert json.loads(printed.splitlines()[-1]) == {"name": NASTY}
+
+
+def test_every_character_that_a_terminal_obeys_is_written_out() -> None:
+    obeyed = [c for c in map(chr, range(0x10000)) if unicodedata.category(c) in ("Cc", "Zl", "Zp")]
+    obeyed += [c for c in map(chr, range(0x10000)) if unicodedata.bidirectional(c) in BIDIRECTIONAL]
+    assert not [c for c in obeyed if neutral(c) == c]
+    assert neutral("Itaú, cartão 4% [ok] 日本") == "Itaú, cartão 4% [ok] 日本"
 
 
 def test_a_list_with_a_quote_that_is_never_closed_has_bad_lines_and_no_more() -> None:

@@ -90,6 +90,35 @@ async def deliveries(stack: Stack, answer: str, count: int, minutes_ago: int = 0
     )
 
 
+async def redis_outage(stack: Stack, _: str) -> None:
+    await stack.db.execute(QUERIES["beat_worker"], "w", 20, "redis_read_only")
+
+
+async def redis_evicts(stack: Stack, _: str) -> None:
+    await redis_settings(stack, ["append_only_off", "may_evict"])
+
+
+async def redis_settings(stack: Stack, unsafe: list[str]) -> None:
+    await stack.db.execute(
+        "INSERT INTO pluggy_sync.redis_settings (unsafe) VALUES ($1)"
+        " ON CONFLICT (only_row) DO UPDATE SET unsafe = excluded.unsafe",
+        unsafe,
+    )
+
+
+async def parked(stack: Stack, item_id: str) -> None:
+    await stack.db.execute(
+        "INSERT INTO pluggy_sync.parked_products"
+        " (product, endpoint, failure_code, items, advice, probe_at)"
+        " VALUES ('loans', 'GET /loans', '403:FORBIDDEN', 5, 'advice', now())"
+    )
+    await stack.db.execute(
+        "UPDATE pluggy_sync.product_sync SET parked_at = now(), stale_reason = '403:FORBIDDEN'"
+        " WHERE item_id = $1 AND product = 'loans'",
+        item_id,
+    )
+
+
 async def wrong_subscription(stack: Stack, _: str) -> None:
     await stack.db.execute(
         "INSERT INTO pluggy_sync.subscriptions (event, state, since)"
@@ -234,7 +263,10 @@ KINDS: dict[str, tuple[Deed, str, str]] = {
     "no_worker": (no_worker, "red", "us"),
     "pluggy_down": (down, "yellow", "pluggy"),
     "work_waits": (waiting_work, "yellow", "us"),
+    "redis_outage": (redis_outage, "yellow", "us"),
+    "redis_unsafe": (redis_evicts, "yellow", "us"),
     "deliveries_refused": (refused, "yellow", "us"),
+    "product_parked": (parked, "yellow", "pluggy"),
     "subscription": (wrong_subscription, "yellow", "us"),
     "missed_webhooks": (missed, "yellow", "us"),
     "item_not_found": (unknown_item, "yellow", "us"),
@@ -260,6 +292,9 @@ OF_THE_SERVICE = {
     "halted",
     "no_worker",
     "pluggy_down",
+    "redis_outage",
+    "redis_unsafe",
+    "product_parked",
     "work_waits",
     "deliveries_refused",
     "reference_data_failing",
@@ -348,7 +383,7 @@ async def test_all_that_is_wrong_at_once_is_told_heaviest_first(stack: Stack) ->
     ]
     shown = await overview(stack)
     assert (shown["light"], shown["sentence"]) == ("red", "Halted: Update pluggy-sync.")
-    assert (shown["findings"], shown["findings_for_users"]) == (4, 1)
+    assert (shown["findings"], shown["findings_info"]) == (4, 1)
 
 
 @pytest.mark.parametrize(
@@ -403,6 +438,17 @@ async def test_a_pluggy_that_is_down_says_what_goes_on(stack: Stack) -> None:
     row = (await findings(stack))["pluggy_down"]
     assert "nothing to do" not in row["what"]
     assert "probed every few seconds" in row["what"]
+
+
+async def test_redis_without_append_only_file_is_told_and_colours_nothing(stack: Stack) -> None:
+    """It loses events only while Postgres is away too, and these are answered 503."""
+    await workers(stack)
+    await redis_settings(stack, ["append_only_off"])
+    row = (await findings(stack))["redis_unsafe"]
+    assert (row["severity"], "append_only_off" in row["what"]) == ("info", True)
+    assert (await overview(stack))["light"] == "green"
+    await redis_settings(stack, [])
+    assert await findings(stack) == {}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
        CASE
            WHEN i.deleted_at IS NOT NULL THEN 'deleted'
            WHEN p.dead_at IS NOT NULL OR p.stale_reason IS NOT NULL THEN 'stale'
-           WHEN n.waits_for_long THEN 'stale'
+           WHEN p.parked_at IS NOT NULL OR n.waits_for_long THEN 'stale'
            WHEN p.stamped_at IS NULL THEN CASE WHEN w.walk_id IS NULL THEN 'unread' ELSE 'walking' END
            WHEN n.consent_lost OR n.login_failed OR i.status = 'OUTDATED' THEN 'stale'
            WHEN n.no_auto_sync OR n.overdue OR d.not_collected THEN 'stale'
@@ -25,6 +25,7 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN i.deleted_at IS NOT NULL THEN 'item_deleted'
            WHEN i.execution_status = 'USER_AUTHORIZATION_REVOKED' THEN 'consent_revoked'
            WHEN n.consent_lost THEN 'consent_expired'
+           WHEN p.parked_at IS NOT NULL THEN 'product_parked'
            WHEN p.stale_reason IS NOT NULL THEN p.stale_reason
            WHEN p.dead_at IS NOT NULL THEN p.failure_code
            WHEN n.login_failed THEN 'login_error'
@@ -37,7 +38,7 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN d.warned THEN 'collected_with_warning'
        END AS reason,
        b.blocked_on, CASE b.blocked_on WHEN 'user' THEN 'person' ELSE b.blocked_on END AS whose_turn,
-       coalesce(p.failing_since, p.deferred_since, p.dead_at,
+       coalesce(p.failing_since, p.deferred_since, p.parked_at, p.dead_at,
                 -- Of what the bank or the user keeps back: since the last good collection.
                 CASE WHEN n.login_failed OR i.status = 'OUTDATED' OR n.no_auto_sync
                           OR i.execution_status = 'USER_AUTHORIZATION_REVOKED' THEN i.last_updated_at
@@ -99,7 +100,7 @@ CROSS JOIN LATERAL (SELECT CASE
            WHEN i.deleted_at IS NOT NULL THEN NULL
            WHEN n.consent_lost OR n.login_failed OR n.waits_for_user AND n.waits_for_long THEN 'user'
            WHEN p.stale_reason = 'empty_answer' OR i.status = 'OUTDATED' THEN 'bank'
-           WHEN p.failure_class = 'retry' THEN 'pluggy'
+           WHEN p.failure_class = 'retry' OR p.parked_at IS NOT NULL THEN 'pluggy'
            WHEN p.dead_at IS NOT NULL THEN 'us'
            WHEN n.waits_for_long THEN 'pluggy'
            WHEN n.no_auto_sync THEN 'user'

@@ -5,7 +5,7 @@ CREATE VIEW pluggy_ops.errors_by_connector AS
 WITH errors AS (
     SELECT i.connector_id, i.connector_name, i.id AS item_id, NULL AS product,
            lower(coalesce(i.execution_status, i.status)) AS error,
-           CASE i.status WHEN 'LOGIN_ERROR' THEN 'person' ELSE 'bank' END AS whose_turn,
+           CASE i.status WHEN 'LOGIN_ERROR' THEN 'user' ELSE 'bank' END AS blocked_on,
            i.last_updated_at AS since, NULL::timestamptz AS last_failed_at, NULL AS error_id
     FROM pluggy.items i
     WHERE i.deleted_at IS NULL AND i.status IN ('OUTDATED', 'LOGIN_ERROR')
@@ -17,7 +17,8 @@ WITH errors AS (
     LEFT JOIN pluggy.items i ON i.id = p.item_id
     WHERE i.deleted_at IS NULL AND (p.attempts > 0 OR p.dead_at IS NOT NULL)
 )
-SELECT e.connector_id, e.connector_name, c.health_status, e.product, e.error, e.whose_turn,
+SELECT e.connector_id, e.connector_name, c.health_status, e.product, e.error, e.blocked_on,
+       CASE e.blocked_on WHEN 'user' THEN 'person' ELSE e.blocked_on END AS whose_turn,
        count(DISTINCT e.item_id) AS items,
        (SELECT count(*) FROM pluggy.items i
         WHERE i.connector_id = e.connector_id AND i.deleted_at IS NULL) AS of_items,
@@ -26,5 +27,5 @@ SELECT e.connector_id, e.connector_name, c.health_status, e.product, e.error, e.
         FILTER (WHERE e.error_id IS NOT NULL))[1] AS error_id
 FROM errors e
 LEFT JOIN pluggy.connectors c ON c.id = e.connector_id
-GROUP BY e.connector_id, e.connector_name, c.health_status, e.product, e.error, e.whose_turn
+GROUP BY e.connector_id, e.connector_name, c.health_status, e.product, e.error, e.blocked_on
 ORDER BY items DESC, e.connector_id, e.product, e.error;

@@ -6,7 +6,8 @@ WITH stale AS MATERIALIZED (
            CASE WHEN reason IN ('login_error', 'consent_revoked', 'consent_expired') THEN 'reconnect'
                 WHEN reason IN ('waiting_user_input', 'waiting_user_action') THEN 'waiting_for_user'
                 WHEN reason = 'no_auto_sync' THEN 'no_auto_sync'
-                WHEN reason = 'collection_overdue' THEN NULL
+                -- Told of the item below, and of the product in findings.
+                WHEN reason IN ('collection_overdue', 'product_parked') THEN NULL
                 WHEN reason IN ('updating', 'merging') THEN 'collection_stuck'
                 WHEN reason = 'rows_rejected' THEN 'rows_rejected'
                 WHEN reason = 'collected_with_warning' THEN 'bank_warning'

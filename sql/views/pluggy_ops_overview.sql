@@ -23,6 +23,32 @@ WITH found AS (
     FROM pluggy_sync.halts h
     WHERE h.halted_at IS NOT NULL AND h.failure_code = 'pluggy_down'
     UNION ALL
+    SELECT 92, 'yellow', 'redis_outage', 'us',
+           'Redis does not serve ' || count(*) || ' workers (' || string_agg(DISTINCT redis_outage, ', ')
+           || '): they take what is due from Postgres, each at a tenth of Pluggy''s limit.',
+           min(redis_outage_since), count(*), NULL
+    FROM pluggy_sync.workers
+    WHERE redis_outage IS NOT NULL AND seen_at > now() - interval '30 seconds'
+    HAVING count(*) > 0
+    UNION ALL
+    -- What it may throw away takes the place of work; the rest only matters while Postgres is away too.
+    SELECT CASE WHEN 'may_evict' = ANY (unsafe) THEN 83 ELSE 10 END,
+           CASE WHEN 'may_evict' = ANY (unsafe) THEN 'yellow' ELSE 'info' END, 'redis_unsafe', 'us',
+           'Redis is not set up to keep events (' || array_to_string(unsafe, ', ') || '): it needs'
+           || ' maxmemory-policy noeviction, appendonly yes and appendfsync always.',
+           checked_at, 1, NULL
+    FROM pluggy_sync.redis_settings
+    WHERE unsafe <> '{}'
+    UNION ALL
+    SELECT 82, 'yellow', 'product_parked', 'pluggy',
+           count(*) || ' products are refused by Pluggy and left out: '
+           || string_agg(product || ' (' || endpoint || ', ' || failure_code
+                         || coalesce(', error_id ' || error_id, '') || ')', ', ' ORDER BY parked_at)
+           || '. Pluggy is asked again once an hour; its support knows the error_id.',
+           min(parked_at), count(*), NULL
+    FROM pluggy_sync.parked_products
+    HAVING count(*) > 0
+    UNION ALL
     -- Told by webhook and put off again and again by a limit. Nothing else says so: what fails or proves
     -- nothing is stale, and a collection under way puts off the event, not a step.
     SELECT 88, 'yellow', 'events_late', 'us',
@@ -127,7 +153,7 @@ SELECT coalesce(f.severity, 'green') AS light,
        coalesce(f.what, 'All is well.') AS sentence, f.since,
        coalesce(f.what, 'All is well.') AS advice,
        (SELECT count(*) FROM findings WHERE severity <> 'info') AS findings,
-       (SELECT count(*) FROM findings WHERE severity = 'info') AS findings_for_users,
+       (SELECT count(*) FROM findings WHERE severity = 'info') AS findings_info,
     h.halted_at, h.failure_code AS halted_by, w.live AS workers, w.slots,
     i.items, e.pending AS events_pending, e.walking AS events_walking, d.dead AS dead_letters,
     b.due AS items_due, b.oldest_due_age_s, p.stale AS stale_products,
