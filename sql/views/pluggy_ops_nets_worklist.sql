@@ -80,7 +80,8 @@ WITH stale AS MATERIALIZED (
            || '): what they tell of is found by the next verify; a newer release may know them.',
            'pluggy-sync worklist --kind events_kept'
     FROM pluggy_sync.webhook_events
-    WHERE state = 'ignored' AND (reason = 'unknown_event' OR reason LIKE 'unreadable%')
+    WHERE state = 'ignored'
+      AND reason IN ('unknown_event', 'unreadable_item_id', 'unreadable_connector_id')
       AND accepted_at > now() - interval '7 days'
     GROUP BY item_id, event, reason
     UNION ALL
