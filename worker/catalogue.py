@@ -224,17 +224,17 @@ async def _set_aside(
 
 async def _record_failure(db: Pool, turn: Turn, error: Exception) -> None:
     failure = classify(error)
-    log.warning(
-        "catalogue_failed",
-        product=turn.product,
-        failure_class=failure.failure_class,
-        code=failure.code,
-        error_id=failure.error_id,
-        exc_info=None if isinstance(error, PluggyError) else error,
-    )
+    facts = {"product": turn.product, "code": failure.code, "error_id": failure.error_id}
     if failure.failure_class == "later":
+        log.info("catalogue_deferred", **facts, wait_s=failure.wait_s)
         await _hand_back(db, turn, timedelta(seconds=failure.wait_s or 0.0))
         return
+    log.warning(
+        "catalogue_failed",
+        **facts,
+        failure_class=failure.failure_class,
+        exc_info=None if isinstance(error, PluggyError) else error,
+    )
     if isinstance(error, PluggyHalt):
         await halt(db, error)
         await _hand_back(db, turn, timedelta())

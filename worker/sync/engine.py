@@ -232,8 +232,23 @@ async def settle(
     for state in {o.state for o in settled.values()}:
         EVENTS.labels(state=state).inc(sum(o.state == state for o in settled.values()))
         ids = [i for i, o in settled.items() if o.state == state]
-        log.info(f"events_{state}", event_row_ids=ids, run_id=run_id)
+        _log_settled(state, event_row_ids=ids, run_id=run_id)
     return Due(row["due"], row["generation"])
+
+
+def _log_settled(state: str, **facts: object) -> None:
+    """Each name written out, so that it can be searched for; a dead event is for a person."""
+    match state:
+        case "applied":
+            log.info("events_applied", **facts)
+        case "dead":
+            log.warning("events_dead", **facts)
+        case "ignored":
+            log.info("events_ignored", **facts)
+        case "walking":
+            log.info("events_walking", **facts)
+        case _:
+            log.info("events_pending", **facts)
 
 
 def _run_outcome(plan: SyncPlan) -> str:

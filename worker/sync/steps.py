@@ -57,16 +57,7 @@ async def record_failure(claim: Claim, step: Step, error: Exception, *, tried_at
     """
     failure = classify(error)
     FAILURES.labels(product=step.product, failure_class=failure.failure_class).inc()
-    log.warning(
-        "step_failed",
-        product=step.product,
-        account_id=str(step.account_id),
-        failure_class=failure.failure_class,
-        code=failure.code,
-        error_id=failure.error_id,
-        endpoint=failure.endpoint,
-        where=None if isinstance(error, PluggyError) else _where(error),
-    )
+    _log_failure(step, failure, None if isinstance(error, PluggyError) else _where(error))
     if claim.lease.probe:
         await raise_if_still_down(claim, failure)
     if isinstance(error, PluggyUnavailable):
@@ -74,6 +65,21 @@ async def record_failure(claim: Claim, step: Step, error: Exception, *, tried_at
     await _store_failure(claim, step, failure, tried_at=tried_at)
     if failure.failure_class in ("reject", "refused"):
         await _judge(claim, step, failure)
+
+
+def _log_failure(step: Step, failure: Failure, where: str | None) -> None:
+    facts = {
+        "product": step.product,
+        "account_id": str(step.account_id),
+        "code": failure.code,
+        "error_id": failure.error_id,
+        "endpoint": failure.endpoint,
+    }
+    if failure.failure_class == "later":
+        # A rate limit is ordinary work; overview shows one that lasts.
+        log.info("step_deferred", **facts, wait_s=failure.wait_s)
+    else:
+        log.warning("step_failed", **facts, failure_class=failure.failure_class, where=where)
 
 
 async def _store_failure(claim: Claim, step: Step, failure: Failure, *, tried_at: datetime) -> None:
