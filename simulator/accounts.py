@@ -36,6 +36,7 @@ class Account:
         self.closing_day = closing_day
         self.closed = False
         self.quirks: tuple[str, ...] = ()
+        self.without: frozenset[str] = frozenset()
         # What the account held before the first row that is known.
         self.opening_cents = 0
         self.rows: list[Row] = []

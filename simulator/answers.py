@@ -10,7 +10,7 @@ from aiohttp import web
 from simulator.clock import parse_iso
 from simulator.errors import ApiError, bad_request
 from simulator.items import Item
-from simulator.state import Simulator, state_of
+from simulator.views import world_of
 
 PAGE_SIZE = 500
 
@@ -113,11 +113,11 @@ def time_query(request: web.Request, name: str, *, end_of_day: bool = False) -> 
 
 def item_query(request: web.Request) -> Item:
     """The item that the query names; unknown or deleted ones are 404."""
-    return find_item(state_of(request), uuid_query(request, "itemId"), request)
+    return find_item(uuid_query(request, "itemId"), request)
 
 
-def find_item(state: Simulator, item_id: str, request: web.Request) -> Item:
-    item = state.world.items.get(item_id)
+def find_item(item_id: str, request: web.Request) -> Item:
+    item = world_of(request).items.get(item_id)
     if item is None:
         raise ApiError(404, "item not found", "ITEM_NOT_FOUND")
     request["item_id"] = item.id

@@ -27,7 +27,7 @@ async def create_connect_token(request: web.Request) -> web.Response:
     """Only what is inside `options` counts, as with Pluggy."""
     state, body = state_of(request), await json_body(request)
     if body.get("itemId") is not None:
-        find_item(state, str(body["itemId"]), request)
+        find_item(str(body["itemId"]), request)
     options = body.get("options") or {}
     if not isinstance(options, dict):
         raise bad_request("options must be an object")

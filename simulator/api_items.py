@@ -19,7 +19,7 @@ _MOST_FAILURES = 5
 
 
 def _item(request: web.Request) -> Item:
-    return find_item(state_of(request), request.match_info["id"], request)
+    return find_item(request.match_info["id"], request)
 
 
 async def get_item(request: web.Request) -> web.Response:

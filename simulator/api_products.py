@@ -14,7 +14,7 @@ from simulator.answers import (
 )
 from simulator.errors import ApiError, not_found
 from simulator.items import Item
-from simulator.state import state_of
+from simulator.views import world_of
 
 Payload = dict[str, Any]
 
@@ -30,7 +30,7 @@ async def list_accounts(request: web.Request) -> web.Response:
 
 
 async def get_account(request: web.Request) -> web.Response:
-    world = state_of(request).world
+    world = world_of(request)
     account = world.accounts.get(request.match_info["id"])
     if account is None or world.item_of(account).withheld:
         raise not_found("account", "ACCOUNT_NOT_FOUND")
@@ -65,7 +65,7 @@ async def find_identity(request: web.Request) -> web.Response:
 
 
 async def list_bills(request: web.Request) -> web.Response:
-    world, account_id = state_of(request).world, uuid_query(request, "accountId")
+    world, account_id = world_of(request), uuid_query(request, "accountId")
     account = world.accounts.get(account_id)
     if account is None:
         raise not_found("account", "ACCOUNT_NOT_FOUND")
@@ -81,7 +81,7 @@ async def list_consents(request: web.Request) -> web.Response:
 
 async def get_consent(request: web.Request) -> web.Response:
     """A consent speaks of the connection, not of the person's data: it is never withheld."""
-    owner = state_of(request).world.owners.get(request.match_info["id"])
+    owner = world_of(request).owners.get(request.match_info["id"])
     consent = owner.consents.get(request.match_info["id"]) if owner else None
     if owner is None or consent is None:
         raise ApiError(404, "Consent not found", "CONSENT_NOT_FOUND")
@@ -91,7 +91,7 @@ async def get_consent(request: web.Request) -> web.Response:
 
 def _owner(request: web.Request, held: Callable[[Item], Mapping[str, Payload]]) -> Item | None:
     """The item that holds the id of the path, unless its data is withheld."""
-    item = state_of(request).world.owners.get(request.match_info["id"])
+    item = world_of(request).owners.get(request.match_info["id"])
     if item is None or item.withheld or request.match_info["id"] not in held(item):
         return None
     request["item_id"] = item.id

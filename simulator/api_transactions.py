@@ -22,6 +22,7 @@ from simulator.cursor import next_query, read_cursor, write_cursor
 from simulator.errors import ApiError, bad_request, not_found
 from simulator.rows import Row, render
 from simulator.state import state_of
+from simulator.views import world_of
 
 _MAX_IDS = 500
 _ENCODER = msgspec.json.Encoder()
@@ -54,8 +55,8 @@ async def list_by_cursor(request: web.Request) -> web.Response:
 
 def _named(request: web.Request, account: Account, ids: frozenset[str]) -> list[Row]:
     """Ids of rows that are no more, or of another account, are simply absent."""
-    known = state_of(request).world.rows
-    return [row for row in map(known.get, ids) if row is not None and row.account is account]
+    known = world_of(request).rows
+    return [row for row in map(known.get, ids) if row is not None and row.account.id == account.id]
 
 
 def _page(request: web.Request, rows: list[Row]) -> web.Response:
@@ -86,7 +87,7 @@ def _ids(request: web.Request) -> frozenset[str] | None:
 
 
 def _account(request: web.Request, account_id: str) -> Account:
-    account = state_of(request).world.accounts.get(account_id)
+    account = world_of(request).accounts.get(account_id)
     if account is None:
         raise not_found("account", "ACCOUNT_NOT_FOUND")
     request["item_id"] = account.item_id
@@ -94,7 +95,7 @@ def _account(request: web.Request, account_id: str) -> Account:
 
 
 def _is_withheld(request: web.Request, account: Account) -> bool:
-    return state_of(request).world.item_of(account).withheld
+    return world_of(request).item_of(account).withheld
 
 
 async def list_by_page(request: web.Request) -> web.Response:
@@ -131,7 +132,7 @@ def _legacy_rows(request: web.Request, account: Account) -> list[Row]:
 
 
 def _row(request: web.Request) -> Row:
-    row = state_of(request).world.rows.get(request.match_info["id"])
+    row = world_of(request).rows.get(request.match_info["id"])
     if row is None or _is_withheld(request, row.account):
         raise ApiError(404, "Transaction not found", "TRANSACTION_NOT_FOUND")
     request["item_id"] = row.account.item_id

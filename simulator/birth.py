@@ -9,7 +9,7 @@ from simulator.accounts import DUE_AFTER_DAYS, Account
 from simulator.clock import DAY_MS
 from simulator.history import HISTORY_DAYS, Movements
 from simulator.items import Item, Payload
-from simulator.openings import open_account, set_balance, set_opening
+from simulator.openings import open_account, print_balances, set_balance, set_opening
 from simulator.rows import Row
 from simulator.world import World
 
@@ -30,6 +30,7 @@ async def fill(world: World, item: Item, *, transactions: int, accounts: int) ->
         return
     for account in made:
         set_opening(account, item.random.randrange(10_000, 4_000_000))
+        print_balances(account, reversed(account.rows), account.opening_cents)
         set_balance(account, now_ms)
         world.add_account(item, account)
         world.rows.update((row.id, row) for row in account.rows)

@@ -10,16 +10,17 @@ from simulator.bank import Books, Edit
 from simulator.birth import fill_products
 from simulator.clock import DAY_MS, iso
 from simulator.events import Event, item_event, transactions_changed, transactions_created
-from simulator.history import new_id
+from simulator.history import Movements, new_id
 from simulator.items import Item
 from simulator.merge import Merge, match_key, merge
-from simulator.openings import set_balance, set_cycle
+from simulator.openings import booked, print_balances, set_balance, set_cycle
 from simulator.orders import Collected, Counts, Links, Order
 from simulator.rows import Row
 from simulator.world import World
 
 # Of the rows that Pluggy deleted it still knows so many, should one come back.
 _REMEMBERED = 1_000
+ROWS_OF_A_NEW_ACCOUNT = 8
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _read(scene: Scene, order: Order) -> str:
     orders = {n: counts for n, counts in order.products.items() if _can_change(item, n, stale)}
     scene.done.products |= product_changes.change(world, item, orders, before=before, now_ms=now_ms)
     if "TRANSACTIONS" in item.products and "TRANSACTIONS" not in stale:
-        edits = _bill_edits(scene, order, stale)
+        edits = _bill_edits(scene, order, stale) + _first_rows(scene)
         apply_edits(scene, edits + _row_edits(scene, order, stale, edits))
     warned = outcomes.reasons(item, order.warned)
     outcomes.succeed(item, now_ms=now_ms, stale=stale, warned=warned)
@@ -121,6 +122,20 @@ def _bill_edits(scene: Scene, order: Order, stale: dict[str, str]) -> list[Edit]
         since_ms = item.last_updated or item.created
         edits += bills.by_calendar(world, item, since_ms=since_ms, now_ms=now_ms)
     return edits
+
+
+def _first_rows(scene: Scene) -> list[Edit]:
+    """What is on the accounts that this collection has found."""
+    item = scene.item
+    found = scene.done.products.get("accounts", {}).get("created", [])
+    accounts = [item.accounts[account_id] for account_id in found]
+    return [
+        Edit(account, None, row)
+        for account in accounts
+        for row in Movements(item.random, scene.world.society, account, scene.now_ms).past(
+            ROWS_OF_A_NEW_ACCOUNT
+        )
+    ]
 
 
 def _row_edits(
@@ -185,6 +200,7 @@ def _store(world: World, item: Item, account: Account, merged: Merge) -> None:
         account.remove(old)
         account.add(new)
         world.rows[new.id] = new
+    print_balances(account, merged.created, account.opening_cents + booked(account))
     for row in merged.created:
         account.add(row)
         world.rows[row.id] = row

@@ -1,6 +1,6 @@
 """The control calls under /_simulator: make items, collect, break things, move time, tell truth."""
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -20,6 +20,7 @@ from simulator.orders import Collected, Count, Order
 from simulator.outcomes import FAILURES, USUAL, WAITING
 from simulator.products import COLLECTED_AS
 from simulator.state import Simulator, state_of
+from simulator.views import snapshot
 
 _BY_OUR_NAME = {ours: [pluggys] for ours, pluggys in COLLECTED_AS.items()} | {
     "transactions": ["TRANSACTIONS", "PAYMENT_DATA"],
@@ -41,6 +42,8 @@ class NewItem(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     quirks: list[str] = []
     consent_expires_at: str | None = None
     auto_sync: bool = True
+    without: list[Literal["categories", "conversions"]] = []
+    lag: dict[str, Count] = {}
 
 
 async def _order(request: web.Request, kind: type[T]) -> T:
@@ -75,6 +78,8 @@ async def create_item(request: web.Request) -> web.Response:
     item.parameters, item.quirks = {"user": order.user}, tuple(order.quirks)
     item.consent_expires = _time(order.consent_expires_at)
     item.auto_sync_disabled = None if order.auto_sync else item.created
+    item.without = frozenset(order.without)
+    _lag(state, item, order.lag)
     await state.lifecycle.be_born(
         item,
         Order(triggered_by="USER"),
@@ -115,20 +120,33 @@ def shown(item: Item, done: Collected) -> dict[str, Any]:
 
 async def collect_item(request: web.Request) -> web.Response:
     state, order = state_of(request), await _order(request, Order)
-    item = find_item(state, request.match_info["id"], request)
+    item = find_item(request.match_info["id"], request)
     _check(item, order)
+    _lag(state, item, order.lag)
     return json_answer(shown(item, state.lifecycle.collect(item, order)))
+
+
+def _lag(state: Simulator, item: Item, lists: dict[str, int]) -> None:
+    """So many answers of each kind of request still show the item as it is now."""
+    if not lists:
+        return
+    item.past = snapshot(item)
+    for match, times in lists.items():
+        if times:
+            state.faults.add(Fault(match, "lag", times=times, item=item.id))
 
 
 async def remove_item(request: web.Request) -> web.Response:
     """Gone without the client's doing, as when Pluggy clears its sandbox."""
     state = state_of(request)
-    state.lifecycle.delete(find_item(state, request.match_info["id"], request))
+    state.lifecycle.delete(find_item(request.match_info["id"], request))
     return json_answer({"count": 1})
 
 
 async def add_fault(request: web.Request) -> web.Response:
     fault = await _order(request, Fault)
+    if fault.kind == "lag":
+        raise bad_request("a lag is ordered with the collection, or with the item, that it is of")
     return json_answer(state_of(request).faults.add(fault))
 
 
@@ -187,7 +205,7 @@ async def show_clock(request: web.Request) -> web.Response:
 
 
 async def tell_ledger(request: web.Request) -> web.Response:
-    item = find_item(state_of(request), request.match_info["id"], request)
+    item = find_item(request.match_info["id"], request)
     return json_answer({"months": ledger.by_month(item)})
 
 
@@ -195,7 +213,7 @@ async def tell_truth(request: web.Request) -> web.StreamResponse:
     world, item_id = state_of(request).world, request.match_info["id"]
     if item_id in world.deleted:
         return json_answer(truth.nothing())
-    item = find_item(state_of(request), item_id, request)
+    item = find_item(item_id, request)
     if sum(len(account.rows) for account in item.accounts.values()) <= truth.AT_ONCE:
         return bytes_answer(b"".join(truth.write(item)))
     stream = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -219,7 +237,7 @@ async def tell_all(request: web.Request) -> web.Response:
 
 
 async def tell_time_line(request: web.Request) -> web.Response:
-    item = find_item(state_of(request), request.match_info["id"], request)
+    item = find_item(request.match_info["id"], request)
     return json_answer({"timeline": list(item.timeline)})
 
 

@@ -2,7 +2,7 @@
 
 from fnmatch import fnmatchcase
 from random import Random
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,10 @@ Kind = Literal[
     "empty",
     "repeat_cursor",
     "redate",
+    "headers",
+    "fields",
+    "partial",
+    "lag",
     "novelty",
     "wrong_type",
     "nul",
@@ -26,6 +30,15 @@ Kind = Literal[
 ]
 # These replace the work; the others spoil its answer.
 BEFORE = frozenset({"status", "timeout"})
+# These have the request answered from another view of the item.
+VIEWS = frozenset({"partial", "lag"})
+
+
+class Subject(NamedTuple):
+    """What a request is about, as far as its address tells."""
+
+    item: str | None = None
+    account: str | None = None
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -44,13 +57,20 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     code_description: str | None = None
     message: str | None = None
     seconds: float | None = None
+    headers: dict[str, str] = {}
+    body: Any = None  # of `status`: the whole answer
+    fields: dict[str, Any] = {}  # "a.b" reaches into an object
+    rows: Annotated[int, msgspec.Meta(ge=0)] = 0
     item: str | None = None
+    account: str | None = None
     query: str | None = None  # a part of the query string, "after=" for later pages
     announce: bool = True
     hits: int = 0
 
-    def matches(self, method: str, path: str, query: str, item_id: str | None) -> bool:
-        if self.item not in (None, item_id) or (self.query or "") not in query:
+    def matches(self, method: str, path: str, query: str, about: Subject) -> bool:
+        if self.item not in (None, about.item) or self.account not in (None, about.account):
+            return False
+        if (self.query or "") not in query:
             return False
         wanted_method, _, wanted = self.match.rpartition(" ")
         if wanted_method and wanted_method.upper() != method:
@@ -64,6 +84,9 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
         error = ApiError(self.status, message, self.code_description, errorId="simulated")
         if self.retry_after is not None:
             error.headers["Retry-After"] = str(self.retry_after)
+        error.headers |= self.headers
+        if self.body is not None:
+            error.body = self.body
         return error
 
 
@@ -97,9 +120,9 @@ class Faults:
         self._faults = [fault for fault in self._faults if fault.item != item_id]
         return taken
 
-    def pick(self, method: str, path: str, query: str, item_id: str | None) -> Fault | None:
+    def pick(self, method: str, path: str, query: str, about: Subject) -> Fault | None:
         for fault in self._faults:
-            if not fault.matches(method, path, query, item_id):
+            if not fault.matches(method, path, query, about):
                 continue
             if fault.skip > 0:
                 fault.skip -= 1
@@ -125,11 +148,28 @@ def empty(body: dict[str, Any]) -> bool:
     return True
 
 
-def spoil(kind: str, body: dict[str, Any]) -> bool:
+def spoil(fault: Fault, body: dict[str, Any]) -> bool:
     """Change a decoded answer; False if there was nothing to change."""
+    kind = fault.kind
     if kind == "empty":
         return empty(body)
     results = body.get("results")
     rows = results if isinstance(results, list) else [body]
+    if kind == "fields":
+        return any([_set_fields(row, fault.fields) for row in rows])
     # A list, not a generator: every row is to be changed.
     return any([ODDITIES[kind](row, number) for number, row in enumerate(rows)])
+
+
+def _set_fields(row: dict[str, Any], fields: dict[str, Any]) -> bool:
+    """False if the row has not the objects that the names reach into."""
+    done = False
+    for name, value in fields.items():
+        *path, last = name.split(".")
+        held: Any = row
+        for part in path:
+            held = held.get(part) if isinstance(held, dict) else None
+        if isinstance(held, dict):
+            held[last] = value
+            done = True
+    return done

@@ -8,7 +8,7 @@ from simulator.accounts import Account
 from simulator.categories import SAME_PERSON
 from simulator.clock import DAY_MS, HOUR_MS
 from simulator.movements import BRAZIL_MIDNIGHT, EXACT, KINDS, Kind, Society
-from simulator.rows import Row
+from simulator.rows import Row, dice_of
 
 HISTORY_DAYS = 365
 _INSTALLMENTS = (2, 3, 3, 4, 6, 10, 12)
@@ -16,6 +16,9 @@ _MONTH_DAYS = 30
 # Banks announce instalments and scheduled payments this far ahead.
 AHEAD_DAYS = 90
 SCHEDULED = "AGENDADO "
+# Of so many rows one has no category.
+UNCATEGORISED = 16
+_HOTELS = 7011
 
 
 def new_id(random: Random) -> str:
@@ -89,6 +92,8 @@ class Movements:
         )
         if kind.party is not None:
             self._with_party(row, kind)
+        if dice_of(row.id) % UNCATEGORISED == 0:
+            row.category = ""
         if day >= self._now_ms // DAY_MS - 2 and random.random() < 0.5:
             row.posted = False
         return row
@@ -105,7 +110,8 @@ class Movements:
             row.party, row.mcc = merchant.party, merchant.mcc
             row.category = kind.category or merchant.category
             if kind.party == "foreign":
-                row.foreign = ("USD", round(row.cents * (5.0 + random.random())))
+                currency = "EUR" if merchant.mcc == _HOTELS else "USD"
+                row.foreign = (currency, round(row.cents * (5.0 + random.random())))
         row.description = society.text(kind, row.party.name)
 
     def _time(self, kind: Kind, day: int) -> int:

@@ -1,6 +1,7 @@
 """An item: one connected person at one institution, and everything collected for it."""
 
 from collections import deque
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -79,6 +80,10 @@ class Item:
         self.identity: Payload | None = None
         self.consents: dict[str, Payload] = {}
         self.removed: list[Row] = []
+        # As it was before the collection whose answers lag.
+        self.past: Item | None = None
+        # What the institution or Pluggy leaves out of every row.
+        self.without: frozenset[str] = frozenset()
         self.timeline: deque[Payload] = deque(maxlen=TIMELINE_LINES)
         self._json: bytes | None = None
 
@@ -101,6 +106,12 @@ class Item:
     def forget_json(self) -> None:
         """For a change that is shown but is none of the item's own (its connector)."""
         self._json = None
+
+    def owned_ids(self) -> Iterator[str]:
+        """Ids of all but accounts and transactions."""
+        yield from (*self.bills, *self.investments, *self.loans, *self.consents)
+        if self.identity is not None:
+            yield self.identity["id"]
 
     def json(self) -> bytes:
         if self._json is None:

@@ -24,7 +24,8 @@ class Merge(NamedTuple):
 
 Pairs = list[tuple[Row, Row]]
 Key = Callable[[Row], Hashable]
-_NOT_CONTENT = frozenset({"id", "created", "updated"})
+# What a bank printed beside a row once is not compared: identical rows may swap places.
+_NOT_CONTENT = frozenset({"id", "created", "updated", "balance"})
 _CONTENT = tuple(name for name in Row.__struct_fields__ if name not in _NOT_CONTENT)
 
 
@@ -70,11 +71,17 @@ def merge(
             for row_id, row in born
         ],
         updated=[
-            (old, msgspec.structs.replace(now, id=old.id, created=old.created, updated=now_ms))
+            (old, _under_its_old_id(old, now, now_ms))
             for old, now in pairs
             if old is not now and content(old) != content(now)
         ],
         deleted=left,
+    )
+
+
+def _under_its_old_id(old: Row, now: Row, now_ms: int) -> Row:
+    return msgspec.structs.replace(
+        now, id=old.id, created=old.created, updated=now_ms, balance=old.balance
     )
 
 

@@ -1,5 +1,6 @@
 """How an account looks when it is first seen, and what its balance says."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from simulator.accounts import DUE_AFTER_DAYS, Account
@@ -7,7 +8,7 @@ from simulator.clock import DAY_MS, iso
 from simulator.history import new_id
 from simulator.items import Item
 from simulator.people import BANKS
-from simulator.rows import money
+from simulator.rows import Row, dice_of, money
 
 _BRANDS = ("MASTERCARD", "VISA", "ELO")
 _NAMES = {"CHECKING_ACCOUNT": "Conta Corrente", "SAVINGS_ACCOUNT": "Poupança"}
@@ -43,7 +44,7 @@ def open_account(item: Item, subtype: str, now_ms: int) -> Account:
         open_finance=item.open_finance,
         closing_day=random.randrange(1, 29),
     )
-    account.quirks = item.quirks
+    account.quirks, account.without = item.quirks, item.without
     if is_card:
         set_cycle(account, now_ms)
     return account
@@ -92,17 +93,26 @@ def set_cycle(account: Account, now_ms: int) -> None:
 
 def set_opening(account: Account, cents: int) -> None:
     """Choose what was there before, so that the balance is `cents` now."""
-    account.opening_cents = cents - _booked(account)
+    account.opening_cents = cents - booked(account)
 
 
-def _booked(account: Account) -> int:
+def booked(account: Account) -> int:
     return sum(row.cents for row in account.rows if row.posted)
+
+
+def print_balances(account: Account, rows: Iterable[Row], before_cents: int) -> None:
+    """The bank prints beside some rows what the account then held; it stays as printed."""
+    cents = before_cents
+    for row in rows:
+        cents += row.cents if row.posted else 0
+        if row.posted and account.type == "BANK" and dice_of(row.id) % 4 == 0:
+            row.balance = cents
 
 
 def set_balance(account: Account, now_ms: int) -> None:
     """A bank account's money; a card's open bill."""
     if account.type == "BANK":
-        cents = account.opening_cents + _booked(account)
+        cents = account.opening_cents + booked(account)
         account.payload["balance"] = money(cents)
         account.payload["bankData"]["closingBalance"] = money(cents)
         return

@@ -41,6 +41,7 @@ class Order(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     consent: Literal["revoked", "expired", "renewed"] | None = None
     provider_message: str | None = None
     triggered_by: TriggeredBy = "SYNC"
+    lag: dict[str, Count] = {}
 
     def wishes(self) -> Wishes:
         return Wishes(

@@ -7,6 +7,7 @@ from simulator import identity, investments, loans
 from simulator.birth import add_investment, add_loan
 from simulator.clock import iso
 from simulator.items import Item
+from simulator.openings import open_account, set_opening
 from simulator.orders import Counts, Ids
 from simulator.world import World
 
@@ -127,7 +128,17 @@ def _accounts(scene: _Scene, counts: Counts) -> Changed:
     deleted = scene.sample([id_ for id_ in item.accounts if id_ not in updated], counts.deleted)
     for account_id in deleted:
         scene.world.close_account(item, account_id)
-    return [], updated, deleted
+    return [_add_account(scene) for _ in range(counts.created)], updated, deleted
+
+
+def _add_account(scene: _Scene) -> str:
+    """One more bank account, still without rows."""
+    item = scene.item
+    subtype = item.random.choice(("CHECKING_ACCOUNT", "SAVINGS_ACCOUNT"))
+    account = open_account(item, subtype, scene.now_ms)
+    set_opening(account, item.random.randrange(10_000, 4_000_000))
+    scene.world.add_account(item, account)
+    return account.id
 
 
 def _rename(payload: dict[str, Any], now_ms: int) -> None:

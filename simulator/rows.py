@@ -38,6 +38,12 @@ class Row(msgspec.Struct, gc=False):
     purchased: int = 0
     bill_id: str | None = None
     foreign: tuple[str, int] | None = None  # currency, cents in the account's currency
+    balance: int | None = None
+
+
+def dice_of(row_id: str) -> int:
+    """What is drawn for a row by its id: it stays, and costs no other row its dice."""
+    return int(row_id[:8], 16)
 
 
 def money(cents: int) -> int | float:
@@ -99,7 +105,7 @@ def render(row: Row) -> dict[str, Any]:
     account = row.account
     is_card = account.type == "CREDIT"
     money_out = (row.cents > 0) == is_card
-    foreign = row.foreign
+    foreign, category = row.foreign, _category(row)
     open_finance = account.open_finance
     shown = {
         "id": row.id,
@@ -107,11 +113,11 @@ def render(row: Row) -> dict[str, Any]:
         "descriptionRaw": row.description,
         "currencyCode": foreign[0] if foreign else "BRL",
         "amount": money(row.cents),
-        "amountInAccountCurrency": money(foreign[1]) if foreign else None,
+        "amountInAccountCurrency": _converted(row),
         "date": iso(row.date),
-        "category": CATEGORIES[row.category]["description"],
-        "categoryId": row.category,
-        "balance": None,
+        "category": CATEGORIES[category]["description"] if category else None,
+        "categoryId": category,
+        "balance": None if row.balance is None else money(row.balance),
         "accountId": account.id,
         "providerCode": None if open_finance else row.kind.code,
         "providerId": row.provider_id,
@@ -129,9 +135,20 @@ def render(row: Row) -> dict[str, Any]:
     return _odd(row, shown) if account.quirks else shown
 
 
+def _category(row: Row) -> str | None:
+    """None where Pluggy knows none: on some rows, and on all without its premium feature."""
+    return None if "categories" in row.account.without else row.category or None
+
+
+def _converted(row: Row) -> int | float | None:
+    if row.foreign is None or "conversions" in row.account.without:
+        return None
+    return money(row.foreign[1])
+
+
 def _odd(row: Row, shown: dict[str, Any]) -> dict[str, Any]:
     """Each row has at most one quirk, for good: it follows from the id."""
-    number = int(row.id[:8], 16)
+    number = dice_of(row.id)
     quirks = (*row.account.quirks, "")
     quirk = ODDITIES.get(quirks[number % len(quirks)])
     if quirk is not None:

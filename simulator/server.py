@@ -12,10 +12,11 @@ from simulator import (
     api_webhooks,
     control,
     spoil,
+    views,
 )
 from simulator.answers import error_answer
 from simulator.errors import ApiError
-from simulator.faults import BEFORE, Fault
+from simulator.faults import BEFORE, VIEWS, Fault, Subject
 from simulator.keys import CONNECT
 from simulator.limits import group_of
 from simulator.state import STATE, Options, Simulator
@@ -36,16 +37,21 @@ def _template(request: web.Request) -> str | None:
     return None if resource is None else resource.canonical
 
 
-def _subject(state: Simulator, request: web.Request) -> str | None:
-    """The item that a request is about, as far as its address tells."""
+def _subject(state: Simulator, request: web.Request) -> Subject:
+    world = state.world
     named = request.match_info.get("id") or request.query.get("itemId", "")
-    account = state.world.accounts.get(request.query.get("accountId", named))
+    account = world.accounts.get(request.query.get("accountId", named))
+    row = world.rows.get(named)
+    if account is None and row is not None:
+        account = row.account
     if account is not None:
-        return account.item_id
-    owner = state.world.owners.get(named)
+        return Subject(account.item_id, account.id)
+    owner = world.owners.get(named)
     if owner is not None:
-        return owner.id
-    return named if named in state.world.items or named in state.world.deleted else None
+        return Subject(owner.id)
+    if named in world.items or named in world.deleted:
+        return Subject(named)
+    return Subject(views.past_owner(world, request.query.get("accountId", named)))
 
 
 def _admit(state: Simulator, request: web.Request, template: str | None) -> None:
@@ -65,15 +71,15 @@ async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.path.startswith("/_simulator"):
         return await _controlled(request, handler)
     state = request.app[STATE]
-    template, subject = _template(request), _subject(state, request)
-    fault = _fault(state, request, subject)
+    template, about = _template(request), _subject(state, request)
+    fault = _fault(state, request, about)
     if fault is not None and fault.kind == "timeout":
         # Noted now: when the wait is over the client has long gone.
-        _note(state, request, template, subject, status=NO_ANSWER)
-        return _dated(state, await _answer(state, request, handler, template, fault))
-    answer = _dated(state, await _answer(state, request, handler, template, fault))
-    _note(state, request, template, subject, status=answer.status)
-    if fault is None or fault.kind in BEFORE or not isinstance(answer, web.Response):
+        _note(state, request, template, about, status=NO_ANSWER)
+        return _dated(state, await _answer(state, request, handler, template, fault, about))
+    answer = _dated(state, await _answer(state, request, handler, template, fault, about))
+    _note(state, request, template, about, status=answer.status)
+    if fault is None or fault.kind in BEFORE | VIEWS or not isinstance(answer, web.Response):
         return answer
     return _dated(state, await spoil.after(state, request, answer, fault))
 
@@ -88,7 +94,7 @@ def _note(
     state: Simulator,
     request: web.Request,
     template: str | None,
-    subject: str | None,
+    about: Subject,
     *,
     status: int,
 ) -> None:
@@ -98,7 +104,7 @@ def _note(
         request.path,
         request.query_string,
         status,
-        request.get("item_id") or subject,
+        request.get("item_id") or about.item,
     )
 
 
@@ -108,21 +114,24 @@ async def _answer(
     handler: Handler,
     template: str | None,
     fault: Fault | None,
+    about: Subject,
 ) -> web.StreamResponse:
     try:
         if fault is not None and fault.kind in BEFORE:
             state.faults.spend(fault)
             await spoil.before(fault)
         _admit(state, request, template)
+        if fault is not None and views.show(state, request, template or "", about, fault):
+            state.faults.spend(fault)
         return await handler(request)
     except ApiError as error:
         return error_answer(error)
 
 
-def _fault(state: Simulator, request: web.Request, subject: str | None) -> Fault | None:
+def _fault(state: Simulator, request: web.Request, about: Subject) -> Fault | None:
     if not state.faults:
         return None
-    return state.faults.pick(request.method, request.path, request.query_string, subject)
+    return state.faults.pick(request.method, request.path, request.query_string, about)
 
 
 async def _controlled(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -22,7 +22,7 @@ from simulator.state import Simulator
 _TIMEOUT_S = 120.0
 _SLOW_S = 10.0
 _DRIPS = 20
-_ON_CONTENT = frozenset({*ODDITIES, "empty", "repeat_cursor"})
+_ON_CONTENT = frozenset({*ODDITIES, "empty", "repeat_cursor", "fields"})
 _FAR_FUTURE_MS = 4_000_000_000_000
 
 
@@ -49,6 +49,9 @@ async def after(
             state.faults.spend(fault)
         return answer
     state.faults.spend(fault)
+    if fault.kind == "headers":
+        answer.headers.update(fault.headers)
+        return answer
     return await _on_the_wire(request, answer, fault, body)
 
 
@@ -61,7 +64,7 @@ def _mutated(request: web.Request, fault: Fault, status: int, body: bytes) -> by
     if fault.kind == "repeat_cursor":
         hit = _repeat_cursor(request, decoded)
     else:
-        hit = spoil(fault.kind, decoded)
+        hit = spoil(fault, decoded)
     return msgspec.json.encode(decoded) if hit else None
 
 

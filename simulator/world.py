@@ -1,6 +1,5 @@
 """Everything that exists in the simulator, found by id."""
 
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -103,13 +102,8 @@ class World:
             item.timer.cancel()
         for account_id in list(item.accounts):
             self.close_account(item, account_id)
-        for owned_id in list(self._owned_ids(item)):
+        for owned_id in list(item.owned_ids()):
             self.owners.pop(owned_id, None)
         item.removed.clear()
         del self.items[item.id]
         self.deleted.add(item.id)
-
-    def _owned_ids(self, item: Item) -> Iterator[str]:
-        yield from (*item.bills, *item.investments, *item.loans, *item.consents)
-        if item.identity is not None:
-            yield item.identity["id"]

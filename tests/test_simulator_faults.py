@@ -263,9 +263,112 @@ def test_a_merchant_category_code_turns_into_a_string(
         {"kind": "status"},
         {"match": "/", "kind": "explode"},
         {"match": "/", "kind": "status", "time": 1},
+        {"match": "/", "kind": "lag"},
     ],
 )
 def test_a_fault_that_would_never_strike_is_refused(
     simulator: SimulatorProcess, body: dict[str, Any]
 ) -> None:
     assert simulator.call("POST", "/_simulator/faults", body)[0] == 400
+
+
+def test_a_status_can_be_an_answer_of_another_shape_with_headers_of_its_own(
+    simulator: SimulatorProcess, caller: Caller, account: str
+) -> None:
+    query = f"?accountId={account}"
+    following = caller.get(f"/v2/transactions{query}")["next"]
+    fault(
+        simulator, "GET /v2/transactions", "status", query="after=", status=200, body={"data": []}
+    )
+    assert caller.get(f"/v2/transactions{query}")["results"]
+    assert caller.get(f"/v2/transactions{following}") == {"data": []}
+    headers = {"RateLimit-Reset": "1900000000", "Retry-After": "2"}
+    fault(simulator, "GET /v2/transactions", "status", status=429, headers=headers)
+    status, told, _ = caller.call("GET", f"/v2/transactions{query}")
+    assert (status, told["RateLimit-Reset"], told["Retry-After"]) == (429, "1900000000", "2")
+
+
+def test_headers_and_fields_of_an_ordinary_answer_can_be_odd(
+    simulator: SimulatorProcess, caller: Caller, item: dict[str, Any]
+) -> None:
+    path = f"/items/{item['id']}"
+    date = "Thu, 01 Jan 2099 00:00:00 GMT"
+    fault(simulator, "GET /items", "headers", headers={"Date": date})
+    assert caller.call("GET", path)[1]["Date"] == date
+    assert caller.call("GET", path)[1]["Date"] != date
+    odd = {"lastUpdatedAt": "2031-01-01T00:00:00.000Z", "connector.name": "Another"}
+    fault(simulator, "GET /items", "fields", fields=odd)
+    shown = caller.get(path)
+    assert (shown["lastUpdatedAt"], shown["connector"]["name"]) == tuple(odd.values())
+    fault(simulator, "GET /accounts", "fields", fields={"creditData.brand": "X", "owner": None})
+    rows = caller.get(f"/accounts?itemId={item['id']}")["results"]
+    assert {row["owner"] for row in rows} == {None}
+    assert caller.get(path) == item | {"updatedAt": caller.get(path)["updatedAt"]}
+
+
+def test_a_partial_view_agrees_in_lists_and_by_id(
+    simulator: SimulatorProcess, caller: Caller, account: str
+) -> None:
+    query = f"/v2/transactions?accountId={account}"
+    rows = caller.get(query)["results"]
+    ids = ",".join(row["id"] for row in rows[:5])
+    fault(simulator, "*/transactions*", "partial", rows=3, rate=1, account=account)
+    assert caller.get(query) == {"results": rows[:3], "next": None}
+    assert caller.get(f"{query}&ids={ids}")["results"] == rows[:3]
+    assert caller.get(f"/transactions/{rows[2]['id']}") == rows[2]
+    assert caller.refused("GET", f"/transactions/{rows[3]['id']}")[0] == 404
+    simulator.delete("/_simulator/faults")
+    assert caller.get(f"{query}&ids={ids}")["results"] == rows[:5]
+
+
+def test_partial_lists_of_other_products_have_their_first_rows(
+    simulator: SimulatorProcess, caller: Caller
+) -> None:
+    made = simulator.post("/_simulator/items", {"transactions": 40, "accounts": 3})
+    held = simulator.get(f"/_simulator/truth/{made['id']}")
+    for name in ("accounts", "investments", "loans"):
+        fault(simulator, f"GET /{name}", "partial", rows=1, rate=1, item=made["id"])
+        listed = caller.get(f"/{name}?itemId={made['id']}")
+        assert (listed["results"], listed["total"]) == (held[name][:1], 1)
+        for row in held[name][1:]:
+            assert caller.refused("GET", f"/{name}/{row['id']}")[0] == 404
+    assert simulator.get(f"/_simulator/truth/{made['id']}") == held
+
+
+def test_answers_lag_behind_a_first_import(simulator: SimulatorProcess, caller: Caller) -> None:
+    lag = {"GET /accounts": 2, "GET /items": 1}
+    made = simulator.post("/_simulator/items", {"transactions": 40, "lag": lag})
+    shown = caller.get(f"/items/{made['id']}")
+    assert (shown["status"], shown["lastUpdatedAt"]) == ("UPDATING", None)
+    accounts = f"/accounts?itemId={made['id']}"
+    assert [len(caller.get(accounts)["results"]) for _ in range(3)] == [0, 0, 2]
+    assert caller.get(f"/items/{made['id']}") == made
+    assert simulator.get("/_simulator/faults") == []
+
+
+def test_answers_lag_behind_a_collection(simulator: SimulatorProcess, caller: Caller) -> None:
+    made = simulator.post("/_simulator/items", {"transactions": 40, "accounts": 1})
+    before = simulator.get(f"/_simulator/truth/{made['id']}")
+    order = {
+        "created": 3,
+        "updated": 2,
+        "deleted": 2,
+        "products": {"accounts": {"created": 1}, "loans": {"updated": 1}},
+        "lag": {"GET /*": 6},
+    }
+    told = simulator.post(f"/_simulator/items/{made['id']}/collect", order)
+    account = before["accounts"][0]["id"]
+    [added] = told["changes"]["products"]["accounts"]["created"]
+    [gone, _] = told["changes"]["accounts"][account]["deleted"]
+    assert caller.get(f"/items/{made['id']}") == made
+    assert caller.get(f"/accounts?itemId={made['id']}")["results"] == before["accounts"]
+    assert caller.get(f"/v2/transactions?accountId={account}")["results"] == before["transactions"]
+    assert caller.get(f"/loans?itemId={made['id']}")["results"] == before["loans"]
+    assert caller.refused("GET", f"/v2/transactions?accountId={added}")[0] == 404
+    assert caller.get(f"/transactions/{gone}")["id"] == gone
+    after = simulator.get(f"/_simulator/truth/{made['id']}")
+    rows = [row for row in after["transactions"] if row["accountId"] == added]
+    assert len(rows) >= 8
+    assert caller.get(f"/v2/transactions?accountId={added}")["results"] == rows
+    assert caller.get(f"/accounts?itemId={made['id']}")["results"] == after["accounts"]
+    assert caller.refused("GET", f"/transactions/{gone}")[0] == 404

@@ -269,3 +269,46 @@ def test_dates_come_in_the_shapes_that_real_data_has(bank_rows: list[dict[str, A
     assert "T00:00:00.000Z" in times
     assert "T03:00:00.000Z" in times
     assert len(times) > 100
+
+
+def test_some_rows_have_no_category_and_some_a_printed_balance(
+    bank_rows: list[dict[str, Any]], card_rows: list[dict[str, Any]]
+) -> None:
+    for rows in (bank_rows, card_rows):
+        without = [row for row in rows if row["categoryId"] is None]
+        assert 0.02 < len(without) / len(rows) < 0.12
+        assert {row["category"] for row in without} == {None}
+    printed = [row for row in bank_rows if row["balance"] is not None]
+    assert 0.1 < len(printed) / len(bank_rows) < 0.4
+    assert {row["balance"] for row in card_rows} == {None}
+    posted = [Decimal(str(row["amount"])) for row in bank_rows if row["status"] == "POSTED"]
+    assert any(Decimal(str(row["balance"])) != posted[0] for row in printed)
+
+
+def test_a_printed_balance_is_what_the_account_held_after_the_row(
+    caller: Caller, accounts: list[dict[str, Any]], bank: str, bank_rows: list[dict[str, Any]]
+) -> None:
+    left = Decimal(str(next(a["balance"] for a in accounts if a["id"] == bank)))
+    for row in bank_rows:
+        if row["balance"] is not None:
+            assert Decimal(str(row["balance"])) == left
+        if row["status"] == "POSTED":
+            left -= Decimal(str(row["amount"]))
+
+
+def test_foreign_rows_are_in_dollars_and_euros(card_rows: list[dict[str, Any]]) -> None:
+    foreign = [row for row in card_rows if row["currencyCode"] != "BRL"]
+    assert {row["currencyCode"] for row in foreign} == {"USD", "EUR"}
+    assert all(row["amountInAccountCurrency"] is not None for row in foreign)
+
+
+def test_an_item_can_be_without_categories_and_conversions(
+    simulator: SimulatorProcess, caller: Caller
+) -> None:
+    body = {"transactions": 300, "without": ["categories", "conversions"]}
+    made = simulator.post("/_simulator/items", body)
+    simulator.post(f"/_simulator/items/{made['id']}/collect", {"created": 5, "updated": 5})
+    rows = simulator.get(f"/_simulator/truth/{made['id']}")["transactions"]
+    assert {(row["category"], row["categoryId"]) for row in rows} == {(None, None)}
+    assert {row["amountInAccountCurrency"] for row in rows} == {None}
+    assert any(row["currencyCode"] != "BRL" for row in rows)
