@@ -1,4 +1,4 @@
-"""`pluggy-sync flags`: absent rows that only a person may bury, and what the person decides."""
+"""`pluggy-sync flags`: absent rows that are not tombstoned by themselves, and decisions on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ Decide = Callable[..., Awaitable[list[Decided]]]
 
 @click.group("flags")
 def flags() -> None:
-    """Rows that Pluggy no longer lists, where that proves too little to bury them."""
+    """Rows that Pluggy no longer shows, where that proves too little to tombstone them.
+
+    `no_witness` is asked again by itself; `too_many_at_once` waits for a decision.
+    """
 
 
 @flags.command("list")
@@ -39,7 +42,7 @@ def list_(item_id: uuid.UUID | None, limit: int, as_json: bool) -> None:
 @click.option("--item", "item_id", type=click.UUID, help="All that are flagged of this item.")
 @json_option
 def accept(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool) -> None:
-    """Bury flagged rows: they are gone at the bank."""
+    """Tombstone flagged rows: they are gone at the bank. What was shown since is left alone."""
     _decide(accept_flags, "buried", ids, item_id, as_json=as_json)
 
 
@@ -48,7 +51,7 @@ def accept(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool)
 @click.option("--item", "item_id", type=click.UUID, help="All that are flagged of this item.")
 @json_option
 def refuse(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool) -> None:
-    """Keep flagged rows, whatever is absent, until Pluggy has shown them again."""
+    """Keep flagged rows: their absence counts for nothing until Pluggy has shown them again."""
     _decide(refuse_flags, "kept", ids, item_id, as_json=as_json)
 
 

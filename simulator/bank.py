@@ -125,8 +125,11 @@ class Books:
         since = self._now_ms - _WINDOW_DAYS * DAY_MS
         picked: list[Row] = []
         # Bounded: where nearly everything is taken the dice would never find the rest.
-        for _ in range(20 * count if sum(sizes) else 0):
-            row = self._random.choice(self._random.choices(self._accounts, sizes)[0].rows)
+        for trial in range(20 * count if sum(sizes) else 0):
+            rows = self._random.choices(self._accounts, sizes)[0].rows
+            row = self._random.choice(rows)
+            if trial < 10 * count and row.date == rows[-1].date:
+                continue  # banks correct recent rows; the oldest one only where there is no other
             if row.id not in self._taken and row.date >= since:
                 self._taken.add(row.id)
                 picked.append(row)

@@ -107,7 +107,8 @@ BEGIN
                    WHEN c.oid = 'pluggy.items'::regclass THEN a.attname <> 'payload'
                    WHEN c.relnamespace = 'pluggy'::regnamespace THEN a.attname IN
                        ('id', 'item_id', 'account_id', 'run_id', 'first_seen_at', 'changed_at',
-                        'deleted_at', 'deletion_flagged_at', 'deletion_flag', 'deletion_refused_at')
+                        'deleted_at', 'deletion_flagged_at', 'deletion_flag', 'deletion_refused_at',
+                        'deletion_cause', 'missing_since')
               END
         GROUP BY c.oid
     LOOP
@@ -122,7 +123,8 @@ GRANT INSERT (item_id, generation, lane, run_at), UPDATE (generation, lane, run_
 -- The second for the lock that a decision takes; Postgres has no right to lock alone.
 GRANT INSERT (item_id), UPDATE (item_id) ON pluggy_sync.item_leases TO pluggy_ops;
 -- Accept and refuse, each with its run.
-GRANT UPDATE (deleted_at, changed_at, run_id, deletion_flagged_at, deletion_flag, deletion_refused_at)
+GRANT UPDATE (deleted_at, changed_at, run_id, deletion_flagged_at, deletion_flag, deletion_refused_at,
+              deletion_cause, missing_since)
     ON pluggy.transactions TO pluggy_ops;
 GRANT INSERT, UPDATE ON pluggy_sync.runs TO pluggy_ops;
 GRANT USAGE ON SEQUENCE pluggy_sync.run_seq, pluggy_sync.pending_seq TO pluggy_ops;

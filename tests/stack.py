@@ -51,12 +51,18 @@ SHIFTED = {
     ),
     "pluggy_sync.parked_products": ("parked_at", "probe_at", "probed_at"),
     "pluggy_sync.account_walks": ("asked_at", "started_at", "read_at"),
-    "pluggy_sync.item_nets": ("look_at", "reread_at", "verify_at"),
+    "pluggy_sync.item_nets": ("look_at", "reread_at", "verify_at", "deletions_at"),
     "pluggy_sync.missed_webhooks": ("collected_at", "found_at", "judged_at", "told_at"),
     "pluggy_sync.halts": ("halted_at", "probe_at", "resumed_at"),
     "pluggy.items": ("changed_at", "first_seen_at"),
     "pluggy.accounts": ("changed_at", "first_seen_at"),
-    "pluggy.transactions": ("changed_at", "first_seen_at"),
+    "pluggy.transactions": (
+        "changed_at",
+        "first_seen_at",
+        "deleted_at",
+        "deletion_flagged_at",
+        "missing_since",
+    ),
 }
 
 

@@ -33,6 +33,7 @@ from worker.events import ITEM_EVENTS, OWN_EVENTS, TRANSACTION_EVENTS, Lane
 from worker.held import NO_ACCOUNT, Held, HeldInvestment, PendingEvent, Step
 from worker.plan import QUIET_EVENTS, SUPERSEDED_AFTER, Answered, SyncPlan
 from worker.plan_steps import (
+    AskAgain,
     AskIds,
     AskWalk,
     BuryItem,
@@ -259,7 +260,7 @@ def test_a_collection_under_way_holds_back_item_events_and_nothing_else(
         told
         for told in state.events
         if told.event in (*TRANSACTION_EVENTS, "item/deleted")
-        or (told.event in QUIET_EVENTS and known)
+        or (told.event in (*QUIET_EVENTS, "sync/deletions") and known)
         or (told.event == "sync/verify" and known and state.now - told.pending_since >= DAY)
     ]
     for told in state.events:
@@ -309,6 +310,9 @@ def _taken(state: Held, answered: Answered, planned: PlannedStep) -> tuple[Held,
     match planned:
         case AskIds(_, event_ids):
             return replace(state, now=now), Answered(answered.events | set(event_ids))
+        case AskAgain(account_id):
+            again = answered.again | {account_id}
+            return replace(state, now=now), replace(answered, again=again)
         case BuryItem():
             return replace(state, now=now, item_deleted=True, walks={}), answered
         case AskWalk(account_id):

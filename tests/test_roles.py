@@ -189,7 +189,8 @@ async def test_each_role_may_run_its_own_queries_and_no_others(site: str) -> Non
         assert writes == {
             *("requeue_dead_letters", "accept_flagged", "refuse_flagged", "open_run", "close_run"),
             # What needs the same rights as these.
-            *("tombstone_transactions", "flag_transactions", "ignore_events_without_item"),
+            *("tombstone_transactions", "flag_transactions", "unflag_transactions"),
+            "ignore_events_without_item",
             "ignore_unknown_events",
             *("close_lost_runs", "note_run_failure", "purge_runs"),
         }

@@ -59,7 +59,14 @@ PAYMENT_PREFIXES: Final = (
 )
 OWN_PREFIX: Final = "sync/"
 OWN_EVENTS: Final = frozenset(
-    {"sync/register", "sync/silence", "sync/recent", "sync/verify", "sync/unparked"}
+    {
+        "sync/register",
+        "sync/silence",
+        "sync/recent",
+        "sync/verify",
+        "sync/unparked",
+        "sync/deletions",
+    }
 )
 
 UNKNOWN_EVENT: Final = "unknown_event"

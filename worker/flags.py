@@ -1,4 +1,4 @@
-"""What a person decides about rows whose absence proves too little: bury them, or keep them.
+"""What a person decides about rows whose absence proves too little: tombstone or keep them.
 
 A decision locks the row of the item's lease for the length of its one transaction, instead of
 leasing the item or leaving an event for the next sync: every page of a sync begins by writing that

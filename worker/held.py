@@ -125,6 +125,8 @@ class Held:
     look_at: datetime | None = None
     parked: frozenset[str] = frozenset()
     """Products that Pluggy refuses as a whole: their steps are left out."""
+    unwitnessed: Sequence[uuid.UUID] = ()
+    """Accounts with rows that are flagged for want of a witness."""
 
     def step(self, product: str, account_id: uuid.UUID = NO_ACCOUNT) -> Step:
         """The step as stored, or a fresh one."""
@@ -164,4 +166,5 @@ def held_from_row(item_id: uuid.UUID, row: asyncpg.Record) -> Held:
         item_deleted=row["item_deleted_at"] is not None,
         look_at=row["look_at"],
         parked=frozenset(row["parked"]),
+        unwitnessed=row["unwitnessed"],
     )

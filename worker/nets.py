@@ -36,6 +36,7 @@ NETS: Final = (
     Net("sync/silence", Lane.RETRY, "load_due_looks", "end_looks"),
     Net("sync/recent", Lane.RETRY, "load_due_rereads", "end_rereads"),
     Net("sync/verify", Lane.AUDIT, "load_due_verifies", "end_verifies"),
+    Net("sync/deletions", Lane.RETRY, "load_due_deletions", "end_deletions"),
 )
 
 

@@ -30,6 +30,7 @@ from worker.plan_stamps import (
     owes_recent,
 )
 from worker.plan_steps import (
+    AskAgain,
     AskIds,
     AskWalk,
     BuryItem,
@@ -84,14 +85,22 @@ class SyncPlan:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Events whose ids were all asked for in this claim, and those of which some came back."""
+    """Events whose ids were all asked for in this claim, and those of which some came back.
+
+    again: accounts of which rows that are flagged for want of a witness were asked for.
+    """
 
     events: frozenset[int] = frozenset()
     came_back: frozenset[int] = frozenset()
+    again: frozenset[uuid.UUID] = frozenset()
 
     def with_(self, more: Answered) -> Answered:
         """Both together."""
-        return Answered(self.events | more.events, self.came_back | more.came_back)
+        return Answered(
+            self.events | more.events,
+            self.came_back | more.came_back,
+            self.again | more.again,
+        )
 
 
 @dataclass(slots=True)
@@ -152,6 +161,8 @@ class _Planner:
             return self._decide_deletion_denied(event)
         if event.event in TRANSACTION_EVENTS and event.account_id is not None:
             return self._decide_transactions(event, item)
+        if event.event == "sync/deletions" and self._accounts_known():
+            return self._decide_deletions(event)
         if event.event == "sync/recent" and self._accounts_known():
             return self._decide_recent(event, item)
         return self._decide_item_event(event, item)
@@ -317,6 +328,16 @@ class _Planner:
                 self._want_recent(needs, event, step)
         return needs
 
+    def _decide_deletions(self, event: PendingEvent) -> Outcome | _Needs:
+        if "transactions" not in self.products:
+            return Outcome("ignored", "product_not_enabled")
+        needs = _Needs()
+        live = set(self.held.unwitnessed).intersection(self.held.live_accounts)
+        for account_id in sorted(live - self.answered.again):
+            if not self._blocked(needs, self.held.step("transactions", account_id), event):
+                needs.steps.append(AskAgain(account_id))
+        return needs
+
     def _recent_due(self, step: Step) -> bool:
         """Once a day, and never while a walk of the account covers it."""
         walk = self.held.walks.get(step.account_id)
@@ -390,7 +411,9 @@ class _Planner:
         step = self.held.step("transactions", event.account_id)
         if event.ids_open and event.id not in self.answered.events:
             if not self._blocked(needs, step, event):
-                needs.steps.append(AskIds(event.account_id, (event.id,), event.ids_open))
+                ids = (event.id,)
+                deleting = frozenset(ids if event.event == "transactions/deleted" else ())
+                needs.steps.append(AskIds(event.account_id, ids, event.ids_open, deleting))
             return None
         came_back = event.ids_came_back or event.id in self.answered.came_back
         if event.event == "transactions/deleted" and came_back and event.ask_again_at is None:

@@ -74,12 +74,21 @@ class ReadRecent:
 class AskIds:
     """Ask by id for the rows that these events name; absence is judged by the rule of absence.py.
 
-    ids_open: how many ids these are at most, for events may name the same.
+    ids_open: how many ids these are at most, for events may name the same. deleting: those of the
+    events that say that their rows are deleted.
     """
 
     account_id: uuid.UUID
     event_ids: tuple[int, ...]
     ids_open: int
+    deleting: frozenset[int] = field(default=frozenset(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """Ask again for an account's rows that are flagged because no witness could be asked."""
+
+    account_id: uuid.UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +118,7 @@ PlannedStep = (
     | ReadDelta
     | ReadRecent
     | AskIds
+    | AskAgain
     | AskWalk
     | BuryItem
 )
@@ -125,6 +135,7 @@ def step_key(step: PlannedStep) -> tuple[str, str, uuid.UUID]:
             ReadDelta(account_id)
             | ReadRecent(account_id)
             | AskIds(account_id)
+            | AskAgain(account_id)
             | AskWalk(account_id)
         ):
             return type(step).__name__, "transactions", account_id
@@ -171,6 +182,7 @@ def _joined(first: PlannedStep, second: PlannedStep) -> PlannedStep:
             first,
             event_ids=first.event_ids + second.event_ids,
             ids_open=first.ids_open + second.ids_open,
+            deleting=first.deleting | second.deleting,
         )
     if isinstance(first, AskWalk) and isinstance(second, AskWalk):
         return replace(

@@ -77,8 +77,9 @@ WHERE t.item_id = $1 AND t.account_id = $2 AND t.deleted_at IS NULL
 ORDER BY t.id LIMIT $5;
 
 -- name: load_absent
--- Ids that were asked for and did not come back. $1 walk.
-SELECT DISTINCT unnest(ids) AS id FROM pluggy_sync.walk_pages WHERE walk_id = $1 AND kind = 'absent';
+-- Ids that were asked for and did not come back, by what that proves. $1 walk.
+SELECT DISTINCT unnest(ids) AS id, kind FROM pluggy_sync.walk_pages
+WHERE walk_id = $1 AND kind IN ('absent', 'waiting', 'unproven');
 
 -- name: forget_absent
 -- What a walk has asked for in vain and what has been shown since is no longer absent: it asks again.
@@ -86,7 +87,7 @@ SELECT DISTINCT unnest(ids) AS id FROM pluggy_sync.walk_pages WHERE walk_id = $1
 UPDATE pluggy_sync.walk_pages p
 SET ids = ARRAY(SELECT id FROM unnest(p.ids) AS id WHERE id <> ALL ($3::uuid[]))
 FROM pluggy_sync.account_walks w
-WHERE w.item_id = $1 AND w.account_id = $2 AND p.walk_id = w.walk_id AND p.kind = 'absent'
+WHERE w.item_id = $1 AND w.account_id = $2 AND p.walk_id = w.walk_id AND p.kind IN ('absent', 'waiting', 'unproven')
   AND p.ids && $3::uuid[];
 
 -- name: finish_walk

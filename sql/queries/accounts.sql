@@ -58,7 +58,8 @@ WITH account AS (
 ), transactions AS (
     UPDATE pluggy.transactions
     SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3,
-        deletion_flagged_at = NULL, deletion_flag = NULL
+        deletion_flagged_at = NULL, deletion_flag = NULL, deletion_cause = NULL,
+        missing_since = NULL
     WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL RETURNING id
 ), bills AS (
     UPDATE pluggy.bills SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3

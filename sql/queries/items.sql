@@ -51,7 +51,8 @@ WITH item AS (
 ), transactions AS (
     UPDATE pluggy.transactions
     SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2,
-        deletion_flagged_at = NULL, deletion_flag = NULL
+        deletion_flagged_at = NULL, deletion_flag = NULL, deletion_cause = NULL,
+        missing_since = NULL
     WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
 ), investments AS (
     UPDATE pluggy.investments SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2

@@ -136,6 +136,47 @@ SET verify_at = verify_at + interval '6 days'
     * (1 + floor(extract(epoch FROM now() - verify_at) / (6 * 86400)))
 WHERE item_id = ANY($1::uuid[]) AND verify_at <= now();
 
+-- name: load_due_deletions
+-- readable: as above, and some row that is flagged for want of a witness has one by now. $1 limit.
+SELECT n.item_id, n.deletions_at AS due_at,
+       i.id IS NOT NULL AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
+           AND coalesce(i.consent_expires_at > now(), true)
+           AND EXISTS (
+               SELECT FROM pluggy.transactions f
+               JOIN pluggy.transactions w ON w.item_id = f.item_id AND w.account_id = f.account_id
+               WHERE f.item_id = n.item_id AND f.deletion_flagged_at IS NOT NULL
+                 AND f.deletion_flag = 'no_witness' AND f.deleted_at IS NULL
+                 AND w.deleted_at IS NULL AND w.deletion_flagged_at IS NULL
+                 AND w.deletion_refused_at IS NULL) AS readable
+FROM pluggy_sync.item_nets n
+LEFT JOIN pluggy.items i ON i.id = n.item_id AND i.deleted_at IS NULL
+WHERE n.deletions_at <= now() ORDER BY n.deletions_at LIMIT $1;
+
+-- name: end_deletions
+-- Once a day as long as such rows are flagged. $1 items.
+UPDATE pluggy_sync.item_nets n
+SET deletions_at = CASE WHEN EXISTS (
+        SELECT FROM pluggy.transactions t
+        WHERE t.item_id = n.item_id AND t.deletion_flagged_at IS NOT NULL
+          AND t.deletion_flag = 'no_witness' AND t.deleted_at IS NULL
+    ) THEN now() + interval '1 day' END
+WHERE n.item_id = ANY($1::uuid[]) AND n.deletions_at <= now();
+
+-- name: plan_deletions
+-- Rows were flagged for want of a witness. $1 item, $2 when they are asked for again.
+UPDATE pluggy_sync.item_nets SET deletions_at = $2
+WHERE item_id = $1 AND (deletions_at IS NULL OR deletions_at > $2);
+
+-- name: hurry_deletions
+-- An account has new rows: those that no witness could be found for are asked for again now.
+-- $1 item, $2 account, $3 now.
+UPDATE pluggy_sync.item_nets SET deletions_at = $3
+WHERE item_id = $1 AND (deletions_at IS NULL OR deletions_at > $3)
+  AND EXISTS (SELECT FROM pluggy.transactions
+              WHERE item_id = $1 AND account_id = $2 AND deletion_flagged_at IS NOT NULL
+                AND deletion_flag = 'no_witness' AND missing_since IS NULL
+                AND deleted_at IS NULL);
+
 -- name: load_subscriptions
 SELECT hook_id, event, state, since FROM pluggy_sync.subscriptions;
 

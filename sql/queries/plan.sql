@@ -62,6 +62,11 @@ SELECT
         FROM pluggy.investments n WHERE n.item_id = s.item_id AND n.deleted_at IS NULL
     ), '[]')::text AS investments,
     ARRAY(SELECT k.product FROM pluggy_sync.parked_products k) AS parked,
+    ARRAY(
+        SELECT DISTINCT t.account_id FROM pluggy.transactions t
+        WHERE t.item_id = s.item_id AND t.deletion_flagged_at IS NOT NULL
+          AND t.deletion_flag = 'no_witness' AND t.deleted_at IS NULL
+    ) AS unwitnessed,
     (SELECT n.look_at FROM pluggy_sync.item_nets n WHERE n.item_id = s.item_id) AS look_at,
     (SELECT i.connector_is_open_finance FROM pluggy.items i WHERE i.id = s.item_id)
         AS is_open_finance,

@@ -42,26 +42,58 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     source_updated_at = excluded.source_updated_at, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
     changed_at = clock_timestamp(), deleted_at = NULL, deletion_flagged_at = NULL,
-    deletion_flag = NULL, deletion_refused_at = NULL
+    deletion_flag = NULL, deletion_refused_at = NULL, missing_since = NULL, deletion_cause = NULL
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: load_witnesses
--- Up to three rows of an account that are held live and that nothing suspects; at random among the
--- newest, so that a witness that vanished unnoticed does not block for ever.
--- $1 item, $2 account, $3 suspected ids, $4 events whose ids are suspected too. NOT IN, because that is
--- one look into a hash table a row, whatever number of ids the planner expects.
-SELECT id FROM (
-    SELECT id FROM pluggy.transactions
+-- Up to three rows of an account that are held live and that nothing suspects, to be asked for beside
+-- suspects: one that is older than the oldest suspect that has an older row, the others newer than the
+-- oldest suspect or beside it. At random among the nearest or newest 50, so that a witness that vanished
+-- unnoticed does not block for ever. bracketed: the suspects to which the older witness is older.
+-- $1 item, $2 account, $3 all suspected ids, $4 those of the question, $5 events whose ids are suspected
+-- too. NOT IN, because that is one look into a hash table a row, whatever number of ids the planner
+-- expects.
+WITH suspected AS MATERIALIZED (
+    SELECT unnest($3::uuid[]) AS id
+    UNION ALL
+    SELECT unnest(e.transaction_ids) FROM pluggy_sync.webhook_events e
+    WHERE e.id = ANY ($5::bigint[])
+), asked AS MATERIALIZED (
+    SELECT id, date FROM pluggy.transactions
+    WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND id = ANY ($4::uuid[])
+), oldest AS (
+    SELECT date FROM pluggy.transactions
     WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND deletion_flagged_at IS NULL
-      AND deletion_refused_at IS NULL AND id NOT IN (
-          SELECT unnest($3::uuid[])
-          UNION ALL
-          SELECT unnest(e.transaction_ids) FROM pluggy_sync.webhook_events e
-          WHERE e.id = ANY ($4::bigint[]))
-    ORDER BY date DESC, id
-    LIMIT 50
-) AS newest
-ORDER BY random() LIMIT 3;
+      AND deletion_refused_at IS NULL AND id NOT IN (SELECT id FROM suspected)
+    ORDER BY date, id DESC LIMIT 1
+), span AS MATERIALIZED (
+    SELECT min(a.date) AS oldest,
+           min(a.date) FILTER (WHERE a.date > (SELECT date FROM oldest)) AS with_older
+    FROM asked a
+), older AS MATERIALIZED (
+    SELECT near.id FROM (
+        SELECT id FROM pluggy.transactions
+        WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL
+          AND deletion_flagged_at IS NULL AND deletion_refused_at IS NULL
+          AND date < (SELECT with_older FROM span) AND id NOT IN (SELECT id FROM suspected)
+        ORDER BY date DESC, id LIMIT 50
+    ) AS near
+    ORDER BY random() LIMIT 1
+), others AS (
+    SELECT newest.id FROM (
+        SELECT id FROM pluggy.transactions
+        WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL
+          AND deletion_flagged_at IS NULL AND deletion_refused_at IS NULL
+          AND date >= coalesce((SELECT oldest FROM span), '-infinity')
+          AND id NOT IN (SELECT id FROM suspected) AND id NOT IN (SELECT id FROM older)
+        ORDER BY date DESC, id LIMIT 50
+    ) AS newest
+    ORDER BY random() LIMIT 3
+)
+SELECT ARRAY(SELECT id FROM (SELECT id, 0 AS place FROM older
+                             UNION ALL SELECT id, 1 FROM others) AS w
+             ORDER BY place LIMIT 3) AS witnesses,
+       ARRAY(SELECT a.id FROM asked a CROSS JOIN span s WHERE a.date >= s.with_older) AS bracketed;
 
 -- name: holds_rows_created_since
 -- Whether we hold live rows that a delta must list; not those that are flagged as absent.
@@ -87,29 +119,57 @@ SELECT EXISTS (
 SELECT max(source_created_at) FROM pluggy.transactions
 WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND source_created_at < $3::timestamptz + interval '1 second';
 
--- name: count_live_transactions
--- $1 item, $2 account.
-SELECT count(*) AS live FROM pluggy.transactions
-WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL;
+-- name: count_deletions
+-- How many rows of an account are live, and how many were tombstoned since a time for each cause that is
+-- limited. $1 item, $2 account, $3 time.
+SELECT count(*) FILTER (WHERE deleted_at IS NULL) AS live,
+       count(*) FILTER (WHERE deleted_at > $3 AND deletion_cause = 'named') AS named,
+       count(*) FILTER (WHERE deleted_at > $3 AND deletion_cause = 'missing') AS missing
+FROM pluggy.transactions
+WHERE item_id = $1 AND account_id = $2;
 
--- name: load_held_ids
--- Which of these ids we hold live and no person has said to keep. $1 item, $2 account, $3 ids.
-SELECT id FROM pluggy.transactions
+-- name: load_absent_rows
+-- Of these ids, those that we hold live and no person has said to keep. $1 item, $2 account, $3 ids.
+SELECT id, missing_since, coalesce(deletion_cause = 'named', false) AS was_named
+FROM pluggy.transactions
 WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND deletion_refused_at IS NULL
   AND id = ANY($3::uuid[]);
 
 -- name: tombstone_transactions
--- $1 item, $2 account, $3 ids, $4 run.
+-- $1 item, $2 account, $3 ids, $4 run, $5 cause, $6 time.
 UPDATE pluggy.transactions
-SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $4,
-    deletion_flagged_at = NULL, deletion_flag = NULL
+SET deleted_at = $6::timestamptz, changed_at = $6::timestamptz, run_id = $4,
+    deletion_cause = $5, deletion_flagged_at = NULL, deletion_flag = NULL
 WHERE item_id = $1 AND account_id = $2 AND id = ANY($3::uuid[]) AND deleted_at IS NULL
 RETURNING id;
 
 -- name: flag_transactions
--- Absent rows that only a person may bury. $1 item, $2 account, $3 ids, $4 run, $5 reason.
+-- Absent rows that are not tombstoned yet, or only if a person says so; a row that is flagged so already
+-- is not written. $1 item, $2 account, $3 ids, $4 run, $5 reason, $6 cause, $7 time,
+-- $8 ids among them that a question has answered without, though it had no older witness.
+UPDATE pluggy.transactions t
+SET deletion_flagged_at = coalesce(t.deletion_flagged_at, $7::timestamptz), deletion_flag = $5,
+    deletion_cause = $6, changed_at = $7::timestamptz, run_id = $4,
+    missing_since = CASE WHEN t.id = ANY($8::uuid[]) THEN coalesce(t.missing_since, $7::timestamptz)
+                         ELSE t.missing_since END
+WHERE t.item_id = $1 AND t.account_id = $2 AND t.id = ANY($3::uuid[]) AND t.deleted_at IS NULL
+  AND (t.deletion_flag IS DISTINCT FROM $5 OR t.deletion_cause IS DISTINCT FROM $6
+       OR (t.missing_since IS NULL AND t.id = ANY($8::uuid[])))
+RETURNING t.id;
+
+-- name: unflag_transactions
+-- Rows that Pluggy has shown, though not so that they could be stored: they are not absent.
+-- $1 item, $2 account, $3 ids shown, $4 run, $5 time.
 UPDATE pluggy.transactions
-SET deletion_flagged_at = now(), deletion_flag = $5, changed_at = clock_timestamp(), run_id = $4
-WHERE item_id = $1 AND account_id = $2 AND id = ANY($3::uuid[]) AND deleted_at IS NULL
-  AND deletion_flag IS DISTINCT FROM $5
+SET deletion_flagged_at = NULL, deletion_flag = NULL, missing_since = NULL, deletion_cause = NULL,
+    changed_at = $5::timestamptz, run_id = $4
+WHERE item_id = $1 AND account_id = $2 AND deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
+  AND id = ANY($3::uuid[])
 RETURNING id;
+
+-- name: load_unwitnessed
+-- $1 item, $2 account, $3 limit.
+SELECT id FROM pluggy.transactions
+WHERE item_id = $1 AND account_id = $2 AND deletion_flagged_at IS NOT NULL
+  AND deletion_flag = 'no_witness' AND deleted_at IS NULL
+ORDER BY date, id LIMIT $3;

@@ -14,7 +14,14 @@ from worker.database import Connection
 from worker.plan import Answered
 from worker.plan_steps import AskIds
 from worker.queries import QUERIES
-from worker.sync.absence import QUESTION_SIZE, WITNESSES, Question, bury_or_flag
+from worker.sync.absence import (
+    QUESTION_SIZE,
+    WITNESSES,
+    Absence,
+    Question,
+    bury_or_flag,
+    load_unwitnessed,
+)
 from worker.sync.transactions import PRODUCT, account_answers, put_off, store_page
 
 BLOCK_SIZE: Final = QUESTION_SIZE - WITNESSES
@@ -141,17 +148,12 @@ async def _ask(claim: Claim, step: AskIds, ids: OpenIds, block: list[uuid.UUID])
     async with claim.page() as conn:
         listed = (await store_page(conn, claim, step.account_id, page)).among(question.ids)
     absent = question.suspects - listed
-    if absent and not await _is_answered(claim, step, question, listed):
+    if absent and not await _is_answered(claim, step.account_id, question, listed):
         return False
+    named = {row_id for event_id, row_id in ids.touched if event_id in step.deleting}
     async with claim.page() as conn:
-        await bury_or_flag(
-            conn,
-            claim,
-            step.account_id,
-            sorted(absent),
-            suspects=block,
-            events=step.event_ids,
-        )
+        absence = question.absence(listed)
+        await bury_or_flag(conn, claim, step.account_id, absence, named=named)
         await ids.note(conn, listed)
         if listed:
             await conn.execute(QUERIES["end_deferral"], claim.item_id, PRODUCT, step.account_id)
@@ -159,9 +161,34 @@ async def _ask(claim: Claim, step: AskIds, ids: OpenIds, block: list[uuid.UUID])
 
 
 async def _is_answered(
-    claim: Claim, step: AskIds, question: Question, listed: set[uuid.UUID]
+    claim: Claim, account_id: uuid.UUID, question: Question, listed: set[uuid.UUID]
 ) -> bool:
     """Whether what an answer leaves out means anything."""
     if question.witnesses:
         return not question.unanswered(listed)
-    return bool(listed) or await account_answers(claim, step.account_id)
+    return bool(listed) or await account_answers(claim, account_id)
+
+
+async def ask_again(claim: Claim, account_id: uuid.UUID) -> bool:
+    """Ask for an account's rows that are flagged for want of a witness, if it has one by now.
+
+    They are judged together, after at most six requests. False: an answer proves nothing, and the
+    step is put off. Raises PluggyError, FencedOff.
+    """
+    rows, absence = await load_unwitnessed(claim, account_id), Absence()
+    if not rows:
+        return True
+    for start in range(0, len(rows), BLOCK_SIZE):
+        block = rows[start : start + BLOCK_SIZE]
+        question = await Question.about(claim, account_id, block, rows)
+        page = await claim.pluggy.transactions(account_id, ids=question.ids)
+        async with claim.page() as conn:
+            listed = (await store_page(conn, claim, account_id, page)).among(question.ids)
+        if not await _is_answered(claim, account_id, question, listed):
+            await put_off(claim, account_id)
+            return False
+        absence |= question.absence(listed)
+    async with claim.page() as conn:
+        await bury_or_flag(conn, claim, account_id, absence)
+        await conn.execute(QUERIES["end_deferral"], claim.item_id, PRODUCT, account_id)
+    return True

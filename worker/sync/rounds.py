@@ -23,6 +23,7 @@ from worker.plan import (
 )
 from worker.plan_stamps import asks_again, is_answered
 from worker.plan_steps import (
+    AskAgain,
     AskIds,
     AskWalk,
     BuryItem,
@@ -42,7 +43,7 @@ from worker.pluggy_payloads import decode_object
 from worker.queries import QUERIES
 from worker.sync.accounts import ACCOUNTS
 from worker.sync.bills import BILLS
-from worker.sync.by_id import OpenIds, sync_ids
+from worker.sync.by_id import OpenIds, ask_again, sync_ids
 from worker.sync.consents import CONSENTS
 from worker.sync.identities import IDENTITIES
 from worker.sync.investment_transactions import sync_investment_transactions
@@ -207,19 +208,27 @@ class Rounds:
                 return unless_gone(claim, account_id, sync_recent(claim, step))
             case AskIds(account_id):
                 return unless_gone(claim, account_id, self._ask_ids(step))
+            case AskAgain(account_id):
+                return unless_gone(claim, account_id, self._ask_again(account_id))
             case AskWalk():
                 return ask_walk(self.claim, step)
             case BuryItem():
                 return bury_item(self.claim)
 
     async def _ask_ids(self, step: AskIds) -> None:
-        ids = OpenIds(self.claim, deque(step.event_ids))
+        # Of an id that several events name it counts most that it is deleted.
+        event_ids = sorted(step.event_ids, key=lambda event_id: event_id not in step.deleting)
+        ids = OpenIds(self.claim, deque(event_ids))
         try:
             await sync_ids(self.claim, step, ids, until=self.until - LAST_BLOCK_FOR_S)
         finally:
             self.answered = self.answered.with_(ids.answered)
         if not self.answered.events.issuperset(step.event_ids):
             self.unfinished.add(step_key(step))
+
+    async def _ask_again(self, account_id: uuid.UUID) -> None:
+        if await ask_again(self.claim, account_id):
+            self.answered = self.answered.with_(Answered(again=frozenset({account_id})))
 
     def _repeats(self, current: SyncPlan) -> bool:
         """Whether a step is wanted again that went well.

@@ -28,7 +28,7 @@ from worker.row_values import (
     text,
     utc_text,
 )
-from worker.sync.absence import Question
+from worker.sync.absence import Question, unflag
 from worker.sync.rows import Entity, Listed, read_rows, store_rows
 from worker.sync.stamps import defer_step, stamp_step
 
@@ -85,12 +85,17 @@ async def store_page(conn: Connection, claim: Claim, account_id: uuid.UUID, page
     Raises PluggyUnavailable if a row is another account's.
     """
     rows, rejected = read_rows(page.rows, owner_key="accountId", owner=account_id)
+    before = claim.counts.inserted
     await store_rows(conn, claim, TRANSACTIONS, rows, rejected, account_id=account_id)
+    if claim.counts.inserted > before:
+        # A new row may be the witness that an account had none of.
+        await conn.execute(QUERIES["hurry_deletions"], claim.item_id, account_id, claim.now)
     listed = Listed.of(rows, rejected)
     if listed.ids:
         # An unchanged row leaves no other trace of having been shown.
         shown = sorted(listed.ids)
         await conn.execute(QUERIES["forget_absent"], claim.item_id, account_id, shown)
+        await unflag(conn, claim, account_id, shown)
     return listed
 
 

@@ -21,7 +21,7 @@ from worker.plan_steps import (
 )
 from worker.pluggy_reader import Page
 from worker.queries import QUERIES
-from worker.sync.absence import QUESTION_SIZE, WITNESSES, Question, bury_or_flag
+from worker.sync.absence import QUESTION_SIZE, WITNESSES, Absence, Question, bury_or_flag
 from worker.sync.recent import RECENT, stamp_recent
 from worker.sync.stamps import stamp_step
 from worker.sync.transactions import PRODUCT, put_off, store_page, witnessed
@@ -194,8 +194,11 @@ async def _ask_about(claim: Claim, walk: Walk, nominees: Sequence[uuid.UUID]) ->
         listed = (await store_page(conn, claim, walk.account_id, page)).among(question.ids)
         proven = not question.unanswered(listed)
         if proven:
+            absence = question.absence(listed)
             await _note(conn, walk, "returned", question.suspects & listed)
-            await _note(conn, walk, "absent", question.suspects - listed)
+            await _note(conn, walk, "absent", absence.proven)
+            await _note(conn, walk, "waiting", absence.waiting)
+            await _note(conn, walk, "unproven", absence.unproven)
     if not proven:
         await put_off(claim, walk.account_id)
     return proven
@@ -213,14 +216,19 @@ async def _walked_up_to(conn: Connection, claim: Claim, walk: Walk) -> datetime 
 async def _finish(claim: Claim, walk: Walk) -> None:
     """The one transaction in which the absent are buried and the watermark moves."""
     async with claim.page() as conn:
-        records = await conn.fetch(QUERIES["load_absent"], walk.walk_id)
-        absent = [record["id"] for record in records]
-        await bury_or_flag(conn, claim, walk.account_id, absent, suspects=absent)
+        await bury_or_flag(conn, claim, walk.account_id, await _load_absence(conn, walk))
         if walk.kind == RECENT:
             await stamp_recent(conn, claim, walk.account_id, walk.started_at, walk.read_seq)
         else:
             await _stamp(conn, claim, walk)
         await conn.execute(QUERIES["finish_walk"], claim.item_id, walk.account_id)
+
+
+async def _load_absence(conn: Connection, walk: Walk) -> Absence:
+    found: dict[str, set[uuid.UUID]] = {"absent": set(), "waiting": set(), "unproven": set()}
+    for record in await conn.fetch(QUERIES["load_absent"], walk.walk_id):
+        found[record["kind"]].add(record["id"])
+    return Absence(*map(frozenset, (found["absent"], found["waiting"], found["unproven"])))
 
 
 async def _stamp(conn: Connection, claim: Claim, walk: Walk) -> None:
