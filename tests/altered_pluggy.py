@@ -15,15 +15,19 @@ from tests.stack import Stack, build_client
 
 Alter = Callable[[str, bytes], Awaitable[bytes]]
 """The path asked for with its query, and the simulator's answer; gives the answer to send."""
+Date = Callable[[str, str], str]
+"""The path asked for, and the Date header of the answer; gives the header to send."""
 
 
 @asynccontextmanager
-async def altered(stack: Stack, alter: Alter) -> AsyncIterator[None]:
-    """Let the stack's worker read the simulator through `alter` until the block ends."""
+async def altered(
+    stack: Stack, alter: Alter | None = None, *, date: Date | None = None
+) -> AsyncIterator[None]:
+    """Read the simulator through `alter` and `date` until the block ends."""
     engine = stack.worker.engine
     async with (
         aiohttp.ClientSession(auto_decompress=True) as session,
-        _proxy(stack.simulator.url, session, alter) as url,
+        _proxy(stack.simulator.url, session, alter, date) as url,
         build_client(url, stack.redis) as client,
     ):
         stack.worker.engine = replace(engine, client=client)
@@ -48,15 +52,20 @@ def item_with(**fields: Any) -> Alter:
 
 
 @asynccontextmanager
-async def _proxy(target: str, session: aiohttp.ClientSession, alter: Alter) -> AsyncIterator[str]:
+async def _proxy(
+    target: str, session: aiohttp.ClientSession, alter: Alter | None, date: Date | None
+) -> AsyncIterator[str]:
     async def forward(request: web.Request) -> web.Response:
         headers = {k: v for k, v in request.headers.items() if k in ("X-API-KEY", "Content-Type")}
         body = await request.read()
         url = target + request.raw_path
         async with session.request(request.method, url, headers=headers, data=body) as answer:
             read = await answer.read()
-            read = await alter(request.raw_path, read) if answer.status == 200 else read
-            kept = {"Date": answer.headers["Date"], "Content-Type": "application/json"}
+            if alter is not None and answer.status == 200:
+                read = await alter(request.raw_path, read)
+            told = answer.headers["Date"]
+            told = told if date is None else date(request.raw_path, told)
+            kept = {"Date": told, "Content-Type": "application/json"}
             return web.Response(status=answer.status, body=read, headers=kept)
 
     app = web.Application()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -65,6 +66,17 @@ async def view(stack: Stack, name: str, item_id: str | None = None) -> list[asyn
 async def judge(stack: Stack) -> None:
     await stack.shift(timedelta(hours=3, minutes=1))
     await stack.db.execute(QUERIES["judge_missed_webhooks"])
+
+
+@pytest.fixture
+async def late_stack(db: Pool, redis: ArqRedis) -> AsyncIterator[Stack]:
+    """The engine over a Pluggy whose clock is behind ours by more than what a test lets pass."""
+    start = (now() - timedelta(hours=30)).isoformat()
+    with SimulatorProcess(rate_limit=0, seed=7, clock_start=start) as simulator:
+        simulator.post("/_simulator/webhooks", {"quiet": True})
+        await fill_budget(redis)
+        async with build_client(simulator.url, redis) as client:
+            yield Stack(db, redis, simulator, client, build_worker(db, redis, client))
 
 
 async def item_of_today(stack: Stack, rows: int, **options: Any) -> dict[str, Any]:
@@ -236,7 +248,10 @@ def test_a_look_follows_pluggys_clock_though_ours_differs() -> None:
 # The last fourteen days, once a day.
 
 
-async def test_a_lost_transactions_updated_heals_with_the_next_item_updated(stack: Stack) -> None:
+async def test_a_lost_transactions_updated_heals_with_the_next_item_updated(
+    late_stack: Stack,
+) -> None:
+    stack = late_stack
     item = await item_of_today(stack, 80)
     await stack.collect(item["id"], updated=6)
     await stack.tell("item/updated", item["id"])
@@ -257,9 +272,10 @@ async def different(stack: Stack, item_id: str) -> int:
 
 
 async def test_the_last_days_are_read_within_a_day_though_nothing_more_is_told(
-    stack: Stack,
+    late_stack: Stack,
 ) -> None:
     """Updated by hand, so the collection of the next day is far away."""
+    stack = late_stack
     item = await item_of_today(stack, 80, autoSync=False)
     await stack.collect(item["id"], updated=6)
     await stack.tell("item/updated", item["id"])

@@ -28,6 +28,7 @@ from tests.planning import (
     item,
     made_step,
     only,
+    place,
     step,
     unknown,
     walk,
@@ -155,8 +156,33 @@ def _product(found: PlannedStep) -> str:
     return "accounts" if isinstance(found, ReadAccounts) else step_key(found)[1]
 
 
-def test_without_times_of_collection_a_known_item_costs_nothing() -> None:
-    found = decided(held(event("item/updated")), of=item(collected=None))
+@pytest.mark.parametrize("name", ["item/updated", "item/created", "sync/register"])
+def test_without_times_of_collection_every_event_that_says_so_reads(name: str) -> None:
+    dateless = item(collected=None)
+    found = decided(held(event(name)), of=dateless)
+    assert set(found.steps) == {ReadAccounts(None)} | {
+        ReadProduct(product, NO_ACCOUNT, None)
+        for product in ("investments", "loans", "identities", "consents")
+    }
+    answered = [made_step(s.product, s.account_id, stamped_at=NOW) for s in fresh_steps()]
+    known = {"watermark": NOW, "fingerprint": "same", "recent_at": NOW, "recent_seq": place(NOW)}
+    read = [msgspec.structs.replace(s, **known) for s in answered]
+    again = decided(held(event(name), steps=read), of=dateless)
+    assert (again.steps, only(again.outcomes).state) == ([], "applied")
+
+
+def test_without_times_of_collection_events_that_do_not_say_so_read_nothing() -> None:
+    dateless = item(collected=None)
+    for name in ("item/error", "item/login_succeeded"):
+        found = decided(held(event(name)), of=dateless)
+        assert (found.steps, only(found.outcomes).state) == ([], "applied")
+
+
+def test_without_times_of_collection_the_silence_alarm_reads_once_a_day() -> None:
+    dateless = item(collected=None)
+    assert ReadAccounts(None) in decided(held(event("sync/silence")), of=dateless).steps
+    lately = [msgspec.structs.replace(s, stamped_at=NOW - HOUR) for s in fresh_steps()]
+    found = decided(held(event("sync/silence"), steps=lately), of=dateless)
     assert (found.steps, only(found.outcomes).state) == ([], "applied")
 
 

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from worker.database import Connection, Pool
 from worker.events import Lane
 from worker.metrics import ROWS
+from worker.plan_stamps import latest_by
 from worker.pluggy_reader import PluggyReader
 from worker.queries import QUERIES
 
@@ -82,6 +83,11 @@ class Claim:
     @property
     def item_id(self) -> uuid.UUID:
         return self.lease.item_id
+
+    @property
+    def latest(self) -> datetime:
+        """No time that Pluggy tells now can be later, by Postgres's clock and by Pluggy's own."""
+        return latest_by(self.now, self.pluggy.pluggy_now or self.now)
 
     @asynccontextmanager
     async def page(self) -> AsyncIterator[Connection]:

@@ -59,6 +59,8 @@ LISTED_BY_ITEM: Final = ("investments", "loans", "identities", "consents")
 QUIET_EVENTS: Final = frozenset(
     {"item/login_succeeded", "item/waiting_user_input", "item/waiting_user_action"}
 )
+SAY_NOTHING: Final = QUIET_EVENTS | {"item/error", "sync/recent"}
+"""Of these none says by itself that something was collected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,14 +264,31 @@ class _Planner:
                     )
                 )
 
-    @staticmethod
-    def _read_wanted(event: PendingEvent, step: Step, source_updated_at: datetime | None) -> bool:
+    def _read_wanted(
+        self, event: PendingEvent, step: Step, source_updated_at: datetime | None
+    ) -> bool:
         """Never read, collected since, or asked for by a verify."""
         if step.stamped_at is None:
             return True
         if event.event == "sync/verify":
             return not is_answered(step.read_seq, event)
-        return is_later(source_updated_at, step.source_updated_at)
+        return self._is_collected_since(event, step, source_updated_at)
+
+    def _is_collected_since(
+        self, event: PendingEvent, step: Step, source_updated_at: datetime | None
+    ) -> bool:
+        """Whether Pluggy has collected a product after our last complete read of it.
+
+        If Pluggy does not say when, each event that may mean it is believed, and the silence alarm,
+        which means nothing by itself, once a day.
+        """
+        if source_updated_at is not None:
+            return is_later(source_updated_at, step)
+        if event.event in SAY_NOTHING or is_answered(step.read_seq, event):
+            return False
+        read_at = step.stamped_at
+        recent = read_at is not None and self.held.now - read_at < RECENT_EVERY
+        return event.event != "sync/silence" or not recent
 
     def _verifies_anyway(self, event: PendingEvent) -> bool:
         """Put off for a day by collections, a verify would miss its week; half a collection harms
@@ -310,7 +329,7 @@ class _Planner:
             elif event.event == "sync/verify":
                 if not is_answered(step.walked_seq, event):
                     self._want_walk(needs, event, step, Lane.AUDIT, source_updated_at)
-            elif is_later(source_updated_at, step.source_updated_at):
+            elif self._is_collected_since(event, step, source_updated_at):
                 self._want_delta(needs, event, step, source_updated_at)
             elif self._recent_due(step):
                 self._want_recent(needs, event, step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from worker.held import Held, PendingEvent, Step
@@ -13,15 +13,51 @@ AUDIT_BEYOND: Final = timedelta(days=7)
 """A createdAtFrom so much before the watermark asks for a walk in the audit lane, no delta."""
 
 
-def is_later(source: datetime | None, held: datetime | None) -> bool:
-    """Whether Pluggy's copy of a product was collected after the one that we have read."""
-    return source is not None and (held is None or source > held)
+AHEAD: Final = timedelta(minutes=5)
+"""Pluggy's clock may be so much before Postgres's; a time beyond that is none."""
+
+
+CLOCKS_DIFFER: Final = timedelta(seconds=5)
+"""So much between the clocks of Pluggy's own machines; its Date header is cut to the second."""
+LAST: Final = datetime(9000, 1, 1, tzinfo=UTC)
+"""No clock is beyond this: the calendar ends soon after it."""
+
+
+def is_later(source: datetime | None, step: Step) -> bool:
+    """Whether Pluggy's copy of a product was collected after the one that we have read.
+
+    What a read was told to be collected after it began cannot have been: then all that has another
+    time than that one counts from an overlap before the read.
+    """
+    read, started_at = step.source_updated_at, step.stamped_at
+    if source is None or read is None or source == read:
+        return source is not None and source != read
+    if started_at is not None and read > started_at:
+        return source > started_at - OVERLAP
+    return source > read
+
+
+def latest_by(ours: datetime, pluggys: datetime) -> datetime:
+    """No time that Pluggy tells can be later than this, by either clock."""
+    return max(ours, min(pluggys, LAST)) + AHEAD
+
+
+def latest_collection(pluggys: datetime | None, ours: datetime) -> datetime:
+    """No collection has ended later than this if Pluggy's answer is of then by its own clock."""
+    return latest_by(ours, ours) if pluggys is None else min(pluggys, LAST) + CLOCKS_DIFFER
+
+
+def bounded(told: datetime | None, started_at: datetime | None) -> datetime | None:
+    """Pluggy's clock at the start of a read, or an overlap before ours if it is far ahead of it."""
+    if told is None or started_at is None or told <= started_at + AHEAD:
+        return told
+    return started_at - OVERLAP
 
 
 def finds_drift(event: PendingEvent, step: Step, source_updated_at: datetime | None) -> bool:
     """Whether no collection that we have not read yet explains what a verify changes."""
     known = step.stamped_at is not None and step.source_updated_at is not None
-    is_news = is_later(source_updated_at, step.source_updated_at)
+    is_news = is_later(source_updated_at, step)
     return event.event == "sync/verify" and known and not is_news
 
 

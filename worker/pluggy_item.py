@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -27,7 +27,10 @@ STATUS_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """The facts of GET /items/{id} that a plan depends on."""
+    """The facts of GET /items/{id} that a plan depends on.
+
+    unknown: products whose collection is dated in the future, which says nothing about it.
+    """
 
     status: str
     execution_status: str
@@ -37,6 +40,7 @@ class Item:
     consent_expires_at: datetime | None
     collected_at: Mapping[str, datetime | None]
     next_auto_sync_at: datetime | None = None
+    unknown: frozenset[str] = frozenset()
 
     @property
     def in_progress(self) -> bool:
@@ -44,10 +48,14 @@ class Item:
         return self.status in IN_PROGRESS
 
     def source_updated_at(self, product: str) -> datetime | None:
-        """When Pluggy last collected a product: what decides whether a read is due."""
-        if product == "consents":
-            return self.updated_at
-        return self.collected_at.get(product) or self.last_updated_at
+        """When Pluggy last collected a product: what decides whether a read is due; None: unknown.
+
+        Consents have no date of their own: any change of the item may be one of its consents.
+        """
+        if product in self.unknown:
+            return None
+        own = self.updated_at if product == "consents" else self.collected_at.get(product)
+        return own or self.last_updated_at
 
     def consent_lost(self, now: datetime) -> bool:
         """Expired or revoked: lists answer empty with 200; https://docs.pluggy.ai/docs/consents."""
@@ -55,11 +63,16 @@ class Item:
         return expired or self.execution_status == REVOKED
 
 
-def read_item(fields: Mapping[str, Any], *, is_open_finance: bool) -> Item:
-    """Read an item's JSON tolerantly: what has another type counts as absent."""
+def read_item(
+    fields: Mapping[str, Any], *, is_open_finance: bool, latest: datetime | None = None
+) -> Item:
+    """Read an item's JSON tolerantly: what has another type counts as absent.
+
+    No collection has ended after `latest`: a later time is unknown.
+    """
     detail = fields.get("statusDetail")
     detail = detail if isinstance(detail, dict) else {}
-    return Item(
+    item = Item(
         status=str(fields.get("status") or ""),
         execution_status=str(fields.get("executionStatus") or ""),
         last_updated_at=parse_time(fields.get("lastUpdatedAt")),
@@ -69,6 +82,39 @@ def read_item(fields: Mapping[str, Any], *, is_open_finance: bool) -> Item:
         collected_at={p: _latest(detail, keys) for p, keys in STATUS_KEYS.items()},
         next_auto_sync_at=parse_time(fields.get("nextAutoSyncAt")),
     )
+    return item if latest is None else _without_later(item, latest)
+
+
+def _without_later(item: Item, latest: datetime) -> Item:
+    times = {**item.collected_at, "consents": item.updated_at}
+    return replace(
+        item,
+        last_updated_at=_until(latest, item.last_updated_at),
+        updated_at=_until(latest, item.updated_at),
+        unknown=frozenset(p for p, t in times.items() if t is not None and t > latest),
+    )
+
+
+def _until(latest: datetime, told: datetime | None) -> datetime | None:
+    return None if told is not None and told > latest else told
+
+
+def later_of(held: Item, answer: Item) -> Item:
+    """The item as held, with what an older answer about it says was collected later.
+
+    Which of the two answers lags cannot be known; a read too many loses nothing.
+    """
+    return replace(
+        held,
+        last_updated_at=_later(held.last_updated_at, answer.last_updated_at),
+        updated_at=_later(held.updated_at, answer.updated_at),
+        collected_at={p: _later(t, answer.collected_at[p]) for p, t in held.collected_at.items()},
+        unknown=held.unknown | answer.unknown,
+    )
+
+
+def _later(first: datetime | None, second: datetime | None) -> datetime | None:
+    return max((t for t in (first, second) if t is not None), default=None)
 
 
 def _latest(detail: Mapping[str, Any], keys: tuple[str, ...]) -> datetime | None:

@@ -13,7 +13,8 @@ from worker.contract import note_novelties
 from worker.database import Connection
 from worker.events import parse_uuid
 from worker.failures import PluggyUnavailable
-from worker.pluggy_item import Item, read_item
+from worker.plan_stamps import latest_collection
+from worker.pluggy_item import Item, later_of, read_item
 from worker.pluggy_payloads import decode_object, row_hash, without_key
 from worker.queries import QUERIES
 from worker.row_values import inner, integer, moment, text
@@ -62,11 +63,12 @@ async def sync_item(claim: Claim) -> Item:
     row = Row(claim.item_id, payload, row_hash(payload), fields)
     async with claim.page() as conn:
         held = await conn.fetchrow(QUERIES["load_item_version"], claim.item_id)
-        item = read_item(fields, is_open_finance=is_open_finance(fields))
+        latest = latest_collection(claim.pluggy.pluggy_now, claim.now)
+        item = read_item(fields, is_open_finance=is_open_finance(fields), latest=latest)
         claim.counts.seen += 1
         if held is not None and held["deleted_at"] is None and is_stale(claim, row, held):
             claim.counts.older_skipped += 1
-            item = _held(held)
+            item = later_of(_held(claim, held), item)
         elif held is not None and _same(row, held):
             claim.counts.unchanged += 1
         else:
@@ -97,10 +99,10 @@ async def _write(conn: Connection, claim: Claim, row: Row) -> None:
     await conn.execute(QUERIES["upsert_item"], text_of_row, claim.run)
 
 
-def _held(held: asyncpg.Record) -> Item:
-    """The item as we hold it: what an older answer says of its products has been read."""
+def _held(claim: Claim, held: asyncpg.Record) -> Item:
     fields = decode_object(held["payload"].encode())
-    return read_item(fields, is_open_finance=bool(held["connector_is_open_finance"]))
+    is_open = bool(held["connector_is_open_finance"])
+    return read_item(fields, is_open_finance=is_open, latest=claim.latest)
 
 
 def _same(row: Row, held: asyncpg.Record) -> bool:

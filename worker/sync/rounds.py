@@ -173,7 +173,11 @@ class Rounds:
             return None
         if not all(is_answered(step.read_seq, e) and not asks_again(e, held) for e in held.events):
             return None
-        item = read_item(decode_object(held.item), is_open_finance=held.is_open_finance)
+        item = read_item(
+            decode_object(held.item),
+            is_open_finance=held.is_open_finance,
+            latest=self.claim.latest,
+        )
         recent = abs(held.now - step.stamped_at) < HELD_ITEM_SERVES_FOR
         return item if recent and not item.in_progress else None
 

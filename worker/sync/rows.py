@@ -180,12 +180,15 @@ def _differs(claim: Claim, entity: Entity, row: Row, held: asyncpg.Record | None
 
 
 def is_stale(claim: Claim, row: Row, held: asyncpg.Record) -> bool:
-    """Whether an answer is older than what we hold. Equal times are no answer to that: it wins."""
-    source = row.updated_at
-    if source is None or held["source_updated_at"] is None:
+    """Whether an answer is older than what we hold. Equal times are no answer to that: it wins.
+
+    So it does over a time of the future, which cannot be when the row was updated.
+    """
+    source, updated_at = row.updated_at, held["source_updated_at"]
+    if source is None or updated_at is None or updated_at > claim.latest:
         return False
     recent = held["changed_at"] > claim.now - STALE_READ
-    return bool(source < held["source_updated_at"] and recent)
+    return bool(source < updated_at and recent)
 
 
 def _documents(

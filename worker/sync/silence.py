@@ -12,6 +12,7 @@ from worker.claim import Claim
 from worker.events import TRANSACTION_EVENTS
 from worker.held import NO_ACCOUNT, Held, Step
 from worker.plan import SyncPlan
+from worker.plan_stamps import is_later
 from worker.plan_steps import Gone, NotRead
 from worker.pluggy_item import Item
 from worker.queries import QUERIES
@@ -22,8 +23,9 @@ ALARM_AFTER: Final = timedelta(minutes=15)
 """nextAutoSyncAt is a not-before time, and a collection and its webhooks take a while."""
 FIRST_PAUSE: Final = timedelta(hours=1)
 LONGEST_PAUSE: Final = timedelta(hours=24)
-FARTHEST: Final = timedelta(days=365)
-"""A collection that is promised for later than this (the year 9999 means never) is no promise."""
+FARTHEST: Final = timedelta(days=2)
+"""Pluggy collects every 24 hours at least: what it promises for later than this (the year 9999) is
+looked at by then, so that one odd promise does not silence the alarm."""
 NO_DIFFERENCE: Final = timedelta(minutes=1)
 """Pluggy tells its time in whole seconds: what differs by less than this is not written again."""
 COLLECTED: Final = ("accounts", "transactions", "investments", "loans", "identities")
@@ -97,7 +99,4 @@ def _is_ours(step: Step, held: Held, products: Collection[str]) -> bool:
 
 
 def _is_behind(step: Step, item: Item) -> bool:
-    source = item.source_updated_at(step.product)
-    return source is not None and (
-        step.source_updated_at is None or source > step.source_updated_at
-    )
+    return is_later(item.source_updated_at(step.product), step)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from worker.claim import Claim
 from worker.database import Connection
 from worker.held import NO_ACCOUNT
+from worker.plan_stamps import bounded
 from worker.queries import QUERIES
 
 EMPTY_ANSWER = "empty_answer"
@@ -39,7 +40,7 @@ async def stamp_step(
         account_id,
         started_at,
         source_updated_at,
-        watermark,
+        bounded(watermark, started_at),
         walked_at,
         fingerprint,
         walked_up_to,
