@@ -13,8 +13,9 @@ from aiohttp import web
 
 from tests.stack import Stack, build_client
 
-Alter = Callable[[str, bytes], Awaitable[bytes]]
-"""The path asked for with its query, and the simulator's answer; gives the answer to send."""
+Alter = Callable[[str, bytes], Awaitable[bytes | tuple[int, bytes]]]
+"""The path asked for with its query, and the simulator's answer; gives the answer to send, with its
+status if that is another."""
 Date = Callable[[str, str], str]
 """The path asked for, and the Date header of the answer; gives the header to send."""
 
@@ -61,12 +62,14 @@ async def _proxy(
         url = target + request.raw_path
         async with session.request(request.method, url, headers=headers, data=body) as answer:
             read = await answer.read()
+            said: bytes | tuple[int, bytes] = read
             if alter is not None and answer.status == 200:
-                read = await alter(request.raw_path, read)
+                said = await alter(request.raw_path, read)
+            status, altered_body = said if isinstance(said, tuple) else (answer.status, said)
             told = answer.headers["Date"]
             told = told if date is None else date(request.raw_path, told)
             kept = {"Date": told, "Content-Type": "application/json"}
-            return web.Response(status=answer.status, body=read, headers=kept)
+            return web.Response(status=status, body=altered_body, headers=kept)
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", forward)

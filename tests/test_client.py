@@ -18,6 +18,7 @@ from worker.budget import RateBudget
 from worker.claim import LEASE
 from worker.events import Lane
 from worker.failures import (
+    CursorRefused,
     PluggyError,
     PluggyHalt,
     PluggyNotFound,
@@ -452,8 +453,9 @@ async def test_the_simulator_s_refusals_have_their_class(
         reader = PluggyReader(client, Lane.LIVE)
         with pytest.raises(PluggyNotFound, match="404:ITEM_NOT_FOUND"):
             await reader.item(uuid.uuid4())
-        with pytest.raises(PluggyRejected, match="400:"):
+        with pytest.raises(CursorRefused) as refused:
             await reader.next_transactions("?accountId=x&after=nonsense")
+        assert refused.value.status == 400
         with pytest.raises(PluggyRefused, match="410:ENDPOINT_DEPRECATED"):
             await client.call(
                 f"/transactions?accountId={ACCOUNT}", lane=Lane.LIVE, count=lambda: None

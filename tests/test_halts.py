@@ -456,4 +456,4 @@ async def test_rows_of_another_account_refuse_the_page(stack: Stack) -> None:
     reader = PluggyReader(stack.client, Lane.LIVE)
     page = await reader.transactions(uuid.UUID(first))
     with pytest.raises(PluggyUnavailable, match="rows_of_another_accountId"):
-        read_rows(page.rows, owner_key="accountId", owner=uuid.UUID(second))
+        await read_rows(page.rows, owner_key="accountId", owner=uuid.UUID(second))

@@ -146,8 +146,7 @@ def test_total_pages_of_any_type_refuse_no_page(written: str, pages: int) -> Non
         b"{}",
         b"[]",
         b'"results"',
-        b'{"results": [], "next": 5}',
-        b'{"results": [' + b"[" * 100_000 + b"]" * 100_000 + b"]}",
+        b'{"results": [], "x": ' + b"[" * 100_000,
     ],
 )
 def test_what_is_no_envelope_is_unreadable(body: bytes) -> None:

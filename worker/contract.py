@@ -15,11 +15,14 @@ import structlog
 from worker.contract_shapes import SHAPES, Shape
 from worker.database import Connection
 from worker.queries import QUERIES
+from worker.turns import in_turns
 
 log = structlog.get_logger()
 
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}", re.ASCII)
 VALUE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,59}", re.ASCII)
+MAX_NOVELTIES: Final = 100
+"""Of one page: a row may have any number of fields, and each novelty is a row and a line of log."""
 NOT_SHOWN: Final = "*"
 """Stands for what does not look like a contract's name or value, and may be somebody's data."""
 
@@ -62,6 +65,13 @@ def _shown(text: str, pattern: re.Pattern[str]) -> str:
     return text if pattern.fullmatch(text) else NOT_SHOWN
 
 
+async def _looked_for(entity: str, rows: Iterable[Mapping[str, Any]]) -> set[Novelty]:
+    found: set[Novelty] = set()
+    async for fields in in_turns(rows):
+        found |= novelties(entity, [fields])
+    return found
+
+
 async def note_novelties(
     conn: Connection, run_id: int, entity: str, rows: Iterable[Mapping[str, Any]]
 ) -> None:
@@ -69,7 +79,7 @@ async def note_novelties(
 
     Rows that have not changed were looked at when they were written: they are not given here.
     """
-    found = sorted(novelties(entity, rows))
+    found = sorted(await _looked_for(entity, rows))[:MAX_NOVELTIES]
     if not found:
         return
     noted = await conn.fetch(

@@ -20,6 +20,9 @@ from typing import ClassVar, Self
 RETRY_BASE_S = 2.0
 RETRY_CAP_S = 3600.0
 RETRY_FOR = timedelta(days=3)
+ODD_PAGES = ("not_a_list", "unusable_cursor")
+MAX_RESTARTS = 2
+"""So often a read begins anew because of its cursor before that is its failure."""
 DOWN = "Pluggy does not answer: nothing to do, it is probed every few seconds."
 
 
@@ -48,6 +51,25 @@ class PluggyError(Exception):
 
 class PluggyUnavailable(PluggyError):
     """Pluggy or the way to it fails; the same call may work later."""
+
+
+class CursorRefused(PluggyUnavailable):
+    """A place in a list is refused, not the list: it is read again from its start, a few times."""
+
+    @classmethod
+    def of(cls, error: PluggyError) -> CursorRefused | None:
+        """The refusal of a further page as that of its place; None if it is about something else.
+
+        Whatever the list itself is refused for, its first page is refused for too.
+        """
+        status = error.status or 0
+        refused = 400 <= status < 500 and status not in (408, 429)
+        if error.code.startswith("auth:") or not (refused or error.code in ODD_PAGES):
+            return None
+        code = "cursor_refused" if refused else error.code
+        found = cls(code, status=error.status, error_id=error.error_id)
+        found.endpoint = error.endpoint
+        return found
 
 
 class PutOff(PluggyError):

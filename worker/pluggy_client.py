@@ -12,6 +12,7 @@ import aiohttp
 from redis.asyncio import Redis
 from yarl import URL
 
+from worker.answer_body import ENCODINGS, read_body
 from worker.api_key import (
     REFUSALS_APART_S,
     ApiKey,
@@ -92,7 +93,9 @@ class PluggyClient:
             timeout=aiohttp.ClientTimeout(total=self._call_timeout_s, sock_connect=5),
             # Pages of 500 rows; long idle connections are closed by load balancers.
             connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=30),
-            auto_decompress=True,
+            # read_body unpacks: aiohttp would hold whatever a few bytes unpack to.
+            auto_decompress=False,
+            headers={"Accept-Encoding": ENCODINGS},
             raise_for_status=False,
         )
         return self
@@ -181,7 +184,7 @@ class PluggyClient:
             allow_redirects=False,
         ) as response:
             REQUESTS.labels(group=endpoint_group(path), status=response.status).inc()
-            return Answer(response.status, await response.read(), response.headers)
+            return Answer(response.status, await read_body(response), response.headers)
 
     async def _raise_for(self, answer: Answer, group: str) -> None:
         if answer.status in (200, 201):
@@ -282,7 +285,7 @@ class PluggyClient:
             f"{self._base_url}/auth", json=self._credentials, allow_redirects=False
         ) as response:
             REQUESTS.labels(group="auth", status=response.status).inc()
-            answer = Answer(response.status, await response.read(), response.headers)
+            answer = Answer(response.status, await read_body(response), response.headers)
         # 404 too: then PLUGGY_BASE_URL is not Pluggy's. It is never about the item.
         if 400 <= answer.status < 500 and answer.status not in (408, 429):
             _, error_id = decode_error(answer.body)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+import uuid
 from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
+
+from worker.deep_json import TooMuchNesting, flattened, parts_at, replaced
 
 _ESCAPE: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\."
@@ -15,16 +18,35 @@ _ESCAPE: Final = re.compile(
 _REPLACEMENT: Final = rb"\ufffd"
 # Besides its own errors msgspec lets through what Python says of deep nesting, of broken UTF-8, and
 # of an exponent that no Decimal has.
-_UNREADABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ArithmeticError)
+_UNREADABLE: Final = (
+    msgspec.DecodeError,
+    RecursionError,
+    UnicodeDecodeError,
+    ArithmeticError,
+    TooMuchNesting,
+)
+MAX_VALUES: Final = 1_000_000
+"""Commas in a list answer: each row of it takes memory even if it is not decoded."""
+MAX_ROW_BYTES: Final = 4 * 1024 * 1024
+LONGEST_CURSOR: Final = 8192
+_ROWS_AT: Final = 3
+"""Levels down: the answer, its list, a row."""
 
 
 class Envelope(msgspec.Struct, frozen=True):
     """A list answer: `{results, next}` of cursor endpoints, `{page, total, ...}` of the others."""
 
     results: list[msgspec.Raw]
-    next: str | None = None
+    next_: Any = msgspec.field(name="next", default=None)
     pages: Any = msgspec.field(name="totalPages", default=None)
     rows: Any = msgspec.field(name="total", default=None)
+
+    @property
+    def next(self) -> str | None:
+        """Pluggy's cursor, None for none; one that nobody could ask for is cut short."""
+        if not self.next_:
+            return None
+        return self.next_[: LONGEST_CURSOR + 1] if isinstance(self.next_, str) else "unreadable"
 
     @property
     def total_pages(self) -> int:
@@ -59,16 +81,44 @@ class Unreadable(ValueError):
     """The bytes are not the JSON that was asked for."""
 
 
+class NotAList(Unreadable):
+    """JSON of another shape: an answer, but not the list that was asked for."""
+
+
+class TooManyValues(Unreadable):
+    """More rows and fields than fit into memory."""
+
+
 def decode_envelope(body: bytes) -> Envelope:
-    """A list answer with its rows undecoded. Raises Unreadable."""
+    """A list answer with its rows undecoded, however deep one is nested. Raises Unreadable."""
+    if body.count(b",") > MAX_VALUES:
+        raise TooManyValues("more values than a list may have")
+    body = clean_json(body)
     try:
-        return _envelopes.decode(clean_json(body))
+        try:
+            return _envelopes.decode(body)
+        except RecursionError:
+            return _decode_deep(body)
+    except msgspec.ValidationError as error:
+        raise NotAList(type(error).__name__) from error
     except _UNREADABLE as error:
         raise Unreadable(type(error).__name__) from error
 
 
+def _decode_deep(body: bytes) -> Envelope:
+    """Rows stand aside while their list is decoded."""
+    parts, mark = parts_at(body, _ROWS_AT), uuid.uuid4().hex
+    names = [f'"{mark}:{n}"'.encode() for n in range(len(parts))]
+    rows = {name: body[begin:end] for name, (begin, end) in zip(names, parts, strict=True)}
+    envelope = _envelopes.decode(replaced(body, list(zip(parts, names, strict=True))))
+    results = [msgspec.Raw(rows.get(bytes(row), bytes(row))) for row in envelope.results]
+    return msgspec.structs.replace(envelope, results=results)
+
+
 def decode_object(body: bytes | memoryview) -> dict[str, Any]:
     """An object with exact decimals. Raises Unreadable."""
+    if len(body) > MAX_ROW_BYTES:
+        raise Unreadable("larger than 4 MiB")
     try:
         return _objects.decode(body)
     except _UNREADABLE as error:
@@ -78,7 +128,10 @@ def decode_object(body: bytes | memoryview) -> dict[str, Any]:
 def decode_id(body: bytes) -> Any:
     """The id of an object whose other fields may be unreadable, as far as there is one."""
     try:
-        return _named.decode(body).id
+        try:
+            return _named.decode(body).id
+        except RecursionError:
+            return _named.decode(flattened(body, 2)).id
     except _UNREADABLE:
         return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -16,21 +15,28 @@ from urllib.parse import quote
 import msgspec
 
 from worker.events import Lane
-from worker.failures import PluggyNotFound, PluggyUnavailable, PutOff
+from worker.failures import (
+    CursorRefused,
+    PluggyError,
+    PluggyNotFound,
+    PluggyUnavailable,
+    PutOff,
+)
 from worker.outage import CallLedger
+from worker.paging import HeldPages, from_the_start, of_the_place, query_of
 from worker.pluggy_client import PluggyClient
 from worker.pluggy_http import Answer
 from worker.pluggy_payloads import (
     Envelope,
+    NotAList,
+    TooManyValues,
     Unreadable,
     clean_json,
     decode_envelope,
     decode_object,
 )
+from worker.turns import beside
 
-# Encoded already: nothing that would end a request line, or begin a fragment.
-QUERY: Final = re.compile(r"\?[!\"$-~]+\Z")
-LONGEST_CURSOR: Final = 8192
 NO_IDENTITY: Final = "404:IDENTITY_NOT_FOUND"
 MOST_PAGES: Final = 1000
 LIST_FOR_S: Final = 30.0
@@ -166,59 +172,89 @@ class PluggyReader:
             query += f"&createdAtFrom={_milliseconds(created_at_from)}"
         if ids:
             query += "&ids=" + ",".join(map(str, ids))
-        page = await self._page(f"/v2/transactions{query}")
-        return await self._whole(page) if ids else page
+        path = f"/v2/transactions{query}"
+        return await self._whole(path) if ids else await self._page(path)
 
     async def next_transactions(self, cursor: str) -> Page:
-        """The page behind `next`: a query string in production, absolute in some documents."""
-        return await self._page(f"/v2/transactions{_query_of(cursor)}")
+        """The page behind `next`: a query string in production, absolute in some documents.
 
-    async def _whole(self, first: Page) -> Page:
-        rows, page = list(first.rows), first
+        Raises CursorRefused if it is the cursor that Pluggy refuses, and PluggyError.
+        """
+        try:
+            return await self._page(f"/v2/transactions{query_of(cursor)}")
+        except PluggyError as error:
+            raise of_the_place(error) from error
+
+    async def _whole(self, path: str) -> Page:
+        """All pages behind cursors as one; read anew, a few times, if a cursor is refused."""
+        until = asyncio.get_running_loop().time() + LIST_FOR_S
+        return await from_the_start(lambda: self._pages_of(path, until))
+
+    async def _pages_of(self, path: str, until: float) -> Page:
+        first = page = await self._page(path)
+        rows, held = [*first.rows], HeldPages()
         for _ in range(MOST_PAGES_OF_IDS):
+            held.add(page.rows)
             if page.next is None:
                 return replace(first, rows=rows, next=None)
+            if asyncio.get_running_loop().time() > until:
+                raise PluggyUnavailable("slow_list")
+            await self._pause_between_pages()
             page = await self.next_transactions(page.next)
             rows += page.rows
         raise PluggyUnavailable("endless_list")
 
     async def _all(self, path: str) -> Sequence[msgspec.Raw]:
+        """All pages of a list; read anew, a few times, if a page behind the first is refused."""
+        until = asyncio.get_running_loop().time() + LIST_FOR_S
+        return await from_the_start(lambda: self._all_pages(path, until))
+
+    async def _all_pages(self, path: str, until: float) -> Sequence[msgspec.Raw]:
         """All pages of a list with `page` and `totalPages`; totalPages is 0 if there is nothing."""
         rows: list[msgspec.Raw] = []
         before: list[bytes] = []
-        clock = asyncio.get_running_loop().time
-        until = clock() + LIST_FOR_S
+        held = HeldPages()
         for page in range(1, MOST_PAGES + 1):
-            if page > 1 and self.between_pages is not None:
-                await self.between_pages()
-            answer = await self._get(path if page == 1 else f"{path}{_and(path)}page={page}")
-            envelope = _decode_list(answer)
+            envelope = await (self._list(path) if page == 1 else self._further(path, page))
             read = list(map(bytes, envelope.results))
             if read and read == before and envelope.total > len(rows):
-                raise PluggyUnavailable("page_repeated")
+                raise CursorRefused("page_repeated")
             before = read
             rows += envelope.results
+            held.add(envelope.results)
             if not envelope.results and page < envelope.total_pages:
-                raise PluggyUnavailable("empty_page")
+                raise CursorRefused("empty_page")
             if not envelope.results or page >= (envelope.total_pages or 1):
                 return rows
-            if clock() > until:
+            if asyncio.get_running_loop().time() > until:
                 raise PluggyUnavailable("slow_list")
         raise PluggyUnavailable("endless_list")
 
+    async def _further(self, path: str, page: int) -> Envelope:
+        await self._pause_between_pages()
+        try:
+            return await self._list(f"{path}{_and(path)}page={page}")
+        except PluggyError as error:
+            raise of_the_place(error) from error
+
+    async def _pause_between_pages(self) -> None:
+        if self.between_pages is not None:
+            await self.between_pages()
+
     async def _object(self, path: str) -> bytes:
         answer = await self._get(path)
-        body = clean_json(answer.body)
         try:
-            decode_object(body)
+            return await beside(len(answer.body), _readable_object, answer.body)
         except Unreadable as error:
             raise PluggyUnavailable("unreadable_answer", status=answer.status) from error
-        return body
 
     async def _page(self, path: str) -> Page:
         answer = await self._get(path)
-        envelope = _decode_list(answer)
-        return Page(envelope.results, envelope.next or None, _pluggy_now(answer))
+        envelope = await _decode_list(answer)
+        return Page(envelope.results, envelope.next, _pluggy_now(answer))
+
+    async def _list(self, path: str) -> Envelope:
+        return await _decode_list(await self._get(path))
 
     async def _get(self, path: str) -> Answer:
         try:
@@ -242,9 +278,20 @@ class PluggyReader:
         self.requests += 1
 
 
-def _decode_list(answer: Answer) -> Envelope:
+def _readable_object(body: bytes) -> bytes:
+    body = clean_json(body)
+    decode_object(body)
+    return body
+
+
+async def _decode_list(answer: Answer) -> Envelope:
+    """Raises PluggyUnavailable."""
     try:
-        return decode_envelope(answer.body)
+        return await beside(len(answer.body), decode_envelope, answer.body)
+    except TooManyValues as error:
+        raise PluggyUnavailable("answer_too_large", status=answer.status) from error
+    except NotAList as error:
+        raise PluggyUnavailable("not_a_list", status=answer.status) from error
     except Unreadable as error:
         raise PluggyUnavailable("unreadable_answer", status=answer.status) from error
 
@@ -266,11 +313,3 @@ def _pluggy_now(answer: Answer) -> datetime:
 def _milliseconds(moment: datetime) -> str:
     # Rounded down: createdAtFrom is inclusive.
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _query_of(cursor: str) -> str:
-    """The query as it is written. Whatever host an absolute cursor names, we ask our own."""
-    query = QUERY.search(cursor)
-    if query is None or len(cursor) > LONGEST_CURSOR:
-        raise PluggyUnavailable("unusable_cursor")
-    return query.group()

@@ -16,7 +16,7 @@ ON CONFLICT (item_id, account_id) DO UPDATE SET
     started_at = excluded.started_at, pluggy_started_at = excluded.pluggy_started_at,
     pages = excluded.pages, rows_seen = excluded.rows_seen, verifies = excluded.verifies, read_since = excluded.read_since,
     read_seq = excluded.read_seq,
-    nominates = false, read_at = NULL,
+    nominates = false, read_at = NULL, restarts = 0,
     asked_at = clock_timestamp();
 
 -- name: revive_walk_step
@@ -55,15 +55,26 @@ SELECT $1, coalesce(max(page), 0) + 1, $2, $3, $4::uuid[]
 FROM pluggy_sync.walk_pages WHERE walk_id = $1;
 
 -- name: restart_walk
--- Its cursor no longer works: all pages are read again. $1 item, $2 account.
+-- Its cursor no longer works: its pages are read again from the first one, of what it has listed before.
+-- Returns how often that was. $1 item, $2 account.
 WITH pages AS (
     DELETE FROM pluggy_sync.walk_pages p USING pluggy_sync.account_walks w
     WHERE w.item_id = $1 AND w.account_id = $2 AND p.walk_id = w.walk_id
 )
 UPDATE pluggy_sync.account_walks
-SET next = NULL, started_at = NULL, pluggy_started_at = NULL, pages = 0, rows_seen = 0,
-    read_at = NULL, read_since = NULL, read_seq = NULL, nominates = false, kind = 'walk'
-WHERE item_id = $1 AND account_id = $2;
+SET next = NULL, started_at = NULL, pluggy_started_at = NULL, read_seq = NULL, pages = 0,
+    rows_seen = 0, read_at = NULL, nominates = false, restarts = restarts + 1
+WHERE item_id = $1 AND account_id = $2
+RETURNING restarts;
+
+-- name: count_rows_known
+-- Rows of an account that were ever listed. $1 item, $2 account.
+SELECT count(*) FROM pluggy.transactions WHERE item_id = $1 AND account_id = $2;
+
+-- name: load_attempts
+-- How often a step has failed in a row. $1 item, $2 product, $3 account.
+SELECT attempts FROM pluggy_sync.product_sync
+WHERE item_id = $1 AND product = $2 AND account_id = $3;
 
 -- name: load_nominees
 -- Live rows that a walk has not listed and that nobody has asked for yet: first seen before it began,

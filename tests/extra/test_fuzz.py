@@ -124,7 +124,7 @@ async def store_page(
     page = decode_envelope(b'{"results":[' + b",".join(bodies) + b"]}").results
     owner = uuid.UUID(int=1)
     try:
-        rows, rejected = read_rows(page, owner_key="no key of theirs", owner=owner)
+        rows, rejected = await read_rows(page, owner_key="no key of theirs", owner=owner)
     except PluggyUnavailable:
         return Counter({"pages refused": 1})
     async with claim.page() as conn:

@@ -51,7 +51,7 @@ async def sync_investment_transactions(claim: Claim, step: ReadInvestmentTransac
     """Read the movements of one investment. Raises PluggyError, FencedOff."""
     started_at = claim.now
     page = await claim.pluggy.investment_transactions(step.investment_id)
-    rows, rejected = read_rows(page, owner_key="investmentId", owner=step.investment_id)
+    rows, rejected = await read_rows(page, owner_key="investmentId", owner=step.investment_id)
     records = await claim.db.fetch(
         QUERIES["load_live_investment_transactions_ids"], claim.item_id, step.investment_id
     )

@@ -56,7 +56,7 @@ async def sync_listing(
     product, started_at = listing.entity.product, claim.now
     owner = claim.item_id if account_id == NO_ACCOUNT else account_id
     page = await listing.fetch_all(claim.pluggy, owner)
-    rows, rejected = read_rows(page, owner_key=listing.owner_key, owner=owner)
+    rows, rejected = await read_rows(page, owner_key=listing.owner_key, owner=owner)
     held = await live_ids(claim, product, account_id)
     suspicious = not page and bool(held)
     missing = held - Listed.of(rows, rejected).ids
@@ -151,6 +151,6 @@ async def _ask_one(
             raise
         answers.absent.append(row_id)
     else:
-        found, _ = read_rows([msgspec.Raw(body)], owner_key=listing.owner_key, owner=owner)
+        found, _ = await read_rows([msgspec.Raw(body)], owner_key=listing.owner_key, owner=owner)
         answers.returned += found
     await claim.prolong()

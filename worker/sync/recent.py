@@ -6,7 +6,7 @@ Nominates nothing and moves no watermark: rows are listed by their date, and old
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime, time
 from typing import Final
 
 from worker.claim import Claim
@@ -45,7 +45,7 @@ async def sync_recent(claim: Claim, step: ReadRecent) -> None:
             1,
             len(page.rows),
             False,
-            None,
+            datetime.combine(step.date_from, time.min, UTC),
             claim.read_seq,
         )
 

@@ -21,10 +21,14 @@ from worker.held import NO_ACCOUNT
 from worker.pluggy_payloads import Unreadable, decode_id, decode_object, row_hash
 from worker.queries import QUERIES
 from worker.row_values import UnreadableRow, moment
+from worker.turns import batches, in_turns
 
 STALE_READ: Final = timedelta(minutes=10)
 """An answer older than what we hold is a lagging replica for so long after our write; then it is
 Pluggy's word."""
+
+BATCH_SIZE: Final = 500
+"""Rows a statement: a full page of transactions."""
 
 Mapper = Callable[[Mapping[str, Any], ZoneInfo], dict[str, Any]]
 
@@ -85,7 +89,7 @@ class Listed:
         return set(asked) if self.nameless else set(self.ids.intersection(asked))
 
 
-def read_rows(
+async def read_rows(
     page: Sequence[msgspec.Raw], *, owner_key: str, owner: uuid.UUID
 ) -> tuple[list[Row], list[Rejected]]:
     """Split a page into rows and rejects; of an id that stands twice the newer wins.
@@ -94,7 +98,7 @@ def read_rows(
     """
     rows: dict[uuid.UUID, Row] = {}
     rejected: list[Rejected] = []
-    for raw in map(bytes, page):
+    async for raw in in_turns(map(bytes, page)):
         try:
             row = _read_row(raw)
         except (Unreadable, UnreadableRow) as error:
@@ -135,23 +139,35 @@ async def store_rows(
 
     owner_columns: columns that Pluggy's rows do not carry, such as the investment of its rows.
     """
+    unkept = list(rejected)
+    for batch in batches(rows, BATCH_SIZE):
+        unkept += await _store_batch(conn, claim, entity, batch, owner_columns or {})
+    await _set_aside(conn, claim, entity, account_id, unkept)
+    claim.counts.seen += len(rows) + len(rejected)
+
+
+async def _store_batch(
+    conn: Connection,
+    claim: Claim,
+    entity: Entity,
+    rows: Sequence[Row],
+    owner_columns: Mapping[str, Any],
+) -> list[Rejected]:
+    """Write what differs; returns what could not be written."""
     held = await _held_versions(conn, claim, entity, rows)
     newest = [row for row in rows if not _is_older(claim, row, held.get(row.id))]
     changed = [row for row in newest if _differs(claim, entity, row, held.get(row.id))]
-    await note_novelties(conn, claim.run, entity.product, (row.fields for row in changed))
-    documents, unmappable = _documents(claim, entity, changed)
+    await note_novelties(conn, claim.run, entity.product, [row.fields for row in changed])
+    documents, unmappable = await _documents(claim, entity, changed)
     for document in documents:
-        document.update(owner_columns or {})
-    unstorable = await _upsert(conn, claim, entity, documents)
-    unkept = [*rejected, *unmappable, *unstorable]
-    await _set_aside(conn, claim, entity, account_id, unkept)
-    if rows:
-        # Those too that are again as they are held.
-        kept = {row.id for row in newest} - {r.id for r in unkept}
-        await conn.execute(
-            QUERIES["accept_rejected_rows"], claim.item_id, entity.product, list(map(str, kept))
-        )
-    claim.counts.seen += len(rows) + len(rejected)
+        document.update(owner_columns)
+    unkept = [*unmappable, *await _upsert(conn, claim, entity, documents)]
+    # Those too that are again as they are held.
+    kept = {row.id for row in newest} - {r.id for r in unkept}
+    await conn.execute(
+        QUERIES["accept_rejected_rows"], claim.item_id, entity.product, list(map(str, kept))
+    )
+    return unkept
 
 
 async def _held_versions(
@@ -191,11 +207,12 @@ def is_stale(claim: Claim, row: Row, held: asyncpg.Record) -> bool:
     return bool(source < updated_at and recent)
 
 
-def _documents(
+async def _documents(
     claim: Claim, entity: Entity, rows: Sequence[Row]
 ) -> tuple[list[dict[str, Any]], list[Rejected]]:
-    documents, rejected = [], []
-    for row in rows:
+    documents: list[dict[str, Any]] = []
+    rejected: list[Rejected] = []
+    async for row in in_turns(rows):
         try:
             columns = entity.mapper(row.fields, claim.zone)
         except UnreadableRow as error:

@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 from worker.claim import Claim
 from worker.database import Connection
 from worker.events import Lane, parse_uuid
-from worker.failures import PluggyNotFound, PluggyUnavailable
+from worker.failures import CursorRefused, PluggyNotFound
+from worker.paging import from_the_start
 from worker.plan_steps import ReadDelta
 from worker.pluggy_reader import Page
 from worker.queries import QUERIES
@@ -84,7 +85,7 @@ async def store_page(conn: Connection, claim: Claim, account_id: uuid.UUID, page
 
     Raises PluggyUnavailable if a row is another account's.
     """
-    rows, rejected = read_rows(page.rows, owner_key="accountId", owner=account_id)
+    rows, rejected = await read_rows(page.rows, owner_key="accountId", owner=account_id)
     before = claim.counts.inserted
     await store_rows(conn, claim, TRANSACTIONS, rows, rejected, account_id=account_id)
     if claim.counts.inserted > before:
@@ -102,16 +103,20 @@ async def store_page(conn: Connection, claim: Claim, account_id: uuid.UUID, page
 async def sync_delta(claim: Claim, step: ReadDelta) -> None:
     """Read what was created since; the watermark moves in the transaction of the last page.
 
-    Raises PluggyError, FencedOff.
+    A cursor that is refused begins it anew. Raises PluggyError, FencedOff.
     """
+    walk_from_s = asyncio.get_running_loop().time() + SECONDS_IN_PLAN
+    await from_the_start(lambda: _read_delta(claim, step, walk_from_s))
+
+
+async def _read_delta(claim: Claim, step: ReadDelta, walk_from_s: float) -> None:
     started_at, clock = claim.now, asyncio.get_running_loop().time
-    walk_from_s = clock() + SECONDS_IN_PLAN
     page = await claim.pluggy.transactions(step.account_id, created_at_from=step.created_at_from)
     pluggy_started_at, pages, rows_seen = page.pluggy_now, 1, 0
     cursors: set[str] = set()
     while page.next is not None:
         if page.next in cursors:
-            raise PluggyUnavailable("cursor_repeated")
+            raise CursorRefused("cursor_repeated")
         cursors.add(page.next)
         rows_seen += len(page.rows)
         async with claim.page() as conn:

@@ -14,8 +14,9 @@ import msgspec
 
 from worker.claim import Claim
 from worker.database import Connection
-from worker.failures import PluggyNotFound, PluggyRejected, PluggyUnavailable
+from worker.failures import MAX_RESTARTS, CursorRefused, PluggyUnavailable
 from worker.held import Walk
+from worker.plan import RECENT as RECENT_DAYS
 from worker.plan_steps import (
     AskWalk,
 )
@@ -28,6 +29,9 @@ from worker.sync.transactions import PRODUCT, put_off, store_page, witnessed
 
 WALK_FOR_S: Final = 20.0
 """So long a claim walks at most before it hands the item back."""
+LOOK_EVERY_PAGES: Final = 100
+MAX_PAGES: Final = 10_000
+FAILS_BEFORE_RESTART: Final = 3
 MAX_NOMINEES: Final = 5000
 """So many are looked at together; more than that are flagged for a person anyway."""
 
@@ -87,32 +91,66 @@ async def _advance(claim: Claim, walk: Walk) -> bool:
 
 async def _read_page(claim: Claim, walk: Walk) -> bool:
     started_at = claim.now
-    page = await _fetch(claim, walk)
-    if not page.rows and page.next is None and await _proves_nothing(claim, walk):
-        await put_off(claim, walk.account_id)
-        return False
     try:
+        await _raise_if_endless(claim, walk)
+        page = await _fetch(claim, walk)
+        if not page.rows and page.next is None and await _proves_nothing(claim, walk):
+            await put_off(claim, walk.account_id)
+            return False
         async with claim.page() as conn:
             await _store(conn, claim, walk, page, started_at)
-    except asyncpg.UniqueViolationError as error:
-        await _restart(claim, walk)
-        raise PluggyUnavailable("cursor_repeated") from error
+    except CursorRefused as error:
+        await _begin_anew(claim, walk, error)
+    except asyncpg.UniqueViolationError:
+        await _begin_anew(claim, walk, CursorRefused("cursor_repeated"))
     return True
+
+
+async def _begin_anew(claim: Claim, walk: Walk, refusal: CursorRefused) -> None:
+    """Read from the first page again; what is stored stays. Raises the refusal after a few times.
+
+    Later tries begin anew too: a cursor that is refused would be refused for ever.
+    """
+    async with claim.page() as conn:
+        restarts = await conn.fetchval(QUERIES["restart_walk"], claim.item_id, walk.account_id)
+    if restarts is None or restarts > MAX_RESTARTS:
+        raise refusal
+
+
+async def _raise_if_endless(claim: Claim, walk: Walk) -> None:
+    """Each page of an honest list has a row that no other page has."""
+    if walk.pages == 0 or walk.pages % LOOK_EVERY_PAGES:
+        return
+    rows = await claim.db.fetchval(QUERIES["count_rows_known"], claim.item_id, walk.account_id)
+    if walk.pages >= MAX_PAGES or walk.pages > rows + LOOK_EVERY_PAGES:
+        raise CursorRefused("endless_list")
 
 
 async def _fetch(claim: Claim, walk: Walk) -> Page:
     if walk.next is None:
-        return await claim.pluggy.transactions(walk.account_id)
+        return await _fetch_first(claim, walk)
     try:
         return await claim.pluggy.next_transactions(walk.next)
-    except PluggyNotFound:
+    except PluggyUnavailable as error:
+        # Some cursors are refused with a 5xx: so often the same page fails only because of its own.
+        if (error.status or 0) >= 500 and await _has_failed_often(claim, walk):
+            raise CursorRefused("cursor_refused", status=error.status) from error
         raise
-    except PluggyRejected as error:
-        if error.status == 400:
-            # A cursor that is refused would be refused for ever: read from the start again.
-            await _restart(claim, walk)
-            raise PluggyUnavailable("cursor_refused", status=400) from error
-        raise
+
+
+async def _fetch_first(claim: Claim, walk: Walk) -> Page:
+    if walk.kind == RECENT:
+        since = claim.now - RECENT_DAYS if walk.read_since is None else walk.read_since
+        return await claim.pluggy.transactions(walk.account_id, date_from=since.date())
+    since_created = walk.read_since if walk.kind == "delta" else None
+    return await claim.pluggy.transactions(walk.account_id, created_at_from=since_created)
+
+
+async def _has_failed_often(claim: Claim, walk: Walk) -> bool:
+    attempts = await claim.db.fetchval(
+        QUERIES["load_attempts"], claim.item_id, PRODUCT, walk.account_id
+    )
+    return (attempts or 0) >= FAILS_BEFORE_RESTART
 
 
 async def _proves_nothing(claim: Claim, walk: Walk) -> bool:
@@ -162,11 +200,6 @@ async def _note(
     """Remember what a page listed; a cursor that comes a second time violates a unique index."""
     cursor_hash = None if cursor is None else hashlib.sha256(cursor.encode()).digest()
     await conn.execute(QUERIES["add_walk_page"], walk.walk_id, cursor_hash, kind, list(ids))
-
-
-async def _restart(claim: Claim, walk: Walk) -> None:
-    async with claim.page() as conn:
-        await conn.execute(QUERIES["restart_walk"], claim.item_id, walk.account_id)
 
 
 async def _load_nominees(claim: Claim, walk: Walk) -> list[uuid.UUID]:

@@ -1,0 +1,38 @@
+"""Turns of the event loop: long work is done in slices, or beside the loop in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Final, ParamSpec, TypeVar
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+SLICE_S: Final = 0.005
+HEAVY_BYTES: Final = 256 * 1024
+"""What is larger is parsed in a thread."""
+
+
+async def in_turns(things: Iterable[T]) -> AsyncIterator[T]:
+    """Things one by one; other tasks get a turn whenever work on them has taken 5 ms."""
+    until = time.perf_counter() + SLICE_S
+    for thing in things:
+        yield thing
+        if time.perf_counter() > until:
+            await asyncio.sleep(0)
+            until = time.perf_counter() + SLICE_S
+
+
+async def beside(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call at once if that is about few bytes, else in a thread: the loop goes on meanwhile."""
+    if size <= HEAVY_BYTES:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
+
+
+def batches(things: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Slices of at most `size`; none of nothing."""
+    for start in range(0, len(things), size):
+        yield things[start : start + size]
