@@ -25,6 +25,7 @@ from ops.neutral import neutral, neutral_json
 from ops.roles import RolesRefused
 from worker.database import Pool, close_pool, open_pool, why_refused
 from worker.installation import ForeignInstallation
+from worker.outage_words import Outage, postgres_outage, redis_outage
 from worker.settings import Environment, SettingsError
 
 T = TypeVar("T")
@@ -69,12 +70,13 @@ def explain(error: Exception, *, database: str = "DATABASE_URL") -> str:
     if isinstance(error, ABOUT_US):
         return " ".join(str(error).split())
     if told := why_refused(error):
-        return told
+        word = postgres_outage(error)
+        return told if word is Outage.POSTGRES_AWAY else f"{told} ({word})"
     name = type(error).__name__
     if isinstance(error, POSTGRES_AWAY):
-        return f"Postgres does not answer at {database} ({name})"
+        return f"Postgres does not answer at {database} ({postgres_outage(error)}: {name})"
     if isinstance(error, RedisError):
-        return f"Redis does not answer at REDIS_URL ({name})"
+        return f"Redis does not answer at REDIS_URL ({redis_outage(error)}: {name})"
     if isinstance(error, asyncpg.PostgresError):
         return f"Postgres refuses: {error.sqlstate} {name}"
     return f"unexpected {name}; LOG_LEVEL=DEBUG shows where"

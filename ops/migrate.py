@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 import asyncpg
 
 from ops.roles import make_roles
+from worker.postgres_hosts import Hosts
 from worker.queries import SQL_DIR
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -72,7 +73,7 @@ async def migrate(url: str, *, roles: bool = False, sql_dir: Path = SQL_DIR) -> 
     transaction under an advisory lock: of two that start at once the second finds nothing to do.
     Raises MigrationRefused, RolesRefused, and asyncpg's errors; then nothing has changed.
     """
-    conn = await asyncpg.connect(url, timeout=10)
+    conn = await Hosts(url).connect(timeout=10)
     try:
         async with conn.transaction():
             await conn.execute("SELECT pg_advisory_xact_lock($1)", MIGRATE_LOCK)

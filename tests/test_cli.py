@@ -68,7 +68,7 @@ async def test_migrate_brings_a_database_up_to_date_once(
 ) -> None:
     cli = CommandLine({"DATABASE_URL": empty_database_url, "REDIS_URL": redis_url})
     told = complaint(await cli("status"), status=3)
-    assert told == "the database is not migrated: run pluggy-sync migrate"
+    assert told == ("the database is not migrated: run pluggy-sync migrate (postgres_not_migrated)")
     first = await cli.json("migrate")
     assert first["applied"][-1] == "views"
     assert await cli.json("migrate") == {"applied": [], "adopted": False}
@@ -460,7 +460,7 @@ async def test_a_database_that_cannot_be_used_is_one_line_without_secrets(
 async def test_a_database_that_does_not_exist_is_said_so(cli: CommandLine) -> None:
     address = cli.environment["DATABASE_URL"].replace("pluggy_sync_test_", "no_")
     told = complaint(await cli("status", DATABASE_URL=address), status=3)
-    assert told == "the database of DATABASE_URL does not exist"
+    assert told == "the database of DATABASE_URL does not exist (postgres_access_denied)"
 
 
 def test_the_program_fails_without_a_traceback() -> None:

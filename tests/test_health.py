@@ -48,7 +48,10 @@ async def test_a_worker_is_alive_at_once_and_ready_after_its_first_sweep(
     sweep = sweep_over(db, redis)
     async with serving(sweep) as url:
         assert (await get(f"{url}/livez"))[0] == 200
-        assert await get(f"{url}/readyz") == (503, '{"error": "no_sweep", "detail": "see the log"}')
+        assert await get(f"{url}/readyz") == (
+            503,
+            '{"error": "no_sweep", "detail": "no sweep ended in 15 s; see the log"}',
+        )
         sweeping = asyncio.create_task(sweep.run())
 
         async def is_ready() -> bool:

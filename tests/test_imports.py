@@ -13,6 +13,7 @@ DOOR = {
     "http_server",
     "log",
     "outage_words",
+    "postgres_hosts",
     "queries",
     "queue",
     "redis_names",

@@ -96,7 +96,7 @@ async def test_work_on_a_database_of_an_older_release_stays_due_and_says_what_to
     with capture_logs() as lines:
         assert not await stack.worker.attend(uuid.UUID(item_id))
     [line] = [line for line in lines if line["log_level"] == "error"]
-    assert line["event"] == "not_migrated"
+    assert line["event"] == "postgres_not_migrated"
     assert line["advice"] == "the database is of an older release: run pluggy-sync migrate"
     assert "read_since" in line["missing"]
     assert set(await stack.states(item_id)) == {"pending"}

@@ -441,7 +441,7 @@ async def test_a_database_that_is_not_migrated_is_not_ready(
     async with open_door(empty_database_url, redis_url) as doorway:
         ready = await doorway.call("GET", "/readyz")
         reply = await doorway.deliver(told())
-    assert (ready.status, ready.body["error"]) == (503, "postgres_unavailable")
+    assert (ready.status, ready.body["error"]) == (503, "postgres_not_migrated")
     assert (reply.status, reply.body["error"]) == (503, "unavailable")
     assert "Undefined" not in json.dumps([ready.body, reply.body])
 

@@ -149,7 +149,10 @@ async def test_events_are_taken_while_postgres_is_away_and_stored_when_it_is_bac
         assert_taken(await doorway.deliver(told(event="item/renamed")), "kept")
         ready = await doorway.call("GET", "/readyz")
         ended = now()
-        assert (ready.status, ready.body) == (200, {"status": "spooling"})
+        assert (ready.status, ready.body) == (
+            200,
+            {"status": "spooling", "postgres": "postgres_away"},
+        )
         assert await spooled(redis) == 41
     await until(lambda: is_drained(redis))
     rows = await db.fetch("SELECT body, received_at, state FROM pluggy_sync.webhook_events")

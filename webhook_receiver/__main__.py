@@ -11,6 +11,8 @@ import sys
 import structlog
 import uvloop
 from aiohttp import web
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from webhook_receiver.app import Door, receiver_runner
 from webhook_receiver.authentication import Authenticator
@@ -19,8 +21,11 @@ from webhook_receiver.intake import Intake
 from webhook_receiver.settings import ReceiverSettings
 from webhook_receiver.stores import Stores
 from worker import log as logs
+from worker.background import end
 from worker.database import close_pool, open_pool
+from worker.outage_words import redis_outage
 from worker.queue import ArqDoorbell, connect
+from worker.redis_settings import RedisSafety
 from worker.settings import SettingsError, load
 from worker.spool import Spool
 
@@ -46,18 +51,29 @@ async def serve(settings: ReceiverSettings) -> None:
         db=db,
     )
     runner = receiver_runner(door)
+    looking: list[asyncio.Task[None]] = []
     await runner.setup()
     try:
         log.info("receiver_started", port=await _listen(runner, settings.port))
+        looking.append(asyncio.create_task(_look_at(redis)))
         stop = asyncio.Event()
         for signal_number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
         await stop.wait()
     finally:
         await runner.cleanup()
+        await end(*looking)
         await redis.aclose()
         await close_pool(db)
         log.info("receiver_stopped")
+
+
+async def _look_at(redis: Redis) -> None:
+    """Say at start whether Redis is away, or its settings unsafe for what is spooled in it."""
+    try:
+        await RedisSafety(redis).look()
+    except (RedisError, OSError) as error:
+        log.warning(redis_outage(error), error=type(error).__name__)
 
 
 async def _listen(runner: web.AppRunner, port: int) -> int:

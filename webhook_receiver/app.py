@@ -18,7 +18,7 @@ from webhook_receiver.authentication import Authenticator
 from webhook_receiver.counts import DeliveryCounts
 from webhook_receiver.intake import Intake, NotTaken
 from webhook_receiver.origins import Origins
-from webhook_receiver.stores import Stores
+from webhook_receiver.stores import NotReady, Stores
 from webhook_receiver.unknown import go_on, meet, unknown
 from worker.accept import UnstorableEvent
 from worker.background import end
@@ -202,13 +202,16 @@ async def livez(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Postgres answers and is migrated; or it is away, and the spool takes events."""
+    """Postgres takes events; or it does not, and the spool does."""
     try:
-        postgres_answers = await request.app[DOOR].stores.is_ready()
-    except Exception as error:
-        log.warning("not_ready", error=type(error).__name__)
-        return refusal(503, "postgres_unavailable", "Postgres does not answer or is not migrated")
-    return web.json_response({"status": "ok" if postgres_answers else "spooling"})
+        outage = await request.app[DOOR].stores.outage()
+    except NotReady as error:
+        log.warning("not_ready", outage=error.word, spool=error.spool)
+        because = f"; nor does the spool: {error.spool}" if error.spool else ""
+        return refusal(503, error.word, f"Postgres takes no events{because}")
+    if outage is not None:
+        return web.json_response({"status": "spooling", "postgres": outage})
+    return web.json_response({"status": "ok"})
 
 
 async def metrics(_: web.Request) -> web.Response:

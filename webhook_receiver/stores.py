@@ -7,13 +7,17 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import asyncpg
 import structlog
+from redis.exceptions import RedisError
 
 from worker.accept import Accepted, accept_events
-from worker.database import POSTGRES_AWAY, Pool, fetch_within
+from worker.database import POSTGRES_AWAY, Pool
 from worker.drain import drain
 from worker.events import WebhookEvent
-from worker.spool import Spool
+from worker.outage_words import Outage, postgres_outage, redis_outage
+from worker.server_outage import ServerOutage
+from worker.spool import Spool, SpoolRefuses
 
 log = structlog.get_logger()
 
@@ -24,7 +28,15 @@ SPOOL_WITHIN_S: Final = 0.8
 PROBE_WITHIN_S: Final = 1.0
 LOOK_EVERY_S: Final = 0.5
 READY_WITHIN_S: Final = 1.5
-IS_MIGRATED: Final = "SELECT count(*) FROM pluggy_sync.webhook_events WHERE id = 0"
+
+
+class NotReady(Exception):
+    """No event is taken: the word for Postgres, and why the spool does not help."""
+
+    def __init__(self, word: Outage, spool: str | None = None) -> None:
+        super().__init__(word)
+        self.word = word
+        self.spool = spool
 
 
 class Stores:
@@ -36,13 +48,14 @@ class Stores:
         self._db = db
         self._spool = spool
         self._postgres_within_s = postgres_within_s
-        self._away = False
+        self._postgres = ServerOutage("postgres")
+        self._asked = False
         self._troubled = False
 
     async def store(self, events: Sequence[WebhookEvent]) -> Sequence[Accepted | Exception]:
         """Keep a group of events. Raises what the store that was asked last raised."""
         first, second = self._to_postgres, self._to_spool
-        if self._away:
+        if self._postgres.lasts:
             first, second = second, first
         try:
             return await first(events)
@@ -56,29 +69,41 @@ class Stores:
             async with asyncio.timeout(within_s):
                 answers = await accept_events(self._db, events, timeout_s=within_s)
         except Exception as error:
-            if not self._away:
-                log.warning("postgres_away", error=type(error).__name__)
-            self._away = True
+            self._postgres.failed(error)
             raise
-        self._is_back()
+        self._postgres.answered()
         return answers
 
     async def _to_spool(self, events: Sequence[WebhookEvent]) -> Sequence[Accepted | Exception]:
         async with asyncio.timeout(SPOOL_WITHIN_S):
             return await self._spool.add(events)
 
-    async def is_ready(self) -> bool:
-        """Whether Postgres takes events; False if it is away and the spool takes them.
+    async def outage(self) -> Outage | None:
+        """None if Postgres takes events; else why it does not, while the spool does.
 
-        Raises what is wrong otherwise: a Postgres that is not migrated is no reason to spool.
+        Raises NotReady if that does not help: a Postgres that has to be migrated, or that refuses
+        us our rights, is no reason to spool.
         """
         try:
-            await fetch_within(self._db, READY_WITHIN_S, IS_MIGRATED)
-        except POSTGRES_AWAY:
+            await self._ask(READY_WITHIN_S)
+        except POSTGRES_AWAY as error:
+            word = postgres_outage(error)
+        except asyncpg.PostgresError as error:
+            raise NotReady(postgres_outage(error)) from error
+        else:
+            return None
+        try:
             async with asyncio.timeout(SPOOL_WITHIN_S):
                 await self._spool.check()
-            return False
-        return True
+        except SpoolRefuses as error:
+            raise NotReady(word, str(error)) from error
+        except (RedisError, OSError) as error:
+            raise NotReady(word, redis_outage(error)) from error
+        return word
+
+    async def _ask(self, within_s: float) -> None:
+        """What storing needs: its tables, its rights, a session that writes. Stores nothing."""
+        await accept_events(self._db, (), timeout_s=within_s)
 
     async def watch(self, ring_for: Callable[[Iterable[uuid.UUID]], None]) -> None:
         """Look for a Postgres that is back, and drain what is spooled, until cancelled."""
@@ -95,21 +120,19 @@ class Stores:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _probe(self) -> None:
-        if self._away:
-            try:
-                await fetch_within(self._db, PROBE_WITHIN_S, IS_MIGRATED)
-            except Exception as error:
-                log.debug("postgres_still_away", error=type(error).__name__)
-            else:
-                self._is_back()
-
-    def _is_back(self) -> None:
-        if self._away:
-            log.info("postgres_back")
-        self._away = False
+        """Ask at start, and while it is away."""
+        if self._asked and not self._postgres.lasts:
+            return
+        self._asked = True
+        try:
+            await self._ask(PROBE_WITHIN_S)
+        except Exception as error:
+            self._postgres.failed(error)
+        else:
+            self._postgres.answered()
 
     async def _drain(self, ring_for: Callable[[Iterable[uuid.UUID]], None]) -> None:
-        if self._away:
+        if self._postgres.lasts:
             await self._spool.figures()
             return
         while (drained := await drain(self._db, self._spool)).entries:

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from worker.database import POSTGRES_AWAY
+from worker.database import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED
 from worker.server_outage import ServerOutage
 
 log = structlog.get_logger()
@@ -58,7 +58,7 @@ class Chores:
         try:
             more = await chore.work()
             chore.refused = False
-        except POSTGRES_AWAY as error:
+        except (*POSTGRES_AWAY, *POSTGRES_NOT_MIGRATED) as error:
             self.postgres.failed(error)
         except RedisError as error:
             # That Redis is away its client has told; a refusal is told once.

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from worker.outage_words import POSTGRES_READ_ONLY
+from worker.postgres_hosts import Hosts
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
-# Postgres is away or refuses for its own reasons, so that nothing can be written.
-# OSError covers refused connections and time-outs.
+POSTGRES_REFUSES_US: Final = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+"""A session is refused: at start somebody has to look; later it may be a change of passwords."""
+
+# Postgres is away, read-only since a fail-over, or refuses for its own reasons, so that nothing can
+# be written. OSError covers refused connections and time-outs.
 POSTGRES_AWAY: Final = (
     OSError,
+    *POSTGRES_REFUSES_US,
+    *POSTGRES_READ_ONLY,
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
@@ -37,6 +48,8 @@ REFUSALS: Final[Mapping[type[Exception], str]] = {
     asyncpg.UndefinedObjectError: "DATABASE_URL has an option, or this a role, unknown to Postgres",
     asyncpg.InvalidCatalogNameError: "the database of DATABASE_URL does not exist",
     asyncpg.InsufficientPrivilegeError: "the database user may not do this; see docs/roles.md",
+    asyncpg.ReadOnlySQLTransactionError: "Postgres is read-only: a standby, or a fail-over goes on",
+    asyncpg.TargetServerAttributeNotMatched: "no host of DATABASE_URL takes writes at present",
     asyncpg.QueryCanceledError: "Postgres did not finish in time",
     asyncpg.LockNotAvailableError: "another session holds a lock; nothing has changed, try again",
     asyncpg.TooManyConnectionsError: "Postgres has no connection left",
@@ -51,8 +64,11 @@ async def open_pool(
 ) -> Pool:
     """Open a pool that carries nothing PgBouncer in transaction mode would not.
 
-    min_size is 0, so that a process starts while Postgres is away. Errors: asyncpg's, OSError.
+    min_size is 0, so that a process starts while Postgres is away. Sessions that turn out to be
+    read-only are dropped, and new ones opened when they are needed; of several hosts in the URL
+    that one is connected to which takes writes. Errors: asyncpg's, OSError.
     """
+    sessions = _Sessions(url)
     pool: Pool = await asyncpg.create_pool(
         url,
         min_size=0,
@@ -60,8 +76,33 @@ async def open_pool(
         statement_cache_size=statement_cache,
         command_timeout=command_timeout_s,
         timeout=CONNECT_TIMEOUT_S,
+        connect=sessions.connect,
     )
+    sessions.pool = pool
     return pool
+
+
+class _Sessions:
+    """Opens the sessions of a pool. When one is read-only, all make way for new ones.
+
+    A session keeps what it was when it began: after a fail-over those of the old primary, or of
+    behind a proxy, would be refused every write for as long as they are used.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.pool: Pool | None = None
+        self._hosts = Hosts(url)
+        self._expiring: asyncio.Task[None] | None = None
+
+    async def connect(self, *_: Any, **options: Any) -> asyncpg.Connection[asyncpg.Record]:
+        """What the pool calls. Raises as Hosts.connect()."""
+        session = await self._hosts.connect(**options)
+        session.add_query_logger(self._look)
+        return session
+
+    def _look(self, query: asyncpg.connection.LoggedQuery) -> None:
+        if isinstance(query.exception, asyncpg.ReadOnlySQLTransactionError) and self.pool:
+            self._expiring = asyncio.create_task(self.pool.expire_connections())
 
 
 async def close_pool(pool: Pool, *, grace_s: float = 5.0) -> None:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import asyncpg
 import structlog
 from aiohttp import web
 from prometheus_client import generate_latest
+from redis.exceptions import RedisError
 
+from worker.database import POSTGRES_AWAY, fetch_within
 from worker.http_server import BoundedRunner, HttpLimits
+from worker.outage_words import Outage, postgres_outage, redis_outage
+from worker.queries import QUERIES
 from worker.sweep import Sweep
+from worker.watched_redis import PROBE_EXPIRES_MS, WRITE_PROBE
 
 log = structlog.get_logger()
 
 TICK_WITHIN_S: Final = 60.0
 SWEEP_WITHIN_S: Final = 15.0
+PROBE_WITHIN_S: Final = 2.0
 LIMITS: Final = HttpLimits(connections=100)
 PORTS_TO_TRY: Final = 50
 LAST_PORT: Final = 65535
@@ -38,22 +46,60 @@ class Beat:
         return time.monotonic() - self.at() >= self.within_s
 
 
+class Readiness:
+    """Asks Postgres and Redis for what the work needs of both: a write."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._asking: asyncio.Future[list[Outage]] | None = None
+
+    async def outages(self) -> list[Outage]:
+        """The words for what is of no use now, within PROBE_WITHIN_S; all who ask share a probe."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.ensure_future(self._ask())
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> list[Outage]:
+        found = await asyncio.gather(self._postgres(), self._redis())
+        return [word for word in found if word is not None]
+
+    async def _postgres(self) -> Outage | None:
+        sweep = self._sweep
+        try:
+            await fetch_within(sweep.db, PROBE_WITHIN_S, QUERIES["probe_worker"], sweep.worker_id)
+        except (*POSTGRES_AWAY, asyncpg.PostgresError) as error:
+            return postgres_outage(error)
+        return None
+
+    async def _redis(self) -> Outage | None:
+        try:
+            async with asyncio.timeout(PROBE_WITHIN_S):
+                await self._sweep.doorbell.redis.set(WRITE_PROBE, 1, px=PROBE_EXPIRES_MS)
+        except (RedisError, OSError) as error:
+            # Its client may know why, and have asked nothing this time.
+            return Outage(self._sweep.redis.word or redis_outage(error))
+        return None
+
+
 def beat_of(sweep: Sweep) -> Beat:
     """The sweep goes on also while Postgres or Redis is away."""
     return Beat("sweep", TICK_WITHIN_S, lambda: sweep.ticked_at)
 
 
 def health_app(sweep: Sweep, beats: Sequence[Beat]) -> web.Application:
-    """`/livez` fails if something has stopped moving, `/readyz` if Postgres or Redis is away."""
+    """`/livez` fails if something stopped moving, `/readyz` if Postgres or Redis is of no use."""
+    readiness = Readiness(sweep)
 
     async def livez(_: web.Request) -> web.Response:
         stuck = [beat.name for beat in beats if beat.is_due]
         return _answer(not stuck, "no_progress", f"stuck: {', '.join(stuck)}")
 
     async def readyz(_: web.Request) -> web.Response:
+        if outages := await readiness.outages():
+            return _answer(False, outages[0], ", ".join(outages))
         # The clock may be younger than that on a machine that has just started.
         swept = 0 < sweep.swept_at > time.monotonic() - SWEEP_WITHIN_S
-        return _answer(swept, "no_sweep", "see the log")
+        return _answer(swept, "no_sweep", f"no sweep ended in {SWEEP_WITHIN_S:g} s; see the log")
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(

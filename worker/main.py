@@ -27,6 +27,7 @@ from worker.catalogue import refresh_catalogue
 from worker.chores import Chore, Chores
 from worker.database import (
     POSTGRES_AWAY,
+    POSTGRES_REFUSES_US,
     Pool,
     close_pool,
     fetch_within,
@@ -140,6 +141,8 @@ async def _check_installation(db: Pool, settings: PluggySettings, postgres: Serv
             await remember_settings(
                 db, settings.posted_on_zone, settings.pluggy_requests_per_minute
             )
+        except POSTGRES_REFUSES_US as error:
+            raise SystemExit(f"pluggy-sync: {why_refused(error)}") from None
         except POSTGRES_AWAY as error:
             postgres.failed(error)
             await asyncio.sleep(POSTGRES_PAUSE_S)

@@ -18,6 +18,8 @@ from pydantic_settings import (
 )
 from redis.connection import parse_url
 
+from worker.postgres_hosts import check_url
+
 PRODUCTS = (
     "items",
     "accounts",
@@ -78,7 +80,7 @@ class Environment(BaseSettings):
         if value is None:
             return None
         kind = "Redis" if info.field_name == "redis_url" else "Postgres"
-        read = parse_url if kind == "Redis" else _read_postgres_url
+        read = parse_url if kind == "Redis" else check_url
         try:
             read(value.get_secret_value())
         except ValueError:
@@ -177,14 +179,6 @@ def is_on_loopback(url: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _read_postgres_url(url: str) -> None:
-    """Raises ValueError at what is none for certain; asyncpg alone knows the rest."""
-    parts = urlsplit(url)
-    several = "," in parts.netloc  # a list of hosts has ports of its own
-    if parts.scheme not in ("postgresql", "postgres") or not (several or parts.port != 0):
-        raise ValueError
 
 
 SettingsT = TypeVar("SettingsT", bound=Environment)

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from worker.database import POSTGRES_AWAY, Pool
+from worker.database import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED, Pool
 from worker.events import Lane
 from worker.queries import QUERIES
 from worker.queue import ArqDoorbell
@@ -48,7 +48,7 @@ class Sweep:
                 await self.sweep()
                 self.swept_at = time.monotonic()
                 self.refused = False
-            except POSTGRES_AWAY as error:
+            except (*POSTGRES_AWAY, *POSTGRES_NOT_MIGRATED) as error:
                 self.postgres.failed(error)
             except RedisError as error:
                 self._tell(error)

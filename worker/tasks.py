@@ -16,6 +16,7 @@ from worker.claim import LEASE, Lease
 from worker.database import OLDER_RELEASE, POSTGRES_AWAY, POSTGRES_NOT_MIGRATED, Pool
 from worker.events import Lane
 from worker.metrics import CLAIMS
+from worker.outage_words import Outage
 from worker.queries import QUERIES
 from worker.queue import Doorbell
 from worker.server_outage import ServerOutage
@@ -90,7 +91,7 @@ class Worker:
             self.postgres.failed(error)
         except POSTGRES_NOT_MIGRATED as error:
             # Postgres's own words name what is missing. All stays due until it is there.
-            log.error("not_migrated", advice=OLDER_RELEASE, missing=str(error))
+            log.error(Outage.POSTGRES_NOT_MIGRATED, advice=OLDER_RELEASE, missing=str(error))
         except Exception:
             log.exception("sync_crashed")
         finally:

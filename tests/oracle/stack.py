@@ -51,7 +51,8 @@ redis.call('FLUSHALL')
 return 1
 """
 OUR_FAULT: Final = (
-    "sync_crashed", "not_migrated", "sweep_crashed", "no_progress", "Traceback", "exception",
+    "sync_crashed", "postgres_not_migrated", "sweep_crashed", "no_progress", "Traceback",
+    "exception",
 )  # fmt: skip
 """What no worker may ever log, whatever Pluggy does."""
 

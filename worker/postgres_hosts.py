@@ -1,0 +1,132 @@
+"""A Postgres of several hosts, of which one takes writes: the first that does is connected to.
+
+asyncpg asks one host after the other, within one time-out: a host that is gone without a word takes
+all of it. Here the next host is asked when the one before is slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+
+Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+NEXT_HOST_AFTER_S: Final = 0.3
+READ_WRITE: Final = "read-write"
+ATTRIBUTES: Final = ("any", "primary", "standby", "prefer-standby", READ_WRITE, "read-only")
+"""What libpq and asyncpg take as target_session_attrs."""
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError at what is no URL of Postgres for certain; asyncpg alone knows the rest."""
+    if urlsplit(url).scheme not in ("postgresql", "postgres"):
+        raise ValueError("scheme")
+    for host in single_hosts(url):
+        if urlsplit(host).port == 0:
+            raise ValueError("port")
+    if target_of(url) not in (None, *ATTRIBUTES):
+        raise ValueError("target_session_attrs")
+
+
+def target_of(url: str) -> str | None:
+    """The target_session_attrs of a URL, or of the environment that libpq knows."""
+    named = dict(parse_qsl(urlsplit(url).query)).get("target_session_attrs")
+    return named or os.environ.get("PGTARGETSESSIONATTRS") or None
+
+
+def single_hosts(url: str) -> list[str]:
+    """The URL of each host of a URL, in its order; of one host the URL itself."""
+    parts = urlsplit(url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    if "," in hosts:
+        return [
+            urlunsplit(parts._replace(netloc=f"{login}{at}{host}")) for host in hosts.split(",")
+        ]
+    query = dict(parse_qsl(parts.query))
+    names = query.get("host", "").split(",")
+    if hosts or len(names) == 1:
+        return [url]
+    ports = query.get("port", "").split(",")
+    ports = ports if len(ports) == len(names) else ports[:1] * len(names)
+    return [_at(url, query, name, port) for name, port in zip(names, ports, strict=True)]
+
+
+def _at(url: str, query: dict[str, str], host: str, port: str) -> str:
+    one = query | {"host": host} | ({"port": port} if port else {})
+    # Put together by hand: urlunsplit() of Python 3.11 loses the slashes of an empty host.
+    return f"{url.partition('?')[0]}?{urlencode(one)}"
+
+
+class Hosts:
+    """Connects to the first host of a URL that takes writes, or to what the URL asks for.
+
+    The host that was connected to last is asked first.
+    """
+
+    def __init__(self, url: str) -> None:
+        wanted = target_of(url)
+        # Which of several is preferred, only asyncpg can tell: it has to see all of them.
+        self._urls = [url] if wanted == "prefer-standby" else single_hosts(url)
+        self._target = READ_WRITE if len(self._urls) > 1 and wanted is None else None
+
+    async def connect(self, **options: Any) -> Session:
+        """A session. options are asyncpg's. Raises its errors, and OSError, of the last host."""
+        if self._target is not None:
+            options = options | {"target_session_attrs": self._target}
+        if len(self._urls) == 1:
+            return await asyncpg.connect(self._urls[0], **options)
+        url, session = await _first(self._urls, options)
+        self._urls.sort(key=lambda other: other != url)
+        return session
+
+
+async def _first(urls: Sequence[str], options: dict[str, Any]) -> tuple[str, Session]:
+    """Ask the hosts one after the other, each next when those before have failed or are slow."""
+    asked: dict[asyncio.Task[Session], str] = {}
+    try:
+        for url in urls:
+            asked[asyncio.create_task(asyncpg.connect(url, **options))] = url
+            if (found := await _answered(asked, NEXT_HOST_AFTER_S)) is not None:
+                return asked.pop(found), found.result()
+        if (found := await _answered(asked, None)) is not None:
+            return asked.pop(found), found.result()
+        raise _most_telling(list(asked))
+    finally:
+        await _give_up(list(asked))
+
+
+async def _answered(
+    asked: dict[asyncio.Task[Session], str], within_s: float | None
+) -> asyncio.Task[Session] | None:
+    """The first that has a session; None if all have failed, or none has in time."""
+    pending = {task for task in asked if not task.done()}
+    deadline = None if within_s is None else asyncio.get_running_loop().time() + within_s
+    while pending:
+        left_s = None if deadline is None else deadline - asyncio.get_running_loop().time()
+        done, pending = await asyncio.wait(
+            pending, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        if good := [task for task in done if task.exception() is None]:
+            return good[0]
+        if not done:
+            break
+    return None
+
+
+def _most_telling(failed: Sequence[asyncio.Task[Session]]) -> BaseException:
+    """A host that answers and refuses tells more than one that is away."""
+    errors = [error for task in failed if (error := task.exception()) is not None]
+    return next((e for e in errors if not isinstance(e, OSError)), errors[-1])
+
+
+async def _give_up(tasks: Sequence[asyncio.Task[Session]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for session in await asyncio.gather(*tasks, return_exceptions=True):
+        if not isinstance(session, BaseException):
+            session.terminate()
