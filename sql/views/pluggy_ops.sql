@@ -73,9 +73,9 @@ CROSS JOIN LATERAL (
            i.next_auto_sync_at < now() - interval '1 day' AS overdue) AS n
 -- statusDetail stands there if a collection was partial: what of it could not be collected keeps older
 -- data, and its date. Only codes and dates are taken: Pluggy's texts may be personal.
-CROSS JOIN LATERAL (
-    SELECT coalesce(bool_or(s.detail ->> 'isUpdated' = 'false'), false) AS not_collected,
-           coalesce(bool_or(s.detail -> 'warnings' -> 0 IS NOT NULL), false) AS warned,
+LEFT JOIN (
+    SELECT x.id, k.product, bool_or(s.detail ->> 'isUpdated' = 'false') AS not_collected,
+           bool_or(s.detail -> 'warnings' -> 0 IS NOT NULL) AS warned,
            max(CASE WHEN s.detail ->> 'lastUpdatedAt'
                          ~ '^[12]\d{3}-(0[1-9]|1[0-2])-[0-3]\dT([01]\d|2[0-3])(:[0-5]\d){2}(\.\d+)?Z$'
                     -- By its day of the month, which may be none of it: a cast would fail the view.
@@ -83,13 +83,16 @@ CROSS JOIN LATERAL (
                           || substr(s.detail ->> 'lastUpdatedAt', 11))::timestamptz
                          + (substr(s.detail ->> 'lastUpdatedAt', 9, 2)::integer - 1)
                          * interval '24 hours' END) AS collected_at
-    FROM (VALUES ('accounts', 'accounts'), ('accounts', 'creditCards'), ('bills', 'creditCards'),
+    FROM pluggy.items x
+    CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(x.payload -> 'statusDetail')
+                                  WHEN 'object' THEN x.payload -> 'statusDetail' END) AS s(key, detail)
+    JOIN (VALUES ('accounts', 'accounts'), ('accounts', 'creditCards'), ('bills', 'creditCards'),
                  ('transactions', 'transactions'), ('investments', 'investments'),
                  ('investment_transactions', 'investmentsTransactions'),
                  ('investment_transactions', 'investmentTransactions'),
-                 ('loans', 'loans'), ('identities', 'identity')) AS k(product, key)
-    CROSS JOIN LATERAL (SELECT i.payload -> 'statusDetail' -> k.key AS detail) AS s
-    WHERE k.product = p.product) AS d
+                 ('loans', 'loans'), ('identities', 'identity')) AS k(product, key) ON k.key = s.key
+    WHERE x.payload -> 'statusDetail' <> 'null'
+    GROUP BY x.id, k.product) AS d ON d.id = p.item_id AND d.product = p.product
 LEFT JOIN (
     SELECT item_id, product, account_id, count(*) AS rejected_rows, min(rejected_at) AS rejected_since
     FROM pluggy_sync.rejected_rows GROUP BY item_id, product, account_id) AS r
