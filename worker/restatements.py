@@ -18,6 +18,7 @@ from typing import Any, Final
 import structlog
 
 from worker.database import Connection, Pool
+from worker.flags import accept_flags
 from worker.queries import QUERIES
 from worker.runs import run_of_its_own
 
@@ -54,6 +55,7 @@ class Version:
     first_seen_at: datetime
     source_created_at: datetime | None = None
     deleted_at: datetime | None = None
+    is_flagged: bool = False
 
     @property
     def money(self) -> tuple[Decimal, str | None]:
@@ -149,6 +151,24 @@ def _mutual(matches: Mapping[_Pair, str]) -> list[Link]:
     ]
 
 
+def certain(links: Iterable[Link], deleted: Iterable[Version]) -> list[Link]:
+    """Leave out links of flagged rows where restatement does not explain why they are absent.
+
+    It does where most flagged rows of the account have their own replacement, dated like them. An
+    account of which Pluggy shows a part only has few, by chance: these stay flagged for a person.
+    """
+    flagged = {version.id for version in deleted if version.is_flagged}
+    of_tombstones: list[Link] = []
+    of_flagged: list[Link] = []
+    for link in links:
+        if link.id not in flagged:
+            of_tombstones.append(link)
+        elif "date" in link.reason:
+            of_flagged.append(link)
+    explained = 2 * len(of_flagged) > len(flagged)
+    return of_tombstones + (of_flagged if explained else [])
+
+
 def _only_best(matches: Mapping[_Pair, str], *, side: int) -> dict[uuid.UUID, uuid.UUID]:
     """For each row of one side its best match on the other, if there is a single best one."""
     best: dict[uuid.UUID, tuple[Decimal, set[uuid.UUID]]] = {}
@@ -165,9 +185,18 @@ def _only_best(matches: Mapping[_Pair, str], *, side: int) -> dict[uuid.UUID, uu
 async def link_restatements(db: Pool) -> bool:
     """Look at the next runs that have created or deleted; returns whether there may be more.
 
-    One transaction, one run for each item that has new links. Errors: those of a Postgres that is
-    away; then nothing has changed.
+    One transaction, one run for each item that has new links. A flagged row that is linked becomes
+    a tombstone afterwards, by a transaction of its own: it takes the item's lease row before the
+    lock of the feed, as pages do. Errors: those of a Postgres that is away; what is linked by then
+    stays, and the next call goes on.
     """
+    more = await _link(db)
+    for record in await db.fetch(QUERIES["load_linked_flags"], MOST_ITEMS):
+        await accept_flags(db, item_id=record["item_id"], transaction_ids=record["ids"])
+    return more
+
+
+async def _link(db: Pool) -> bool:
     async with db.acquire() as conn, conn.transaction():
         if not await conn.fetchval(QUERIES["lock_restatements"], RESTATEMENTS_LOCK):
             return False
@@ -218,7 +247,8 @@ class _Changes:
                 # With a part of the rows nothing is known to be unambiguous.
                 log.warning("too_many_to_link", account_id=str(account_id))
                 continue
-            links += [(account_id, link) for link in pair(deleted, created)]
+            found = certain(pair(deleted, created), deleted)
+            links += [(account_id, link) for link in found]
         return cls(item_id, links, [record["id"] for record in void])
 
     async def store(self, conn: Connection) -> None:

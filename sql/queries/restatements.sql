@@ -8,7 +8,10 @@ SELECT pg_try_advisory_xact_lock($1) AS locked;
 -- bring one anyway. Lost runs have no counts, but may have written. $1 most runs.
 SELECT r.seq, r.item_id, r.finished_at, r.finished_at <= now() - interval '2 minutes' AS has_rested,
        r.kind IN ('sync', 'walk', 'flag') AND r.item_id IS NOT NULL
-           AND (r.inserted > 0 OR r.deleted > 0 OR r.outcome = 'lost')
+           AND (r.inserted > 0 OR r.deleted > 0 OR r.outcome = 'lost'
+                OR EXISTS (SELECT FROM pluggy.transactions t
+                           WHERE t.item_id = r.item_id AND t.run_id = r.id
+                             AND t.deletion_flagged_at IS NOT NULL))
            AND NOT EXISTS (
                SELECT FROM pluggy_sync.runs n
                WHERE n.item_id = r.item_id AND n.id > r.id AND n.kind IN ('sync', 'walk', 'flag')
@@ -24,13 +27,16 @@ ORDER BY r.seq LIMIT $1;
 UPDATE pluggy_sync.restatement_cursor SET seq = $1;
 
 -- name: load_deleted
--- Tombstones of an item that nothing is linked to yet, of accounts that are still there.
+-- Tombstones of an item that nothing is linked to yet, of accounts that are still there; and rows that
+-- are flagged as absent, deleted_at then says since when.
 -- $1 item, $2 deleted after, $3 most rows.
 SELECT t.account_id, t.id, t.amount, t.currency_code, t.posted_on, t.description,
-       t.source_created_at, t.first_seen_at, t.deleted_at
+       t.source_created_at, t.first_seen_at,
+       coalesce(t.deleted_at, t.deletion_flagged_at) AS deleted_at, t.deleted_at IS NULL AS is_flagged
 FROM pluggy.transactions t
 JOIN pluggy.accounts a ON a.item_id = t.item_id AND a.id = t.account_id
-WHERE t.item_id = $1 AND t.deleted_at > $2 AND a.deleted_at IS NULL
+WHERE t.item_id = $1 AND a.deleted_at IS NULL
+  AND (t.deleted_at > $2 OR (t.deleted_at IS NULL AND t.deletion_flagged_at > $2))
   AND NOT EXISTS (SELECT FROM pluggy_sync.restatements r
                   WHERE r.item_id = t.item_id AND r.id = t.id)
 ORDER BY t.account_id, t.id LIMIT $3;
@@ -43,6 +49,7 @@ SELECT t.account_id, t.id, t.amount, t.currency_code, t.posted_on, t.description
        t.source_created_at, t.first_seen_at, t.deleted_at
 FROM pluggy.transactions t
 WHERE t.item_id = $1 AND t.account_id = $2 AND t.first_seen_at BETWEEN $3 AND $4
+  AND t.deletion_flagged_at IS NULL
   AND t.date BETWEEN $5::date AND $6::date
   AND ($7::timestamptz IS NULL OR t.source_created_at IS NULL OR t.source_created_at > $7)
   AND NOT EXISTS (SELECT FROM pluggy_sync.restatements r
@@ -53,7 +60,15 @@ ORDER BY t.id LIMIT $8;
 -- Links of rows that Pluggy shows again. $1 item.
 SELECT r.id FROM pluggy_sync.restatements r
 JOIN pluggy.transactions t ON t.item_id = r.item_id AND t.id = r.id
-WHERE r.item_id = $1 AND t.deleted_at IS NULL;
+WHERE r.item_id = $1 AND t.deleted_at IS NULL AND t.deletion_flagged_at IS NULL;
+
+-- name: load_linked_flags
+-- Flagged rows whose replacement is known: they are deleted without a person. $1 most items.
+SELECT t.item_id, array_agg(t.id ORDER BY t.id) AS ids
+FROM pluggy.transactions t
+JOIN pluggy_sync.restatements r ON r.item_id = t.item_id AND r.id = t.id
+WHERE t.deletion_flagged_at IS NOT NULL AND t.deleted_at IS NULL
+GROUP BY t.item_id ORDER BY t.item_id LIMIT $1;
 
 -- name: remove_restatements
 -- $1 item, $2 ids of what had been deleted.
