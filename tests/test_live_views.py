@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from arq.connections import ArqRedis
 
+from bench.consumers import QUERIES_OF_CONSUMERS
 from tests.interleaving import until
 from tests.simulator_process import SimulatorProcess
 from tests.stack import now
@@ -170,3 +171,25 @@ async def test_spending_keeps_rows_without_category_and_currencies_apart(
         ("BRL", None, 10),
         ("USD", "Food", 7),
     ]
+
+
+BY_INDEX = {
+    "by id": "transactions_id",
+    "by bill": "transactions_bill",
+    "account, last 30 days": "transactions_by_account",
+    "all of a day": "transactions_posted_on",
+    "a month by category": "transactions_posted_on",
+    "changed since": "transactions_changed",
+}
+
+
+@pytest.mark.parametrize(("name", "query"), QUERIES_OF_CONSUMERS.items())
+async def test_what_applications_ask_by_has_an_index(db: Pool, name: str, query: str) -> None:
+    """Without sequential scans, since no index is worth anything on a table this small."""
+    arguments = [uuid.uuid4(), *([now()] if "$2" in query else [])]
+    async with db.acquire() as conn, conn.transaction():
+        await conn.execute("SET LOCAL enable_seqscan = off")
+        # Nor by an index that has the column further behind.
+        await conn.execute("SET LOCAL enable_bitmapscan = off")
+        plan = "\n".join(r[0] for r in await conn.fetch(f"EXPLAIN {query}", *arguments))
+    assert re.search(rf"Index .*Scan.* using {BY_INDEX[name]} on", plan), plan
