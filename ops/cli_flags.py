@@ -20,7 +20,8 @@ Decide = Callable[..., Awaitable[list[Decided]]]
 def flags() -> None:
     """Rows that Pluggy no longer shows, where that proves too little to tombstone them.
 
-    `no_witness` is asked again by itself; `too_many_at_once` waits for a decision.
+    `no_witness` is asked again by itself; `too_many_at_once` and `last_account` wait for a
+    decision. The id of an account stands for it and all it owns.
     """
 
 
@@ -38,7 +39,7 @@ def list_(item_id: uuid.UUID | None, limit: int, as_json: bool) -> None:
 
 
 @flags.command("accept")
-@click.argument("ids", nargs=-1, type=click.UUID, metavar="[TRANSACTION]...")
+@click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
 @click.option("--item", "item_id", type=click.UUID, help="All that are flagged of this item.")
 @json_option
 def accept(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool) -> None:
@@ -47,7 +48,7 @@ def accept(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool)
 
 
 @flags.command("refuse")
-@click.argument("ids", nargs=-1, type=click.UUID, metavar="[TRANSACTION]...")
+@click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
 @click.option("--item", "item_id", type=click.UUID, help="All that are flagged of this item.")
 @json_option
 def refuse(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool) -> None:
@@ -71,7 +72,13 @@ def _decide(
         for d in decided
         for i in d.transaction_ids
     ]
-    others = sorted(set(ids) - {row["transaction_id"] for row in rows})
+    rows += [
+        {"item_id": d.item_id, "account_id": i, "run_id": d.run_id}
+        for d in decided
+        for i in d.account_ids
+    ]
+    done = {i for d in decided for i in (*d.transaction_ids, *d.account_ids)}
+    others = sorted(set(ids) - done)
     if as_json:
         print_json({word: rows, "not_flagged": others})
     else:

@@ -126,6 +126,11 @@ GRANT INSERT (item_id), UPDATE (item_id) ON pluggy_sync.item_leases TO pluggy_op
 GRANT UPDATE (deleted_at, changed_at, run_id, deletion_flagged_at, deletion_flag, deletion_refused_at,
               deletion_cause, missing_since)
     ON pluggy.transactions TO pluggy_ops;
+GRANT UPDATE (deleted_at, changed_at, run_id, deletion_flagged_at, deletion_flag, deletion_refused_at)
+    ON pluggy.accounts TO pluggy_ops;
+-- What goes with an account: its bills, and what was still to be read of it.
+GRANT UPDATE (deleted_at, changed_at, run_id) ON pluggy.bills TO pluggy_ops;
+GRANT DELETE ON pluggy_sync.account_walks, pluggy_sync.walk_pages, pluggy_sync.product_sync TO pluggy_ops;
 GRANT INSERT, UPDATE ON pluggy_sync.runs TO pluggy_ops;
 GRANT USAGE ON SEQUENCE pluggy_sync.run_seq, pluggy_sync.pending_seq TO pluggy_ops;
 

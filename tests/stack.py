@@ -55,7 +55,9 @@ SHIFTED = {
     "pluggy_sync.missed_webhooks": ("collected_at", "found_at", "judged_at", "told_at"),
     "pluggy_sync.halts": ("halted_at", "probe_at", "resumed_at"),
     "pluggy.items": ("changed_at", "first_seen_at"),
-    "pluggy.accounts": ("changed_at", "first_seen_at"),
+    "pluggy.accounts": ("changed_at", "first_seen_at", "deletion_flagged_at"),
+    "pluggy.investments": ("missing_since",),
+    "pluggy.loans": ("missing_since",),
     "pluggy.transactions": (
         "changed_at",
         "first_seen_at",

@@ -29,7 +29,7 @@ ZONE = ZoneInfo("America/Sao_Paulo")
 PROVENANCE = {
     "item_id", "id", "payload", "row_hash", "row_version", "run_id", "first_seen_at", "changed_at",
     "deleted_at", "deletion_flagged_at", "deletion_flag", "deletion_refused_at", "absent_since",
-    "deletion_cause", "missing_since",
+    "deletion_cause", "missing_since", "missing_collected_at",
 }  # fmt: skip
 ANOTHER = {
     "text": "coalesce({}, '') || 'x'",

@@ -193,6 +193,10 @@ async def test_each_role_may_run_its_own_queries_and_no_others(site: str) -> Non
             "ignore_events_without_item",
             "ignore_unknown_events",
             *("close_lost_runs", "note_run_failure", "purge_runs"),
+            # Of an account that is accepted as gone all goes, also what was still to be read of it.
+            *("tombstone_accounts", "refuse_flagged_accounts", "miss_accounts", "tombstone_bills"),
+            *("forget_owner", "forget_unknown_item", "forget_walk_pages", "finish_walk"),
+            *("purge_account_walks", "purge_product_sync", "purge_walk_pages"),
         }
 
 

@@ -26,6 +26,7 @@ class Decided:
     item_id: uuid.UUID
     run_id: int
     transaction_ids: tuple[uuid.UUID, ...]
+    account_ids: tuple[uuid.UUID, ...] = ()
 
 
 async def list_flags(
@@ -42,6 +43,8 @@ async def accept_flags(
     transaction_ids: Sequence[uuid.UUID] | None = None,
 ) -> list[Decided]:
     """Tombstone flagged rows: those of an item, those named, or both. One run an item.
+
+    Among transaction_ids may be ids of flagged accounts, whose transactions and bills go with them.
 
     Ids that are not flagged (any more) are left alone: a row that came back since stays. Raises
     ValueError if neither is given, asyncpg.LockNotAvailableError if a page takes over ten seconds;
@@ -80,21 +83,46 @@ async def _decide(
 
 
 async def _decide_item(
-    conn: Connection, query: str, item_id: uuid.UUID, transaction_ids: list[uuid.UUID] | None
+    conn: Connection, query: str, item_id: uuid.UUID, ids: list[uuid.UUID] | None
 ) -> Decided | None:
     """Decide about one item in the caller's transaction; None if nothing is flagged any more."""
     await conn.execute(QUERIES["lock_lease"], item_id)
     # Only now: the page that was waited for may have shown the rows.
-    found = await conn.fetch(QUERIES["load_flagged"], item_id, transaction_ids)
-    ids = [record["id"] for record in found]
-    if not ids:
+    rows = await _load(conn, "load_flagged", item_id, ids)
+    accounts = await _load(conn, "load_flagged_accounts", item_id, ids)
+    if not rows and not accounts:
         return None
     async with run_of_its_own(conn, "flag", item_id=item_id) as run:
-        await conn.execute(QUERIES[query], item_id, ids, run.id)
-        run.counts.seen = len(ids)
+        if rows:
+            await conn.execute(QUERIES[query], item_id, rows, run.id)
+        written = len(rows) + await _decide_accounts(conn, query, item_id, accounts, run.id)
+        run.counts.seen = len(rows) + len(accounts)
         if query == "accept_flagged":
-            run.counts.deleted = len(ids)
+            run.counts.deleted = written
         else:
-            run.counts.changed = len(ids)
+            run.counts.changed = written
         run.plan = [query]
-    return Decided(item_id, run.id, tuple(ids))
+    return Decided(item_id, run.id, tuple(rows), tuple(accounts))
+
+
+async def _load(
+    conn: Connection, query: str, item_id: uuid.UUID, ids: list[uuid.UUID] | None
+) -> list[uuid.UUID]:
+    return [record["id"] for record in await conn.fetch(QUERIES[query], item_id, ids)]
+
+
+async def _decide_accounts(
+    conn: Connection, query: str, item_id: uuid.UUID, accounts: Sequence[uuid.UUID], run_id: int
+) -> int:
+    """Accept takes along what an account owns; returns how many rows were written."""
+    if query != "accept_flagged":
+        now = await conn.fetchval("SELECT clock_timestamp()")
+        refused = [item_id, list(accounts), run_id, now]
+        await conn.execute(QUERIES["refuse_flagged_accounts"], *refused)
+        return len(accounts)
+    return sum(
+        [
+            await conn.fetchval(QUERIES["tombstone_accounts"], item_id, account_id, run_id)
+            for account_id in accounts
+        ]
+    )

@@ -41,6 +41,8 @@ class Item:
     collected_at: Mapping[str, datetime | None]
     next_auto_sync_at: datetime | None = None
     unknown: frozenset[str] = frozenset()
+    not_updated: frozenset[str] = frozenset()
+    """Products that the last collection says it could not update."""
 
     @property
     def in_progress(self) -> bool:
@@ -56,6 +58,11 @@ class Item:
             return None
         own = self.updated_at if product == "consents" else self.collected_at.get(product)
         return own or self.last_updated_at
+
+    def succeeded(self, product: str) -> bool:
+        """Whether the last collection was a success and has updated the product."""
+        done = self.status == "UPDATED" and self.execution_status == "SUCCESS"
+        return done and product not in self.not_updated
 
     def consent_lost(self, now: datetime) -> bool:
         """Expired or revoked: lists answer empty with 200; https://docs.pluggy.ai/docs/consents."""
@@ -81,6 +88,7 @@ def read_item(
         consent_expires_at=parse_time(fields.get("consentExpiresAt")),
         collected_at={p: _latest(detail, keys) for p, keys in STATUS_KEYS.items()},
         next_auto_sync_at=parse_time(fields.get("nextAutoSyncAt")),
+        not_updated=frozenset(p for p, keys in STATUS_KEYS.items() if _is_old(detail, keys)),
     )
     return item if latest is None else _without_later(item, latest)
 
@@ -115,6 +123,11 @@ def later_of(held: Item, answer: Item) -> Item:
 
 def _later(first: datetime | None, second: datetime | None) -> datetime | None:
     return max((t for t in (first, second) if t is not None), default=None)
+
+
+def _is_old(detail: Mapping[str, Any], keys: tuple[str, ...]) -> bool:
+    entries = (detail.get(key) for key in keys)
+    return any(isinstance(e, dict) and e.get("isUpdated") is False for e in entries)
 
 
 def _latest(detail: Mapping[str, Any], keys: tuple[str, ...]) -> datetime | None:

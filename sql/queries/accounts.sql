@@ -1,7 +1,7 @@
 -- name: load_accounts_versions
 -- $1 item, $2 ids. doubted_at: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
-       deletion_flagged_at AS doubted_at
+       coalesce(deletion_flagged_at, deletion_refused_at) AS doubted_at
 FROM pluggy.accounts WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: load_live_accounts_ids
@@ -46,14 +46,16 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     source_updated_at = excluded.source_updated_at, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
     changed_at = clock_timestamp(), deleted_at = NULL, deletion_flagged_at = NULL,
-    deletion_flag = NULL
+    deletion_flag = NULL, deletion_refused_at = NULL
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_accounts
 -- An account that Pluggy no longer knows, its transactions and its bills; nothing of it is read any
 -- more, and all of it again should it come back. $1 item, $2 account, $3 run.
 WITH account AS (
-    UPDATE pluggy.accounts SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3
+    UPDATE pluggy.accounts
+    SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3,
+        deletion_flagged_at = NULL, deletion_flag = NULL
     WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id
 ), transactions AS (
     UPDATE pluggy.transactions

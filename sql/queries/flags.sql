@@ -5,11 +5,29 @@ WHERE $1::uuid IS NULL OR item_id = $1
 ORDER BY flagged_at, item_id, transaction_id LIMIT $2;
 
 -- name: load_flagged_items
--- Items that have flagged rows. $1 item (null: any), $2 transaction ids (null: all of the item).
-SELECT DISTINCT item_id FROM pluggy.transactions
+-- Items that have flagged rows. $1 item (null: any), $2 ids of transactions or accounts (null: all).
+SELECT item_id FROM pluggy.transactions
+WHERE deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
+  AND ($1::uuid IS NULL OR item_id = $1) AND ($2::uuid[] IS NULL OR id = ANY ($2))
+UNION
+SELECT item_id FROM pluggy.accounts
 WHERE deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
   AND ($1::uuid IS NULL OR item_id = $1) AND ($2::uuid[] IS NULL OR id = ANY ($2))
 ORDER BY item_id;
+
+-- name: load_flagged_accounts
+-- $1 item, $2 ids (null: all).
+SELECT id FROM pluggy.accounts
+WHERE item_id = $1 AND deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
+  AND ($2::uuid[] IS NULL OR id = ANY ($2))
+ORDER BY id;
+
+-- name: refuse_flagged_accounts
+-- A person says that these accounts stay. $1 item, $2 ids, $3 run, $4 time.
+UPDATE pluggy.accounts
+SET deletion_refused_at = $4::timestamptz, changed_at = $4::timestamptz, run_id = $3,
+    deletion_flagged_at = NULL, deletion_flag = NULL
+WHERE item_id = $1 AND id = ANY ($2::uuid[]);
 
 -- name: lock_lease
 -- Every page transaction of a sync begins by writing this row: none is under way, and none begins,

@@ -1,7 +1,7 @@
 -- name: load_investments_versions
 -- $1 item, $2 ids. doubted_at: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
-       NULL::timestamptz AS doubted_at
+       missing_since AS doubted_at
 FROM pluggy.investments WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: load_live_investments_ids
@@ -50,7 +50,8 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     purchase_date = excluded.purchase_date, source_created_at = excluded.source_created_at,
     source_updated_at = excluded.source_updated_at, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
-    changed_at = clock_timestamp(), deleted_at = NULL
+    changed_at = clock_timestamp(), deleted_at = NULL, missing_since = NULL,
+    missing_collected_at = NULL
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_investments

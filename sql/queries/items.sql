@@ -46,7 +46,9 @@ WITH item AS (
     UPDATE pluggy.items SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
     WHERE id = $1 AND deleted_at IS NULL RETURNING id
 ), accounts AS (
-    UPDATE pluggy.accounts SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    UPDATE pluggy.accounts
+    SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2,
+        deletion_flagged_at = NULL, deletion_flag = NULL
     WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
 ), transactions AS (
     UPDATE pluggy.transactions

@@ -174,6 +174,10 @@ CREATE VIEW pluggy_ops.flagged_deletions AS
 SELECT item_id, account_id, id AS transaction_id, deletion_flag AS reason,
        deletion_flagged_at AS flagged_at, posted_on
 FROM pluggy.transactions
+WHERE deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
+UNION ALL
+SELECT item_id, id, NULL, deletion_flag, deletion_flagged_at, NULL
+FROM pluggy.accounts
 WHERE deletion_flagged_at IS NOT NULL AND deleted_at IS NULL;
 
 -- Deliveries to the receivers by minute; counted in memory, so a killed receiver loses seconds of them.

@@ -13,10 +13,13 @@ from typing import Final
 import msgspec
 
 from worker.claim import Claim
+from worker.events import parse_uuid
 from worker.failures import PluggyNotFound
 from worker.held import NO_ACCOUNT
+from worker.pluggy_payloads import decode_object
 from worker.pluggy_reader import PluggyReader
 from worker.queries import QUERIES
+from worker.sync.empty_lists import look_at_empty_list, note_missed
 from worker.sync.rows import Entity, Listed, Row, read_rows, store_rows
 from worker.sync.stamps import defer_step, stamp_step
 
@@ -48,10 +51,12 @@ async def sync_listing(
     source_updated_at: datetime | None,
     account_id: uuid.UUID = NO_ACCOUNT,
 ) -> None:
-    """Read the list and store it; bury what a 404 proves absent. Raises PluggyError, FencedOff.
+    """Read the list and store it; tombstone what is proven absent. Raises PluggyError, FencedOff.
 
-    An empty list where we hold live rows is no answer (consent revoked, bank down: lists are empty
-    with 200) unless one of them, asked for by id, comes back.
+    A row that the list leaves out is absent if GET by id answers 404 with its own code, or with a
+    row of another owner: it has moved there, and our owner's list says so. An empty list where we
+    hold live rows is no answer (consent revoked, bank down: lists are empty with 200) unless one of
+    them, asked for by id, comes back; see empty_lists for what two of them prove.
     """
     product, started_at = listing.entity.product, claim.now
     owner = claim.item_id if account_id == NO_ACCOUNT else account_id
@@ -60,9 +65,17 @@ async def sync_listing(
     held = await live_ids(claim, product, account_id)
     suspicious = not page and bool(held)
     missing = held - Listed.of(rows, rejected).ids
-    answers = await _ask(claim, listing, owner, missing, for_witness=suspicious)
+    look = await look_at_empty_list(claim, product, held) if suspicious else None
+    if look is None:
+        answers = await _ask(claim, listing, owner, missing, for_witness=suspicious)
+    else:
+        answers = await _ask(claim, listing, owner, set(look.ask))
+        answers.unasked += len(missing) - len(look.ask)
+    proven = look is not None and look.proves and bool(answers.absent) and not answers.moved
     async with claim.page() as conn:
-        if suspicious and not answers.returned:
+        if suspicious and not answers.returned and not proven:
+            if look is not None and answers.absent:
+                await note_missed(conn, claim, product, look, answers.absent)
             await defer_step(conn, claim, product, account_id)
             return
         owned = {} if account_id == NO_ACCOUNT else {"account_id": account_id}
@@ -75,7 +88,7 @@ async def sync_listing(
             account_id=account_id,
             owner_columns=owned,
         )
-        for row_id in answers.absent:
+        for row_id in [*answers.absent, *(answers.moved if page else ())]:
             claim.counts.deleted += await conn.fetchval(
                 QUERIES[f"tombstone_{product}"], claim.item_id, row_id, claim.run
             )
@@ -105,6 +118,8 @@ class _Answers:
     """What asking for rows by id has shown."""
 
     absent: list[uuid.UUID] = field(default_factory=list)
+    moved: list[uuid.UUID] = field(default_factory=list)
+    """Rows that answer, but as another owner's."""
     returned: list[Row] = field(default_factory=list)
     unasked: int = 0
 
@@ -120,7 +135,7 @@ async def _ask(
     owner: uuid.UUID,
     row_ids: set[uuid.UUID],
     *,
-    for_witness: bool,
+    for_witness: bool = False,
 ) -> _Answers:
     """Ask for rows by id while time lasts; after an empty list, until a witness is found.
 
@@ -151,6 +166,10 @@ async def _ask_one(
             raise
         answers.absent.append(row_id)
     else:
-        found, _ = await read_rows([msgspec.Raw(body)], owner_key=listing.owner_key, owner=owner)
-        answers.returned += found
+        if parse_uuid(decode_object(body).get(listing.owner_key)) not in (owner, None):
+            answers.moved.append(row_id)
+        else:
+            body_rows = [msgspec.Raw(body)]
+            found, _ = await read_rows(body_rows, owner_key=listing.owner_key, owner=owner)
+            answers.returned += found
     await claim.prolong()

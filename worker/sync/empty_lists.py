@@ -1,0 +1,96 @@
+"""An empty list where rows are held proves nothing by itself; what two looks at it do, is here."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from worker.claim import Claim
+from worker.database import Connection
+from worker.pluggy_item import Item, read_item
+from worker.pluggy_payloads import decode_object
+from worker.queries import QUERIES
+
+LOOKS_APART: Final = timedelta(days=1)
+TWO_LOOKS: Final = frozenset({"investments", "loans"})
+"""The last one gone is tombstoned after two looks; the last account is flagged for a person."""
+LOOKED_AT: Final = TWO_LOOKS | {"accounts"}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is held of a list that came empty, and what the collection behind the answer was like.
+
+    ask: the rows to ask for now. proves: a 404 of each tombstones it; else it is remembered.
+    """
+
+    ask: frozenset[uuid.UUID]
+    proves: bool
+    collected_at: datetime | None
+
+
+async def look_at_empty_list(
+    claim: Claim, product: str, held: Collection[uuid.UUID]
+) -> Look | None:
+    """What to ask about a list that came empty; None: a few rows, only to find a witness.
+
+    The second look proves only if the rows were missed at least a day ago, and a collection since
+    then succeeded: status SUCCESS, the product updated, the consent live, another list not empty.
+    """
+    if product not in LOOKED_AT:
+        return None
+    item = await _load_item(claim)
+    if item is None or item.consent_lost(claim.now):
+        return None
+    records = await claim.db.fetch(QUERIES[f"load_missing_{product}"], claim.item_id)
+    rows = [row for row in records if row["id"] in held]
+    collected_at = item.source_updated_at(product)
+    unmissed = frozenset(row["id"] for row in rows if row["missing_since"] is None)
+    if unmissed:
+        is_look = product in TWO_LOOKS or item.succeeded(product)
+        return Look(unmissed, False, collected_at) if is_look else None
+    if product in TWO_LOOKS and await _is_second(claim, product, rows, item):
+        return Look(frozenset(row["id"] for row in rows), True, collected_at)
+    return None
+
+
+async def note_missed(
+    conn: Connection, claim: Claim, product: str, look: Look, absent: Collection[uuid.UUID]
+) -> None:
+    """Remember rows that answered 404 at the first look; of accounts, flag them."""
+    await conn.execute(
+        QUERIES[f"miss_{product}"],
+        claim.item_id,
+        list(absent),
+        claim.now,
+        look.collected_at,
+        claim.run,
+    )
+
+
+async def _is_second(
+    claim: Claim, product: str, rows: Sequence[asyncpg.Record], item: Item
+) -> bool:
+    """Whether a look now is the second one, a day and a successful collection after the first."""
+    collected_at = item.source_updated_at(product)
+    if collected_at is None or not item.succeeded(product):
+        return False
+    first = max(row["missing_since"] for row in rows)
+    seen = [row["missing_collected_at"] for row in rows if row["missing_collected_at"] is not None]
+    if first > claim.now - LOOKS_APART or any(at >= collected_at for at in seen):
+        return False
+    return bool(await claim.db.fetchval(QUERIES["has_another_list"], claim.item_id, product, first))
+
+
+async def _load_item(claim: Claim) -> Item | None:
+    row = await claim.db.fetchrow(QUERIES["load_item_version"], claim.item_id)
+    if row is None:
+        return None
+    fields = decode_object(row["payload"].encode())
+    is_open = bool(row["connector_is_open_finance"])
+    return read_item(fields, is_open_finance=is_open, latest=claim.latest)
