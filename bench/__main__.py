@@ -1,4 +1,4 @@
-"""`make bench`: measure the simulator alone, then the whole service with it; one JSON line each."""
+"""`make bench`: the simulator alone, the waits of the loop, the whole service; a JSON line each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import click
 
-from bench import simulator
+from bench import simulator, waits
 
 
 def whole_service(*, quick: bool) -> dict[str, object]:
@@ -27,6 +27,7 @@ def whole_service(*, quick: bool) -> dict[str, object]:
 def main(quick: bool) -> None:
     """Compare figures of one run only: machines and their load differ."""
     click.echo(json.dumps({"simulator": asdict(simulator.measure(quick=quick))}))
+    click.echo(json.dumps({"loop_waits_ms": asdict(waits.measure())}))
     click.echo(json.dumps({"service": whole_service(quick=quick)}))
 
 

@@ -26,6 +26,7 @@ from worker.database import Pool
 from worker.events import MalformedEvent, WebhookEvent, parse_registration, parse_webhook
 from worker.http_server import BoundedRunner, HttpLimits
 from worker.server_outage import ServerOutage
+from worker.turns import beside
 
 log = structlog.get_logger()
 
@@ -129,7 +130,12 @@ async def _take(request: web.Request, parse: Parser) -> web.Response:
     try:
         _authenticate(door, request)
         _refuse_body(request)
-        event = _parsed(parse, await _body(door, request))
+        body = await _body(door, request)
+        async with asyncio.timeout_at(deadline):
+            event = await _parsed(parse, body)
+    except TimeoutError:
+        door.counts.add("", "unavailable")
+        return unavailable()
     except Refused as refused:
         door.counts.add("", refused.counted_as)
         return refused.response
@@ -169,9 +175,9 @@ async def _body(door: Door, request: web.Request) -> bytes:
         raise Refused("malformed", refusal(400, "malformed_body", UNREADABLE_BODY)) from None
 
 
-def _parsed(parse: Parser, body: bytes) -> WebhookEvent:
+async def _parsed(parse: Parser, body: bytes) -> WebhookEvent:
     try:
-        return parse(body, datetime.now(UTC))
+        return await beside(len(body), parse, body, datetime.now(UTC))
     except MalformedEvent as error:
         raise Refused("malformed", refusal(400, "malformed_event", str(error))) from None
 

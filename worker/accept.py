@@ -11,6 +11,7 @@ import asyncpg
 from worker.database import Pool, fetch_within
 from worker.events import WebhookEvent
 from worker.queries import QUERIES
+from worker.turns import beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ async def accept_events(
 
 
 async def _accept(db: Pool, events: Sequence[WebhookEvent], timeout_s: float) -> list[Accepted]:
-    rows = await fetch_within(db, timeout_s, QUERIES["accept_events"], *_columns(events))
+    columns = await beside(sum(len(e.body) for e in events), _columns, events)
+    rows = await fetch_within(db, timeout_s, QUERIES["accept_events"], *columns)
     by_key = {
         (row["event_id"], row["body_sha256"]): Accepted(row["is_new"], row["made_due"], row["id"])
         for row in rows
@@ -91,4 +93,4 @@ def _columns(events: Sequence[WebhookEvent]) -> list[list[object]]:
 
 def _array_literal(ids: tuple[uuid.UUID, ...] | None) -> str | None:
     # unnest() flattens arrays of arrays, so each list travels as Postgres's text form of it.
-    return None if ids is None else "{" + ",".join(map(str, ids)) + "}"
+    return None if ids is None else "{" + ",".join(i.hex for i in ids) + "}"

@@ -11,6 +11,10 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, Final
 
+import msgspec
+
+from worker.deep_json import TooMuchNesting, flattened
+
 MAX_NAME_LENGTH: Final = 120
 MAX_EVENT_ID_LENGTH: Final = 200
 # uuid.UUID() also takes 0x, underscores, blanks and other scripts' digits.
@@ -199,11 +203,16 @@ def _json_object(body: bytes) -> dict[str, Any]:
     try:
         # Python's own reader: lone surrogates and 1e200000 are JSON and must not refuse an event;
         # nor must an integer that Python would not read for its length.
-        fields = json.loads(body, parse_constant=_no_constant, parse_int=float)
+        try:
+            fields = json.loads(body, parse_constant=_no_constant, parse_int=float)
+        except RecursionError:
+            # Nothing that we read lies deeper than an entry of a list.
+            flat = flattened(body, 3)
+            fields = json.loads(flat, parse_constant=_no_constant, parse_int=float)
+    except (TooMuchNesting, RecursionError) as error:
+        raise MalformedEvent("nested too deeply") from error
     except ValueError as error:
         raise MalformedEvent("not JSON") from error
-    except RecursionError as error:
-        raise MalformedEvent("nested too deeply") from error
     if not isinstance(fields, dict):
         raise MalformedEvent("not a JSON object")
     return fields
@@ -303,5 +312,10 @@ def _transaction_ids(value: object) -> tuple[tuple[uuid.UUID, ...], int]:
     """The ids that can be read, once each, and how many cannot; without any entry it is one."""
     if not isinstance(value, list) or not value:
         return (), 1
-    ids = [parse_uuid(entry) for entry in value]
+    ids: list[uuid.UUID | None]
+    try:
+        # At once if all are well written: thousands, one by one, would hold up other deliveries.
+        ids = [*msgspec.convert(value, list[uuid.UUID])]
+    except msgspec.ValidationError:
+        ids = [parse_uuid(entry) for entry in value]
     return tuple(dict.fromkeys(i for i in ids if i)), ids.count(None)

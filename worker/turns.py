@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 SLICE_S: Final = 0.005
-HEAVY_BYTES: Final = 256 * 1024
+HEAVY_BYTES: Final = 32 * 1024
 """What is larger is parsed in a thread."""
+
+# One for all: each more would take its share of the interpreter from the loop.
+_beside: Final = ThreadPoolExecutor(1, thread_name_prefix="beside")
 
 
 async def in_turns(things: Iterable[T]) -> AsyncIterator[T]:
@@ -29,7 +34,8 @@ async def beside(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwa
     """Call at once if that is about few bytes, else in a thread: the loop goes on meanwhile."""
     if size <= HEAVY_BYTES:
         return work(*args, **kwargs)
-    return await asyncio.to_thread(work, *args, **kwargs)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_beside, partial(work, *args, **kwargs))
 
 
 def batches(things: Sequence[T], size: int) -> Iterator[Sequence[T]]:
