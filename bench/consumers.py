@@ -1,8 +1,8 @@
 """`python -m bench.consumers`: what the indexes for consumers cost a load, and what they bring.
 
-The same rows are loaded twice by the service's own statement, in pages, without these indexes and
-with them; then each query of a consumer runs on both. One JSON line: figures of one run are
-comparable, those of two machines are not.
+The same rows are loaded into two databases by the service's own statement, page by page in turn,
+without these indexes and with them; then each query of a consumer runs on both. One JSON line:
+figures of one run are comparable, those of two machines are not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import click
@@ -22,6 +23,8 @@ import click
 import embedded
 from ops.migrate import migrate
 from worker.queries import QUERIES, SQL_DIR
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 MIGRATION: Final = SQL_DIR / "migrations" / "0172_index_transactions_for_consumers.sql"
 INDEXES: Final = (
@@ -79,19 +82,22 @@ def _row(account: uuid.UUID, number: int) -> dict[str, Any]:
     return row | {"payload": {"filler": "x" * 300, **row}}
 
 
-async def load(conn: asyncpg.Connection[asyncpg.Record], rows: int) -> float:
-    """Seconds that the statements of a first load take."""
-    took = 0.0
+async def load(bare: Connection, indexed: Connection, rows: int) -> tuple[float, float]:
+    """Seconds that the statements of a first load take, page by page in turn: what else the machine
+    does then slows both alike."""
+    took = [0.0, 0.0]
     for account, page in pages(rows):
         told = json.dumps(page)
-        began = time.perf_counter()
-        await conn.fetch(QUERIES["upsert_transactions"], told, account, 1)
-        took += time.perf_counter() - began
-    await conn.execute("VACUUM ANALYZE pluggy.transactions")
-    return took
+        for place, conn in enumerate((bare, indexed)):
+            began = time.perf_counter()
+            await conn.fetch(QUERIES["upsert_transactions"], told, account, 1)
+            took[place] += time.perf_counter() - began
+    for conn in (bare, indexed):
+        await conn.execute("VACUUM ANALYZE pluggy.transactions")
+    return took[0], took[1]
 
 
-async def ask(conn: asyncpg.Connection[asyncpg.Record], rows: int) -> dict[str, float]:
+async def ask(conn: Connection, rows: int) -> dict[str, float]:
     """Milliseconds of each query, median."""
     middle = (rows // 2 // ROWS_AN_ACCOUNT) * ROWS_AN_ACCOUNT
     account = uuid.UUID(int=middle // ROWS_AN_ACCOUNT + 1)
@@ -111,31 +117,34 @@ async def ask(conn: asyncpg.Connection[asyncpg.Record], rows: int) -> dict[str, 
     return found
 
 
-async def _timed(
-    conn: asyncpg.Connection[asyncpg.Record], query: str, arguments: list[object]
-) -> float:
+async def _timed(conn: Connection, query: str, arguments: list[object]) -> float:
     began = time.perf_counter()
     await conn.fetch(query, *arguments)
     return time.perf_counter() - began
 
 
 async def measure(url: str, rows: int) -> dict[str, Any]:
-    """Load and ask without the indexes, then with them."""
-    await migrate(url)
-    conn = await asyncpg.connect(url)
-    await conn.execute(f"DROP INDEX {', '.join(f'pluggy.{name}' for name in INDEXES)}")
-    bare_s, bare_ms = await load(conn, rows), await ask(conn, rows)
+    """Load and ask a database without the indexes and one with them."""
+    server = await asyncpg.connect(url)
+    await server.execute("CREATE DATABASE indexed")
+    await server.close()
+    other = urlunsplit(urlsplit(url)._replace(path="/indexed"))
+    for address in (url, other):
+        await migrate(address)
+    bare, indexed = await asyncpg.connect(url), await asyncpg.connect(other)
+    await bare.execute(f"DROP INDEX {', '.join(f'pluggy.{name}' for name in INDEXES)}")
+    bare_s, indexed_s = await load(bare, indexed, rows)
+    bare_ms, indexed_ms = await ask(bare, rows), await ask(indexed, rows)
     began = time.perf_counter()
-    await conn.execute(MIGRATION.read_text())
+    await bare.execute(MIGRATION.read_text())
     build_s = time.perf_counter() - began
-    sizes = await conn.fetchval(
+    sizes = await indexed.fetchval(
         "SELECT sum(pg_relation_size(format('pluggy.%I', name))) FROM unnest($1::text[]) AS name",
         list(INDEXES),
     )
-    table = await conn.fetchval("SELECT pg_total_relation_size('pluggy.transactions')")
-    await conn.execute("TRUNCATE pluggy.transactions")
-    indexed_s, indexed_ms = await load(conn, rows), await ask(conn, rows)
-    await conn.close()
+    table = await indexed.fetchval("SELECT pg_total_relation_size('pluggy.transactions')")
+    for conn in (bare, indexed):
+        await conn.close()
     return {
         "rows": rows,
         "load_s": {"without": round(bare_s, 1), "with": round(indexed_s, 1)},
