@@ -191,3 +191,35 @@ async def test_rows_announced_for_the_future_are_read_all_the_same(
     await stack.tell("transactions/created", item["id"], **fields)
     await stack.quiet()
     await stack.assert_equal(item["id"], ["transactions"])
+
+
+@pytest.mark.parametrize("event", ["transactions/created", "item/updated"])
+async def test_rows_of_an_import_that_show_up_after_its_walk_are_read_with_the_next_delta(
+    stack: Stack, event: str
+) -> None:
+    """All rows of a first import share one createdAt; the walk saw 30 of 40."""
+    item = await stack.item(transactions=40, accounts=1)
+    late = {row for n, row in enumerate(sorted(await stack.truth(item["id"]))) if n % 4 == 0}
+
+    async def without_late(path: str, body: bytes) -> bytes:
+        if not path.startswith("/v2/transactions"):
+            return body
+        page = json.loads(body)
+        page["results"] = [row for row in page["results"] if row["id"] not in late]
+        return json.dumps(page).encode()
+
+    async with altered(stack, without_late):
+        await stack.tell("item/created", item["id"])
+        await stack.quiet()
+    assert len(await stack.live(item["id"])) == 30
+    answer = await stack.collect(item["id"], created=1)
+    fields = {}
+    if event == "transactions/created":
+        [fields] = [
+            {k: told[k] for k in ("accountId", "transactionsCreatedAtFrom")}
+            for told in answer["events"]
+            if told["event"] == event
+        ]
+    await stack.tell(event, item["id"], **fields)
+    await stack.quiet()
+    await stack.assert_equal(item["id"], ["transactions"])

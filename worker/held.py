@@ -52,7 +52,6 @@ class Step(msgspec.Struct, frozen=True):
     source_updated_at: datetime | None = None
     stamped_at: datetime | None = None
     walked_at: datetime | None = None
-    walked_up_to: datetime | None = None
     read_since: datetime | None = None
     recent_at: datetime | None = None
     read_seq: int | None = None

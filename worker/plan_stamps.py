@@ -69,12 +69,12 @@ def owes_recent(step: Step) -> bool:
 
 
 def delta_from(step: Step) -> datetime:
-    """Where a delta starts: an overlap before the watermark, but behind what a walk has listed."""
+    """Where a delta starts: an overlap before the watermark, after a walk too.
+
+    Rows of one import share a createdAt and may show up one after the other.
+    """
     assert step.watermark is not None  # noqa: S101 - a delta starts at one
-    since = step.watermark - OVERLAP
-    if step.walked_up_to is None:
-        return since
-    return max(since, step.walked_up_to + timedelta(milliseconds=1))
+    return step.watermark - OVERLAP
 
 
 def is_answered(read_seq: int | None, event: PendingEvent) -> bool:

@@ -36,7 +36,7 @@ ON CONFLICT (id) DO UPDATE SET
 -- $1 item.
 UPDATE pluggy_sync.product_sync
 SET stamped_at = NULL, source_updated_at = NULL, watermark = NULL, walked_at = NULL,
-    walked_up_to = NULL, read_since = NULL, recent_at = NULL, fingerprint = NULL, read_seq = NULL,
+    read_since = NULL, recent_at = NULL, fingerprint = NULL, read_seq = NULL,
     walked_seq = NULL, recent_seq = NULL
 WHERE item_id = $1;
 

@@ -39,7 +39,7 @@ SELECT
             'walked_at', p.walked_at, 'read_seq', p.read_seq,
             'walked_seq', p.walked_seq, 'recent_seq', p.recent_seq, 'dead_seq', p.dead_seq,
             'fingerprint', p.fingerprint,
-            'walked_up_to', p.walked_up_to, 'read_since', p.read_since,
+            'read_since', p.read_since,
             'unreadable_walk_at', p.unreadable_walk_at,
             'recent_at', p.recent_at, 'attempts', p.attempts, 'failing_since', p.failing_since,
             'next_try_at', p.next_try_at, 'dead_at', p.dead_at,

@@ -3,8 +3,8 @@
 -- started before it, whatever their values, and none of a read that started later: so an odd time of
 -- Pluggy lives as long as one read.
 -- $1 item, $2 product, $3 account, $4 stamped_at, $5 source_updated_at, $6 watermark,
--- $7 walked_at (null: no walk), $8 fingerprint (null: keep), $9 walked_up_to (null: keep), $10 read_since
--- (null: all was read), $11 read_seq: the place of its start.
+-- $7 walked_at (null: no walk), $8 fingerprint (null: keep), $9 read_since (null: all was read),
+-- $10 read_seq: the place of its start.
 -- A walk covers the recent days too. A list is complete in itself, transactions only when walked: what
 -- was set aside before and was not met again is not there any more.
 WITH not_met AS (
@@ -14,10 +14,10 @@ WITH not_met AS (
 )
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, account_id, stamped_at, source_updated_at, watermark, read_since, read_seq,
-     walked_at, walked_seq, recent_at, recent_seq, verified_at, fingerprint, walked_up_to)
-SELECT $1, $2, $3, $4::timestamptz, $5, $6, $10, $11::bigint, $7::timestamptz, w.walked_seq, $7,
-       w.walked_seq, CASE WHEN $2::text = 'transactions' THEN $7 ELSE $4 END, $8, $9
-FROM (SELECT CASE WHEN $7::timestamptz IS NOT NULL THEN $11::bigint END AS walked_seq) AS w
+     walked_at, walked_seq, recent_at, recent_seq, verified_at, fingerprint)
+SELECT $1, $2, $3, $4::timestamptz, $5, $6, $9, $10::bigint, $7::timestamptz, w.walked_seq, $7,
+       w.walked_seq, CASE WHEN $2::text = 'transactions' THEN $7 ELSE $4 END, $8
+FROM (SELECT CASE WHEN $7::timestamptz IS NOT NULL THEN $10::bigint END AS walked_seq) AS w
 ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     (stamped_at, source_updated_at, watermark, read_since, read_seq) = (
         SELECT r.stamped_at, r.source_updated_at, r.watermark, r.read_since, r.read_seq
@@ -35,7 +35,6 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     walked_at = coalesce(excluded.walked_at, p.walked_at),
     walked_seq = coalesce(excluded.walked_seq, p.walked_seq),
     verified_at = coalesce(excluded.verified_at, p.verified_at),
-    walked_up_to = coalesce(excluded.walked_up_to, p.walked_up_to),
     fingerprint = coalesce(excluded.fingerprint, p.fingerprint),
     attempts = 0, failing_since = NULL, next_try_at = NULL, dead_at = NULL, dead_seq = NULL,
     deferred_since = NULL, failed_at = NULL, failure_class = NULL, failure_code = NULL, error_id = NULL,

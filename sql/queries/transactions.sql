@@ -113,12 +113,6 @@ SELECT EXISTS (
       AND first_seen_at < $3
 ) AS holds;
 
--- name: load_walked_up_to
--- Newest createdAt that a walk has listed. $1 item, $2 account, $3 Pluggy's clock at its start (which
--- is cut to the second, so rows of that second were there).
-SELECT max(source_created_at) FROM pluggy.transactions
-WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND source_created_at < $3::timestamptz + interval '1 second';
-
 -- name: count_deletions
 -- How many rows of an account are live, and how many were tombstoned since a time for each cause that is
 -- limited. $1 item, $2 account, $3 time.

@@ -25,7 +25,6 @@ async def stamp_step(
     watermark: datetime | None = None,
     walked_at: datetime | None = None,
     fingerprint: str | None = None,
-    walked_up_to: datetime | None = None,
     read_since: datetime | None = None,
     read_seq: int | None = None,
 ) -> None:
@@ -43,7 +42,6 @@ async def stamp_step(
         bounded(watermark, started_at),
         walked_at,
         fingerprint,
-        walked_up_to,
         read_since,
         claim.read_seq if read_seq is None else read_seq,
     )

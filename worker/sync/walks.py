@@ -237,15 +237,6 @@ async def _ask_about(claim: Claim, walk: Walk, nominees: Sequence[uuid.UUID]) ->
     return proven
 
 
-async def _walked_up_to(conn: Connection, claim: Claim, walk: Walk) -> datetime | None:
-    if walk.kind != "walk":
-        return None
-    found: datetime | None = await conn.fetchval(
-        QUERIES["load_walked_up_to"], claim.item_id, walk.account_id, walk.pluggy_started_at
-    )
-    return found
-
-
 async def _finish(claim: Claim, walk: Walk) -> None:
     """The one transaction in which the absent are buried and the watermark moves."""
     async with claim.page() as conn:
@@ -274,7 +265,6 @@ async def _stamp(conn: Connection, claim: Claim, walk: Walk) -> None:
         source_updated_at=walk.source_updated_at,
         watermark=walk.pluggy_started_at,
         walked_at=walk.started_at if walk.kind == "walk" else None,
-        walked_up_to=await _walked_up_to(conn, claim, walk),
         read_since=walk.read_since,
         read_seq=walk.read_seq,
     )
