@@ -64,6 +64,8 @@ def fresh_steps() -> list[Step]:
     """Every step of an item whose last collection has been read to its end."""
     by_item = ["items", "accounts", "investments", "loans", "identities", "consents"]
     found = [step(product, source_updated_at=READ_AFTER) for product in by_item]
+    # An item that was read within the hour need not have moved again when a webhook says so.
+    found[1] = step("accounts", source_updated_at=READ_AFTER, stamped_at=NOW - 30 * MINUTE)
     found += [step("transactions", a, source_updated_at=READ_AFTER) for a in ACCOUNTS]
     found += [step("bills", CARD, source_updated_at=READ_AFTER)]
     return [*found, step("investment_transactions", INVESTMENT, fingerprint="same")]
@@ -94,6 +96,7 @@ def held(
     investments: Iterable[HeldInvestment] = (HeldInvestment(INVESTMENT, "same"),),
     known: bool = True,
     item_deleted: bool = False,
+    newest_rows: Mapping[uuid.UUID, datetime] | None = None,
 ) -> Held:
     """What is held of an item that is read to its end, but for what is changed."""
     rows = [*(fresh_steps() if steps is None else steps), *changed]
@@ -110,6 +113,7 @@ def held(
         item=b"{}" if known else None,
         item_deleted=item_deleted,
         is_open_finance=True,
+        newest_rows=dict.fromkeys(accounts, NOW) if newest_rows is None else newest_rows,
     )
 
 

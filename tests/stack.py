@@ -33,7 +33,13 @@ CLIENT_ID = "6f1c2d9e-0000-4000-8000-000000000001"
 CLIENT_SECRET = "s3cret-of-the-tests"  # noqa: S105 - the simulator takes any
 
 SHIFTED = {
-    "pluggy_sync.webhook_events": ("accepted_at", "pending_since", "ask_again_at", "settled_at"),
+    "pluggy_sync.webhook_events": (
+        "accepted_at",
+        "pending_since",
+        "ask_again_at",
+        "settled_at",
+        "confirming_since",
+    ),
     "pluggy_sync.item_sync": ("run_at",),
     "pluggy_sync.item_leases": ("until",),
     "pluggy_sync.product_sync": (
@@ -41,6 +47,8 @@ SHIFTED = {
         "walked_at",
         "recent_at",
         "unreadable_walk_at",
+        "first_read_at",
+        "confirm_at",
         "verified_at",
         "failing_since",
         "failed_at",

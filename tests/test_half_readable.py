@@ -200,9 +200,9 @@ def test_readable_ids_go_before_the_walk() -> None:
     assert (found.account_id, found.lane, found.for_unreadable) == (CHECKING, Lane.AUDIT, True)
 
 
-def test_ids_are_not_asked_for_again_once_the_walk_has_ended() -> None:
+def test_nothing_is_asked_for_again_once_the_walk_has_ended() -> None:
     walked = step("transactions", CHECKING, walked_at=NOW, unreadable_walk_at=NOW)
-    found = decided(held(half(), changed=[walked]))
+    found = decided(held(half(readable=0), changed=[walked]))
     assert (found.steps, only(found.outcomes).state) == ([], "applied")
 
 

@@ -180,7 +180,10 @@ def test_without_times_of_collection_events_that_do_not_say_so_read_nothing() ->
 
 def test_without_times_of_collection_the_silence_alarm_reads_once_a_day() -> None:
     dateless = item(collected=None)
-    assert ReadAccounts(None) in decided(held(event("sync/silence")), of=dateless).steps
+    day_old = [msgspec.structs.replace(s, stamped_at=NOW - DAY) for s in fresh_steps()]
+    assert (
+        ReadAccounts(None) in decided(held(event("sync/silence"), steps=day_old), of=dateless).steps
+    )
     lately = [msgspec.structs.replace(s, stamped_at=NOW - HOUR) for s in fresh_steps()]
     found = decided(held(event("sync/silence"), steps=lately), of=dateless)
     assert (found.steps, only(found.outcomes).state) == ([], "applied")
@@ -365,11 +368,18 @@ def test_transactions_are_read_whatever_the_items_status_and_never_superseded(na
 
 
 @pytest.mark.parametrize("name", sorted(TRANSACTION_EVENTS))
-def test_an_account_that_is_not_of_the_item_is_dead_after_one_look(name: str) -> None:
+def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_look(name: str) -> None:
     told = event(name, account_id=SAVINGS)
     looks = decided(held(told))
     assert looks.steps == [ReadAccounts(COLLECTED)]
     looked = step("accounts", stamped_at=NOW, source_updated_at=READ_AFTER)
+    waits = only(decided(held(told, changed=[looked])).outcomes)
+    assert (waits.state, waits.confirming, waits.confirming_since) == ("pending", "accounts", NOW)
+    assert waits.due_at == NOW + timedelta(seconds=5)
+    since = NOW - 5 * MINUTE
+    told = event(
+        name, account_id=SAVINGS, confirming="accounts", confirming_since=since, age=6 * MINUTE
+    )
     found = decided(held(told, changed=[looked]))
     assert found.steps == []
     assert (only(found.outcomes).state, only(found.outcomes).reason) == (

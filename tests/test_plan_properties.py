@@ -76,6 +76,14 @@ trouble = st.one_of(
 )
 
 
+CONFIRMED = TRANSACTION_EVENTS | {"item/created", "item/updated"}
+looks_since = st.sampled_from([timedelta(0), timedelta(seconds=20), MINUTE, 10 * MINUTE, DAY])
+looked_at = st.just((None, None)) | st.tuples(
+    st.sampled_from(["accounts", "items", f"transactions/{CHECKING}", f"transactions/{CARD}"]),
+    looks_since.map(lambda age: NOW - age),
+)
+
+
 @st.composite
 def stored_steps(draw: st.DrawFn) -> list[Step]:
     """Steps as reads and failures leave them; what is absent was never tried."""
@@ -113,6 +121,8 @@ def pending_events(draw: st.DrawFn, event_id: int) -> PendingEvent:
         fields["ids_came_back"] = draw(st.booleans())
     if name in ("item/deleted", "transactions/deleted"):
         fields["ask_again_at"] = draw(st.none() | past | future)
+    if name in CONFIRMED:
+        fields["confirming"], fields["confirming_since"] = draw(looked_at)
     return event(name, event_id, age=draw(st.sampled_from(AGES)), **fields)
 
 
@@ -128,6 +138,7 @@ def states(draw: st.DrawFn) -> Held:
         buried=[BURIED],
         investments=[HeldInvestment(INVESTMENT, f) for f in fingerprints],
         known=draw(st.booleans()),
+        newest_rows=draw(st.dictionaries(st.sampled_from([CHECKING, CARD]), past)),
         item_deleted=draw(st.booleans()),
     )
 
@@ -267,7 +278,7 @@ def test_a_collection_under_way_holds_back_item_events_and_nothing_else(
         outcome = under_way.outcomes[told.id]
         if told in goes_on:
             assert outcome == done.outcomes[told.id]
-        elif told.event == "sync/silence" and known:
+        elif told.event in ("sync/silence", "sync/confirm") and known:
             assert (outcome.state, outcome.reason) == ("applied", None)
         elif state.now - told.pending_since >= SUPERSEDED_AFTER:
             assert (outcome.state, outcome.reason) == ("ignored", "superseded")
@@ -296,8 +307,12 @@ def test_a_plan_whose_steps_succeed_shrinks_until_only_outcomes_are_left(
     answered, taken = Answered(), set()
     found = decided(state, of=of)
     while found.steps:
-        for planned in found.steps:
-            assert step_key(planned) not in taken, "wanted again after it was taken"
+        todo = [planned for planned in found.steps if step_key(planned) not in taken]
+        if not todo:
+            # The next look is for the next claim.
+            assert any(outcome.confirming for outcome in found.outcomes.values())
+            return
+        for planned in todo:
             taken.add(step_key(planned))
             state, answered = _taken(state, answered, planned)
         found = decided(state, of=of, answered=answered)
@@ -357,3 +372,52 @@ def _check_served(state: Held, found: SyncPlan, answered: Answered, of: Item | G
                 assert at.read_since <= told.created_at_from
         else:
             assert told.id in answered.events or not told.ids_open
+
+
+@many
+@given(states(), answers)
+def test_a_thing_has_one_schedule_of_looks_however_many_events_wait_for_it(
+    state: Held, of: Item | Gone
+) -> None:
+    found = decided(state, of=of)
+    schedules: dict[str, set[Any]] = {}
+    for told in state.events:
+        outcome = found.outcomes[told.id]
+        # What waits for something else keeps what it had.
+        fresh = (outcome.confirming, outcome.confirming_since) != (
+            told.confirming,
+            told.confirming_since,
+        )
+        if outcome.confirming is not None and fresh:
+            schedules.setdefault(outcome.confirming, set()).add(outcome.confirming_since)
+    assert all(len(since) == 1 for since in schedules.values())
+
+
+@many
+@given(states(), answers)
+def test_what_is_looked_at_again_comes_to_an_end_within_five_looks(
+    state: Held, of: Item | Gone
+) -> None:
+    """Time passes from look to look, and each brings nothing."""
+    first = state.events[:1]
+    state = replace(state, events=first, walks={})
+    looks = 0
+    for _ in range(12):
+        found = decided(state, of=of)
+        outcome = found.outcomes[first[0].id]
+        if outcome.confirming is None or outcome.due_at is None:
+            return
+        for planned in found.steps:
+            state, _ = _taken(state, Answered(), planned)
+        looks += bool(found.steps) or outcome.confirming == "items"
+        told = msgspec.structs.replace(
+            state.events[0],
+            confirming=outcome.confirming,
+            confirming_since=outcome.confirming_since,
+        )
+        later = max(state.now, outcome.due_at) + timedelta(seconds=1)
+        state = replace(state, events=[told], now=later)
+        if outcome.confirming == "items":
+            seen = msgspec.structs.replace(state.step("items"), stamped_at=later)
+            state = _with(state, seen)
+    raise AssertionError(f"still looked at after {looks} looks")

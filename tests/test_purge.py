@@ -370,6 +370,8 @@ async def test_dead_letters_of_a_purged_item_ask_for_nothing_any_more(stack: Sta
     item = await stack.synced_item(transactions=5)
     await stack.tell("transactions/created", item["id"], accountId=str(uuid.uuid4()))
     await stack.quiet()
+    await stack.shift(timedelta(minutes=5))  # all looks for the account
+    await stack.quiet()
     await stack.client_deletes(item["id"])
     await stack.tell("item/deleted", item["id"])
     await stack.quiet()

@@ -127,6 +127,32 @@ async def unreadable_ids(stack: Stack, item_id: str) -> None:
         await stack.tell("transactions/updated", item_id, **fields)
 
 
+async def all_looks(stack: Stack) -> None:
+    """Let all time pass in which an answer that contradicts its event is asked for again."""
+    await stack.quiet()
+    for seconds in (6, 25, 90, 180, 180):
+        await stack.shift(timedelta(seconds=seconds))
+        await stack.quiet()
+
+
+async def never_moves(stack: Stack, item_id: str) -> None:
+    await stack.shift(timedelta(hours=2))
+    await stack.tell("item/updated", item_id)
+    await all_looks(stack)
+
+
+async def never_shown(stack: Stack, item_id: str) -> None:
+    [account_id, *_] = await stack.live(item_id, "accounts")
+    told = {"transactionsCount": 3, "transactionsCreatedAtFrom": "2999-01-01T00:00:00Z"}
+    await stack.tell("transactions/created", item_id, accountId=account_id, **told)
+    await all_looks(stack)
+
+
+async def never_listed(stack: Stack, item_id: str) -> None:
+    await stack.tell("transactions/created", item_id, accountId=str(uuid.uuid4()))
+    await all_looks(stack)
+
+
 HAPPENINGS: Final[dict[str, Happening]] = {
     "item/created: the first sync": first_sync,
     "item/updated without news": quiet_update,
@@ -145,6 +171,9 @@ HAPPENINGS: Final[dict[str, Happening]] = {
     "the weekly verify": weekly_verify,
     "an event of an unknown name, with its item": name_of_tomorrow,
     "three transactions/updated of one account, ids unreadable: a walk": unreadable_ids,
+    "item/updated, but the item never moves: all looks": never_moves,
+    "transactions/created of rows that never show up: all looks": never_shown,
+    "transactions/created of an account that is never listed: all looks": never_listed,
     "a payment event, or one that names nothing": not_for_us,
 }
 

@@ -212,12 +212,15 @@ async def make_newer(stack: Stack, item_id: str, row_id: str) -> None:
     )
 
 
-async def test_an_account_that_is_not_of_the_item_is_dead_after_one_look(stack: Stack) -> None:
+async def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_look(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     other = await stack.synced_item(transactions=20)
     [foreign, *_] = await stack.live(other["id"], "accounts")
     await stack.forget_requests()
     await stack.tell("transactions/created", item["id"], accountId=foreign, transactionsCount=1)
+    await stack.quiet()
+    assert (await stack.states(item["id"]))[-1] == "pending"
+    await stack.shift(timedelta(minutes=5))
     await stack.quiet()
     events = await stack.events(item["id"])
     assert (events[-1]["state"], events[-1]["reason"]) == ("dead", "account_not_of_item")

@@ -70,6 +70,7 @@ OWN_EVENTS: Final = frozenset(
         "sync/verify",
         "sync/unparked",
         "sync/deletions",
+        "sync/confirm",
     }
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -21,6 +21,8 @@ class PendingEvent(msgspec.Struct, frozen=True):
     ids_open: how many ids of its list are still to be asked for (None: it has no list).
     ids_came_back: whether one of those that were asked for was listed.
     ids_unreadable: whether it names rows by ids that cannot be read.
+    confirming, confirming_since: what is looked at again, for the answer contradicted the event,
+    and since when (see plan_confirmations).
     """
 
     id: int
@@ -36,6 +38,8 @@ class PendingEvent(msgspec.Struct, frozen=True):
     created_at_from: datetime | None = None
     expected_rows: int | None = None
     ask_again_at: datetime | None = None
+    confirming: str | None = None
+    confirming_since: datetime | None = None
 
     @property
     def announces_rows(self) -> bool:
@@ -59,6 +63,8 @@ class Step(msgspec.Struct, frozen=True):
     recent_seq: int | None = None
     dead_seq: int | None = None
     unreadable_walk_at: datetime | None = None
+    first_read_at: datetime | None = None
+    awaits_rows: bool = False
     fingerprint: str | None = None
     attempts: int = 0
     failing_since: datetime | None = None
@@ -126,6 +132,8 @@ class Held:
     """Products that Pluggy refuses as a whole: their steps are left out."""
     unwitnessed: Sequence[uuid.UUID] = ()
     """Accounts with rows that are flagged for want of a witness."""
+    newest_rows: Mapping[uuid.UUID, datetime] = field(default_factory=dict)
+    """createdAt of the newest row held, of accounts of open transactions/created events."""
 
     def step(self, product: str, account_id: uuid.UUID = NO_ACCOUNT) -> Step:
         """The step as stored, or a fresh one."""
@@ -146,6 +154,7 @@ _events = msgspec.json.Decoder(list[PendingEvent])
 _steps = msgspec.json.Decoder(list[Step])
 _walks = msgspec.json.Decoder(list[Walk])
 _investments = msgspec.json.Decoder(list[HeldInvestment])
+_newest = msgspec.json.Decoder(dict[uuid.UUID, datetime | None])
 _accounts = msgspec.json.Decoder(list[HeldAccount])
 
 
@@ -166,4 +175,5 @@ def held_from_row(item_id: uuid.UUID, row: asyncpg.Record) -> Held:
         look_at=row["look_at"],
         parked=frozenset(row["parked"]),
         unwitnessed=row["unwitnessed"],
+        newest_rows={a: at for a, at in _newest.decode(row["newest_rows"]).items() if at},
     )

@@ -35,6 +35,7 @@ from worker.database import (
     why_refused,
 )
 from worker.drain import drain
+from worker.first_lists import order_confirmations
 from worker.health import TICK_WITHIN_S, Beat, beat_of, start_health_server
 from worker.installation import ForeignInstallation, check_installation, remember_settings
 from worker.nets import cast_nets
@@ -179,6 +180,7 @@ def _chores(db: Pool, redis: Redis, client: PluggyClient, settings: PluggySettin
         Chore("redis settings", 60.0, partial(RedisSafety(redis).record, db)),
         Chore("catalogue", 5.0, partial(refresh_catalogue, db, client)),
         Chore("nets", 5.0, partial(cast_nets, db)),
+        Chore("first lists", 2.0, partial(order_confirmations, db)),
         *_watch(db, client, settings),
         Chore("purge", 60.0, purger.purge),
         Chore("restatements", 30.0, partial(link_restatements, db)),

@@ -57,7 +57,7 @@ async def order_due(db: Pool) -> int:
 
     Two workers at once store one event, because its id names what was due.
     """
-    return sum([await _order(db, net) for net in NETS])
+    return sum([await order_net(db, net) for net in NETS])
 
 
 async def order_verify(
@@ -91,7 +91,8 @@ def event_id_of(order_id: str, item_id: uuid.UUID) -> str:
     return f"{order_id}:{item_id}"
 
 
-async def _order(db: Pool, net: Net) -> int:
+async def order_net(db: Pool, net: Net) -> int:
+    """Order what is due of one net; returns how many events are new."""
     due = await db.fetch(QUERIES[net.load], BATCH)
     if not due:
         return 0

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from worker.events import TRANSACTION_EVENTS, Lane
 from worker.held import NO_ACCOUNT, Held, PendingEvent, Step
+from worker.plan_confirmations import (
+    ACCOUNTS,
+    ITEM,
+    Thing,
+    brought_nothing,
+    first_look_due,
+    has_no_account,
+    has_not_moved,
+    key_of,
+    next_look,
+    schedule_of,
+)
 from worker.plan_half_readable import (
     has_unreadable_ids,
     is_newest_unreadable,
@@ -73,6 +85,8 @@ class Outcome:
     ask_again_at: datetime | None = None
     due_at: datetime | None = None
     lane: Lane = Lane.RETRY
+    confirming: str | None = None
+    confirming_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,12 @@ class _Needs:
     lacks: bool = False
     """Something that the event asks for is of a parked product."""
     parked: set[tuple[str, uuid.UUID]] = field(default_factory=set)
+    confirming: tuple[str, datetime] | None = None
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all that was wanted is done."""
+        return not (self.steps or self.waits or self.walking or self.dead or self.lacks)
 
 
 def plan(
@@ -167,6 +187,8 @@ class _Planner:
             return self._decide_deletions(event)
         if event.event == "sync/recent" and self._accounts_known():
             return self._decide_recent(event, item)
+        if event.event == "sync/confirm" and self._accounts_known():
+            return self._decide_first_looks(event, item)
         return self._decide_item_event(event, item)
 
     def _decide_gone(self, event: PendingEvent) -> Outcome | _Needs:
@@ -217,6 +239,54 @@ class _Planner:
             if product != "consents" or item.is_open_finance:
                 self._want_product(needs, event, item, product)
         if not any(isinstance(s, ReadProduct) and s.product == "investments" for s in needs.steps):
+            self._want_investment_transactions(needs, event, item)
+        if needs.nothing and has_no_account(self.held, event):
+            self._confirm(needs, event, item, ACCOUNTS, since=accounts.first_read_at)
+        elif needs.nothing and has_not_moved(self.held, event):
+            self._confirm(needs, event, item, ITEM)
+        return needs
+
+    def _confirm(
+        self,
+        needs: _Needs,
+        event: PendingEvent,
+        item: Item,
+        thing: Thing,
+        *,
+        since: datetime | None = None,
+    ) -> bool:
+        """Look again at what contradicts the event; False: the last look has been made."""
+        step = self.held.step(*thing)
+        since = since or schedule_of(self.held, event, thing)
+        look_at = next_look(since, step.stamped_at)
+        if look_at is None:
+            return False
+        needs.confirming = key_of(thing), since
+        if look_at > self.held.now or thing == ITEM:
+            # The item itself is fetched before anything is planned.
+            needs.waits.append(max(look_at, self.held.now))
+        elif thing == ACCOUNTS:
+            self._want_accounts(needs, event, item)
+        else:
+            source_updated_at = item.source_updated_at("transactions")
+            self._want_delta(needs, event, step, source_updated_at, expects_rows=False)
+        return True
+
+    def _decide_first_looks(self, event: PendingEvent, item: Item) -> _Needs:
+        """Lists that were empty at their first read, as far as their looks are due."""
+        needs = _Needs()
+        if item.in_progress:
+            return needs  # what follows a collection reads these lists as well
+        for step in self.held.steps.values():
+            if step.product not in self.products or not first_look_due(self.held, step):
+                continue
+            source_updated_at = item.source_updated_at(step.product)
+            if step.product == "transactions":
+                self._want_walk(needs, event, step, Lane.RETRY, source_updated_at)
+            elif not self._blocked(needs, step, event):
+                read = ReadProduct(step.product, step.account_id, source_updated_at)
+                needs.steps.append(read)
+        if needs.nothing:
             self._want_investment_transactions(needs, event, item)
         return needs
 
@@ -383,11 +453,15 @@ class _Planner:
             if not is_answered(accounts.read_seq, event):
                 self._want_accounts(needs, event, item)
                 return needs
+            if account is None and self._confirm(needs, event, item, ACCOUNTS):
+                return needs
             if account is None:
                 return Outcome("dead", "account_not_of_item")
             return Outcome("ignored", "account_deleted")
         if event.event == "transactions/created":
             self._want_created(needs, event, item)
+            if needs.nothing and brought_nothing(self.held, event):
+                self._confirm(needs, event, item, ("transactions", event.account_id))
         elif isinstance(answer := self._want_ids(needs, event, item), Outcome):
             return answer
         self._want_first_reads(needs, event, item)
@@ -464,6 +538,8 @@ class _Planner:
         event: PendingEvent,
         step: Step,
         source_updated_at: datetime | None,
+        *,
+        expects_rows: bool | None = None,
     ) -> None:
         walk = self.held.walks.get(step.account_id)
         if self._blocked(needs, step, event):
@@ -473,7 +549,12 @@ class _Planner:
             return
         since = min([delta_from(step), *self._told_from(step)])
         needs.steps.append(
-            ReadDelta(step.account_id, since, event.announces_rows, source_updated_at)
+            ReadDelta(
+                step.account_id,
+                since,
+                event.announces_rows if expects_rows is None else expects_rows,
+                source_updated_at,
+            )
         )
 
     def _told_from(self, step: Step) -> list[datetime]:
@@ -527,6 +608,15 @@ class _Planner:
 
 
 def _outcome(needs: _Needs, event: PendingEvent, now: datetime) -> Outcome:
+    found = _outcome_of(needs, event, now)
+    if found.state not in ("pending", "walking"):
+        return found
+    # What is contradicted stays so while something else has to be read first.
+    confirming, since = needs.confirming or (event.confirming, event.confirming_since)
+    return replace(found, confirming=confirming, confirming_since=since)
+
+
+def _outcome_of(needs: _Needs, event: PendingEvent, now: datetime) -> Outcome:
     if needs.steps:
         lane = Lane(event.lane)
         return Outcome("pending", due_at=now, lane=lane, ask_again_at=event.ask_again_at)

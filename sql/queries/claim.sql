@@ -100,7 +100,7 @@ RETURNING clock_timestamp() AS now,
 -- when and in which lane the item is due next; frees the lease unless a walk follows in this claim.
 -- $1 item, $2 token, $3 generation read, $4 due again at (null: nothing left), $5 lane of that work,
 -- $6 keep the lease for (null: free it), $7 event id[], $8 state[], $9 reason[], $10 error_id[],
--- $11 ask_again_at[], $12 run id.
+-- $11 ask_again_at[], $12 run id, $13 confirming[], $14 confirming_since[].
 WITH lease AS (
     UPDATE pluggy_sync.item_leases
     SET token = CASE WHEN $6::interval IS NOT NULL THEN token END,
@@ -111,10 +111,12 @@ WITH lease AS (
 ), events AS (
     UPDATE pluggy_sync.webhook_events e
     SET state = o.state, reason = o.reason, error_id = o.error_id, ask_again_at = o.ask_again_at,
+        confirming = o.confirming, confirming_since = o.confirming_since,
         run_id = coalesce($12, e.run_id),
         settled_at = CASE WHEN o.state IN ('applied', 'dead', 'ignored') THEN clock_timestamp() END
-    FROM unnest($7::bigint[], $8::text[], $9::text[], $10::text[], $11::timestamptz[])
-        AS o(id, state, reason, error_id, ask_again_at), lease
+    FROM unnest($7::bigint[], $8::text[], $9::text[], $10::text[], $11::timestamptz[],
+                $13::text[], $14::timestamptz[])
+        AS o(id, state, reason, error_id, ask_again_at, confirming, confirming_since), lease
     WHERE e.id = o.id AND e.state IN ('pending', 'walking')
     RETURNING e.id, e.state
 ), asked AS (

@@ -18,7 +18,8 @@ SELECT
             'created_at_from', e.created_at_from,
             'expected_rows', e.expected_rows, 'lane', e.lane, 'state', e.state,
             'pending_since', e.pending_since, 'pending_seq', e.pending_seq,
-            'ask_again_at', e.ask_again_at) ORDER BY e.id)
+            'ask_again_at', e.ask_again_at, 'confirming', e.confirming,
+            'confirming_since', e.confirming_since) ORDER BY e.id)
         FROM pluggy_sync.webhook_events e
         LEFT JOIN pluggy_sync.id_progress d
             ON d.event_row_id = e.id AND d.pending_seq = e.pending_seq
@@ -40,7 +41,8 @@ SELECT
             'walked_seq', p.walked_seq, 'recent_seq', p.recent_seq, 'dead_seq', p.dead_seq,
             'fingerprint', p.fingerprint,
             'read_since', p.read_since,
-            'unreadable_walk_at', p.unreadable_walk_at,
+            'unreadable_walk_at', p.unreadable_walk_at, 'first_read_at', p.first_read_at,
+            'awaits_rows', p.awaits_rows,
             'recent_at', p.recent_at, 'attempts', p.attempts, 'failing_since', p.failing_since,
             'next_try_at', p.next_try_at, 'dead_at', p.dead_at,
             'deferred_since', p.deferred_since, 'failure_code', p.failure_code,
@@ -67,6 +69,14 @@ SELECT
         WHERE t.item_id = s.item_id AND t.deletion_flagged_at IS NOT NULL
           AND t.deletion_flag = 'no_witness' AND t.deleted_at IS NULL
     ) AS unwitnessed,
+    coalesce((
+        SELECT jsonb_object_agg(c.account_id, (
+            SELECT max(t.source_created_at) FROM pluggy.transactions t
+            WHERE t.item_id = s.item_id AND t.account_id = c.account_id))
+        FROM (SELECT DISTINCT e.account_id FROM pluggy_sync.webhook_events e
+              WHERE e.item_id = s.item_id AND e.state IN ('pending', 'walking')
+                AND e.event = 'transactions/created' AND e.account_id IS NOT NULL) AS c
+    ), '{}')::text AS newest_rows,
     (SELECT n.look_at FROM pluggy_sync.item_nets n WHERE n.item_id = s.item_id) AS look_at,
     (SELECT i.connector_is_open_finance FROM pluggy.items i WHERE i.id = s.item_id)
         AS is_open_finance,

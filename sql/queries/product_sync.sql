@@ -14,9 +14,9 @@ WITH not_met AS (
 )
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, account_id, stamped_at, source_updated_at, watermark, read_since, read_seq,
-     walked_at, walked_seq, recent_at, recent_seq, verified_at, fingerprint)
+     walked_at, walked_seq, recent_at, recent_seq, verified_at, fingerprint, first_read_at)
 SELECT $1, $2, $3, $4::timestamptz, $5, $6, $9, $10::bigint, $7::timestamptz, w.walked_seq, $7,
-       w.walked_seq, CASE WHEN $2::text = 'transactions' THEN $7 ELSE $4 END, $8
+       w.walked_seq, CASE WHEN $2::text = 'transactions' THEN $7 ELSE $4 END, $8, $4::timestamptz
 FROM (SELECT CASE WHEN $7::timestamptz IS NOT NULL THEN $10::bigint END AS walked_seq) AS w
 ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     (stamped_at, source_updated_at, watermark, read_since, read_seq) = (
@@ -36,9 +36,48 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     walked_seq = coalesce(excluded.walked_seq, p.walked_seq),
     verified_at = coalesce(excluded.verified_at, p.verified_at),
     fingerprint = coalesce(excluded.fingerprint, p.fingerprint),
+    first_read_at = CASE WHEN p.stamped_at IS NULL THEN excluded.first_read_at
+                         ELSE p.first_read_at END,
     attempts = 0, failing_since = NULL, next_try_at = NULL, dead_at = NULL, dead_seq = NULL,
     deferred_since = NULL, failed_at = NULL, failure_class = NULL, failure_code = NULL, error_id = NULL,
     failure_endpoint = NULL, stale_reason = NULL, parked_at = NULL;
+
+-- name: expect_first_rows
+-- After a complete read: a list that has been empty since its first read is looked at again 5 s, 30 s,
+-- 2 min and 5 min after that, unless Pluggy does not collect the product for this item at all.
+-- $1 item, $2 product, $3 account, $4 whether rows were found (null: those held are looked for),
+-- $5 Pluggy's name of the product (null: it is always collected).
+WITH looks AS (
+    SELECT p.first_read_at, p.stamped_at,
+           NOT coalesce($4::boolean, EXISTS (
+               SELECT FROM pluggy.transactions t WHERE t.item_id = $1 AND t.account_id = $3))
+           AND NOT EXISTS (SELECT FROM pluggy.items i
+                           WHERE i.id = $1 AND NOT $5::text = ANY (i.products)) AS is_awaited
+    FROM pluggy_sync.product_sync p
+    WHERE p.item_id = $1 AND p.product = $2 AND p.account_id = $3
+      AND (p.awaits_rows OR p.first_read_at = p.stamped_at)
+), next AS (
+    SELECT (SELECT min(l.first_read_at + after)
+            FROM unnest(ARRAY['5 s', '30 s', '2 min', '5 min']::interval[]) AS after
+            WHERE l.is_awaited AND l.first_read_at + after > l.stamped_at) AS confirm_at
+    FROM looks l
+)
+UPDATE pluggy_sync.product_sync p
+SET confirm_at = next.confirm_at, awaits_rows = next.confirm_at IS NOT NULL
+FROM next
+WHERE p.item_id = $1 AND p.product = $2 AND p.account_id = $3
+  AND (p.awaits_rows OR next.confirm_at IS NOT NULL);
+
+-- name: load_due_confirmations
+-- Items of which an empty first list is to be looked at again. $1 limit.
+SELECT item_id, min(confirm_at) AS due_at, true AS readable
+FROM pluggy_sync.product_sync WHERE confirm_at <= now()
+GROUP BY item_id ORDER BY 2 LIMIT $1;
+
+-- name: end_confirmations
+-- They are an event by now; the read itself sets the next one. $1 items.
+UPDATE pluggy_sync.product_sync SET confirm_at = NULL
+WHERE item_id = ANY ($1::uuid[]) AND confirm_at <= now();
 
 -- name: record_failure
 -- A try of a step has failed. $1 item, $2 product, $3 account, $4 class, $5 code, $6 errorId,

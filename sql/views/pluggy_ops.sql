@@ -36,6 +36,8 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN d.not_collected THEN 'not_collected'
            WHEN r.rejected_rows > 0 THEN 'rows_rejected'
            WHEN d.warned THEN 'collected_with_warning'
+           WHEN p.awaits_rows OR c.things && ARRAY['items', p.product, p.product || '/' || p.account_id]
+               THEN 'confirming'
        END AS reason,
        b.blocked_on, CASE b.blocked_on WHEN 'user' THEN 'person' ELSE b.blocked_on END AS whose_turn,
        coalesce(p.failing_since, p.deferred_since, p.parked_at, p.dead_at,
@@ -99,6 +101,11 @@ LEFT JOIN (
     ON r.item_id = p.item_id AND r.product = p.product AND r.account_id = p.account_id
 LEFT JOIN pluggy_sync.account_walks w
     ON w.item_id = p.item_id AND w.account_id = p.account_id AND p.product = 'transactions'
+-- What is looked at again, because the answer contradicted an event.
+LEFT JOIN (
+    SELECT item_id, array_agg(confirming) AS things FROM pluggy_sync.webhook_events
+    WHERE state IN ('pending', 'walking') AND confirming IS NOT NULL GROUP BY item_id) AS c
+    ON c.item_id = p.item_id
 CROSS JOIN LATERAL (SELECT CASE
            WHEN i.deleted_at IS NOT NULL THEN NULL
            WHEN n.consent_lost OR n.login_failed OR n.waits_for_user AND n.waits_for_long THEN 'user'

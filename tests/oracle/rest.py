@@ -20,6 +20,8 @@ LOOK_EVERY_S: Final = 0.08
 LEASE_LAPSES: Final = timedelta(seconds=31)
 PATIENCE_S: Final = 2.5
 """So long nothing moves before a lease is taken for a dead worker's; doubles each time."""
+ALL_LOOKS: Final = timedelta(seconds=301)
+"""After so long one look at an empty first list is the last one."""
 REST_WITHIN_S: Final = 300.0
 MOST_SHIFTS: Final = 40
 
@@ -29,6 +31,8 @@ SELECT s.generation, s.done_generation, s.run_at IS NULL AS idle,
        coalesce(l.until > now(), false) AS leased,
        (SELECT count(*) FROM pluggy_sync.webhook_events e
         WHERE e.item_id = s.item_id AND e.state IN ('pending', 'walking')) AS open_events,
+       (SELECT extract(epoch FROM min(p.confirm_at) - now())::float FROM pluggy_sync.product_sync p
+        WHERE p.item_id = s.item_id) AS confirm_in_s,
        (SELECT max(id) FROM pluggy_sync.runs r WHERE r.item_id = s.item_id) AS last_run,
        (SELECT halted_at IS NOT NULL FROM pluggy_sync.halts) AS halted
 FROM pluggy_sync.item_sync s LEFT JOIN pluggy_sync.item_leases l USING (item_id)
@@ -85,7 +89,7 @@ async def rest(stack: OracleStack, item_id: str, *, most_shifts: int | None = No
     deadline = time.monotonic() + REST_WITHIN_S
     while True:
         state = await stack.db.fetchrow(STATE, item_id)
-        if state is None or (state["idle"] and not state["open_events"] and not state["leased"]):
+        if state is None or _is_done(state):
             return
         if time.monotonic() > deadline or shifts > MOST_SHIFTS:
             raise NeverRests(await describe(stack, item_id))
@@ -104,11 +108,20 @@ async def rest(stack: OracleStack, item_id: str, *, most_shifts: int | None = No
             await ArqDoorbell(stack.redis).ring([uuid.UUID(item_id)])
 
 
+def _is_done(state: Any) -> bool:
+    """Nothing to do, nobody at work, and no empty first list to look at again."""
+    busy = state["open_events"] or state["leased"] or state["confirm_in_s"] is not None
+    return bool(state["idle"] and not busy)
+
+
 def _needed(state: Any, patience: Patience) -> timedelta | None:
     """How much time has to pass for the item to have work again; None: it has, wait."""
     due_in_s = state["due_in_s"]
     if due_in_s is not None and due_in_s > 0 and not state["leased"]:
         return timedelta(seconds=due_in_s + 0.5)
+    confirm_in_s = state["confirm_in_s"]
+    if state["idle"] and confirm_in_s is not None and confirm_in_s > 0 and not state["leased"]:
+        return ALL_LOOKS
     moved = (state["generation"], state["done_generation"], state["last_run"])
     return LEASE_LAPSES if patience.exhausted(moved) else None
 

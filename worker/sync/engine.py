@@ -226,6 +226,8 @@ async def settle(
         [o.error_id for o in settled.values()],
         [o.ask_again_at for o in settled.values()],
         run_id,
+        [o.confirming for o in settled.values()],
+        [o.confirming_since for o in settled.values()],
     )
     if row is None:
         raise FencedOff

@@ -21,7 +21,7 @@ from worker.pluggy_reader import PluggyReader
 from worker.queries import QUERIES
 from worker.sync.empty_lists import look_at_empty_list, note_missed
 from worker.sync.rows import Entity, Listed, Row, read_rows, store_rows
-from worker.sync.stamps import defer_step, stamp_step
+from worker.sync.stamps import defer_step, expect_first_rows, stamp_step
 
 WITNESSES: Final = 3
 ASK_FOR_S: Final = 10.0
@@ -103,6 +103,7 @@ async def sync_listing(
             started_at=started_at,
             source_updated_at=source_updated_at,
         )
+        await expect_first_rows(conn, claim, product, account_id, found=bool(page))
 
 
 async def live_ids(

@@ -67,4 +67,4 @@ async def _proves_nothing(claim: Claim, step: ReadRecent) -> bool:
     expects_rows = await claim.db.fetchval(
         QUERIES["holds_rows_dated_since"], claim.item_id, step.account_id, step.date_from
     )
-    return bool(expects_rows) and not await witnessed(claim, step.account_id)
+    return bool(expects_rows) and not await witnessed(claim, step.account_id, suspicious=True)

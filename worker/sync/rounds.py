@@ -21,6 +21,7 @@ from worker.plan import (
     SyncPlan,
     plan,
 )
+from worker.plan_confirmations import item_look_due
 from worker.plan_stamps import asks_again, is_answered
 from worker.plan_steps import (
     AskAgain,
@@ -62,7 +63,8 @@ from worker.sync.walks import ask_walk
 log = structlog.get_logger()
 
 ITEM_NOT_FOUND: Final = "404:ITEM_NOT_FOUND"
-HELD_ITEM_SERVES_FOR: Final = timedelta(minutes=5)
+HELD_ITEM_SERVES_FOR: Final = timedelta(minutes=10)
+"""Longer than all looks at a contradicted answer: each of them is one request."""
 LISTINGS: Final = {
     listing.entity.product: listing for listing in (BILLS, CONSENTS, IDENTITIES, INVESTMENTS, LOANS)
 }
@@ -149,7 +151,8 @@ class Rounds:
     async def _item(self) -> Item | Gone | NotRead:
         if _waits(self.held):
             return NotRead()
-        if (known := self._held_item()) is not None:
+        look_due = item_look_due(self.held)
+        if not look_due and (known := self._held_item()) is not None:
             return known
         self.claim.steps.append("item")
         try:
@@ -159,7 +162,7 @@ class Rounds:
             if error.code == ITEM_NOT_FOUND and (told or self.held.item_deleted):
                 return Gone()
             raise
-        if self.held.item_deleted:
+        if self.held.item_deleted or look_due:
             await self._look_again()
         return item
 
@@ -171,7 +174,9 @@ class Rounds:
         held, step = self.held, self.held.step("items")
         if held.item is None or held.item_deleted or step.stamped_at is None:
             return None
-        if not all(is_answered(step.read_seq, e) and not asks_again(e, held) for e in held.events):
+        # A look at an empty list is one request: the list's.
+        asking = [e for e in held.events if e.event != "sync/confirm"]
+        if not all(is_answered(step.read_seq, e) and not asks_again(e, held) for e in asking):
             return None
         item = read_item(
             decode_object(held.item),
@@ -237,8 +242,11 @@ class Rounds:
     def _repeats(self, current: SyncPlan) -> bool:
         """Whether a step is wanted again that went well.
 
-        One that failed or was put off may be due again already, one with thousands of ids is.
+        One that failed or was put off may be due again already, one with thousands of ids is, and
+        so may be the next look at what contradicts an event.
         """
+        if any(outcome.confirming for outcome in current.outcomes.values()):
+            return False
         again = {step_key(step) for step in current.steps} - self.failed - self.unfinished
         return any((product, owner) not in self.claim.put_off for _, product, owner in again)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Final
 
 from worker.claim import Claim
 from worker.database import Connection
@@ -12,6 +14,19 @@ from worker.plan_stamps import bounded
 from worker.queries import QUERIES
 
 EMPTY_ANSWER = "empty_answer"
+COLLECTED_AS: Final[Mapping[str, str | None]] = {
+    "transactions": "TRANSACTIONS",
+    "bills": "CREDIT_CARDS",
+    "investments": "INVESTMENTS",
+    "loans": "LOANS",
+    "identities": "IDENTITY",
+    "consents": None,
+}
+"""Products whose first list is read again if it is empty, and how an item's `products` names them.
+
+None: not named there. Accounts are confirmed by the event that waits for them; movements follow
+their investment.
+"""
 
 
 async def stamp_step(
@@ -47,6 +62,25 @@ async def stamp_step(
     )
     if product == "transactions":
         await conn.execute(QUERIES["plan_reread"], claim.item_id)
+
+
+async def expect_first_rows(
+    conn: Connection,
+    claim: Claim,
+    product: str,
+    account_id: uuid.UUID = NO_ACCOUNT,
+    *,
+    found: bool | None = None,
+) -> None:
+    """After the stamp of a list: look again soon if it has been empty since its first read.
+
+    found: whether it had rows; None: whether transactions of the account are held.
+    """
+    if product in COLLECTED_AS:
+        name = COLLECTED_AS[product]
+        await conn.execute(
+            QUERIES["expect_first_rows"], claim.item_id, product, account_id, found, name
+        )
 
 
 async def defer_step(

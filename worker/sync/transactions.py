@@ -31,7 +31,7 @@ from worker.row_values import (
 )
 from worker.sync.absence import Question, unflag
 from worker.sync.rows import Entity, Listed, read_rows, store_rows
-from worker.sync.stamps import defer_step, stamp_step
+from worker.sync.stamps import defer_step, expect_first_rows, stamp_step
 
 PRODUCT: Final = "transactions"
 PAGES_IN_PLAN: Final = 10
@@ -142,8 +142,12 @@ async def _read_delta(claim: Claim, step: ReadDelta, walk_from_s: float) -> None
                 return
         page = await claim.pluggy.next_transactions(page.next)
         pages += 1
-    expects_rows = pages > 1 or step.expects_rows or await _holds_since(claim, step)
-    if not page.rows and expects_rows and not await witnessed(claim, step.account_id):
+    suspicious = pages > 1 or await _holds_since(claim, step)
+    if not page.rows and (suspicious or step.expects_rows):
+        is_answer = await witnessed(claim, step.account_id, suspicious=suspicious)
+    else:
+        is_answer = True
+    if not is_answer:
         await put_off(claim, step.account_id)
         return
     async with claim.page() as conn:
@@ -158,6 +162,7 @@ async def _read_delta(claim: Claim, step: ReadDelta, walk_from_s: float) -> None
             watermark=pluggy_started_at,
             read_since=step.created_at_from,
         )
+        await expect_first_rows(conn, claim, PRODUCT, step.account_id)
 
 
 async def _holds_since(claim: Claim, step: ReadDelta) -> bool:
@@ -171,15 +176,16 @@ async def _holds_since(claim: Claim, step: ReadDelta) -> bool:
     )
 
 
-async def witnessed(claim: Claim, account_id: uuid.UUID) -> bool:
+async def witnessed(claim: Claim, account_id: uuid.UUID, *, suspicious: bool) -> bool:
     """Whether a row that we hold live comes back when asked by id: then empty means empty.
 
     An account without such a row has nothing to lose: there the account itself is the witness, but
-    only if the answer has been empty for a while, for rows may show up after their event.
+    only if the answer has been empty for a while, for rows may show up after their event. What
+    nothing but an event makes suspicious is looked at again for it (see plan_confirmations).
     """
     question = await Question.about(claim, account_id, ())
     if not question.witnesses:
-        return await _lives_without_rows(claim, account_id)
+        return not suspicious or await _lives_without_rows(claim, account_id)
     page = await claim.pluggy.transactions(account_id, ids=question.witnesses)
     async with claim.page() as conn:
         listed = await store_page(conn, claim, account_id, page)

@@ -24,7 +24,7 @@ from worker.pluggy_reader import Page
 from worker.queries import QUERIES
 from worker.sync.absence import QUESTION_SIZE, WITNESSES, Absence, Question, bury_or_flag
 from worker.sync.recent import RECENT, stamp_recent
-from worker.sync.stamps import stamp_step
+from worker.sync.stamps import expect_first_rows, stamp_step
 from worker.sync.transactions import PRODUCT, put_off, store_page, witnessed
 
 WALK_FOR_S: Final = 20.0
@@ -155,14 +155,12 @@ async def _has_failed_often(claim: Claim, walk: Walk) -> bool:
 
 async def _proves_nothing(claim: Claim, walk: Walk) -> bool:
     """Whether an empty last page needs a witness, and there is none."""
-    expects_rows = (
-        walk.pages > 0
-        or walk.expects_rows
-        or await claim.db.fetchval(
-            QUERIES["holds_rows_seen_before"], claim.item_id, walk.account_id, claim.now
-        )
+    suspicious = walk.pages > 0 or await claim.db.fetchval(
+        QUERIES["holds_rows_seen_before"], claim.item_id, walk.account_id, claim.now
     )
-    return bool(expects_rows) and not await witnessed(claim, walk.account_id)
+    if not suspicious and not walk.expects_rows:
+        return False
+    return not await witnessed(claim, walk.account_id, suspicious=bool(suspicious))
 
 
 async def _store(
@@ -245,6 +243,7 @@ async def _finish(claim: Claim, walk: Walk) -> None:
             await stamp_recent(conn, claim, walk.account_id, walk.started_at, walk.read_seq)
         else:
             await _stamp(conn, claim, walk)
+            await expect_first_rows(conn, claim, PRODUCT, walk.account_id)
         await conn.execute(QUERIES["finish_walk"], claim.item_id, walk.account_id)
 
 
