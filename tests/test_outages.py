@@ -122,6 +122,20 @@ async def test_a_receiver_that_was_cut_off_goes_on_by_a_new_connection(
             assert proxy.connections > 1
 
 
+async def test_however_many_ask_for_readiness_one_session_looks(
+    postgres: embedded.Postgres, valkey: embedded.Valkey
+) -> None:
+    assert postgres.port is not None
+    async with Proxy(postgres.port) as proxy:
+        parts = urlsplit(postgres.url)
+        netloc = parts.netloc.replace(f":{postgres.port}", f":{proxy.port}")
+        async with open_door(urlunsplit(parts._replace(netloc=netloc)), valkey.url) as doorway:
+            asked = await asyncio.gather(*(doorway.call("GET", "/readyz") for _ in range(50)))
+        assert {reply.status for reply in asked} == {200}
+        # The look at start may have had one of its own.
+        assert proxy.connections <= 2
+
+
 async def test_a_stopped_receiver_does_not_wait_for_a_postgres_that_stands_still(
     postgres: embedded.Postgres, valkey: embedded.Valkey
 ) -> None:

@@ -62,6 +62,25 @@ async def test_a_connection_too_many_is_told_so_and_closed(doorway: Doorway) -> 
     await until(served)
 
 
+async def test_silent_connections_keep_nobody_out(
+    database_url: str, redis: ArqRedis, redis_url: str
+) -> None:
+    limits = HttpLimits(connections=5, head_within_s=60.0)
+    async with open_door(database_url, redis_url, limits=limits) as doorway:
+        held = [await asyncio.open_connection("127.0.0.1", doorway.port) for _ in range(5)]
+        for _, writer in held[1:]:
+            writer.write(b"GET /livez HTTP/1.1\r\nX-Slow: ")
+            await writer.drain()
+        for _ in range(3):
+            async with connection(doorway) as (reader, writer):
+                assert await answer(reader, writer) == 200
+        # The oldest made way.
+        async with asyncio.timeout(20):
+            assert await held[0][0].read() == b""
+        for _, writer in held:
+            writer.close()
+
+
 @pytest.mark.parametrize("sent", [b"", b"POST /webh", LIVEZ], ids=["nothing", "line", "headers"])
 async def test_a_connection_that_says_nothing_whole_is_closed(
     doorway: Doorway, sent: bytes
@@ -104,6 +123,16 @@ async def test_a_connection_that_is_idle_after_its_answer_is_closed(doorway: Doo
 async def test_more_headers_than_anyone_needs_are_refused(doorway: Doorway, headers: bytes) -> None:
     spoken = await doorway.speak(LIVEZ + headers + b"\r\n")
     assert spoken.split()[1] in (b"400", b"431")
+
+
+async def test_what_is_no_http_is_counted_and_fills_no_log(
+    doorway: Doorway, caplog: pytest.LogCaptureFixture
+) -> None:
+    counted = await doorway.metric("pluggy_sync_bad_requests_total")
+    for _ in range(5):
+        await doorway.speak(LIVEZ + b"Bad Header: 1\r\n\r\n")
+    assert await doorway.metric("pluggy_sync_bad_requests_total") == counted + 5
+    assert "bad" not in caplog.text.lower()
 
 
 async def test_a_path_that_is_too_long_is_refused(doorway: Doorway) -> None:

@@ -212,7 +212,6 @@ async def readyz(request: web.Request) -> web.Response:
     try:
         outage = await request.app[DOOR].stores.outage()
     except NotReady as error:
-        log.warning("not_ready", outage=error.word, spool=error.spool)
         because = f"; nor does the spool: {error.spool}" if error.spool else ""
         return refusal(503, error.word, f"Postgres takes no events{because}")
     if outage is not None:

@@ -50,6 +50,7 @@ class Stores:
         self._postgres_within_s = postgres_within_s
         self._postgres = ServerOutage("postgres")
         self._asked = False
+        self._looking: asyncio.Task[Outage | None] | None = None
         self._troubled = False
 
     async def store(self, events: Sequence[WebhookEvent]) -> Sequence[Accepted | Exception]:
@@ -82,16 +83,28 @@ class Stores:
         """None if Postgres takes events; else why it does not, while the spool does.
 
         Raises NotReady if that does not help: a Postgres that has to be migrated, or that refuses
-        us our rights, is no reason to spool.
+        us our rights, is no reason to spool. All who ask share one look: deliveries need the
+        sessions.
         """
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._outage())
+            # Whoever asked may be gone.
+            self._looking.add_done_callback(lambda look: look.cancelled() or look.exception())
+        return await asyncio.shield(self._looking)
+
+    async def _outage(self) -> Outage | None:
         try:
             await self._ask(READY_WITHIN_S)
         except POSTGRES_AWAY as error:
-            word = postgres_outage(error)
+            self._postgres.failed(error)
+            return await self._spooling(postgres_outage(error))
         except asyncpg.PostgresError as error:
+            self._postgres.failed(error)
             raise NotReady(postgres_outage(error)) from error
-        else:
-            return None
+        return None
+
+    async def _spooling(self, word: Outage) -> Outage:
+        """The word again, if the spool takes what Postgres does not. Raises NotReady."""
         try:
             async with asyncio.timeout(SPOOL_WITHIN_S):
                 await self._spool.check()

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
+from prometheus_client import Counter
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -26,6 +27,7 @@ HEAD_TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 )
+BAD_REQUESTS = Counter("pluggy_sync_bad_requests", "Requests that are no HTTP")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,11 @@ class BoundedRunner(web.AppRunner):
 
 
 class _Connections:
-    """Makes a protocol for each connection; one too many is told so and closed."""
+    """Makes a protocol for each connection.
+
+    One too many takes the place of the oldest that has not sent a request yet, so that silent ones
+    keep nobody out; where there is none, it is told so and closed.
+    """
 
     def __init__(
         self, server: web.Server, limits: HttpLimits, handler_options: dict[str, Any]
@@ -83,12 +89,20 @@ class _Connections:
         self._server = server
         self._limits = limits
         self._handler_options = handler_options
+        self._silent: dict[BoundedConnection, None] = {}
 
     def __call__(self) -> asyncio.Protocol:
         if len(self._server.connections) >= self._limits.connections:
-            return TurnedAway()
-        loop = asyncio.get_running_loop()
-        return BoundedConnection(self._server, self._limits, loop=loop, **self._handler_options)
+            if not self._silent:
+                return TurnedAway()
+            next(iter(self._silent)).force_close()
+        return BoundedConnection(
+            self._server,
+            self._limits,
+            self._silent,
+            loop=asyncio.get_running_loop(),
+            **self._handler_options,
+        )
 
 
 class TurnedAway(asyncio.Protocol):
@@ -103,25 +117,47 @@ class TurnedAway(asyncio.Protocol):
 class BoundedConnection(web.RequestHandler):
     """A connection that is closed if a head, or what nobody reads, takes too long or too much."""
 
-    def __init__(self, server: web.Server, limits: HttpLimits, **options: Any) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        limits: HttpLimits,
+        silent: dict[BoundedConnection, None],
+        **options: Any,
+    ) -> None:
         super().__init__(server, **options)
         self._limits = limits
+        self._silent = silent
         self._unparsed_bytes = 0
+        self._discarded_until: int | None = None
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._silent[self] = None
         self._expect_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._silent.pop(self, None)
         self._stop_timer()
         super().connection_lost(exc)
 
+    def discard(self, body_bytes: int | None) -> None:
+        """Parse nothing more of what comes, and close when the rest of the body has come."""
+        most = self._limits.unread_bytes
+        self._unparsed_bytes = 0
+        self._discarded_until = most if body_bytes is None else min(body_bytes, most)
+
     def data_received(self, data: bytes) -> None:
+        if self._discarded_until is not None:
+            self._unparsed_bytes += len(data)
+            if self._unparsed_bytes >= self._discarded_until:
+                self.force_close()
+            return
         parsed = self._request_count
         super().data_received(data)
         if self._request_count != parsed:
             self._unparsed_bytes = 0
+            self._silent.pop(self, None)
             self._stop_timer()
             return
         self._unparsed_bytes += len(data)
@@ -135,6 +171,10 @@ class BoundedConnection(web.RequestHandler):
     def _awaits_head(self) -> bool:
         """Whether no request is being answered: what comes belongs to the next head."""
         return self._waiter is not None
+
+    def force_close(self) -> None:
+        self._silent.pop(self, None)
+        super().force_close()
 
     def _bound(self, most: int, answer: bytes = b"") -> None:
         if self._unparsed_bytes > most and self.transport is not None:
@@ -163,27 +203,29 @@ def bounded(limits: HttpLimits) -> Middleware:
             response = await handler(request)
         if 400 <= response.status < 500 or not request.content.is_eof():
             response.force_close()
+        if not request.content.is_eof() and isinstance(request.protocol, BoundedConnection):
+            size = request.content_length
+            request.protocol.discard(None if size is None else size - request.content.total_bytes)
         return response
 
     return middleware
 
 
 def server_log() -> logging.Logger:
-    """The logger of aiohttp's server, without the bytes that a sender sent: they may be a secret.
+    """The logger of aiohttp's server, without what is no HTTP.
 
-    Requests that are no HTTP are told by their kind only.
+    Such requests are counted: a line each would let a stranger fill the log, and aiohttp quotes the
+    bytes that it could not read, which may be a secret. Nothing of ours has failed.
     """
     logger = logging.getLogger("aiohttp.server")
-    if _without_bytes not in logger.filters:
-        logger.addFilter(_without_bytes)
+    if _is_ours not in logger.filters:
+        logger.addFilter(_is_ours)
     return logger
 
 
-def _without_bytes(record: logging.LogRecord) -> bool:
+def _is_ours(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError | web.RequestPayloadError):
-        # aiohttp quotes the line that it could not read. Nothing of ours has failed.
-        record.msg, record.args = f"bad request: {type(error).__name__}", ()
-        record.exc_info, record.exc_text = None, None
-        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+        BAD_REQUESTS.inc()
+        return False
     return True

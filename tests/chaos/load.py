@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
@@ -60,6 +61,8 @@ class Load:
     accounts: dict[str, list[str]] = field(default_factory=dict)
     outbox: deque[Webhook] = field(default_factory=deque)
     recent: deque[Webhook] = field(default_factory=lambda: deque(maxlen=KEPT_FOR_REDELIVERY))
+    answers: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=100_000))
+    """Of each POST how long it took in seconds, and its outcome."""
     ending: bool = False
     waiting: int = 0
 
@@ -149,7 +152,7 @@ class Load:
         """One attempt, by any receiver; whether it was acknowledged."""
         url = self.dice.choice(self.stack.doors) + "/webhooks/pluggy"
         headers = {"X-Webhook-Secret": self.stack.secret}
-        post = self.ledger.sent(told.event_id)
+        post, started = self.ledger.sent(told.event_id), time.monotonic()
         try:
             async with session.post(url, data=told.body, headers=headers) as answer:
                 status = answer.status
@@ -158,4 +161,5 @@ class Load:
         else:
             outcome = {202: ACKNOWLEDGED, 503: REFUSED}.get(status, f"status-{status}")
         self.ledger.answered(post, told.event_id, outcome)
+        self.answers.append((time.monotonic() - started, outcome))
         return outcome == ACKNOWLEDGED

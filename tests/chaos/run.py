@@ -15,6 +15,7 @@ from tests.chaos.judge import Verdict, judge
 from tests.chaos.ledger import ACKNOWLEDGED, REFUSED, UNANSWERED, Account, Ledger, read_ledger
 from tests.chaos.load import Load
 from tests.chaos.settling import Settled, settle
+from tests.chaos.siege import Siege, besiege
 from tests.chaos.stack import ChaosStack, open_stack
 from tests.oracle.stack import ROOT
 
@@ -36,6 +37,7 @@ class Plan:
     items: int
     rows: int
     spool_to: int
+    siege_s: float
     storm_within_s: float
     quiet_within_s: float
     server_lanes: int = 2
@@ -50,6 +52,7 @@ SHORT: Final = Plan(
     items=8,
     rows=160,
     spool_to=60,
+    siege_s=20,
     storm_within_s=130,
     quiet_within_s=70,
 )
@@ -61,6 +64,7 @@ LONG: Final = Plan(
     items=24,
     rows=250,
     spool_to=300,
+    siege_s=120,
     storm_within_s=33 * 60,
     quiet_within_s=5 * 60,
     spare=2,
@@ -74,6 +78,7 @@ class Report:
     plan: Plan
     seed: int
     account: Account
+    siege: Siege
     faults: Mapping[str, int]
     detail: Mapping[str, int]
     most_spooled: int
@@ -105,11 +110,12 @@ class Report:
             f"too seldom: {', '.join(rare)}": rare,
             f"ended by themselves: {dict(self.deserters)}": any(self.deserters.values()),
         }
-        return [text for text, is_wrong in told.items() if is_wrong]
+        return [text for text, is_wrong in told.items() if is_wrong] + self.siege.failures
 
     def __str__(self) -> str:
         outcomes = self.account.outcomes
         rows: list[tuple[str, object]] = [
+            *self.siege.rows,
             *sorted(self.faults.items()),
             ("faults", sum(self.faults.values())),
             *sorted((f"  {name}", times) for name, times in self.detail.items()),
@@ -141,7 +147,7 @@ async def run(plan: Plan, seed: int) -> Report:
     started, path = time.monotonic(), BUILD / "ledger"
     async with open_stack(seed) as stack:
         with Ledger(path) as ledger:
-            chaos = await _storm(stack, ledger, plan, seed)
+            siege, chaos = await _storm(stack, ledger, plan, seed)
         settled = await settle(stack, plan.quiet_within_s)
         account = _read(path)
         verdict = await judge(stack, account)
@@ -149,6 +155,7 @@ async def run(plan: Plan, seed: int) -> Report:
             plan,
             seed,
             account,
+            siege,
             chaos.done,
             chaos.detail,
             chaos.most_spooled,
@@ -168,20 +175,24 @@ def _read(path: Path) -> Account:
         return read_ledger(lines)
 
 
-async def _storm(stack: ChaosStack, ledger: Ledger, plan: Plan, seed: int) -> Chaos:
-    """Load until there are events enough and every fault has happened, or time is up."""
+async def _storm(stack: ChaosStack, ledger: Ledger, plan: Plan, seed: int) -> tuple[Siege, Chaos]:
+    """Load until there are events enough and every fault has happened, or time is up.
+
+    The strangers go on all the time; what they cost is measured before the first fault.
+    """
     load = Load(stack, ledger, plan.rate, Random(f"load:{seed}"))  # noqa: S311 - dice
     await load.connect(plan.items, plan.rows)
     dice = Random(f"faults:{seed}")  # noqa: S311 - dice
     chaos = Chaos(stack, load, dice, plan.spool_to, first_wire=seed)
     sending = asyncio.create_task(load.run())
     try:
+        siege = await besiege(stack, load, plan.siege_s)
         await _strike(chaos, ledger, plan)
         load.end()
         await sending
     finally:
         sending.cancel()
-    return chaos
+    return siege, chaos
 
 
 async def _strike(chaos: Chaos, ledger: Ledger, plan: Plan) -> None:

@@ -104,6 +104,7 @@ class ChaosStack:
     workers: Replicas
     wires: dict[str, Wire]
     doors: list[str]
+    strangers: Child
     secret: str
 
 
@@ -190,6 +191,7 @@ async def _build(
             WORKER_SLOTS=str(SLOTS),
         )
 
+    strangers = started.start("strangers", ["tests.chaos.hostile", *map(str, doors)])
     built = ChaosStack(
         postgres=postgres,
         valkey=valkey,
@@ -201,6 +203,7 @@ async def _build(
         workers=Replicas(start_worker, WORKERS),
         wires=wires,
         doors=[f"http://127.0.0.1:{wires[f'sender-receiver-{n}'].port}" for n in range(RECEIVERS)],
+        strangers=strangers,
         secret=secret,
     )
     # Nobody hears of anything but by the sender.

@@ -1,0 +1,87 @@
+"""The siege: strangers on 20 connections beside genuine deliveries, before anything else fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ops.demo_children import Child
+from tests.chaos.hostile import CONNECTIONS, KINDS
+from tests.chaos.ledger import ACKNOWLEDGED
+from tests.chaos.load import Load
+from tests.chaos.stack import ChaosStack
+
+MOST_MS: Final = 200.0
+"""99 of 100 genuine deliveries are answered in less."""
+BEGUN_WITHIN_S: Final = 90.0
+LOOK_EVERY_S: Final = 0.2
+NOT_BEGUN: Final = """
+SELECT count(*) FILTER (WHERE state = 'applied') < $1
+FROM pluggy_sync.webhook_events WHERE event = 'item/created'
+"""
+FEWEST: Final = 300
+"""Deliveries that a percentile is made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Siege:
+    """What became of the genuine deliveries, and how often the strangers were done with."""
+
+    took_ms: Sequence[float]
+    outcomes: Counter[str]
+    attacks: Counter[str]
+
+    @property
+    def p99_ms(self) -> float:
+        return sorted(self.took_ms)[int(0.99 * len(self.took_ms))] if self.took_ms else 0.0
+
+    @property
+    def failures(self) -> list[str]:
+        turned_away = self.outcomes.total() - self.outcomes[ACKNOWLEDGED]
+        idle = [kind for kind in KINDS if not self.attacks[kind]]
+        told = {
+            f"besieged: {turned_away} genuine deliveries not acknowledged": turned_away,
+            f"besieged: p99 of {self.p99_ms:.0f} ms": self.p99_ms >= MOST_MS,
+            f"besieged: {len(self.took_ms)} genuine deliveries": len(self.took_ms) < FEWEST,
+            f"besieged: no {', '.join(idle)}": idle,
+        }
+        return [text for text, is_wrong in told.items() if is_wrong]
+
+    @property
+    def rows(self) -> list[tuple[str, object]]:
+        return [
+            (f"besieged by {CONNECTIONS} connections: deliveries", len(self.took_ms)),
+            ("  p99 in ms", f"{self.p99_ms:.0f}"),
+            *((f"  {outcome}", times) for outcome, times in sorted(self.outcomes.items())),
+            *((f"  {kind} done with", self.attacks[kind]) for kind in KINDS),
+        ]
+
+
+async def besiege(stack: ChaosStack, load: Load, for_s: float) -> Siege:
+    """Watch what the load's deliveries meet for so long. The strangers are at it already.
+
+    Not before the receivers listen and the workers have read all items for the first time: what the
+    strangers cost is measured, not what starting does.
+    """
+    async with asyncio.timeout(BEGUN_WITHIN_S):
+        while await stack.db.fetchval(NOT_BEGUN, len(load.items)):  # noqa: ASYNC110 - processes
+            await asyncio.sleep(LOOK_EVERY_S)
+    load.answers.clear()
+    before = attacks(stack.strangers)
+    await asyncio.sleep(for_s)
+    answers = list(load.answers)
+    return Siege(
+        [took_s * 1000 for took_s, _ in answers],
+        Counter(outcome for _, outcome in answers),
+        attacks(stack.strangers) - before,
+    )
+
+
+def attacks(strangers: Child) -> Counter[str]:
+    """What the strangers have told last."""
+    told = [json.loads(line) for line in strangers.lines() if '"attacked"' in line]
+    return Counter({kind: told[-1].get(kind, 0) for kind in KINDS} if told else {})
