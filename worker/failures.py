@@ -23,7 +23,7 @@ RETRY_FOR = timedelta(days=3)
 ODD_PAGES = ("not_a_list", "unusable_cursor")
 MAX_RESTARTS = 2
 """So often a read begins anew because of its cursor before that is its failure."""
-DOWN = "Pluggy does not answer: nothing to do, it is probed every few seconds."
+DOWN = "Pluggy does not answer: it is probed every few seconds, work goes on when it answers."
 
 
 class PluggyError(Exception):

@@ -36,6 +36,6 @@ CROSS JOIN pluggy_sync.turns t
 WHERE t.name = 'subscriptions'
 UNION ALL
 SELECT NULL, 'all', NULL, 'unchecked', NULL, t.done_at, t.done_at,
-       'The list of webhooks cannot be read (' || t.failure_code || '): nothing to do if Pluggy is down.'
+       'The list of webhooks cannot be read (' || t.failure_code || '): it is asked again every ten minutes.'
 FROM pluggy_sync.turns t
 WHERE t.name = 'subscriptions' AND t.failure_code IS NOT NULL;
