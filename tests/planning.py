@@ -68,7 +68,8 @@ def fresh_steps() -> list[Step]:
     found[1] = step("accounts", source_updated_at=READ_AFTER, stamped_at=NOW - 30 * MINUTE)
     found += [step("transactions", a, source_updated_at=READ_AFTER) for a in ACCOUNTS]
     found += [step("bills", CARD, source_updated_at=READ_AFTER)]
-    return [*found, step("investment_transactions", INVESTMENT, fingerprint="same")]
+    read = {"fingerprint": "same", "source_updated_at": READ_AFTER}
+    return [*found, step("investment_transactions", INVESTMENT, **read)]
 
 
 def event(name: str, event_id: int = 1, *, age: timedelta = MINUTE, **fields: Any) -> PendingEvent:

@@ -34,7 +34,7 @@ from tests.planning import (
     walk,
 )
 from worker.events import ITEM_EVENTS, OWN_EVENTS, TRANSACTION_EVENTS, Lane
-from worker.held import NO_ACCOUNT, Step
+from worker.held import NO_ACCOUNT, HeldInvestment, Step
 from worker.plan import (
     QUIET_EVENTS,
     SUPERSEDED_AFTER,
@@ -133,6 +133,7 @@ def test_a_known_item_that_was_read_since_its_collection_costs_nothing(name: str
         ("transactions", "transactions"),
         ("creditCards", "bills"),
         ("investments", "investments"),
+        ("investmentsTransactions", "investment_transactions"),
         ("loans", "loans"),
         ("identity", "identities"),
     ],
@@ -140,7 +141,15 @@ def test_a_known_item_that_was_read_since_its_collection_costs_nothing(name: str
 def test_a_product_is_judged_by_its_own_collection(detail: str, product: str) -> None:
     details = {
         name: {"lastUpdatedAt": READ_BEFORE.isoformat()}
-        for name in ("accounts", "creditCards", "transactions", "investments", "loans", "identity")
+        for name in (
+            "accounts",
+            "creditCards",
+            "transactions",
+            "investments",
+            "investmentsTransactions",
+            "loans",
+            "identity",
+        )
     }
     details[detail] = {"lastUpdatedAt": COLLECTED.isoformat()}
     steps = [msgspec.structs.replace(s, source_updated_at=READ_BEFORE) for s in fresh_steps()]
@@ -169,6 +178,30 @@ def test_without_times_of_collection_every_event_that_says_so_reads(name: str) -
     read = [msgspec.structs.replace(s, **known) for s in answered]
     again = decided(held(event(name), steps=read), of=dateless)
     assert (again.steps, only(again.outcomes).state) == ([], "applied")
+
+
+def test_movements_are_read_after_each_collection_those_of_changed_investments_first() -> None:
+    same, other = HeldInvestment(INVESTMENT, "same"), HeldInvestment(SAVINGS, "new")
+    known = {"source_updated_at": READ_BEFORE}
+    steps = [
+        step("investment_transactions", i, fingerprint="same", **known)
+        for i in (INVESTMENT, SAVINGS)
+    ]
+    state = held(event("item/updated"), changed=steps, investments=[same, other])
+    found = decided(state)
+    assert [
+        (s.investment_id, s.sweeps)
+        for s in found.steps
+        if isinstance(s, ReadInvestmentTransactions)
+    ] == [
+        (SAVINGS, False),
+        (INVESTMENT, True),
+    ]
+    assert only(found.outcomes).lane == Lane.LIVE
+    read = step("investment_transactions", SAVINGS, fingerprint="new", source_updated_at=COLLECTED)
+    rest = decided(held(event("item/updated"), changed=[*steps, read], investments=[same, other]))
+    assert rest.steps == [ReadInvestmentTransactions(INVESTMENT, "same", COLLECTED)]
+    assert (only(rest.outcomes).state, only(rest.outcomes).lane) == ("pending", Lane.BACKFILL)
 
 
 def test_without_times_of_collection_events_that_do_not_say_so_read_nothing() -> None:

@@ -69,16 +69,14 @@ async def test_movements_of_an_investment_that_changed_are_read(stack: Stack) ->
         item["id"],
         uuid.UUID(investment),
     )
-    await stack.collect(item["id"])
     await stack.forget_requests()
     await stack.tell("item/updated", item["id"])
     await stack.quiet()
     assert (await stack.requests())["GET /investments/{id}/transactions"] == 1
 
 
-async def test_movements_of_unchanged_investments_are_not_asked_for(stack: Stack) -> None:
+async def test_movements_without_a_collection_are_not_asked_for(stack: Stack) -> None:
     item = await open_finance_item(stack)
-    await stack.collect(item["id"])
     await stack.forget_requests()
     await stack.tell("item/updated", item["id"])
     await stack.quiet()

@@ -106,7 +106,7 @@ class HeldAccount(msgspec.Struct, frozen=True):
 
 
 class HeldInvestment(msgspec.Struct, frozen=True):
-    """A live investment; the fingerprint changes when its transactions may have."""
+    """A live investment; the fingerprint changes with any of its fields."""
 
     id: uuid.UUID
     fingerprint: str

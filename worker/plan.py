@@ -312,27 +312,38 @@ class _Planner:
             verifies = finds_drift(event, step, source_updated_at)
             needs.steps.append(ReadProduct(product, account_id, source_updated_at, verifies))
 
-    def _want_investment_transactions(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
+    def _want_investment_transactions(
+        self, needs: _Needs, event: PendingEvent, item: Item, *, sweeps: bool = True
+    ) -> None:
+        """Movements by the rule of all products, those first whose investment itself has changed.
+
+        An interest, a tax or a correction may show in no field of the investment: so all others
+        are swept after each collection too, and the event is not settled before.
+        """
         product = "investment_transactions"
         if product not in self.products or "investments" not in self.products:
             return
         if self.held.step("investments").deferred_since is not None:
             return  # their list came back suspiciously empty: the single ones prove nothing either
+        source_updated_at = item.source_updated_at(product)
+        found: list[ReadInvestmentTransactions] = []
         for investment in self.held.investments:
             step = self.held.step(product, investment.id)
-            verified = event.event != "sync/verify" or is_answered(step.read_seq, event)
-            if step.fingerprint == investment.fingerprint and verified:
+            same = step.fingerprint == investment.fingerprint
+            if same and not (sweeps and self._read_wanted(event, step, source_updated_at)):
                 continue
             if not self._blocked(needs, step, event):
-                source_updated_at = item.source_updated_at(product)
-                verifies = step.fingerprint == investment.fingerprint and finds_drift(
-                    event, step, source_updated_at
-                )
-                needs.steps.append(
+                found.append(
                     ReadInvestmentTransactions(
-                        investment.id, investment.fingerprint, source_updated_at, verifies
+                        investment.id,
+                        investment.fingerprint,
+                        source_updated_at,
+                        verifies=same and finds_drift(event, step, source_updated_at),
+                        sweeps=same,
                     )
                 )
+        found.sort(key=lambda planned: planned.sweeps)
+        needs.steps += found
 
     def _read_wanted(
         self, event: PendingEvent, step: Step, source_updated_at: datetime | None
@@ -483,7 +494,7 @@ class _Planner:
             if self.held.step("bills", account_id).stamped_at is None:
                 self._want_product(others, event, item, "bills", account_id)
         if "investments" not in unread:
-            self._want_investment_transactions(others, event, item)
+            self._want_investment_transactions(others, event, item, sweeps=False)
         needs.steps += others.steps
         needs.parked |= others.parked
 
@@ -618,7 +629,9 @@ def _outcome(needs: _Needs, event: PendingEvent, now: datetime) -> Outcome:
 
 def _outcome_of(needs: _Needs, event: PendingEvent, now: datetime) -> Outcome:
     if needs.steps:
-        lane = Lane(event.lane)
+        # What a claim has no time for of a sweep goes on behind live work.
+        sweeps = all(isinstance(s, ReadInvestmentTransactions) and s.sweeps for s in needs.steps)
+        lane = max(Lane(event.lane), Lane.BACKFILL) if sweeps else Lane(event.lane)
         return Outcome("pending", due_at=now, lane=lane, ask_again_at=event.ask_again_at)
     if needs.waits:
         return Outcome("pending", due_at=min(needs.waits), ask_again_at=event.ask_again_at)

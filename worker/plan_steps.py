@@ -44,12 +44,16 @@ class ReadProduct:
 
 @dataclass(frozen=True, slots=True)
 class ReadInvestmentTransactions:
-    """Read the movements of an investment, whose fingerprint says that they may have changed."""
+    """Read the movements of an investment.
+
+    sweeps: nothing of the investment itself has changed, so others go first.
+    """
 
     investment_id: uuid.UUID
     fingerprint: str
     source_updated_at: datetime | None
     verifies: bool = field(default=False, compare=False)
+    sweeps: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,7 @@ SELECT
         FROM pluggy.accounts a WHERE a.item_id = s.item_id
     ), '[]')::text AS accounts,
     coalesce((
-        SELECT jsonb_agg(jsonb_build_object('id', n.id, 'fingerprint', md5(concat_ws('|',
-            n.quantity, n.amount_original, n.amount_withdrawal, n.status))))
+        SELECT jsonb_agg(jsonb_build_object('id', n.id, 'fingerprint', encode(n.row_hash, 'hex')))
         FROM pluggy.investments n WHERE n.item_id = s.item_id AND n.deleted_at IS NULL
     ), '[]')::text AS investments,
     ARRAY(SELECT k.product FROM pluggy_sync.parked_products k) AS parked,
