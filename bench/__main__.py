@@ -1,7 +1,8 @@
-"""`make bench`: the simulator alone, the waits of the loop, the whole service; a JSON line each."""
+"""`make bench`: the simulator, the loop's waits, the service, forged webhooks; a JSON line each."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from dataclasses import asdict
 
 import click
 
-from bench import simulator, waits
+from bench import forged, simulator, waits
 
 
 def whole_service(*, quick: bool) -> dict[str, object]:
@@ -29,6 +30,9 @@ def main(quick: bool) -> None:
     click.echo(json.dumps({"simulator": asdict(simulator.measure(quick=quick))}))
     click.echo(json.dumps({"loop_waits_ms": asdict(waits.measure())}))
     click.echo(json.dumps({"service": whole_service(quick=quick)}))
+    for run in forged.runs(quick=quick):
+        figures = asyncio.run(forged.measure(run))
+        click.echo(json.dumps({"forged": asdict(run) | asdict(figures)}))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,13 @@
 One token bucket per endpoint group. For a limit of L a minute: burst L/12, refilled by
 (L - burst)/60 a second, so that no fixed window of a minute ever sees more than L.
 
+Items that we do not hold are named by whoever writes webhooks: the first request for each takes a
+token of a quarter of the limit as well, and never waits for one in its slot.
+
 Who finds no token takes a turn behind those of its lane that wait already, if it comes within two
-seconds. Without turns all wake for the same token: of eight that wait, one in four goes away in
-vain (7/8 to the power of 11) although there is a token for each, and its slot does other work.
+seconds, in the live lane five. Without turns all wake for the same token: of eight that wait, one
+in four goes away in vain (7/8 to the power of 11) although there is a token for each, and its slot
+does other work.
 """
 
 from __future__ import annotations
@@ -24,12 +28,18 @@ from worker.failures import PutOff
 from worker.redis_names import PREFIX
 
 LONGEST_WAIT_S: Final = 2.0
+LONGEST_LIVE_WAIT_S: Final = 5.0
+"""Live work waits longer in its slot: sent away, it would lose its place to what came later."""
 LATE_TURN_S: Final = 0.5
 """How much longer somebody waits whose turn has come, but whose token a better lane has taken."""
 SHORTEST_PUT_OFF_S: Final = 1.0
 """Whoever has waited in vain comes back no sooner: each return costs a claim."""
 BURST: Final = 1 / 12
 """Share of the limit that may be spent at once; the rest comes over the minute."""
+UNKNOWN_SHARE: Final = 1 / 4
+"""Share of the limit for items that we do not hold."""
+UNKNOWN_TURNS_MS: Final = 600_000
+"""So far ahead turns of unknown items are given; whoever comes later tries again by then."""
 CLOCK_WAIT_MS: Final = 120_000
 """A clock that goes back further than this is not waited for."""
 PATCH_ITEMS_LIMIT: Final = 20
@@ -98,6 +108,29 @@ return 0
 """
 
 
+# A share is no limit of Pluggy's, so it starts full. Who waits in its slot owes its token already;
+# who is sent away gets a time behind all others: thousands do not come back for the same token.
+SHARE_SCRIPT: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local burst, refill = tonumber(ARGV[1]), tonumber(ARGV[2])
+local patience, farthest = tonumber(ARGV[3]), tonumber(ARGV[4])
+local held = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'last_turn')
+local at = tonumber(held[2]) or now
+local tokens = math.min(burst, (tonumber(held[1]) or burst) + math.max(0, now - at) * refill) - 1
+local wait = math.ceil(math.max(0, -tokens / refill))
+if wait > patience then
+  tokens = tokens + 1
+  local last = math.min(tonumber(held[3]) or 0, now + farthest)
+  wait = math.ceil(math.min(farthest, math.max(last + 1 / refill - now, wait)))
+  redis.call('HSET', KEYS[1], 'last_turn', now + wait)
+end
+redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', now)
+redis.call('PEXPIRE', KEYS[1], 86400000)
+return wait
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """How long to wait for a call, 0: taken. at_ms (Redis's clock): the turn to come back with."""
@@ -136,17 +169,40 @@ class RateBudget:
         self._redis = redis
         self._take = redis.register_script(TAKE_SCRIPT)
         self._empty = redis.register_script(EMPTY_SCRIPT)
+        self._share = redis.register_script(SHARE_SCRIPT)
         self._local: dict[str, LocalBucket] = {}
 
     async def acquire(self, group: str, lane: Lane) -> None:
-        """Wait for a call of this group. Raises PutOff if that would take over two seconds."""
-        deadline, turn, left_s = time.monotonic() + LONGEST_WAIT_S, NO_TURN, LONGEST_WAIT_S
+        """Wait for a call of this group, as long as this lane waits at most. Raises PutOff."""
+        patience_s = LONGEST_LIVE_WAIT_S if lane == Lane.LIVE else LONGEST_WAIT_S
+        deadline, turn, left_s = time.monotonic() + patience_s, NO_TURN, patience_s
         while (turn := await self.take(group, lane, turn=turn, patience_s=left_s)).wait_s:
             if turn.wait_s > left_s:
                 raise PutOff("rate_budget", wait_s=max(turn.wait_s, SHORTEST_PUT_OFF_S))
             await asyncio.sleep(turn.wait_s)
             until = deadline + LATE_TURN_S if turn.at_ms else deadline
             left_s = max(0.0, until - time.monotonic())
+
+    async def take_share(self, group: str) -> None:
+        """Wait for a call for an item that we do not hold.
+
+        Raises PutOff, with a time of its own, if that would take over two seconds.
+        """
+        wait_s = await self._take_share(group)
+        if wait_s > LONGEST_WAIT_S:
+            raise PutOff("rate_budget", wait_s=wait_s)
+        await asyncio.sleep(wait_s)
+
+    async def _take_share(self, group: str) -> float:
+        limit = self.limit(group) * UNKNOWN_SHARE
+        burst = max(1.0, limit * BURST)
+        refill_per_ms = (limit - limit * BURST) / 60_000
+        asked = [burst, refill_per_ms, int(LONGEST_WAIT_S * 1000), UNKNOWN_TURNS_MS]
+        try:
+            wait_ms = await self._share(keys=[f"{_key(group)}:unknown"], args=asked)
+        except (RedisError, OSError):
+            return 0.0  # the local bucket of the group is small enough
+        return float(wait_ms) / 1000
 
     async def empty(self, group: str, *, for_s: float) -> None:
         """Pluggy has answered 429: nobody calls this group for so many seconds."""
@@ -168,7 +224,7 @@ class RateBudget:
         floor = max(0.0, min(FLOOR_BY_LANE[lane] * burst, burst - 1))
         try:
             asked = [int(lane), turn.at_ms, int(patience_s * 1000)]
-            bounds = [int(LONGEST_WAIT_S * 1000), CLOCK_WAIT_MS]
+            bounds = [int(LONGEST_LIVE_WAIT_S * 1000), CLOCK_WAIT_MS]
             wait_ms, turn_ms = await self._take(
                 keys=[_key(group)], args=[burst, refill_per_ms, floor, *asked, *bounds]
             )

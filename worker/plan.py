@@ -128,6 +128,8 @@ class _Needs:
     walking: bool = False
     dead: Step | None = None
     reason: str | None = None
+    keeps_lane: bool = False
+    """It waits for a limit, which says nothing about it: it goes on where it stood."""
     lacks: bool = False
     """Something that the event asks for is of a parked product."""
     parked: set[tuple[str, uuid.UUID]] = field(default_factory=set)
@@ -614,6 +616,8 @@ class _Planner:
             return False
         if step.next_try_at is not None and step.next_try_at > self.held.now:
             needs.waits.append(step.next_try_at)
+            limited = step.attempts == 0 and step.deferred_since is None
+            needs.keeps_lane |= limited and self.held.item is not None
             return True
         return False
 
@@ -634,7 +638,9 @@ def _outcome_of(needs: _Needs, event: PendingEvent, now: datetime) -> Outcome:
         lane = max(Lane(event.lane), Lane.BACKFILL) if sweeps else Lane(event.lane)
         return Outcome("pending", due_at=now, lane=lane, ask_again_at=event.ask_again_at)
     if needs.waits:
-        return Outcome("pending", due_at=min(needs.waits), ask_again_at=event.ask_again_at)
+        lane = Lane(event.lane) if needs.keeps_lane else Lane.RETRY
+        due_at, again = min(needs.waits), event.ask_again_at
+        return Outcome("pending", due_at=due_at, ask_again_at=again, lane=lane)
     if needs.walking:
         return Outcome("walking")
     if needs.dead is not None:

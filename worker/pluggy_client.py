@@ -106,14 +106,34 @@ class PluggyClient:
         await self._session.close()
 
     async def call(
-        self, path: str, *, lane: Lane, count: Callable[[], None], change: Change | None = None
+        self,
+        path: str,
+        *,
+        lane: Lane,
+        count: Callable[[], None],
+        change: Change | None = None,
+        granted: bool = False,
     ) -> Answer:
         """GET a path, or change what it names; count is called once per request sent.
 
-        Raises PluggyError.
+        granted: the call was reserved before. Raises PluggyError.
         """
         endpoint = f"{change.method if change else 'GET'} {endpoint_of(path)}"
-        return await self._bounded(endpoint, self._call_with_key(path, lane, count, change))
+        work = self._call_with_key(path, lane, count, change, granted)
+        return await self._bounded(endpoint, work)
+
+    async def reserve(self, endpoint: str, lane: Lane, *, of_unknown: bool) -> None:
+        """Wait for a call that is made later, as granted. Raises PutOff.
+
+        of_unknown: for an item that we do not hold; it also takes of the share of such items.
+        """
+        try:
+            if of_unknown:
+                await self._budget.take_share(endpoint_group(endpoint))
+            await self._budget.acquire(endpoint_group(endpoint), lane)
+        except PutOff as error:
+            error.at(f"GET {endpoint}")
+            raise
 
     async def probe(self, *, new_key: bool, count: Callable[[], None]) -> None:
         """Ask a plain thing, with a new key if told so; any answer to our key will do.
@@ -145,11 +165,19 @@ class PluggyClient:
             raise
 
     async def _call_with_key(
-        self, path: str, lane: Lane, count: Callable[[], None], change: Change | None
+        self,
+        path: str,
+        lane: Lane,
+        count: Callable[[], None],
+        change: Change | None,
+        granted: bool,
     ) -> Answer:
         key = await self._valid_key(lane, count)
         for _ in range(MAX_TRIES):
-            answer = await self._ask(path, key, lane, count, change)
+            if not granted:
+                await self._budget.acquire(endpoint_group(path), lane)
+            granted = False
+            answer = await self._ask(path, key, count, change)
             if not is_key_refused(answer.status, answer.body):
                 await self._raise_for(answer, endpoint_group(path))
                 return answer
@@ -160,11 +188,9 @@ class PluggyClient:
         self,
         path: str,
         key: ApiKey,
-        lane: Lane,
         count: Callable[[], None],
         change: Change | None = None,
     ) -> Answer:
-        await self._budget.acquire(endpoint_group(path), lane)
         answer = await self._send(path, key.value, count, change)
         if is_key_answered(answer.status, answer.body):
             key.answered_at = time.monotonic()
@@ -265,7 +291,8 @@ class PluggyClient:
         """
         refusals = 0
         for path in PLAIN_PATHS:
-            answer = await self._ask(path, key, lane, count)
+            await self._budget.acquire(endpoint_group(path), lane)
+            answer = await self._ask(path, key, count)
             if is_key_answered(answer.status, answer.body):
                 key.vouched_at = time.monotonic()
                 return True

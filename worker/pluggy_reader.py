@@ -58,6 +58,8 @@ class PluggyReader:
     """Reads in one lane on behalf of one claim. Every method raises PluggyError.
 
     pluggy_now is Pluggy's clock as of the last answer. in_vain: a rate limit has put a call off.
+    of_unknown: we do not hold the item; what webhooks name so has only a share of the limit.
+    granted: the next call of an item is reserved already.
     between_pages is awaited while a list is read, so that its lease outlives many slow pages.
     """
 
@@ -68,11 +70,31 @@ class PluggyReader:
     item_id: uuid.UUID | None = None
     pluggy_now: datetime | None = None
     in_vain: bool = False
+    of_unknown: bool = False
+    granted: bool = False
     between_pages: Callable[[], Awaitable[None]] | None = None
 
     async def item(self, item_id: uuid.UUID) -> bytes:
         """GET /items/{id}: the item's JSON."""
-        return await self._object(f"/items/{item_id}")
+        if not self.granted:
+            await self.reserve_item()
+        body = await self._object(f"/items/{item_id}")
+        self.of_unknown = False
+        return body
+
+    async def reserve_item(self) -> None:
+        """Wait for the call of the item before it is made. Raises PutOff.
+
+        An unknown item of the better lanes is named by webhooks alone: items that we hold go first.
+        """
+        named_by_webhook = self.of_unknown and self.lane <= Lane.RETRY
+        lane = max(self.lane, Lane.RETRY) if self.of_unknown else self.lane
+        try:
+            await self.client.reserve("/items/{id}", lane, of_unknown=named_by_webhook)
+        except PutOff:
+            self.in_vain = True
+            raise
+        self.granted = True
 
     async def accounts(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
         """GET /accounts?itemId=: all accounts of an item."""
@@ -258,7 +280,11 @@ class PluggyReader:
 
     async def _get(self, path: str) -> Answer:
         try:
-            answer = await self.client.call(path, lane=self.lane, count=self._count)
+            granted = self.granted and path.startswith("/items/")
+            self.granted = self.granted and not granted
+            answer = await self.client.call(
+                path, lane=self.lane, count=self._count, granted=granted
+            )
         except PluggyUnavailable:
             await self._note(failed=True)
             raise

@@ -128,12 +128,14 @@ class Engine:
         started = clock()
         held = await load_held(claim)
         generation = held.generation
+        claim.pluggy.of_unknown = held.item is None
         settled_plan, run_id = SyncPlan((), {}), None
         if held.events:
             await claim.open_run("sync", [event.id for event in held.events])
             run_id = claim.run_id
             rounds = Rounds(claim, held, until=started + PLAN_FOR_S)
             settled_plan = await rounds.run()
+            generation = rounds.held.generation
             await claim.close_run(_run_outcome(settled_plan))
             await self._resume_if_answered(claim)
         held = replace(await load_held(claim), generation=generation)

@@ -71,6 +71,7 @@ LISTINGS: Final = {
 # The step under which a failure is recorded, where the read is named otherwise.
 PRODUCT_OF: Final = {"ReadAccounts": "accounts"}
 NO_PROGRESS_PAUSE: Final = timedelta(seconds=30)
+SHORT_WAIT_S: Final = 0.1
 LAST_BLOCK_FOR_S: Final = 8.0
 """So long before a plan ends no further block of ids is begun: its call may take 20 s, a job 60."""
 
@@ -116,7 +117,22 @@ class Rounds:
             await self._look_again()
             return plan(NotRead(), self.held, self.answered, products=self.claim.products)
 
+    async def _await_turn(self) -> None:
+        """Wait for the item's request, and count what became pending meanwhile as well.
+
+        At the limit one request so answers all that came while it waited.
+        """
+        if _waits(self.held) or self._held_item() is not None:
+            return
+        clock = asyncio.get_running_loop().time
+        asked_at = clock()
+        await self.claim.pluggy.reserve_item()
+        if clock() - asked_at > SHORT_WAIT_S:
+            self.claim.read_seq = None
+            self.held = await load_held(self.claim)
+
     async def _run(self) -> SyncPlan:
+        await self._await_turn()
         item = await self._item()
         await note_missed(self.claim, item, self.held)
         settled = await self._take_steps(item)
