@@ -175,7 +175,7 @@ class Stack:
         """What a worker does beside its items about what is halted or parked."""
         engine = self.worker.engine
         await probe_halt(self.db, engine.client, engine.ledger)
-        await tend_parks(self.db, engine.client)
+        await tend_parks(self.db, engine.client, engine.products)
 
     async def claim(self) -> Lease:
         lease = await self.worker.claim(None)

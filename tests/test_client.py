@@ -151,6 +151,19 @@ async def test_keys_that_everything_refuses_several_seconds_apart_halt(
     assert "dashboard" in caught.value.advice
 
 
+async def test_the_same_key_given_again_is_refused_like_a_new_one(redis: ArqRedis) -> None:
+    same = (Said(body={"apiKey": "always"}),)
+    async with (
+        PluggyStub(Said(403, {}), auth=same) as pluggy,
+        reading(pluggy.url, redis) as reader,
+    ):
+        with pytest.raises(PutOff, match="key_refused"):
+            await reader.item(ITEM)
+        age_refusals(reader.client, 3)
+        with pytest.raises(PluggyHalt, match="key_refused"):
+            await reader.item(ITEM)
+
+
 @refusals
 async def test_a_new_key_that_is_known_seconds_later_halts_nothing(
     redis: ArqRedis, refusal: Said

@@ -355,3 +355,15 @@ async def test_a_probe_that_says_nothing_is_repeated_soon(stack: Stack) -> None:
     await stack.shift(timedelta(minutes=1, seconds=1))
     await stack.quiet()
     assert await parked(stack) == []
+
+
+async def test_a_parked_product_that_is_wanted_no_more_is_forgotten(stack: Stack) -> None:
+    items = await synced(stack, 6)
+    await fault(stack, "GET /loans", 403)
+    await update(stack, items)
+    await stack.quiet()
+    assert await parked_products(stack) == ["loans"]
+    stack.limit_products("accounts", "transactions")
+    await stack.quiet()
+    assert await parked(stack) == []
+    assert await last_states(stack, items) == {"applied"}

@@ -51,11 +51,12 @@ class Refusals:
     """Keys refused by everything asked, since anything was answered last."""
 
     since: float | None = None
-    keys: set[str] = field(default_factory=set, repr=False)
+    keys: set[ApiKey] = field(default_factory=set, repr=False)
+    """Each that was obtained, also if Pluggy gives the same one again."""
 
     def note(self, key: ApiKey, now: float) -> None:
         self.since = now if self.since is None else self.since
-        self.keys.add(key.value)
+        self.keys.add(key)
 
     def are_apart(self, now: float) -> bool:
         """Whether keys have been refused for long enough to be believed."""

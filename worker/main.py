@@ -107,7 +107,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     chores = Chores(
         [
             Chore("halt", 1.0, partial(probe_halt, db, client, ledger)),
-            Chore("parks", 20.0, partial(tend_parks, db, client)),
+            Chore("parks", 20.0, partial(tend_parks, db, client, settings.products)),
             *_chores(db, redis, client, settings),
         ],
         postgres,

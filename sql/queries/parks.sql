@@ -11,9 +11,9 @@ SELECT count(DISTINCT item_id) AS items,
                WHERE p.product = $1 AND p.stamped_at > (SELECT min(failed_at) FROM refused)) AS others_succeed
 FROM refused;
 
--- name: find_other_scope
--- An item, or an account or investment, whose list of a product was not refused in the last five
--- minutes: of another item if there is one. $1 product, $2 item, $3 account.
+-- name: find_other_scopes
+-- Items, or accounts or investments, whose list of a product was not refused in the last five minutes:
+-- of other items first. $1 product, $2 item, $3 account, $4 how many.
 SELECT s.item_id, s.account_id
 FROM (
     SELECT i.id AS item_id, '00000000-0000-0000-0000-000000000000'::uuid AS account_id
@@ -33,7 +33,7 @@ LEFT JOIN pluggy_sync.product_sync p
 WHERE (s.item_id, s.account_id) <> ($2::uuid, $3::uuid)
   AND (p.failed_at IS NULL OR p.failed_at <= now() - interval '5 minutes')
 ORDER BY s.item_id = $2::uuid, random()
-LIMIT 1;
+LIMIT $4;
 
 -- name: park_product
 -- Leaves a product out from now on; its steps that were refused, and what died of them in the last five
@@ -122,6 +122,10 @@ LIMIT $2;
 -- name: delay_park_probe
 -- A probe that said nothing is repeated sooner. $1 product, $2 pause.
 UPDATE pluggy_sync.parked_products SET probe_at = now() + $2::interval WHERE product = $1;
+
+-- name: unpark_unwanted
+-- What is parked and not asked for any more holds nothing back. $1 products.
+DELETE FROM pluggy_sync.parked_products WHERE NOT product = ANY ($1::text[]);
 
 -- name: unpark_product
 -- $1 product, $2 parked at. What was left out keeps its mark until its item is told (free_steps).

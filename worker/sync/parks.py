@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -82,15 +82,17 @@ def _endpoint(product: str) -> str:
 
 
 async def _another_is_answered(claim: Claim, step: Step) -> bool:
-    """Ask for the same of another item, or account. The second witness.
+    """Ask for the same of a few other items, or accounts. The second witness.
 
     Where there is no other the list is asked for once more from its beginning: what was refused may
     have been a cursor.
     """
     own = (claim.item_id, step.account_id)
-    other = await claim.db.fetchrow(QUERIES["find_other_scope"], step.product, *own)
-    item_id, owner_id = (other["item_id"], other["account_id"]) if other is not None else own
-    return await _is_answered(claim.pluggy, step.product, item_id, owner_id) is not False
+    others = await claim.db.fetch(QUERIES["find_other_scopes"], step.product, *own, PROBED_AT_ONCE)
+    for item_id, owner_id in [tuple(other) for other in others] or [own]:
+        if await _is_answered(claim.pluggy, step.product, item_id, owner_id) is not False:
+            return True
+    return False
 
 
 async def _is_answered(
@@ -129,11 +131,12 @@ async def mark_parked(claim: Claim, steps: Collection[tuple[str, uuid.UUID]]) ->
         await conn.execute(QUERIES["mark_parked_steps"], claim.item_id, products, owners)
 
 
-async def tend_parks(db: Pool, client: PluggyClient) -> bool:
+async def tend_parks(db: Pool, client: PluggyClient, products: Sequence[str]) -> bool:
     """Probe a parked product whose time has come, and free what is parked no longer.
 
     Returns whether there may be more. Errors: those of a Postgres that is away.
     """
+    await db.execute(QUERIES["unpark_unwanted"], products)
     found = await db.fetchrow(QUERIES["claim_park_probe"], PROBE_EVERY)
     if found is not None:
         await _probe(db, client, found["product"], found["parked_at"])
