@@ -20,7 +20,8 @@ EACH: Final = 5
 """Connections of a kind."""
 MIB: Final = 1024 * 1024
 BOMB_MIB: Final = 2048
-PAUSE_S: Final = 0.1
+PAUSE_S: Final = 0.5
+"""After each attack: with their sizes that is half a gigabit a second, on the machine of all."""
 DRIP_EVERY_S: Final = 0.2
 TELL_EVERY_S: Final = 1.0
 HEAD: Final = (
