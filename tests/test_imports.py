@@ -8,6 +8,7 @@ DOOR = {
     "accept",
     "background",
     "database",
+    "deep_json",
     "drain",
     "events",
     "http_server",
@@ -21,6 +22,7 @@ DOOR = {
     "server_outage",
     "settings",
     "spool",
+    "turns",
 }
 
 
