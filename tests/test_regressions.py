@@ -168,6 +168,23 @@ async def test_an_account_that_is_gone_when_its_rows_are_read_is_buried_and_leav
     assert {r["state"] for r in await freshness(stack, item["id"])} == {"fresh"}
 
 
+async def test_a_list_read_again_for_an_owner_that_is_gone_keeps_the_time_it_was_collected(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=60, accounts=2)
+    mark = (
+        "SELECT source_updated_at FROM pluggy_sync.product_sync"
+        " WHERE item_id = $1 AND product = 'accounts'"
+    )
+    before = await stack.db.fetchval(mark, item["id"])
+    [closing, _] = await stack.live(item["id"], "accounts")
+    await stack.tell("transactions/created", item["id"], accountId=closing, transactionsCount=1)
+    await stack.collect(item["id"], close=[closing])
+    await stack.quiet()
+    assert (await stack.requests())["GET /accounts"] > 1
+    assert await stack.db.fetchval(mark, item["id"]) == before
+
+
 async def test_an_investment_that_is_gone_when_its_movements_are_read_is_buried(
     stack: Stack,
 ) -> None:

@@ -21,8 +21,10 @@ FROM (SELECT CASE WHEN $7::timestamptz IS NOT NULL THEN $10::bigint END AS walke
 ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     (stamped_at, source_updated_at, watermark, read_since, read_seq) = (
         SELECT r.stamped_at, r.source_updated_at, r.watermark, r.read_since, r.read_seq
-        FROM (VALUES (1, excluded.stamped_at, excluded.source_updated_at, excluded.watermark,
-                      excluded.read_since, excluded.read_seq),
+        -- A list that is read again because its owner is gone is told no time: the mark stays.
+        FROM (VALUES (1, excluded.stamped_at,
+                      coalesce(excluded.source_updated_at, p.source_updated_at),
+                      excluded.watermark, excluded.read_since, excluded.read_seq),
                      (2, p.stamped_at, p.source_updated_at, p.watermark, p.read_since, p.read_seq))
             AS r(place, stamped_at, source_updated_at, watermark, read_since, read_seq)
         ORDER BY r.read_seq DESC NULLS LAST, r.place LIMIT 1),
