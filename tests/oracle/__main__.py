@@ -37,7 +37,7 @@ def main(
     seed: int | None,
     stop_after: int,
 ) -> None:
-    """Exit status 1 if anything diverged, or if 200 scenarios lack an ingredient."""
+    """Exit status 1 if anything diverged, or if 300 scenarios lack an ingredient."""
     seed = int(time.time()) if seed is None else seed
 
     async def replay(stack: OracleStack) -> bool:

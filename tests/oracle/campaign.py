@@ -26,7 +26,7 @@ from tests.oracle.stack import ROOT, OracleStack
 TRACES: Final = ROOT / "build" / "oracle"
 FEWEST: Final = 20
 """So often each ingredient has to occur."""
-WHOLE: Final = 200
+WHOLE: Final = 300
 """Scenarios of which that can be asked."""
 MORE: Final = 1.5
 """How much longer than wanted a campaign goes on for ingredients that are still rare."""

@@ -133,6 +133,106 @@ def outage(dice: Random) -> list[Step]:
     return [some(dice), {"do": "pause", "ms": dice.randrange(120)}, away, some(dice)]
 
 
+def failover(*, killed: bool) -> Draw:
+    """Postgres takes no writes for a while; often sessions of that time are still there later."""
+
+    def draw(dice: Random) -> list[Step]:
+        step = {"do": "read_only", "seconds": round(dice.uniform(0.05, 1.0), 2), "killed": killed}
+        return [some(dice), {"do": "pause", "ms": dice.randrange(120)}, step, some(dice)]
+
+    return draw
+
+
+def lagging(what: str) -> Draw:
+    """A collection of which the next answers show nothing yet."""
+
+    def draw(dice: Random) -> list[Step]:
+        lag = {f"GET /{what}": dice.randrange(1, 4)}
+        # Who read everything within the hour takes an unmoved time of collection for true.
+        later = [{"do": "rest", "ms": 3000}, {"do": "shift", "seconds": 4000}]
+        order = {"created": dice.randrange(1, 5), "lag": lag}
+        if what == "accounts":
+            order["products"] = {"accounts": {"created": 1}}
+        return [*(later if what == "items" else []), collect(**order), _breath(dice)]
+
+    return draw
+
+
+def refused_cursor(dice: Random) -> list[Step]:
+    """A page after the first is refused, in one of the ways that a cursor is."""
+    how = dice.choice(
+        (
+            {"status": 400, "body": {"message": "Invalid cursor", "code": 400}},
+            {"status": 404, "body": {"message": "Not found", "code": 404}},
+            {"status": 410, "message": "This cursor has expired"},
+            {"status": 200, "body": {"data": []}},
+        )
+    )
+    place = {"kind": "status", "match": "GET /v2/transactions", "query": "after="}
+    fault = place | how | {"times": dice.randrange(1, 3)}
+    read = {"do": "verify"} if dice.random() < 0.5 else collect(created=PAGE + 20)
+    return [{"do": "fault", "fault": fault}, read, _breath(dice)]
+
+
+def refused_part(dice: Random) -> list[Step]:
+    """One thing is refused, by a code of its own or none, while the key is good elsewhere."""
+    how = dice.choice(
+        (
+            {"status": 403, "message": "Forbidden"},
+            {"status": 403, "message": "Forbidden", "codeDescription": "PRODUCT_NOT_ENABLED"},
+            {"status": 401, "message": "Consent expired", "codeDescription": "CONSENT_EXPIRED"},
+            {"status": 410, "message": "Gone"},
+        )
+    )
+    match = dice.choice(("GET /loans", "GET /investments", "GET /identity", "GET /v2/transactions"))
+    fault = {"kind": "status", "match": match, "times": dice.randrange(1, 4)} | how
+    return [{"do": "fault", "fault": fault}, {"do": "verify"}, _breath(dice)]
+
+
+def limited(*, by_its_own_code: bool) -> Draw:
+    """Too many requests: of one thing for nearly a day, or until a time given as an epoch."""
+
+    def draw(dice: Random) -> list[Step]:
+        fault: dict[str, Any] = {"kind": "status", "status": 429, "times": 1, "match": "GET /v2/*"}
+        if by_its_own_code:
+            fault |= {"codeDescription": "TOO_MANY_REQUESTS_OF_ACCOUNT", "retryAfter": 85_092}
+        else:
+            fault |= {"retryAfter": 1, "headers": {"RateLimit-Reset": "1893456000"}}
+        return [{"do": "fault", "fault": fault}, some(dice), _breath(dice)]
+
+    return draw
+
+
+def odd_time(fields: dict[str, str | None]) -> Draw:
+    """The item shows an impossible time once; what is collected later arrives all the same."""
+
+    def draw(dice: Random) -> list[Step]:
+        fault = {"kind": "fields", "match": "GET /items", "times": 1, "fields": fields}
+        met = [some(dice), {"do": "rest", "ms": 3000}]
+        return [{"do": "fault", "fault": fault}, *met, some(dice)]
+
+    return draw
+
+
+def odd_date(dice: Random) -> list[Step]:
+    """One answer is dated in another century; what is created later has to arrive all the same."""
+    date = dice.choice(("Thu, 01 Jan 2099 00:00:00 GMT", "Thu, 01 Jan 1970 00:00:00 GMT"))
+    fault = {"kind": "headers", "match": "GET /v2/transactions", "headers": {"Date": date}}
+    met = [some(dice), {"do": "rest", "ms": 2000}]
+    return [{"do": "fault", "fault": fault | {"times": 2}}, *met, some(dice)]
+
+
+def partial(what: str) -> Draw:
+    """For a while only the first rows are shown, in lists and by id, and everything is read."""
+
+    def draw(dice: Random) -> list[Step]:
+        fault = {"kind": "partial", "match": f"GET *{what}*", "rows": dice.randrange(4)}
+        step: Step = {"do": "fault", "fault": fault | {"times": dice.randrange(2, 30)}}
+        return [step, {"do": "verify"}, {"do": "rest", "ms": 3000}]
+
+    return draw
+
+
 def hold(*, shuffled: bool) -> Draw:
     """Webhooks of several collections are late, and come in order or in another."""
 
@@ -276,6 +376,24 @@ INGREDIENTS: Final[dict[str, Draw]] = {
     "more or fewer workers": lambda dice: [{"do": "resize"}, some(dice)],
     "redis emptied": flush,
     "postgres away": outage,
+    "read-only sessions killed": failover(killed=True),
+    "read-only sessions left": failover(killed=False),
+    "clock of Postgres back": lambda dice: [
+        *(some(dice) for _ in range(dice.randrange(2))),
+        {"do": "step_back", "seconds": dice.choice((1, 30, 600, 4000))},
+        some(dice),
+    ],
+    "lag accounts": lagging("accounts"),
+    "lag items": lagging("items"),
+    "lag transactions": lagging("v2/transactions"),
+    "odd date": odd_date,
+    "time ahead": odd_time({"lastUpdatedAt": "2031-01-01T00:00:00.000Z"}),
+    "null time": odd_time({"lastUpdatedAt": None}),
+    "partial transactions": partial("/transactions"),
+    "fault refused cursor": refused_cursor,
+    "fault refused part": refused_part,
+    "fault 429 of one thing": limited(by_its_own_code=True),
+    "fault 429 with an epoch": limited(by_its_own_code=False),
     "keys revoked": single("revoke_keys"),
     "time shift": single("shift", seconds=seconds(60, 90_000)),
     "clock": single("clock", seconds=seconds(60, 9_000)),
@@ -286,7 +404,9 @@ INGREDIENTS: Final[dict[str, Draw]] = {
 """What a step or a few do, by the ingredient's name."""
 
 
-NEEDS_PAGES: Final = frozenset({"fault redate", "fault repeat_cursor"})
+NEEDS_PAGES: Final = frozenset(
+    {"fault redate", "fault repeat_cursor", "fault refused cursor", "partial transactions"}
+)
 NEEDS_ROWS: Final = frozenset({"settled", "fault wrong_type", "fault date_shape", "fault nul"})
 ONE_ACCOUNT: Final = frozenset({"deleted by the dozen", "created by the hundred"})
 NEEDS_ACCOUNTS: Final = frozenset({"account closed", "bills deleted", "bills updated"})

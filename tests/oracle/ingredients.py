@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Final
 
-LYING: Final = frozenset({"novelty", "wrong_type", "nul", "date_shape"})
+LYING: Final = frozenset({"novelty", "wrong_type", "nul", "date_shape", "partial"})
 """Faults that make Pluggy's answers wrong: only a later read can tell."""
 STATUS_NAMES: Final = {429: "429", 401: "401", 400: "refused"}
+PART_REFUSED: Final = frozenset({401, 403, 410})
 RUNNING: Final = frozenset({"UPDATING", "WAITING_USER_INPUT", "WAITING_USER_ACTION"})
 KINDS_OF_ROWS: Final = ("late", "scheduled", "twins", "settled", "restated", "returned")
 PAGE: Final = 500
@@ -19,13 +20,39 @@ MANY: Final = 20
 def of_fault(fault: dict[str, Any]) -> str:
     """The ingredient that a fault is."""
     kind = str(fault["kind"])
-    return f"fault {STATUS_NAMES.get(fault['status'], kind) if kind == 'status' else kind}"
+    if kind == "status":
+        return f"fault {_of_status(fault)}"
+    if kind in ("lag", "partial"):
+        return f"{kind} {fault['match'].rpartition('/')[2].strip('*')}"
+    if kind == "fields":
+        return "null time" if None in fault["fields"].values() else "time ahead"
+    return "odd date" if kind == "headers" else f"fault {kind}"
+
+
+def _of_status(fault: dict[str, Any]) -> str:
+    status = int(fault["status"])
+    if fault.get("query"):
+        return "refused cursor"
+    if status == 429 and fault.get("codeDescription"):
+        return "429 of one thing"
+    if status == 429 and fault.get("headers"):
+        return "429 with an epoch"
+    # A bare 401 means the key; a message is that of the part.
+    if status in PART_REFUSED and fault.get("message"):
+        return "refused part"
+    return STATUS_NAMES.get(status, "status")
 
 
 def lies(fault: dict[str, Any]) -> bool:
     """Whether what it makes Pluggy say cannot be seen through, or is refused for good."""
     unseen = fault["kind"] == "empty" and not fault["match"].endswith("/v2/transactions")
-    return fault["kind"] in LYING or unseen or fault.get("status") == 400
+    refused = fault.get("status") == 400 and not fault.get("query")
+    return fault["kind"] in LYING or unseen or refused
+
+
+def is_odd(fault: dict[str, Any]) -> bool:
+    """Whether it makes the item itself look otherwise than it is, until it is asked for again."""
+    return str(fault["kind"]) == "fields"
 
 
 def of_collection(order: dict[str, Any], done: dict[str, Any]) -> Counter[str]:

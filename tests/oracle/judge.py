@@ -208,6 +208,10 @@ class Judge:
 
 
 def _told(item: PlayedItem) -> Tables:
-    """What webhooks tell of; a row that moved between two pages changes its account untold."""
-    untold = UNTOLD | ({"accounts"} if item.moved else set())
+    """What webhooks tell of.
+
+    A row that moved between two pages changes its account untold; an item that once showed an
+    impossible time may be held as it was shown until it is asked for again.
+    """
+    untold = UNTOLD | ({"accounts"} if item.moved else set()) | ({"items"} if item.odd else set())
     return {name: table for name, table in MIRRORED.items() if name not in untold}

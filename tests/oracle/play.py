@@ -23,7 +23,10 @@ from tests.oracle.stack import OracleStack
 from worker.flags import Decided, accept_flags
 
 STACK_WIDE: Final = frozenset(
-    {"kill", "deploy", "resize", "stop", "resume", "flush", "postgres_away", "revoke_keys", "clock"}
+    {
+        *("kill", "deploy", "resize", "stop", "resume", "flush"),
+        *("postgres_away", "read_only", "revoke_keys", "clock"),
+    }
 )
 BEFORE_CONNECT: Final = frozenset({"connect", "hold", "lose", "twice", "release", "pause"})
 ACCEPT_AGAIN: Final = 2
@@ -40,6 +43,7 @@ class PlayedItem:
     id: str = ""
     faults: list[dict[str, Any]] = field(default_factory=list)
     lied: bool = False
+    odd: bool = False
     moved: bool = False
     deleted: bool = False
 
@@ -113,6 +117,10 @@ class Player:
     async def _connect(self, item: PlayedItem, step: Step) -> None:
         if item.id:
             return
+        item.faults += [
+            {"kind": "lag", "match": match, "times": times}
+            for match, times in item.options.get("lag", {}).items()
+        ]
         made = await self.stack.pluggy.new_item(**item.options)
         item.id = made["id"]
         self.stack.postman.claim(item.id, item.wire)
@@ -122,6 +130,10 @@ class Player:
         if item.deleted:
             return
         order = await self._sparing(item, step["order"])
+        item.faults += [
+            {"kind": "lag", "match": match, "times": times}
+            for match, times in order.get("lag", {}).items()
+        ]
         done = await self.stack.pluggy.collect(item.id, order)
         for name, times in ingredients.of_collection(order, done).items():
             self.count(name, times)
@@ -179,6 +191,7 @@ class Player:
             hits = fault["times"] - unhit
             self.count(name, hits)
             item.lied |= hits > 0 and ingredients.lies(fault)
+            item.odd |= hits > 0 and ingredients.is_odd(fault)
             item.moved |= hits > 0 and fault["kind"] == "redate"
         item.faults.clear()
 
@@ -220,6 +233,14 @@ class Player:
 
     async def _postgres_away(self, item: PlayedItem, step: Step) -> None:
         self.count("postgres away", await self.stack.postgres_away(step["seconds"]))
+
+    async def _read_only(self, item: PlayedItem, step: Step) -> None:
+        done = await self.stack.read_only(step["seconds"], killed=step["killed"])
+        self.count(f"read-only sessions {'killed' if step['killed'] else 'left'}", done)
+
+    async def _step_back(self, item: PlayedItem, step: Step) -> None:
+        await shift(self.stack, item.id, timedelta(seconds=-step["seconds"]))
+        self.count("clock of Postgres back")
 
     async def _revoke_keys(self, item: PlayedItem, step: Step) -> None:
         await self.stack.pluggy.json("DELETE", "/_simulator/keys")
@@ -282,6 +303,8 @@ DOES: Final[dict[str, Does]] = {
     "resume": Player._resume,
     "flush": Player._flush,
     "postgres_away": Player._postgres_away,
+    "read_only": Player._read_only,
+    "step_back": Player._step_back,
     "revoke_keys": Player._revoke_keys,
     "shift": Player._shift,
     "clock": Player._clock,

@@ -34,7 +34,9 @@ SELECT s.generation, s.done_generation, s.run_at IS NULL AS idle,
        (SELECT extract(epoch FROM min(p.confirm_at) - now())::float FROM pluggy_sync.product_sync p
         WHERE p.item_id = s.item_id) AS confirm_in_s,
        (SELECT max(id) FROM pluggy_sync.runs r WHERE r.item_id = s.item_id) AS last_run,
-       (SELECT halted_at IS NOT NULL FROM pluggy_sync.halts) AS halted
+       (SELECT halted_at IS NOT NULL FROM pluggy_sync.halts) AS halted,
+       EXISTS (SELECT FROM pluggy_sync.product_sync p
+               WHERE p.item_id = s.item_id AND p.parked_at IS NOT NULL) AS parked
 FROM pluggy_sync.item_sync s LEFT JOIN pluggy_sync.item_leases l USING (item_id)
 WHERE s.item_id = $1
 """
@@ -99,8 +101,8 @@ async def rest(stack: OracleStack, item_id: str, *, most_shifts: int | None = No
         if by is None:
             await asyncio.sleep(LOOK_EVERY_S)
             continue
-        if state["halted"]:
-            await _move_halt(stack)
+        if state["halted"] or state["parked"]:
+            await _move_probes(stack)
         await shift(stack, item_id, by)
         shifts += 1
         if shifts > 1:
@@ -109,9 +111,9 @@ async def rest(stack: OracleStack, item_id: str, *, most_shifts: int | None = No
 
 
 def _is_done(state: Any) -> bool:
-    """Nothing to do, nobody at work, and no empty first list to look at again."""
-    busy = state["open_events"] or state["leased"] or state["confirm_in_s"] is not None
-    return bool(state["idle"] and not busy)
+    """Nothing to do, nobody at work, nothing parked, and no empty list to look at again."""
+    busy = state["open_events"] or state["leased"] or state["parked"]
+    return bool(state["idle"] and state["confirm_in_s"] is None and not busy)
 
 
 def _needed(state: Any, patience: Patience) -> timedelta | None:
@@ -158,8 +160,12 @@ async def shift(stack: OracleStack, item_id: str, by: timedelta) -> None:
     stack.counts["time shift"] += 1
 
 
-async def _move_halt(stack: OracleStack) -> None:
-    """Everything is parked behind a probe a minute: let that minute pass."""
+async def _move_probes(stack: OracleStack) -> None:
+    """Everything is parked behind a probe a minute, a product behind one an hour: it passes."""
+    parked = await stack.db.fetch(
+        "UPDATE pluggy_sync.parked_products SET probe_at = now() RETURNING product"
+    )
+    stack.counts["(product parked)"] += len(parked)
     columns = SHIFTED["pluggy_sync.halts"]
     assignments = ", ".join(f"{c} = {c} - interval '61 seconds'" for c in columns)
     halted = await stack.db.fetchval(
@@ -187,7 +193,7 @@ async def _cast_nets(stack: OracleStack, item_id: str, by: timedelta) -> None:
         await stack.db.execute("UPDATE pluggy_sync.turns SET due_at = '-infinity'")
         if time.monotonic() > deadline:
             raise NeverRests("no net was cast\n" + await describe(stack, item_id))
-        await _move_halt(stack)
+        await _move_probes(stack)
         await asyncio.sleep(LOOK_EVERY_S)
     await rest(stack, item_id)
 

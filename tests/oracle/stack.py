@@ -248,6 +248,26 @@ class OracleStack:
             await self._let_connect(-1)
             return True
 
+    async def read_only(self, seconds: float, *, killed: bool) -> bool:
+        """A fail-over: for so long receiver and workers find a server that takes no writes.
+
+        Their sessions of that time are killed afterwards, or left as they are: read-only for ever.
+        False if a worker is just starting.
+        """
+        async with self.crew.changing:
+            if len(await self.claims()) < len(self.crew.at_work):
+                return False
+            await self._set_read_only("SET default_transaction_read_only = on", cut=True)
+            await asyncio.sleep(seconds)
+            await self._set_read_only("RESET default_transaction_read_only", cut=killed)
+            return True
+
+    async def _set_read_only(self, change: str, *, cut: bool) -> None:
+        for role in ROLES:
+            await self.db.execute(f"ALTER ROLE {role} {change}")
+            if cut:
+                await self.db.execute(CUT, role)
+
     async def _let_connect(self, most: int) -> None:
         for role in ROLES:
             await self.db.execute(f"ALTER ROLE {role} CONNECTION LIMIT {most}")
