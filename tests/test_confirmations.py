@@ -409,7 +409,11 @@ def test_events_about_the_same_thing_share_a_schedule() -> None:
     assert due == {(since + timedelta(seconds=30), since)}
 
 
-@pytest.mark.parametrize(("late", "again"), [(timedelta(0), False), (timedelta(seconds=1), True)])
+@pytest.mark.parametrize(
+    ("late", "again"),
+    [(timedelta(0), False), (timedelta(seconds=1), True), (timedelta(hours=1), False)],
+    ids=["in time", "late", "the clock went back"],
+)
 def test_an_event_that_joined_late_has_a_schedule_of_its_own_afterwards(
     late: timedelta, again: bool
 ) -> None:

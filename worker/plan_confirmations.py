@@ -50,7 +50,9 @@ def schedule_of(held: Held, event: PendingEvent, thing: Thing) -> datetime:
     if under_way:
         return min(under_way)
     own = event.confirming_since if event.confirming == key else None
-    if own is not None and event.pending_since <= own + MAX_JOINED:
+    # By a clock that went back nobody can tell when the event joined: no schedule follows this one.
+    joined_late = own is not None and own + MAX_JOINED < event.pending_since <= held.now
+    if own is not None and not joined_late:
         return own
     return held.now
 
