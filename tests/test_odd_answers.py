@@ -10,6 +10,7 @@ import pytest
 
 from tests.altered_pluggy import altered, item_body, item_with
 from tests.stack import Stack
+from tests.test_absence import flagged
 
 
 async def items_step(stack: Stack, item_id: str) -> Any:
@@ -164,6 +165,9 @@ async def test_empty_answers_to_a_list_and_to_one_question_bury_nothing(stack: S
         await stack.quiet()
         assert questions[0] == 0
         assert questions[1] > 100
+        # No witness came back: that is no answer, and nothing is flagged for it.
+        assert await flagged(stack, item["id"]) == []
+        assert await stack.states(item["id"]) == ["applied", "walking"]
         await stack.shift(timedelta(minutes=1))
         await stack.quiet()
     assert set(await stack.live(item["id"])) == held

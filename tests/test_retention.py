@@ -22,12 +22,14 @@ KEEP = timedelta(days=90)
 OLD = timedelta(days=91)
 YOUNG = timedelta(days=89)
 
-# Bounded by what is mirrored, by the number of ids ever told of, or of a fixed size.
+# Bounded by what is mirrored, by the number of ids ever told of, by what else goes (the progress of
+# an event's list goes with its event), or of a fixed size (one row, or one a product).
 BOUNDED_OTHERWISE = {
     *("account_walks", "item_leases", "item_nets", "item_sync", "product_sync", "purges"),
     *("restatements", "purge_receipts", "subscriptions", "workers"),
     *("catalogue_sync", "halts", "installation", "migrations", "restatement_cursor"),
     *("retention_cursor", "turns"),
+    *("id_progress", "parked_products", "redis_settings", "worker_settings"),
 }
 
 
@@ -83,6 +85,17 @@ async def test_settled_events_go_when_they_are_old_and_what_is_open_stays_whatev
     await forget(db)
     left = await db.fetch("SELECT id FROM pluggy_sync.webhook_events ORDER BY id")
     assert [record["id"] for record in left] == stay
+
+
+async def test_the_progress_of_a_list_goes_with_its_event(db: Pool) -> None:
+    for state, age in (("applied", OLD), ("pending", OLD)):
+        await db.execute(
+            "INSERT INTO pluggy_sync.id_progress (event_row_id, pending_seq, done)"
+            " VALUES ($1, 1, 1)",
+            await add_event(db, state, age),
+        )
+    await forget(db)
+    assert await count(db, "id_progress") == 1
 
 
 async def test_an_old_event_that_was_settled_lately_stays(db: Pool) -> None:

@@ -51,6 +51,7 @@ STATE: Final = (
     "drift",
     "missed_webhooks",
     "runs",
+    "id_progress",
     "webhook_events",
 )
 

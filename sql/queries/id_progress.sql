@@ -25,4 +25,39 @@ ORDER BY asked.event_row_id
 ON CONFLICT (event_row_id) DO UPDATE
 SET pending_seq = excluded.pending_seq, ask_again_at = excluded.ask_again_at, done = excluded.done,
     came_back = excluded.came_back OR (p.came_back AND p.pending_seq = excluded.pending_seq
-        AND p.ask_again_at IS NOT DISTINCT FROM excluded.ask_again_at);
+        AND p.ask_again_at IS NOT DISTINCT FROM excluded.ask_again_at),
+    flags_all = p.flags_all AND p.pending_seq = excluded.pending_seq
+        AND p.ask_again_at IS NOT DISTINCT FROM excluded.ask_again_at;
+
+-- name: count_named_rows
+-- Rows that events name as deleted, that we hold live and that no person has said to keep: those that a
+-- block was answered without, and those still to be asked for. $1 item, $2 account, $3 events,
+-- $4 ids absent from the block, $5 ids asked for in this claim. flags_all: it was decided in an earlier
+-- block that all are flagged; nothing is counted then.
+WITH named AS MATERIALIZED (
+    SELECT e.transaction_ids[coalesce(p.done, 0) + 1 :] AS ids, coalesce(p.flags_all, false) AS flags_all
+    FROM pluggy_sync.webhook_events e
+    LEFT JOIN pluggy_sync.id_progress p
+        ON p.event_row_id = e.id AND p.pending_seq = e.pending_seq
+        AND p.ask_again_at IS NOT DISTINCT FROM e.ask_again_at
+    WHERE e.id = ANY ($3::bigint[])
+), decided AS (
+    SELECT coalesce(bool_or(flags_all), false) AS flags_all FROM named
+), ids AS (
+    SELECT id, true AS open FROM named, decided, unnest(named.ids) AS id
+    WHERE NOT decided.flags_all AND id NOT IN (SELECT unnest($5::uuid[]))
+    UNION
+    SELECT id, false FROM unnest($4::uuid[]) AS id
+)
+SELECT (SELECT flags_all FROM decided), count(*) FILTER (WHERE ids.open) AS open,
+       count(*) FILTER (WHERE NOT ids.open) AS absent
+FROM ids JOIN pluggy.transactions t ON t.item_id = $1 AND t.id = ids.id
+WHERE t.account_id = $2 AND t.deleted_at IS NULL AND t.deletion_refused_at IS NULL;
+
+-- name: flag_all_named
+-- What these events name is only flagged, in this block and in those to come. $1 events.
+INSERT INTO pluggy_sync.id_progress AS p (event_row_id, pending_seq, ask_again_at, done, flags_all)
+SELECT id, pending_seq, ask_again_at, 0, true FROM pluggy_sync.webhook_events
+WHERE id = ANY ($1::bigint[])
+ORDER BY id
+ON CONFLICT (event_row_id) DO UPDATE SET flags_all = true;

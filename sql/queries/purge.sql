@@ -129,6 +129,14 @@ WHERE id IN (SELECT id FROM pluggy_sync.runs
                AND plan::text ~ ' [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'
              LIMIT $2);
 
+-- name: purge_id_progress
+-- How far the lists of settled events were asked; an event may be settled without them.
+-- $1 item, $2 most rows.
+DELETE FROM pluggy_sync.id_progress
+WHERE event_row_id IN (SELECT p.event_row_id FROM pluggy_sync.id_progress p
+                       JOIN pluggy_sync.webhook_events e ON e.id = p.event_row_id
+                       WHERE e.item_id = $1 AND e.state IN ('applied', 'dead', 'ignored') LIMIT $2);
+
 -- name: purge_webhook_events
 -- The record that an event came, and what became of it, stays; what it said goes. The digest of its
 -- body stays, so that a redelivery is still known for one. There is nothing left that a dead letter

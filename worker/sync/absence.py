@@ -119,12 +119,14 @@ async def bury_or_flag(
     absence: Absence,
     *,
     named: Collection[uuid.UUID] = (),
+    flags_named: bool = False,
 ) -> None:
     """Tombstone rows whose absence is proven, or flag them.
 
     named are ids that a transactions/deleted named; they count against a limit of their own. A row
     that was named once stays so while it is flagged. What is not proven yet is flagged `no_witness`
     and asked for again by itself; what is over the limit `too_many_at_once`, for a person.
+    flags_named: with the blocks before and after it, what was named is over the limit.
     """
     found = await conn.fetch(
         QUERIES["load_absent_rows"], claim.item_id, account_id, list(absence.ids)
@@ -133,7 +135,10 @@ async def bury_or_flag(
     for row in found:
         rows[NAMED if row["was_named"] or row["id"] in named else MISSING].append(row)
     for cause, of_cause in rows.items():
-        if of_cause:
+        if of_cause and cause == NAMED and flags_named:
+            ids = [row["id"] for row in of_cause]
+            await _flag(conn, claim, account_id, cause, TOO_MANY, ids, absence.waiting)
+        elif of_cause:
             await _decide(conn, claim, account_id, absence, cause, of_cause)
 
 
@@ -148,7 +153,7 @@ async def _decide(
     ids = [row["id"] for row in rows]
     waiting = absence.waiting.intersection(ids)
     proven = absence.proven.intersection(ids) | _confirmed(claim, rows, waiting)
-    allowed = await _allows(conn, claim, account_id, cause, len(ids))
+    allowed = await allows(conn, claim, account_id, cause, len(ids))
     # Without any proof it is not known yet whether there are so many.
     reason = NO_WITNESS if allowed or absence.unproven.issuperset(ids) else TOO_MANY
     if allowed:
@@ -171,7 +176,7 @@ def _confirmed(
     )
 
 
-async def _allows(
+async def allows(
     conn: Connection, claim: Claim, account_id: uuid.UUID, cause: str, absent: int
 ) -> bool:
     """Whether so many more of the account may be tombstoned within seven days."""

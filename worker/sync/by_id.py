@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
+from collections.abc import Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -15,10 +16,12 @@ from worker.plan import Answered
 from worker.plan_steps import AskIds
 from worker.queries import QUERIES
 from worker.sync.absence import (
+    NAMED,
     QUESTION_SIZE,
     WITNESSES,
     Absence,
     Question,
+    allows,
     bury_or_flag,
     load_unwitnessed,
 )
@@ -152,11 +155,40 @@ async def _ask(claim: Claim, step: AskIds, ids: OpenIds, block: list[uuid.UUID])
         return False
     named = {row_id for event_id, row_id in ids.touched if event_id in step.deleting}
     async with claim.page() as conn:
-        absence = question.absence(listed)
-        await bury_or_flag(conn, claim, step.account_id, absence, named=named)
         await ids.note(conn, listed)
+        flags = await _flags_named(conn, claim, step, ids, absent & named)
+        absence = question.absence(listed)
+        await bury_or_flag(conn, claim, step.account_id, absence, named=named, flags_named=flags)
         if listed:
             await conn.execute(QUERIES["end_deferral"], claim.item_id, PRODUCT, step.account_id)
+    return True
+
+
+async def _flags_named(
+    conn: Connection, claim: Claim, step: AskIds, ids: OpenIds, absent: Set[uuid.UUID]
+) -> bool:
+    """Whether the named rows of this block are only flagged, for the blocks together are too many.
+
+    Those still to be asked for count as if they were absent; a later claim keeps to the decision. A
+    block with nothing behind it is judged by what is absent from it.
+    """
+    if not absent:
+        return False
+    events = sorted(step.deleting)
+    found = await conn.fetchrow(
+        QUERIES["count_named_rows"],
+        claim.item_id,
+        step.account_id,
+        events,
+        list(absent),
+        list(ids.asked),
+    )
+    if found is None or found["flags_all"]:
+        return found is not None
+    rows = found["absent"] + found["open"]
+    if not found["open"] or await allows(conn, claim, step.account_id, NAMED, rows):
+        return False
+    await conn.execute(QUERIES["flag_all_named"], events)
     return True
 
 
