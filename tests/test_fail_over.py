@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -180,6 +181,17 @@ async def door(url: str, redis_url: str) -> AsyncIterator[Doorway]:
 async def readiness(client: Client) -> tuple[int, Any]:
     reply = await client.call("GET", "/readyz")
     return reply.status, reply.body.get("error", reply.body.get("postgres"))
+
+
+async def test_a_session_whose_server_has_gone_is_closed_without_a_word(url: str) -> None:
+    pool = await open_pool(url, max_size=1, statement_cache=0)
+    async with pool.acquire() as session:
+        held: Any = session
+        # Nothing can be sent any more, and the loop has not heard of it yet.
+        held._con._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        await session.close()
+    assert await pool.fetchval("SELECT 1") == 1
+    await close_pool(pool)
 
 
 async def test_a_receiver_takes_deliveries_again_once_the_primary_is_back(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -77,9 +77,29 @@ async def open_pool(
         command_timeout=command_timeout_s,
         timeout=CONNECT_TIMEOUT_S,
         connect=sessions.connect,
+        connection_class=_Session,
     )
     sessions.pool = pool
     return pool
+
+
+if TYPE_CHECKING:
+    _Connection = asyncpg.Connection[asyncpg.Record]
+else:
+    _Connection = asyncpg.Connection
+
+
+class _Session(_Connection):
+    """A session that is closed without a word where the server has closed it already.
+
+    The pool closes sessions that make way for new ones in a task that nobody waits for.
+    """
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's
+        try:
+            await super().close(timeout=timeout)
+        except OSError:
+            self.terminate()
 
 
 class _Sessions:
