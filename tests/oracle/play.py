@@ -30,6 +30,7 @@ STACK_WIDE: Final = frozenset(
 )
 BEFORE_CONNECT: Final = frozenset({"connect", "hold", "lose", "twice", "release", "pause"})
 ACCEPT_AGAIN: Final = 2
+LAGGING_ITEM: Final = "GET /items"
 MEU_PLUGGY: Final = 200
 """A connector whose items no client may update."""
 
@@ -129,6 +130,7 @@ class Player:
     async def _collect(self, item: PlayedItem, step: Step) -> None:
         if item.deleted:
             return
+        await self._end_lag_of_item(item)
         order = await self._sparing(item, step["order"])
         item.faults += [
             {"kind": "lag", "match": match, "times": times}
@@ -137,6 +139,14 @@ class Player:
         done = await self.stack.pluggy.collect(item.id, order)
         for name, times in ingredients.of_collection(order, done).items():
             self.count(name, times)
+
+    async def _end_lag_of_item(self, item: PlayedItem) -> None:
+        """No collection is hidden by the lag of one before it.
+
+        An item that was read within the hour and does not show a newer collection is believed.
+        """
+        if any(fault["kind"] == "lag" and fault["match"] == LAGGING_ITEM for fault in item.faults):
+            await self._clear(item, {})
 
     async def _sparing(self, item: PlayedItem, order: dict[str, Any]) -> dict[str, Any]:
         """Without deletions of a product's last rows."""
@@ -170,6 +180,7 @@ class Player:
             return
         shown = (await self.stack.pluggy.truth(item.id)).item
         assert shown is not None
+        await self._end_lag_of_item(item)
         if shown["status"] in ("UPDATED", "OUTDATED") and shown["connector"]["id"] != MEU_PLUGGY:
             await self.stack.pluggy.as_client("PATCH", f"/items/{item.id}", {})
             self.count("client's update")
