@@ -6,6 +6,7 @@ import os
 import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -144,3 +145,14 @@ async def service(
     """The service of processes; its Redis is emptied before."""
     async with open_service(database_url, db, own_redis_url, quiet_simulator) as opened:
         yield opened
+
+
+@pytest.fixture
+async def late_stack(db: Pool, redis: ArqRedis) -> AsyncIterator[Stack]:
+    """The engine over a Pluggy whose clock is behind ours by more than what a test lets pass."""
+    start = (datetime.now(UTC) - timedelta(hours=30)).isoformat()
+    with SimulatorProcess(rate_limit=0, seed=7, clock_start=start) as simulator:
+        simulator.post("/_simulator/webhooks", {"quiet": True})
+        await fill_budget(redis)
+        async with build_client(simulator.url, redis) as client:
+            yield Stack(db, redis, simulator, client, build_worker(db, redis, client))

@@ -49,6 +49,8 @@ SHIFTED = {
         "unreadable_walk_at",
         "first_read_at",
         "confirm_at",
+        "narrow_until",
+        "wide_by",
         "verified_at",
         "failing_since",
         "failed_at",

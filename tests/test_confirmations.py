@@ -106,7 +106,7 @@ async def old_item(stack: Stack, **options: Any) -> dict[str, Any]:
     await stack.simulator.apost("/_simulator/clock", {"advance": 8 * 3600})
     await stack.shift(timedelta(hours=8))
     await stack.db.execute("UPDATE pluggy_sync.item_nets SET look_at = NULL, reread_at = NULL")
-    await stack.db.execute("UPDATE pluggy_sync.product_sync SET recent_at = now()")
+    await stack.db.execute("UPDATE pluggy_sync.product_sync SET recent_at = now(), wide_by = NULL")
     await stack.quiet()
     # The key has expired with the clock: its renewal is not what is counted here.
     await PluggyReader(stack.client, Lane.LIVE).item(uuid.UUID(item["id"]))

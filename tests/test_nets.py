@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -66,17 +65,6 @@ async def view(stack: Stack, name: str, item_id: str | None = None) -> list[asyn
 async def judge(stack: Stack) -> None:
     await stack.shift(timedelta(hours=3, minutes=1))
     await stack.db.execute(QUERIES["judge_missed_webhooks"])
-
-
-@pytest.fixture
-async def late_stack(db: Pool, redis: ArqRedis) -> AsyncIterator[Stack]:
-    """The engine over a Pluggy whose clock is behind ours by more than what a test lets pass."""
-    start = (now() - timedelta(hours=30)).isoformat()
-    with SimulatorProcess(rate_limit=0, seed=7, clock_start=start) as simulator:
-        simulator.post("/_simulator/webhooks", {"quiet": True})
-        await fill_budget(redis)
-        async with build_client(simulator.url, redis) as client:
-            yield Stack(db, redis, simulator, client, build_worker(db, redis, client))
 
 
 async def item_of_today(stack: Stack, rows: int, **options: Any) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Lists that are empty at their first read are read again soon: a look is an event of our own."""
+"""What is read again soon after a first read: a look is an event of our own.
+
+Lists that were empty, and the hour before a walk or a long delta, of which rows show up late.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ from worker.database import Pool
 from worker.events import Lane
 from worker.nets import Net, order_net
 
-CONFIRMATIONS: Final = Net(
-    "sync/confirm", Lane.RETRY, "load_due_confirmations", "end_confirmations"
+LOOKS: Final = (
+    Net("sync/confirm", Lane.RETRY, "load_due_confirmations", "end_confirmations"),
+    Net("sync/confirm", Lane.RETRY, "load_due_overlaps", "end_overlaps"),
 )
 
 
 async def order_confirmations(db: Pool) -> bool:
     """Order the looks that are due; returns whether there may be more."""
-    return await order_net(db, CONFIRMATIONS) > 0
+    return sum([await order_net(db, net) for net in LOOKS]) > 0

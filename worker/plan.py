@@ -39,6 +39,7 @@ from worker.plan_stamps import (
     is_answered,
     is_later,
     is_long_before,
+    is_wide_due,
     owes_recent,
 )
 from worker.plan_steps import (
@@ -275,8 +276,9 @@ class _Planner:
         return True
 
     def _decide_first_looks(self, event: PendingEvent, item: Item) -> _Needs:
-        """Lists that were empty at their first read, as far as their looks are due."""
+        """Lists that were empty at their first read, and overlaps, as far as they are due."""
         needs = _Needs()
+        self._want_overlaps(needs, event, item)
         if item.in_progress:
             return needs  # what follows a collection reads these lists as well
         for step in self.held.steps.values():
@@ -291,6 +293,15 @@ class _Planner:
         if needs.nothing:
             self._want_investment_transactions(needs, event, item)
         return needs
+
+    def _want_overlaps(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
+        """Also while a collection is under way: they are read within the hour."""
+        if "transactions" not in self.products:
+            return
+        for account_id in self.held.live_accounts:
+            step = self.held.step("transactions", account_id)
+            if step.watermark is not None and is_wide_due(step, self.held.now):
+                self._want_delta(needs, event, step, item.source_updated_at("transactions"))
 
     def _want_bills(self, needs: _Needs, event: PendingEvent, item: Item) -> None:
         for account_id in self.held.live_cards:
@@ -560,7 +571,7 @@ class _Planner:
         if walk is not None and walk.kind == "delta" and step.dead_at is None:
             needs.walking = True
             return
-        since = min([delta_from(step), *self._told_from(step)])
+        since = min([delta_from(step, self.held.now), *self._told_from(step)])
         needs.steps.append(
             ReadDelta(
                 step.account_id,

@@ -9,6 +9,10 @@ from worker.held import Held, PendingEvent, Step
 
 OVERLAP: Final = timedelta(hours=1)
 """A delta starts so much before the watermark: rows may become visible after their createdAt."""
+NARROW_FOR: Final = timedelta(minutes=10)
+"""So long deltas may start later, once an overlap of more than a page has been read to its end."""
+NARROW_OVERLAP: Final = timedelta(minutes=2)
+"""Such a delta starts so much before the last one."""
 AUDIT_BEYOND: Final = timedelta(days=7)
 """A createdAtFrom so much before the watermark asks for a walk in the audit lane, no delta."""
 
@@ -68,13 +72,34 @@ def owes_recent(step: Step) -> bool:
     return step.recent_at is None or (step.read_seq or 0) > (step.recent_seq or 0)
 
 
-def delta_from(step: Step) -> datetime:
+def delta_from(step: Step, now: datetime) -> datetime:
     """Where a delta starts: an overlap before the watermark, after a walk too.
 
-    Rows of one import share a createdAt and may show up one after the other.
+    Rows of one import share a createdAt and may show up one after the other. While a long overlap
+    has just been read and its next read is ordered, it starts shortly before the last delta.
     """
     assert step.watermark is not None  # noqa: S101 - a delta starts at one
-    return step.watermark - OVERLAP
+    wide_from = step.watermark - OVERLAP
+    if step.read_up_to is None or not may_be_narrow(step, now):
+        return wide_from
+    return max(wide_from, step.read_up_to - NARROW_OVERLAP)
+
+
+def may_be_narrow(step: Step, now: datetime) -> bool:
+    """Whether the overlap was read lately; times further ahead are of a clock that was set back."""
+    if step.narrow_until is None or step.wide_by is None:
+        return False
+    return now < step.narrow_until <= now + NARROW_FOR and now < step.wide_by <= now + OVERLAP
+
+
+def is_narrow(read_since: datetime | None, watermark: datetime | None) -> bool:
+    """Whether a read began after the overlap of a watermark, and so must not move it."""
+    return read_since is not None and watermark is not None and read_since > watermark - OVERLAP
+
+
+def is_wide_due(step: Step, now: datetime) -> bool:
+    """Whether the time has come by which the whole overlap is read again."""
+    return step.wide_by is not None and step.wide_by <= now
 
 
 def is_answered(read_seq: int | None, event: PendingEvent) -> bool:

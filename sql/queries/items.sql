@@ -37,7 +37,8 @@ ON CONFLICT (id) DO UPDATE SET
 UPDATE pluggy_sync.product_sync
 SET stamped_at = NULL, source_updated_at = NULL, watermark = NULL, walked_at = NULL,
     read_since = NULL, recent_at = NULL, fingerprint = NULL, read_seq = NULL,
-    walked_seq = NULL, recent_seq = NULL
+    walked_seq = NULL, recent_seq = NULL, read_up_to = NULL, narrow_until = NULL, wide_by = NULL,
+    wide_ordered = false
 WHERE item_id = $1;
 
 -- name: tombstone_item

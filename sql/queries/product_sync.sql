@@ -44,6 +44,55 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     deferred_since = NULL, failed_at = NULL, failure_class = NULL, failure_code = NULL, error_id = NULL,
     failure_endpoint = NULL, stale_reason = NULL, parked_at = NULL;
 
+-- name: load_watermark
+-- $1 item, $2 account.
+SELECT watermark FROM pluggy_sync.product_sync
+WHERE item_id = $1 AND product = 'transactions' AND account_id = $2;
+
+-- name: note_overlap
+-- After the stamp of a read of transactions: for how long deltas may start after the overlap, and by when
+-- all of it is read again. Only if it has more rows than a page, else reading it costs no more; of a first
+-- walk the rows show up late, so it is read again whatever it has.
+-- $1 item, $2 account, $3 when the read started, $4 the same by Pluggy's clock, $5 whether it was narrow,
+-- $6 whether a walk, $7 so many rows cost no more, $8 for how long deltas may be narrow, $9 the overlap.
+WITH overlap AS (
+    SELECT EXISTS (
+        SELECT FROM pluggy.transactions t
+        WHERE t.item_id = $1 AND t.account_id = $2 AND t.source_created_at >= p.watermark - $9::interval
+        OFFSET $7::integer) AS is_long
+    FROM pluggy_sync.product_sync p
+    WHERE p.item_id = $1 AND p.product = 'transactions' AND p.account_id = $2
+)
+UPDATE pluggy_sync.product_sync p
+SET read_up_to = $4,
+    narrow_until = CASE
+        WHEN $5::boolean THEN p.narrow_until
+        WHEN o.is_long AND NOT $6::boolean
+            THEN least(clock_timestamp() + $8::interval, $3::timestamptz + $9::interval) END,
+    wide_by = CASE
+        WHEN $5 OR p.wide_by > $3 AND p.wide_by <= $3 + $9 THEN p.wide_by
+        WHEN o.is_long THEN $3 + $9 END,
+    wide_ordered = p.wide_ordered
+        AND coalesce($5 OR p.wide_by > $3 AND p.wide_by <= $3 + $9, false)
+FROM overlap o
+WHERE p.item_id = $1 AND p.product = 'transactions' AND p.account_id = $2;
+
+-- name: load_due_overlaps
+-- Items of which an overlap is to be read again. readable: without a consent every list is empty, which
+-- proves nothing; then the next delta reads it. $1 limit.
+SELECT p.item_id, min(p.wide_by) AS due_at,
+       bool_or(i.id IS NOT NULL AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
+               AND coalesce(i.consent_expires_at > now(), true)) AS readable
+FROM pluggy_sync.product_sync p
+LEFT JOIN pluggy.items i ON i.id = p.item_id AND i.deleted_at IS NULL
+WHERE p.wide_by <= now() AND NOT p.wide_ordered
+GROUP BY p.item_id ORDER BY 2 LIMIT $1;
+
+-- name: end_overlaps
+-- They are an event by now; the read itself sets the next one. $1 items.
+UPDATE pluggy_sync.product_sync SET wide_ordered = true
+WHERE item_id = ANY ($1::uuid[]) AND wide_by <= now() AND NOT wide_ordered;
+
 -- name: expect_first_rows
 -- After a complete read: a list that has been empty since its first read is looked at again 5 s, 30 s,
 -- 2 min and 5 min after that, unless Pluggy does not collect the product for this item at all.

@@ -10,10 +10,12 @@ from typing import Final
 from worker.claim import Claim
 from worker.database import Connection
 from worker.held import NO_ACCOUNT
-from worker.plan_stamps import bounded
+from worker.plan_stamps import NARROW_FOR, OVERLAP, bounded, is_narrow
 from worker.queries import QUERIES
 
 EMPTY_ANSWER = "empty_answer"
+ROWS_OF_A_PAGE: Final = 500
+"""Pluggy's page of /v2/transactions: so many rows of an overlap cost no more than none."""
 COLLECTED_AS: Final[Mapping[str, str | None]] = {
     "transactions": "TRANSACTIONS",
     "bills": "CREDIT_CARDS",
@@ -47,6 +49,10 @@ async def stamp_step(
 
     read_seq is the place of the read's start; None: it started in this claim.
     """
+    read_up_to, before = bounded(watermark, started_at), None
+    if product == "transactions":
+        before = await conn.fetchval(QUERIES["load_watermark"], claim.item_id, account_id)
+    narrow = is_narrow(read_since, before)
     await conn.execute(
         QUERIES["stamp_step"],
         claim.item_id,
@@ -54,7 +60,7 @@ async def stamp_step(
         account_id,
         started_at,
         source_updated_at,
-        bounded(watermark, started_at),
+        before if narrow else read_up_to,
         walked_at,
         fingerprint,
         read_since,
@@ -62,6 +68,18 @@ async def stamp_step(
     )
     if product == "transactions":
         await conn.execute(QUERIES["plan_reread"], claim.item_id)
+        await conn.execute(
+            QUERIES["note_overlap"],
+            claim.item_id,
+            account_id,
+            started_at,
+            read_up_to,
+            narrow,
+            walked_at is not None,
+            ROWS_OF_A_PAGE if before is not None else 0,
+            NARROW_FOR,
+            OVERLAP,
+        )
 
 
 async def expect_first_rows(
