@@ -285,6 +285,9 @@ async def test_once_a_day_an_item_updated_costs_one_request_more_per_account(sta
     cards = sum(a["type"] == "CREDIT" for a in (await stack.live(item["id"], "accounts")).values())
     others = {"investments": 1, "loans": 1, "identity": 1, "consents": 1, "bills": cards}
     quiet = {"GET /items/{id}": 1, "GET /accounts": 1} | {f"GET /{o}": n for o, n in others.items()}
+    # After a collection the movements of each investment are read once.
+    if investments := len(await stack.live(item["id"], "investments")):
+        quiet["GET /investments/{id}/transactions"] = investments
     for hours, reads in ((21, 2), (8, 1), (8, 1), (8, 2)):
         await stack.shift(timedelta(hours=hours))
         await stack.collect(item["id"])
