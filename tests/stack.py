@@ -188,7 +188,10 @@ class Stack:
         """Let time pass: every stored time of ours moves back."""
         for table, columns in SHIFTED.items():
             assignments = ", ".join(f"{c} = {c} - $1::interval" for c in columns)
-            await self.db.execute(f"UPDATE {table} SET {assignments}", by)  # noqa: S608 - constants
+            # A row without any of the times is not written: tests look at who wrote a row.
+            timed = " OR ".join(f"{c} IS NOT NULL" for c in columns)
+            statement = f"UPDATE {table} SET {assignments} WHERE {timed}"  # noqa: S608 - constants
+            await self.db.execute(statement, by)
 
     async def events(self, item_id: str) -> list[asyncpg.Record]:
         return await self.db.fetch(

@@ -126,9 +126,10 @@ async def test_only_names_of_the_contract_are_told(stack: Stack) -> None:
 
 
 async def test_keys_of_a_map_do_not_fill_the_table(stack: Stack) -> None:
-    rows = [{f"key{number}": 1 for number in range(2000)}]
     async with stack.db.acquire() as conn, conn.transaction():
-        await note_novelties(conn, 1, "loans", rows)
+        for page in range(20):
+            row = {f"key{number}": 1 for number in range(page * 100, page * 100 + 100)}
+            await note_novelties(conn, 1, "loans", [row])
     async with stack.db.acquire() as conn, conn.transaction():
         await note_novelties(conn, 1, "loans", [{"another": 1}])
         await note_novelties(conn, 1, "bills", [{"another": 1}])
