@@ -82,13 +82,17 @@ async def test_a_storm_of_unknown_items_takes_its_share_and_halts_nothing(stack:
             await stack.tell("item/updated", item_id)
         leases = [await stack.claim() for _ in range(len(forged) + len(held))]
         await fill_budget(stack.redis)
+        clock = asyncio.get_running_loop().time
+        began = clock()
         await asyncio.gather(*(stack.worker.engine.sync(lease) for lease in leases))
+        # The share fills while a slow machine is at it.
+        took_s = clock() - began
     for item_id in held:
         assert (await stack.states(item_id))[-1] == "applied"
     asked = await stack.db.fetchval(
         "SELECT count(*) FROM pluggy_sync.webhook_events WHERE reason = '404:ITEM_NOT_FOUND'"
     )
-    assert 0 < asked <= SHARE / 12 + LONGEST_WAIT_S * SHARE / 60 + 1
+    assert 0 < asked <= SHARE / 12 + (LONGEST_WAIT_S + took_s) * SHARE / 60 + 1
     due = await stack.db.fetch(
         "SELECT next_try_at FROM pluggy_sync.product_sync"
         " WHERE product = 'items' AND next_try_at IS NOT NULL AND attempts = 0"
