@@ -268,6 +268,21 @@ async def test_rows_that_show_up_after_their_event_are_read_at_a_look(stack: Sta
         assert await asked(stack) == {"GET /items/{id}": 1, "GET /v2/transactions": first + 3}
 
 
+async def test_an_empty_delta_after_announced_rows_backs_no_step_off(stack: Stack) -> None:
+    item = await old_item(stack, transactions=60, accounts=1)
+    answer = await stack.collect(item["id"], created=4)
+    [told] = [e for e in answer["events"] if e["event"] == "transactions/created"]
+    async with lagging(stack, lambda path, body: NOTHING if "createdAtFrom=" in path else body):
+        await tell_all(stack, {"events": [told]})
+        await stack.quiet()
+        assert (await last(stack, item["id"]))["state"] == "pending"
+        assert await backed_off(stack, item["id"]) == 0
+    for pause in LOOKS:
+        await later(stack, pause)
+    assert (await last(stack, item["id"]))["state"] == "applied"
+    await stack.assert_equal(item["id"], ["transactions"])
+
+
 async def test_rows_that_never_come_cost_four_looks_however_many_events(stack: Stack) -> None:
     item = await old_item(stack, transactions=60, accounts=1)
     [account_id] = await stack.live(item["id"], "accounts")

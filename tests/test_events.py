@@ -151,6 +151,13 @@ def test_of_ids_those_that_can_be_read_are_used_and_the_others_counted(
     assert (event.transaction_ids or (), event.expected_rows) == (readable, named)
 
 
+def test_an_id_that_is_no_text_for_a_parser_hides_no_others() -> None:
+    ids = [str(uuid.UUID(int=1)), "\ud800", str(uuid.UUID(int=2))]
+    event = read("transactions/deleted", accountId=str(ACCOUNT), transactionIds=ids)
+    assert event.transaction_ids == (uuid.UUID(int=1), uuid.UUID(int=2))
+    assert event.kept
+
+
 @pytest.mark.parametrize("count", [1, 200, 5_003, 100_000])
 def test_any_number_of_ids_is_read(count: int) -> None:
     ids = [str(uuid.UUID(int=n)) for n in range(count)]

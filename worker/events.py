@@ -317,6 +317,6 @@ def _transaction_ids(value: object) -> tuple[tuple[uuid.UUID, ...], int]:
     try:
         # At once if all are well written: thousands, one by one, would hold up other deliveries.
         ids = [*msgspec.convert(value, list[uuid.UUID])]
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter: a lone surrogate
         ids = [parse_uuid(entry) for entry in value]
     return tuple(dict.fromkeys(i for i in ids if i)), ids.count(None)

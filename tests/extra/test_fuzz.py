@@ -7,7 +7,7 @@ import hashlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from random import Random
@@ -192,15 +192,23 @@ async def test_any_body_over_http_is_answered_and_what_is_accepted_is_stored(
     taken: list[str] = []
 
     async def stream(numbers: Iterable[int]) -> None:
+        bodies = ((number, campaign.input(number)) for number in numbers)
+        while await one_connection(bodies):
+            pass
+
+    async def one_connection(bodies: Iterator[tuple[int, bytes]]) -> bool:
+        """Deliver until none is left, or the receiver has said that it closes; False: none left."""
         async with connection(port) as (reader, writer):
-            for number in numbers:
-                body = campaign.input(number)
-                status, answer = await deliver(reader, writer, body)
+            for number, body in bodies:
+                status, answer, closes = await deliver(reader, writer, body)
                 if status not in HTTP_ANSWERS:
                     raise campaign.broken(number, body, f"answered {status}")
                 if status == 202:
                     taken.append(hashlib.sha256(body).hexdigest())
                     assert answer["status"] in ("accepted", "kept", "duplicate")
+                if closes:
+                    return True
+        return False
 
     await asyncio.gather(*[stream(range(n, OVER_HTTP, STREAMS)) for n in range(STREAMS)])
     stored = await db.fetch(
@@ -227,16 +235,17 @@ async def connection(
 
 async def deliver(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes
-) -> tuple[int, dict[str, Any]]:
+) -> tuple[int, dict[str, Any], bool]:
+    """Status, answer, and whether the receiver says that it closes the connection."""
     writer.write(
         b"POST /webhooks/pluggy HTTP/1.1\r\nHost: x\r\nX-Webhook-Secret: %s\r\n"
         b"Content-Length: %d\r\n\r\n%s" % (inputs.SECRET.encode(), len(body), body)
     )
     async with asyncio.timeout(ANSWERED_WITHIN_S):
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
         answer: dict[str, Any] = json.loads(await reader.readexactly(length))
-    return int(head.split()[1]), answer
+    return int(head.split()[1]), answer, b"connection: close" in head
 
 
 async def test_whatever_is_no_http_is_refused(receiver: ReceiverProcess) -> None:
