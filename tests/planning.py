@@ -9,7 +9,8 @@ from typing import Any
 
 from worker.events import TRANSACTION_EVENTS, Lane
 from worker.held import NO_ACCOUNT, Held, HeldAccount, HeldInvestment, PendingEvent, Step, Walk
-from worker.plan import Answered, Outcome, SyncPlan, plan
+from worker.plan import plan
+from worker.plan_outcomes import Answered, Outcome, SyncPlan
 from worker.plan_steps import Gone, NotRead
 from worker.pluggy_item import Item, read_item
 from worker.settings import PRODUCTS

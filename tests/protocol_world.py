@@ -21,7 +21,7 @@ from worker.claim import Claim, FencedOff
 from worker.database import Pool
 from worker.events import Lane, WebhookEvent
 from worker.held import Held
-from worker.plan import Outcome
+from worker.plan_outcomes import Outcome
 from worker.plan_stamps import is_answered
 from worker.queries import QUERIES
 from worker.sweep import SWEEP_LOCK

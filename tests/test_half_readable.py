@@ -27,7 +27,7 @@ from tests.stack import Stack, now
 from tests.test_transactions import changed
 from worker.events import Lane, own_event, parse_webhook
 from worker.held import PendingEvent
-from worker.plan import Answered
+from worker.plan_outcomes import Answered
 from worker.plan_steps import AskIds, AskWalk
 
 UNREADABLE = "not-an-id"

@@ -35,13 +35,8 @@ from tests.planning import (
 )
 from worker.events import ITEM_EVENTS, OWN_EVENTS, TRANSACTION_EVENTS, Lane
 from worker.held import NO_ACCOUNT, HeldInvestment, Step
-from worker.plan import (
-    QUIET_EVENTS,
-    SUPERSEDED_AFTER,
-    Answered,
-    Outcome,
-    doubling_pause,
-)
+from worker.plan_outcomes import SUPERSEDED_AFTER, Answered, Outcome, doubling_pause
+from worker.plan_reads import QUIET_EVENTS
 from worker.plan_stamps import AUDIT_BEYOND, OVERLAP
 from worker.plan_steps import (
     AskIds,

@@ -19,7 +19,7 @@ from worker.claim import LEASE, RUN_SEQ_LOCK, Claim, FencedOff
 from worker.database import Connection, Pool
 from worker.events import Lane, own_event
 from worker.held import Held
-from worker.plan import Outcome
+from worker.plan_outcomes import Outcome
 from worker.queries import QUERIES
 from worker.queue import connect
 from worker.runs import run_of_its_own

@@ -12,7 +12,7 @@ from typing import Final
 
 from worker.claim import Claim
 from worker.database import Connection
-from worker.plan import Answered
+from worker.plan_outcomes import Answered
 from worker.plan_steps import AskIds
 from worker.queries import QUERIES
 from worker.sync.absence import (

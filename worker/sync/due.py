@@ -7,9 +7,7 @@ from datetime import datetime
 
 from worker.events import Lane
 from worker.held import Held, PendingEvent, Walk
-from worker.plan import (
-    Outcome,
-)
+from worker.plan_outcomes import Outcome
 
 
 def next_due(held: Held, outcomes: Mapping[int, Outcome]) -> tuple[datetime | None, Lane]:

@@ -17,10 +17,7 @@ from worker.failures import PluggyHalt
 from worker.held import Held
 from worker.metrics import EVENTS
 from worker.outage import CallLedger
-from worker.plan import (
-    Outcome,
-    SyncPlan,
-)
+from worker.plan_outcomes import Outcome, SyncPlan
 from worker.pluggy_client import PluggyClient
 from worker.pluggy_reader import PluggyReader
 from worker.queries import QUERIES

@@ -16,12 +16,9 @@ from worker.claim import Claim, FencedOff
 from worker.database import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED
 from worker.failures import PluggyHalt, PluggyNotFound
 from worker.held import NO_ACCOUNT, Held, held_from_row
-from worker.plan import (
-    Answered,
-    SyncPlan,
-    plan,
-)
+from worker.plan import plan
 from worker.plan_confirmations import item_look_due
+from worker.plan_outcomes import Answered, SyncPlan
 from worker.plan_stamps import asks_again, is_answered
 from worker.plan_steps import (
     AskAgain,

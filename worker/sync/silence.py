@@ -11,7 +11,7 @@ import structlog
 from worker.claim import Claim
 from worker.events import TRANSACTION_EVENTS
 from worker.held import NO_ACCOUNT, Held, Step
-from worker.plan import SyncPlan
+from worker.plan_outcomes import SyncPlan
 from worker.plan_stamps import is_later
 from worker.plan_steps import Gone, NotRead
 from worker.pluggy_item import Item

@@ -16,7 +16,7 @@ from worker.claim import Claim
 from worker.database import Connection
 from worker.failures import MAX_RESTARTS, CursorRefused, PluggyUnavailable
 from worker.held import Walk
-from worker.plan import RECENT as RECENT_DAYS
+from worker.plan_reads import RECENT as RECENT_DAYS
 from worker.plan_steps import (
     AskWalk,
 )
