@@ -54,6 +54,7 @@ WHERE s.run_at IS NULL AND (
     OR EXISTS (SELECT FROM pluggy_sync.runs r
                WHERE r.item_id = s.item_id AND r.finished_at IS NULL))
 """
+UNWITNESSED = "SELECT DISTINCT item_id FROM pluggy_ops.flagged_deletions WHERE reason = 'no_witness'"
 
 
 @dataclass(frozen=True)
@@ -245,8 +246,21 @@ class Scene:
         for _ in range(4):  # what is asked once more, and what was put off
             await self.stack.shift(timedelta(minutes=6))
             await self.stack.quiet(most=60)
+        await self._ask_again_for_flagged()
         await self.check()
         await self._check_rest()
+
+    async def _ask_again_for_flagged(self) -> None:
+        """No older row was a witness to the oldest that is gone: the answer of a day later counts.
+
+        Only this question is asked: any other read would bring what the schedule has lost.
+        """
+        flagged = await self.control.fetch(UNWITNESSED)
+        if flagged:
+            await self.stack.shift(timedelta(days=1, minutes=1))
+        for row in flagged:
+            await self.stack.order("sync/deletions", str(row["item_id"]))
+        await self.stack.quiet()
 
     async def _check_rest(self) -> None:
         for item_id in self.items:
