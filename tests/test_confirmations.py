@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
+from msgspec.structs import replace
 
 from tests.altered_pluggy import altered
 from tests.planning import (
@@ -21,7 +22,9 @@ from tests.planning import (
     SAVINGS,
     decided,
     event,
+    fresh_steps,
     held,
+    item,
     only,
     step,
 )
@@ -410,6 +413,25 @@ def test_looks_are_counted_from_the_first_contradiction() -> None:
 def read_accounts(seconds_ago: float) -> Any:
     at = NOW - timedelta(seconds=seconds_ago)
     return step("accounts", stamped_at=at, read_seq=2**62, source_updated_at=READ_AFTER)
+
+
+@pytest.mark.parametrize("collected_hours_ago", [0.5, 5], ids=["lately", "long ago"])
+def test_a_collection_read_again_within_the_hour_is_no_sign_that_the_announced_one_was_read(
+    collected_hours_ago: float,
+) -> None:
+    collected = NOW - timedelta(hours=collected_hours_ago)
+    verified = [
+        replace(read, stamped_at=NOW - 5 * MINUTE, source_updated_at=collected)
+        for read in fresh_steps()
+    ]
+    told = held(event("item/updated"), changed=verified)
+    found = decided(told, of=item(collected=collected))
+    assert found.steps == []
+    outcome = only(found.outcomes)
+    lately = collected_hours_ago < 1
+    assert (outcome.state, outcome.confirming) == (
+        ("applied", None) if lately else ("pending", "items")
+    )
 
 
 def test_events_about_the_same_thing_share_a_schedule() -> None:

@@ -54,7 +54,9 @@ WHERE s.run_at IS NULL AND (
     OR EXISTS (SELECT FROM pluggy_sync.runs r
                WHERE r.item_id = s.item_id AND r.finished_at IS NULL))
 """
-UNWITNESSED = "SELECT DISTINCT item_id FROM pluggy_ops.flagged_deletions WHERE reason = 'no_witness'"
+UNWITNESSED = (
+    "SELECT DISTINCT item_id FROM pluggy_ops.flagged_deletions WHERE reason = 'no_witness'"
+)
 
 
 @dataclass(frozen=True)

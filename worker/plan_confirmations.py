@@ -75,8 +75,17 @@ def has_not_moved(held: Held, event: PendingEvent) -> bool:
     of_unknown_account = event.event.startswith("transactions/") and event.account_id is None
     if event.event not in ANNOUNCES_COLLECTION and not of_unknown_account:
         return False
-    read = [held.step(product).stamped_at for product in READ_WITH_ITEM]
-    return not any(at > event.pending_since - READ_LATELY for at in read if at is not None)
+    covered = [_covered_until(held.step(product)) for product in READ_WITH_ITEM]
+    return not any(at > event.pending_since - READ_LATELY for at in covered if at is not None)
+
+
+def _covered_until(step: Step) -> datetime | None:
+    """When the last complete read was made, or its collection if that is older.
+
+    A verify of yesterday's collection says nothing about one that was announced a minute later.
+    """
+    known = [at for at in (step.stamped_at, step.source_updated_at) if at is not None]
+    return None if step.stamped_at is None else min(known)
 
 
 def has_no_account(held: Held, event: PendingEvent) -> bool:

@@ -17,7 +17,7 @@ import asyncpg
 from ops.demo_children import Child
 from tests.oracle import ingredients
 from tests.oracle.postman import Wire
-from tests.oracle.rest import order, pause_until_idle, shift
+from tests.oracle.rest import is_settled, order, pause_until_idle, shift
 from tests.oracle.scenario import Scenario, Step
 from tests.oracle.stack import OracleStack
 from worker.flags import Decided, accept_flags
@@ -132,6 +132,9 @@ class Player:
             return
         await self._end_lag_of_item(item)
         order = await self._sparing(item, step["order"])
+        if LAGGING_ITEM in order.get("lag", {}) and not await is_settled(self.stack, item.id):
+            # Its reads of the last hour are still to come: it would be believed as it is shown.
+            order = {name: wish for name, wish in order.items() if name != "lag"}
         item.faults += [
             {"kind": "lag", "match": match, "times": times}
             for match, times in order.get("lag", {}).items()

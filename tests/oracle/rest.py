@@ -82,6 +82,12 @@ async def pause_until_idle(stack: OracleStack, item_id: str, within_s: float) ->
         await asyncio.sleep(LOOK_EVERY_S)
 
 
+async def is_settled(stack: OracleStack, item_id: str) -> bool:
+    """Whether nothing is left to do for the item."""
+    state = await stack.db.fetchrow(STATE, item_id)
+    return state is not None and _is_done(state)
+
+
 async def rest(stack: OracleStack, item_id: str, *, most_shifts: int | None = None) -> None:
     """Return when the item has no work left; back-offs and waits are shifted away.
 
