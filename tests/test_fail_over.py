@@ -511,3 +511,24 @@ def test_each_host_of_an_address_has_its_own(url: str, hosts: list[str]) -> None
 def test_an_address_that_cannot_be_used_is_refused(url: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - settings word it
         check_url(url)
+
+
+async def test_a_session_goes_back_to_the_pool_without_a_further_statement(db: Pool) -> None:
+    ours = "SELECT 'the last that this session was asked'"
+    async with db.acquire() as conn:
+        pid = conn.get_server_pid()
+        await conn.execute(ours)
+    async with db.acquire() as one, db.acquire() as other:
+        asking = one if other.get_server_pid() == pid else other
+        last = "SELECT query FROM pg_stat_activity WHERE pid = $1"
+        assert await asking.fetchval(last, pid) == ours
+
+
+async def test_an_open_transaction_does_not_go_back_to_the_pool(db: Pool) -> None:
+    async with db.acquire() as conn:
+        pid = conn.get_server_pid()
+        await conn.execute("BEGIN; SET LOCAL lock_timeout = '7s'")
+    async with db.acquire() as conn:
+        assert conn.get_server_pid() == pid
+        assert not conn.is_in_transaction()
+        assert await conn.fetchval("SHOW lock_timeout") == "0"

@@ -95,6 +95,11 @@ class _Session(_Connection):
     The pool closes sessions that make way for new ones in a task that nobody waits for.
     """
 
+    def get_reset_query(self) -> str:
+        """Nothing to run when a session goes back to the pool: no statement of ours outlives its
+        transaction, and a third of all round trips were resets. asyncpg still rolls back."""
+        return ""
+
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's
         try:
             await super().close(timeout=timeout)
