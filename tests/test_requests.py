@@ -127,6 +127,13 @@ async def unreadable_ids(stack: Stack, item_id: str) -> None:
         await stack.tell("transactions/updated", item_id, **fields)
 
 
+async def unreadable_after_the_walk(stack: Stack, item_id: str) -> None:
+    await unreadable_ids(stack, item_id)
+    await stack.quiet()
+    await stack.forget_requests()
+    await unreadable_ids(stack, item_id)
+
+
 async def all_looks(stack: Stack) -> None:
     """Let all time pass in which an answer that contradicts its event is asked for again."""
     await stack.quiet()
@@ -171,6 +178,7 @@ HAPPENINGS: Final[dict[str, Happening]] = {
     "the weekly verify": weekly_verify,
     "an event of an unknown name, with its item": name_of_tomorrow,
     "three transactions/updated of one account, ids unreadable: a walk": unreadable_ids,
+    "more of them within the day": unreadable_after_the_walk,
     "item/updated, but the item never moves: all looks": never_moves,
     "transactions/created of rows that never show up: all looks": never_shown,
     "transactions/created of an account that is never listed: all looks": never_listed,
@@ -192,6 +200,22 @@ def stated() -> dict[str, dict[str, int]]:
     lines = re.findall(r"^\| (.+) \|$", PAGE.read_text(), re.MULTILINE)
     head, *found = [line.split(" | ") for line in lines]
     return {row[0]: dict(zip(head[1:], map(int, row[1:]), strict=True)) for row in found}
+
+
+async def test_new_rows_are_read_before_the_other_lists(stack: Stack) -> None:
+    item = await household(stack)
+    await stack.tell("item/created", item["id"])
+    await stack.quiet()
+    await stack.collect(item["id"], created=2)
+    await stack.forget_requests()
+    await stack.tell("item/updated", item["id"])
+    await stack.quiet()
+    log = (await stack.simulator.aget("/_simulator/requests?last=50"))["log"]
+    asked = [entry["path"] for entry in log if entry["method"] == "GET"]
+    assert asked[:2] == [f"/items/{item['id']}", "/accounts"]
+    assert set(asked[2:4]) == {"/v2/transactions"}
+    assert len(asked) == stated()["item/updated without news"]["all"]
+    await stack.assert_equal(item["id"])
 
 
 @pytest.mark.parametrize("happened", HAPPENINGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from worker.held import Held, PendingEvent, Step
+from worker.held import NO_ACCOUNT, Held, PendingEvent, Step
 
 WALK_EVERY: Final = timedelta(days=1)
 """At most one walk per account for this cause: forged events may be half-readable too."""
@@ -38,3 +38,14 @@ def waits_for_newer(held: Held, event: PendingEvent) -> bool:
         return False
     walk_at = next_walk_at(held, held.step("transactions", event.account_id))
     return event.ask_again_at == walk_at and not is_newest_unreadable(held, event)
+
+
+def asks_nothing(held: Held, event: PendingEvent) -> bool:
+    """Whether an event only waits for tomorrow's walk: such events cost no request, not the item's.
+
+    Its account is held and was walked for this cause within the day, and no id of it is readable.
+    """
+    account = held.accounts.get(event.account_id or NO_ACCOUNT)
+    if account is None or not account.live or event.ids_open or not has_unreadable_ids(event):
+        return False
+    return next_walk_at(held, held.step("transactions", account.id)) is not None

@@ -18,6 +18,7 @@ from worker.failures import PluggyHalt, PluggyNotFound
 from worker.held import NO_ACCOUNT, Held, held_from_row
 from worker.plan import plan
 from worker.plan_confirmations import item_look_due
+from worker.plan_half_readable import asks_nothing
 from worker.plan_outcomes import Answered, SyncPlan
 from worker.plan_stamps import asks_again, is_answered
 from worker.plan_steps import (
@@ -151,6 +152,8 @@ class Rounds:
                 if self._late():
                     break
                 await self._take(step)
+                if isinstance(step, ReadAccounts):
+                    break  # what the list leads to, new rows before all, goes before other lists
             await self._look_again()
 
     async def _look_again(self) -> None:
@@ -188,7 +191,7 @@ class Rounds:
         if held.item is None or held.item_deleted or step.stamped_at is None:
             return None
         # A look at an empty list is one request: the list's.
-        asking = [e for e in held.events if e.event != "sync/confirm"]
+        asking = [e for e in held.events if e.event != "sync/confirm" and not asks_nothing(held, e)]
         if not all(is_answered(step.read_seq, e) and not asks_again(e, held) for e in asking):
             return None
         item = read_item(
