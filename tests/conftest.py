@@ -7,15 +7,14 @@ import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
 from arq.connections import ArqRedis
 
 import embedded
 from ops.migrate import migrate
 from tests.days import MOMENTS
+from tests.kept_database import KeptDatabase, execute, with_database
 from tests.service import Service, open_service
 from tests.simulator_process import SimulatorProcess
 from tests.stack import Stack, build_client, build_worker, fill_budget
@@ -40,19 +39,6 @@ def redis_url() -> Iterator[str]:
         yield url
 
 
-def with_database(url: str, name: str) -> str:
-    """The same server, another database."""
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
-async def execute(url: str, statement: str) -> None:
-    conn = await asyncpg.connect(url)
-    try:
-        await conn.execute(statement)
-    finally:
-        await conn.close()
-
-
 @pytest.fixture(scope="session")
 async def template(postgres_url: str) -> AsyncIterator[str]:
     """A migrated database that each test's own is copied from."""
@@ -63,13 +49,18 @@ async def template(postgres_url: str) -> AsyncIterator[str]:
     await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="session")
+async def kept_database(postgres_url: str, template: str) -> AsyncIterator[KeptDatabase]:
+    database = KeptDatabase(postgres_url, template)
+    yield database
+    await database.drop()
+
+
 @pytest.fixture
-async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
+async def database_url(kept_database: KeptDatabase) -> AsyncIterator[str]:
     """A migrated, empty database."""
-    name = f"pluggy_sync_test_{uuid.uuid4().hex[:8]}"
-    await execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield with_database(postgres_url, name)
-    await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    yield await kept_database.lend()
+    await kept_database.take_back()
 
 
 @pytest.fixture

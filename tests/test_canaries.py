@@ -23,9 +23,9 @@ import embedded
 from embedded.ports import free_port
 from ops.migrate import migrate
 from ops.roles import RECEIVER, WORKER, as_role
-from tests.conftest import execute, with_database
 from tests.doorway import HEADER, Client, ReceiverProcess
 from tests.interleaving import until
+from tests.kept_database import execute, with_database
 from tests.simulator_process import SimulatorProcess
 from tests.stack import CLIENT_ID
 from tests.worker_process import WorkerProcess

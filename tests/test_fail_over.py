@@ -17,7 +17,6 @@ import pytest
 
 import embedded
 from ops.migrate import migrate
-from tests.conftest import execute, with_database
 from tests.doorway import (
     SECRET,
     Client,
@@ -28,6 +27,7 @@ from tests.doorway import (
     told,
     until,
 )
+from tests.kept_database import execute, with_database
 from tests.service import Service, open_service
 from tests.simulator_process import SimulatorProcess
 from tests.worker_process import WorkerProcess

@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from ops.migrate import MigrationRefused, load_scripts, migrate
-from tests.conftest import execute, with_database
+from tests.kept_database import execute, with_database
 from worker.queries import SQL_DIR
 
 SCHEMAS = (

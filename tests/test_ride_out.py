@@ -16,8 +16,8 @@ import pytest
 
 import embedded
 from ops.migrate import migrate
-from tests.conftest import execute, with_database
 from tests.interleaving import until
+from tests.kept_database import execute, with_database
 from tests.service import Service, open_service
 from tests.simulator_process import SimulatorProcess
 from tests.worker_process import WorkerProcess

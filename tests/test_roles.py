@@ -24,8 +24,8 @@ import embedded
 from ops.cli import main
 from ops.migrate import migrate
 from ops.roles import DASHBOARD, OPS, RECEIVER, ROLES, WORKER, RolesRefused, as_role
-from tests.conftest import execute, with_database
 from tests.doorway import SECRET, Client, ReceiverProcess, told, until
+from tests.kept_database import execute, with_database
 from tests.simulator_process import SimulatorProcess
 from tests.stack import Stack, build_client, build_worker, fill_budget, now
 from tests.worker_process import WorkerProcess
