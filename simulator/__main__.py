@@ -9,7 +9,7 @@ import uvloop
 from aiohttp import web
 
 from simulator.clock import parse_iso
-from simulator.server import MAX_LINE, create_app
+from simulator.http.server import MAX_LINE, create_app
 from simulator.state import STATE, Options
 
 HOST = "127.0.0.1"

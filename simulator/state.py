@@ -6,16 +6,16 @@ from random import Random
 from aiohttp import web
 
 from simulator.clock import Clock
-from simulator.delivery import Delivery
-from simulator.events import Event
-from simulator.faults import Faults
-from simulator.hooks import Hooks
-from simulator.items import Item
-from simulator.keys import Keys
-from simulator.lifecycle import Lifecycle, Pace
-from simulator.limits import Limits
-from simulator.orders import Links
-from simulator.requests import RequestLog
+from simulator.faults.faults import Faults
+from simulator.http.keys import Keys
+from simulator.http.limits import Limits
+from simulator.http.requests import RequestLog
+from simulator.items.item import Item
+from simulator.items.lifecycle import Lifecycle, Pace
+from simulator.items.orders import Links
+from simulator.webhooks.delivery import Delivery
+from simulator.webhooks.events import Event
+from simulator.webhooks.hooks import Hooks
 from simulator.world import World
 
 

@@ -3,14 +3,14 @@
 from random import Random
 from typing import Any
 
-from simulator.accounts import Account
+from simulator.bank.accounts import Account
+from simulator.bank.history import new_id
+from simulator.bank.movements import Society
+from simulator.bank.people import person
+from simulator.bank.rows import Row
 from simulator.clock import Clock
-from simulator.connectors import PRODUCTS, connectors
-from simulator.history import new_id
-from simulator.items import Item
-from simulator.movements import Society
-from simulator.people import person
-from simulator.rows import Row
+from simulator.items.connectors import PRODUCTS, connectors
+from simulator.items.item import Item
 
 
 class World:

@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from simulator import control
 from simulator.__main__ import main
-from simulator.delivery import Mischief
-from simulator.faults import Fault, Kind
-from simulator.orders import Order
+from simulator.faults.faults import Fault, Kind
+from simulator.http import control
+from simulator.items.orders import Order
+from simulator.webhooks.delivery import Mischief
 from tests.days import WEEKDAYS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "simulator.md").read_text(encoding="utf-8")

@@ -8,12 +8,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.accounts import Account
+from simulator.bank.accounts import Account
+from simulator.bank.movements import KINDS
+from simulator.bank.people import Party
+from simulator.bank.rows import Row
 from simulator.clock import DAY_MS
-from simulator.merge import Merge, content, match_key, merge
-from simulator.movements import KINDS
-from simulator.people import Party
-from simulator.rows import Row
+from simulator.items.merge import Merge, content, match_key, merge
 
 NOW_MS = 1_790_000_000_000
 TODAY = NOW_MS // DAY_MS

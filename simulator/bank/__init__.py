@@ -1,0 +1,1 @@
+"""The bank's side: accounts, movements and products, drawn from a seed."""

@@ -1,0 +1,1 @@
+"""Faults on demand, and shapes that no contract promises."""

@@ -1,0 +1,1 @@
+"""Pluggy's HTTP side: endpoints, keys, limits, and the control calls."""

@@ -1,0 +1,304 @@
+"""The control calls under /_simulator: make items, collect, break things, move time, tell truth."""
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from simulator.bank import ledger
+from simulator.bank.categories import CATEGORIES
+from simulator.bank.products import COLLECTED_AS
+from simulator.clock import parse_iso
+from simulator.faults.faults import Fault
+from simulator.faults.quirks import ODDITIES
+from simulator.http.answers import bytes_answer, find_item, int_query, json_answer, json_body
+from simulator.http.errors import ApiError, bad_request
+from simulator.http.views import snapshot
+from simulator.items import truth
+from simulator.items.connectors import PRODUCTS
+from simulator.items.item import Item
+from simulator.items.orders import Collected, Count, Order
+from simulator.items.outcomes import FAILURES, USUAL, WAITING
+from simulator.state import Simulator, state_of
+from simulator.webhooks.delivery import Mischief
+from simulator.webhooks.events import connector_event
+
+_BY_OUR_NAME = {ours: [pluggys] for ours, pluggys in COLLECTED_AS.items()} | {
+    "transactions": ["TRANSACTIONS", "PAYMENT_DATA"],
+    "accounts": ["ACCOUNTS", "CREDIT_CARDS"],
+}
+T = TypeVar("T")
+
+
+class NewItem(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """An item that is already collected when the call returns."""
+
+    connector_id: int = 0
+    client_user_id: str | None = None
+    webhook_url: str | None = None
+    transactions: Count = 60
+    accounts: Count = 2
+    products: list[str] | None = None
+    user: str = "user-ok"
+    quirks: list[str] = []
+    consent_expires_at: str | None = None
+    auto_sync: bool = True
+    without: list[Literal["categories", "conversions"]] = []
+    lag: dict[str, Count] = {}
+
+
+async def _order(request: web.Request, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(await json_body(request), kind)
+    except msgspec.ValidationError as error:
+        raise bad_request(str(error)) from error
+
+
+def _product_names(names: list[str] | None) -> list[str] | None:
+    if names is None:
+        return None
+    wanted = {pluggys for name in names for pluggys in _BY_OUR_NAME.get(name, [name])}
+    unknown = wanted - set(PRODUCTS) - {"items", "consents"}
+    if unknown:
+        raise bad_request(f"unknown products: {', '.join(sorted(unknown))}")
+    return [name for name in PRODUCTS if name in wanted]
+
+
+async def create_item(request: web.Request) -> web.Response:
+    state, order = state_of(request), await _order(request, NewItem)
+    if order.connector_id not in state.world.connectors:
+        raise bad_request(f"unknown connector {order.connector_id}")
+    if unknown := set(order.quirks) - set(ODDITIES):
+        raise bad_request(f"unknown quirks: {', '.join(sorted(unknown))}")
+    item = state.world.new_item(
+        connector_id=order.connector_id,
+        client_user_id=order.client_user_id,
+        webhook_url=order.webhook_url,
+        products=_product_names(order.products),
+    )
+    item.parameters, item.quirks = {"user": order.user}, tuple(order.quirks)
+    item.consent_expires = _time(order.consent_expires_at)
+    item.auto_sync_disabled = None if order.auto_sync else item.created
+    item.without = frozenset(order.without)
+    _lag(state, item, order.lag)
+    await state.lifecycle.be_born(
+        item,
+        Order(triggered_by="USER"),
+        transactions=order.transactions,
+        accounts=order.accounts,
+    )
+    return json_answer(item.shown())
+
+
+def _time(text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_iso(text)
+    except ValueError as error:
+        raise bad_request(str(error)) from error
+
+
+def _check(item: Item, order: Order) -> None:
+    """Refuse what would do nothing: a misspelt wish must not look like success."""
+    owned = {*item.accounts, *item.investments, *item.loans}
+    if unknown := set(order.close) - owned:
+        raise bad_request(f"not an open account, investment or loan: {', '.join(sorted(unknown))}")
+    if unknown := set(order.products) - set(COLLECTED_AS):
+        raise bad_request(f"unknown products: {', '.join(sorted(unknown))}")
+    missing = {name for name in order.products if COLLECTED_AS[name] not in item.products}
+    if missing:
+        raise bad_request(f"the item does not collect {', '.join(sorted(missing))}")
+    if isinstance(order.partial, list) and (unknown := set(order.partial) - set(PRODUCTS)):
+        raise bad_request(f"unknown products: {', '.join(sorted(unknown))}")
+    known = {None, "UPDATED", *FAILURES, *USUAL, *WAITING}
+    if order.status not in known:
+        raise bad_request(f"unknown status {order.status}")
+
+
+def shown(item: Item, done: Collected) -> dict[str, Any]:
+    changes = {"accounts": done.accounts, "products": done.products, "closed": done.closed}
+    return {"item": item.shown(), "changes": changes, "events": done.events}
+
+
+async def collect_item(request: web.Request) -> web.Response:
+    state, order = state_of(request), await _order(request, Order)
+    item = find_item(request.match_info["id"], request)
+    _check(item, order)
+    _lag(state, item, order.lag)
+    return json_answer(shown(item, state.lifecycle.collect(item, order)))
+
+
+def _lag(state: Simulator, item: Item, lists: dict[str, int]) -> None:
+    """So many answers of each kind of request still show the item as it is now."""
+    if not lists:
+        return
+    item.past = snapshot(item)
+    for match, times in lists.items():
+        if times:
+            state.faults.add(Fault(match, "lag", times=times, item=item.id))
+
+
+async def remove_item(request: web.Request) -> web.Response:
+    """Gone without the client's doing, as when Pluggy clears its sandbox."""
+    state = state_of(request)
+    state.lifecycle.delete(find_item(request.match_info["id"], request))
+    return json_answer({"count": 1})
+
+
+async def add_fault(request: web.Request) -> web.Response:
+    fault = await _order(request, Fault)
+    if fault.kind == "lag":
+        raise bad_request("a lag is ordered with the collection, or with the item, that it is of")
+    return json_answer(state_of(request).faults.add(fault))
+
+
+async def list_faults(request: web.Request) -> web.Response:
+    return json_answer(state_of(request).faults.listed())
+
+
+async def clear_faults(request: web.Request) -> web.Response:
+    faults = state_of(request).faults
+    if (item_id := request.query.get("item")) is not None:
+        return json_answer(faults.take(item_id))
+    return json_answer({"removed": faults.clear()})
+
+
+def _deliveries(state: Simulator, last: int) -> dict[str, Any]:
+    delivery = state.delivery
+    return {
+        "mischief": delivery.mischief,
+        "pending": delivery.pending,
+        "log": list(delivery.log)[-last:] if last else [],
+    }
+
+
+async def set_mischief(request: web.Request) -> web.Response:
+    """What is not named goes back to no mischief."""
+    body = await json_body(request)
+    # true is as good as 1 where a share or a time is meant.
+    body = {k: float(v) if isinstance(v, bool) and k != "quiet" else v for k, v in body.items()}
+    try:
+        state_of(request).delivery.mischief = msgspec.convert(body, Mischief)
+    except msgspec.ValidationError as error:
+        raise bad_request(str(error)) from error
+    return json_answer(_deliveries(state_of(request), 0))
+
+
+async def list_deliveries(request: web.Request) -> web.Response:
+    last = int_query(request, "last", 1000, low=0, high=100_000)
+    return json_answer(_deliveries(state_of(request), last))
+
+
+class Step(msgspec.Struct, forbid_unknown_fields=True):
+    advance: float = 0.0
+
+
+async def move_clock(request: web.Request) -> web.Response:
+    state, step = state_of(request), await _order(request, Step)
+    if step.advance < 0:
+        raise bad_request("time only moves forward")
+    await state.clock.advance(step.advance)
+    return json_answer({"now": state.clock.now()})
+
+
+async def show_clock(request: web.Request) -> web.Response:
+    state = state_of(request)
+    return json_answer({"now": state.clock.now(), "scale": state.clock.scale})
+
+
+async def tell_ledger(request: web.Request) -> web.Response:
+    item = find_item(request.match_info["id"], request)
+    return json_answer({"months": ledger.by_month(item)})
+
+
+async def tell_truth(request: web.Request) -> web.StreamResponse:
+    world, item_id = state_of(request).world, request.match_info["id"]
+    if item_id in world.deleted:
+        return json_answer(truth.nothing())
+    item = find_item(item_id, request)
+    if sum(len(account.rows) for account in item.accounts.values()) <= truth.AT_ONCE:
+        return bytes_answer(b"".join(truth.write(item)))
+    stream = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await stream.prepare(request)
+    for piece in truth.write(item):
+        await stream.write(piece)
+    await stream.write_eof()
+    return stream
+
+
+async def tell_all(request: web.Request) -> web.Response:
+    world = state_of(request).world
+    return json_answer(
+        {
+            "items": list(world.items),
+            "deleted": sorted(world.deleted),
+            "connectors": list(world.connectors.values()),
+            "categories": list(CATEGORIES.values()),
+        }
+    )
+
+
+async def tell_time_line(request: web.Request) -> web.Response:
+    item = find_item(request.match_info["id"], request)
+    return json_answer({"timeline": list(item.timeline)})
+
+
+async def show_requests(request: web.Request) -> web.Response:
+    last = int_query(request, "last", 1000, low=0, high=100_000)
+    return json_answer(state_of(request).requests.shown(last))
+
+
+async def reset_requests(request: web.Request) -> web.Response:
+    state_of(request).requests.reset()
+    return json_answer({"total": 0})
+
+
+async def revoke_keys(request: web.Request) -> web.Response:
+    return json_answer({"revoked": state_of(request).keys.revoke_all()})
+
+
+async def reset(request: web.Request) -> web.Response:
+    await state_of(request).reset()
+    return json_answer({"now": state_of(request).clock.now()})
+
+
+class Health(msgspec.Struct, forbid_unknown_fields=True):
+    status: str
+
+
+async def set_health(request: web.Request) -> web.Response:
+    """A connector goes ONLINE, UNSTABLE or OFFLINE, and says so."""
+    state, order = state_of(request), await _order(request, Health)
+    text = request.match_info["id"]
+    connector = state.world.connectors.get(int(text) if text.isdecimal() else -1)
+    if connector is None:
+        raise ApiError(404, "connector not found", "CONNECTOR_NOT_FOUND")
+    connector["health"]["status"] = order.status
+    connector["updatedAt"] = state.clock.now()
+    for item in state.world.items.values():
+        if item.connector is connector:
+            item.forget_json()
+    state.delivery.emit(connector_event(connector["id"], order.status))
+    return json_answer(connector)
+
+
+ROUTES = [
+    web.post("/_simulator/reset", reset),
+    web.post("/_simulator/items", create_item),
+    web.delete("/_simulator/items/{id}", remove_item),
+    web.post("/_simulator/items/{id}/collect", collect_item),
+    web.post("/_simulator/connectors/{id}", set_health),
+    web.post("/_simulator/faults", add_fault),
+    web.get("/_simulator/faults", list_faults),
+    web.delete("/_simulator/faults", clear_faults),
+    web.post("/_simulator/webhooks", set_mischief),
+    web.get("/_simulator/webhooks", list_deliveries),
+    web.post("/_simulator/clock", move_clock),
+    web.get("/_simulator/clock", show_clock),
+    web.get("/_simulator/truth", tell_all),
+    web.get("/_simulator/truth/{id}", tell_truth),
+    web.get("/_simulator/truth/{id}/timeline", tell_time_line),
+    web.get("/_simulator/ledger/{id}", tell_ledger),
+    web.get("/_simulator/requests", show_requests),
+    web.delete("/_simulator/requests", reset_requests),
+    web.delete("/_simulator/keys", revoke_keys),
+]

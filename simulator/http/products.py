@@ -1,0 +1,134 @@
+"""Accounts, investments, loans, identity, bills and consents."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from simulator.http.answers import (
+    envelope,
+    item_query,
+    json_answer,
+    paged,
+    uuid_query,
+)
+from simulator.http.errors import ApiError, not_found
+from simulator.http.views import world_of
+from simulator.items.item import Item
+
+Payload = dict[str, Any]
+
+
+async def list_accounts(request: web.Request) -> web.Response:
+    item, kind = item_query(request), request.query.get("type")
+    rows = [
+        account.payload
+        for account in item.accounts.values()
+        if not item.withheld and kind in (None, account.type)
+    ]
+    return json_answer(envelope(rows))
+
+
+async def get_account(request: web.Request) -> web.Response:
+    world = world_of(request)
+    account = world.accounts.get(request.match_info["id"])
+    if account is None or world.item_of(account).withheld:
+        raise not_found("account", "ACCOUNT_NOT_FOUND")
+    request["item_id"] = account.item_id
+    return json_answer(account.payload)
+
+
+async def list_investments(request: web.Request) -> web.Response:
+    item, kind = item_query(request), request.query.get("type")
+    held = [] if item.withheld else list(item.investments.values())
+    return json_answer(paged(request, [row for row in held if kind in (None, row["type"])]))
+
+
+async def list_investment_transactions(request: web.Request) -> web.Response:
+    investment_id = request.match_info["id"]
+    item = _owner(request, lambda item: item.investments)
+    if item is None:
+        raise not_found("investment", "INVESTMENT_NOT_FOUND")
+    return json_answer(paged(request, item.movements.get(investment_id, [])))
+
+
+async def list_loans(request: web.Request) -> web.Response:
+    item = item_query(request)
+    return json_answer(envelope([] if item.withheld else list(item.loans.values())))
+
+
+async def find_identity(request: web.Request) -> web.Response:
+    item = item_query(request)
+    if item.identity is None or item.withheld:
+        raise not_found("identity", "IDENTITY_NOT_FOUND")
+    return json_answer(item.identity)
+
+
+async def list_bills(request: web.Request) -> web.Response:
+    world, account_id = world_of(request), uuid_query(request, "accountId")
+    account = world.accounts.get(account_id)
+    if account is None:
+        raise not_found("account", "ACCOUNT_NOT_FOUND")
+    request["item_id"] = account.item_id
+    item = world.item_of(account)
+    rows = [bill for bill in item.bills.values() if bill["accountId"] == account_id]
+    return json_answer(paged(request, [] if item.withheld else rows[::-1]))
+
+
+async def list_consents(request: web.Request) -> web.Response:
+    return json_answer(envelope(list(item_query(request).consents.values())))
+
+
+async def get_consent(request: web.Request) -> web.Response:
+    """A consent speaks of the connection, not of the person's data: it is never withheld."""
+    owner = world_of(request).owners.get(request.match_info["id"])
+    consent = owner.consents.get(request.match_info["id"]) if owner else None
+    if owner is None or consent is None:
+        raise ApiError(404, "Consent not found", "CONSENT_NOT_FOUND")
+    request["item_id"] = owner.id
+    return json_answer(consent)
+
+
+def _owner(request: web.Request, held: Callable[[Item], Mapping[str, Payload]]) -> Item | None:
+    """The item that holds the id of the path, unless its data is withheld."""
+    item = world_of(request).owners.get(request.match_info["id"])
+    if item is None or item.withheld or request.match_info["id"] not in held(item):
+        return None
+    request["item_id"] = item.id
+    return item
+
+
+def _one(held: Callable[[Item], Mapping[str, Payload]], what: str, code: str) -> Any:
+    """The handler of a GET by id."""
+
+    async def get_one(request: web.Request) -> web.Response:
+        item = _owner(request, held)
+        if item is None:
+            raise not_found(what, code)
+        return json_answer(held(item)[request.match_info["id"]])
+
+    return get_one
+
+
+def _identities(item: Item) -> dict[str, Payload]:
+    return {} if item.identity is None else {item.identity["id"]: item.identity}
+
+
+ROUTES = [
+    web.get("/accounts", list_accounts),
+    web.get("/accounts/{id}", get_account),
+    web.get("/investments", list_investments),
+    web.get(
+        "/investments/{id}",
+        _one(lambda item: item.investments, "investment", "INVESTMENT_NOT_FOUND"),
+    ),
+    web.get("/investments/{id}/transactions", list_investment_transactions),
+    web.get("/loans", list_loans),
+    web.get("/loans/{id}", _one(lambda item: item.loans, "loan", "LOAN_NOT_FOUND")),
+    web.get("/identity", find_identity),
+    web.get("/identity/{id}", _one(_identities, "identity", "IDENTITY_NOT_FOUND")),
+    web.get("/bills", list_bills),
+    web.get("/bills/{id}", _one(lambda item: item.bills, "Bill", "CREDIT_CARD_BILL_NOT_FOUND")),
+    web.get("/consents", list_consents),
+    web.get("/consents/{id}", get_consent),
+]

@@ -1,0 +1,1 @@
+"""Connected items: their life, their collections, and the merge."""

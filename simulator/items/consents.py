@@ -1,0 +1,46 @@
+"""The permission that a person gave to a connection."""
+
+from simulator.bank.history import new_id
+from simulator.clock import DAY_MS, iso
+from simulator.items.item import Item, Payload
+
+_RENEWED_FOR_MS = 365 * DAY_MS
+_PERMISSIONS = ["ACCOUNTS_ALL", "CREDIT_CARDS_ALL", "REGISTRATION_ALL"]
+
+
+def consent(item: Item, now_ms: int) -> Payload:
+    return {
+        "id": new_id(item.random),
+        "itemId": item.id,
+        "products": item.products,
+        "openFinancePermissionsGranted": _PERMISSIONS if item.open_finance else [],
+        "createdAt": iso(now_ms),
+        "expiresAt": _time(item.consent_expires),
+        "revokedAt": None,
+    }
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else iso(ms)
+
+
+def withdraw(item: Item, how: str, now_ms: int) -> None:
+    """Revoked by the person, or run out: from now on the item's data is withheld."""
+    item.withheld = True
+    shown = {"revokedAt": iso(now_ms)}
+    if how == "expired":
+        item.consent_expires = min(item.consent_expires or now_ms - 1000, now_ms - 1000)
+        shown = {"expiresAt": iso(item.consent_expires)}
+    for consent_id, held in item.consents.items():
+        item.consents[consent_id] = held | shown
+
+
+def renew(item: Item, now_ms: int) -> None:
+    item.withheld = False
+    if item.consent_expires is not None:
+        item.consent_expires = now_ms + _RENEWED_FOR_MS
+    for consent_id, held in item.consents.items():
+        item.consents[consent_id] = held | {
+            "revokedAt": None,
+            "expiresAt": _time(item.consent_expires),
+        }

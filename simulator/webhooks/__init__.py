@@ -1,0 +1,1 @@
+"""Subscriptions, bodies and deliveries of webhooks."""
