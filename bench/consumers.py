@@ -21,7 +21,7 @@ import asyncpg
 import click
 
 import embedded
-from ops.migrate import migrate
+from ops.migrations import migrate
 from worker.queries import QUERIES, SQL_DIR
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

@@ -24,7 +24,7 @@ import asyncpg
 import click
 
 import embedded
-from ops.migrate import migrate
+from ops.migrations import migrate
 from tests.doorway import SECRET, Client, ReceiverProcess, told
 from tests.interleaving import until
 from tests.simulator_process import SimulatorProcess

@@ -29,7 +29,7 @@ import grimp
 import structlog
 
 import embedded
-from ops.migrate import migrate
+from ops.migrations import migrate
 from tests.doorway import Doorway, open_door, told
 from tests.simulator_process import SimulatorProcess
 from tests.stack import Stack, build_client, build_worker, fill_budget

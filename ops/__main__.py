@@ -11,7 +11,7 @@ INTERRUPTED: Final = 130
 def run() -> None:
     """Load the command line and run it; loading takes long enough to be interrupted."""
     try:
-        from ops.cli import main
+        from ops.cli.main import main
 
         main(prog_name="pluggy-sync")
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ import pytest
 from arq.connections import ArqRedis
 
 import embedded
-from ops.migrate import migrate
+from ops.migrations import migrate
 from tests.days import MOMENTS
 from tests.kept_database import KeptDatabase, execute, with_database
 from tests.service import Service, open_service

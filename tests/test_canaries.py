@@ -21,7 +21,7 @@ import pytest
 
 import embedded
 from embedded.ports import free_port
-from ops.migrate import migrate
+from ops.migrations import migrate
 from ops.roles import RECEIVER, WORKER, as_role
 from tests.doorway import HEADER, Client, ReceiverProcess
 from tests.interleaving import until

@@ -17,8 +17,8 @@ import pytest
 from arq.connections import ArqRedis
 from click.testing import CliRunner, Result
 
-from ops.cli import main
-from ops.compare_columns import MIRRORED
+from ops.cli.main import main
+from ops.compare.columns import MIRRORED
 from tests.stack import CLIENT_ID, Stack
 from worker.database import Pool
 from worker.installation import check_installation

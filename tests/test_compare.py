@@ -17,10 +17,10 @@ import aiohttp
 import asyncpg
 import pytest
 
-from ops.compare import BURIED, DIFFERENT, EXTRA, MISSING, Comparison, Connection, compare
-from ops.compare_columns import MIRRORED
-from ops.compare_rules import Rule, day, moment, money, posted_on, text, whole
-from ops.truth import SimulatorTruth, TrueRow, TruthError, read_truth
+from ops.compare.columns import MIRRORED
+from ops.compare.rows import BURIED, DIFFERENT, EXTRA, MISSING, Comparison, Connection, compare
+from ops.compare.rules import Rule, day, moment, money, posted_on, text, whole
+from ops.compare.truth import SimulatorTruth, TrueRow, TruthError, read_truth
 from tests.stack import Stack
 from worker.database import Pool
 

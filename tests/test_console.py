@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from ops.console import CommandFailed, print_fields, print_json, print_rows, say, show_rows
-from ops.item_ids import read_ids
-from ops.neutral import CONTROLS, neutral
+from ops.cli.console import CommandFailed, print_fields, print_json, print_rows, say, show_rows
+from ops.cli.item_ids import read_ids
+from ops.cli.terminal_text import CONTROLS, neutral
 
 ROWS = [
     {"product": "investment_transactions", "account_id": uuid.UUID(int=7), "reason": None}
@@ -107,7 +107,7 @@ def test_an_interrupt_while_commands_are_loaded_is_no_traceback() -> None:
 import sys
 class Interrupted:
     def find_spec(self, name, path=None, target=None):
-        if name == "ops.cli":
+        if name == "ops.cli.main":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupted())
 from ops.__main__ import run

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import worker.sync.rounds
-from ops.migrate import migrate
+from ops.migrations import migrate
 from tests.stack import TABLES, Stack
 from tests.test_transactions import tell_all
 from worker.catalogue import refresh_catalogue

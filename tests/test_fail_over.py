@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 import embedded
-from ops.migrate import migrate
+from ops.migrations import migrate
 from tests.doorway import (
     SECRET,
     Client,

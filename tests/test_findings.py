@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 
-from ops.cli import main
+from ops.cli.main import main
 from tests.stack import Stack, now
 from tests.test_cli import CommandLine
 from worker.events import parse_webhook

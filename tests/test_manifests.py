@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from ops.migrate_command import AdoptSettings
+from ops.cli.migrate import AdoptSettings
 from ops.roles import RECEIVER, WORKER
 from webhook_receiver.settings import ReceiverSettings
 from worker.main import COMPLETION_WAIT_S

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from ops.migrate import MigrationRefused, load_scripts, migrate
+from ops.migrations import MigrationRefused, load_scripts, migrate
 from tests.kept_database import execute, with_database
 from worker.queries import SQL_DIR
 
@@ -133,7 +133,7 @@ async def test_a_view_that_somebody_built_on_ours_is_never_dropped(
 async def test_a_lock_held_elsewhere_fails_and_changes_nothing(
     database_url: str, sql_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ops.migrate.LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr("ops.migrations.LOCK_TIMEOUT", "50ms")
     (sql_dir / "migrations" / "9999_widen.sql").write_text(
         "ALTER TABLE pluggy.accounts ADD COLUMN added int;"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from ops.migrate import Script, load_scripts, migrate
+from ops.migrations import Script, load_scripts, migrate
 from tests.stack import Stack
 from worker.queries import SQL_DIR
 

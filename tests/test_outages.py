@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 import embedded
-from ops.migrate import migrate
+from ops.migrations import migrate
 from tests.doorway import Doorway, Reply, open_door, stored_bodies, told, until
 from tests.proxy import Proxy
 from webhook_receiver.app import ANSWER_WITHIN_S

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from ops.cli import main
+from ops.cli.main import main
 from tests.stack import Stack, now
 from worker.events import Lane, WebhookEvent, own_event
 

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 import embedded
-from ops.migrate import migrate
+from ops.migrations import migrate
 from tests.interleaving import until
 from tests.kept_database import execute, with_database
 from tests.service import Service, open_service

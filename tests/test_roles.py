@@ -21,8 +21,8 @@ from arq.connections import ArqRedis
 from click.testing import CliRunner
 
 import embedded
-from ops.cli import main
-from ops.migrate import migrate
+from ops.cli.main import main
+from ops.migrations import migrate
 from ops.roles import DASHBOARD, OPS, RECEIVER, ROLES, WORKER, RolesRefused, as_role
 from tests.doorway import SECRET, Client, ReceiverProcess, told, until
 from tests.kept_database import execute, with_database

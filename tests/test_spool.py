@@ -15,8 +15,8 @@ from arq.connections import ArqRedis
 from click.testing import CliRunner
 
 import embedded
-from ops.cli import main
-from ops.migrate import migrate
+from ops.cli.main import main
+from ops.migrations import migrate
 from tests.doorway import (
     HEADER,
     SECRET,

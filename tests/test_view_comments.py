@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ops.migrate import load_scripts
+from ops.migrations import load_scripts
 from worker.database import Pool
 from worker.queries import SQL_DIR
 

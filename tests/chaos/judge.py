@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from ops.compare import compare
-from ops.compare_columns import MIRRORED
-from ops.truth import SimulatorTruth
+from ops.compare.columns import MIRRORED
+from ops.compare.rows import compare
+from ops.compare.truth import SimulatorTruth
 from tests.chaos.ledger import Account
 from tests.chaos.stack import ChaosStack
 from worker.database import Pool

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ops.demo_children import Child
+from ops.demo.processes import Child
 from tests.chaos.hostile import CONNECTIONS, KINDS
 from tests.chaos.ledger import ACKNOWLEDGED
 from tests.chaos.load import Load

@@ -20,8 +20,8 @@ from redis.asyncio import Redis
 
 import embedded
 from embedded.ports import free_port
-from ops.demo_children import Child, Children, children
-from ops.migrate import migrate
+from ops.demo.processes import Child, Children, children
+from ops.migrations import migrate
 from tests.chaos.wire import Wire
 from tests.oracle.pluggy_control import CLIENT_ID, CLIENT_SECRET, PluggyControl
 from tests.oracle.stack import OUR_FAULT, ROOT, told

@@ -22,7 +22,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 import embedded
-from ops.migrate import migrate
+from ops.migrations import migrate
 from tests.doorway import SECRET, Client, ReceiverProcess, told, until
 from tests.simulator_process import SimulatorProcess
 from tests.worker_process import WorkerProcess

@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from ops.demo_children import ChildEnded
+from ops.demo.processes import ChildEnded
 from tests.oracle.draw import INGREDIENTS, draw_scenarios
 from tests.oracle.judge import Diverged, Judge
 from tests.oracle.play import Player

@@ -1,6 +1,6 @@
 """Row for row: what Postgres holds of an item against what Pluggy would return of it.
 
-The rules of columns are those of ops.compare_columns, which knows nothing of the worker.
+The rules of columns are those of ops.compare.columns, which knows nothing of the worker.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from ops.compare_columns import MIRRORED, Mirrored
-from ops.truth import TrueRow, read_truth
+from ops.compare.columns import MIRRORED, Mirrored
+from ops.compare.truth import TrueRow, read_truth
 from worker.database import Pool
 
 ZONE: Final = ZoneInfo("America/Sao_Paulo")

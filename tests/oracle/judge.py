@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, NoReturn
 
-from ops.compare_columns import MIRRORED, Mirrored
+from ops.compare.columns import MIRRORED, Mirrored
 from tests.oracle.comparison import Difference, Truth, differences
 from tests.oracle.freshness import wrong_freshness
 from tests.oracle.play import PlayedItem, Player

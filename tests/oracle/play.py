@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from ops.demo_children import Child
+from ops.demo.processes import Child
 from tests.oracle import ingredients
 from tests.oracle.postman import Wire
 from tests.oracle.rest import is_settled, order, pause_until_idle, shift

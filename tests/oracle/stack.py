@@ -24,8 +24,8 @@ from arq.connections import ArqRedis
 
 import embedded
 from embedded.ports import free_port
-from ops.demo_children import Child, ChildEnded, Children, children
-from ops.migrate import migrate
+from ops.demo.processes import Child, ChildEnded, Children, children
+from ops.migrations import migrate
 from ops.roles import RECEIVER, WORKER, as_role
 from tests.oracle.pluggy_control import CLIENT_ID, CLIENT_SECRET, PluggyControl
 from tests.oracle.postman import Postman

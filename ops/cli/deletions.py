@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from ops.console import LIMIT, CommandFailed, database, json_option, print_json, print_rows, run
+from ops.cli.console import LIMIT, CommandFailed, database, json_option, print_json, print_rows, run
 from worker.flags import Decided, accept_flags, list_flags, refuse_flags
 from worker.settings import Environment, load
 

@@ -15,14 +15,15 @@ import aiohttp
 import asyncpg
 
 from embedded.places import EmbeddedError
-from ops.compare import Comparison, Connection, compare
-from ops.console import console
-from ops.demo_children import ChildEnded
-from ops.demo_figures import Progress, Report, figures, show
-from ops.demo_screen import Screen
-from ops.demo_servers import NoServer
-from ops.demo_simulator import SimulatorControl, usual_changes
-from ops.demo_stage import (
+from ops.cli.console import console
+from ops.compare.rows import Comparison, Connection, compare
+from ops.compare.truth import SimulatorTruth, TruthError
+from ops.demo.figures import Progress, Report, figures, show
+from ops.demo.processes import ChildEnded
+from ops.demo.screen import Screen
+from ops.demo.servers import NoServer
+from ops.demo.simulator import SimulatorControl, usual_changes
+from ops.demo.stage import (
     ZONE,
     DemoFailed,
     DemoOptions,
@@ -32,8 +33,7 @@ from ops.demo_stage import (
     start_service,
     stop_on_every_signal,
 )
-from ops.migrate import MigrationRefused, migrate
-from ops.truth import SimulatorTruth, TruthError
+from ops.migrations import MigrationRefused, migrate
 from worker.queries import QUERIES
 
 APPLY_WITHIN_S: Final = 120.0

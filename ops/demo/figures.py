@@ -14,8 +14,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from ops.compare import Comparison
-from ops.neutral import neutral
+from ops.cli.terminal_text import neutral
+from ops.compare.rows import Comparison
 
 REAL_LIMIT: Final = (
     "Pluggy's real limit is 360 requests a minute per address and endpoint group;"

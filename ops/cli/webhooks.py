@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import click
 
-from ops.console import CommandFailed, database, json_option, print_json, print_rows, run, say
+from ops.cli.console import CommandFailed, database, json_option, print_json, print_rows, run, say
 from worker.database import Pool
 from worker.events import Lane
 from worker.failures import PluggyError, PluggyHalt, classify

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 from redis.exceptions import RedisError
 
-from ops.console import (
+from ops.cli.console import (
     LIMIT,
     CommandFailed,
     database,

@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ops.truth import TrueRow
+from ops.compare.truth import TrueRow
 
 Rule = Callable[[TrueRow, ZoneInfo], object]
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from ops.console import (
+from ops.cli.console import (
     CONNECTOR_ID,
     LIMIT,
     ROW_ID,
@@ -19,7 +19,7 @@ from ops.console import (
     print_rows,
     run,
 )
-from ops.doorbell import ring
+from ops.cli.wakeup import ring
 from worker.queries import QUERIES
 from worker.settings import Environment, load
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from ops.cli_flags import flags
-from ops.console import CommandFailed
-from ops.dead_letters import dead_letters
-from ops.demo_command import demo
-from ops.items import items
-from ops.migrate_command import migrate_command
-from ops.resync import resync
-from ops.status import status, worklist
-from ops.webhooks import webhooks
+from ops.cli.console import CommandFailed
+from ops.cli.dead_letters import dead_letters
+from ops.cli.deletions import flags
+from ops.cli.items import items
+from ops.cli.migrate import migrate_command
+from ops.cli.resync import resync
+from ops.cli.status import status, worklist
+from ops.cli.webhooks import webhooks
+from ops.demo.command import demo
 
 
 class Commands(click.Group):

@@ -15,9 +15,9 @@ from typing import Final, TypeVar
 import aiohttp
 
 from embedded.ports import free_port
-from ops.demo_children import Child, Children, children
-from ops.demo_servers import postgres, redis
-from ops.demo_simulator import SimulatorControl
+from ops.demo.processes import Child, Children, children
+from ops.demo.servers import postgres, redis
+from ops.demo.simulator import SimulatorControl
 from ops.roles import RECEIVER, WORKER, as_role
 
 ZONE: Final = "America/Sao_Paulo"

@@ -15,7 +15,7 @@ from typing import Any, Final, TextIO
 
 import click
 
-from ops.console import (
+from ops.cli.console import (
     CONNECTOR_ID,
     CommandFailed,
     database,
@@ -24,7 +24,7 @@ from ops.console import (
     print_json,
     run,
 )
-from ops.item_ids import read_ids
+from ops.cli.item_ids import read_ids
 from worker.accept import Accepted
 from worker.budget import BURST
 from worker.database import Pool

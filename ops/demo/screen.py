@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from ops.demo_figures import Progress
+from ops.demo.figures import Progress
 
 LINE_EVERY_S: Final = 1.0
 

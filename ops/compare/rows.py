@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import msgspec
 
-from ops.compare_columns import MIRRORED, Mirrored
-from ops.truth import TrueRow, Truth
+from ops.compare.columns import MIRRORED, Mirrored
+from ops.compare.truth import TrueRow, Truth
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -20,8 +20,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from ops.migrate import MigrationRefused
-from ops.neutral import neutral, neutral_json
+from ops.cli.terminal_text import neutral, neutral_json
+from ops.migrations import MigrationRefused
 from ops.roles import RolesRefused
 from worker.database import Pool, close_pool, open_pool, why_refused
 from worker.installation import ForeignInstallation

@@ -13,7 +13,7 @@ from typing import Any, Final, TextIO
 
 import click
 
-from ops.console import (
+from ops.cli.console import (
     CommandFailed,
     database,
     json_option,
@@ -23,8 +23,8 @@ from ops.console import (
     run,
     say,
 )
-from ops.doorbell import ring
-from ops.item_ids import Line, read_ids
+from ops.cli.item_ids import Line, read_ids
+from ops.cli.wakeup import ring
 from worker.accept import Accepted, UnstorableEvent, accept_events
 from worker.database import Pool
 from worker.events import Lane, parse_webhook, registration

@@ -20,7 +20,7 @@ from embedded.places import Account, close_place, open_place
 GRACE_S: Final = 0.8
 """How long all children together may take to stop by themselves; nobody needs what they hold."""
 TAIL_LINES: Final = 15
-CODE: Final = Path(__file__).resolve().parents[1]
+CODE: Final = Path(__file__).resolve().parents[2]
 """Where our packages are: the children run the same code as the demo, wherever it was started."""
 # What the caller's environment says of databases, Pluggy or webhooks is not for the demo.
 INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ops.compare_rules import (
+from ops.compare.rules import (
     Rule,
     day,
     flag,

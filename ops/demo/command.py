@@ -7,9 +7,9 @@ import sys
 
 import click
 
-from ops.console import CommandFailed
-from ops.demo import run_demo
-from ops.demo_stage import DemoFailed, DemoOptions
+from ops.cli.console import CommandFailed
+from ops.demo.run import run_demo
+from ops.demo.stage import DemoFailed, DemoOptions
 
 
 @click.command()

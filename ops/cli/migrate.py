@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ops.console import (
+from ops.cli.console import (
     BAD_URL,
     POSTGRES_AWAY,
     CommandFailed,
@@ -14,7 +14,7 @@ from ops.console import (
     print_json,
     run,
 )
-from ops.migrate import migrate
+from ops.migrations import migrate
 from worker.installation import adopt_installation
 from worker.settings import Environment, load
 

@@ -1,0 +1,1 @@
+"""A second opinion on the mirror, which imports nothing of what it judges."""

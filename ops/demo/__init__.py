@@ -1,0 +1,1 @@
+"""The demo: the whole service against the simulator, compared row by row."""
