@@ -33,7 +33,7 @@ from ops.migrations import migrate
 from tests.doorway import Doorway, open_door, told
 from tests.simulator_process import SimulatorProcess
 from tests.stack import Stack, build_client, build_worker, fill_budget
-from webhook_receiver.stores import Stores
+from webhook_receiver.storage import Stores
 from worker.database import Pool, close_pool, open_pool
 from worker.queue import connect
 from worker.tasks import sync_item

@@ -21,10 +21,10 @@ from aiohttp import web
 
 from webhook_receiver.app import ANSWER_WITHIN_S, BODY_WITHIN_S, Door, receiver_runner
 from webhook_receiver.authentication import Authenticator
-from webhook_receiver.counts import DeliveryCounts
+from webhook_receiver.delivery_counts import DeliveryCounts
 from webhook_receiver.intake import Intake
 from webhook_receiver.origins import Origins
-from webhook_receiver.stores import POSTGRES_WITHIN_S, Stores
+from webhook_receiver.storage import POSTGRES_WITHIN_S, Stores
 from worker.database import Pool, close_pool, open_pool
 from worker.http_server import HttpLimits
 from worker.queue import ArqDoorbell, connect

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from tests.doorway import HEADER, SECRET, Doorway, Locked, open_door, stored_bodies, told, until
 from tests.shared_database import database_from, forget_events
-from webhook_receiver.counts import DISTINCT_EVENTS, TELL_EVERY_S, DeliveryCounts
+from webhook_receiver.delivery_counts import DISTINCT_EVENTS, TELL_EVERY_S, DeliveryCounts
 from webhook_receiver.intake import WAITING_MAX, WAITING_MAX_BYTES, NotTaken
 from worker.database import Pool
 from worker.events import parse_webhook
@@ -223,7 +223,7 @@ async def test_refused_deliveries_are_one_line_a_minute_with_their_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counts, now = DeliveryCounts(), 1000.0
-    monkeypatch.setattr("webhook_receiver.counts.time.monotonic", lambda: now)
+    monkeypatch.setattr("webhook_receiver.delivery_counts.time.monotonic", lambda: now)
     with capture_logs() as logs:
         for answer in [*["unauthorized"] * 60, "malformed", "accepted", "unavailable"]:
             counts.add("", answer)

@@ -9,7 +9,7 @@ import uuid
 from tests.doorway import Locked, until
 from tests.stack import now
 from webhook_receiver.intake import Intake
-from webhook_receiver.stores import Stores
+from webhook_receiver.storage import Stores
 from worker.database import Pool
 from worker.events import parse_webhook
 from worker.queue import ArqDoorbell, connect

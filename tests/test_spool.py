@@ -32,7 +32,7 @@ from tests.shared_database import forget_events
 from tests.simulator_process import SimulatorProcess
 from tests.stack import now
 from tests.worker_process import WorkerProcess
-from webhook_receiver.stores import POSTGRES_WITHIN_S
+from webhook_receiver.storage import POSTGRES_WITHIN_S
 from worker.accept import Accepted
 from worker.database import Pool, close_pool, open_pool
 from worker.drain import drain

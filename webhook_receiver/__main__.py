@@ -16,10 +16,10 @@ from redis.exceptions import RedisError
 
 from webhook_receiver.app import Door, receiver_runner
 from webhook_receiver.authentication import Authenticator
-from webhook_receiver.counts import DeliveryCounts
+from webhook_receiver.delivery_counts import DeliveryCounts
 from webhook_receiver.intake import Intake
 from webhook_receiver.settings import ReceiverSettings
-from webhook_receiver.stores import Stores
+from webhook_receiver.storage import Stores
 from worker import log as logs
 from worker.background import end
 from worker.database import close_pool, open_pool

@@ -13,13 +13,13 @@ import structlog
 from aiohttp import web
 from prometheus_client import generate_latest
 
-from webhook_receiver.answers import json_errors, refusal, unavailable
 from webhook_receiver.authentication import Authenticator
-from webhook_receiver.counts import DeliveryCounts
+from webhook_receiver.delivery_counts import DeliveryCounts
 from webhook_receiver.intake import Intake, NotTaken
+from webhook_receiver.not_found import go_on, meet, unknown
 from webhook_receiver.origins import Origins
-from webhook_receiver.stores import NotReady, Stores
-from webhook_receiver.unknown import go_on, meet, unknown
+from webhook_receiver.responses import json_errors, refusal, unavailable
+from webhook_receiver.storage import NotReady, Stores
 from worker.accept import UnstorableEvent
 from worker.background import end
 from worker.database import Pool

@@ -10,8 +10,8 @@ from typing import Final
 
 from prometheus_client import Gauge
 
-from webhook_receiver.rings import Rings
-from webhook_receiver.stores import Stores
+from webhook_receiver.storage import Stores
+from webhook_receiver.wakeups import Rings
 from worker.accept import Accepted
 from worker.events import WebhookEvent
 from worker.queue import Doorbell

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import HttpVersion11, web
 
-from webhook_receiver.answers import refusal
+from webhook_receiver.responses import refusal
 
 
 async def meet(request: web.Request) -> web.StreamResponse | None:
