@@ -25,10 +25,10 @@ import click
 
 import embedded
 from ops.migrations import migrate
-from tests.doorway import SECRET, Client, ReceiverProcess, told
-from tests.interleaving import until
-from tests.simulator_process import SimulatorProcess
-from tests.worker_process import WorkerProcess
+from tests.support.interleaving import until
+from tests.support.receiver import SECRET, Client, ReceiverProcess, told
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.worker_process import WorkerProcess
 
 UNLIMITED: Final = 60_000
 PLUGGY_LIMIT: Final = 360

@@ -30,9 +30,9 @@ import structlog
 
 import embedded
 from ops.migrations import migrate
-from tests.doorway import Doorway, open_door, told
-from tests.simulator_process import SimulatorProcess
-from tests.stack import Stack, build_client, build_worker, fill_budget
+from tests.support.receiver import Doorway, open_door, told
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.stack import Stack, build_client, build_worker, fill_budget
 from webhook_receiver.storage import Stores
 from worker.database import Pool, close_pool, open_pool
 from worker.queue import connect

@@ -13,11 +13,11 @@ from arq.connections import ArqRedis
 
 import embedded
 from ops.migrations import migrate
-from tests.days import MOMENTS
-from tests.kept_database import KeptDatabase, execute, with_database
-from tests.service import Service, open_service
-from tests.simulator_process import SimulatorProcess
-from tests.stack import Stack, build_client, build_worker, fill_budget
+from tests.support.days import MOMENTS
+from tests.support.kept_database import KeptDatabase, execute, with_database
+from tests.support.service import Service, open_service
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.stack import Stack, build_client, build_worker, fill_budget
 from worker.database import Pool, close_pool, open_pool
 from worker.queue import PREFIX, connect
 

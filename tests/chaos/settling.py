@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from tests.chaos.stack import ChaosStack
-from tests.stack import SHIFTED
+from tests.support.stack import SHIFTED
 from worker.database import Pool
 from worker.spool import SPOOL
 

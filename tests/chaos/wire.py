@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.proxy import Proxy
+from tests.support.proxy import Proxy
 
 
 class Wire(Proxy):

@@ -19,10 +19,10 @@ import pytest
 from arq.connections import ArqRedis
 
 from embedded.ports import free_port
-from tests.doorway import ReceiverProcess
 from tests.fuzz import checks, inputs
 from tests.fuzz.campaign import SEED, Campaign
-from tests.stack import Stack
+from tests.support.receiver import ReceiverProcess
+from tests.support.stack import Stack
 from worker.claim import Claim
 from worker.database import Pool
 from worker.events import Lane

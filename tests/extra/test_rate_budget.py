@@ -17,11 +17,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.doorway import SECRET, Client, ReceiverProcess, told
-from tests.interleaving import until
-from tests.simulator_process import SimulatorProcess
-from tests.stack import now
-from tests.worker_process import WorkerProcess
+from tests.support.interleaving import until
+from tests.support.receiver import SECRET, Client, ReceiverProcess, told
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.stack import now
+from tests.support.worker_process import WorkerProcess
 from worker.accept import accept_events
 from worker.database import Pool
 from worker.events import Lane, registration

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from tests.service import Service
+from tests.support.service import Service
 from worker.database import Pool
 
 ROUNDS = 10

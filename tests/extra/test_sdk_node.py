@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.extra.sdk_operations import covered_by
-from tests.simulator_process import SimulatorProcess
+from tests.support.simulator_process import SimulatorProcess
 
 PROJECT = Path(__file__).parent / "node"
 ROWS = 2_600

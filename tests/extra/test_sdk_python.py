@@ -13,8 +13,8 @@ import pytest
 from pluggy_sdk.exceptions import ApiException, ForbiddenException, NotFoundException
 
 from tests.extra.sdk_operations import covered_by, operations
-from tests.simulator_process import SimulatorProcess
-from tests.simulator_tools import KEYS
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.simulator_tools import KEYS
 
 ROWS = 2_600
 DATA_APIS = (

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 import embedded
-from tests.interleaving import until
-from tests.service import Service
-from tests.test_ride_out import assert_done, begin_work, crew_of, postgres, service, valkey
-from tests.worker_process import peak_memory_kb
+from tests.process.test_ride_out import assert_done, begin_work, crew_of, postgres, service, valkey
+from tests.support.interleaving import until
+from tests.support.service import Service
+from tests.support.worker_process import peak_memory_kb
 
 MOST_GROWTH_KB = 32 * 1024
 """While nothing can be done; a worker has about 70 MB."""

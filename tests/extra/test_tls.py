@@ -23,9 +23,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 import embedded
 from ops.migrations import migrate
-from tests.doorway import SECRET, Client, ReceiverProcess, told, until
-from tests.simulator_process import SimulatorProcess
-from tests.worker_process import WorkerProcess
+from tests.support.receiver import SECRET, Client, ReceiverProcess, told, until
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.worker_process import WorkerProcess
 from worker.database import close_pool, open_pool
 from worker.queue import ArqDoorbell, connect
 

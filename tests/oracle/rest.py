@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from tests.oracle.stack import OracleStack
-from tests.stack import SHIFTED
+from tests.support.stack import SHIFTED
 from worker.accept import accept_events
 from worker.events import Lane, own_event
 from worker.queue import ArqDoorbell

@@ -29,7 +29,7 @@ from ops.migrations import migrate
 from ops.roles import RECEIVER, WORKER, as_role
 from tests.oracle.pluggy_control import CLIENT_ID, CLIENT_SECRET, PluggyControl
 from tests.oracle.postman import Postman
-from tests.stack import GROUPS
+from tests.support.stack import GROUPS
 from worker.database import Pool, close_pool, open_pool
 from worker.queue import PREFIX, connect
 from worker.spool import SPOOL, Spool

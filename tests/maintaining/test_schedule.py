@@ -1,0 +1,104 @@
+"""Chores: each in its turn, none in the way of another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from structlog.testing import capture_logs
+
+import worker.chores
+from tests.maintaining.test_purge import deleted_item
+from tests.maintaining.test_restatements import rest, restate
+from tests.support.interleaving import until as until_true
+from tests.support.stack import Stack
+from tests.support.worker_process import WorkerProcess
+from worker.chores import Chore, Chores
+
+
+async def go_round(chores: list[Chore], condition: Callable[[], bool]) -> None:
+    """Run the loop until the condition holds."""
+    task = asyncio.create_task(Chores(chores).run())
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true"
+        assert not task.done(), "the loop has ended"
+        await asyncio.sleep(0.001)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker.chores, "LOOK_EVERY_S", 0.001)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_chore_that_fails_stops_neither_the_others_nor_itself() -> None:
+    done: Counter[str] = Counter()
+
+    async def crashes() -> bool:
+        done["crashes"] += 1
+        raise RuntimeError("a fault of ours")
+
+    async def is_cut_off() -> bool:
+        done["cut off"] += 1
+        raise ConnectionError
+
+    async def works() -> bool:
+        done["works"] += 1
+        return False
+
+    chores = [Chore("a", 0.0, crashes), Chore("b", 0.0, is_cut_off), Chore("c", 0.0, works)]
+    with capture_logs() as logs:
+        await go_round(chores, lambda: min(done[k] for k in ("crashes", "cut off", "works")) >= 3)
+    said = Counter((line["event"], line.get("chore")) for line in logs)
+    # A fault of ours is told each time, an outage once.
+    assert said["chore_crashed", "a"] >= 3
+    assert said["postgres_away", None] == 1
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_chore_that_has_more_to_do_goes_on_at_once_and_otherwise_rests() -> None:
+    turns: list[str] = []
+
+    async def has_more() -> bool:
+        turns.append("more")
+        return turns.count("more") < 5
+
+    async def rests() -> bool:
+        turns.append("rests")
+        return False
+
+    chores = [Chore("a", 3600.0, has_more), Chore("b", 3600.0, rests)]
+    await go_round(chores, lambda: turns.count("more") >= 5)
+    assert turns.count("rests") == 1
+    assert all(chore.due_at > time.monotonic() + 3000 for chore in chores)
+
+
+async def test_a_worker_process_does_its_chores_unasked(
+    stack: Stack, database_url: str, redis_url: str
+) -> None:
+    staying = await stack.synced_item(transactions=40)
+    await restate(stack, staying["id"])
+    leaving = await deleted_item(stack, transactions=5)
+    await rest(stack)
+    async with WorkerProcess(database_url, redis_url, stack.simulator.url, PURGE_AFTER_DAYS="0"):
+
+        async def all_done() -> bool:
+            return bool(
+                await stack.db.fetchval(
+                    "SELECT EXISTS (SELECT FROM pluggy_live.connectors)"
+                    " AND EXISTS (SELECT FROM pluggy_live.categories)"
+                    " AND EXISTS (SELECT FROM pluggy_sync.restatements WHERE item_id = $1)"
+                    " AND EXISTS (SELECT FROM pluggy_sync.purge_receipts WHERE item_id = $2)",
+                    staying["id"],
+                    leaving["id"],
+                )
+            )
+
+        await until_true(all_done, "all chores are done")
+    assert await stack.live(staying["id"]) != {}

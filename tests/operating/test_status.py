@@ -1,0 +1,79 @@
+"""`pluggy-sync status` and `worklist`: all findings in order, and an exit status by the light."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+
+from tests.operating.test_cli import NOWHERE, CommandLine
+from tests.operating.test_findings import expiring, flagged, halted, kept, workers
+from tests.support.stack import Stack
+
+AWAY = "redis://127.0.0.1:1"
+
+
+@pytest.fixture
+def cli(database_url: str, redis_url: str) -> CommandLine:
+    return CommandLine({"DATABASE_URL": database_url, "REDIS_URL": redis_url})
+
+
+async def test_the_exit_status_follows_the_light(cli: CommandLine, stack: Stack) -> None:
+    item = await stack.synced_item(transactions=10)
+    await workers(stack)
+    await expiring(stack, item["id"])
+    assert [(await cli("status", *o)).exit_code for o in ([], ["--strict"])] == [0, 0]
+    await flagged(stack, item["id"])
+    assert [(await cli("status", *o)).exit_code for o in ([], ["--strict"])] == [0, 1]
+    await halted(stack, item["id"])
+    assert [(await cli("status", *o)).exit_code for o in ([], ["--strict"])] == [2, 2]
+    for change in ({"DATABASE_URL": NOWHERE}, {"DATABASE_URL": ""}, {"REDIS_URL": "nonsense"}):
+        assert (await cli("status", **change)).exit_code == 3, change
+
+
+async def test_all_findings_are_shown_with_their_commands(cli: CommandLine, stack: Stack) -> None:
+    item = await stack.synced_item(transactions=10)
+    for make_wrong in (expiring, flagged):
+        await make_wrong(stack, item["id"])
+    kinds = ["no_worker", "flagged_deletions", "consent_expiring"]
+    told = await cli.json("status", status=2)
+    assert [row["kind"] for row in told["findings"]] == kinds
+    shown = (await cli("status")).stdout
+    assert [shown.index(kind) for kind in kinds] == sorted(shown.index(kind) for kind in kinds)
+    assert "pluggy-sync flags list" in shown
+    assert "pluggy-sync worklist --kind consent_expiring" in shown
+
+
+async def test_a_redis_that_only_the_command_cannot_reach_is_yellow(
+    cli: CommandLine, stack: Stack
+) -> None:
+    await workers(stack)
+    result = await cli("status", "--json", "--strict", REDIS_URL=AWAY)
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    assert told["overview"]["light"] == "yellow"
+    assert told["overview"]["sentence"].startswith("Redis does not answer")
+    assert [row["kind"] for row in told["findings"]] == ["redis_outage"]
+    await stack.db.execute(
+        "UPDATE pluggy_sync.workers SET redis_outage = 'redis_away', redis_outage_since = now()"
+    )
+    told = json.loads((await cli("status", "--json", REDIS_URL=AWAY)).stdout)
+    assert [row["kind"] for row in told["findings"]] == ["redis_outage"]
+    assert told["overview"]["since"] is not None
+
+
+async def test_the_worklist_is_narrowed_down(cli: CommandLine, stack: Stack) -> None:
+    items = [await stack.synced_item(transactions=10, accounts=1) for _ in range(2)]
+    for item in items:
+        await flagged(stack, item["id"])
+    await kept(stack, "")
+    everything = (await cli.json("worklist"))["worklist"]
+    assert [row["kind"] for row in everything] == ["flagged_deletions"] * 2 + ["events_kept"] * 2
+    of_kind = (await cli.json("worklist", "--kind", "events_kept"))["worklist"]
+    assert {row["kind"] for row in of_kind} == {"events_kept"}
+    of_item = (await cli.json("worklist", "--item", items[0]["id"]))["worklist"]
+    assert {row["item_id"] for row in of_item} == {items[0]["id"]}
+    assert len((await cli.json("worklist", "--limit", "1"))["worklist"]) == 1
+    assert (await cli("worklist", "--item", str(uuid.uuid4()))).stdout == "worklist: none\n"
+    assert "pluggy-sync flags list --item" in (await cli("worklist")).stdout

@@ -1,0 +1,424 @@
+"""The plan for any events and any state: what holds whatever comes together."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.planning import (
+    CARD,
+    CHECKING,
+    DAY,
+    HOUR,
+    INVESTMENT,
+    MINUTE,
+    NOW,
+    SAVINGS,
+    decided,
+    event,
+    held,
+    item,
+    made_step,
+    place,
+    walk,
+)
+from worker.events import ITEM_EVENTS, OWN_EVENTS, TRANSACTION_EVENTS, Lane
+from worker.held import NO_ACCOUNT, Held, HeldInvestment, PendingEvent, Step
+from worker.plan_outcomes import SUPERSEDED_AFTER, Answered, SyncPlan
+from worker.plan_reads import QUIET_EVENTS
+from worker.plan_steps import (
+    AskAgain,
+    AskIds,
+    AskWalk,
+    BuryItem,
+    Gone,
+    NotRead,
+    PlannedStep,
+    ReadAccounts,
+    ReadDelta,
+    ReadInvestmentTransactions,
+    ReadProduct,
+    ReadRecent,
+    step_key,
+)
+from worker.pluggy_item import Item
+
+BURIED = uuid.UUID(int=4, version=4)
+PLACES = [
+    *[(p, NO_ACCOUNT) for p in ("accounts", "investments", "loans", "identities", "consents")],
+    *[("transactions", account) for account in (CHECKING, CARD)],
+    ("bills", CARD),
+    ("investment_transactions", INVESTMENT),
+]
+AGES = [timedelta(0), MINUTE, 10 * MINUTE, 2 * HOUR, DAY, 2 * DAY, 9 * DAY]
+PRODUCT_OF = {"ReadAccounts": "accounts", "BuryItem": "items"}
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+many = settings(max_examples=200, derandomize=True, database=None, deadline=None)
+
+past = st.sampled_from([NOW - age for age in AGES])
+future = st.sampled_from([NOW + MINUTE, NOW + HOUR])
+trouble = st.one_of(
+    st.just({}),
+    st.just({}),
+    st.builds(dict, next_try_at=future),
+    st.builds(dict, next_try_at=past),
+    st.builds(dict, dead_at=past, failure_code=st.just("400:X")),
+    st.builds(dict, deferred_since=past, next_try_at=future),
+)
+
+
+CONFIRMED = TRANSACTION_EVENTS | {"item/created", "item/updated"}
+looks_since = st.sampled_from([timedelta(0), timedelta(seconds=20), MINUTE, 10 * MINUTE, DAY])
+looked_at = st.just((None, None)) | st.tuples(
+    st.sampled_from(["accounts", "items", f"transactions/{CHECKING}", f"transactions/{CARD}"]),
+    looks_since.map(lambda age: NOW - age),
+)
+
+
+@st.composite
+def stored_steps(draw: st.DrawFn) -> list[Step]:
+    """Steps as reads and failures leave them; what is absent was never tried."""
+    found = []
+    for product, account_id in PLACES:
+        fields: dict[str, Any] = {}
+        if draw(st.booleans()):
+            read_at = draw(past)
+            fields = {"stamped_at": read_at, "source_updated_at": draw(st.none() | past)}
+            if product == "transactions":
+                fields |= {"watermark": draw(past), "walked_at": draw(past)}
+                fields |= {
+                    "recent_at": draw(st.none() | past),
+                    "read_since": draw(st.none() | past),
+                }
+            if product == "investment_transactions":
+                fields |= {"fingerprint": draw(st.sampled_from(["same", "other"]))}
+        fields |= draw(trouble)
+        if fields:
+            found.append(made_step(product, account_id, **fields))
+    return found
+
+
+@st.composite
+def pending_events(draw: st.DrawFn, event_id: int) -> PendingEvent:
+    name = draw(st.sampled_from(sorted(ITEM_EVENTS | OWN_EVENTS | TRANSACTION_EVENTS)))
+    fields: dict[str, Any] = {"lane": draw(st.sampled_from(Lane))}
+    if name in TRANSACTION_EVENTS:
+        fields["account_id"] = draw(st.sampled_from([CHECKING, CARD, SAVINGS, BURIED]))
+    if name == "transactions/created":
+        fields["created_at_from"] = draw(st.none() | past)
+        fields["expected_rows"] = draw(st.sampled_from([None, 0, 2]))
+    elif name in TRANSACTION_EVENTS:
+        fields["ids_open"] = draw(st.integers(0, 6))
+        fields["ids_came_back"] = draw(st.booleans())
+    if name in ("item/deleted", "transactions/deleted"):
+        fields["ask_again_at"] = draw(st.none() | past | future)
+    if name in CONFIRMED:
+        fields["confirming"], fields["confirming_since"] = draw(looked_at)
+    return event(name, event_id, age=draw(st.sampled_from(AGES)), **fields)
+
+
+@st.composite
+def states(draw: st.DrawFn) -> Held:
+    events = [draw(pending_events(n)) for n in range(1, draw(st.integers(1, 5)) + 1)]
+    walking = draw(st.lists(st.sampled_from([CHECKING, CARD]), unique=True))
+    fingerprints = draw(st.lists(st.just("same"), max_size=1))
+    return held(
+        *events,
+        steps=draw(stored_steps()),
+        walks=[walk(a, draw(st.sampled_from(["walk", "delta", "recent"]))) for a in walking],
+        buried=[BURIED],
+        investments=[HeldInvestment(INVESTMENT, f) for f in fingerprints],
+        known=draw(st.booleans()),
+        newest_rows=draw(st.dictionaries(st.sampled_from([CHECKING, CARD]), past)),
+        item_deleted=draw(st.booleans()),
+    )
+
+
+statuses = st.sampled_from(["UPDATED", "UPDATED", "UPDATING", "LOGIN_ERROR", "OUTDATED"])
+items = st.builds(item, statuses, st.none() | past)
+answers = st.one_of(items, items, items, st.just(Gone()))
+
+
+def alone(state: Held, told: PendingEvent) -> Held:
+    return replace(state, events=[told])
+
+
+def stored(state: Held, found: PlannedStep) -> Step:
+    """The row of product_sync that a step is judged by."""
+    name, product, account_id = step_key(found)
+    return state.step(PRODUCT_OF.get(name, product), account_id)
+
+
+@many
+@given(states(), answers)
+def test_the_same_arguments_give_the_same_plan(state: Held, of: Item | Gone) -> None:
+    shuffled = replace(
+        state,
+        steps=_reversed(state.steps),
+        walks=_reversed(state.walks),
+        accounts=_reversed(state.accounts),
+    )
+    assert decided(state, of=of) == decided(state, of=of) == decided(shuffled, of=of)
+
+
+def _reversed(mapping: Mapping[K, V]) -> dict[K, V]:
+    return dict(reversed(list(mapping.items())))
+
+
+@many
+@given(states(), answers)
+def test_every_event_has_an_outcome(state: Held, of: Item | Gone) -> None:
+    outcomes = decided(state, of=of).outcomes
+    assert set(outcomes) == {told.id for told in state.events}
+    for outcome in outcomes.values():
+        assert (outcome.state == "pending") is (outcome.due_at is not None)
+        assert (
+            outcome.state in ("pending", "applied") or outcome.state == "walking" or outcome.reason
+        )
+
+
+@many
+@given(states(), answers)
+def test_nothing_is_read_twice(state: Held, of: Item | Gone) -> None:
+    keys = [step_key(found) for found in decided(state, of=of).steps]
+    assert len(keys) == len(set(keys))
+
+
+@many
+@given(states(), answers)
+def test_a_step_in_back_off_is_never_planned(state: Held, of: Item | Gone) -> None:
+    for found in decided(state, of=of).steps:
+        at = stored(state, found)
+        assert at.dead_at is not None or at.next_try_at is None or at.next_try_at <= state.now
+
+
+@many
+@given(states(), items)
+def test_each_event_is_judged_alone_and_none_is_settled_while_a_step_of_its_is_planned(
+    state: Held, of: Item
+) -> None:
+    together = decided(state, of=of)
+    keys = set()
+    for told in state.events:
+        single = decided(alone(state, told), of=of)
+        assert single.outcomes[told.id] == together.outcomes[told.id]
+        if single.steps:
+            assert together.outcomes[told.id].state == "pending"
+        keys |= {step_key(found) for found in single.steps}
+    # Movements wait for the list that tells which investments have changed, whoever asks for it.
+    if ("ReadProduct", "investments", NO_ACCOUNT) in keys:
+        keys = {key for key in keys if key[0] != "ReadInvestmentTransactions"}
+    assert {step_key(found) for found in together.steps} == keys
+
+
+@many
+@given(states(), items)
+def test_a_dead_step_is_planned_only_for_an_event_newer_than_its_death(
+    state: Held, of: Item
+) -> None:
+    for found in decided(state, of=of).steps:
+        dead_at = stored(state, found).dead_at
+        assert dead_at is None or any(
+            _is_newer(told, stored(state, found)) for told in state.events
+        )
+    for told in state.events:
+        outcome = decided(alone(state, told), of=of).outcomes[told.id]
+        if outcome.state == "dead" and outcome.reason != "account_not_of_item":
+            assert any(s.dead_at and not _is_newer(told, s) for s in state.steps.values())
+
+
+def _is_newer(told: PendingEvent, died: Step) -> bool:
+    assert died.dead_seq is not None
+    return told.pending_seq > died.dead_seq
+
+
+@many
+@given(states(), items)
+def test_to_events_that_are_all_newer_a_dead_step_is_like_one_that_never_failed(
+    state: Held, of: Item
+) -> None:
+    newest = max((s.dead_at for s in state.steps.values() if s.dead_at), default=NOW)
+    events = [
+        msgspec.structs.replace(told, pending_seq=place(newest + timedelta(seconds=1)))
+        for told in state.events
+    ]
+    alive = {
+        key: msgspec.structs.replace(s, dead_at=None, dead_seq=None)
+        for key, s in state.steps.items()
+    }
+    # A walk that died is asked for again; one under way is waited for.
+    newer = replace(state, events=events, walks={})
+    assert decided(newer, of=of) == decided(replace(newer, steps=alive), of=of)
+
+
+@many
+@given(states(), st.none() | past)
+def test_a_collection_under_way_holds_back_item_events_and_nothing_else(
+    state: Held, collected: Any
+) -> None:
+    done, under_way = (decided(state, of=item(s, collected)) for s in ("UPDATED", "UPDATING"))
+    known = state.step("accounts").stamped_at is not None
+    goes_on = [
+        told
+        for told in state.events
+        if told.event in (*TRANSACTION_EVENTS, "item/deleted")
+        or (told.event in (*QUIET_EVENTS, "sync/deletions") and known)
+        or (told.event == "sync/verify" and known and state.now - told.pending_since >= DAY)
+    ]
+    for told in state.events:
+        outcome = under_way.outcomes[told.id]
+        if told in goes_on:
+            assert outcome == done.outcomes[told.id]
+        elif told.event in ("sync/silence", "sync/confirm") and known:
+            assert (outcome.state, outcome.reason) == ("applied", None)
+        elif state.now - told.pending_since >= SUPERSEDED_AFTER:
+            assert (outcome.state, outcome.reason) == ("ignored", "superseded")
+        else:
+            assert (outcome.state, outcome.reason) == ("pending", "collection_in_progress")
+    moving = replace(state, events=goes_on)
+    assert under_way.steps == decided(moving, of=item("UPDATED", collected)).steps
+
+
+@many
+@given(states())
+def test_an_item_that_may_not_be_read_now_has_no_step_and_nothing_applied(state: Held) -> None:
+    waits = Step("items", next_try_at=NOW + MINUTE)
+    state = replace(state, steps={**state.steps, ("items", NO_ACCOUNT): waits})
+    found = decided(state, of=NotRead())
+    assert found.steps == []
+    assert {outcome.due_at for outcome in found.outcomes.values()} == {NOW + MINUTE}
+
+
+@many
+@given(states(), answers)
+def test_a_plan_whose_steps_succeed_shrinks_until_only_outcomes_are_left(
+    state: Held, of: Item | Gone
+) -> None:
+    """What the engine does in rounds; a step that is wanted again after its success would spin."""
+    answered, taken = Answered(), set()
+    found = decided(state, of=of)
+    while found.steps:
+        todo = [planned for planned in found.steps if step_key(planned) not in taken]
+        if not todo:
+            # The next look is for the next claim.
+            assert any(outcome.confirming for outcome in found.outcomes.values())
+            return
+        for planned in todo:
+            taken.add(step_key(planned))
+            state, answered = _taken(state, answered, planned)
+        found = decided(state, of=of, answered=answered)
+    _check_served(state, found, answered, of)
+
+
+def _taken(state: Held, answered: Answered, planned: PlannedStep) -> tuple[Held, Answered]:
+    """State and answers after a step has committed, a second later."""
+    now = state.now + timedelta(seconds=1)
+    match planned:
+        case AskIds(_, event_ids):
+            return replace(state, now=now), Answered(answered.events | set(event_ids))
+        case AskAgain(account_id):
+            again = answered.again | {account_id}
+            return replace(state, now=now), replace(answered, again=again)
+        case BuryItem():
+            return replace(state, now=now, item_deleted=True, walks={}), answered
+        case AskWalk(account_id):
+            alive = msgspec.structs.replace(stored(state, planned), dead_at=None, next_try_at=None)
+            walks = {**state.walks, account_id: walk(account_id)}
+            return replace(_with(state, alive), now=now, walks=walks), answered
+        case ReadDelta() | ReadAccounts() | ReadProduct() | ReadInvestmentTransactions():
+            read: dict[str, Any] = {"stamped_at": now, "watermark": now}
+            read["source_updated_at"] = planned.source_updated_at
+            if isinstance(planned, ReadInvestmentTransactions):
+                read["fingerprint"] = planned.fingerprint
+            if isinstance(planned, ReadDelta):
+                read["read_since"] = planned.created_at_from
+            at = stored(state, planned)
+            kept: dict[str, Any] = {"walked_at": at.walked_at, "recent_at": at.recent_at}
+            kept |= {"walked_seq": at.walked_seq, "recent_seq": at.recent_seq}
+            fresh = made_step(at.product, at.account_id, **(kept | read))
+            return replace(_with(state, fresh), now=now), answered
+        case ReadRecent():
+            at = stored(state, planned)
+            read = {"recent_at": now, "recent_seq": place(now), "dead_at": None, "dead_seq": None}
+            alive = msgspec.structs.replace(at, **read, next_try_at=None)
+            return replace(_with(state, alive), now=now), answered
+
+
+def _with(state: Held, changed: Step) -> Held:
+    return replace(state, steps={**state.steps, (changed.product, changed.account_id): changed})
+
+
+def _check_served(state: Held, found: SyncPlan, answered: Answered, of: Item | Gone) -> None:
+    """An event is applied only if what it tells of has been looked at since it came."""
+    if isinstance(of, Gone):
+        return
+    for told in state.events:
+        if found.outcomes[told.id].state != "applied" or told.account_id is None:
+            continue
+        at = state.step("transactions", told.account_id)
+        if told.event == "transactions/created":
+            assert max(at.read_seq or 0, at.walked_seq or 0) >= told.pending_seq
+            walked = at.walked_seq is not None and at.walked_seq >= told.pending_seq
+            if told.created_at_from is not None and at.read_since is not None and not walked:
+                assert at.read_since <= told.created_at_from
+        else:
+            assert told.id in answered.events or not told.ids_open
+
+
+@many
+@given(states(), answers)
+def test_a_thing_has_one_schedule_of_looks_however_many_events_wait_for_it(
+    state: Held, of: Item | Gone
+) -> None:
+    found = decided(state, of=of)
+    schedules: dict[str, set[Any]] = {}
+    for told in state.events:
+        outcome = found.outcomes[told.id]
+        # What waits for something else keeps what it had.
+        fresh = (outcome.confirming, outcome.confirming_since) != (
+            told.confirming,
+            told.confirming_since,
+        )
+        if outcome.confirming is not None and fresh:
+            schedules.setdefault(outcome.confirming, set()).add(outcome.confirming_since)
+    assert all(len(since) == 1 for since in schedules.values())
+
+
+@many
+@given(states(), answers)
+def test_what_is_looked_at_again_comes_to_an_end_within_five_looks(
+    state: Held, of: Item | Gone
+) -> None:
+    """Time passes from look to look, and each brings nothing."""
+    first = state.events[:1]
+    state = replace(state, events=first, walks={})
+    looks = 0
+    for _ in range(12):
+        found = decided(state, of=of)
+        outcome = found.outcomes[first[0].id]
+        if outcome.confirming is None or outcome.due_at is None:
+            return
+        for planned in found.steps:
+            state, _ = _taken(state, Answered(), planned)
+        looks += bool(found.steps) or outcome.confirming == "items"
+        told = msgspec.structs.replace(
+            state.events[0],
+            confirming=outcome.confirming,
+            confirming_since=outcome.confirming_since,
+        )
+        later = max(state.now, outcome.due_at) + timedelta(seconds=1)
+        state = replace(state, events=[told], now=later)
+        if outcome.confirming == "items":
+            seen = msgspec.structs.replace(state.step("items"), stamped_at=later)
+            state = _with(state, seen)
+    raise AssertionError(f"still looked at after {looks} looks")

@@ -1,0 +1,160 @@
+"""No sequence of odd times and clock steps hides a later collection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.planning import NOW, decided, event, fresh_steps, held
+from worker.held import NO_ACCOUNT, Held, Step
+from worker.plan_stamps import AHEAD, bounded, is_answered, is_later, latest_collection
+from worker.plan_steps import ReadProduct
+from worker.pluggy_item import Item, read_item
+
+many = settings(max_examples=400, derandomize=True, database=None, deadline=None)
+SECOND = timedelta(seconds=1)
+BEHIND = timedelta(hours=3)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Some time passes, Pluggy may collect, and an event comes; odd: what the item then says.
+
+    clock: how far Postgres's clock is ahead of Pluggy's at that time.
+    """
+
+    passes: timedelta
+    collects: bool
+    odd: str | timedelta | None
+    clock: timedelta
+    reads: bool = True
+
+
+turns = st.builds(
+    Turn,
+    passes=st.sampled_from([SECOND, timedelta(minutes=2), timedelta(hours=1), timedelta(days=2)]),
+    collects=st.booleans(),
+    odd=st.sampled_from(
+        [
+            *[None] * 4,
+            "null",
+            "2031-01-01T00:00:00Z",
+            "9999-12-31T23:59:59Z",
+            "1970-01-01T00:00:00Z",
+            *(AHEAD - timedelta(seconds=n) for n in (1, 60, 290)),
+            -timedelta(minutes=3),
+        ]
+    ),
+    clock=st.sampled_from([*[0.0] * 4, 4.0, -4.0, 30.0, -30.0, 7200.0, -BEHIND / SECOND]).map(
+        lambda s: timedelta(seconds=s)
+    ),
+    reads=st.booleans(),
+)
+
+
+class Model:
+    """One product of one item: what Pluggy has collected, and what we have read of it."""
+
+    def __init__(self) -> None:
+        self.now, self.place = NOW, 10**6
+        self.collected_at, self.unread = NOW - timedelta(days=1), False
+        self.step = next(s for s in fresh_steps() if s.product == "loans")
+        self.step = Step("loans", stamped_at=NOW, source_updated_at=self.collected_at, read_seq=1)
+
+    def item(self, turn: Turn, ours: datetime) -> Item:
+        told: str | None = self.collected_at.isoformat()
+        if isinstance(turn.odd, timedelta):
+            # Never to the microsecond when something is collected later.
+            told = (self.now + turn.odd + timedelta(microseconds=7)).isoformat()
+        elif turn.odd is not None:
+            told = None if turn.odd == "null" else turn.odd
+        fields: dict[str, Any] = {"status": "UPDATED", "lastUpdatedAt": told}
+        latest = latest_collection(self.now.replace(microsecond=0), ours)
+        return read_item(fields, is_open_finance=False, latest=latest)
+
+    def state(self, ours: datetime) -> Held:
+        self.place += 2
+        told = event("item/updated", pending_since=ours, pending_seq=self.place)
+        others = [s for s in fresh_steps() if s.product != "loans"]
+        return replace(held(told, steps=[*others, self.step]), now=ours)
+
+    def play(self, turn: Turn) -> bool:
+        """Returns whether the product was read, or wanted where the read fails."""
+        self.now += turn.passes
+        if turn.collects:
+            self.collected_at, self.unread = self.now, True
+            self.now += SECOND
+        ours = self.now + turn.clock
+        state = self.state(ours)
+        found = decided(state, of=self.item(turn, ours), products=("items", "accounts", "loans"))
+        wanted = [s for s in found.steps if isinstance(s, ReadProduct)]
+        if wanted and turn.reads:
+            self.step = Step(
+                "loans",
+                NO_ACCOUNT,
+                stamped_at=ours,
+                source_updated_at=wanted[0].source_updated_at,
+                read_seq=self.place + 1,
+            )
+            self.unread = False
+        return bool(wanted)
+
+
+@many
+@given(st.lists(turns, max_size=6), st.sampled_from([SECOND, timedelta(hours=2)]))
+def test_a_collection_after_any_odd_times_is_read_with_its_event(
+    odd: Sequence[Turn], passes: timedelta
+) -> None:
+    model = Model()
+    for turn in odd:
+        model.play(turn)
+    assert model.play(Turn(passes, collects=True, odd=None, clock=timedelta(0)))
+
+
+@many
+@given(st.lists(turns, max_size=4))
+def test_what_was_not_read_is_read_with_the_next_sane_answer(odd: Sequence[Turn]) -> None:
+    model = Model()
+    for turn in odd:
+        model.play(turn)
+    unread = model.unread
+    read = model.play(Turn(timedelta(minutes=1), collects=False, odd=None, clock=timedelta(0)))
+    assert read or not unread
+
+
+@many
+@given(st.lists(turns.filter(lambda t: t.odd is None and not t.clock), max_size=6))
+def test_times_that_are_not_odd_cost_one_read_a_collection(sane: Sequence[Turn]) -> None:
+    model = Model()
+    for turn in sane:
+        due = turn.collects or model.unread
+        assert model.play(turn) is due
+
+
+@many
+@given(st.timedeltas(timedelta(days=-15_000), timedelta(days=2_900_000)))
+def test_no_watermark_is_far_ahead_of_our_clock(ahead: timedelta) -> None:
+    found = bounded(NOW + ahead, NOW)
+    assert found is not None
+    assert found == NOW + ahead if ahead <= AHEAD else found < NOW
+
+
+@pytest.mark.parametrize(("told", "later"), [(1, True), (4, False), (6, True), (-59, True)])
+def test_a_mark_after_the_start_of_its_read_counts_from_an_overlap_before_it(
+    told: int, later: bool
+) -> None:
+    """Minutes; the read of NOW was told that the collection ended 4 minutes later."""
+    minute = timedelta(minutes=1)
+    read = Step("loans", stamped_at=NOW, source_updated_at=NOW + 4 * minute)
+    assert is_later(NOW + told * minute, read) is later
+
+
+def test_an_event_is_answered_by_reads_of_a_later_place_only() -> None:
+    told = event("item/updated", pending_seq=7)
+    assert [is_answered(place, told) for place in (None, 6, 7, 8)] == [False, False, True, True]

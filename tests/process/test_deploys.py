@@ -1,0 +1,101 @@
+"""A worker that is told to stop hands back what it has, wherever in its work it is told."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.support.interleaving import Actor, StoppingConnection, open_stopping_pool
+from tests.support.stack import Stack, build_worker
+from worker.tasks import Worker
+
+LEFT_BEHIND = """
+SELECT (SELECT count(*) FROM pluggy_sync.item_leases WHERE token IS NOT NULL) AS leases,
+       (SELECT coalesce(sum(attempts), 0) FROM pluggy_sync.product_sync) AS attempts,
+       (SELECT count(*) FROM pluggy_sync.item_sync
+        WHERE run_at IS NULL AND generation > done_generation) AS forgotten
+"""
+
+
+@pytest.fixture
+async def actor(database_url: str) -> AsyncIterator[Actor]:
+    control = await asyncpg.connect(database_url)
+    yield Actor("worker", control)
+    await control.close()
+
+
+@pytest.fixture
+async def worker(database_url: str, stack: Stack) -> AsyncIterator[Worker]:
+    """A worker that stops before every statement."""
+    pool = await open_stopping_pool(database_url)
+    yield build_worker(pool, stack.redis, stack.client)
+    pool.terminate()
+
+
+async def test_a_cancelled_sync_leaves_no_lease_and_no_attempt_behind(
+    stack: Stack, actor: Actor, worker: Worker
+) -> None:
+    item = await stack.synced_item(transactions=10)
+    statements, stopped_at = 0, list[str]()
+    while True:
+        await stack.tell("item/updated", item["id"])
+        await actor.begin(attend(worker))
+        for _ in range(statements):
+            await actor.advance()
+        if actor.idle:
+            break  # it was done before it was told to stop
+        assert actor.at is not None
+        stopped_at.append(actor.at)
+        await actor.interrupt()
+        await let_end(actor)
+        left = await stack.db.fetchrow(LEFT_BEHIND)
+        assert left is not None
+        assert tuple(left) == (0, 0, 0), f"cancelled before {stopped_at[-1]}"
+        statements += 1
+    # The whole way, from before the claim to after the settlement.
+    assert stopped_at[0].startswith("claim_")
+    assert {"open_run", "read_plan", "fence", "settle_item"} <= set(stopped_at)
+    await stack.quiet()
+    await stack.assert_equal(item["id"])
+
+
+async def attend(worker: Worker) -> None:
+    await worker.work(uuid.uuid4())
+
+
+async def let_end(actor: Actor) -> None:
+    while not actor.idle:
+        await actor.advance()
+
+
+class ClaimingConnection(StoppingConnection):
+    """Stops also when Postgres has committed a claim and nobody knows of it yet."""
+
+    async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
+        found = await super().fetchrow(query, *args, **options)
+        if query.startswith("-- claim_") and found is not None:
+            await self._stop("-- committed\n")
+        return found
+
+
+async def test_a_claim_that_has_committed_when_it_is_cancelled_is_handed_back(
+    database_url: str, stack: Stack, actor: Actor
+) -> None:
+    pool = await open_stopping_pool(database_url, ClaimingConnection)
+    worker = build_worker(pool, stack.redis, stack.client)
+    item = await stack.synced_item(transactions=10)
+    await stack.tell("item/updated", item["id"])
+    await actor.begin(attend(worker))
+    while actor.at != "committed":
+        await actor.advance()
+    await actor.interrupt()
+    await let_end(actor)
+    left = await stack.db.fetchrow(LEFT_BEHIND)
+    assert left is not None
+    assert tuple(left) == (0, 0, 0)
+    assert await stack.states(item["id"]) == ["applied", "pending"]
+    pool.terminate()

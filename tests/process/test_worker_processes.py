@@ -1,0 +1,141 @@
+"""Real processes killed, stopped, woken and deployed in the middle of a sync: nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from tests.support.interleaving import until
+from tests.support.service import Service
+from tests.support.worker_process import WorkerProcess
+from worker.database import Pool
+
+
+@asynccontextmanager
+async def mid_sync(
+    service: Service, item_id: str, *, seconds: float
+) -> AsyncIterator[WorkerProcess]:
+    """A worker that stands within the sync of an item: Pluggy does not answer it so soon."""
+    await service.slow("GET /v2/transactions", seconds=seconds)
+    await service.deliver(item_id)
+    async with service.worker() as worker:
+        await service.asked("GET /v2/transactions")
+        yield worker
+
+
+async def test_what_a_killed_worker_began_another_finishes(service: Service) -> None:
+    item = await service.stack.item(transactions=1200)
+    async with mid_sync(service, item["id"], seconds=60) as victim, service.worker():
+        await victim.kill()
+        await service.let_lapse()
+        await service.quiet()
+    await service.stack.assert_equal(item["id"])
+    assert await service.stack.states(item["id"]) == ["applied"]
+    assert await service.attempts() == 0
+    runs = await service.db.fetch("SELECT outcome, seq FROM pluggy_sync.runs ORDER BY id")
+    assert runs[0]["outcome"] in ("done", "lost")
+    assert all(run["seq"] for run in runs)
+
+
+async def test_a_worker_that_stood_still_too_long_is_fenced_off_when_it_wakes(
+    service: Service,
+) -> None:
+    item = await service.stack.item(transactions=300)
+    async with mid_sync(service, item["id"], seconds=6) as stalled:
+        stalled.pause()
+        for _ in range(20):
+            await service.deliver(item["id"])
+        await service.let_lapse()
+        async with service.worker() as other:
+            await service.quiet()
+            other.stop()
+            assert await other.ended() == 0
+        await service.stack.simulator.adelete("/_simulator/faults")
+        rows = await mirrored(service.db)
+        stalled.wake()
+
+        async def fenced_off() -> bool:
+            return bool(stalled.said("fenced_off"))
+
+        await until(fenced_off, "the worker that woke notices")
+        assert await mirrored(service.db) == rows
+        await service.quiet()
+    await service.stack.assert_equal(item["id"])
+    assert set(await service.stack.states(item["id"])) == {"applied"}
+
+
+async def mirrored(db: Pool) -> list[asyncpg.Record]:
+    """Every row of the mirror with the transaction that wrote it."""
+    return await db.fetch("SELECT ctid, xmin, t FROM pluggy.transactions t ORDER BY item_id, id")
+
+
+async def test_a_stopped_worker_leaves_nothing_behind(service: Service) -> None:
+    """What it has begun it may finish or hand back; both within the grace time."""
+    item = await service.stack.item(transactions=40)
+    await service.slow("GET /accounts", seconds=1.0)
+    await service.deliver(item["id"])
+    async with service.worker() as worker:
+        await service.asked("GET /accounts")
+        worker.stop()
+        assert await worker.ended() == 0
+        assert worker.said("worker_stopped")
+    assert not await service.db.fetchval(
+        "SELECT count(*) FROM pluggy_sync.item_leases WHERE token IS NOT NULL"
+    )
+    assert not await service.db.fetchval("SELECT count(*) FROM pluggy_sync.workers")
+    assert await service.attempts() == 0
+    async with service.worker():
+        await service.quiet()
+    await service.stack.assert_equal(item["id"])
+
+
+async def test_a_stopped_worker_takes_nothing_more(service: Service) -> None:
+    items = [await service.stack.item(transactions=40) for _ in range(2)]
+    await service.slow("GET /accounts", seconds=1.0)
+    for item in items:
+        await service.deliver(item["id"])
+    async with service.worker(WORKER_SLOTS="1") as worker:
+        await service.asked("GET /accounts")
+        worker.stop()
+        assert await worker.ended() == 0
+    states = [await service.stack.states(item["id"]) for item in items]
+    assert states.count(["pending"]) == 1, "the item under way was finished, the other not begun"
+
+
+async def test_a_redis_that_forgets_everything_loses_no_work(service: Service) -> None:
+    items = [await service.stack.item(transactions=20) for _ in range(30)]
+    for item in items:
+        await service.deliver(item["id"])
+    await service.stack.redis.flushall()
+    async with service.worker(WORKER_SLOTS="2") as first, service.worker(WORKER_SLOTS="2"):
+        await service.asked("GET /items/{id}", 5)
+        await service.stack.redis.flushall()
+        first.stop()
+        await service.quiet()
+    for item in items:
+        assert await service.stack.states(item["id"]) == ["applied"]
+        await service.stack.assert_equal(item["id"])
+
+
+async def test_sixty_webhooks_within_a_second_lead_to_at_most_two_more_syncs(
+    service: Service,
+) -> None:
+    item = await service.stack.synced_item(transactions=40)
+    before = await syncs(service, item["id"])
+    async with service.worker(), service.worker():
+        await asyncio.gather(*[service.deliver(item["id"]) for _ in range(60)])
+        await service.quiet()
+    assert 1 <= await syncs(service, item["id"]) - before <= 2
+    assert await service.stack.states(item["id"]) == ["applied"] * 61
+
+
+async def syncs(service: Service, item_id: str) -> int:
+    found: int = await service.db.fetchval(
+        "SELECT count(*) FROM pluggy_sync.runs WHERE item_id = $1 AND kind = 'sync'",
+        uuid.UUID(item_id),
+    )
+    return found

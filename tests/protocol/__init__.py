@@ -1,0 +1,1 @@
+"""Tests of leases, settlement, runs and wake-ups."""

@@ -1,0 +1,276 @@
+"""Groups, counts and rings of the receiver."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from arq.connections import ArqRedis
+from structlog.testing import capture_logs
+
+from tests.support.receiver import (
+    HEADER,
+    SECRET,
+    Doorway,
+    Locked,
+    open_door,
+    stored_bodies,
+    told,
+    until,
+)
+from tests.support.shared_database import database_from, forget_events
+from webhook_receiver.delivery_counts import DISTINCT_EVENTS, TELL_EVERY_S, DeliveryCounts
+from webhook_receiver.intake import WAITING_MAX, WAITING_MAX_BYTES, NotTaken
+from worker.database import Pool
+from worker.events import parse_webhook
+from worker.queue import QUEUE_NAME, SLOTS_KEY
+
+
+@pytest.fixture(scope="module")
+async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
+    async with database_from(template, postgres_url) as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+async def nothing_accepted_yet(db: Pool) -> None:
+    await forget_events(db)
+
+
+@pytest.fixture
+async def doorway(database_url: str, redis: ArqRedis, redis_url: str) -> AsyncIterator[Doorway]:
+    async with open_door(database_url, redis_url, patient=True) as doorway:
+        yield doorway
+
+
+# Groups
+
+
+async def test_what_arrives_while_a_group_is_stored_is_one_commit(
+    doorway: Doorway, db: Pool
+) -> None:
+    item_id = uuid.uuid4()
+    async with Locked(db, item_id) as lock:
+        first = asyncio.create_task(doorway.deliver(told(item_id)))
+        await until(lock.holds_up)
+        others = [asyncio.create_task(doorway.deliver(told())) for _ in range(40)]
+        await doorway.waiting(40)
+    replies = await asyncio.gather(first, *others)
+    assert {reply.status for reply in replies} == {202}
+    commits = "SELECT count(*) AS n FROM pluggy_sync.webhook_events GROUP BY xmin::text ORDER BY n"
+    assert [row["n"] for row in await db.fetch(commits)] == [1, 40]
+
+
+async def test_a_client_that_goes_away_takes_no_neighbour_along(doorway: Doorway, db: Pool) -> None:
+    item_id, bodies = uuid.uuid4(), [json.dumps(told()).encode() for _ in range(3)]
+    async with Locked(db, item_id) as lock:
+        first = asyncio.create_task(doorway.deliver(told(item_id)))
+        await until(lock.holds_up)
+        others = [asyncio.create_task(doorway.deliver(body)) for body in bodies]
+        await doorway.waiting(3)
+        others[1].cancel()
+        await asyncio.gather(others[1], return_exceptions=True)
+    replies = await asyncio.gather(first, others[0], others[2])
+    assert {reply.status for reply in replies} == {202}
+    # What had arrived was an event, whether or not its sender heard so.
+    assert set(bodies) <= set(await stored_bodies(db))
+
+
+async def test_a_sender_that_gave_up_within_the_intake_harms_no_group(
+    doorway: Doorway, db: Pool
+) -> None:
+    intake, item_id = doorway.door.intake, uuid.uuid4()
+    events = [
+        parse_webhook(json.dumps(told(item_id if n == 0 else None)).encode(), datetime.now(UTC))
+        for n in range(4)
+    ]
+    async with Locked(db, item_id) as lock:
+        waits = [asyncio.create_task(intake.accept(event)) for event in events[:1]]
+        await until(lock.holds_up)
+        waits += [asyncio.create_task(intake.accept(event)) for event in events[1:]]
+        await doorway.waiting(3)
+        waits[0].cancel()
+        waits[2].cancel()
+    taken = await asyncio.gather(*waits, return_exceptions=True)
+    assert [isinstance(answer, asyncio.CancelledError) for answer in taken] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    # The first was being stored already; the third was not, and its sender was told so.
+    assert await stored_bodies(db) == [
+        event.body
+        for event in [events[0], *sorted((events[1], events[3]), key=lambda e: e.event_id)]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("padding", "most"), [(0, WAITING_MAX), (WAITING_MAX_BYTES // 20, 20)], ids=["number", "bytes"]
+)
+async def test_deliveries_wait_in_bounded_memory(
+    doorway: Doorway, db: Pool, padding: int, most: int
+) -> None:
+    intake, item_id = doorway.door.intake, uuid.uuid4()
+    body = json.dumps(told(item_id)).encode()
+    # The size is all that counts; a body is not read again.
+    events = [
+        replace(parse_webhook(body, datetime.now(UTC)), event_id=str(n), body=body + b" " * padding)
+        for n in range(most + 1)
+    ]
+    async with Locked(db, item_id) as lock:
+        first = asyncio.create_task(intake.accept(parse_webhook(body, datetime.now(UTC))))
+        await until(lock.holds_up)
+        waits = [asyncio.create_task(intake.accept(event)) for event in events]
+        await doorway.waiting(most)
+        with pytest.raises(NotTaken):
+            await waits[-1]
+        for wait in waits:
+            wait.cancel()
+    assert (await first).is_new
+    # There is room again for whoever comes next.
+    assert (await doorway.deliver(told())).status == 202
+    await doorway.waiting(0)
+
+
+async def test_a_client_that_goes_away_within_its_body_is_counted_and_leaves_no_trace(
+    doorway: Doorway, db: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", doorway.port)
+    writer.write(
+        b"POST /webhooks/pluggy HTTP/1.1\r\nHost: x\r\n%s: %s\r\nContent-Length: 100\r\n\r\n{"
+        % (HEADER.encode(), SECRET.encode())
+    )
+    await writer.drain()
+    writer.close()
+
+    async def is_counted() -> bool:
+        await doorway.door.counts.flush(db)
+        return bool(await db.fetchval("SELECT count(*) FROM pluggy_sync.delivery_counts"))
+
+    await until(is_counted)
+    assert await stored_bodies(db) == []
+    assert "Traceback" not in caplog.text
+
+
+# Rings
+
+
+async def test_only_what_makes_an_item_due_rings(
+    doorway: Doorway, redis: ArqRedis, db: Pool
+) -> None:
+    item_id, other_id = uuid.uuid4(), uuid.uuid4()
+    for target in (item_id, item_id, other_id, item_id):
+        await doorway.deliver(told(target))
+
+    async def has_rung() -> bool:
+        return bool(await redis.zcard(QUEUE_NAME) >= 2)
+
+    await until(has_rung)
+    await doorway.door.intake.rings.settle()
+    jobs = [await redis.get(b"arq:job:" + ring) for ring in await redis.zrange(QUEUE_NAME, 0, -1)]
+    assert sorted(str(i) in str(job) for job in jobs for i in (item_id, other_id)) == [
+        False,
+        False,
+        True,
+        True,
+    ]
+
+
+async def test_a_full_queue_gets_no_more_rings(doorway: Doorway, redis: ArqRedis) -> None:
+    await redis.set(SLOTS_KEY, 3)
+    replies = await asyncio.gather(*(doorway.deliver(told()) for _ in range(30)))
+    await doorway.door.intake.rings.settle()
+    assert {reply.status for reply in replies} == {202}
+    assert await redis.zcard(QUEUE_NAME) == 6
+
+
+# Counts
+
+
+async def test_deliveries_are_counted_by_minute_event_and_answer(
+    database_url: str, redis: ArqRedis, redis_url: str, db: Pool
+) -> None:
+    async with open_door(database_url, redis_url) as doorway:
+        body = told()
+        for _ in range(2):
+            await doorway.deliver(body)
+        await doorway.deliver(told(event="item/renamed"))
+        await doorway.deliver(b"[]")
+        await doorway.deliver(told(), secret="wrong")  # noqa: S106 - meant to be wrong
+    rows = await db.fetch(
+        "SELECT event, answer, sum(deliveries)::integer AS n FROM pluggy_sync.delivery_counts"
+        " WHERE minute = date_trunc('minute', minute) GROUP BY 1, 2"
+    )
+    assert {tuple(row) for row in rows} == {
+        ("item/updated", "accepted", 1),
+        ("item/updated", "duplicate", 1),
+        ("item/renamed", "kept", 1),
+        ("", "malformed", 1),
+        ("", "unauthorized", 1),
+    }
+
+
+async def test_counts_are_added_to_those_of_other_receivers_and_kept_without_postgres(
+    db: Pool,
+) -> None:
+    counts = [DeliveryCounts(), DeliveryCounts()]
+    for count in counts:
+        count.add("item/updated", "accepted")
+    await db.execute("ALTER TABLE pluggy_sync.delivery_counts RENAME TO elsewhere")
+    await counts[0].flush(db)
+    await db.execute("ALTER TABLE pluggy_sync.elsewhere RENAME TO delivery_counts")
+    for count in [*counts, *counts]:
+        await count.flush(db)
+    assert await db.fetchval("SELECT sum(deliveries) FROM pluggy_sync.delivery_counts") == 2
+
+
+async def test_refused_deliveries_are_one_line_a_minute_with_their_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts, now = DeliveryCounts(), 1000.0
+    monkeypatch.setattr("webhook_receiver.delivery_counts.time.monotonic", lambda: now)
+    with capture_logs() as logs:
+        for answer in [*["unauthorized"] * 60, "malformed", "accepted", "unavailable"]:
+            counts.add("", answer)
+        counts.tell_refused()
+        for answer in ("unauthorized", "too_large", "slow_body", "encoded"):
+            counts.add("", answer)
+        now += TELL_EVERY_S - 1
+        counts.tell_refused()
+        told_within_the_minute = len(logs)
+        now += 1
+        counts.tell_refused()
+        now += TELL_EVERY_S
+        counts.tell_refused()
+    assert told_within_the_minute == 1
+    line = {"event": "deliveries_refused", "log_level": "warning"}
+    assert logs == [
+        line | {"count": 61, "unauthorized": 60, "malformed": 1},
+        line | {"count": 4, "unauthorized": 1, "too_large": 1, "slow_body": 1, "encoded": 1},
+    ]
+
+
+async def test_what_was_refused_is_told_when_the_receiver_stops(
+    database_url: str, redis: ArqRedis, redis_url: str
+) -> None:
+    with capture_logs() as logs:
+        async with open_door(database_url, redis_url) as doorway:
+            await doorway.deliver(told(), secret=None)
+            doorway.door.counts.tell_refused()
+            await doorway.deliver(b"[]")
+    found = [line for line in logs if line["event"] == "deliveries_refused"]
+    assert [line["count"] for line in found] == [1, 1]
+
+
+async def test_many_different_names_are_counted_together(db: Pool) -> None:
+    counts = DeliveryCounts()
+    for number in range(DISTINCT_EVENTS + 50):
+        counts.add(f"name-{number}", "kept")
+    await counts.flush(db)
+    rows = await db.fetch("SELECT event, deliveries FROM pluggy_sync.delivery_counts")
+    assert len(rows) == DISTINCT_EVENTS + 1
+    assert {row["event"]: row["deliveries"] for row in rows}["other"] == 50

@@ -1,0 +1,36 @@
+"""Promises that a planted fault breaks and that no other test is about."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+
+from tests.support.receiver import Locked, until
+from tests.support.stack import now
+from webhook_receiver.intake import Intake
+from webhook_receiver.storage import Stores
+from worker.database import Pool
+from worker.events import parse_webhook
+from worker.queue import ArqDoorbell, connect
+from worker.spool import Spool
+
+
+async def test_no_delivery_is_answered_before_its_event_is_committed(
+    db: Pool, redis_url: str
+) -> None:
+    item_id, event_id = uuid.uuid4(), str(uuid.uuid4())
+    body = {"event": "item/updated", "eventId": event_id, "itemId": str(item_id)}
+    redis = connect(redis_url)
+    intake = Intake(Stores(db, Spool(redis)), ArqDoorbell(redis))
+    storing = asyncio.create_task(intake.run())
+    async with Locked(db, item_id) as lock:
+        answer = asyncio.create_task(intake.accept(parse_webhook(json.dumps(body).encode(), now())))
+        await until(lock.holds_up)
+        assert not answer.done()
+    assert (await answer).is_new
+    stored = await db.fetchval("SELECT event_id FROM pluggy_sync.webhook_events")
+    assert stored == event_id
+    intake.close()
+    await storing
+    await redis.aclose()

@@ -1,0 +1,184 @@
+"""What one sender can take of the receiver: connections, time, and bytes of headers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from arq.connections import ArqRedis
+
+from tests.support.receiver import HEADER, SECRET, Doorway, Reply, open_door, told, until
+from worker.http_server import HttpLimits
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+LIMITS = HttpLimits(connections=5, head_within_s=0.5, idle_s=0.5)
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture
+async def doorway(database_url: str, redis: ArqRedis, redis_url: str) -> AsyncIterator[Doorway]:
+    async with open_door(database_url, redis_url, limits=LIMITS) as doorway:
+        yield doorway
+
+
+@asynccontextmanager
+async def connection(doorway: Doorway) -> AsyncIterator[Connection]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", doorway.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+    """The status of one request."""
+    writer.write(LIVEZ + b"\r\n")
+    status = int((await reader.readuntil(b"\r\n")).split()[1])
+    await reader.readuntil(b"}")
+    return status
+
+
+async def test_a_connection_too_many_is_told_so_and_closed(doorway: Doorway) -> None:
+    held = [await asyncio.open_connection("127.0.0.1", doorway.port) for _ in range(5)]
+    for reader, writer in held:
+        assert await answer(reader, writer) == 200
+    async with connection(doorway) as (reader, _):
+        told_so = await reader.read()
+    assert told_so.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 5\r\n" in told_so
+    # Those who were there first are served all the same.
+    assert await answer(*held[0]) == 200
+    for _, writer in held:
+        writer.close()
+
+    async def served() -> bool:
+        async with connection(doorway) as (reader, writer):
+            writer.write(LIVEZ + b"Connection: close\r\n\r\n")
+            return b" 200 " in await reader.read()
+
+    await until(served)
+
+
+async def test_silent_connections_keep_nobody_out(
+    database_url: str, redis: ArqRedis, redis_url: str
+) -> None:
+    limits = HttpLimits(connections=5, head_within_s=60.0)
+    async with open_door(database_url, redis_url, limits=limits) as doorway:
+        held = [await asyncio.open_connection("127.0.0.1", doorway.port) for _ in range(5)]
+        for _, writer in held[1:]:
+            writer.write(b"GET /livez HTTP/1.1\r\nX-Slow: ")
+            await writer.drain()
+        for _ in range(3):
+            async with connection(doorway) as (reader, writer):
+                assert await answer(reader, writer) == 200
+        # The oldest made way.
+        async with asyncio.timeout(20):
+            assert await held[0][0].read() == b""
+        for _, writer in held:
+            writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /webh", LIVEZ], ids=["nothing", "line", "headers"])
+async def test_a_connection_that_says_nothing_whole_is_closed(
+    doorway: Doorway, sent: bytes
+) -> None:
+    async with connection(doorway) as (reader, writer):
+        writer.write(sent)
+        async with asyncio.timeout(60):
+            assert await reader.read() == b""
+
+
+async def test_headers_that_drip_in_without_end_are_cut_off(doorway: Doorway) -> None:
+    async with connection(doorway) as (reader, writer), asyncio.timeout(60):
+        writer.write(LIVEZ)
+        reading = asyncio.create_task(reader.read())
+        for number in range(100_000):
+            if reading.done():
+                break
+            writer.write(b"X-%d: y\r\n" % number if number < 50 else b"")
+            await asyncio.sleep(0.01)
+        # It may be cut off in the middle of what it sends.
+        [outcome] = await asyncio.gather(reading, return_exceptions=True)
+        assert outcome == b"" or isinstance(outcome, ConnectionResetError)
+
+
+async def test_a_connection_that_is_idle_after_its_answer_is_closed(doorway: Doorway) -> None:
+    async with connection(doorway) as (reader, writer), asyncio.timeout(60):
+        assert await answer(reader, writer) == 200
+        assert await reader.read() == b""
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"X-Long: " + b"x" * 9000 + b"\r\n",
+        b"".join(b"X-%d: x\r\n" % number for number in range(200)),
+        HEADER.encode() + b": " + b"x" * 20_000 + b"\r\n",
+    ],
+    ids=["long", "many", "secret"],
+)
+async def test_more_headers_than_anyone_needs_are_refused(doorway: Doorway, headers: bytes) -> None:
+    spoken = await doorway.speak(LIVEZ + headers + b"\r\n")
+    assert spoken.split()[1] in (b"400", b"431")
+
+
+async def test_what_is_no_http_is_counted_and_fills_no_log(
+    doorway: Doorway, caplog: pytest.LogCaptureFixture
+) -> None:
+    counted = await doorway.metric("pluggy_sync_bad_requests_total")
+    for _ in range(5):
+        await doorway.speak(LIVEZ + b"Bad Header: 1\r\n\r\n")
+    assert await doorway.metric("pluggy_sync_bad_requests_total") == counted + 5
+    assert "bad" not in caplog.text.lower()
+
+
+async def test_a_path_that_is_too_long_is_refused(doorway: Doorway) -> None:
+    spoken = await doorway.speak(b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n" % (b"x" * 9000))
+    assert spoken.split()[1] in (b"400", b"414")
+
+
+@pytest.mark.parametrize("path", [b"/webhooks/pluggy", b"/livez", b"/nowhere", b"/%00"])
+@pytest.mark.parametrize("expected", [b"\xed\xa0\x80", b"200-ok", b"\xff 100-continue"])
+async def test_an_expectation_of_any_bytes_is_refused_not_stumbled_over(
+    doorway: Doorway, path: bytes, expected: bytes
+) -> None:
+    spoken = await doorway.speak(
+        b"POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: %s\r\n"
+        b"Content-Length: 0\r\n\r\n" % (path, expected)
+    )
+    assert spoken.split()[1] == b"417"
+    assert b"expectation_failed" in spoken
+
+
+async def test_who_asks_first_whether_to_go_on_is_told_to(doorway: Doorway) -> None:
+    body = json.dumps(told()).encode()
+    async with connection(doorway) as (reader, writer):
+        writer.write(
+            b"POST /webhooks/pluggy HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+            b"%s: %s\r\nContent-Length: %d\r\n\r\n" % (HEADER.encode(), SECRET.encode(), len(body))
+        )
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        writer.write(body)
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 202 ")
+
+
+async def test_a_flood_without_the_secret_leaves_the_door_open(doorway: Doorway) -> None:
+    replies = await asyncio.gather(
+        *[doorway.deliver(told(), secret=None) for _ in range(200)], return_exceptions=True
+    )
+    statuses = {reply.status for reply in replies if isinstance(reply, Reply)}
+    assert statuses <= {401, 503}
+
+    async def accepted() -> bool:
+        return (await doorway.deliver(told(), secret=SECRET)).status == 202
+
+    await until(accepted)
+    assert await doorway.door.db.fetchval("SELECT count(*) FROM pluggy_sync.webhook_events") == 1
+
+
+def test_the_limits_are_those_of_a_usual_process_and_of_usual_balancers() -> None:
+    assert HttpLimits().connections < 1024
+    assert HttpLimits().idle_s > 60

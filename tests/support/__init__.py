@@ -1,0 +1,1 @@
+"""Shared by tests: processes, stubs, proxies and small models."""

@@ -1,0 +1,82 @@
+"""The simulator behind a proxy that alters its answers as a test says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from tests.support.stack import Stack, build_client
+
+Alter = Callable[[str, bytes], Awaitable[bytes | tuple[int, bytes]]]
+"""The path asked for with its query, and the simulator's answer; gives the answer to send, with its
+status if that is another."""
+Date = Callable[[str, str], str]
+"""The path asked for, and the Date header of the answer; gives the header to send."""
+
+
+@asynccontextmanager
+async def altered(
+    stack: Stack, alter: Alter | None = None, *, date: Date | None = None
+) -> AsyncIterator[None]:
+    """Read the simulator through `alter` and `date` until the block ends."""
+    engine = stack.worker.engine
+    async with (
+        aiohttp.ClientSession(auto_decompress=True) as session,
+        _proxy(stack.simulator.url, session, alter, date) as url,
+        build_client(url, stack.redis) as client,
+    ):
+        stack.worker.engine = replace(engine, client=client)
+        try:
+            yield
+        finally:
+            stack.worker.engine = engine
+
+
+def item_body(alter: Callable[[bytes], bytes]) -> Alter:
+    """Every item comes with its body altered."""
+
+    async def alter_item(path: str, body: bytes) -> bytes:
+        return alter(body) if path.startswith("/items/") else body
+
+    return alter_item
+
+
+def item_with(**fields: Any) -> Alter:
+    """Every item comes with these fields."""
+    return item_body(lambda body: json.dumps(json.loads(body) | fields).encode())
+
+
+@asynccontextmanager
+async def _proxy(
+    target: str, session: aiohttp.ClientSession, alter: Alter | None, date: Date | None
+) -> AsyncIterator[str]:
+    async def forward(request: web.Request) -> web.Response:
+        headers = {k: v for k, v in request.headers.items() if k in ("X-API-KEY", "Content-Type")}
+        body = await request.read()
+        url = target + request.raw_path
+        async with session.request(request.method, url, headers=headers, data=body) as answer:
+            read = await answer.read()
+            said: bytes | tuple[int, bytes] = read
+            if alter is not None and answer.status == 200:
+                said = await alter(request.raw_path, read)
+            status, altered_body = said if isinstance(said, tuple) else (answer.status, said)
+            told = answer.headers["Date"]
+            told = told if date is None else date(request.raw_path, told)
+            kept = {"Date": told, "Content-Type": "application/json"}
+            return web.Response(status=status, body=altered_body, headers=kept)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", forward)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,396 @@
+"""A small model of the service for the protocol: one version an item, and what must be true.
+
+Pluggy holds one version per item, an event tells that it changed, a sync reads it and writes it
+under the fence. Receivers and workers are actors; everything they run on Postgres is the real code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from tests.support.interleaving import Actor, PlainConnection
+from tests.support.stack import now
+from worker.accept import Accepted, accept_events
+from worker.claim import Claim, FencedOff
+from worker.database import Pool
+from worker.events import Lane, WebhookEvent
+from worker.held import Held
+from worker.plan_outcomes import Outcome
+from worker.plan_stamps import is_answered
+from worker.queries import QUERIES
+from worker.sweep import SWEEP_LOCK
+from worker.sync.engine import settle
+from worker.sync.rounds import load_held
+from worker.tasks import Worker
+
+ITEMS = [uuid.UUID(int=n, version=4) for n in (1, 2)]
+WORKERS, RECEIVERS = 3, 2
+
+MODEL = """
+CREATE SCHEMA model;
+CREATE TABLE model.rows (item_id uuid PRIMARY KEY, version integer NOT NULL);
+CREATE TABLE model.writes (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    item_id uuid NOT NULL, version integer NOT NULL, token uuid NOT NULL);
+
+CREATE FUNCTION model.one_live_lease() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF old.token IS DISTINCT FROM new.token AND new.token IS NOT NULL AND old.until > now() THEN
+        RAISE EXCEPTION 'a live lease was taken away';
+    END IF;
+    RETURN new;
+END $$;
+CREATE TRIGGER one_live_lease BEFORE UPDATE ON pluggy_sync.item_leases
+    FOR EACH ROW EXECUTE FUNCTION model.one_live_lease();
+"""
+FORGET = """
+DELETE FROM model.rows; DELETE FROM model.writes; DELETE FROM pluggy_sync.runs;
+DELETE FROM pluggy_sync.webhook_events; DELETE FROM pluggy_sync.item_sync;
+DELETE FROM pluggy_sync.item_leases; DELETE FROM pluggy_sync.product_sync;
+"""
+WRITE_ROW = """
+INSERT INTO model.rows (item_id, version) VALUES ($1, $2)
+ON CONFLICT (item_id) DO UPDATE SET version = excluded.version
+"""
+STAMP = """
+INSERT INTO pluggy_sync.product_sync AS held (item_id, product, read_seq) VALUES ($1, 'model', $2)
+ON CONFLICT (item_id, product, account_id)
+DO UPDATE SET read_seq = greatest(held.read_seq, excluded.read_seq)
+"""
+# A worker that stands still inside its transaction keeps its lock: its lease cannot be looked at.
+LAPSE = """
+UPDATE pluggy_sync.item_leases l SET until = l.until - interval '1 hour'
+FROM (SELECT item_id FROM pluggy_sync.item_leases FOR UPDATE SKIP LOCKED) AS free
+WHERE l.item_id = free.item_id
+"""
+# What was put off is due, in the order it had.
+COME_DUE = "UPDATE pluggy_sync.item_sync SET run_at = run_at - interval '1 hour'"
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Items change, and a receiver is told of it in one group; twice: each delivery doubled.
+
+    crashes: the receiver dies before it has answered, so many statements after it began.
+    """
+
+    receiver: int
+    items: tuple[int, ...]
+    twice: bool = False
+    crashes: int | None = None
+
+
+@dataclass(frozen=True)
+class TellAtOnce:
+    """All receivers are told at the same moment, in orders of their own."""
+
+    groups: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Redeliver:
+    """Something that was delivered before comes once more."""
+
+    receiver: int
+    delivery: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """A worker takes some statements; idle, it begins a sync that ends as verdict says."""
+
+    worker: int
+    statements: int
+    verdict: str = "applied"
+
+
+@dataclass(frozen=True)
+class Kill:
+    """SIGKILL a worker where it stands."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
+class Deploy:
+    """SIGTERM a worker where it stands: it hands back."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
+class Lapse:
+    """More time passes than a lease or a pause lasts."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Due items are rung for."""
+
+
+@dataclass(frozen=True)
+class FlushRedis:
+    """All rings are lost."""
+
+
+Action = Tell | TellAtOnce | Redeliver | Work | Kill | Deploy | Lapse | Sweep | FlushRedis
+
+
+@dataclass
+class World:
+    """Pluggy, Redis, the processes, and what must be true of Postgres by what was acknowledged."""
+
+    control: PlainConnection
+    workers: list[Actor]
+    receivers: list[Actor]
+    pools: dict[str, Pool]
+    tasks: list[Worker]
+    truth: Counter[uuid.UUID] = field(default_factory=Counter)
+    """What Pluggy holds: a version per item."""
+    told: dict[str, tuple[uuid.UUID, int]] = field(default_factory=dict)
+    """What each event says: its item was changed to this version."""
+    deliveries: list[WebhookEvent] = field(default_factory=list)
+    unanswered: list[WebhookEvent] = field(default_factory=list)
+    generation: Counter[uuid.UUID] = field(default_factory=Counter)
+    """How many events of an item were acknowledged as new."""
+    settled: Counter[uuid.UUID] = field(default_factory=Counter)
+    """Of these, how many the sync that settled last had seen."""
+    put_off: set[uuid.UUID] = field(default_factory=set)
+    rings: deque[uuid.UUID] = field(default_factory=deque)
+    fenced_off: int = 0
+    syncs: int = 0
+
+    @property
+    def actors(self) -> list[Actor]:
+        return self.workers + self.receivers
+
+    # Deliveries
+
+    def change(self, item_number: int) -> WebhookEvent:
+        """An item changes at Pluggy, and here is the event that tells of it."""
+        item_id = ITEMS[item_number]
+        self.truth[item_id] += 1
+        event_id = f"{item_id}:{self.truth[item_id]}"
+        self.told[event_id] = (item_id, self.truth[item_id])
+        event = WebhookEvent(event_id, "item/updated", event_id.encode(), now(), item_id=item_id)
+        self.deliveries.append(event)
+        return event
+
+    async def receive(self, receiver: Actor, group: Sequence[WebhookEvent]) -> None:
+        self.unanswered += group
+        answers = await accept_events(self.pools[receiver.name], group)
+        for event, answer in zip(group, answers, strict=True):
+            assert isinstance(answer, Accepted)
+            self.unanswered.remove(event)
+            assert event.item_id is not None
+            self.generation[event.item_id] += answer.is_new
+            if answer.made_due:
+                self.rings.append(event.item_id)
+
+    # A sync
+
+    async def sync(self, number: int, verdict: str) -> None:
+        """What the engine does, with one step in the place of Pluggy's products."""
+        worker = self.tasks[number]
+        rung = self.rings.popleft() if self.rings else None
+        lease = await worker.claim(rung)
+        if lease is None:
+            return
+        claim = await worker.engine._begin(lease)
+        try:
+            await self._sync(claim, verdict)
+        except FencedOff:
+            self.fenced_off += 1
+        except asyncio.CancelledError:
+            await asyncio.shield(self._hand_back(claim))
+            raise
+
+    async def _sync(self, claim: Claim, verdict: str) -> None:
+        held = await load_held(claim)
+        seen = self.generation[claim.item_id]
+        if held.events:
+            self.syncs += 1
+            await claim.open_run("sync", [event.id for event in held.events])
+            if verdict == "applied":
+                await self._read(claim, held)
+            await claim.close_run("done")
+        again = replace(await load_held(claim), generation=held.generation)
+        outcomes = {event.id: _outcome(verdict, held) for event in held.events}
+        await settle(claim, again, outcomes, settling=outcomes, run_id=claim.run_id)
+        self._check_worth(claim.item_id, held, seen)
+        self.settled[claim.item_id] = seen
+        self.put_off.discard(claim.item_id)
+        if verdict == "later":
+            self.put_off.add(claim.item_id)
+
+    async def _read(self, claim: Claim, held: Held) -> None:
+        """Fetch and store, unless a fetch that began after the newest event has committed."""
+        if all(is_answered(held.step("model").read_seq, event) for event in held.events):
+            return
+        version = self.truth[claim.item_id]
+        async with claim.page() as conn:
+            await conn.execute(f"-- write_row\n{WRITE_ROW}", claim.item_id, version)
+            await conn.execute(
+                "INSERT INTO model.writes (item_id, version, token) VALUES ($1, $2, $3)",
+                claim.item_id,
+                version,
+                claim.lease.token,
+            )
+            await conn.execute(f"-- stamp\n{STAMP}", claim.item_id, claim.read_seq)
+
+    def _check_worth(self, item_id: uuid.UUID, held: Held, seen: int) -> None:
+        """Each sync that settled was asked for by an event since the one before it."""
+        assert held.events, "an item was due and nothing was pending"
+        news = seen > self.settled[item_id]
+        assert news or item_id in self.put_off, "two syncs of the same events"
+
+    async def _hand_back(self, claim: Claim) -> None:
+        await claim.close_run("handed_back")
+        await claim.db.execute(QUERIES["hand_back_item"], claim.item_id, claim.lease.token)
+
+    # What happens
+
+    async def act(self, action: Action) -> None:  # noqa: C901 - a table of what can happen
+        match action:
+            case Tell(receiver, numbers, twice, crashes):
+                events = [self.change(number) for number in numbers] * (1 + twice)
+                await self._deliver(self.receivers[receiver], events, crashes)
+            case TellAtOnce(told_groups):
+                await self._deliver_at_once(told_groups)
+            case Redeliver(receiver, delivery):
+                if self.deliveries:
+                    event = self.deliveries[delivery % len(self.deliveries)]
+                    await self._deliver(self.receivers[receiver], [event])
+            case Work(worker, statements, verdict):
+                await self._work(worker, statements, verdict)
+            case Kill(worker):
+                await self.workers[worker].kill()
+            case Deploy(worker):
+                await self.workers[worker].interrupt(self.actors)
+            case Lapse():
+                await self.control.execute(LAPSE)
+                await self.control.execute(COME_DUE)
+            case Sweep():
+                await self.sweep()
+            case FlushRedis():
+                self.rings.clear()
+
+    async def _deliver(
+        self, receiver: Actor, events: Sequence[WebhookEvent], crashes: int | None = None
+    ) -> None:
+        await receiver.begin(self.receive(receiver, events))
+        taken = 0
+        while not receiver.idle and taken != crashes:
+            assert await receiver.advance(self.actors), "a delivery waits for a stalled worker"
+            taken += 1
+        await receiver.kill()
+
+    async def _deliver_at_once(self, told_groups: Sequence[tuple[int, ...]]) -> None:
+        busy = list(zip(self.receivers, told_groups, strict=False))
+        for receiver, numbers in busy:
+            events = [self.change(number) for number in numbers]
+            await receiver.begin(self.receive(receiver, events))
+        for receiver, _ in busy:
+            receiver.go()
+        for receiver, _ in busy:
+            while not receiver.idle:
+                assert await receiver.arrive(self.workers), "a delivery waits for a stalled worker"
+                receiver.go()
+
+    async def _work(self, number: int, statements: int, verdict: str) -> None:
+        actor = self.workers[number]
+        if actor.idle:
+            await actor.begin(self.sync(number, verdict))
+        for _ in range(statements):
+            if actor.idle or not await actor.advance(self.actors):
+                return
+
+    async def sweep(self) -> list[uuid.UUID]:
+        due = await self.control.fetch(QUERIES["sweep_due_items"], SWEEP_LOCK, 10, int(Lane.AUDIT))
+        found = [record["item_id"] for record in due]
+        self.rings.extend(found)
+        return found
+
+    # What must hold
+
+    async def check(self) -> None:
+        """After every action: the counts are right, and what is pending is due."""
+        for record in await self.control.fetch(
+            """
+            SELECT s.*, (SELECT count(*) FROM pluggy_sync.webhook_events e
+                         WHERE e.item_id = s.item_id AND e.state = 'pending') AS pending,
+                   (SELECT count(*) FROM pluggy_sync.runs r
+                    WHERE r.item_id = s.item_id AND r.finished_at IS NULL) AS open_runs
+            FROM pluggy_sync.item_sync s
+            """
+        ):
+            item_id = record["item_id"]
+            assert record["generation"] == self.generation[item_id], "a bump for each new event"
+            assert record["done_generation"] == self.settled[item_id], "done is what was seen"
+            if record["run_at"] is None:
+                assert not record["pending"], "an event that nothing will ever look at"
+                assert not record["open_runs"], "a run that nothing will ever close"
+
+    async def come_to_rest(self, resume: Sequence[bool]) -> None:
+        """Who stands still dies or goes on; all is delivered again; what is due is done."""
+        for actor, goes_on in zip(self.workers, resume, strict=True):
+            if not goes_on:
+                await actor.kill()
+        while any([not actor.idle and await actor.advance(self.actors) for actor in self.workers]):
+            await self.check()
+        for event in [*self.unanswered, *self.deliveries]:
+            await self._deliver(self.receivers[0], [event])
+        self.unanswered.clear()
+        self.rings.clear()
+        for _ in range(10 * len(ITEMS)):
+            await self.act(Lapse())
+            if not await self.sweep():
+                break
+            await self._work(0, 100, "applied")
+            await self.check()
+        await self.check_rest()
+
+    async def check_rest(self) -> None:
+        events = await self.control.fetch(
+            "SELECT event_id, state FROM pluggy_sync.webhook_events WHERE state <> 'applied'"
+        )
+        assert not events, "an acknowledged event was not applied"
+        stored = await self.control.fetchval("SELECT count(*) FROM pluggy_sync.webhook_events")
+        assert stored == len(self.told), "an event was lost or stored twice"
+        for record in await self.control.fetch(
+            "SELECT * FROM pluggy_sync.item_sync JOIN pluggy_sync.item_leases USING (item_id)"
+        ):
+            assert record["run_at"] is None
+            assert record["done_generation"] == record["generation"]
+            assert record["token"] is None, "a lease that nobody holds"
+        rows = await self.control.fetch("SELECT item_id, version FROM model.rows")
+        assert {r["item_id"]: r["version"] for r in rows} == dict(self.truth), "stale at rest"
+        await self._check_writes()
+        await self._check_runs()
+
+    async def _check_writes(self) -> None:
+        """Nothing older over newer, and no claim wrote after the next one had."""
+        writes = await self.control.fetch("SELECT * FROM model.writes ORDER BY item_id, id")
+        for before, after in itertools.pairwise(writes):
+            if before["item_id"] == after["item_id"]:
+                assert before["version"] <= after["version"], "older over newer"
+        for item_id in ITEMS:
+            tokens = [w["token"] for w in writes if w["item_id"] == item_id]
+            turns = [t for n, t in enumerate(tokens) if n == 0 or tokens[n - 1] != t]
+            assert len(turns) == len(set(turns)), "a fenced-off worker wrote"
+
+    async def _check_runs(self) -> None:
+        runs = await self.control.fetch("SELECT seq, finished_at FROM pluggy_sync.runs")
+        assert all(run["seq"] and run["finished_at"] for run in runs), "a run was left open"
+
+
+def _outcome(verdict: str, held: Held) -> Outcome:
+    if verdict == "later":
+        return Outcome("pending", due_at=held.now + timedelta(seconds=30))
+    return Outcome(verdict, reason=None if verdict == "applied" else "unreadable")

@@ -1,0 +1,265 @@
+"""The engine in the test's own loop, over real Postgres and a real simulator."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+from arq.connections import ArqRedis
+
+from tests.support.simulator_process import SimulatorProcess
+from worker.accept import Accepted, UnstorableEvent, accept_events
+from worker.budget import RateBudget
+from worker.claim import Lease
+from worker.database import Pool
+from worker.events import Lane, WebhookEvent, own_event, parse_webhook
+from worker.outage import CallLedger
+from worker.pluggy_client import PluggyClient
+from worker.queue import PREFIX, ArqDoorbell
+from worker.settings import PRODUCTS
+from worker.sync.engine import BulkSlots, Engine
+from worker.sync.halts import probe_halt
+from worker.sync.parks import tend_parks
+from worker.tasks import Worker
+
+CLIENT_ID = "6f1c2d9e-0000-4000-8000-000000000001"
+CLIENT_SECRET = "s3cret-of-the-tests"  # noqa: S105 - the simulator takes any
+
+SHIFTED = {
+    "pluggy_sync.webhook_events": (
+        "accepted_at",
+        "pending_since",
+        "ask_again_at",
+        "settled_at",
+        "confirming_since",
+    ),
+    "pluggy_sync.item_sync": ("run_at",),
+    "pluggy_sync.item_leases": ("until",),
+    "pluggy_sync.product_sync": (
+        "stamped_at",
+        "walked_at",
+        "recent_at",
+        "unreadable_walk_at",
+        "first_read_at",
+        "confirm_at",
+        "narrow_until",
+        "wide_by",
+        "verified_at",
+        "failing_since",
+        "failed_at",
+        "next_try_at",
+        "dead_at",
+        "deferred_since",
+        "parked_at",
+    ),
+    "pluggy_sync.parked_products": ("parked_at", "probe_at", "probed_at"),
+    "pluggy_sync.account_walks": ("asked_at", "started_at", "read_at"),
+    "pluggy_sync.item_nets": ("look_at", "reread_at", "verify_at", "deletions_at"),
+    "pluggy_sync.missed_webhooks": ("collected_at", "found_at", "judged_at", "told_at"),
+    "pluggy_sync.halts": ("halted_at", "probe_at", "resumed_at"),
+    "pluggy.items": ("changed_at", "first_seen_at"),
+    "pluggy.accounts": ("changed_at", "first_seen_at", "deletion_flagged_at"),
+    "pluggy.investments": ("missing_since",),
+    "pluggy.loans": ("missing_since",),
+    "pluggy.transactions": (
+        "changed_at",
+        "first_seen_at",
+        "deleted_at",
+        "deletion_flagged_at",
+        "missing_since",
+    ),
+}
+
+
+GROUPS = (
+    "auth",
+    "items",
+    "accounts",
+    "transactions",
+    "bills",
+    "investments",
+    "investment_transactions",
+    "loans",
+    "identity",
+    "consents",
+    "connectors",
+    "categories",
+)
+TABLES = (
+    "accounts",
+    "transactions",
+    "bills",
+    "investments",
+    "investment_transactions",
+    "loans",
+    "identities",
+    "consents",
+)
+
+
+@dataclass(slots=True)
+class Stack:
+    """One database, one simulator, one worker without arq."""
+
+    db: Pool
+    redis: ArqRedis
+    simulator: SimulatorProcess
+    client: PluggyClient
+    worker: Worker
+    items: list[str] = field(default_factory=list)
+
+    async def item(self, **options: Any) -> dict[str, Any]:
+        """A connected item at the simulator; the mirror knows nothing of it yet."""
+        made: dict[str, Any] = await self.simulator.apost("/_simulator/items", options)
+        self.items.append(made["id"])
+        return made
+
+    async def synced_item(self, **options: Any) -> dict[str, Any]:
+        """An item that is mirrored already."""
+        made = await self.item(**options)
+        await self.tell("item/created", made["id"])
+        await self.quiet()
+        return made
+
+    async def collect(self, item_id: str, **changes: Any) -> dict[str, Any]:
+        """One collection at the simulator; returns its changes by account."""
+        answer: dict[str, Any] = await self.simulator.apost(
+            f"/_simulator/items/{item_id}/collect", changes
+        )
+        return answer
+
+    async def client_deletes(self, item_id: str) -> None:
+        """The company deletes the item at Pluggy, for good."""
+        key = self.simulator.call(
+            "POST", "/auth", {"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET}
+        )[2]["apiKey"]
+        status, _, _ = self.simulator.call(
+            "DELETE", f"/items/{item_id}", headers={"X-API-KEY": key}
+        )
+        assert status == 200
+
+    async def accept(self, *events: WebhookEvent) -> list[Accepted | UnstorableEvent]:
+        return await accept_events(self.db, events)
+
+    async def tell(self, name: str, item_id: str, **fields: Any) -> Accepted:
+        """Deliver a webhook as Pluggy sends it; eventId is fresh unless given."""
+        body = {"event": name, "eventId": str(uuid.uuid4()), "itemId": item_id} | fields
+        [accepted] = await self.accept(parse_webhook(json.dumps(body).encode(), now()))
+        assert isinstance(accepted, Accepted)
+        return accepted
+
+    def limit_products(self, *products: str) -> None:
+        """Go on as if PRODUCTS named only these."""
+        self.worker.engine = replace(self.worker.engine, products=products)
+
+    async def order(self, name: str, item_id: str, lane: Lane = Lane.AUDIT) -> None:
+        """An event of our own."""
+        await self.accept(own_event(name, uuid.UUID(item_id), lane=lane, now=now()))
+
+    async def quiet(self, *, most: int = 500) -> int:
+        """Claim and sync until nothing is due; returns how many claims that took."""
+        claims = 0
+        await self.tend()
+        while lease := await self.worker.claim(None):
+            claims += 1
+            assert claims <= most, "work never ends"
+            await self.worker.engine.sync(lease)
+        return claims
+
+    async def tend(self) -> None:
+        """What a worker does beside its items about what is halted or parked."""
+        engine = self.worker.engine
+        await probe_halt(self.db, engine.client, engine.ledger)
+        await tend_parks(self.db, engine.client, engine.products)
+
+    async def claim(self) -> Lease:
+        lease = await self.worker.claim(None)
+        assert lease is not None, "nothing is due"
+        return lease
+
+    async def shift(self, by: timedelta) -> None:
+        """Let time pass: every stored time of ours moves back."""
+        for table, columns in SHIFTED.items():
+            assignments = ", ".join(f"{c} = {c} - $1::interval" for c in columns)
+            # A row without any of the times is not written: tests look at who wrote a row.
+            timed = " OR ".join(f"{c} IS NOT NULL" for c in columns)
+            statement = f"UPDATE {table} SET {assignments} WHERE {timed}"  # noqa: S608 - constants
+            await self.db.execute(statement, by)
+
+    async def events(self, item_id: str) -> list[asyncpg.Record]:
+        return await self.db.fetch(
+            "SELECT * FROM pluggy_sync.webhook_events WHERE item_id = $1 ORDER BY id", item_id
+        )
+
+    async def states(self, item_id: str) -> list[str]:
+        return [record["state"] for record in await self.events(item_id)]
+
+    async def live(self, item_id: str, table: str = "transactions") -> dict[str, asyncpg.Record]:
+        """Live rows of an item by id."""
+        found = await self.db.fetch(
+            f"SELECT * FROM pluggy_live.{table} WHERE item_id = $1",  # noqa: S608 - constants
+            item_id,
+        )
+        return {str(record["id"]): record for record in found}
+
+    async def truth(self, item_id: str, table: str = "transactions") -> dict[str, dict[str, Any]]:
+        """What Pluggy holds of an item by id."""
+        answer = await self.simulator.aget(f"/_simulator/truth/{item_id}")
+        return {row["id"]: row for row in answer[table]}
+
+    async def assert_equal(self, item_id: str, tables: Sequence[str] = TABLES) -> None:
+        """The live rows are Pluggy's, payload and all."""
+        [item] = (await self.simulator.aget(f"/_simulator/truth/{item_id}"))["items"]
+        for table in tables:
+            if table == "consents" and not item["connector"]["isOpenFinance"]:
+                continue  # such connectors have none to ask for
+            held, true = await self.live(item_id, table), await self.truth(item_id, table)
+            assert set(held) == set(true), f"{table} differ in ids"
+            different = [i for i, row in held.items() if json.loads(row["payload"]) != true[i]]
+            assert not different, f"{table} differ in payload"
+
+    async def requests(self) -> dict[str, int]:
+        """Requests that the simulator answered since the last reset, by endpoint."""
+        answer = await self.simulator.aget("/_simulator/requests")
+        counts: dict[str, int] = answer["endpoints"]
+        return counts
+
+    async def forget_requests(self) -> None:
+        await self.simulator.adelete("/_simulator/requests")
+
+
+async def fill_budget(redis: ArqRedis) -> None:
+    """Buckets start empty, which is right after a lost Redis; tests need not wait for that."""
+    at = int(time.time() * 1000)
+    for group in GROUPS:
+        key = f"{PREFIX}budget:{group}"
+        async with redis.pipeline() as pipe:
+            pipe.hset(key, mapping={"tokens": 5000, "at": at})
+            await pipe.execute()
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def build_worker(db: Pool, redis: ArqRedis, client: PluggyClient) -> Worker:
+    ledger = CallLedger(redis)
+    zone = ZoneInfo("America/Sao_Paulo")
+    engine = Engine(db, client, ledger, zone, PRODUCTS, BulkSlots(4))
+    return Worker(db, engine, ArqDoorbell(redis))
+
+
+def build_client(base_url: str, redis: ArqRedis) -> PluggyClient:
+    return PluggyClient(
+        base_url=base_url,
+        client_id=CLIENT_ID,
+        client_secret=CLIENT_SECRET,
+        budget=RateBudget(redis, per_minute=60_000),
+    )

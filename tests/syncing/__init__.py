@@ -1,0 +1,1 @@
+"""Tests of reading from Pluggy and storing rows."""

@@ -1,0 +1,459 @@
+"""Failures: what is about us parks everything, what is about an item is retried or dies."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.support.stack import Stack, fill_budget
+from worker.catalogue import refresh_catalogue
+from worker.events import Lane
+from worker.failures import PluggyUnavailable
+from worker.pluggy_reader import PluggyReader
+from worker.queries import QUERIES
+from worker.queue import PREFIX
+from worker.sync.rows import read_rows
+
+
+async def fault(stack: Stack, match: str, status: int, **more: Any) -> None:
+    await stack.simulator.apost(
+        "/_simulator/faults",
+        {"match": match, "kind": "status", "status": status, "rate": 1.0} | more,
+    )
+
+
+async def overview(stack: Stack) -> asyncpg.Record:
+    row = await stack.db.fetchrow("SELECT * FROM pluggy_ops.overview")
+    assert row is not None
+    return row
+
+
+async def attempts(stack: Stack) -> int:
+    total: int = await stack.db.fetchval(
+        "SELECT coalesce(sum(attempts), 0) FROM pluggy_sync.product_sync"
+    )
+    return total
+
+
+async def test_a_limit_that_lasts_is_told_after_five_minutes(stack: Stack) -> None:
+    await stack.db.execute("INSERT INTO pluggy_sync.workers (worker_id, slots) VALUES ('w', 1)")
+    item = await stack.synced_item(transactions=20)
+    await fault(stack, "GET /items", 429, retryAfter=30)
+    await stack.collect(item["id"], created=1)
+    await stack.tell("item/updated", item["id"])
+    for _ in range(5):
+        await stack.quiet()
+        assert (await overview(stack))["events_late"] == 0
+        await stack.shift(timedelta(minutes=1, seconds=1))
+    await stack.quiet()
+    shown = await overview(stack)
+    assert (shown["events_late"], shown["stale_products"]) == (1, 0)
+    assert "rate limit" in shown["advice"]
+    assert await stack.db.fetchval(
+        "SELECT failure_code FROM pluggy_ops.runs ORDER BY id DESC LIMIT 1"
+    ) in ("429", "rate_budget")
+    await stack.simulator.adelete("/_simulator/faults")
+    await stack.redis.delete(f"{PREFIX}budget:items")
+    await fill_budget(stack.redis)
+    await stack.shift(timedelta(minutes=1, seconds=1))
+    await stack.quiet()
+    assert await stack.states(item["id"]) == ["applied", "applied"]
+    assert (await overview(stack))["events_late"] == 0
+
+
+async def test_refused_credentials_park_everything_and_burn_no_attempt(stack: Stack) -> None:
+    items = [await stack.item(transactions=20) for _ in range(6)]
+    await fault(stack, "POST /auth", 401)
+    for item in items:
+        await stack.tell("item/created", item["id"])
+    for _ in range(10):  # ten minutes: a probe each
+        await stack.quiet()
+        await stack.shift(timedelta(minutes=1, seconds=1))
+    assert await attempts(stack) == 0
+    shown = await overview(stack)
+    assert shown["light"] == "red"
+    assert "PLUGGY_CLIENT_ID" in shown["advice"]
+    assert (await stack.requests())["POST /auth"] <= 11
+    await stack.simulator.adelete("/_simulator/faults")
+    await stack.shift(timedelta(minutes=2))
+    await stack.quiet()
+    for item in items:
+        assert await stack.states(item["id"]) == ["applied"]
+        await stack.assert_equal(item["id"])
+    assert (await overview(stack))["halted_at"] is None
+
+
+async def test_while_halted_only_a_probe_a_minute_asks(stack: Stack) -> None:
+    items = [await stack.item(transactions=20) for _ in range(4)]
+    await fault(stack, "POST /auth", 401)
+    for item in items:
+        await stack.tell("item/created", item["id"])
+    await stack.quiet()
+    await stack.forget_requests()
+    await stack.quiet()
+    assert await stack.requests() == {}
+    await stack.shift(timedelta(minutes=1, seconds=1))
+    await stack.quiet()
+    assert await stack.requests() == {"POST /auth": 1}, "the plain thing waits for a key"
+
+
+async def test_while_pluggy_is_down_everything_is_parked_behind_a_probe(stack: Stack) -> None:
+    items = [await stack.item(transactions=20) for _ in range(15)]
+    await fault(stack, "GET /items/*", 503)
+    for item in items:
+        await stack.tell("item/created", item["id"])
+    await stack.quiet()
+    assert (await overview(stack))["halted_by"] == "pluggy_down"
+    spent = await attempts(stack)
+    assert spent < 10
+    for _ in range(6):
+        await stack.forget_requests()
+        await stack.shift(timedelta(seconds=6))
+        await stack.quiet()
+        assert await stack.requests() == {"GET /items/{id}": 1}
+    assert await attempts(stack) == spent
+    await stack.simulator.adelete("/_simulator/faults")
+    await stack.shift(timedelta(seconds=6))
+    await stack.quiet()
+    await stack.shift(timedelta(seconds=10))  # what had failed before anybody knew
+    await stack.quiet()
+    assert {state for i in items for state in await stack.states(i["id"])} == {"applied"}
+
+
+async def test_a_probe_that_walks_ends_the_halt(stack: Stack) -> None:
+    items = [await stack.item(transactions=20, accounts=2) for _ in range(6)]
+    await fault(stack, "GET /v2/transactions", 503)
+    for item in items:
+        await stack.tell("item/created", item["id"])
+    await stack.quiet()
+    await stack.shift(timedelta(hours=1))
+    await stack.worker.engine.ledger.forget()  # only walks are due now
+    await stack.quiet()
+    assert (await overview(stack))["halted_by"] == "pluggy_down"
+    await stack.simulator.adelete("/_simulator/faults")
+    await stack.shift(timedelta(seconds=6))
+    probe = await stack.claim()
+    assert probe.probe
+    await stack.worker.engine.sync(probe)
+    assert (await overview(stack))["halted_at"] is None
+
+
+async def test_one_failing_item_is_not_a_pluggy_that_is_down(stack: Stack) -> None:
+    item = await stack.item(transactions=20)
+    await fault(stack, "GET /items/*", 503)
+    for _ in range(20):
+        await stack.tell("item/updated", item["id"])
+        await stack.quiet()
+        await stack.shift(timedelta(hours=1))
+    assert (await overview(stack))["halted_at"] is None
+
+
+async def test_what_everything_needs_and_is_retired_halts(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=20)
+    await stack.collect(item["id"], created=1)
+    await fault(stack, "GET /items/*", 410, codeDescription="ENDPOINT_DEPRECATED")
+    await stack.tell("item/updated", item["id"])
+    await stack.quiet()
+    shown = await overview(stack)
+    assert shown["light"] == "red"
+    assert "newer release" in shown["advice"]
+    assert "GET /items/{id} (410:ENDPOINT_DEPRECATED)" in shown["advice"]
+    assert await stack.states(item["id"]) == ["applied", "pending"]
+
+
+async def test_one_item_that_is_gone_for_good_does_not_halt(stack: Stack) -> None:
+    gone, other = await stack.synced_item(transactions=5), await stack.synced_item(transactions=5)
+    await fault(stack, f"GET /items/{gone['id']}", 410)
+    for item in (gone, other):
+        await stack.tell("item/updated", item["id"])
+    await stack.quiet()
+    assert (await overview(stack))["halted_at"] is None
+    assert (await stack.states(other["id"]))[-1] == "applied"
+    step = await failed_step(stack, gone["id"])
+    assert (step["failure_class"], step["failure_endpoint"]) == ("refused", "GET /items/{id}")
+
+
+SOMETHING = "403:SOMETHING_FORBIDDEN"
+
+
+async def refused_items(stack: Stack, number: int = 6) -> list[str]:
+    """Items that we hold and that Pluggy refuses from now on; each has news."""
+    items = [(await stack.synced_item(transactions=20))["id"] for _ in range(number)]
+    await stack.db.execute("DELETE FROM pluggy_sync.webhook_events")
+    for item_id in items:
+        await stack.collect(item_id, created=1)
+    await fault(stack, "GET /items/*", 403, codeDescription="SOMETHING_FORBIDDEN")
+    for item_id in items:
+        await stack.tell("item/updated", item_id)
+    return items
+
+
+async def test_five_items_that_fail_alike_halt_and_come_back_to_life(stack: Stack) -> None:
+    items = await refused_items(stack)
+    await stack.quiet()
+    shown = await overview(stack)
+    assert (shown["halted_by"], shown["light"]) == (SOMETHING, "red")
+    assert f"{SOMETHING} to GET /items/{{id}}" in shown["advice"]
+    assert shown["dead_letters"] == 0
+    lanes = await stack.db.fetch("SELECT lane FROM pluggy_sync.item_sync")
+    assert {Lane(row["lane"]) for row in lanes} <= {Lane.LIVE, Lane.RETRY}
+    await stack.simulator.adelete("/_simulator/faults")
+    await stack.shift(timedelta(minutes=1, seconds=1))
+    await stack.quiet()
+    for item_id in items:
+        assert await stack.states(item_id) == ["applied"]
+        await stack.assert_equal(item_id)
+
+
+async def test_a_halt_that_recurs_spends_nothing_and_tries_a_few_items_a_minute(
+    stack: Stack,
+) -> None:
+    items = await refused_items(stack, 12)
+    await stack.quiet()
+    for _ in range(5):
+        await stack.forget_requests()
+        await stack.shift(timedelta(minutes=1, seconds=1))
+        await stack.quiet()
+        asked = await stack.requests()
+        assert (asked["POST /auth"], asked["GET /connectors/{id}"]) == (1, 1)
+        assert asked["GET /items/{id}"] <= 5 + 3
+    assert (await overview(stack))["halted_by"] == SOMETHING
+    assert {state for item_id in items for state in await stack.states(item_id)} == {"pending"}
+    assert await attempts(stack) == 0
+
+
+async def test_a_probe_asks_for_a_key_and_a_plain_thing_never_for_an_item(stack: Stack) -> None:
+    await refused_items(stack)
+    await stack.quiet()
+    await stack.forget_requests()
+    await stack.shift(timedelta(minutes=1, seconds=1))
+    await stack.tend()
+    assert await stack.requests() == {"POST /auth": 1, "GET /connectors/{id}": 1}
+    assert (await overview(stack))["halted_at"] is None
+
+
+@pytest.mark.parametrize("events", [5, 8])
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(404, "ITEM_NOT_FOUND"), (403, "NOT_YOURS"), (400, None), (401, None), (410, "GONE")],
+)
+async def test_what_pluggy_says_of_items_that_we_do_not_hold_never_halts(
+    stack: Stack, events: int, status: int, code: str | None
+) -> None:
+    """A quiet minute: no item succeeds beside them."""
+    held = await stack.synced_item(transactions=5)
+    await stack.shift(timedelta(minutes=10))
+    forged = [str(uuid.uuid4()) for _ in range(events)]
+    for item_id in forged:
+        more = {} if code is None else {"codeDescription": code}
+        await fault(stack, f"GET /items/{item_id}", status, **more)
+        await stack.tell("item/updated", item_id)
+    await stack.quiet()
+    assert (await overview(stack))["halted_at"] is None
+    await stack.collect(held["id"], created=1)
+    await stack.tell("item/updated", held["id"])
+    await stack.quiet()
+    assert (await stack.states(held["id"]))[-1] == "applied"
+
+
+async def test_forged_ids_of_different_classes_never_halt(stack: Stack) -> None:
+    for status in (400, 401, 403, 404, 410, 400, 403, 404):
+        item_id = str(uuid.uuid4())
+        await fault(stack, f"GET /items/{item_id}", status)
+        await stack.tell("transactions/created", item_id, accountId=str(uuid.uuid4()))
+    await stack.quiet()
+    assert (await overview(stack))["halted_at"] is None
+
+
+async def test_items_that_pluggy_has_deleted_do_not_halt_while_another_is_answered(
+    stack: Stack,
+) -> None:
+    kept = await stack.synced_item(transactions=5)
+    gone = [(await stack.synced_item(transactions=5))["id"] for _ in range(6)]
+    await stack.shift(timedelta(minutes=10))
+    for item_id in gone:
+        await stack.client_deletes(item_id)
+        await stack.order("sync/silence", item_id)
+    await stack.quiet()
+    assert (await overview(stack))["halted_at"] is None
+    assert {(await stack.states(item_id))[-1] for item_id in gone} == {"dead"}
+    assert kept["id"] not in gone
+
+
+async def test_registered_items_that_pluggy_does_not_know_halt_nothing(stack: Stack) -> None:
+    unknown = [str(uuid.uuid4()) for _ in range(7)]
+    for item_id in unknown:
+        await stack.order("sync/register", item_id)
+    await stack.quiet()
+    assert (await overview(stack))["halted_at"] is None
+    for item_id in unknown:
+        assert await stack.states(item_id) == ["dead"]
+
+
+async def test_a_first_start_with_wrong_keys_and_no_items_ends_by_itself(stack: Stack) -> None:
+    await fault(stack, "POST /auth", 401)
+    await refresh_catalogue(stack.db, stack.client)
+    assert (await overview(stack))["halted_by"] == "auth:401"
+    await stack.shift(timedelta(minutes=1, seconds=1))
+    await stack.quiet()
+    assert (await overview(stack))["halted_by"] == "auth:401"
+    await stack.simulator.adelete("/_simulator/faults")
+    await stack.shift(timedelta(minutes=1, seconds=1))
+    await stack.quiet()
+    assert (await overview(stack))["halted_at"] is None
+
+
+async def test_a_worker_that_starts_probes_a_halt_at_once(stack: Stack) -> None:
+    await fault(stack, "POST /auth", 401)
+    await refresh_catalogue(stack.db, stack.client)
+    await stack.simulator.adelete("/_simulator/faults")
+    await stack.tend()
+    assert (await overview(stack))["halted_at"] is not None
+    await stack.db.execute(QUERIES["probe_soon"])
+    await stack.tend()
+    assert (await overview(stack))["halted_at"] is None
+
+
+async def test_a_down_pluggy_is_probed_plainly_when_no_item_is_due(stack: Stack) -> None:
+    items = [await stack.item(transactions=20) for _ in range(15)]
+    await fault(stack, "GET /items/*", 503)
+    for item in items:
+        await stack.tell("item/created", item["id"])
+    await stack.quiet()
+    assert (await overview(stack))["halted_by"] == "pluggy_down"
+    await stack.db.execute("UPDATE pluggy_sync.item_sync SET run_at = now() + interval '1 hour'")
+    await stack.forget_requests()
+    await stack.shift(timedelta(seconds=6))
+    await stack.tend()
+    assert await stack.requests() == {"GET /connectors/{id}": 1}
+    assert (await overview(stack))["halted_at"] is None
+
+
+async def test_new_keys_that_are_refused_at_first_halt_nothing(stack: Stack) -> None:
+    items = [await stack.item(transactions=20) for _ in range(6)]
+    await fault(stack, "GET /items/*", 403, times=1, rate=None)
+    for item in items:
+        await stack.tell("item/created", item["id"])
+    await stack.quiet()
+    assert (await overview(stack))["halted_at"] is None
+    assert await attempts(stack) == 0
+    assert (await stack.requests())["POST /auth"] == 1
+    for item in items:
+        assert await stack.states(item["id"]) == ["applied"]
+
+
+async def test_keys_that_everything_refuses_halt_and_spend_nothing(stack: Stack) -> None:
+    items = [await stack.item(transactions=20) for _ in range(6)]
+    await fault(stack, "GET *", 403)
+    for item in items:
+        await stack.tell("item/created", item["id"])
+    await stack.quiet()
+    assert (await overview(stack))["halted_at"] is None, "one moment is no proof"
+    await stack.shift(timedelta(seconds=5))
+    refusals = stack.client._refusals
+    assert refusals.since is not None
+    refusals.since -= 5
+    await stack.quiet()
+    shown = await overview(stack)
+    assert shown["halted_by"] == "key_refused"
+    assert "dashboard" in shown["advice"]
+    assert await attempts(stack) == 0
+    await stack.simulator.adelete("/_simulator/faults")
+    await stack.shift(timedelta(minutes=1, seconds=1))
+    await stack.quiet()
+    for item in items:
+        assert await stack.states(item["id"]) == ["applied"]
+
+
+async def test_a_server_error_is_retried_with_backoff_until_it_works(stack: Stack) -> None:
+    item = await stack.item(transactions=20)
+    await fault(stack, "GET /accounts", 500)
+    await stack.tell("item/created", item["id"])
+    await stack.quiet()
+    assert await stack.states(item["id"]) == ["pending"]
+    step = await failed_step(stack, item["id"])
+    assert (step["attempts"], step["failure_class"]) == (1, "retry")
+    await stack.forget_requests()
+    await stack.tell("item/updated", item["id"])
+    await stack.quiet()
+    assert "GET /accounts" not in await stack.requests(), "a new event hurries no step in back-off"
+    await stack.simulator.adelete("/_simulator/faults")
+    await stack.shift(timedelta(hours=1))
+    await stack.quiet()
+    await stack.assert_equal(item["id"])
+
+
+async def failed_step(stack: Stack, item_id: str) -> asyncpg.Record:
+    row = await stack.db.fetchrow(
+        "SELECT * FROM pluggy_sync.product_sync WHERE item_id = $1 AND failed_at IS NOT NULL",
+        item_id,
+    )
+    assert row is not None
+    return row
+
+
+async def test_after_three_days_of_failures_the_step_is_dead_and_the_event_with_it(
+    stack: Stack,
+) -> None:
+    item = await stack.item(transactions=20)
+    await fault(stack, "GET /accounts", 503)
+    await stack.tell("item/created", item["id"])
+    for _ in range(80):
+        await stack.quiet()
+        await stack.shift(timedelta(hours=1, seconds=1))
+    event = (await stack.events(item["id"]))[-1]
+    assert (event["state"], event["reason"]) == ("dead", "503:no_code")
+    letters = await stack.db.fetch("SELECT * FROM pluggy_ops.dead_letters")
+    assert [(r["id"], r["reason"], r["error_id"]) for r in letters] == [
+        (event["id"], "503:no_code", "simulated")
+    ]
+
+
+async def test_a_dead_item_with_a_new_event_comes_back_to_life(stack: Stack) -> None:
+    item = await stack.item(transactions=20)
+    await fault(stack, "GET /accounts", 400)
+    await stack.tell("item/created", item["id"])
+    await stack.quiet()
+    assert await stack.states(item["id"]) == ["dead"]
+    await stack.simulator.adelete("/_simulator/faults")
+    await stack.tell("item/updated", item["id"])
+    await stack.quiet()
+    await stack.assert_equal(item["id"])
+    assert await stack.states(item["id"]) == ["dead", "applied"]
+
+
+async def test_a_failing_account_list_does_not_stop_transactions(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=60, accounts=1)
+    [account] = await stack.live(item["id"], "accounts")
+    await stack.collect(item["id"], created=5)
+    await fault(stack, "GET /accounts", 500)
+    await stack.tell("item/updated", item["id"])
+    await stack.tell("transactions/created", item["id"], accountId=account, transactionsCount=5)
+    await stack.quiet()
+    await stack.assert_equal(item["id"], ["transactions"])
+    assert (await stack.states(item["id"]))[1:] == ["pending", "applied"]
+
+
+async def test_a_429_is_later_and_costs_no_attempt(stack: Stack) -> None:
+    item = await stack.item(transactions=20)
+    await fault(stack, "GET /accounts", 429, times=1, rate=None, retryAfter=60)
+    await stack.tell("item/created", item["id"])
+    await stack.quiet()
+    assert await attempts(stack) == 0
+    due = await stack.db.fetchval(
+        "SELECT run_at - now() FROM pluggy_sync.item_sync WHERE item_id = $1", item["id"]
+    )
+    assert timedelta(seconds=50) < due < timedelta(seconds=80)
+
+
+async def test_rows_of_another_account_refuse_the_page(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=20, accounts=2)
+    first, second = await stack.live(item["id"], "accounts")
+    reader = PluggyReader(stack.client, Lane.LIVE)
+    page = await reader.transactions(uuid.UUID(first))
+    with pytest.raises(PluggyUnavailable, match="rows_of_another_accountId"):
+        await read_rows(page.rows, owner_key="accountId", owner=uuid.UUID(second))

@@ -1,0 +1,61 @@
+"""What a household gained and spent, by month, is what the bank's own books say."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.support.stack import Stack
+from tests.syncing.test_transactions import tell_all
+
+CONNECTORS = (0, 5, 201, 600, 601)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_signed_amounts_add_up_to_the_ledger_of_every_month(stack: Stack, seed: int) -> None:
+    random = Random(seed)  # noqa: S311 - households, not secrets
+    item = await stack.synced_item(
+        connectorId=CONNECTORS[seed],
+        accounts=random.randint(2, 5),
+        transactions=random.randint(900, 1500),
+    )
+    assert await sums(stack, item["id"]) == await ledger(stack, item["id"])
+    for _ in range(2):
+        kinds = ("created", "late", "scheduled", "settled", "updated", "deleted", "restated")
+        answer = await stack.collect(item["id"], **{k: random.randint(0, 8) for k in kinds})
+        await tell_all(stack, answer)
+        await stack.quiet()
+        await stack.shift(timedelta(minutes=6))
+        await stack.quiet()
+        assert await sums(stack, item["id"]) == await ledger(stack, item["id"])
+    assert await told_of(stack, item["id"]) == {"cards", "foreign", "instalments"}
+
+
+async def ledger(stack: Stack, item_id: str) -> dict[str, Decimal]:
+    answer = await stack.simulator.aget(f"/_simulator/ledger/{item_id}")
+    return {month: Decimal(cents).scaleb(-2) for month, cents in answer["months"].items()}
+
+
+async def sums(stack: Stack, item_id: str) -> dict[str, Decimal]:
+    found = await stack.db.fetch(
+        "SELECT to_char(posted_on, 'YYYY-MM') AS month, sum(signed_amount) AS total"
+        " FROM pluggy_live.transactions WHERE item_id = $1 GROUP BY 1",
+        item_id,
+    )
+    return {record["month"]: record["total"] for record in found}
+
+
+async def told_of(stack: Stack, item_id: str) -> set[str]:
+    """What the household has: a comparison without cards or dollars would prove little."""
+    has: Any = await stack.db.fetchrow(
+        "SELECT bool_or(a.type = 'CREDIT') AS cards, bool_or(t.currency_code <> 'BRL') AS foreign,"
+        " bool_or(t.total_installments > 1) AS instalments"
+        " FROM pluggy_live.transactions t JOIN pluggy_live.accounts a"
+        " ON a.item_id = t.item_id AND a.id = t.account_id WHERE t.item_id = $1",
+        item_id,
+    )
+    return {name for name, holds in has.items() if holds}

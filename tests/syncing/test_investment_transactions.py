@@ -1,0 +1,90 @@
+"""Investment transactions: no change of them needs a change of the investment to be mirrored."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.support.altered_pluggy import Alter, altered
+from tests.support.stack import Stack
+
+LISTED = "/transactions"
+
+
+def movements(change: Any) -> Alter:
+    """The movements of every investment come altered, the investments themselves as they are."""
+
+    async def alter(path: str, body: bytes) -> bytes:
+        if not path.startswith("/investments/") or LISTED not in path:
+            return body
+        page = json.loads(body)
+        page["results"] = change(page["results"])
+        return json.dumps(page).encode()
+
+    return alter
+
+
+async def item_with_movements(stack: Stack) -> str:
+    for _ in range(20):
+        item = await stack.item(transactions=10, connectorId=600)
+        if await stack.truth(item["id"], "investment_transactions"):
+            return str(item["id"])
+    raise AssertionError("the simulator makes no item with movements")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: [],  # none yet, at the first read
+        lambda rows: rows[:1],  # an interest, a tax, a round trip of one day
+        lambda rows: [row | {"description": "as it was", "amount": 1} for row in rows],
+    ],
+    ids=["none", "fewer", "another amount"],
+)
+async def test_movements_change_though_no_field_of_the_investment_does(
+    stack: Stack, change: Any
+) -> None:
+    item_id = await item_with_movements(stack)
+    async with altered(stack, movements(change)):
+        await stack.tell("item/created", item_id)
+        await stack.quiet()
+    await stack.collect(item_id)
+    await stack.tell("item/updated", item_id)
+    await stack.quiet()
+    await stack.assert_equal(item_id)
+    assert set(await stack.states(item_id)) == {"applied"}
+
+
+async def test_movements_of_a_collection_are_read_once(stack: Stack) -> None:
+    item_id = await item_with_movements(stack)
+    await stack.tell("item/created", item_id)
+    await stack.quiet()
+    await stack.collect(item_id)
+    investments = len(await stack.live(item_id, "investments"))
+    for expected in (investments, 0):
+        await stack.forget_requests()
+        await stack.tell("item/updated", item_id)
+        await stack.quiet()
+        asked = (await stack.requests()).get("GET /investments/{id}/transactions", 0)
+        assert asked == expected
+
+
+async def test_an_event_is_not_applied_before_the_sweep_has_ended(stack: Stack) -> None:
+    item_id = await item_with_movements(stack)
+    await stack.tell("item/created", item_id)
+    await stack.quiet()
+    await stack.collect(item_id)
+    await stack.simulator.apost(
+        "/_simulator/faults",
+        {
+            "match": "GET /investments/*/transactions",
+            "kind": "status",
+            "status": 503,
+            "rate": 1.0,
+        },
+    )
+    await stack.tell("item/updated", item_id)
+    await stack.quiet()
+    assert (await stack.states(item_id))[-1] == "pending"

@@ -1,0 +1,434 @@
+"""The rate budget over a real Valkey; time moves by shifting what is stored, or stands still."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from arq.connections import ArqRedis
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import embedded
+from tests.support.interleaving import until
+from worker.budget import (
+    CLOCK_WAIT_MS,
+    FLOOR_BY_LANE,
+    LONGEST_WAIT_S,
+    LocalBucket,
+    RateBudget,
+    Turn,
+)
+from worker.events import Lane
+from worker.failures import PutOff
+from worker.queue import PREFIX, connect
+from worker.server_outage import ServerOutage
+from worker.watched_redis import connect_watched
+
+DAY_MS = 86_400_000
+KEY = f"{PREFIX}budget:items"
+
+
+async def shift(redis: ArqRedis, seconds: float) -> None:
+    """Let time pass for the bucket."""
+    for field in ("at", "blocked_until", *(f"last_turn:{lane.value}" for lane in Lane)):
+        if await held(redis, field) is not None:
+            await command(redis, "HINCRBYFLOAT", KEY, field, -1000 * seconds)
+
+
+async def stop_the_clock(redis: ArqRedis, tokens: float) -> None:
+    """A bucket with so many tokens that is not refilled soon: it was looked at in the future."""
+    seconds, _ = await redis.time()
+    at = int(seconds) * 1000 + CLOCK_WAIT_MS - 2000
+    await command(redis, "HSET", KEY, "tokens", tokens, "at", at)
+
+
+async def hold(redis: ArqRedis, tokens: float) -> None:
+    """A bucket with so many tokens that is refilled."""
+    seconds, microseconds = await redis.time()
+    at = int(seconds) * 1000 + int(microseconds) // 1000
+    await command(redis, "HSET", KEY, "tokens", tokens, "at", at)
+
+
+async def held(redis: ArqRedis, field: str) -> float | None:
+    value = await command(redis, "HGET", KEY, field)
+    return None if value is None else float(value)
+
+
+async def command(redis: ArqRedis, *words: str | float) -> Any:
+    return await redis.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+async def drain(budget: RateBudget, lane: Lane, group: str = "items") -> int:
+    """Take calls until there is none; returns how many there were."""
+    taken = 0
+    while not (await budget.take(group, lane)).wait_s:
+        taken += 1
+        assert taken <= 100_000
+    return taken
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(list(Lane)),
+        st.floats(0, 2) | st.floats(0, 30) | st.just(0.0) | st.just(90.0),
+        st.integers(0, 100),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.integers(12, 60), steps)
+@example(24, [(Lane.LIVE, 90.0, 60, True)])
+async def test_no_minute_ever_sees_more_calls_than_the_limit(
+    redis: ArqRedis, limit: int, steps: list[tuple[Lane, float, int, bool]]
+) -> None:
+    await redis.delete(KEY)
+    budget, passed_s, granted_at = RateBudget(redis, per_minute=limit), 0.0, list[float]()
+    for lane, pause_s, calls, patient in [(Lane.AUDIT, 0.0, 1, False), *steps]:
+        await shift(redis, pause_s)
+        passed_s += pause_s
+        for _ in range(calls):
+            wait_s = (await budget.take("items", lane)).wait_s
+            if wait_s and patient:
+                await shift(redis, wait_s)
+                passed_s += wait_s
+            if not wait_s:
+                # When the script granted it, by its own clock, with the shifts undone.
+                at = await held(redis, "at")
+                assert at is not None
+                granted_at.append(at / 1000 + passed_s)
+    for first in granted_at:
+        # Any window, wherever it begins; a shift is written with a millisecond's precision.
+        assert sum(first <= at < first + 59.99 for at in granted_at) <= limit
+
+
+async def test_a_missing_bucket_starts_empty(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=60)
+    wait_s = (await budget.take("items", Lane.LIVE)).wait_s
+    # 60 a minute less the burst of 5: a call every 60/55 seconds.
+    assert wait_s == pytest.approx(60 / 55, abs=0.002)
+
+
+async def test_a_full_bucket_holds_a_twelfth_of_the_limit(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await budget.take("items", Lane.LIVE)
+    await shift(redis, 3600)
+    await budget.take("items", Lane.LIVE)
+    assert await held(redis, "tokens") == pytest.approx(360 / 12 - 1, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("lanes", "expected"),
+    [
+        ([Lane.AUDIT, Lane.BACKFILL, Lane.RETRY, Lane.LIVE], [10, 10, 5, 5]),
+        ([Lane.LIVE], [30]),
+        ([Lane.RETRY, Lane.AUDIT], [25, 0]),
+    ],
+)
+async def test_each_lane_leaves_a_share_to_the_better_ones(
+    redis: ArqRedis, lanes: list[Lane], expected: list[int]
+) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await stop_the_clock(redis, tokens=30)
+    assert [await drain(budget, lane) for lane in lanes] == expected
+
+
+@pytest.mark.parametrize("limit", [12, 13, 20, 24, 36, 60])
+@pytest.mark.parametrize("lane", list(Lane))
+async def test_no_lane_starves_at_a_small_limit(redis: ArqRedis, limit: int, lane: Lane) -> None:
+    budget = RateBudget(redis, per_minute=limit)
+    await stop_the_clock(redis, tokens=limit / 12)
+    assert await drain(budget, lane) >= 1
+
+
+async def test_groups_have_buckets_of_their_own(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await stop_the_clock(redis, tokens=30)
+    assert await drain(budget, Lane.LIVE) == 30
+    assert (await budget.take("accounts", Lane.LIVE)).wait_s < 60 / 330 + 0.01
+
+
+def test_patching_items_has_its_own_limit() -> None:
+    budget = RateBudget(connect("redis://127.0.0.1:1"), per_minute=360)
+    assert (budget.limit("patch_items"), budget.limit("items")) == (20, 360)
+
+
+async def test_after_a_429_nobody_calls_until_its_time(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await stop_the_clock(redis, tokens=30)
+    await budget.empty("items", for_s=42.0)
+    for lane in Lane:
+        with pytest.raises(PutOff) as put_off:
+            await budget.acquire("items", lane)
+        assert put_off.value.wait_s == pytest.approx(42, abs=5)
+        assert put_off.value.failure_class == "later"
+
+
+async def test_after_its_time_calls_go_on_within_the_limit(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await budget.empty("items", for_s=42.0)
+    await shift(redis, 41)
+    assert 0 < (await budget.take("items", Lane.LIVE)).wait_s <= 1
+    await shift(redis, 1.5)
+    assert await drain(budget, Lane.LIVE) <= 30
+
+
+async def test_a_shorter_429_does_not_shorten_a_longer_one(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await budget.empty("items", for_s=300)
+    await budget.empty("items", for_s=1)
+    assert (await budget.take("items", Lane.LIVE)).wait_s > 250
+
+
+async def test_a_short_wait_is_waited_for(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=6000)
+    started = time.monotonic()
+    for _ in range(10):
+        await budget.acquire("items", Lane.LIVE)
+    # From empty, at 5500 a minute.
+    assert time.monotonic() - started >= 9 * 60 / 5500
+
+
+async def test_a_wait_of_more_than_two_seconds_is_put_off_at_once(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=12)
+    # The first token comes in 60/11 seconds: not worth a slot.
+    with pytest.raises(PutOff) as put_off:
+        await asyncio.wait_for(budget.acquire("items", Lane.LIVE), timeout=LONGEST_WAIT_S)
+    assert 60 / 11 - 0.1 <= put_off.value.wait_s <= 60 / 11 + 0.1
+    assert put_off.value.code == "rate_budget"
+
+
+async def test_many_who_wait_in_vain_are_put_off_for_a_second_at_least(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=60)
+    waits = await asyncio.gather(
+        *(budget.acquire("items", Lane.LIVE) for _ in range(30)), return_exceptions=True
+    )
+    put_off = [wait for wait in waits if isinstance(wait, PutOff)]
+    assert len(put_off) >= 25
+    assert all(1 <= wait.wait_s <= 60 for wait in put_off)
+    assert {type(wait) for wait in waits} <= {PutOff, type(None)}
+
+
+async def queue_up(budget: RateBudget, lane: Lane, waiting: int) -> list[Turn]:
+    """So many that ask at once and are patient."""
+    turns = [await budget.take("items", lane, patience_s=LONGEST_WAIT_S) for _ in range(waiting)]
+    assert all(turn.at_ms for turn in turns)
+    return turns
+
+
+async def test_who_waits_has_a_turn_of_its_own(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    turns = [turn.at_ms for turn in await queue_up(budget, Lane.LIVE, 8)]
+    apart = [later - earlier for earlier, later in pairwise(turns)]
+    assert apart == [pytest.approx(60_000 / 330, abs=2)] * 7
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+@pytest.mark.parametrize("short_of_a_call", [0.1, 0.5, 0.9])
+async def test_turns_are_as_far_apart_as_calls_come(
+    redis: ArqRedis, lane: Lane, short_of_a_call: float
+) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await hold(redis, tokens=30 * FLOOR_BY_LANE[lane] + 1 - short_of_a_call)
+    turns = [turn.at_ms for turn in await queue_up(budget, lane, 8)]
+    apart = [later - earlier for earlier, later in pairwise(turns)]
+    assert apart == [pytest.approx(60_000 / 330, abs=2)] * 7
+
+
+async def test_each_who_comes_at_its_turn_is_served(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    turns = await queue_up(budget, Lane.LIVE, 8)
+    await shift(redis, turns[-1].wait_s)
+    served = [await budget.take("items", Lane.LIVE, turn=turn) for turn in turns]
+    assert [turn.wait_s for turn in served] == [0.0] * 8
+
+
+async def test_all_are_served_for_whom_there_are_calls_in_time(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    # The last token comes in 1.46 s; who is late is served late.
+    await asyncio.gather(*(budget.acquire("items", Lane.LIVE) for _ in range(8)))
+
+
+async def test_nobody_takes_what_others_wait_for(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=12)
+    await stop_the_clock(redis, tokens=1)
+    seconds, _ = await redis.time()
+    turn = (int(seconds) + 2) * 1000
+    await command(redis, "HSET", KEY, "last_turn:0", turn)
+    assert (await budget.take("items", Lane.LIVE)).wait_s > 0
+    assert (await budget.take("items", Lane.LIVE, turn=Turn(1.0, turn))).wait_s == 0
+
+
+async def test_a_lane_does_not_queue_behind_a_worse_one(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await stop_the_clock(redis, tokens=10)
+    await queue_up(budget, Lane.BACKFILL, 8)
+    assert await drain(budget, Lane.LIVE) == 10
+
+
+async def test_a_turn_that_nobody_comes_for_loses_no_call(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await queue_up(budget, Lane.LIVE, 8)
+    await shift(redis, 60)
+    assert await drain(budget, Lane.LIVE) == 30
+
+
+async def test_a_queue_of_a_clock_that_has_gone_back_is_forgotten(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await queue_up(budget, Lane.LIVE, 8)
+    await shift(redis, -3600)
+    await stop_the_clock(redis, tokens=5)
+    assert await drain(budget, Lane.LIVE) == 5
+
+
+async def test_a_clock_that_goes_back_grants_nothing_twice(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await stop_the_clock(redis, tokens=0.0)
+    at = await held(redis, "at")
+    assert await drain(budget, Lane.LIVE) == 0
+    assert await held(redis, "at") == at
+
+
+async def test_after_a_clock_that_has_gone_back_far_calls_go_on_within_the_limit(
+    redis: ArqRedis,
+) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await stop_the_clock(redis, tokens=30)
+    await shift(redis, -3600)
+    assert 0 < (await budget.take("items", Lane.LIVE)).wait_s < 1
+    await shift(redis, 2)
+    assert 10 <= await drain(budget, Lane.LIVE) <= 13
+
+
+async def test_a_429_of_a_clock_that_has_gone_back_lasts_no_longer(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await budget.take("items", Lane.LIVE)
+    await budget.empty("items", for_s=300)
+    await shift(redis, -3600)
+    assert 250 < (await budget.take("items", Lane.LIVE)).wait_s < 301
+    assert 250 < (await budget.take("items", Lane.LIVE)).wait_s < 301
+
+
+async def test_a_bucket_is_forgotten_after_a_day_and_not_after_a_quiet_hour(
+    redis: ArqRedis,
+) -> None:
+    budget = RateBudget(redis, per_minute=360)
+    await budget.take("items", Lane.LIVE)
+    assert 3_600_000 < await redis.pttl(KEY) <= DAY_MS
+    await budget.empty("items", for_s=3600)
+    assert await redis.pttl(KEY) > 3_600_000
+
+
+TAKE_ALL = """
+import asyncio, sys
+from worker.budget import RateBudget
+from worker.events import Lane
+from worker.queue import connect
+
+async def main():
+    redis = connect(sys.argv[1])
+    budget, taken = RateBudget(redis, per_minute=360), 0
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for _ in range(100):
+        taken += not (await budget.take("items", Lane.LIVE)).wait_s
+    await redis.aclose()
+    print(taken, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_processes_share_one_bucket(redis: ArqRedis, redis_url: str) -> None:
+    await stop_the_clock(redis, tokens=30)
+    children = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", TAKE_ALL, redis_url),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]
+    for child in children:
+        assert child.stdout is not None
+        assert await child.stdout.readline() == b"ready\n"
+    answers = await asyncio.gather(*(child.communicate(b"\n") for child in children))
+    assert sum(int(out) for out, _ in answers) == 30
+
+
+# Without Redis
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[embedded.Valkey]:
+    """A server of our own, to be killed and paused."""
+    with embedded.Valkey() as server:
+        yield server
+
+
+@pytest.fixture
+async def own_redis(valkey: embedded.Valkey) -> AsyncIterator[ArqRedis]:
+    client = connect(valkey.url, timeout_s=0.3)
+    yield client
+    await client.aclose()
+
+
+def test_the_local_share_is_a_tenth_and_starts_empty() -> None:
+    bucket = LocalBucket(refill_per_s=0.5)
+    assert bucket.take() == pytest.approx(2.0, abs=0.1)
+    bucket.at -= 2.0
+    assert bucket.take() == 0
+    assert bucket.take() > 1.5
+    # Never more than one at once, however long nothing was asked for.
+    bucket.at -= 3600
+    assert bucket.take() == 0
+    assert bucket.take() > 1.5
+
+
+@pytest.mark.parametrize("how", ["killed", "paused"])
+async def test_without_redis_calls_go_on_at_a_tenth_of_the_limit(
+    valkey: embedded.Valkey,
+    own_redis: ArqRedis,
+    how: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    watched = connect_watched(valkey.url, ServerOutage("redis"), timeout_s=0.3)
+    budget = RateBudget(watched, per_minute=60)
+    await own_redis.delete(KEY)
+    await stop_the_clock(own_redis, tokens=5)
+    await budget.acquire("items", Lane.LIVE)
+    if how == "killed":
+        await asyncio.to_thread(valkey.kill)
+    else:
+        valkey.pause()
+    try:
+        # A call every 600/55 seconds.
+        for _ in range(3):
+            with pytest.raises(PutOff) as put_off:
+                await budget.acquire("items", Lane.LIVE)
+            assert 9 < put_off.value.wait_s < 11
+        await budget.empty("items", for_s=1.0)
+    finally:
+        if how == "killed":
+            await asyncio.to_thread(valkey.start)
+        else:
+            valkey.resume()
+    await stop_the_clock(own_redis, tokens=5)
+
+    async def shares_again() -> bool:
+        return not (await budget.take("items", Lane.LIVE)).wait_s
+
+    await until(shares_again, "the shared bucket is asked again")
+    await watched.aclose()
+    said = capsys.readouterr().out
+    assert (said.count("redis_away"), said.count("redis_back")) == (1, 1)

@@ -1,0 +1,260 @@
+"""Defects that the oracle found: the fact that each of them broke."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.stack import Stack
+from tests.syncing.test_deletions import flagged, freshness
+from tests.syncing.test_transactions import tell_all
+
+
+async def asked(stack: Stack, endpoint: str) -> None:
+    """Return once the simulator has been asked."""
+    async with asyncio.timeout(20):
+        while True:
+            if (await stack.requests()).get(endpoint):
+                return
+            await asyncio.sleep(0.01)
+
+
+async def fault(stack: Stack, **fields: Any) -> None:
+    await stack.simulator.apost("/_simulator/faults", fields)
+
+
+async def test_item_deleted_buries_although_its_404_was_on_the_way_to_another_event(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=20)
+    await stack.client_deletes(item["id"])
+    await stack.forget_requests()
+    await fault(stack, match="GET /items", kind="slow", seconds=0.3)
+    await stack.tell("item/updated", item["id"])
+    syncing = asyncio.create_task(stack.quiet())
+    await asked(stack, "GET /items/{id}")
+    await stack.tell("item/deleted", item["id"])
+    await syncing
+    await stack.quiet()
+    assert await stack.live(item["id"]) == {}
+    assert (await stack.states(item["id"]))[-1] == "applied"
+
+
+async def test_a_failed_step_that_is_due_again_within_its_claim_is_tried_again_at_once(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=40, accounts=2)
+    await tell_all(stack, await stack.collect(item["id"], created=6))
+    await fault(stack, match="GET /v2/transactions", kind="status", status=429, retryAfter=0)
+    await fault(stack, match="GET /loans", kind="slow", seconds=1.0)
+    await stack.quiet()
+    assert set(await stack.states(item["id"])) == {"applied"}
+    await stack.assert_equal(item["id"])
+
+
+async def test_an_account_whose_rows_are_all_flagged_is_verified(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=5, accounts=1)
+    await tell_all(stack, await stack.collect(item["id"], deleted=5))
+    await stack.order("sync/verify", item["id"])
+    await stack.quiet()
+    assert len(await flagged(stack, item["id"])) == 5
+    assert set(await stack.states(item["id"])) == {"applied"}
+
+
+async def test_rows_that_were_gone_before_they_were_read_hold_an_event_back_minutes_not_for_ever(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=0, accounts=1)
+    told = await stack.collect(item["id"], created=2)
+    await stack.collect(item["id"], deleted=2)
+    await tell_all(stack, told)
+    await stack.quiet()
+    assert "pending" in await stack.states(item["id"])
+    for _ in range(4):
+        await stack.shift(timedelta(minutes=5))
+        await stack.quiet()
+    assert set(await stack.states(item["id"])) == {"applied"}
+    await stack.assert_equal(item["id"])
+
+
+async def test_a_revoked_consent_leaves_no_dead_letters_of_investments(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=20)
+    await tell_all(stack, await stack.collect(item["id"], consent="revoked"))
+    await stack.order("sync/verify", item["id"])
+    await stack.quiet()
+    dead = await stack.db.fetch(
+        "SELECT product FROM pluggy_sync.product_sync WHERE item_id = $1 AND dead_at IS NOT NULL",
+        item["id"],
+    )
+    assert dead == []
+
+
+async def test_item_deleted_that_became_visible_after_the_404_of_another_event_buries(
+    stack: Stack,
+) -> None:
+    """Its transaction committed a moment later than its time says."""
+    item = await stack.synced_item(transactions=20)
+    await stack.client_deletes(item["id"])
+    await stack.tell("item/updated", item["id"])
+    await stack.quiet()
+    told = await stack.tell("item/deleted", item["id"])
+    await stack.db.execute(
+        "UPDATE pluggy_sync.webhook_events e SET pending_seq = p.dead_seq"
+        " FROM pluggy_sync.product_sync p"
+        " WHERE e.id = $1 AND p.item_id = e.item_id AND p.product = 'items'",
+        told.row_id,
+    )
+    await stack.quiet()
+    assert await stack.live(item["id"]) == {}
+    assert (await stack.states(item["id"]))[-1] == "applied"
+
+
+async def test_movements_are_read_once_and_after_the_list_that_tells_what_changed(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=20)
+    # As a worker leaves it that was killed between the investments and their movements.
+    await stack.db.execute(
+        "UPDATE pluggy_sync.product_sync SET fingerprint = NULL"
+        " WHERE item_id = $1 AND product = 'investment_transactions'",
+        item["id"],
+    )
+    changes = {"investments": {"updated": 9}}
+    await tell_all(stack, await stack.collect(item["id"], created=2, products=changes))
+    await stack.forget_requests()
+    with capture_logs() as logs:
+        await stack.quiet()
+    assert set(await stack.states(item["id"])) == {"applied"}
+    assert [line for line in logs if line["event"] == "no_progress"] == []
+    investments = len(await stack.live(item["id"], "investments"))
+    assert (await stack.requests())["GET /investments/{id}/transactions"] == investments
+
+
+async def test_a_delta_without_the_rows_of_its_event_beside_a_question_is_no_fault_of_ours(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=0, accounts=1)
+    created = await stack.collect(item["id"], created=3)
+    deleted = await stack.collect(item["id"], deleted=3)
+    await tell_all(stack, created)
+    await tell_all(stack, deleted)
+    with capture_logs() as logs:
+        await stack.quiet()
+    assert [line for line in logs if line["event"] == "no_progress"] == []
+    told = {e["event"]: e for e in await stack.events(item["id"])}
+    [account_id] = await stack.live(item["id"], "accounts")
+    assert told["transactions/created"]["confirming"] == f"transactions/{account_id}"
+    await stack.shift(timedelta(minutes=5))
+    with capture_logs() as logs:
+        await stack.quiet()
+    assert [line for line in logs if line["event"] == "no_progress"] == []
+    assert set(await stack.states(item["id"])) == {"applied"}
+
+
+async def test_an_account_that_is_gone_when_its_rows_are_read_is_buried_and_leaves_no_dead_letter(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=60, accounts=2)
+    [closing, staying] = await stack.live(item["id"], "accounts")
+    await stack.tell("transactions/created", item["id"], accountId=closing, transactionsCount=1)
+    await stack.collect(item["id"], close=[closing])
+    await stack.quiet()
+    assert set(await stack.live(item["id"], "accounts")) == {staying}
+    assert (await stack.states(item["id"]))[-1] == "ignored"
+    assert {r["state"] for r in await freshness(stack, item["id"])} == {"fresh"}
+
+
+async def test_a_list_read_again_for_an_owner_that_is_gone_keeps_the_time_it_was_collected(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=60, accounts=2)
+    mark = (
+        "SELECT source_updated_at FROM pluggy_sync.product_sync"
+        " WHERE item_id = $1 AND product = 'accounts'"
+    )
+    before = await stack.db.fetchval(mark, item["id"])
+    [closing, _] = await stack.live(item["id"], "accounts")
+    await stack.tell("transactions/created", item["id"], accountId=closing, transactionsCount=1)
+    await stack.collect(item["id"], close=[closing])
+    await stack.quiet()
+    assert (await stack.requests())["GET /accounts"] > 1
+    assert await stack.db.fetchval(mark, item["id"]) == before
+
+
+async def test_an_investment_that_is_gone_when_its_movements_are_read_is_buried(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=20)
+    [closing, *staying] = await stack.live(item["id"], "investments")
+    await stack.collect(item["id"], close=[closing])
+    await fault(stack, match="GET /investments", kind="status", status=500)
+    await stack.order("sync/verify", item["id"])
+    await stack.quiet()
+    await stack.shift(timedelta(minutes=1))
+    await stack.quiet()
+    assert set(await stack.live(item["id"], "investments")) == set(staying)
+    assert set(await stack.states(item["id"])) == {"applied"}
+    assert {r["state"] for r in await freshness(stack, item["id"])} == {"fresh"}
+
+
+async def test_a_walk_that_was_asked_of_an_account_just_buried_ends(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=60, accounts=2)
+    [closing, _] = await stack.live(item["id"], "accounts")
+    await tell_all(stack, await stack.collect(item["id"], close=[closing]))
+    await stack.quiet()
+    await stack.db.execute(
+        "INSERT INTO pluggy_sync.account_walks (item_id, account_id, kind, lane)"
+        " VALUES ($1, $2, 'walk', 2)",
+        item["id"],
+        closing,
+    )
+    await stack.order("sync/verify", item["id"])
+    await stack.quiet(most=20)
+    assert set(await stack.states(item["id"])) == {"applied"}
+    assert await stack.db.fetch("SELECT FROM pluggy_sync.account_walks") == []
+
+
+async def test_rows_of_an_account_without_consent_and_without_witness_are_not_even_flagged(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=2, accounts=1)
+    [account] = await stack.live(item["id"], "accounts")
+    ids = list(await stack.live(item["id"]))
+    await stack.collect(item["id"], consent="revoked")
+    for event in ("transactions/updated", "transactions/deleted"):
+        await stack.tell(event, item["id"], accountId=account, transactionIds=ids)
+    await stack.quiet()
+    assert await flagged(stack, item["id"]) == []
+    assert (await stack.states(item["id"]))[1:] == ["pending", "pending"]
+    await tell_all(stack, await stack.collect(item["id"], consent="renewed"))
+    for _ in range(3):
+        await stack.shift(timedelta(minutes=6))
+        await stack.quiet()
+    assert set(await stack.states(item["id"])) == {"applied"}
+    await stack.assert_equal(item["id"])
+
+
+@pytest.mark.parametrize(
+    "answer", [{"kind": "reset"}, {"kind": "status", "status": 429, "retryAfter": 60}]
+)
+async def test_a_step_that_fails_after_its_account_was_buried_leaves_no_stale_product(
+    stack: Stack, answer: dict[str, Any]
+) -> None:
+    item = await stack.synced_item(transactions=40, accounts=2)
+    closed, *_ = sorted(await stack.live(item["id"], "accounts"))
+    rows = [
+        i for i, row in (await stack.live(item["id"])).items() if str(row["account_id"]) == closed
+    ]
+    await tell_all(stack, await stack.collect(item["id"], close=[closed]))
+    await stack.tell("transactions/updated", item["id"], accountId=closed, transactionIds=rows[:1])
+    await fault(stack, match="GET /v2/transactions", query="ids=", **answer)
+    await stack.quiet()
+    shown = await stack.db.fetch(
+        "SELECT account_id FROM pluggy_ops.freshness WHERE item_id = $1", item["id"]
+    )
+    assert closed not in {str(record["account_id"]) for record in shown}
+    assert (await stack.states(item["id"]))[-1] == "ignored"

@@ -1,0 +1,143 @@
+"""Items that only webhooks name: a share of the rate limit, and no more than that."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+
+import pytest
+from arq.connections import ArqRedis
+
+from tests.support.interleaving import until
+from tests.support.stack import CLIENT_ID, CLIENT_SECRET, Stack, fill_budget
+from tests.syncing.test_rate_limit import command
+from worker.budget import LONGEST_WAIT_S, UNKNOWN_TURNS_MS, RateBudget
+from worker.failures import PutOff
+from worker.pluggy_client import PluggyClient
+from worker.redis_names import PREFIX
+
+LIMIT = 360
+SHARE = LIMIT // 4
+KEY = f"{PREFIX}budget:items:unknown"
+
+
+async def shift(redis: ArqRedis, seconds: float) -> None:
+    """Let time pass for the share."""
+    for field in ("at", "last_turn"):
+        if await command(redis, "HEXISTS", KEY, field):
+            await command(redis, "HINCRBYFLOAT", KEY, field, -1000 * seconds)
+
+
+async def taken(budget: RateBudget) -> bool:
+    """Whether a call is granted, at once or after a wait in the slot."""
+    return await budget._take_share("items") <= LONGEST_WAIT_S
+
+
+async def test_no_minute_gives_unknown_items_more_than_a_quarter(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=LIMIT)
+    granted = 0
+    for _ in range(60):
+        while await taken(budget):
+            granted += 1
+        await shift(redis, 1)
+    # Those granted last are still waiting in their slots.
+    waiting = LONGEST_WAIT_S * SHARE / 60
+    assert SHARE * 0.9 <= granted <= SHARE + waiting + 1
+
+
+async def test_each_that_is_sent_away_gets_a_time_of_its_own(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=LIMIT)
+    while await taken(budget):
+        pass
+    waits = [await budget._take_share("items") for _ in range(200)]
+    apart_s = 60 / (SHARE - SHARE / 12)
+    assert all(later - sooner > apart_s - 0.1 for sooner, later in pairwise(waits))
+    with pytest.raises(PutOff) as put_off:
+        await budget.take_share("items")
+    assert put_off.value.wait_s > waits[-1]
+
+
+async def test_times_are_not_given_for_ever_ahead(redis: ArqRedis) -> None:
+    budget = RateBudget(redis, per_minute=LIMIT)
+    waits = [await budget._take_share("items") for _ in range(1500)]
+    assert max(waits) <= UNKNOWN_TURNS_MS / 1000
+    # Of a clock that has gone back by a day.
+    await shift(redis, -86_400)
+    assert await budget._take_share("items") <= UNKNOWN_TURNS_MS / 1000
+
+
+async def test_a_storm_of_unknown_items_takes_its_share_and_halts_nothing(stack: Stack) -> None:
+    held = [(await stack.synced_item(transactions=20))["id"] for _ in range(3)]
+    forged = [str(uuid.uuid4()) for _ in range(60)]
+    await stack.forget_requests()
+    async with limited(stack) as client:
+        stack.worker.engine = replace(stack.worker.engine, client=client)
+        for item_id in forged:
+            await stack.tell("item/updated", item_id)
+        for item_id in held:
+            await stack.collect(item_id, created=1)
+            await stack.tell("item/updated", item_id)
+        leases = [await stack.claim() for _ in range(len(forged) + len(held))]
+        await fill_budget(stack.redis)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        await asyncio.gather(*(stack.worker.engine.sync(lease) for lease in leases))
+        # The share fills while a slow machine is at it.
+        took_s = clock() - began
+    for item_id in held:
+        assert (await stack.states(item_id))[-1] == "applied"
+    asked = await stack.db.fetchval(
+        "SELECT count(*) FROM pluggy_sync.webhook_events WHERE reason = '404:ITEM_NOT_FOUND'"
+    )
+    assert 0 < asked <= SHARE / 12 + (LONGEST_WAIT_S + took_s) * SHARE / 60 + 1
+    due = await stack.db.fetch(
+        "SELECT next_try_at FROM pluggy_sync.product_sync"
+        " WHERE product = 'items' AND next_try_at IS NOT NULL AND attempts = 0"
+    )
+    assert len({record["next_try_at"] for record in due}) == len(forged) - asked
+    assert not await stack.db.fetchval(
+        "SELECT count(*) FROM pluggy_sync.halts WHERE halted_at IS NOT NULL"
+    )
+
+
+def limited(stack: Stack) -> PluggyClient:
+    """A client at Pluggy's limit."""
+    return PluggyClient(
+        base_url=stack.simulator.url,
+        client_id=CLIENT_ID,
+        client_secret=CLIENT_SECRET,
+        budget=RateBudget(stack.redis, per_minute=LIMIT),
+    )
+
+
+async def waits(redis: ArqRedis) -> bool:
+    return bool(await command(redis, "HEXISTS", f"{PREFIX}budget:items", "last_turn:0"))
+
+
+async def test_events_that_come_while_a_request_waits_cost_no_further_one(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=20)
+    await stack.collect(item["id"], created=1)
+    await stack.tell("item/updated", item["id"])
+    lease = await stack.claim()
+    await stack.forget_requests()
+    async with limited(stack) as client:
+        engine = replace(stack.worker.engine, client=client)
+        await stack.redis.delete(f"{PREFIX}budget:auth")
+        for group in ("auth", "items"):
+            seconds, _ = await stack.redis.time()
+            # A token comes after half a second.
+            refill_per_s = (LIMIT - LIMIT / 12) / 60
+            tokens, at = 1 - 0.5 * refill_per_s, int(seconds) * 1000 + 999
+            bucket = f"{PREFIX}budget:{group}"
+            await command(stack.redis, "HSET", bucket, "tokens", tokens, "at", at)
+        syncing = asyncio.create_task(engine.sync(lease))
+        await until(partial(waits, stack.redis), "the request waits")
+        for _ in range(3):
+            await stack.tell("item/updated", item["id"])
+        await syncing
+    assert (await stack.requests())["GET /items/{id}"] == 1
+    assert set(await stack.states(item["id"])) == {"applied"}
+    await stack.assert_equal(item["id"])
