@@ -1,4 +1,4 @@
-"""The SQL of the service by name: in `sql/queries/*.sql`, `-- name: x` opens a query."""
+"""The SQL of the service by name: in `sql/queries/**/*.sql`, `-- name: x` opens a query."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SQL_DIR = Path(__file__).resolve().parents[1] / "sql"
 def load_queries(directory: Path) -> dict[str, str]:
     """Return {name: statement}. Raises ValueError on a name that stands twice."""
     queries: dict[str, str] = {}
-    for path in sorted(directory.glob("*.sql")):
+    for path in sorted(directory.rglob("*.sql")):
         for name, statement in named_statements(path):
             if name in queries:
                 raise ValueError(f"query {name} stands twice, again in {path.name}")

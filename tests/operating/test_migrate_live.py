@@ -151,7 +151,7 @@ async def test_the_release_before_goes_on_accepting_and_syncing_while_it_is_migr
 
 def test_what_is_inserted_is_inserted_by_the_names_of_its_columns() -> None:
     """A column that a later release adds must not move the values of this one."""
-    texts = [path.read_text() for path in (SQL_DIR / "queries").glob("*.sql")]
+    texts = [path.read_text() for path in (SQL_DIR / "queries").rglob("*.sql")]
     inserts = re.findall(
         r"INSERT INTO (\w+\.\w+)(?: AS \w+)?\s+(\(|DEFAULT|SELECT|VALUES)", "".join(texts)
     )

@@ -44,7 +44,7 @@ async def test_money_says_its_currency_and_times_their_zone(db: Pool) -> None:
 async def test_no_comment_is_about_a_column_that_is_not_there(db: Pool) -> None:
     told = {name for _, name, _, _ in await columns(db)}
     views = {view.partition(".")[2] for view, _, _, _ in await columns(db)}
-    for script in load_scripts(SQL_DIR / "views", "z_comments_*.sql"):
+    for script in load_scripts(SQL_DIR / "views", "9?_comments_*.sql"):
         entries = re.findall(r"\((NULL|'\w+'), '(\w+)', '", script.sql)
         assert len(entries) > 100
         assert {name for _, name in entries} <= told
