@@ -22,7 +22,7 @@ import click
 
 import embedded
 from ops.migrations import migrate
-from worker.queries import QUERIES, SQL_DIR
+from worker.infra.queries import QUERIES, SQL_DIR
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -34,9 +34,9 @@ from tests.support.receiver import Doorway, open_door, told
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget
 from webhook_receiver.storage import Stores
-from worker.database import Pool, close_pool, open_pool
-from worker.queue import connect
-from worker.tasks import sync_item
+from worker.engine.job import sync_item
+from worker.infra.postgres import Pool, close_pool, open_pool
+from worker.infra.redis_client import connect
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PRODUCT: Final = ("worker", "webhook_receiver", "ops", "simulator", "embedded")

@@ -13,10 +13,10 @@ from typing import Final
 
 import msgspec
 
-from worker.events import parse_webhook
-from worker.pluggy_payloads import decode_envelope
-from worker.sync.rows import read_rows
-from worker.turns import beside
+from worker.inbox.events import parse_webhook
+from worker.infra.time_slices import beside
+from worker.pluggy_api.payloads import decode_envelope
+from worker.sync.store_rows import read_rows
 
 TICK_S: Final = 0.001
 

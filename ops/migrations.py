@@ -11,8 +11,8 @@ from typing import Final, TypeAlias
 import asyncpg
 
 from ops.roles import make_roles
-from worker.postgres_hosts import Hosts
-from worker.queries import SQL_DIR
+from worker.infra.postgres_hosts import Hosts
+from worker.infra.queries import SQL_DIR
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -18,8 +18,9 @@ from tests.support.kept_database import KeptDatabase, execute, with_database
 from tests.support.service import Service, open_service
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget
-from worker.database import Pool, close_pool, open_pool
-from worker.queue import PREFIX, connect
+from worker.infra.postgres import Pool, close_pool, open_pool
+from worker.infra.redis_client import connect
+from worker.infra.redis_keys import PREFIX
 
 # A shell ignores SIGINT for what it starts in the background, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

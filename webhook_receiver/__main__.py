@@ -20,14 +20,15 @@ from webhook_receiver.delivery_counts import DeliveryCounts
 from webhook_receiver.intake import Intake
 from webhook_receiver.settings import ReceiverSettings
 from webhook_receiver.storage import Stores
-from worker import log as logs
-from worker.background import end
-from worker.database import close_pool, open_pool
-from worker.outage_words import redis_outage
-from worker.queue import ArqDoorbell, connect
-from worker.redis_settings import RedisSafety
-from worker.settings import SettingsError, load
-from worker.spool import Spool
+from worker.inbox.spool import Spool
+from worker.infra import log as logs
+from worker.infra.outage_words import redis_outage
+from worker.infra.postgres import close_pool, open_pool
+from worker.infra.redis_client import connect
+from worker.infra.redis_settings import RedisSafety
+from worker.infra.settings import SettingsError, load
+from worker.infra.tasks import end
+from worker.wakeup.queue import ArqDoorbell
 
 log = structlog.get_logger()
 

@@ -20,13 +20,13 @@ from webhook_receiver.not_found import go_on, meet, unknown
 from webhook_receiver.origins import Origins
 from webhook_receiver.responses import json_errors, refusal, unavailable
 from webhook_receiver.storage import NotReady, Stores
-from worker.accept import UnstorableEvent
-from worker.background import end
-from worker.database import Pool
-from worker.events import MalformedEvent, WebhookEvent, parse_registration, parse_webhook
-from worker.http_server import BoundedRunner, HttpLimits
-from worker.server_outage import ServerOutage
-from worker.turns import beside
+from worker.inbox.accept import UnstorableEvent
+from worker.inbox.events import MalformedEvent, WebhookEvent, parse_registration, parse_webhook
+from worker.infra.http_server import BoundedRunner, HttpLimits
+from worker.infra.outage_log import ServerOutage
+from worker.infra.postgres import Pool
+from worker.infra.tasks import end
+from worker.infra.time_slices import beside
 
 log = structlog.get_logger()
 

@@ -11,8 +11,8 @@ from typing import Final
 import structlog
 from prometheus_client import Counter as Metric
 
-from worker.database import Pool, fetch_within
-from worker.queries import QUERIES
+from worker.infra.postgres import Pool, fetch_within
+from worker.infra.queries import QUERIES
 
 log = structlog.get_logger()
 

@@ -12,9 +12,9 @@ from prometheus_client import Gauge
 
 from webhook_receiver.storage import Stores
 from webhook_receiver.wakeups import Rings
-from worker.accept import Accepted
-from worker.events import WebhookEvent
-from worker.queue import Doorbell
+from worker.inbox.accept import Accepted
+from worker.inbox.events import WebhookEvent
+from worker.wakeup.queue import Doorbell
 
 GROUP_MAX: Final = 500
 GROUP_MAX_BYTES: Final = 8 * 1024 * 1024

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from webhook_receiver.origins import Network, Origins, parse_networks
-from worker.settings import Environment
+from worker.infra.settings import Environment
 
 SHORTEST_SECRET: Final = 16
 # https://www.rfc-editor.org/rfc/rfc9110#name-tokens

@@ -11,13 +11,13 @@ import asyncpg
 import structlog
 from redis.exceptions import RedisError
 
-from worker.accept import Accepted, accept_events
-from worker.database import POSTGRES_AWAY, Pool
-from worker.drain import drain
-from worker.events import WebhookEvent
-from worker.outage_words import Outage, postgres_outage, redis_outage
-from worker.server_outage import ServerOutage
-from worker.spool import Spool, SpoolRefuses
+from worker.inbox.accept import Accepted, accept_events
+from worker.inbox.drain import drain
+from worker.inbox.events import WebhookEvent
+from worker.inbox.spool import Spool, SpoolRefuses
+from worker.infra.outage_log import ServerOutage
+from worker.infra.outage_words import Outage, postgres_outage, redis_outage
+from worker.infra.postgres import POSTGRES_AWAY, Pool
 
 log = structlog.get_logger()
 

@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Iterable
 from typing import Final
 
-from worker.queue import Doorbell
-from worker.server_outage import ServerOutage
+from worker.infra.outage_log import ServerOutage
+from worker.wakeup.queue import Doorbell
 
 RING_WITHIN_S: Final = 2.0
 RINGS_MAX: Final = 1000

@@ -15,12 +15,12 @@ from aiohttp import web
 from prometheus_client import generate_latest
 from redis.exceptions import RedisError
 
-from worker.database import POSTGRES_AWAY, fetch_within
-from worker.http_server import BoundedRunner, HttpLimits
-from worker.outage_words import Outage, postgres_outage, redis_outage
-from worker.queries import QUERIES
-from worker.sweep import Sweep
-from worker.watched_redis import PROBE_EXPIRES_MS, WRITE_PROBE
+from worker.infra.http_server import BoundedRunner, HttpLimits
+from worker.infra.outage_words import Outage, postgres_outage, redis_outage
+from worker.infra.postgres import POSTGRES_AWAY, fetch_within
+from worker.infra.queries import QUERIES
+from worker.infra.redis_client import PROBE_EXPIRES_MS, WRITE_PROBE
+from worker.maintenance.sweep import Sweep
 
 log = structlog.get_logger()
 

@@ -20,12 +20,16 @@ import uvloop
 from arq import func
 from redis.asyncio import Redis
 
-from worker import log as logs
-from worker.arq_redis import RingReader, ring_reader
-from worker.background import end, insist
-from worker.catalogue import refresh_catalogue
-from worker.chores import Chore, Chores
-from worker.database import (
+from worker.engine.bulk_slots import BulkSlots
+from worker.engine.job import Worker, sync_item
+from worker.engine.polling import UnrungWork
+from worker.engine.sync_item import Engine
+from worker.health import TICK_WITHIN_S, Beat, beat_of, start_health_server
+from worker.inbox.drain import drain
+from worker.inbox.spool import Spool
+from worker.infra import log as logs
+from worker.infra.outage_log import ServerOutage
+from worker.infra.postgres import (
     POSTGRES_AWAY,
     POSTGRES_REFUSES_US,
     Pool,
@@ -34,37 +38,32 @@ from worker.database import (
     open_pool,
     why_refused,
 )
-from worker.drain import drain
-from worker.first_lists import order_confirmations
-from worker.health import TICK_WITHIN_S, Beat, beat_of, start_health_server
-from worker.installation import ForeignInstallation, check_installation, remember_settings
-from worker.nets import cast_nets
-from worker.outage import CallLedger
-from worker.pluggy_client import PluggyClient
-from worker.purge import Purger
-from worker.queries import QUERIES
-from worker.queue import (
-    PREFIX,
-    QUEUE_NAME,
-    SYNC_ITEM,
-    ArqDoorbell,
-    deserialize,
-    serialize,
+from worker.infra.queries import QUERIES
+from worker.infra.redis_client import connect_watched
+from worker.infra.redis_keys import PREFIX
+from worker.infra.redis_settings import RedisSafety
+from worker.infra.settings import PluggySettings, SettingsError, load
+from worker.infra.tasks import end, insist
+from worker.lease.halt import probe_halt
+from worker.lease.parked_products import tend_parks
+from worker.maintenance.confirmations import order_confirmations
+from worker.maintenance.installation import (
+    ForeignInstallation,
+    check_installation,
+    remember_settings,
 )
-from worker.redis_settings import RedisSafety
-from worker.restatements import link_restatements
-from worker.retention import forget_old
-from worker.server_outage import ServerOutage
-from worker.settings import PluggySettings, SettingsError, load
-from worker.spool import Spool
-from worker.sweep import Sweep
-from worker.sync.engine import BulkSlots, Engine
-from worker.sync.halts import probe_halt
-from worker.sync.parks import tend_parks
-from worker.tasks import Worker, sync_item
-from worker.unrung import UnrungWork
-from worker.watch import Expected, watch_subscriptions
-from worker.watched_redis import connect_watched
+from worker.maintenance.purge import Purger
+from worker.maintenance.reconciliation import cast_nets
+from worker.maintenance.reference_data import refresh_catalogue
+from worker.maintenance.restatements import link_restatements
+from worker.maintenance.retention import forget_old
+from worker.maintenance.schedule import Chore, Chores
+from worker.maintenance.subscriptions import Expected, watch_subscriptions
+from worker.maintenance.sweep import Sweep
+from worker.pluggy_api.circuit_breaker import CallLedger
+from worker.pluggy_api.client import PluggyClient
+from worker.wakeup.arq_client import RingReader, ring_reader
+from worker.wakeup.queue import QUEUE_NAME, SYNC_ITEM, ArqDoorbell, deserialize, serialize
 
 log = structlog.get_logger()
 

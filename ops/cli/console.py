@@ -23,10 +23,10 @@ from rich.text import Text
 from ops.cli.terminal_text import neutral, neutral_json
 from ops.migrations import MigrationRefused
 from ops.roles import RolesRefused
-from worker.database import Pool, close_pool, open_pool, why_refused
-from worker.installation import ForeignInstallation
-from worker.outage_words import Outage, postgres_outage, redis_outage
-from worker.settings import Environment, SettingsError
+from worker.infra.outage_words import Outage, postgres_outage, redis_outage
+from worker.infra.postgres import Pool, close_pool, open_pool, why_refused
+from worker.infra.settings import Environment, SettingsError
+from worker.maintenance.installation import ForeignInstallation
 
 T = TypeVar("T")
 

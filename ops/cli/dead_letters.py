@@ -20,8 +20,8 @@ from ops.cli.console import (
     run,
 )
 from ops.cli.wakeup import ring
-from worker.queries import QUERIES
-from worker.settings import Environment, load
+from worker.infra.queries import QUERIES
+from worker.infra.settings import Environment, load
 
 LISTED: Final = 100
 FOR_PEOPLE: Final = ("id", "event", "item_id", "reason", "error_id", "attempts", "died_at")

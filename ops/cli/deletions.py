@@ -9,8 +9,8 @@ from typing import Any, Final
 import click
 
 from ops.cli.console import LIMIT, CommandFailed, database, json_option, print_json, print_rows, run
-from worker.flags import Decided, accept_flags, list_flags, refuse_flags
-from worker.settings import Environment, load
+from worker.infra.settings import Environment, load
+from worker.maintenance.deletion_review import Decided, accept_flags, list_flags, refuse_flags
 
 LISTED: Final = 100
 Decide = Callable[..., Awaitable[list[Decided]]]

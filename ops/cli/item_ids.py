@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
-from worker.events import parse_uuid
+from worker.infra.parsing import parse_uuid
 
 COLUMN: Final = "itemId"
 DELIMITERS: Final = ",;\t"

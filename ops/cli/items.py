@@ -25,11 +25,12 @@ from ops.cli.console import (
 )
 from ops.cli.item_ids import Line, read_ids
 from ops.cli.wakeup import ring
-from worker.accept import Accepted, UnstorableEvent, accept_events
-from worker.database import Pool
-from worker.events import Lane, parse_webhook, registration
-from worker.queries import QUERIES
-from worker.settings import Environment, load
+from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
+from worker.inbox.events import parse_webhook, registration
+from worker.infra.lanes import Lane
+from worker.infra.postgres import Pool
+from worker.infra.queries import QUERIES
+from worker.infra.settings import Environment, load
 
 GROUP: Final = 500
 ANSWER_WITHIN_S: Final = 15.0

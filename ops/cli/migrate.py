@@ -15,8 +15,8 @@ from ops.cli.console import (
     run,
 )
 from ops.migrations import migrate
-from worker.installation import adopt_installation
-from worker.settings import Environment, load
+from worker.infra.settings import Environment, load
+from worker.maintenance.installation import adopt_installation
 
 
 class AdoptSettings(Environment):

@@ -25,12 +25,12 @@ from ops.cli.console import (
     run,
 )
 from ops.cli.item_ids import read_ids
-from worker.accept import Accepted
-from worker.budget import BURST
-from worker.database import Pool
-from worker.nets import event_id_of, order_verify
-from worker.queries import QUERIES
-from worker.settings import SyncSettings, load
+from worker.inbox.accept import Accepted
+from worker.infra.postgres import Pool
+from worker.infra.queries import QUERIES
+from worker.infra.settings import SyncSettings, load
+from worker.maintenance.reconciliation import event_id_of, order_verify
+from worker.pluggy_api.rate_limit import BURST
 
 GROUP: Final = 200
 ROWS_A_PAGE: Final = 500

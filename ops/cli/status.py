@@ -20,10 +20,10 @@ from ops.cli.console import (
     print_rows,
     run,
 )
-from worker.queries import QUERIES
-from worker.queue import connect
-from worker.settings import Environment, load
-from worker.spool import Figures, Spool
+from worker.inbox.spool import Figures, Spool
+from worker.infra.queries import QUERIES
+from worker.infra.redis_client import connect
+from worker.infra.settings import Environment, load
 
 T = TypeVar("T")
 Row = dict[str, Any]

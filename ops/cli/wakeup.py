@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import click
 from redis.exceptions import RedisError
 
-from worker.queue import ArqDoorbell, connect
-from worker.settings import Environment
+from worker.infra.redis_client import connect
+from worker.infra.settings import Environment
+from worker.wakeup.queue import ArqDoorbell
 
 
 async def ring(settings: Environment, item_ids: Sequence[uuid.UUID]) -> None:

@@ -11,15 +11,12 @@ from urllib.parse import quote
 import click
 
 from ops.cli.console import CommandFailed, database, json_option, print_json, print_rows, run, say
-from worker.database import Pool
-from worker.events import Lane
-from worker.failures import PluggyError, PluggyHalt, classify
-from worker.installation import check_installation
-from worker.pluggy_client import PluggyClient
-from worker.pluggy_http import Change
-from worker.queue import connect
-from worker.settings import PluggySettings, load
-from worker.watch import (
+from worker.infra.lanes import Lane
+from worker.infra.postgres import Pool
+from worker.infra.redis_client import connect
+from worker.infra.settings import PluggySettings, load
+from worker.maintenance.installation import check_installation
+from worker.maintenance.subscriptions import (
     RECEIVER_PATH,
     Expected,
     Finding,
@@ -31,6 +28,9 @@ from worker.watch import (
     shown_url,
     store_findings,
 )
+from worker.pluggy_api.client import PluggyClient
+from worker.pluggy_api.errors import PluggyError, PluggyHalt, classify
+from worker.pluggy_api.http import Change
 
 MENDABLE = ("disabled", "wrong_secret")
 

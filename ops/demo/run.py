@@ -34,7 +34,7 @@ from ops.demo.stage import (
     stop_on_every_signal,
 )
 from ops.migrations import MigrationRefused, migrate
-from worker.queries import QUERIES
+from worker.infra.queries import QUERIES
 
 APPLY_WITHIN_S: Final = 120.0
 ROWS_A_SECOND: Final = 200

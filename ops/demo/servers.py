@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from embedded import Postgres, Valkey
 from embedded.server import Server
-from worker.queue import PREFIX
+from worker.infra.redis_keys import PREFIX
 
 DATABASE_PREFIX: Final = "pluggy_sync_demo_"
 NUMBERS: Final = range(15, 0, -1)

@@ -23,9 +23,10 @@ from tests.chaos.settling import end_halt, is_halted
 from tests.chaos.stack import ChaosStack, Replicas
 from tests.chaos.wire import Wire
 from tests.oracle.pluggy_control import ControlRefused
-from worker.accept import accept_events
-from worker.events import Lane, own_event
-from worker.spool import SPOOL
+from worker.inbox.accept import accept_events
+from worker.inbox.events import own_event
+from worker.inbox.spool import SPOOL
+from worker.infra.lanes import Lane
 
 TRIED_FOR_S: Final = 90.0
 HAPPENS_WITHIN_S: Final = 12.0

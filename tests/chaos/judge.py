@@ -15,7 +15,7 @@ from ops.compare.rows import compare
 from ops.compare.truth import SimulatorTruth
 from tests.chaos.ledger import Account
 from tests.chaos.stack import ChaosStack
-from worker.database import Pool
+from worker.infra.postgres import Pool
 
 AT_ONCE: Final = 5000
 ZONE: Final = ZoneInfo("America/Sao_Paulo")

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from tests.chaos.stack import ChaosStack
 from tests.support.stack import SHIFTED
-from worker.database import Pool
-from worker.spool import SPOOL
+from worker.inbox.spool import SPOOL
+from worker.infra.postgres import Pool
 
 LOOK_EVERY_S: Final = 0.5
 PROBE_EVERY: Final = timedelta(seconds=61)

@@ -25,8 +25,8 @@ from ops.migrations import migrate
 from tests.chaos.wire import Wire
 from tests.oracle.pluggy_control import CLIENT_ID, CLIENT_SECRET, PluggyControl
 from tests.oracle.stack import OUR_FAULT, ROOT, told
-from worker.database import Pool, close_pool, open_pool
-from worker.queue import connect
+from worker.infra.postgres import Pool, close_pool, open_pool
+from worker.infra.redis_client import connect
 
 RECEIVERS: Final = 2
 WORKERS: Final = 3

@@ -23,13 +23,13 @@ from tests.fuzz import checks, inputs
 from tests.fuzz.campaign import SEED, Campaign
 from tests.support.receiver import ReceiverProcess
 from tests.support.stack import Stack
-from worker.claim import Claim
-from worker.database import Pool
-from worker.events import Lane
-from worker.failures import PluggyUnavailable
-from worker.pluggy_payloads import Unreadable, clean_json, decode_envelope
-from worker.pluggy_reader import PluggyReader
-from worker.sync.rows import Entity, read_rows, store_rows
+from worker.infra.lanes import Lane
+from worker.infra.postgres import Pool
+from worker.lease.lease import Claim
+from worker.pluggy_api.endpoints import PluggyReader
+from worker.pluggy_api.errors import PluggyUnavailable
+from worker.pluggy_api.payloads import Unreadable, clean_json, decode_envelope
+from worker.sync.store_rows import Entity, read_rows, store_rows
 
 DELIVERIES: Final = 100_000
 ANSWERS: Final = 50_000

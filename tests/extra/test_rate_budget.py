@@ -22,9 +22,10 @@ from tests.support.receiver import SECRET, Client, ReceiverProcess, told
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import now
 from tests.support.worker_process import WorkerProcess
-from worker.accept import accept_events
-from worker.database import Pool
-from worker.events import Lane, registration
+from worker.inbox.accept import accept_events
+from worker.inbox.events import registration
+from worker.infra.lanes import Lane
+from worker.infra.postgres import Pool
 
 LIMIT = 360
 WORKERS = 8

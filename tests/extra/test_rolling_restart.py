@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from tests.support.service import Service
-from worker.database import Pool
+from worker.infra.postgres import Pool
 
 ROUNDS = 10
 WORKERS = 2

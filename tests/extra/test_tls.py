@@ -26,8 +26,9 @@ from ops.migrations import migrate
 from tests.support.receiver import SECRET, Client, ReceiverProcess, told, until
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.worker_process import WorkerProcess
-from worker.database import close_pool, open_pool
-from worker.queue import ArqDoorbell, connect
+from worker.infra.postgres import close_pool, open_pool
+from worker.infra.redis_client import connect
+from worker.wakeup.queue import ArqDoorbell
 
 SSL_REQUEST = (8).to_bytes(4) + (80877103).to_bytes(4)
 SUBJECTS = {"server": "IP:127.0.0.1,DNS:localhost", "elsewhere": "DNS:elsewhere.example"}

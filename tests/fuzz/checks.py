@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from worker.events import (
+from worker.inbox.events import (
     MAX_NAME_LENGTH,
     TRANSACTION_EVENTS,
     MalformedEvent,
@@ -19,22 +19,22 @@ from worker.events import (
     parse_registration,
     parse_webhook,
 )
-from worker.pluggy_item import read_item
-from worker.pluggy_payloads import (
+from worker.pluggy_api.item_status import read_item
+from worker.pluggy_api.payloads import (
     Unreadable,
     clean_json,
     decode_envelope,
     decode_error,
     decode_object,
 )
-from worker.row_values import UnreadableRow
-from worker.sync.accounts import account_row
-from worker.sync.bills import bill_row
-from worker.sync.consents import consent_row
-from worker.sync.identities import identity_row
-from worker.sync.investments import investment_row
-from worker.sync.loans import loan_row
-from worker.sync.transactions import transaction_row
+from worker.pluggy_api.values import UnreadableRow
+from worker.sync.entities.accounts import account_row
+from worker.sync.entities.bills import bill_row
+from worker.sync.entities.consents import consent_row
+from worker.sync.entities.identities import identity_row
+from worker.sync.entities.investments import investment_row
+from worker.sync.entities.loans import loan_row
+from worker.sync.entities.transactions import transaction_row
 
 ZONE: Final = ZoneInfo("America/Sao_Paulo")
 NOW: Final = datetime(2026, 5, 1, tzinfo=UTC)

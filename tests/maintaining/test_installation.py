@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 
 from tests.support.stack import Stack
 from tests.support.worker_process import WorkerProcess
-from worker.database import Pool
-from worker.installation import (
+from worker.infra.postgres import Pool
+from worker.maintenance.installation import (
     ForeignInstallation,
     adopt_installation,
     check_installation,

@@ -12,11 +12,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-import worker.purge
+import worker.maintenance.purge
 from tests.support.stack import TABLES, Stack, fill_budget
-from worker.purge import Purger
-from worker.queries import QUERIES
-from worker.redis_names import PREFIX
+from worker.infra.queries import QUERIES
+from worker.infra.redis_keys import PREFIX
+from worker.maintenance.purge import Purger
 
 RETENTION = timedelta(days=30)
 OPEN_FINANCE = 600
@@ -288,8 +288,8 @@ async def test_a_purge_goes_in_batches_and_survives_a_kill_between_two(
 ) -> None:
     item = await deleted_item(stack, transactions=300)
     await wait(stack, RETENTION)
-    monkeypatch.setattr(worker.purge, "BATCH", 50)
-    monkeypatch.setattr(worker.purge, "PURGE_FOR_S", 0.0)
+    monkeypatch.setattr(worker.maintenance.purge, "BATCH", 50)
+    monkeypatch.setattr(worker.maintenance.purge, "PURGE_FOR_S", 0.0)
     assert await purger(stack).purge()
     rows = "SELECT count(*) FROM pluggy.transactions WHERE item_id = $1"
     total = len(item["truth"]["transactions"])
@@ -320,16 +320,16 @@ async def test_an_event_that_comes_while_a_purge_is_under_way_goes_first(
 ) -> None:
     item = await deleted_item(stack, transactions=100)
     await wait(stack, RETENTION)
-    monkeypatch.setattr(worker.purge, "BATCH", 50)
+    monkeypatch.setattr(worker.maintenance.purge, "BATCH", 50)
     told: list[object] = []
-    delete = worker.purge._delete_batch
+    delete = worker.maintenance.purge._delete_batch
 
     async def delete_and_tell(claim: Any, table: str) -> int:
         if not told:
             told.append(await stack.tell("item/updated", item["id"], clientUserId=item["person"]))
         return await delete(claim, table)
 
-    monkeypatch.setattr(worker.purge, "_delete_batch", delete_and_tell)
+    monkeypatch.setattr(worker.maintenance.purge, "_delete_batch", delete_and_tell)
     assert await purger(stack).purge()
     assert await receipts(stack, item["id"]) == []
     assert await purge(stack) == 0

@@ -17,16 +17,16 @@ from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget, now
 from tests.support.worker_process import WorkerProcess
 from tests.syncing.test_transactions import changed, tell_all, watermarks
-from worker.accept import Accepted
-from worker.claim import Claim
-from worker.database import Pool
-from worker.nets import cast_nets, order_due, order_verify
-from worker.plan import plan
-from worker.plan_steps import Gone
-from worker.pluggy_item import Item, read_item
-from worker.queries import QUERIES
-from worker.sync.rounds import load_held
-from worker.sync.silence import expect_collection, next_look
+from worker.engine.missed_webhooks import expect_collection, next_look
+from worker.engine.rounds import load_held
+from worker.inbox.accept import Accepted
+from worker.infra.postgres import Pool
+from worker.infra.queries import QUERIES
+from worker.lease.lease import Claim
+from worker.maintenance.reconciliation import cast_nets, order_due, order_verify
+from worker.planner.plan import plan
+from worker.planner.steps import Gone
+from worker.pluggy_api.item_status import Item, read_item
 
 DAY = timedelta(days=1)
 ALARM = timedelta(days=1, minutes=16)

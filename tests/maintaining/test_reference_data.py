@@ -15,9 +15,9 @@ import asyncpg
 import pytest
 
 from tests.support.stack import Stack, now
-from worker.accept import Accepted
-from worker.catalogue import refresh_catalogue
-from worker.events import parse_webhook
+from worker.inbox.accept import Accepted
+from worker.inbox.events import parse_webhook
+from worker.maintenance.reference_data import refresh_catalogue
 
 MINUTE = timedelta(minutes=1, seconds=1)
 ITAU, NUBANK = 201, 612

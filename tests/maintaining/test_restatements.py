@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import changed, tell_all
-from worker.queries import QUERIES
-from worker.restatements import (
+from worker.infra.queries import QUERIES
+from worker.lease.runs import run_of_its_own
+from worker.maintenance.restatements import (
     CONFIDENCE,
     RESTATEMENTS_LOCK,
     Link,
@@ -27,7 +28,6 @@ from worker.restatements import (
     link_restatements,
     pair,
 )
-from worker.runs import run_of_its_own
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 REST = timedelta(minutes=2, seconds=1)
@@ -355,8 +355,8 @@ async def test_one_worker_at_a_time_looks(stack: Stack) -> None:
 async def test_portions_are_small_and_all_are_looked_at(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.restatements.MOST_ITEMS", 1)
-    monkeypatch.setattr("worker.restatements.MOST_RUNS", 3)
+    monkeypatch.setattr("worker.maintenance.restatements.MOST_ITEMS", 1)
+    monkeypatch.setattr("worker.maintenance.restatements.MOST_RUNS", 3)
     items = [await stack.synced_item(transactions=20) for _ in range(4)]
     for item in items:
         await restate(stack, item["id"])

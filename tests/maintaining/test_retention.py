@@ -8,15 +8,15 @@ from datetime import timedelta
 
 import pytest
 
-import worker.retention
+import worker.maintenance.retention
 from tests.maintaining.test_purge import deleted_item, purge, wait
 from tests.support.interleaving import until
 from tests.support.stack import TABLES as MIRRORED
 from tests.support.stack import Stack
 from tests.support.worker_process import WorkerProcess
-from worker.database import Pool
-from worker.restatements import link_restatements
-from worker.retention import TABLES, forget_old
+from worker.infra.postgres import Pool
+from worker.maintenance.restatements import link_restatements
+from worker.maintenance.retention import TABLES, forget_old
 
 KEEP = timedelta(days=90)
 OLD = timedelta(days=91)
@@ -257,12 +257,12 @@ async def test_the_walk_over_old_runs_goes_on_where_it_was_and_begins_again_the_
         " VALUES ('1', '{}', '', 1, $1)",
         first,
     )
-    monkeypatch.setattr(worker.retention, "PORTION", 20)
-    monkeypatch.setattr(worker.retention, "WORK_FOR_S", 0.0)
+    monkeypatch.setattr(worker.maintenance.retention, "PORTION", 20)
+    monkeypatch.setattr(worker.maintenance.retention, "WORK_FOR_S", 0.0)
     await forget(db)
     assert await count(db, "runs") == 50, "no time, no work"
     monkeypatch.undo()
-    monkeypatch.setattr(worker.retention, "PORTION", 20)
+    monkeypatch.setattr(worker.maintenance.retention, "PORTION", 20)
     await forget(db)
     left = await db.fetch("SELECT id FROM pluggy_sync.runs")
     assert [record["id"] for record in left] == [first]
@@ -282,7 +282,7 @@ async def test_many_old_rows_go_in_small_portions(
         " SELECT now() - $1::interval, n::text, 'a', 1 FROM generate_series(1, 105) AS n",
         OLD,
     )
-    monkeypatch.setattr(worker.retention, "PORTION", 10)
+    monkeypatch.setattr(worker.maintenance.retention, "PORTION", 10)
     await forget(db)
     assert await count(db, "delivery_counts") == 0
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 import pytest
 from structlog.testing import capture_logs
 
-import worker.chores
+import worker.maintenance.schedule
 from tests.maintaining.test_purge import deleted_item
 from tests.maintaining.test_restatements import rest, restate
 from tests.support.interleaving import until as until_true
 from tests.support.stack import Stack
 from tests.support.worker_process import WorkerProcess
-from worker.chores import Chore, Chores
+from worker.maintenance.schedule import Chore, Chores
 
 
 async def go_round(chores: list[Chore], condition: Callable[[], bool]) -> None:
@@ -33,7 +33,7 @@ async def go_round(chores: list[Chore], condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker.chores, "LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr(worker.maintenance.schedule, "LOOK_EVERY_S", 0.001)
 
 
 @pytest.mark.usefixtures("impatient")

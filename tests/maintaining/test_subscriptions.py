@@ -15,7 +15,7 @@ from tests.support.interleaving import until
 from tests.support.stack import CLIENT_ID, CLIENT_SECRET, Stack
 from tests.support.worker_process import WorkerProcess
 from webhook_receiver.app import DELIVERY_PATH
-from worker.watch import (
+from worker.maintenance.subscriptions import (
     RECEIVER_PATH,
     WANTED,
     Expected,

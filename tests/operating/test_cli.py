@@ -20,9 +20,9 @@ from click.testing import CliRunner, Result
 from ops.cli.main import main
 from ops.compare.columns import MIRRORED
 from tests.support.stack import CLIENT_ID, Stack
-from worker.database import Pool
-from worker.installation import check_installation
-from worker.queue import QUEUE_NAME
+from worker.infra.postgres import Pool
+from worker.maintenance.installation import check_installation
+from worker.wakeup.queue import QUEUE_NAME
 
 NOWHERE = "postgresql://someone:hunter2@127.0.0.1:1/nowhere"
 UNKNOWN = "11111111-2222-4333-8444-555555555555"

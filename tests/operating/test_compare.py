@@ -22,7 +22,7 @@ from ops.compare.rows import BURIED, DIFFERENT, EXTRA, MISSING, Comparison, Conn
 from ops.compare.rules import Rule, day, moment, money, posted_on, text, whole
 from ops.compare.truth import SimulatorTruth, TrueRow, TruthError, read_truth
 from tests.support.stack import Stack
-from worker.database import Pool
+from worker.infra.postgres import Pool
 
 ZONE = ZoneInfo("America/Sao_Paulo")
 # Ours, not Pluggy's: where a row comes from and whether it is still there.

@@ -13,9 +13,9 @@ import pytest
 
 from tests.support.stack import Stack
 from tests.syncing.test_deletions import flagged, tombstones
-from worker.claim import LEASE
-from worker.flags import accept_flags, list_flags, refuse_flags
-from worker.queries import QUERIES
+from worker.infra.queries import QUERIES
+from worker.lease.lease import LEASE
+from worker.maintenance.deletion_review import accept_flags, list_flags, refuse_flags
 
 MANY = 30
 

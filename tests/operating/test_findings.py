@@ -14,8 +14,8 @@ import pytest
 from ops.cli.main import main
 from tests.operating.test_cli import CommandLine
 from tests.support.stack import Stack, now
-from worker.events import parse_webhook
-from worker.queries import QUERIES
+from worker.inbox.events import parse_webhook
+from worker.infra.queries import QUERIES
 
 OPEN_FINANCE = 600
 KEPT = '{"event": "%s", "eventId": "%s", "itemId": "unreadable"}'

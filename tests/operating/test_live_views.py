@@ -18,9 +18,9 @@ from tests.support.interleaving import until
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import now
 from tests.support.worker_process import WorkerProcess
-from worker.database import Pool
-from worker.installation import remember_settings
-from worker.queries import QUERIES
+from worker.infra.postgres import Pool
+from worker.infra.queries import QUERIES
+from worker.maintenance.installation import remember_settings
 
 ITEM, BANK, CARD = uuid.UUID(int=1), uuid.UUID(int=2), uuid.UUID(int=3)
 SAO_PAULO = ZoneInfo("America/Sao_Paulo")

@@ -10,7 +10,7 @@ PROGRAM = """
 import logging, sys
 from pydantic import SecretStr
 import structlog
-from worker.log import configure
+from worker.infra.log import configure
 
 configure(sys.argv[1], sys.argv[2])
 log = structlog.get_logger()

@@ -15,8 +15,8 @@ import yaml
 from ops.cli.migrate import AdoptSettings
 from ops.roles import RECEIVER, WORKER
 from webhook_receiver.settings import ReceiverSettings
+from worker.infra.settings import Environment, PluggySettings
 from worker.main import COMPLETION_WAIT_S
-from worker.settings import Environment, PluggySettings
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"

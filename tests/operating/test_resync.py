@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 
 from ops.cli.main import main
 from tests.support.stack import Stack, now
-from worker.events import Lane, WebhookEvent, own_event
+from worker.inbox.events import WebhookEvent, own_event
+from worker.infra.lanes import Lane
 
 
 @pytest.fixture

@@ -29,15 +29,15 @@ from tests.support.receiver import SECRET, Client, ReceiverProcess, told, until
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget, now
 from tests.support.worker_process import WorkerProcess
-from worker.accept import accept_events
-from worker.catalogue import refresh_catalogue
-from worker.database import Pool, close_pool, open_pool
-from worker.events import parse_webhook
-from worker.flags import accept_flags, list_flags, refuse_flags
-from worker.nets import cast_nets
-from worker.purge import Purger
-from worker.queries import QUERIES, SQL_DIR
-from worker.restatements import link_restatements
+from worker.inbox.accept import accept_events
+from worker.inbox.events import parse_webhook
+from worker.infra.postgres import Pool, close_pool, open_pool
+from worker.infra.queries import QUERIES, SQL_DIR
+from worker.maintenance.deletion_review import accept_flags, list_flags, refuse_flags
+from worker.maintenance.purge import Purger
+from worker.maintenance.reconciliation import cast_nets
+from worker.maintenance.reference_data import refresh_catalogue
+from worker.maintenance.restatements import link_restatements
 
 DENIED = asyncpg.InsufficientPrivilegeError
 ITEM = uuid.UUID("8a1b0000-0000-4000-8000-000000000001")

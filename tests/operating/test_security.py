@@ -10,7 +10,7 @@ from arq.connections import ArqRedis
 
 from tests.support.pluggy_stub import PluggyStub, Said, reading
 from tests.support.receiver import open_door, told
-from worker.failures import PluggyError
+from worker.pluggy_api.errors import PluggyError
 
 ROOT = Path(__file__).parents[2]
 DOCS = [ROOT / "docs" / name for name in ("security.md", "lgpd.md", "roles.md")]

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from webhook_receiver.settings import ReceiverSettings
-from worker.settings import (
+from worker.infra.settings import (
     PRODUCTS,
     Environment,
     PluggySettings,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from ops.migrations import load_scripts
-from worker.database import Pool
-from worker.queries import SQL_DIR
+from worker.infra.postgres import Pool
+from worker.infra.queries import SQL_DIR
 
 COLUMNS = """
 SELECT c.relname AS view, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,

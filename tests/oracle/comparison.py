@@ -19,7 +19,7 @@ import asyncpg
 
 from ops.compare.columns import MIRRORED, Mirrored
 from ops.compare.truth import TrueRow, read_truth
-from worker.database import Pool
+from worker.infra.postgres import Pool
 
 ZONE: Final = ZoneInfo("America/Sao_Paulo")
 FLAGS: Final = frozenset({"no_witness", "too_many_at_once"})

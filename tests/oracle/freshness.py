@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from worker.database import Pool
+from worker.infra.postgres import Pool
 
 TOLD_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "accounts": ("accounts", "creditCards"),

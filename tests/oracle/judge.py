@@ -18,7 +18,7 @@ from tests.oracle.freshness import wrong_freshness
 from tests.oracle.play import PlayedItem, Player
 from tests.oracle.rest import describe, let_a_day_pass, let_a_week_pass, order, rest
 from tests.oracle.stack import OracleStack
-from worker.queries import QUERIES
+from worker.infra.queries import QUERIES
 
 Tables = Mapping[str, Mirrored]
 

@@ -20,7 +20,7 @@ from tests.oracle.postman import Wire
 from tests.oracle.rest import is_settled, order, pause_until_idle, shift
 from tests.oracle.scenario import Scenario, Step
 from tests.oracle.stack import OracleStack
-from worker.flags import Decided, accept_flags
+from worker.maintenance.deletion_review import Decided, accept_flags
 
 STACK_WIDE: Final = frozenset(
     {

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from tests.oracle.stack import OracleStack
 from tests.support.stack import SHIFTED
-from worker.accept import accept_events
-from worker.events import Lane, own_event
-from worker.queue import ArqDoorbell
+from worker.inbox.accept import accept_events
+from worker.inbox.events import own_event
+from worker.infra.lanes import Lane
+from worker.wakeup.queue import ArqDoorbell
 
 LOOK_EVERY_S: Final = 0.08
 LEASE_LAPSES: Final = timedelta(seconds=31)

@@ -30,9 +30,10 @@ from ops.roles import RECEIVER, WORKER, as_role
 from tests.oracle.pluggy_control import CLIENT_ID, CLIENT_SECRET, PluggyControl
 from tests.oracle.postman import Postman
 from tests.support.stack import GROUPS
-from worker.database import Pool, close_pool, open_pool
-from worker.queue import PREFIX, connect
-from worker.spool import SPOOL, Spool
+from worker.inbox.spool import SPOOL, Spool
+from worker.infra.postgres import Pool, close_pool, open_pool
+from worker.infra.redis_client import connect
+from worker.infra.redis_keys import PREFIX
 
 ROOT: Final = Path(__file__).parents[2]
 START_WITHIN_S: Final = 60.0

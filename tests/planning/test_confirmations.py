@@ -30,11 +30,11 @@ from tests.support.planning import (
 )
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import changed, tell_all
-from worker.events import Lane
-from worker.first_lists import order_confirmations
-from worker.plan_confirmations import LOOKS_AFTER, MAX_JOINED, next_look
-from worker.plan_steps import ReadAccounts, ReadDelta
-from worker.pluggy_reader import PluggyReader
+from worker.infra.lanes import Lane
+from worker.maintenance.confirmations import order_confirmations
+from worker.planner.confirmations import LOOKS_AFTER, MAX_JOINED, next_look
+from worker.planner.steps import ReadAccounts, ReadDelta
+from worker.pluggy_api.endpoints import PluggyReader
 
 LOOKS: Final = (5, 25, 90, 180)
 """Seconds from one look to the next."""

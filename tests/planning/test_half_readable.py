@@ -25,10 +25,11 @@ from tests.support.planning import (
 )
 from tests.support.stack import Stack, now
 from tests.syncing.test_transactions import changed
-from worker.events import Lane, own_event, parse_webhook
-from worker.held import PendingEvent
-from worker.plan_outcomes import Answered
-from worker.plan_steps import AskIds, AskWalk
+from worker.inbox.events import own_event, parse_webhook
+from worker.infra.lanes import Lane
+from worker.planner.outcomes import Answered
+from worker.planner.state import PendingEvent
+from worker.planner.steps import AskIds, AskWalk
 
 UNREADABLE = "not-an-id"
 WALK = "GET /v2/transactions"

@@ -23,9 +23,9 @@ from tests.support.planning import (
     item,
     step,
 )
-from worker.held import Step
-from worker.plan_stamps import NARROW_FOR, NARROW_OVERLAP, OVERLAP, is_narrow, is_wide_due
-from worker.plan_steps import ReadDelta
+from worker.planner.freshness import NARROW_FOR, NARROW_OVERLAP, OVERLAP, is_narrow, is_wide_due
+from worker.planner.state import Step
+from worker.planner.steps import ReadDelta
 
 READ = {"source_updated_at": COLLECTED, "watermark": NOW - 5 * MINUTE}
 NARROW = READ | {

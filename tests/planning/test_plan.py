@@ -33,12 +33,13 @@ from tests.support.planning import (
     unknown,
     walk,
 )
-from worker.events import ITEM_EVENTS, OWN_EVENTS, TRANSACTION_EVENTS, Lane
-from worker.held import NO_ACCOUNT, HeldInvestment, Step
-from worker.plan_outcomes import SUPERSEDED_AFTER, Answered, Outcome, doubling_pause
-from worker.plan_reads import QUIET_EVENTS
-from worker.plan_stamps import AUDIT_BEYOND, OVERLAP
-from worker.plan_steps import (
+from worker.inbox.events import ITEM_EVENTS, OWN_EVENTS, TRANSACTION_EVENTS
+from worker.infra.lanes import Lane
+from worker.planner.due_reads import QUIET_EVENTS
+from worker.planner.freshness import AUDIT_BEYOND, OVERLAP
+from worker.planner.outcomes import SUPERSEDED_AFTER, Answered, Outcome, doubling_pause
+from worker.planner.state import NO_ACCOUNT, HeldInvestment, Step
+from worker.planner.steps import (
     AskIds,
     AskWalk,
     BuryItem,

@@ -29,11 +29,12 @@ from tests.support.planning import (
     place,
     walk,
 )
-from worker.events import ITEM_EVENTS, OWN_EVENTS, TRANSACTION_EVENTS, Lane
-from worker.held import NO_ACCOUNT, Held, HeldInvestment, PendingEvent, Step
-from worker.plan_outcomes import SUPERSEDED_AFTER, Answered, SyncPlan
-from worker.plan_reads import QUIET_EVENTS
-from worker.plan_steps import (
+from worker.inbox.events import ITEM_EVENTS, OWN_EVENTS, TRANSACTION_EVENTS
+from worker.infra.lanes import Lane
+from worker.planner.due_reads import QUIET_EVENTS
+from worker.planner.outcomes import SUPERSEDED_AFTER, Answered, SyncPlan
+from worker.planner.state import NO_ACCOUNT, Held, HeldInvestment, PendingEvent, Step
+from worker.planner.steps import (
     AskAgain,
     AskIds,
     AskWalk,
@@ -48,7 +49,7 @@ from worker.plan_steps import (
     ReadRecent,
     step_key,
 )
-from worker.pluggy_item import Item
+from worker.pluggy_api.item_status import Item
 
 BURIED = uuid.UUID(int=4, version=4)
 PLACES = [

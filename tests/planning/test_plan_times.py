@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.planning import NOW, decided, event, fresh_steps, held
-from worker.held import NO_ACCOUNT, Held, Step
-from worker.plan_stamps import AHEAD, bounded, is_answered, is_later, latest_collection
-from worker.plan_steps import ReadProduct
-from worker.pluggy_item import Item, read_item
+from worker.planner.freshness import AHEAD, bounded, is_answered, is_later, latest_collection
+from worker.planner.state import NO_ACCOUNT, Held, Step
+from worker.planner.steps import ReadProduct
+from worker.pluggy_api.item_status import Item, read_item
 
 many = settings(max_examples=400, derandomize=True, database=None, deadline=None)
 SECOND = timedelta(seconds=1)

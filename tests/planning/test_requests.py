@@ -14,9 +14,10 @@ import pytest
 
 from tests.support.stack import Stack, now
 from tests.syncing.test_transactions import changed, tell_all
-from worker.events import Lane, parse_webhook
-from worker.nets import order_due
-from worker.pluggy_reader import PluggyReader
+from worker.inbox.events import parse_webhook
+from worker.infra.lanes import Lane
+from worker.maintenance.reconciliation import order_due
+from worker.pluggy_api.endpoints import PluggyReader
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "requests.md"
 COLUMNS: Final = {

@@ -12,9 +12,9 @@ from tests.chaos.judge import judge_database
 from tests.chaos.ledger import ACKNOWLEDGED, REFUSED, UNANSWERED, Account, Ledger, read_ledger
 from tests.support.receiver import told
 from tests.support.stack import now
-from worker.accept import accept_events
-from worker.database import Pool
-from worker.events import parse_webhook
+from worker.inbox.accept import accept_events
+from worker.inbox.events import parse_webhook
+from worker.infra.postgres import Pool
 
 
 async def stored(db: Pool, state: str, reason: str | None = None) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.interleaving import Actor, StoppingConnection, open_stopping_pool
 from tests.support.stack import Stack, build_worker
-from worker.tasks import Worker
+from worker.engine.job import Worker
 
 LEFT_BEHIND = """
 SELECT (SELECT count(*) FROM pluggy_sync.item_leases WHERE token IS NOT NULL) AS leases,

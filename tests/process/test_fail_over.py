@@ -31,9 +31,9 @@ from tests.support.receiver import (
 from tests.support.service import Service, open_service
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.worker_process import WorkerProcess
-from worker.database import Pool, close_pool, open_pool
-from worker.outage_words import Outage, postgres_outage
-from worker.postgres_hosts import Hosts, check_url, single_hosts
+from worker.infra.outage_words import Outage, postgres_outage
+from worker.infra.postgres import Pool, close_pool, open_pool
+from worker.infra.postgres_hosts import Hosts, check_url, single_hosts
 
 READ_ONLY = "ALTER SYSTEM SET default_transaction_read_only = on"
 # For whoever changes it back.

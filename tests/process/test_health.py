@@ -12,7 +12,6 @@ from arq.connections import ArqRedis
 
 import embedded
 from tests.support.receiver import until
-from worker.database import Pool, close_pool, open_pool
 from worker.health import (
     LAST_PORT,
     SWEEP_WITHIN_S,
@@ -22,8 +21,10 @@ from worker.health import (
     listening_port,
     start_health_server,
 )
-from worker.queue import ArqDoorbell, connect
-from worker.sweep import Sweep
+from worker.infra.postgres import Pool, close_pool, open_pool
+from worker.infra.redis_client import connect
+from worker.maintenance.sweep import Sweep
+from worker.wakeup.queue import ArqDoorbell
 
 
 def sweep_over(db: Pool, redis: ArqRedis) -> Sweep:

@@ -19,13 +19,13 @@ from structlog.testing import capture_logs
 
 import embedded
 from tests.support.receiver import until
-from worker.database import Pool
-from worker.outage_words import Outage, redis_outage
-from worker.queue import ArqDoorbell, connect
-from worker.redis_settings import RedisSafety, RedisSettings, read_redis_settings
-from worker.server_outage import ServerOutage
-from worker.sweep import Sweep
-from worker.watched_redis import WatchedRedis, connect_watched
+from worker.infra.outage_log import ServerOutage
+from worker.infra.outage_words import Outage, redis_outage
+from worker.infra.postgres import Pool
+from worker.infra.redis_client import WatchedRedis, connect, connect_watched
+from worker.infra.redis_settings import RedisSafety, RedisSettings, read_redis_settings
+from worker.maintenance.sweep import Sweep
+from worker.wakeup.queue import ArqDoorbell
 
 NO_PRIMARY = ("127.0.0.1", 1)
 SAFE = RedisSettings(True, "always", 0, "noeviction")

@@ -21,7 +21,7 @@ from tests.support.kept_database import execute, with_database
 from tests.support.service import Service, open_service
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.worker_process import WorkerProcess
-from worker.database import close_pool, open_pool
+from worker.infra.postgres import close_pool, open_pool
 
 LINES_AN_OUTAGE = 8
 """Warnings and errors of a process: that the outage began and ended, and what was under way."""

@@ -15,9 +15,9 @@ from tests.support.receiver import open_door, told
 from tests.support.stack import Stack
 from tests.support.watchdog import MOST_S, watched
 from tests.syncing.test_by_id import one_account, tell_updated, unknown_ids
-from worker.catalogue import refresh_catalogue
-from worker.database import Pool
-from worker.pluggy_payloads import decode_envelope
+from worker.infra.postgres import Pool
+from worker.maintenance.reference_data import refresh_catalogue
+from worker.pluggy_api.payloads import decode_envelope
 
 
 async def busy(seconds: float) -> None:

@@ -12,7 +12,7 @@ import asyncpg
 from tests.support.interleaving import until
 from tests.support.service import Service
 from tests.support.worker_process import WorkerProcess
-from worker.database import Pool
+from worker.infra.postgres import Pool
 
 
 @asynccontextmanager

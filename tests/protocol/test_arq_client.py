@@ -17,11 +17,13 @@ from structlog.testing import capture_logs
 import embedded
 from tests.support.interleaving import until
 from tests.support.proxy import CuttingProxy
-from worker.arq_redis import RingReader
-from worker.background import end
+from worker.infra.redis_client import connect
+from worker.infra.redis_keys import PREFIX
+from worker.infra.settings import PluggySettings
+from worker.infra.tasks import end
 from worker.main import worker_settings
-from worker.queue import PREFIX, QUEUE_NAME, SYNC_ITEM, ArqDoorbell, connect
-from worker.settings import PluggySettings
+from worker.wakeup.arq_client import RingReader
+from worker.wakeup.queue import QUEUE_NAME, SYNC_ITEM, ArqDoorbell
 
 # arq closes its connections by redis-py's older name.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")
@@ -47,7 +49,7 @@ async def redis(valkey: embedded.Valkey) -> AsyncIterator[ArqRedis]:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Redis that failed is tried again almost at once."""
-    monkeypatch.setattr("worker.server_outage.LOOK_AGAIN_AFTER_S", 0.02)
+    monkeypatch.setattr("worker.infra.outage_log.LOOK_AGAIN_AFTER_S", 0.02)
 
 
 class Loop:

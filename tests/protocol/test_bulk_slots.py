@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from tests.support.stack import Stack
-from worker.events import Lane
-from worker.redis_names import PREFIX
-from worker.sync.engine import BulkSlots
+from worker.engine.bulk_slots import BulkSlots
+from worker.infra.lanes import Lane
+from worker.infra.redis_keys import PREFIX
 
 
 def test_bulk_work_takes_no_more_than_its_slots() -> None:

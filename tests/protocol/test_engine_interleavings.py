@@ -25,11 +25,11 @@ from hypothesis import strategies as st
 from tests.support.interleaving import Actor, PlainConnection, open_stopping_pool
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget, now
-from worker.accept import accept_events
-from worker.database import Pool
-from worker.events import WebhookEvent, parse_webhook
-from worker.queue import connect
-from worker.tasks import Worker
+from worker.engine.job import Worker
+from worker.inbox.accept import accept_events
+from worker.inbox.events import WebhookEvent, parse_webhook
+from worker.infra.postgres import Pool
+from worker.infra.redis_client import connect
 
 WORKERS = 2
 ITEMS = 2

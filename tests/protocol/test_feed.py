@@ -23,9 +23,9 @@ import pytest
 
 from tests.support.stack import Stack, build_client, build_worker
 from tests.syncing.test_transactions import tell_all
-from worker.database import close_pool, open_pool
-from worker.flags import accept_flags
-from worker.queue import connect
+from worker.infra.postgres import close_pool, open_pool
+from worker.infra.redis_client import connect
+from worker.maintenance.deletion_review import accept_flags
 
 ROOT = Path(__file__).resolve().parents[2]
 DOC = ROOT / "docs" / "consume.md"

@@ -17,9 +17,9 @@ from tests.maintaining.test_reference_data import (
 )
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import changed, tell_all
-from worker.failures import PluggyHalt
-from worker.queries import QUERIES
-from worker.sync.halts import halt, resume
+from worker.infra.queries import QUERIES
+from worker.lease.halt import halt, resume
+from worker.pluggy_api.errors import PluggyHalt
 
 STEPS_BACK = [timedelta(seconds=1), timedelta(seconds=30), timedelta(hours=2), timedelta(days=400)]
 

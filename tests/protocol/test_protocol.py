@@ -14,18 +14,19 @@ import pytest
 
 from tests.support.interleaving import Actor, open_stopping_pool, until
 from tests.support.stack import Stack, build_client, build_worker, now
-from worker.accept import Accepted, accept_events
-from worker.claim import LEASE, RUN_SEQ_LOCK, Claim, FencedOff
-from worker.database import Connection, Pool
-from worker.events import Lane, own_event
-from worker.held import Held
-from worker.plan_outcomes import Outcome
-from worker.queries import QUERIES
-from worker.queue import connect
-from worker.runs import run_of_its_own
-from worker.sync.engine import Due, settle
-from worker.sync.rounds import load_held
-from worker.tasks import OLDEST_EVERY, Worker
+from worker.engine.job import OLDEST_EVERY, Worker
+from worker.engine.rounds import load_held
+from worker.engine.sync_item import Due, settle
+from worker.inbox.accept import Accepted, accept_events
+from worker.inbox.events import own_event
+from worker.infra.lanes import Lane
+from worker.infra.postgres import Connection, Pool
+from worker.infra.queries import QUERIES
+from worker.infra.redis_client import connect
+from worker.lease.lease import LEASE, RUN_SEQ_LOCK, Claim, FencedOff
+from worker.lease.runs import run_of_its_own
+from worker.planner.outcomes import Outcome
+from worker.planner.state import Held
 
 WAITING = """
 SELECT count(*) FROM pg_stat_activity

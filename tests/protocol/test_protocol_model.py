@@ -37,8 +37,8 @@ from tests.support.protocol_world import (
     World,
 )
 from tests.support.stack import build_client, build_worker
-from worker.database import Pool
-from worker.queue import connect
+from worker.infra.postgres import Pool
+from worker.infra.redis_client import connect
 
 # More by hand: EXAMPLES=5000, from other seeds each time.
 EXAMPLES = int(os.environ.get("EXAMPLES", "0"))

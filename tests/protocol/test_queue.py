@@ -18,19 +18,19 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 import worker
+from worker.infra.redis_client import connection_pool
+from worker.infra.redis_keys import PREFIX
+from worker.infra.settings import PluggySettings
 from worker.main import worker_settings
-from worker.queue import (
+from worker.wakeup.queue import (
     ASSUMED_SLOTS,
-    PREFIX,
     QUEUE_NAME,
     SLOTS_KEY,
     SYNC_ITEM,
     ArqDoorbell,
-    connection_pool,
     deserialize,
     serialize,
 )
-from worker.settings import PluggySettings
 
 # arq closes its connections by redis-py's older name.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")

@@ -14,9 +14,10 @@ import asyncpg
 import pytest
 
 from tests.support.shared_database import database_from, forget_events
-from worker.accept import Accepted, UnstorableEvent, accept_events
-from worker.database import Pool, close_pool, fetch_within, open_pool
-from worker.events import Lane, WebhookEvent, own_event, parse_webhook, registration
+from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
+from worker.inbox.events import WebhookEvent, own_event, parse_webhook, registration
+from worker.infra.lanes import Lane
+from worker.infra.postgres import Pool, close_pool, fetch_within, open_pool
 
 ACCOUNT = "aaaaaaaa-2222-4333-8444-555555555555"
 

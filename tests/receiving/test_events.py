@@ -10,22 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.events import (
+from worker.inbox.events import (
     CONNECTOR_EVENTS,
     ITEM_EVENTS,
     PAYMENT_PREFIXES,
     TRANSACTION_EVENTS,
-    Lane,
     MalformedEvent,
     WebhookEvent,
-    clean_text,
     own_event,
     parse_registration,
-    parse_time,
-    parse_uuid,
     parse_webhook,
     registration,
 )
+from worker.infra.lanes import Lane
+from worker.infra.parsing import clean_text, parse_time, parse_uuid
 
 AT = datetime(2026, 3, 15, 12, tzinfo=UTC)
 ITEM = uuid.UUID("1111aaaa-2222-4333-8444-555555555555")

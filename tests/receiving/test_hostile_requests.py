@@ -24,11 +24,11 @@ from tests.support.receiver import (
 )
 from tests.support.worker_process import peak_memory_kb
 from webhook_receiver.app import MAX_BODY_BYTES
-from worker.database import Pool
 from worker.health import listening_port, start_health_server
-from worker.http_server import HttpLimits
-from worker.queue import ArqDoorbell
-from worker.sweep import Sweep
+from worker.infra.http_server import HttpLimits
+from worker.infra.postgres import Pool
+from worker.maintenance.sweep import Sweep
+from worker.wakeup.queue import ArqDoorbell
 
 MIB = 1024 * 1024
 PATH = b"/webhooks/pluggy"

@@ -24,9 +24,9 @@ from tests.support.receiver import (
 from tests.support.shared_database import database_from, forget_events
 from webhook_receiver.delivery_counts import DISTINCT_EVENTS, TELL_EVERY_S, DeliveryCounts
 from webhook_receiver.intake import WAITING_MAX, WAITING_MAX_BYTES, NotTaken
-from worker.database import Pool
-from worker.events import parse_webhook
-from worker.queue import QUEUE_NAME, SLOTS_KEY
+from worker.inbox.events import parse_webhook
+from worker.infra.postgres import Pool
+from worker.wakeup.queue import QUEUE_NAME, SLOTS_KEY
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,11 @@ from tests.support.receiver import Locked, until
 from tests.support.stack import now
 from webhook_receiver.intake import Intake
 from webhook_receiver.storage import Stores
-from worker.database import Pool
-from worker.events import parse_webhook
-from worker.queue import ArqDoorbell, connect
-from worker.spool import Spool
+from worker.inbox.events import parse_webhook
+from worker.inbox.spool import Spool
+from worker.infra.postgres import Pool
+from worker.infra.redis_client import connect
+from worker.wakeup.queue import ArqDoorbell
 
 
 async def test_no_delivery_is_answered_before_its_event_is_committed(

@@ -12,7 +12,7 @@ from ops.migrations import migrate
 from tests.support.proxy import Proxy
 from tests.support.receiver import Doorway, Reply, open_door, stored_bodies, told, until
 from webhook_receiver.app import ANSWER_WITHIN_S
-from worker.database import close_pool, open_pool
+from worker.infra.postgres import close_pool, open_pool
 
 # Pluggy waits five seconds for an answer; we promise four.
 PLUGGY_WAITS_S = 5.0

@@ -22,7 +22,7 @@ from tests.support.shared_database import database_from, forget_events
 from webhook_receiver.app import ANSWER_WITHIN_S, BODY_WITHIN_S, MAX_BODY_BYTES
 from webhook_receiver.authentication import Authenticator
 from webhook_receiver.origins import Origins, parse_networks
-from worker.database import Pool
+from worker.infra.postgres import Pool
 
 OTHER_SECRET = "another-secret-while-rotating"  # noqa: S105 - of the tests
 

@@ -11,7 +11,7 @@ import pytest
 from arq.connections import ArqRedis
 
 from tests.support.receiver import HEADER, SECRET, Doorway, Reply, open_door, told, until
-from worker.http_server import HttpLimits
+from worker.infra.http_server import HttpLimits
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 LIMITS = HttpLimits(connections=5, head_within_s=0.5, idle_s=0.5)

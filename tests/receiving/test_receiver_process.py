@@ -17,8 +17,8 @@ from tests.support.receiver import (
     told,
     until,
 )
-from worker.database import Pool
-from worker.queue import QUEUE_NAME
+from worker.infra.postgres import Pool
+from worker.wakeup.queue import QUEUE_NAME
 
 OTHER_SECRET = "another-secret-while-rotating"  # noqa: S105 - of the tests
 

@@ -33,12 +33,13 @@ from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import now
 from tests.support.worker_process import WorkerProcess
 from webhook_receiver.storage import POSTGRES_WITHIN_S
-from worker.accept import Accepted
-from worker.database import Pool, close_pool, open_pool
-from worker.drain import drain
-from worker.events import WebhookEvent, parse_webhook, registration
-from worker.queue import QUEUE_NAME, connect
-from worker.spool import SPOOL, TOTALS, Spool, SpoolRefuses
+from worker.inbox.accept import Accepted
+from worker.inbox.drain import drain
+from worker.inbox.events import WebhookEvent, parse_webhook, registration
+from worker.inbox.spool import SPOOL, TOTALS, Spool, SpoolRefuses
+from worker.infra.postgres import Pool, close_pool, open_pool
+from worker.infra.redis_client import connect
+from worker.wakeup.queue import QUEUE_NAME
 
 ANSWERED_WITHIN_S = 4.0
 NOBODY = "postgresql://nobody@127.0.0.1:1/x"

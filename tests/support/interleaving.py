@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
-from worker.database import Pool
+from worker.infra.postgres import Pool
 
 if TYPE_CHECKING:
     PlainConnection: TypeAlias = asyncpg.Connection[asyncpg.Record]

@@ -7,13 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from worker.events import TRANSACTION_EVENTS, Lane
-from worker.held import NO_ACCOUNT, Held, HeldAccount, HeldInvestment, PendingEvent, Step, Walk
-from worker.plan import plan
-from worker.plan_outcomes import Answered, Outcome, SyncPlan
-from worker.plan_steps import Gone, NotRead
-from worker.pluggy_item import Item, read_item
-from worker.settings import PRODUCTS
+from worker.inbox.events import TRANSACTION_EVENTS
+from worker.infra.lanes import Lane
+from worker.infra.settings import PRODUCTS
+from worker.planner.outcomes import Answered, Outcome, SyncPlan
+from worker.planner.plan import plan
+from worker.planner.state import (
+    NO_ACCOUNT,
+    Held,
+    HeldAccount,
+    HeldInvestment,
+    PendingEvent,
+    Step,
+    Walk,
+)
+from worker.planner.steps import Gone, NotRead
+from worker.pluggy_api.item_status import Item, read_item
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

@@ -14,10 +14,10 @@ from aiohttp import web
 from arq.connections import ArqRedis
 
 from tests.support.stack import CLIENT_ID, CLIENT_SECRET, fill_budget
-from worker.budget import RateBudget
-from worker.events import Lane
-from worker.pluggy_client import PluggyClient
-from worker.pluggy_reader import PluggyReader
+from worker.infra.lanes import Lane
+from worker.pluggy_api.client import PluggyClient
+from worker.pluggy_api.endpoints import PluggyReader
+from worker.pluggy_api.rate_limit import RateBudget
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,18 +16,19 @@ from datetime import timedelta
 
 from tests.support.interleaving import Actor, PlainConnection
 from tests.support.stack import now
-from worker.accept import Accepted, accept_events
-from worker.claim import Claim, FencedOff
-from worker.database import Pool
-from worker.events import Lane, WebhookEvent
-from worker.held import Held
-from worker.plan_outcomes import Outcome
-from worker.plan_stamps import is_answered
-from worker.queries import QUERIES
-from worker.sweep import SWEEP_LOCK
-from worker.sync.engine import settle
-from worker.sync.rounds import load_held
-from worker.tasks import Worker
+from worker.engine.job import Worker
+from worker.engine.rounds import load_held
+from worker.engine.sync_item import settle
+from worker.inbox.accept import Accepted, accept_events
+from worker.inbox.events import WebhookEvent
+from worker.infra.lanes import Lane
+from worker.infra.postgres import Pool
+from worker.infra.queries import QUERIES
+from worker.lease.lease import Claim, FencedOff
+from worker.maintenance.sweep import SWEEP_LOCK
+from worker.planner.freshness import is_answered
+from worker.planner.outcomes import Outcome
+from worker.planner.state import Held
 
 ITEMS = [uuid.UUID(int=n, version=4) for n in (1, 2)]
 WORKERS, RECEIVERS = 3, 2

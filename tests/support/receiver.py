@@ -25,10 +25,11 @@ from webhook_receiver.delivery_counts import DeliveryCounts
 from webhook_receiver.intake import Intake
 from webhook_receiver.origins import Origins
 from webhook_receiver.storage import POSTGRES_WITHIN_S, Stores
-from worker.database import Pool, close_pool, open_pool
-from worker.http_server import HttpLimits
-from worker.queue import ArqDoorbell, connect
-from worker.spool import Spool
+from worker.inbox.spool import Spool
+from worker.infra.http_server import HttpLimits
+from worker.infra.postgres import Pool, close_pool, open_pool
+from worker.infra.redis_client import connect
+from worker.wakeup.queue import ArqDoorbell
 
 SECRET = "a-secret-of-the-tests"  # noqa: S105 - of the tests
 HEADER = "X-Webhook-Secret"

@@ -14,8 +14,8 @@ from tests.support.receiver import SECRET, Client, ReceiverProcess, told
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget
 from tests.support.worker_process import WorkerProcess
-from worker.database import Pool
-from worker.queue import connect
+from worker.infra.postgres import Pool
+from worker.infra.redis_client import connect
 
 
 @dataclass

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from worker.database import Pool
+from worker.infra.postgres import Pool
 
 
 @asynccontextmanager

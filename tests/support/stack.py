@@ -15,19 +15,22 @@ import asyncpg
 from arq.connections import ArqRedis
 
 from tests.support.simulator_process import SimulatorProcess
-from worker.accept import Accepted, UnstorableEvent, accept_events
-from worker.budget import RateBudget
-from worker.claim import Lease
-from worker.database import Pool
-from worker.events import Lane, WebhookEvent, own_event, parse_webhook
-from worker.outage import CallLedger
-from worker.pluggy_client import PluggyClient
-from worker.queue import PREFIX, ArqDoorbell
-from worker.settings import PRODUCTS
-from worker.sync.engine import BulkSlots, Engine
-from worker.sync.halts import probe_halt
-from worker.sync.parks import tend_parks
-from worker.tasks import Worker
+from worker.engine.bulk_slots import BulkSlots
+from worker.engine.job import Worker
+from worker.engine.sync_item import Engine
+from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
+from worker.inbox.events import WebhookEvent, own_event, parse_webhook
+from worker.infra.lanes import Lane
+from worker.infra.postgres import Pool
+from worker.infra.redis_keys import PREFIX
+from worker.infra.settings import PRODUCTS
+from worker.lease.halt import probe_halt
+from worker.lease.lease import Lease
+from worker.lease.parked_products import tend_parks
+from worker.pluggy_api.circuit_breaker import CallLedger
+from worker.pluggy_api.client import PluggyClient
+from worker.pluggy_api.rate_limit import RateBudget
+from worker.wakeup.queue import ArqDoorbell
 
 CLIENT_ID = "6f1c2d9e-0000-4000-8000-000000000001"
 CLIENT_SECRET = "s3cret-of-the-tests"  # noqa: S105 - the simulator takes any

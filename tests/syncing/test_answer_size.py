@@ -18,9 +18,9 @@ from arq.connections import ArqRedis
 from tests.support.altered_pluggy import altered
 from tests.support.pluggy_stub import PluggyStub, Said, reading
 from tests.support.stack import Stack
-from worker.answer_body import MAX_BYTES
-from worker.failures import CursorRefused, PluggyUnavailable
-from worker.pluggy_payloads import MAX_VALUES, decode_envelope, decode_id
+from worker.pluggy_api.answer_body import MAX_BYTES
+from worker.pluggy_api.errors import CursorRefused, PluggyUnavailable
+from worker.pluggy_api.payloads import MAX_VALUES, decode_envelope, decode_id
 
 ACCOUNT = uuid.UUID(int=2)
 MIB = 1024 * 1024

@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.altered_pluggy import altered
 from tests.support.stack import Stack
-from worker.sync import by_id, rounds
+from worker.engine import rounds
+from worker.sync import by_id
 from worker.sync.by_id import BLOCK_SIZE
 
 

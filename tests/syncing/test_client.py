@@ -14,10 +14,12 @@ from arq.connections import ArqRedis
 from tests.support.pluggy_stub import PluggyStub, Said, WireStub, connected, reading
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import CLIENT_ID, CLIENT_SECRET
-from worker.budget import RateBudget
-from worker.claim import LEASE
-from worker.events import Lane
-from worker.failures import (
+from worker.infra.lanes import Lane
+from worker.infra.redis_keys import PREFIX
+from worker.lease.lease import LEASE
+from worker.pluggy_api.client import CALL_TIMEOUT_S, PLAIN_PATHS, PluggyClient
+from worker.pluggy_api.endpoints import PluggyReader
+from worker.pluggy_api.errors import (
     CursorRefused,
     PluggyError,
     PluggyHalt,
@@ -28,11 +30,9 @@ from worker.failures import (
     PutOff,
     classify,
 )
-from worker.pluggy_client import CALL_TIMEOUT_S, PLAIN_PATHS, PluggyClient
-from worker.pluggy_http import Answer, endpoint_group
-from worker.pluggy_payloads import decode_object
-from worker.pluggy_reader import PluggyReader
-from worker.redis_names import PREFIX
+from worker.pluggy_api.http import Answer, endpoint_group
+from worker.pluggy_api.payloads import decode_object
+from worker.pluggy_api.rate_limit import RateBudget
 
 ITEM, ACCOUNT = uuid.UUID(int=1), uuid.UUID(int=2)
 EXPIRED = [

@@ -16,9 +16,10 @@ from tests.support.altered_pluggy import altered
 from tests.support.pluggy_stub import PluggyStub, Said, reading
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import changed
-from worker.failures import MAX_RESTARTS, CursorRefused, PluggyError, PluggyNotFound
-from worker.pluggy_reader import PluggyReader
-from worker.sync import transactions, walks
+from worker.pluggy_api.endpoints import PluggyReader
+from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyError, PluggyNotFound
+from worker.sync import account_walk as walks
+from worker.sync.entities import transactions
 
 REFUSALS = {
     "400": Said(400, {"code": 400, "message": "Invalid cursor"}),

@@ -12,7 +12,7 @@ from tests.support.partial_view import hiding, one_account, without
 from tests.support.stack import Stack
 from tests.syncing.test_deletion_limits import dead, name_deleted, reasons
 from tests.syncing.test_deletions import flagged, tombstones
-from worker.sync import rounds
+from worker.engine import rounds
 from worker.sync.by_id import BLOCK_SIZE
 
 TOO_MANY = "too_many_at_once"

@@ -11,8 +11,8 @@ from tests.support.partial_view import hiding, one_account
 from tests.support.stack import Stack
 from tests.syncing.test_deletions import flagged, tombstones
 from tests.syncing.test_transactions import tell_all
-from worker.nets import order_due
-from worker.sync.absence import MISSING, NAMED, within_limit
+from worker.maintenance.reconciliation import order_due
+from worker.sync.deletions import MISSING, NAMED, within_limit
 
 WEEK = timedelta(days=7, minutes=1)
 DAY = timedelta(days=1, minutes=1)

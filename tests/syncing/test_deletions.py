@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import changed, tell_all, watermarks
-from worker.pluggy_reader import PluggyReader
-from worker.sync import listings
-from worker.sync.accounts import ACCOUNTS
+from worker.pluggy_api.endpoints import PluggyReader
+from worker.sync import full_list as listings
+from worker.sync.entities.accounts import ACCOUNTS
 
 
 async def tombstones(stack: Stack, item_id: str) -> int:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.altered_pluggy import altered, item_with
 from tests.support.stack import Stack
 from tests.syncing.test_deletions import flagged
-from worker.flags import accept_flags, refuse_flags
+from worker.maintenance.deletion_review import accept_flags, refuse_flags
 
 DAY = timedelta(days=1, minutes=1)
 OWNED = ("investments", "loans")

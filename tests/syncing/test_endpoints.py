@@ -12,9 +12,9 @@ from arq.connections import ArqRedis
 
 from tests.support.pluggy_stub import PluggyStub, Said, WireStub, reading
 from tests.support.simulator_process import SimulatorProcess
-from worker.failures import PluggyUnavailable
-from worker.pluggy_payloads import decode_object
-from worker.pluggy_reader import Page
+from worker.pluggy_api.endpoints import Page
+from worker.pluggy_api.errors import PluggyUnavailable
+from worker.pluggy_api.payloads import decode_object
 
 ITEM, ACCOUNT = uuid.UUID(int=1), uuid.UUID(int=2)
 

@@ -10,13 +10,13 @@ import asyncpg
 import pytest
 
 from tests.support.stack import Stack, fill_budget
-from worker.catalogue import refresh_catalogue
-from worker.events import Lane
-from worker.failures import PluggyUnavailable
-from worker.pluggy_reader import PluggyReader
-from worker.queries import QUERIES
-from worker.queue import PREFIX
-from worker.sync.rows import read_rows
+from worker.infra.lanes import Lane
+from worker.infra.queries import QUERIES
+from worker.infra.redis_keys import PREFIX
+from worker.maintenance.reference_data import refresh_catalogue
+from worker.pluggy_api.endpoints import PluggyReader
+from worker.pluggy_api.errors import PluggyUnavailable
+from worker.sync.store_rows import read_rows
 
 
 async def fault(stack: Stack, match: str, status: int, **more: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.support.altered_pluggy import altered
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import AFTER_THE_IMPORT, let_pass, tell_all
-from worker.first_lists import order_confirmations
+from worker.maintenance.confirmations import order_confirmations
 
 SIZES = (40, 1200)
 """Rows of an import: less than a page, whose overlap is always read, and more."""

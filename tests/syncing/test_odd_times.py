@@ -12,7 +12,7 @@ import pytest
 from tests.support.altered_pluggy import Alter, altered, item_body, item_with
 from tests.support.stack import Stack, now
 from tests.syncing.test_transactions import changed, tell_all, watermarks
-from worker.plan_stamps import AHEAD, OVERLAP
+from worker.planner.freshness import AHEAD, OVERLAP
 
 FUTURE = "2031-05-06T07:08:09.000Z"
 PARTS = ("accounts", "creditCards", "transactions", "investments", "loans", "identity")

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from tests.support.stack import Stack, now
-from worker.events import parse_webhook
-from worker.queries import QUERIES
+from worker.inbox.events import parse_webhook
+from worker.infra.queries import QUERIES
 
 HOUR = timedelta(hours=1)
 OTHERS = ("accounts", "transactions", "bills", "investments", "identities")

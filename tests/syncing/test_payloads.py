@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.database import Pool
-from worker.pluggy_payloads import (
+from worker.infra.postgres import Pool
+from worker.pluggy_api.payloads import (
     Unreadable,
     clean_json,
     decode_envelope,

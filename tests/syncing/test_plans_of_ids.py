@@ -7,8 +7,8 @@ import re
 import asyncpg
 import pytest
 
-from worker.database import Pool
-from worker.queries import QUERIES
+from worker.infra.postgres import Pool
+from worker.infra.queries import QUERIES
 
 BY_INDEX = ("load_transactions_versions", "load_open_ids")
 BY_HASH = ("load_nominees", "load_witnesses")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import tell_all
-from worker.pluggy_item import STATUS_KEYS
+from worker.pluggy_api.item_status import STATUS_KEYS
 
 OPEN_FINANCE = 600
 LISTED = ("investments", "loans", "identities", "consents", "bills")

@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 
 import embedded
 from tests.support.interleaving import until
-from worker.budget import (
+from worker.infra.lanes import Lane
+from worker.infra.outage_log import ServerOutage
+from worker.infra.redis_client import connect, connect_watched
+from worker.infra.redis_keys import PREFIX
+from worker.pluggy_api.errors import PutOff
+from worker.pluggy_api.rate_limit import (
     CLOCK_WAIT_MS,
     FLOOR_BY_LANE,
     LONGEST_WAIT_S,
@@ -23,11 +28,6 @@ from worker.budget import (
     RateBudget,
     Turn,
 )
-from worker.events import Lane
-from worker.failures import PutOff
-from worker.queue import PREFIX, connect
-from worker.server_outage import ServerOutage
-from worker.watched_redis import connect_watched
 
 DAY_MS = 86_400_000
 KEY = f"{PREFIX}budget:items"
@@ -331,9 +331,9 @@ async def test_a_bucket_is_forgotten_after_a_day_and_not_after_a_quiet_hour(
 
 TAKE_ALL = """
 import asyncio, sys
-from worker.budget import RateBudget
-from worker.events import Lane
-from worker.queue import connect
+from worker.pluggy_api.rate_limit import RateBudget
+from worker.infra.lanes import Lane
+from worker.infra.redis_client import connect
 
 async def main():
     redis = connect(sys.argv[1])

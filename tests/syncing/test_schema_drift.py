@@ -19,16 +19,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import worker.sync.rounds
+import worker.engine.rounds
 from ops.migrations import migrate
 from tests.support.stack import TABLES, Stack
 from tests.syncing.test_transactions import tell_all
-from worker.catalogue import refresh_catalogue
-from worker.contract import NAME, NOT_SHOWN, VALUE, note_novelties, novelties
-from worker.contract_shapes import SHAPES, parse_shape
-from worker.queries import QUERIES, SQL_DIR
-from worker.row_values import text
-from worker.sync.loans import LOANS
+from worker.infra.queries import QUERIES, SQL_DIR
+from worker.maintenance.reference_data import refresh_catalogue
+from worker.pluggy_api.known_fields import SHAPES, parse_shape
+from worker.pluggy_api.values import text
+from worker.sync.entities.loans import LOANS
+from worker.sync.schema_drift import NAME, NOT_SHOWN, VALUE, note_novelties, novelties
 
 OPEN_FINANCE = 600
 
@@ -205,8 +205,8 @@ def later_row(fields: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
 def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
     """Go on as the later release: its mapper, its version, its statement."""
     entity = replace(LOANS.entity, mapper=later_row, version=2)
-    listings = worker.sync.rounds.LISTINGS | {"loans": replace(LOANS, entity=entity)}
-    monkeypatch.setattr(worker.sync.rounds, "LISTINGS", listings)
+    listings = worker.engine.rounds.LISTINGS | {"loans": replace(LOANS, entity=entity)}
+    monkeypatch.setattr(worker.engine.rounds, "LISTINGS", listings)
     statement = QUERIES["upsert_loans"]
     for old, new in (
         ("paid_installments, source", "paid_installments, amortization, source"),

@@ -10,8 +10,8 @@ from typing import Any
 
 from tests.support.altered_pluggy import altered
 from tests.support.stack import Stack, now
-from worker.events import parse_webhook
-from worker.plan_stamps import NARROW_OVERLAP
+from worker.inbox.events import parse_webhook
+from worker.planner.freshness import NARROW_OVERLAP
 
 AFTER_THE_IMPORT = NARROW_OVERLAP + timedelta(seconds=20)
 

@@ -14,10 +14,10 @@ from arq.connections import ArqRedis
 from tests.support.interleaving import until
 from tests.support.stack import CLIENT_ID, CLIENT_SECRET, Stack, fill_budget
 from tests.syncing.test_rate_limit import command
-from worker.budget import LONGEST_WAIT_S, UNKNOWN_TURNS_MS, RateBudget
-from worker.failures import PutOff
-from worker.pluggy_client import PluggyClient
-from worker.redis_names import PREFIX
+from worker.infra.redis_keys import PREFIX
+from worker.pluggy_api.client import PluggyClient
+from worker.pluggy_api.errors import PutOff
+from worker.pluggy_api.rate_limit import LONGEST_WAIT_S, UNKNOWN_TURNS_MS, RateBudget
 
 LIMIT = 360
 SHARE = LIMIT // 4

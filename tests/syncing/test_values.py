@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.database import Pool
-from worker.pluggy_payloads import decode_object
-from worker.row_values import (
+from worker.infra.postgres import Pool
+from worker.pluggy_api.payloads import decode_object
+from worker.pluggy_api.values import (
     MAX_INTEGER,
     UnreadableRow,
     day,

@@ -1,1 +1,1 @@
-"""Making rows equal Pluggy's: one file an entity; what is next is returned, not queued."""
+"""Ways of reading from Pluggy, and of storing the rows that differ."""

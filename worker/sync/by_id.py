@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from worker.claim import Claim
-from worker.database import Connection
-from worker.plan_outcomes import Answered
-from worker.plan_steps import AskIds
-from worker.queries import QUERIES
-from worker.sync.absence import (
+from worker.infra.postgres import Connection
+from worker.infra.queries import QUERIES
+from worker.lease.lease import Claim
+from worker.planner.outcomes import Answered
+from worker.planner.steps import AskIds
+from worker.sync.deletions import (
     NAMED,
     QUESTION_SIZE,
     WITNESSES,
@@ -25,7 +25,7 @@ from worker.sync.absence import (
     bury_or_flag,
     load_unwitnessed,
 )
-from worker.sync.transactions import PRODUCT, account_answers, put_off, store_page
+from worker.sync.entities.transactions import PRODUCT, account_answers, put_off, store_page
 
 BLOCK_SIZE: Final = QUESTION_SIZE - WITNESSES
 LOAD_SIZE: Final = 1000

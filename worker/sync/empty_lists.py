@@ -10,11 +10,11 @@ from typing import Final
 
 import asyncpg
 
-from worker.claim import Claim
-from worker.database import Connection
-from worker.pluggy_item import Item, read_item
-from worker.pluggy_payloads import decode_object
-from worker.queries import QUERIES
+from worker.infra.postgres import Connection
+from worker.infra.queries import QUERIES
+from worker.lease.lease import Claim
+from worker.pluggy_api.item_status import Item, read_item
+from worker.pluggy_api.payloads import decode_object
 
 LOOKS_APART: Final = timedelta(days=1)
 TWO_LOOKS: Final = frozenset({"investments", "loans"})

@@ -1,0 +1,1 @@
+"""One leased item from plan to settlement."""

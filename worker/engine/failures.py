@@ -1,0 +1,137 @@
+"""What a failed step leaves behind: attempts, the next try, or a dead letter."""
+
+from __future__ import annotations
+
+import random
+import traceback
+from collections.abc import Awaitable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import structlog
+
+from worker.infra.metrics import FAILURES
+from worker.infra.postgres import POSTGRES_AWAY
+from worker.infra.queries import QUERIES
+from worker.lease.halt import raise_if_down, raise_if_still_down, raise_if_unable
+from worker.lease.lease import Claim, FencedOff
+from worker.lease.parked_products import park_if_refused
+from worker.planner.state import Step
+from worker.pluggy_api.errors import (
+    RETRY_FOR,
+    Failure,
+    PluggyError,
+    PluggyHalt,
+    PluggyUnavailable,
+    classify,
+    retry_pause_s,
+)
+
+log = structlog.get_logger()
+
+MAX_JITTER_S = 30.0
+
+
+async def attempt(claim: Claim, step: Step, work: Awaitable[object]) -> bool:
+    """Await a step's work; a failure is recorded and gives False.
+
+    Raises FencedOff, PluggyHalt, and the errors of a Postgres that is away.
+    """
+    tried_at = claim.now
+    try:
+        await work
+    except (FencedOff, PluggyHalt, *POSTGRES_AWAY):
+        # Spends no attempt. The client turns Pluggy's OSErrors into its own.
+        raise
+    except Exception as error:
+        await record_failure(claim, step, error, tried_at=tried_at)
+        return False
+    return True
+
+
+async def record_failure(claim: Claim, step: Step, error: Exception, *, tried_at: datetime) -> None:
+    """Store a failed try. Raises PluggyHalt if all items fail alike, FencedOff.
+
+    A step dies as of the claim's place: an event that became pending later, though before the
+    answer, may change the answer and has a try of its own. tried_at is for people.
+    """
+    failure = classify(error)
+    FAILURES.labels(product=step.product, failure_class=failure.failure_class).inc()
+    _log_failure(step, failure, None if isinstance(error, PluggyError) else _where(error))
+    if claim.lease.probe:
+        await raise_if_still_down(claim, failure)
+    if isinstance(error, PluggyUnavailable):
+        await raise_if_down(claim)
+    await _store_failure(claim, step, failure, tried_at=tried_at)
+    if failure.failure_class in ("reject", "refused"):
+        await _judge(claim, step, failure)
+
+
+def _log_failure(step: Step, failure: Failure, where: str | None) -> None:
+    facts = {
+        "product": step.product,
+        "account_id": str(step.account_id),
+        "code": failure.code,
+        "error_id": failure.error_id,
+        "endpoint": failure.endpoint,
+    }
+    if failure.failure_class == "later":
+        # A rate limit is ordinary work; overview shows one that lasts.
+        log.info("step_deferred", **facts, wait_s=failure.wait_s)
+    else:
+        log.warning("step_failed", **facts, failure_class=failure.failure_class, where=where)
+
+
+async def _store_failure(claim: Claim, step: Step, failure: Failure, *, tried_at: datetime) -> None:
+    key = (claim.item_id, step.product, step.account_id)
+    async with claim.page() as conn:
+        await conn.execute(
+            QUERIES["note_run_failure"], claim.run_id, failure.code, failure.error_id
+        )
+        if failure.failure_class == "later":
+            pause = timedelta(seconds=_with_jitter(failure.wait_s or 0.0))
+            await conn.execute(QUERIES["defer_step"], *key, failure.code, pause)
+            if failure.is_own_limit:
+                await conn.execute(QUERIES["note_own_limit"], *key, failure.code, failure.endpoint)
+            return
+        attempts, next_pause = _next_try(claim, step, failure)
+        await conn.execute(
+            QUERIES["record_failure"],
+            *key,
+            failure.failure_class,
+            failure.code,
+            failure.error_id,
+            attempts,
+            next_pause,
+            tried_at,
+            claim.read_seq,
+            failure.endpoint,
+        )
+
+
+async def _judge(claim: Claim, step: Step, failure: Failure) -> None:
+    """What is refused of one thing may be refused of all: then it is not about the thing."""
+    if step.product == "items":
+        await raise_if_unable(claim, failure)
+    else:
+        await park_if_refused(claim, step, failure)
+
+
+def _with_jitter(wait_s: float) -> float:
+    return wait_s + random.uniform(0.0, min(0.3 * wait_s, MAX_JITTER_S))  # noqa: S311 - jitter
+
+
+def _where(error: Exception) -> str:
+    """The last frames of a fault of ours; its text is left out, for it may quote a row."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    return " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
+
+
+def _next_try(claim: Claim, step: Step, failure: Failure) -> tuple[int, timedelta | None]:
+    """Attempts so far, and the pause before the next; None: dead."""
+    attempts = 1 if step.dead_at is not None else step.attempts + 1
+    since = None if step.dead_at is not None else step.failing_since
+    exhausted = since is not None and claim.now - since >= RETRY_FOR
+    if failure.failure_class == "reject" or exhausted:
+        return attempts, None
+    return attempts, timedelta(seconds=retry_pause_s(attempts))

@@ -1,0 +1,227 @@
+"""One claim from plan to settlement: read what is held, take the steps, settle, walk, hand back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from worker.engine.bulk_slots import BulkSlots
+from worker.engine.due import due_walks, next_due
+from worker.engine.failures import attempt
+from worker.engine.parent_gone import unless_gone
+from worker.engine.rounds import Rounds, load_held
+from worker.infra.lanes import Lane
+from worker.infra.metrics import EVENTS
+from worker.infra.postgres import Pool
+from worker.infra.queries import QUERIES
+from worker.lease.halt import halt, resume
+from worker.lease.lease import LEASE, Claim, FencedOff, Lease, close_lost_runs
+from worker.planner.outcomes import Outcome, SyncPlan
+from worker.planner.state import Held
+from worker.pluggy_api.circuit_breaker import CallLedger
+from worker.pluggy_api.client import PluggyClient
+from worker.pluggy_api.endpoints import PluggyReader
+from worker.pluggy_api.errors import PluggyHalt
+from worker.sync.account_walk import continue_walk
+
+log = structlog.get_logger()
+
+PLAN_FOR_S: Final = 45.0
+"""A plan that is not done by then hands back between steps."""
+WALKS_BEGIN_WITHIN_S: Final = 20.0
+"""No arq job runs longer than 60 s: a walk follows only a short plan."""
+WALK_FOR_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Syncs items that are claimed. Never raises for what Pluggy does; see failures."""
+
+    db: Pool
+    client: PluggyClient
+    ledger: CallLedger
+    zone: ZoneInfo
+    products: tuple[str, ...]
+    bulk: BulkSlots
+
+    async def sync(self, lease: Lease) -> bool:
+        """Do what is due for a claimed item; returns whether it is due again at once.
+
+        Errors: those of a Postgres that is away; the lease then lapses and nothing is counted.
+        """
+        bulk = lease.lane >= Lane.BACKFILL and self.bulk.take()
+        claim = None
+        with structlog.contextvars.bound_contextvars(item_id=str(lease.item_id)):
+            try:
+                claim = await self._begin(lease)
+                return await self._sync_or_halt(claim, bulk=bulk)
+            except asyncio.CancelledError:
+                # A deploy: the item stays due and nobody has to wait for the lease to lapse.
+                await asyncio.shield(self.hand_back(lease, claim))
+                raise
+            finally:
+                if bulk:
+                    self.bulk.give_back(in_vain=claim is not None and claim.pluggy.in_vain)
+
+    async def _sync_or_halt(self, claim: Claim, *, bulk: bool) -> bool:
+        try:
+            return await self._sync(claim, bulk=bulk)
+        except FencedOff:
+            log.warning("fenced_off")
+        except PluggyHalt as error:
+            await halt(self.db, error)
+            await self.hand_back(claim.lease, claim)
+        return False
+
+    async def _begin(self, lease: Lease) -> Claim:
+        lost = await close_lost_runs(self.db, lease.item_id)
+        if lost:
+            log.info("lost_runs_closed", runs=lost)
+        reader = PluggyReader(self.client, lease.lane, ledger=self.ledger, item_id=lease.item_id)
+        now = await self.db.fetchval("SELECT clock_timestamp()")
+        claim = Claim(self.db, reader, lease, now, self.zone, self.products)
+        reader.between_pages = claim.prolong
+        return claim
+
+    async def _sync(self, claim: Claim, *, bulk: bool) -> bool:
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        held = await load_held(claim)
+        generation = held.generation
+        claim.pluggy.of_unknown = held.item is None
+        settled_plan, run_id = SyncPlan((), {}), None
+        if held.events:
+            await claim.open_run("sync", [event.id for event in held.events])
+            run_id = claim.run_id
+            rounds = Rounds(claim, held, until=started + PLAN_FOR_S)
+            settled_plan = await rounds.run()
+            generation = rounds.held.generation
+            await claim.close_run(_run_outcome(settled_plan))
+            await self._resume_if_answered(claim)
+        held = replace(await load_held(claim), generation=generation)
+        may_walk = bool(due_walks(held)) and clock() - started < WALKS_BEGIN_WITHIN_S
+        extra = may_walk and not bulk and self.bulk.take()
+        walk_now = may_walk and (bulk or extra)
+        try:
+            outcomes = settled_plan.outcomes
+            due = await settle(
+                claim, held, outcomes, settling=outcomes, run_id=run_id, keep_lease=walk_now
+            )
+            if walk_now and due.generation == generation:
+                due = await self._walk(claim, held, outcomes)
+            elif walk_now:
+                await self.hand_back(claim.lease, claim)
+        finally:
+            if extra:
+                self.bulk.give_back(in_vain=claim.pluggy.in_vain)
+        return due.now
+
+    async def _walk(self, claim: Claim, held: Held, outcomes: Mapping[int, Outcome]) -> Due:
+        """Walk until time is up or the item has news, then give the item back."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + WALK_FOR_S
+        await claim.open_run("walk")
+        outcome = "done"
+        for walk in due_walks(held):
+            claim.pluggy.lane = Lane(walk.lane)
+            claim.steps.append(f"{walk.kind} {walk.account_id}")
+            walking = continue_walk(
+                claim, walk, settled_generation=held.generation, for_s=until - clock()
+            )
+            work = unless_gone(claim, walk.account_id, walking)
+            if not await attempt(claim, held.step("transactions", walk.account_id), work):
+                outcome = "partial"
+            if claim.generation > held.generation or clock() > until:
+                break
+        await claim.close_run(outcome)
+        await self._resume_if_answered(claim)
+        again = replace(await load_held(claim), generation=held.generation)
+        return await settle(claim, again, outcomes, settling=())
+
+    async def _resume_if_answered(self, claim: Claim) -> None:
+        """A probe that was not halted itself has been answered, be it for a plan or for a walk."""
+        if claim.lease.probe and claim.pluggy.requests:
+            await self.ledger.forget()
+            await resume(self.db)
+
+    async def hand_back(self, lease: Lease, claim: Claim | None = None) -> None:
+        """Give an item back unfinished: it stays due, and no attempt is spent."""
+        if claim is not None:
+            await claim.close_run("handed_back")
+        await self.db.execute(QUERIES["hand_back_item"], lease.item_id, lease.token)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """How a settlement left the item: due at once, and the generation by then."""
+
+    now: bool
+    generation: int
+
+
+async def settle(
+    claim: Claim,
+    held: Held,
+    outcomes: Mapping[int, Outcome],
+    *,
+    settling: Collection[int],
+    run_id: int | None = None,
+    keep_lease: bool = False,
+) -> Due:
+    """Settle events and say when the item is due next. Raises FencedOff if the lease is lost.
+
+    outcomes are those of this claim's plan; settling names the events among them to settle now.
+    """
+    next_at, lane = next_due(held, outcomes)
+    settled = {event_id: outcomes[event_id] for event_id in settling}
+    row = await claim.db.fetchrow(
+        QUERIES["settle_item"],
+        claim.item_id,
+        claim.lease.token,
+        held.generation,
+        next_at,
+        int(lane),
+        LEASE if keep_lease else None,
+        list(settled),
+        [o.state for o in settled.values()],
+        [o.reason for o in settled.values()],
+        [o.error_id for o in settled.values()],
+        [o.ask_again_at for o in settled.values()],
+        run_id,
+        [o.confirming for o in settled.values()],
+        [o.confirming_since for o in settled.values()],
+    )
+    if row is None:
+        raise FencedOff
+    for state in {o.state for o in settled.values()}:
+        EVENTS.labels(state=state).inc(sum(o.state == state for o in settled.values()))
+        ids = [i for i, o in settled.items() if o.state == state]
+        _log_settled(state, event_row_ids=ids, run_id=run_id)
+    return Due(row["due"], row["generation"])
+
+
+def _log_settled(state: str, **facts: object) -> None:
+    """Each name written out, so that it can be searched for; a dead event is for a person."""
+    match state:
+        case "applied":
+            log.info("events_applied", **facts)
+        case "dead":
+            log.warning("events_dead", **facts)
+        case "ignored":
+            log.info("events_ignored", **facts)
+        case "walking":
+            log.info("events_walking", **facts)
+        case _:
+            log.info("events_pending", **facts)
+
+
+def _run_outcome(plan: SyncPlan) -> str:
+    states = {outcome.state for outcome in plan.outcomes.values()}
+    if states <= {"applied", "ignored", "walking"}:
+        return "done"
+    return "failed" if states == {"dead"} else "partial"

@@ -1,0 +1,1 @@
+"""The durable inbox of announced events: events, accept, spool, drain."""

@@ -1,0 +1,96 @@
+"""Storing events: the one statement that earns a 2xx."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import asyncpg
+
+from worker.inbox.events import WebhookEvent
+from worker.infra.postgres import Pool, fetch_within
+from worker.infra.queries import QUERIES
+from worker.infra.time_slices import beside
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of one event: new or a duplicate, and whether it is worth a ring.
+
+    made_due: its item is due since then, or was due and is now in the live lane.
+    """
+
+    is_new: bool
+    made_due: bool
+    row_id: int | None
+
+
+class UnstorableEvent(ValueError):
+    """Postgres refuses this event's data; its neighbours in the group are stored."""
+
+
+async def accept_events(
+    db: Pool, events: Sequence[WebhookEvent], *, timeout_s: float = 3.0
+) -> list[Accepted | UnstorableEvent]:
+    """Commit a group of events with the bumps of their items; answers in the order given.
+
+    A group that fails on its data is repeated one by one, so that only the culprit is refused.
+    timeout_s is that of one statement. Raises TimeoutError, and asyncpg's errors when Postgres is
+    away.
+    """
+    try:
+        return list(await _accept(db, events, timeout_s))
+    except (
+        asyncpg.DataError,
+        asyncpg.IntegrityConstraintViolationError,
+        asyncpg.ProgramLimitExceededError,
+    ) as error:
+        if len(events) == 1:
+            return [UnstorableEvent(type(error).__name__)]
+    answers: list[Accepted | UnstorableEvent] = []
+    for event in events:
+        answers += await accept_events(db, [event], timeout_s=timeout_s)
+    return answers
+
+
+async def _accept(db: Pool, events: Sequence[WebhookEvent], timeout_s: float) -> list[Accepted]:
+    columns = await beside(sum(len(e.body) for e in events), _columns, events)
+    rows = await fetch_within(db, timeout_s, QUERIES["accept_events"], *columns)
+    by_key = {
+        (row["event_id"], row["body_sha256"]): Accepted(row["is_new"], row["made_due"], row["id"])
+        for row in rows
+    }
+    return [_first_of(by_key, event) for event in events]
+
+
+def _first_of(by_key: dict[tuple[str, bytes], Accepted], event: WebhookEvent) -> Accepted:
+    """The answer for an event; a twin later in the same group is a duplicate."""
+    key = (event.event_id, event.body_sha256)
+    answer = by_key[key]
+    by_key[key] = replace(answer, is_new=False, made_due=False)
+    return answer
+
+
+def _columns(events: Sequence[WebhookEvent]) -> list[list[object]]:
+    return [
+        [e.event_id for e in events],
+        [e.body_sha256 for e in events],
+        [e.event for e in events],
+        [e.item_id for e in events],
+        [e.account_id for e in events],
+        [_array_literal(e.transaction_ids) for e in events],
+        [e.created_at_from for e in events],
+        [e.expected_rows for e in events],
+        [int(e.lane) for e in events],
+        [e.state for e in events],
+        [e.reason for e in events],
+        [e.body for e in events],
+        [e.received_at for e in events],
+        [e.connector_id for e in events],
+    ]
+
+
+def _array_literal(ids: tuple[uuid.UUID, ...] | None) -> str | None:
+    # unnest() flattens arrays of arrays, so each list travels as Postgres's text form of it.
+    return None if ids is None else "{" + ",".join(i.hex for i in ids) + "}"

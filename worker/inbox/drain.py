@@ -1,0 +1,101 @@
+"""The way back from the spool: portions of it are accepted as any delivery is, then forgotten."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+import structlog
+
+from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
+from worker.inbox.events import MalformedEvent, WebhookEvent
+from worker.inbox.spool import Spool, read_entry
+from worker.infra.postgres import Pool
+
+log = structlog.get_logger()
+
+ACCEPT_WITHIN_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """A portion: how many entries have left the spool, and the items that this made due."""
+
+    entries: int = 0
+    due: tuple[uuid.UUID, ...] = ()
+
+
+async def drain(db: Pool, spool: Spool) -> Drained:
+    """Accept a portion; every process may do so at any time.
+
+    An entry leaves Redis only after Postgres has committed it. Whoever dies between leaves it to be
+    accepted again, which stores nothing. Raises as accept_events() does, and Redis's errors.
+    """
+    await spool.figures()
+    entries = await spool.take()
+    if not entries:
+        return Drained()
+    events = [_event(field, value) for field, value in entries.items()]
+    answers = await accept_events(db, events, timeout_s=ACCEPT_WITHIN_S)
+    done, due = dict(entries), list[uuid.UUID]()
+    for field, event, answer in zip(entries, events, answers, strict=True):
+        if isinstance(answer, UnstorableEvent):
+            if not await _bury(db, event, answer):
+                del done[field]
+        elif answer.made_due and event.item_id is not None:
+            due.append(event.item_id)
+    await spool.remove(done)
+    await spool.figures()
+    return Drained(len(done), tuple(due))
+
+
+def _event(field: bytes, value: bytes) -> WebhookEvent:
+    """The event of an entry; a dead letter if it is none that the receiver can have written."""
+    try:
+        return read_entry(value).event()
+    except (msgspec.MsgspecError, MalformedEvent):
+        name = hashlib.sha256(field).hexdigest()
+        return WebhookEvent(
+            event_id=f"spool:{name}",
+            event="spool/unreadable",
+            body=value,
+            received_at=datetime.now(UTC),
+            state="dead",
+            reason="unreadable_in_spool",
+        )
+
+
+async def _bury(db: Pool, event: WebhookEvent, refused: UnstorableEvent) -> bool:
+    """Store what Postgres refuses as a dead letter; False if it refuses that too.
+
+    Its sender was told that it is accepted, so that nobody sends it again.
+    """
+    for remains in _remains(replace(event, state="dead", reason=f"unstorable: {refused}")):
+        [answer] = await accept_events(db, [remains], timeout_s=ACCEPT_WITHIN_S)
+        if isinstance(answer, Accepted):
+            log.error("spooled_event_buried", row_id=answer.row_id, error=str(refused))
+            return True
+    log.error("spooled_event_stuck", error=str(refused))
+    return False
+
+
+def _remains(event: WebhookEvent) -> Iterator[WebhookEvent]:
+    """An event with less and less of what Postgres may have refused."""
+    yield event
+    bare = replace(
+        event,
+        item_id=None,
+        account_id=None,
+        transaction_ids=None,
+        created_at_from=None,
+        expected_rows=None,
+        connector_id=None,
+    )
+    yield bare
+    name = hashlib.sha256(event.event_id.encode() + event.body_sha256).hexdigest()
+    yield replace(bare, event_id=f"spool:{name}", event="spool/unstorable", body=b"")

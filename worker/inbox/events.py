@@ -1,0 +1,281 @@
+"""Webhook bodies: bytes in, a validated event out, or a clear refusal. No input or output."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from worker.infra.deep_json import TooMuchNesting, flattened
+from worker.infra.lanes import Lane
+from worker.infra.parsing import clean_text, parse_time, parse_uuid
+
+MAX_NAME_LENGTH: Final = 120
+MAX_EVENT_ID_LENGTH: Final = 200
+
+
+ITEM_EVENTS: Final = frozenset(
+    {
+        "item/created",
+        "item/updated",
+        "item/error",
+        "item/deleted",
+        "item/waiting_user_input",
+        "item/waiting_user_action",
+        "item/login_succeeded",
+    }
+)
+TRANSACTION_EVENTS: Final = frozenset(
+    {"transactions/created", "transactions/updated", "transactions/deleted"}
+)
+CONNECTOR_EVENTS: Final = frozenset({"connector/status_updated"})
+KNOWN_EVENTS: Final = ITEM_EVENTS | TRANSACTION_EVENTS | CONNECTOR_EVENTS
+# Payments are no data of an item; https://docs.pluggy.ai lists them beside the data events.
+PAYMENT_PREFIXES: Final = (
+    "payment_intent/",
+    "payment_request/",
+    "payment_refund/",
+    "scheduled_payment/",
+    "boleto/",
+    "automatic_pix_payment/",
+    "smart_transfer_preauthorization/",
+    "smart_transfer_payment/",
+)
+OWN_PREFIX: Final = "sync/"
+OWN_EVENTS: Final = frozenset(
+    {
+        "sync/register",
+        "sync/silence",
+        "sync/recent",
+        "sync/verify",
+        "sync/unparked",
+        "sync/deletions",
+        "sync/confirm",
+    }
+)
+
+UNKNOWN_EVENT: Final = "unknown_event"
+UNREADABLE_ITEM: Final = "unreadable_item_id"
+UNREADABLE_CONNECTOR: Final = "unreadable_connector_id"
+"""Reasons of an event of which nothing can be used; pluggy_ops.worklist counts them."""
+
+
+class MalformedEvent(ValueError):
+    """The body is not a JSON object with an `event` string; the sender gets a 400."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEvent:
+    """A delivery that can be stored: validated ids beside the raw body.
+
+    state is `pending`, or `ignored` with its reason for what asks nothing of us. `kept` says that
+    the event may mean something that we could not read; what could be read is acted on.
+    expected_rows is how many rows the event says it is about: transactionsCount, or the number of
+    its transactionIds, those that cannot be read among them.
+    """
+
+    event_id: str
+    event: str
+    body: bytes
+    received_at: datetime
+    item_id: uuid.UUID | None = None
+    account_id: uuid.UUID | None = None
+    transaction_ids: tuple[uuid.UUID, ...] | None = None
+    created_at_from: datetime | None = None
+    expected_rows: int | None = None
+    connector_id: int | None = None
+    lane: Lane = Lane.LIVE
+    state: str = "pending"
+    reason: str | None = None
+    kept: bool = False
+
+    @property
+    def body_sha256(self) -> bytes:
+        """Second half of the key: the same eventId with another body is another event."""
+        return hashlib.sha256(self.body).digest()
+
+
+def parse_webhook(body: bytes, received_at: datetime) -> WebhookEvent:
+    """Read a delivery's body. Raises MalformedEvent.
+
+    Source of the fields: https://docs.pluggy.ai/docs/webhooks (ids at the top level; `id` is a
+    deprecated alias that newer item events leave out; links are never read).
+    """
+    fields = _json_object(body)
+    name = fields.get("event")
+    if not isinstance(name, str) or not name.strip():
+        raise MalformedEvent("no event string")
+    name = _known_name(clean_text(name)[:MAX_NAME_LENGTH])
+    event_id = _event_id(fields.get("eventId"))
+    read = _reader(name)
+    details = read(name, fields)
+    return WebhookEvent(
+        event_id=event_id, event=name, body=body, received_at=received_at, **details
+    )
+
+
+def parse_registration(body: bytes, received_at: datetime) -> WebhookEvent:
+    """Read `{"itemId"}` of an item to register. Raises MalformedEvent."""
+    item_id = parse_uuid(_json_object(body).get("itemId"))
+    if item_id is None:
+        raise MalformedEvent("no itemId, or it is no UUID")
+    return registration(item_id, received_at)
+
+
+def own_event(
+    name: str, item_id: uuid.UUID, *, lane: Lane, now: datetime, event_id: str | None = None
+) -> WebhookEvent:
+    """An event of our own: what no webhook asked for goes the same way.
+
+    Of those with the same event_id one is stored; without one it is always a new event.
+    """
+    if name not in OWN_EVENTS:
+        raise ValueError(f"unknown event of our own: {name}")
+    return WebhookEvent(
+        event_id or str(uuid.uuid4()),
+        name,
+        _own_body(name, item_id),
+        now,
+        item_id=item_id,
+        lane=lane,
+    )
+
+
+def registration(item_id: uuid.UUID, now: datetime, *, lane: Lane = Lane.LIVE) -> WebhookEvent:
+    """Our event for an item that was just connected; the same item again is a duplicate."""
+    name = "sync/register"
+    return WebhookEvent(
+        f"register:{item_id}", name, _own_body(name, item_id), now, item_id=item_id, lane=lane
+    )
+
+
+def _own_body(name: str, item_id: uuid.UUID) -> bytes:
+    return json.dumps({"event": name, "itemId": str(item_id)}).encode()
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        # Python's own reader: lone surrogates and 1e200000 are JSON and must not refuse an event;
+        # nor must an integer that Python would not read for its length.
+        try:
+            fields = json.loads(body, parse_constant=_no_constant, parse_int=float)
+        except RecursionError:
+            # Nothing that we read lies deeper than an entry of a list.
+            flat = flattened(body, 3)
+            fields = json.loads(flat, parse_constant=_no_constant, parse_int=float)
+    except (TooMuchNesting, RecursionError) as error:
+        raise MalformedEvent("nested too deeply") from error
+    except ValueError as error:
+        raise MalformedEvent("not JSON") from error
+    if not isinstance(fields, dict):
+        raise MalformedEvent("not a JSON object")
+    return fields
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _event_id(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        # Never derived from the body: yesterday's body is byte-identical to today's.
+        return str(uuid.uuid4())
+    if len(value) > MAX_EVENT_ID_LENGTH:
+        # An index entry has its bounds, and a redelivery the same digest.
+        return "sha256:" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+    return clean_text(value)
+
+
+def _known_name(name: str) -> str:
+    """The name that Pluggy documents, where an event only differs from it in number."""
+    thing, slash, change = name.partition("/")
+    for spelling in (thing, f"{thing}s", thing.removesuffix("s")):
+        if (known := f"{spelling}{slash}{change}") in KNOWN_EVENTS:
+            return known
+    return name
+
+
+def _reader(name: str) -> Any:
+    if name in ITEM_EVENTS:
+        return _item_details
+    if name in TRANSACTION_EVENTS:
+        return _transaction_details
+    if name in CONNECTOR_EVENTS:
+        return _connector_details
+    return _other_details
+
+
+def _item_details(_: str, fields: dict[str, Any]) -> dict[str, Any]:
+    # Older deliveries carry the item only as `id`.
+    item_id = parse_uuid(fields.get("itemId")) or parse_uuid(fields.get("id"))
+    return {"item_id": item_id} if item_id else _unusable(UNREADABLE_ITEM)
+
+
+def _transaction_details(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """What can be read is used: without ids the account is read, without the account the item."""
+    item_id, account_id = parse_uuid(fields.get("itemId")), parse_uuid(fields.get("accountId"))
+    if item_id is None:
+        return _unusable(UNREADABLE_ITEM)
+    details: dict[str, Any] = {"item_id": item_id, "account_id": account_id}
+    details["kept"] = account_id is None
+    if name == "transactions/created":
+        details["created_at_from"] = parse_time(fields.get("transactionsCreatedAtFrom"))
+        details["expected_rows"] = _count(fields.get("transactionsCount"))
+        return details
+    ids, unreadable = _transaction_ids(fields.get("transactionIds"))
+    details["transaction_ids"] = ids or None
+    details["expected_rows"] = len(ids) + unreadable
+    details["kept"] = account_id is None or unreadable > 0
+    return details
+
+
+def _connector_details(_: str, fields: dict[str, Any]) -> dict[str, Any]:
+    # `id` is a string, `connectorId` a number, and either may be missing.
+    found = _connector_id(fields.get("connectorId"))
+    if found is None:
+        found = _connector_id(fields.get("id"))
+    return _unusable(UNREADABLE_CONNECTOR) if found is None else {"connector_id": found}
+
+
+def _other_details(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    if name.startswith(PAYMENT_PREFIXES):
+        return {"state": "ignored", "reason": "payment_event"}
+    item_id = parse_uuid(fields.get("itemId"))
+    # Nobody outside orders by the names of our own events.
+    if item_id is None or name.startswith(OWN_PREFIX):
+        return _unusable(UNKNOWN_EVENT)
+    return {"item_id": item_id, "kept": True}
+
+
+def _unusable(reason: str) -> dict[str, Any]:
+    return {"state": "ignored", "reason": reason, "kept": True}
+
+
+def _count(value: object) -> int | None:
+    # Every number was read as a float.
+    return int(value) if isinstance(value, float) and 0 <= value <= 2**31 - 1 else None
+
+
+def _connector_id(value: object) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    return _count(value) if isinstance(value, float) and value.is_integer() else None
+
+
+def _transaction_ids(value: object) -> tuple[tuple[uuid.UUID, ...], int]:
+    """The ids that can be read, once each, and how many cannot; without any entry it is one."""
+    if not isinstance(value, list) or not value:
+        return (), 1
+    ids: list[uuid.UUID | None]
+    try:
+        # At once if all are well written: thousands, one by one, would hold up other deliveries.
+        ids = [*msgspec.convert(value, list[uuid.UUID])]
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter: a lone surrogate
+        ids = [parse_uuid(entry) for entry in value]
+    return tuple(dict.fromkeys(i for i in ids if i)), ids.count(None)

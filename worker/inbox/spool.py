@@ -1,0 +1,217 @@
+"""The spool: where events wait in Redis, fsynced, while Postgres is away."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from prometheus_client import Gauge
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from worker.inbox.accept import Accepted
+from worker.inbox.events import OWN_EVENTS, WebhookEvent, parse_registration, parse_webhook
+from worker.infra.redis_keys import PREFIX
+
+SPOOL: Final = PREFIX + "spool"
+TOTALS: Final = SPOOL + ":totals"
+MOST_ENTRIES: Final = 100_000
+MOST_BYTES: Final = 128 * 1024 * 1024
+PORTION: Final = 500
+PORTION_BYTES: Final = 4 * 1024 * 1024
+FSYNC_WITHIN_MS: Final = 500
+
+ENTRIES = Gauge("pluggy_sync_spool_entries", "Events in Redis that wait for Postgres")
+BYTES = Gauge("pluggy_sync_spool_bytes", "Bytes of the events in Redis that wait for Postgres")
+OLDEST = Gauge(
+    "pluggy_sync_spool_oldest_age_seconds",
+    "How long ago the first event was spooled since the spool was last empty",
+)
+
+# The first delivery stays, so that its received_at is kept. The last command writes even if nothing
+# is new: WAITAOF waits for what its own connection has written, and a duplicate is only
+# acknowledged once the first one, which came by another connection, is on disk.
+# ARGV: most entries, most bytes, then field and value of each event.
+ADD_SCRIPT: Final = """
+local entries = redis.call('HLEN', KEYS[1])
+local held = tonumber(redis.call('HGET', KEYS[2], 'bytes') or 0)
+local answers, added = {}, 0
+for i = 3, #ARGV, 2 do
+  local size = #ARGV[i] + #ARGV[i + 1]
+  if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then
+    table.insert(answers, 'duplicate')
+  elseif entries >= tonumber(ARGV[1]) or held + added + size > tonumber(ARGV[2]) then
+    table.insert(answers, 'full')
+  else
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+    entries, added = entries + 1, added + size
+    table.insert(answers, 'new')
+  end
+end
+if added > 0 then redis.call('HSETNX', KEYS[2], 'since', redis.call('TIME')[1]) end
+redis.call('HINCRBY', KEYS[2], 'bytes', added)
+return answers
+"""
+
+# Any of them, so that processes that drain side by side seldom take the same.
+# ARGV: most entries, most bytes (but always one entry).
+TAKE_SCRIPT: Final = """
+local taken, size = {}, 0
+for _, field in ipairs(redis.call('HRANDFIELD', KEYS[1], ARGV[1])) do
+  local value = redis.call('HGET', KEYS[1], field)
+  size = size + #value
+  if #taken > 0 and size > tonumber(ARGV[2]) then break end
+  table.insert(taken, field)
+  table.insert(taken, value)
+end
+return taken
+"""
+
+# Only what still is as it was taken. ARGV: field and SHA-1 of the value of each entry.
+REMOVE_SCRIPT: Final = """
+local freed = 0
+for i = 1, #ARGV, 2 do
+  local value = redis.call('HGET', KEYS[1], ARGV[i])
+  if value and redis.sha1hex(value) == ARGV[i + 1] then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+    freed = freed + #ARGV[i] + #value
+  end
+end
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('HINCRBY', KEYS[2], 'bytes', -freed)
+else
+  redis.call('DEL', KEYS[2])
+end
+"""
+
+
+class SpoolRefuses(Exception):
+    """Redis does not promise to keep an event; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is kept of an event: all that it is read from again. own: it is one of ours."""
+
+    event_id: str
+    body: bytes
+    received_at: datetime
+    own: bool
+
+    def event(self) -> WebhookEvent:
+        """The event as the receiver has read it. Raises MalformedEvent."""
+        read = parse_registration if self.own else parse_webhook
+        # A delivery without eventId was given a random one, which stays its own.
+        return replace(read(self.body, self.received_at), event_id=self.event_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How much is spooled, and how long ago the spool was last empty."""
+
+    entries: int
+    bytes: int
+    oldest_age_s: int
+
+
+class Spool:
+    """A hash in Redis, from the event's key to its Entry; bounded in number and bytes."""
+
+    def __init__(
+        self, redis: Redis, *, most_entries: int = MOST_ENTRIES, most_bytes: int = MOST_BYTES
+    ) -> None:
+        self._redis = redis
+        self._bounds = (most_entries, most_bytes)
+
+    async def add(self, events: Sequence[WebhookEvent]) -> list[Accepted | SpoolRefuses]:
+        """Keep events, fsynced; answers in the order given.
+
+        Raises SpoolRefuses if Redis promises nothing, and RedisError or OSError if it is away. What
+        was written all the same is drained as if it had been acknowledged: accepting is idempotent.
+        """
+        await self._check_durability()
+        written = [part for event in events for part in (_field(event), _value(event))]
+        async with self._redis.pipeline(transaction=False) as pipe:  # one connection
+            pipe.execute_command("EVAL", ADD_SCRIPT, 2, SPOOL, TOTALS, *self._bounds, *written)
+            pipe.execute_command("WAITAOF", 1, 0, FSYNC_WITHIN_MS)
+            answers, (fsynced, _) = await pipe.execute()
+        if not fsynced:
+            raise SpoolRefuses("Redis did not confirm the fsync in time")
+        return [_answer(answer) for answer in answers]
+
+    async def check(self) -> None:
+        """Raise as add() would for the next event."""
+        if (await self.figures()).entries >= self._bounds[0]:
+            raise SpoolRefuses("the spool is full")
+        await self.add([])
+
+    async def take(self) -> dict[bytes, bytes]:
+        """A portion of what is spooled, field to value; it stays until it is removed."""
+        taken = await self._call(TAKE_SCRIPT, [SPOOL], PORTION, PORTION_BYTES)
+        return dict(zip(taken[::2], taken[1::2], strict=True))
+
+    async def remove(self, entries: Mapping[bytes, bytes]) -> None:
+        """Forget entries that Postgres has committed, unless they have changed meanwhile."""
+        seen = [
+            part
+            for field, value in entries.items()
+            for part in (field, hashlib.sha1(value, usedforsecurity=False).hexdigest())
+        ]
+        await self._call(REMOVE_SCRIPT, [SPOOL, TOTALS], *seen)
+
+    async def figures(self) -> Figures:
+        """How much is spooled now; also told to Prometheus."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hlen(SPOOL)
+            pipe.hmget(TOTALS, ["bytes", "since"])
+            pipe.time()
+            entries, (held, since), (now, _) = await pipe.execute()
+        age_s = max(0, now - int(since)) if entries and since else 0
+        found = Figures(entries, int(held or 0) if entries else 0, age_s)
+        ENTRIES.set(found.entries)
+        BYTES.set(found.bytes)
+        OLDEST.set(found.oldest_age_s)
+        return found
+
+    async def _check_durability(self) -> None:
+        """Before anything is written: what cannot be confirmed would only take up memory."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.execute_command("WAITAOF", 1, 0, 1)
+            pipe.info("memory")
+            try:
+                _, memory = await pipe.execute()
+            except ResponseError as error:
+                raise SpoolRefuses("Redis has no append-only file") from error
+        if memory.get("maxmemory") and str(memory.get("maxmemory_policy")).startswith("allkeys"):
+            raise SpoolRefuses("Redis may evict what it keeps; it needs noeviction")
+
+    async def _call(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:
+        return await self._redis.execute_command("EVAL", script, len(keys), *keys, *arguments)
+
+
+def read_entry(value: bytes) -> Entry:
+    """Errors: msgspec's, if somebody else has written it."""
+    return _decoder.decode(value)
+
+
+_decoder = msgspec.msgpack.Decoder(Entry)
+
+
+def _field(event: WebhookEvent) -> str:
+    return f"{event.event_id}:{event.body_sha256.hex()}"
+
+
+def _value(event: WebhookEvent) -> bytes:
+    # A webhook that only bears the name of an event of ours is kept as unknown.
+    own = event.event in OWN_EVENTS and not event.kept
+    return msgspec.msgpack.encode(Entry(event.event_id, event.body, event.received_at, own))
+
+
+def _answer(answer: bytes) -> Accepted | SpoolRefuses:
+    if answer == b"full":
+        return SpoolRefuses("the spool is full")
+    return Accepted(is_new=answer == b"new", made_due=False, row_id=None)

@@ -1,0 +1,1 @@
+"""Settings, log, metrics, Postgres, Redis, an HTTP server: nothing here knows Pluggy."""

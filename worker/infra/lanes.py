@@ -1,0 +1,12 @@
+"""Lanes: the priority of work, in the queue of items and at Pluggy's rate limit."""
+
+from enum import IntEnum
+
+
+class Lane(IntEnum):
+    """Which work goes first."""
+
+    LIVE = 0
+    RETRY = 1
+    BACKFILL = 2
+    AUDIT = 3

@@ -1,0 +1,72 @@
+"""Outages of Redis or Postgres as a process sees them: a line at the beginning, one at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from worker.infra.outage_words import REFUSES_WRITES, postgres_outage, redis_outage
+
+log = structlog.get_logger()
+
+LOOK_AGAIN_AFTER_S: Final = 1.0
+WORDS: Final[Mapping[str, Callable[[BaseException], str]]] = {
+    "postgres": postgres_outage,
+    "redis": redis_outage,
+}
+
+
+@dataclass(slots=True)
+class ServerOutage:
+    """Told of every failure and success with one server; says only what is news.
+
+    word: the cause, while the outage lasts. An outage that has several says each of them once.
+    """
+
+    server: str
+    since: float | None = None
+    failed_at: float = 0.0
+    word: str | None = None
+    _said: set[str] = field(default_factory=set)
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the server is away, as far as this process knows."""
+        return self.since is not None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the last failure was just now: another try would prove nothing yet."""
+        return self.lasts and time.monotonic() - self.failed_at < LOOK_AGAIN_AFTER_S
+
+    @property
+    def refuses_writes(self) -> bool:
+        """Whether the server answers, and only a write can tell that the outage is over."""
+        return self.word in REFUSES_WRITES
+
+    def failed(self, error: BaseException) -> None:
+        """The server did not do what it was asked for."""
+        self.failed_at = time.monotonic()
+        if self.since is None:
+            self.since = self.failed_at
+        self.word = self._word(error)
+        if self.word not in self._said:
+            self._said.add(self.word)
+            log.warning(self.word, error=type(error).__name__)
+
+    def answered(self) -> None:
+        """The server did what it was asked for."""
+        # Connections fail one after the other: a success in between is no end of the outage.
+        if self.since is None or self.is_fresh:
+            return
+        log.warning(f"{self.server}_back", away_s=round(time.monotonic() - self.since, 1))
+        self.since = self.word = None
+        self._said.clear()
+
+    def _word(self, error: BaseException) -> str:
+        word = WORDS.get(self.server)
+        return str(word(error)) if word else f"{self.server}_away"

@@ -1,0 +1,97 @@
+"""The settings of Redis that decide whether an event in it survives: asked for, logged, stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from typing import Any, Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from worker.infra.postgres import Pool
+from worker.infra.queries import QUERIES
+
+log = structlog.get_logger()
+
+ADVICE: Final[Mapping[str, str]] = {
+    "append_only_off": "set appendonly yes: an outage of Postgres is answered 503 without it",
+    "append_fsync_not_always": "set appendfsync always: some answers are 503 without it",
+    "may_evict": "set maxmemory-policy noeviction: Redis may throw away events that wait in it",
+    "unknown": "CONFIG is forbidden; see that appendfsync is always, and the policy noeviction",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSettings:
+    """As Redis tells them; None: it does not. unsafe: keys of ADVICE, empty if all is well."""
+
+    append_only: bool | None
+    append_fsync: str | None
+    maxmemory_bytes: int | None
+    maxmemory_policy: str | None
+
+    @property
+    def unsafe(self) -> list[str]:
+        evicts = self.maxmemory_policy not in (None, "noeviction")
+        fsync = self.append_fsync
+        found = {
+            "append_only_off": self.append_only is False,
+            "append_fsync_not_always": self.append_only is True and fsync not in (None, "always"),
+            "may_evict": evicts,
+            "unknown": None in (self.append_only, self.maxmemory_policy)
+            or (self.append_only is True and fsync is None),
+        }
+        return [name for name, is_so in found.items() if is_so]
+
+
+async def read_redis_settings(redis: Redis) -> RedisSettings:
+    """Ask Redis. Raises RedisError or OSError if it is away."""
+    persistence = await _told(redis, "INFO", "persistence")
+    memory = await _told(redis, "INFO", "memory")
+    fsync = (await _told(redis, "CONFIG GET", "appendfsync")).get("appendfsync")
+    policy = memory.get("maxmemory_policy")
+    append_only, maxmemory = persistence.get("aof_enabled"), memory.get("maxmemory")
+    return RedisSettings(
+        None if append_only is None else bool(append_only),
+        None if fsync is None else str(fsync),
+        None if maxmemory is None else int(maxmemory),
+        None if policy is None else str(policy),
+    )
+
+
+async def _told(redis: Redis, command: str, about: str) -> dict[str, Any]:
+    """What a server refuses to say is nothing: managed ones forbid CONFIG."""
+    try:
+        answer = await redis.execute_command(command, about)
+    except ResponseError:
+        return {}
+    return {_text(name): _text(value) for name, value in dict(answer).items()}
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+class RedisSafety:
+    """Looks again and again; says what is unsafe when that is news."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._said: list[str] = []
+
+    async def look(self) -> RedisSettings:
+        """Ask, and log what has become unsafe. Raises as read_redis_settings()."""
+        found = await read_redis_settings(self._redis)
+        if found.unsafe and found.unsafe != self._said:
+            advice = "; ".join(ADVICE[name] for name in found.unsafe)
+            log.warning("redis_unsafe", unsafe=found.unsafe, advice=advice)
+        self._said = found.unsafe
+        return found
+
+    async def record(self, db: Pool) -> bool:
+        """Look, and store what was found for status and findings; there is never more to do."""
+        found = await self.look()
+        await db.execute(QUERIES["record_redis_settings"], *astuple(found), found.unsafe)
+        return False

@@ -1,0 +1,199 @@
+"""The environment, read once per process: every name, its default, and what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from redis.connection import parse_url
+
+from worker.infra.postgres_hosts import check_url
+
+PRODUCTS = (
+    "items",
+    "accounts",
+    "transactions",
+    "bills",
+    "investments",
+    "investment_transactions",
+    "loans",
+    "identities",
+    "consents",
+)
+"""Our table names of what can be mirrored; items and accounts always are."""
+
+
+class SettingsError(Exception):
+    """The environment does not say what this process needs; the text names what is missing."""
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Reads `NAME` from the file that `NAME_FILE` names, as Docker and Kubernetes mount secrets."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(f"{field_name.upper()}_FILE")
+        if not path:
+            return None, field_name, False
+        try:
+            # An empty file is a secret that was not set.
+            return Path(path).read_text(encoding="utf-8").strip() or None, field_name, False
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "not UTF-8"
+            raise SettingsError(f"{field_name.upper()}_FILE cannot be read: {why}") from None
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: self.get_field_value(f, name)[0] for name, f in self.current_state_fields()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def current_state_fields(self) -> list[tuple[str, FieldInfo]]:
+        return list(self.settings_cls.model_fields.items())
+
+
+class Environment(BaseSettings):
+    """What every process reads; an empty value is none. Secrets are kept out of reprs."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True
+    )
+
+    database_url: SecretStr
+    database_direct_url: SecretStr | None = None
+    database_statement_cache: Annotated[int, Field(ge=0)] = 100
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    log_level: str = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+    @field_validator("database_url", "database_direct_url", "redis_url")
+    @classmethod
+    def known_server(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None:
+            return None
+        kind = "Redis" if info.field_name == "redis_url" else "Postgres"
+        read = parse_url if kind == "Redis" else check_url
+        try:
+            read(value.get_secret_value())
+        except ValueError:
+            raise ValueError(f"cannot be read as the URL of a {kind} database") from None
+        return value
+
+    @field_validator("log_level")
+    @classmethod
+    def known_level(cls, value: str) -> str:
+        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+            raise ValueError("one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+        return value.upper()
+
+    @property
+    def direct_url(self) -> str:
+        """Where migrations go: around a pooler, if there is one."""
+        return (self.database_direct_url or self.database_url).get_secret_value()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
+
+class SyncSettings(Environment):
+    """How much is read, and how fast: what tells without Pluggy how long it will take."""
+
+    pluggy_requests_per_minute: Annotated[int, Field(ge=12)] = 360
+    products: Annotated[tuple[str, ...], NoDecode] = PRODUCTS
+
+    @field_validator("products", mode="before")
+    @classmethod
+    def known_products(cls, value: object) -> object:
+        names = value.split(",") if isinstance(value, str) else value
+        wanted = {str(name).strip() for name in names} if isinstance(names, list | tuple) else set()
+        if unknown := wanted - set(PRODUCTS) - {""}:
+            raise ValueError(
+                f"{', '.join(sorted(unknown))} unknown; known are {', '.join(PRODUCTS)}"
+            )
+        return tuple(n for n in PRODUCTS if n in wanted or n in ("items", "accounts"))
+
+
+class PluggySettings(SyncSettings):
+    """What a process needs that talks to Pluggy: workers and commands, never the receiver."""
+
+    pluggy_client_id: Annotated[str, Field(min_length=1)]
+    pluggy_client_secret: SecretStr
+    pluggy_base_url: str = "https://api.pluggy.ai"
+    posted_on_zone: str = "America/Sao_Paulo"
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    retention_days: Annotated[int, Field(ge=14, le=36500)] = 90
+    purge_after_days: Annotated[int, Field(ge=0, le=36500)] = 30
+    worker_slots: Annotated[int, Field(ge=1, le=1000)] = 20
+    webhook_url: str | None = None
+    webhook_secret: SecretStr = SecretStr("")
+    webhook_secret_header: str = "X-Webhook-Secret"  # noqa: S105 - a header's name
+
+    @field_validator("posted_on_zone")
+    @classmethod
+    def known_zone(cls, value: str) -> str:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(f"{value!r} is no name of a time zone") from error
+        return value
+
+    @field_validator("pluggy_base_url", "webhook_url")
+    @classmethod
+    def without_slash(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        in_the_open = value.startswith("http://") and not is_on_loopback(value)
+        if in_the_open or not value.startswith(("http://", "https://")):
+            raise ValueError("starts with https://, or with http:// on loopback")
+        return value.rstrip("/")
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """All secrets that are valid now, for the subscription watch."""
+        parts = self.webhook_secret.get_secret_value().split(",")
+        return tuple(part.strip() for part in parts if part.strip())
+
+
+def is_on_loopback(url: str) -> bool:
+    """Whether a URL leads to this machine, where only the simulator answers as Pluggy."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+SettingsT = TypeVar("SettingsT", bound=Environment)
+
+
+def load(settings: type[SettingsT]) -> SettingsT:
+    """Read the environment. Raises SettingsError: all complaints on one line, no values."""
+    try:
+        return settings.model_validate({})
+    except ValidationError as error:
+        raise SettingsError("; ".join(_complaint(e) for e in error.errors())) from None
+
+
+def _complaint(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"]).upper()
+    if error["type"] == "missing":
+        return f"{name} is not set"
+    return f"{name}: {error['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,113 @@
+"""Halt and resume: a failure about us, not about an item, parks everything behind a probe.
+
+A halt has a second witness: keys are refused by everything asked, an endpoint that everything needs
+is retired for all, or no item at all is answered.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Final
+
+import structlog
+
+from worker.infra.postgres import Pool
+from worker.infra.queries import QUERIES
+from worker.lease.lease import Claim
+from worker.pluggy_api.circuit_breaker import CallLedger
+from worker.pluggy_api.client import PluggyClient
+from worker.pluggy_api.errors import Failure, PluggyDown, PluggyError, PluggyHalt
+
+log = structlog.get_logger()
+
+ITEMS_ALIKE: Final = 5
+NO_ITEM: Final = uuid.UUID("00000000-0000-4000-8000-000000000000")
+RETIRED: Final = 410
+ALIKE: Final = (
+    "Pluggy answers {code} to {endpoint} for all items: check that PLUGGY_CLIENT_ID belongs to the"
+    " application that owns these items, and that this release knows Pluggy's current API."
+)
+GONE: Final = (
+    "Pluggy has retired {endpoint} ({code}), which everything needs: install a newer release."
+)
+
+
+async def halt(db: Pool, error: PluggyHalt) -> None:
+    """Park everything; what failed of the same in the last five minutes is made due again."""
+    await db.execute(QUERIES["halt"], error.code, error.advice, error.probe_every)
+    log.error("halted", code=error.code, error_id=error.error_id, advice=error.advice)
+
+
+async def raise_if_unable(claim: Claim, failure: Failure) -> None:
+    """Raise PluggyHalt if the refusal of an item is no item's own: nothing can be read at all.
+
+    A few other items are asked before that is believed.
+    """
+    if failure.status == RETIRED and await _refuses(claim, NO_ITEM, failure):
+        raise _halted(failure, GONE)
+    judged = await claim.db.fetchrow(
+        QUERIES["judge_items_failing_alike"], claim.item_id, failure.code, ITEMS_ALIKE
+    )
+    if judged is None or not judged["are_alike"]:
+        return
+    for item_id in judged["others"]:
+        if not await _refuses(claim, item_id, failure):
+            return
+    raise _halted(failure, ALIKE)
+
+
+async def _refuses(claim: Claim, item_id: uuid.UUID, failure: Failure) -> bool:
+    """Whether Pluggy refuses another item in the same way. The second witness."""
+    try:
+        await claim.pluggy.item(item_id)
+    except PluggyHalt:
+        raise
+    except PluggyError as error:
+        return error.code == failure.code
+    return False
+
+
+def _halted(failure: Failure, advice: str) -> PluggyHalt:
+    told = advice.format(code=failure.code, endpoint=failure.endpoint)
+    return PluggyHalt(failure.code, advice=told, status=failure.status, error_id=failure.error_id)
+
+
+async def raise_if_down(claim: Claim) -> None:
+    """Raise PluggyDown if most calls of all workers fail."""
+    ledger = claim.pluggy.ledger
+    if ledger is not None and await ledger.is_down():
+        raise PluggyDown
+
+
+async def raise_if_still_down(claim: Claim, failure: Failure) -> None:
+    """Raise PluggyDown if a probe has failed once more: it costs its item nothing."""
+    if failure.failure_class == "retry":
+        raise PluggyDown
+
+
+async def probe_halt(db: Pool, client: PluggyClient, ledger: CallLedger) -> bool:
+    """Probe if it is due, by a new key and a plain thing, never by what refused.
+
+    Returns whether everything goes on. Errors: those of a Postgres that is away.
+    """
+    code = await db.fetchval(QUERIES["claim_halt_probe"])
+    if code is None:
+        return False
+    try:
+        await client.probe(new_key=code != PluggyDown().code, count=lambda: None)
+    except PluggyHalt as error:
+        await halt(db, error)
+    except PluggyError as error:
+        log.info("probe_failed", code=error.code, error_id=error.error_id)
+    else:
+        await ledger.forget()
+        return await resume(db)
+    return False
+
+
+async def resume(db: Pool) -> bool:
+    """A probe has answered: everything goes on. False if nothing was halted."""
+    resumed_at = await db.fetchval(QUERIES["resume"])
+    if resumed_at is not None:
+        log.info("resumed")
+    return resumed_at is not None

@@ -1,0 +1,185 @@
+"""A claimed item: its lease, the run of its writes, and the fence around every write."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from worker.infra.lanes import Lane
+from worker.infra.metrics import ROWS
+from worker.infra.postgres import Connection, Pool
+from worker.infra.queries import QUERIES
+from worker.planner.freshness import latest_by
+from worker.pluggy_api.endpoints import PluggyReader
+
+LEASE: Final = timedelta(seconds=30)
+RUN_SEQ_LOCK: Final = 0x70_6C_75_67_01
+"""Advisory lock under which runs get their place in the feed."""
+
+
+class FencedOff(Exception):
+    """The lease is another worker's: nothing of this claim may be written any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may write an item; probe: taken although everything is halted."""
+
+    item_id: uuid.UUID
+    token: uuid.UUID
+    lane: Lane
+    probe: bool = False
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a run has done to rows of schema pluggy."""
+
+    seen: int = 0
+    inserted: int = 0
+    changed: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    older_skipped: int = 0
+    rejected: int = 0
+    mapped_again: int = 0
+    """Among the changed: rows that Pluggy has not changed, written for a newer mapper or a mark."""
+
+    @property
+    def news(self) -> tuple[int, int, int]:
+        """Rows inserted, changed and deleted because Pluggy's differ."""
+        return self.inserted, max(0, self.changed - self.mapped_again), self.deleted
+
+
+@dataclass(slots=True)
+class Claim:
+    """All that a step needs. now is Postgres's clock as of the last statement that told it.
+
+    read_seq is the place of what this claim reads in the order of events and reads, drawn with its
+    first plan: events that became pending before are answered by it.
+    """
+
+    db: Pool
+    pluggy: PluggyReader
+    lease: Lease
+    now: datetime
+    zone: ZoneInfo
+    products: tuple[str, ...]
+    generation: int = 0
+    read_seq: int | None = None
+    run_id: int | None = None
+    counts: Counts = field(default_factory=Counts)
+    steps: list[str] = field(default_factory=list)
+    put_off: set[tuple[str, uuid.UUID]] = field(default_factory=set)
+    drift_of: tuple[str, uuid.UUID] | None = None
+    """Product and account that a verify reads now: what its pages change nobody has told of."""
+
+    @property
+    def item_id(self) -> uuid.UUID:
+        return self.lease.item_id
+
+    @property
+    def latest(self) -> datetime:
+        """No time that Pluggy tells now can be later, by Postgres's clock and by Pluggy's own."""
+        return latest_by(self.now, self.pluggy.pluggy_now or self.now)
+
+    @asynccontextmanager
+    async def page(self) -> AsyncIterator[Connection]:
+        """A transaction that may write, opened by the fence. Raises FencedOff."""
+        async with self.db.acquire() as conn, conn.transaction():
+            await self.fence(conn)
+            before = self.counts.news
+            yield conn
+            await self._note_drift(conn, before)
+
+    async def _note_drift(self, conn: Connection, before: tuple[int, int, int]) -> None:
+        found = [now - then for now, then in zip(self.counts.news, before, strict=True)]
+        if self.drift_of is not None and any(found):
+            product, account_id = self.drift_of
+            await conn.execute(
+                QUERIES["note_drift"], self.run, product, account_id, self.item_id, *found
+            )
+
+    async def fence(self, conn: Connection) -> None:
+        """Check, lock and prolong the lease in one. Raises FencedOff."""
+        row = await conn.fetchrow(QUERIES["fence"], self.lease.item_id, self.lease.token, LEASE)
+        if row is None:
+            raise FencedOff
+        self.now = row["now"]
+        self.generation = row["generation"]
+
+    async def prolong(self) -> None:
+        """Hold the lease between two pages that are stored together. Raises FencedOff."""
+        async with self.page():
+            pass  # the fence is all of it
+
+    @property
+    def run(self) -> int:
+        """The run that is open. Every write to schema pluggy names it."""
+        if self.run_id is None:
+            raise RuntimeError("a write without a run")
+        return self.run_id
+
+    async def open_run(self, kind: str, event_ids: Sequence[int] = ()) -> None:
+        """Open the run of what follows; kind is `sync` or `walk`. Raises FencedOff.
+
+        Under the fence: the next claim has closed the lost runs once and would not see this one.
+        """
+        self.counts = Counts()
+        self.pluggy.requests = 0
+        self.steps = []
+        self.drift_of = None
+        async with self.page() as conn:
+            self.run_id = await conn.fetchval(
+                QUERIES["open_run"], self.item_id, kind, list(event_ids)
+            )
+
+    async def close_run(self, outcome: str) -> None:
+        """Give the run its place in the feed. Before the item is settled: a run that is left open
+        while its item rests would never be closed."""
+        if self.run_id is None:
+            return
+        counts, requests = self.counts, self.pluggy.requests
+        await give_place(self.db, self.run_id, outcome, counts, requests, self.steps)
+        for change in ("inserted", "changed", "deleted", "unchanged", "older_skipped", "rejected"):
+            ROWS.labels(change=change).inc(getattr(counts, change))
+        self.run_id = None
+
+
+async def give_place(
+    db: Pool | Connection,
+    run_id: int,
+    outcome: str,
+    c: Counts,
+    api_requests: int,
+    plan: Sequence[str],
+) -> None:
+    """Close a run with what it has done: from the commit on it has its place in the feed."""
+    await db.execute(
+        QUERIES["close_run"],
+        run_id,
+        outcome,
+        c.seen,
+        c.inserted,
+        c.changed,
+        c.deleted,
+        c.unchanged,
+        c.older_skipped,
+        c.rejected,
+        api_requests,
+        json.dumps(plan),
+        RUN_SEQ_LOCK,
+    )
+
+
+async def close_lost_runs(db: Pool, item_id: uuid.UUID) -> int:
+    """Close runs that a dead or fenced worker left open; returns how many."""
+    if not await db.fetchval(QUERIES["has_open_runs"], item_id):
+        return 0
+    return len(await db.fetch(QUERIES["close_lost_runs"], item_id, RUN_SEQ_LOCK))

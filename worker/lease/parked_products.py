@@ -1,0 +1,185 @@
+"""Parked products: what Pluggy refuses for several items is left out alone, all else goes on."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+import structlog
+
+from worker.inbox.accept import accept_events
+from worker.inbox.events import own_event
+from worker.infra.lanes import Lane
+from worker.infra.postgres import Pool
+from worker.infra.queries import QUERIES
+from worker.lease.lease import Claim
+from worker.planner.state import Step
+from worker.pluggy_api.client import PluggyClient
+from worker.pluggy_api.endpoints import PluggyReader
+from worker.pluggy_api.errors import (
+    Failure,
+    PluggyError,
+    PluggyHalt,
+    PluggyRefused,
+    PluggyRejected,
+    PutOff,
+)
+
+log = structlog.get_logger()
+
+ITEMS_REFUSED: Final = 5
+RETIRED: Final = 410
+PROBE_EVERY: Final = timedelta(hours=1)
+PROBE_AGAIN: Final = timedelta(minutes=1)
+PROBED_AT_ONCE: Final = 3
+"""One thing may be refused for a reason of its own: another one may be answered."""
+FREED_AT_ONCE: Final = 500
+LISTS: Final = {
+    "accounts": "/accounts?itemId={item}",
+    "transactions": "/v2/transactions?accountId={owner}",
+    "bills": "/bills?accountId={owner}",
+    "investments": "/investments?itemId={item}",
+    "investment_transactions": "/investments/{owner}/transactions",
+    "loans": "/loans?itemId={item}",
+    "identities": "/identity?itemId={item}",
+    "consents": "/consents?itemId={item}",
+}
+LEFT_OUT: Final = "Pluggy {does} {endpoint} ({code}): {product} are left out, all else goes on. "
+RETIRED_ADVICE: Final = LEFT_OUT + "Install a newer release."
+REFUSED_ADVICE: Final = LEFT_OUT + (
+    "Ask Pluggy whether this application may use it; it is tried once an hour. Who can do without"
+    " it leaves it out of PRODUCTS."
+)
+
+
+async def park_if_refused(claim: Claim, step: Step, failure: Failure) -> None:
+    """Park the step's product if Pluggy refuses it for several items, and for another one too.
+
+    A list that is retired (410) is parked by the first item that meets it. Raises PluggyHalt.
+    """
+    if step.product not in LISTS or not _may_concern_all(failure):
+        return
+    refused = await claim.db.fetchrow(QUERIES["count_refused_items"], step.product, failure.code)
+    assert refused is not None  # noqa: S101 - an aggregate has its row
+    retired = failure.status == RETIRED and failure.endpoint == _endpoint(step.product)
+    if refused["others_succeed"] or not (retired or refused["items"] >= ITEMS_REFUSED):
+        return
+    if await _another_is_answered(claim, step):
+        return
+    does = "has retired" if failure.status == RETIRED else "refuses"
+    advice = RETIRED_ADVICE if failure.status == RETIRED else REFUSED_ADVICE
+    endpoint, code, product = failure.endpoint, failure.code, step.product
+    told = advice.format(does=does, endpoint=endpoint, code=code, product=product)
+    about = (product, endpoint, code, failure.error_id, refused["items"], told, PROBE_EVERY)
+    if await claim.db.fetchval(QUERIES["park_product"], *about):
+        log.error("product_parked", product=product, code=code, endpoint=endpoint, advice=told)
+
+
+def _may_concern_all(failure: Failure) -> bool:
+    """Whether it may be about the endpoint. That one thing is not there is about the thing."""
+    not_there = failure.code.startswith("404:") and not failure.code.endswith(":no_code")
+    return failure.failure_class in ("refused", "reject") and not not_there
+
+
+def _endpoint(product: str) -> str:
+    path = LISTS[product].split("?", 1)[0]
+    return f"GET {path.format(owner='{id}')}"
+
+
+async def _another_is_answered(claim: Claim, step: Step) -> bool:
+    """Ask for the same of a few other items, or accounts. The second witness.
+
+    Where there is no other the list is asked for once more from its beginning: what was refused may
+    have been a cursor.
+    """
+    own = (claim.item_id, step.account_id)
+    others = await claim.db.fetch(QUERIES["find_other_scopes"], step.product, *own, PROBED_AT_ONCE)
+    for item_id, owner_id in [tuple(other) for other in others] or [own]:
+        if await _is_answered(claim.pluggy, step.product, item_id, owner_id) is not False:
+            return True
+    return False
+
+
+async def _is_answered(
+    reader: PluggyReader, product: str, item_id: uuid.UUID, owner_id: uuid.UUID
+) -> bool | None:
+    """Whether Pluggy answers the list of a product; None: not to be told now. Raises PluggyHalt."""
+    path = LISTS[product].format(item=item_id, owner=owner_id)
+    try:
+        await reader.client.call(path, lane=reader.lane, count=partial(_count, reader))
+    except PluggyHalt:
+        raise
+    except PutOff as error:
+        return True if error.is_own else None
+    except PluggyRefused:
+        return False
+    except PluggyRejected as error:
+        return error.code.startswith("404:") and not error.code.endswith(":no_code")
+    except PluggyError:
+        return None
+    return True
+
+
+def _count(reader: PluggyReader) -> None:
+    reader.requests += 1
+
+
+async def mark_parked(claim: Claim, steps: Collection[tuple[str, uuid.UUID]]) -> None:
+    """Remember what a sync leaves out, for the day on which it is no longer parked.
+
+    Raises FencedOff.
+    """
+    if not steps:
+        return
+    products, owners = map(list, zip(*sorted(steps), strict=True))
+    async with claim.page() as conn:
+        await conn.execute(QUERIES["mark_parked_steps"], claim.item_id, products, owners)
+
+
+async def tend_parks(db: Pool, client: PluggyClient, products: Sequence[str]) -> bool:
+    """Probe a parked product whose time has come, and free what is parked no longer.
+
+    Returns whether there may be more. Errors: those of a Postgres that is away.
+    """
+    await db.execute(QUERIES["unpark_unwanted"], products)
+    found = await db.fetchrow(QUERIES["claim_park_probe"], PROBE_EVERY)
+    if found is not None:
+        await _probe(db, client, found["product"], found["parked_at"])
+    return await _free(db)
+
+
+async def _probe(db: Pool, client: PluggyClient, product: str, parked_at: object) -> None:
+    reader = PluggyReader(client, Lane.RETRY)
+    scopes = await db.fetch(QUERIES["load_parked_scopes"], product, PROBED_AT_ONCE)
+    answers: list[bool | None] = []
+    try:
+        for scope in scopes:
+            answers.append(
+                await _is_answered(reader, product, scope["item_id"], scope["account_id"])
+            )
+            if answers[-1]:
+                break
+    except PluggyHalt as error:
+        log.warning("park_probe_failed", product=product, code=error.code)
+        return
+    if not scopes or True in answers:
+        await db.execute(QUERIES["unpark_product"], product, parked_at)
+        log.info("product_unparked", product=product)
+    elif None in answers:
+        await db.execute(QUERIES["delay_park_probe"], product, PROBE_AGAIN)
+
+
+async def _free(db: Pool) -> bool:
+    """Tell the items of which something was left out, so that it is read now."""
+    records = await db.fetch(QUERIES["load_unparked_items"], FREED_AT_ONCE)
+    if not records:
+        return False
+    items = sorted(record["item_id"] for record in records)
+    now = await db.fetchval("SELECT clock_timestamp()")
+    told = [own_event("sync/unparked", item, lane=Lane.RETRY, now=now) for item in items]
+    await accept_events(db, told)
+    await db.execute(QUERIES["free_steps"], items)
+    return len(items) == FREED_AT_ONCE

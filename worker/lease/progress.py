@@ -1,0 +1,118 @@
+"""Marks on a step: a complete read has committed, or an answer proves nothing yet."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from worker.infra.postgres import Connection
+from worker.infra.queries import QUERIES
+from worker.lease.lease import Claim
+from worker.planner.freshness import NARROW_FOR, OVERLAP, bounded, is_narrow
+from worker.planner.state import NO_ACCOUNT
+
+EMPTY_ANSWER = "empty_answer"
+ROWS_OF_A_PAGE: Final = 500
+"""Pluggy's page of /v2/transactions: so many rows of an overlap cost no more than none."""
+COLLECTED_AS: Final[Mapping[str, str | None]] = {
+    "transactions": "TRANSACTIONS",
+    "bills": "CREDIT_CARDS",
+    "investments": "INVESTMENTS",
+    "loans": "LOANS",
+    "identities": "IDENTITY",
+    "consents": None,
+}
+"""Products whose first list is read again if it is empty, and how an item's `products` names them.
+
+None: not named there. Accounts are confirmed by the event that waits for them; movements follow
+their investment.
+"""
+
+
+async def stamp_step(
+    conn: Connection,
+    claim: Claim,
+    product: str,
+    account_id: uuid.UUID = NO_ACCOUNT,
+    *,
+    started_at: datetime | None,
+    source_updated_at: datetime | None,
+    watermark: datetime | None = None,
+    walked_at: datetime | None = None,
+    fingerprint: str | None = None,
+    read_since: datetime | None = None,
+    read_seq: int | None = None,
+) -> None:
+    """Stamp a step in the transaction of its last page; what failed of it before is over.
+
+    read_seq is the place of the read's start; None: it started in this claim.
+    """
+    read_up_to, before = bounded(watermark, started_at), None
+    if product == "transactions":
+        before = await conn.fetchval(QUERIES["load_watermark"], claim.item_id, account_id)
+    narrow = is_narrow(read_since, before)
+    await conn.execute(
+        QUERIES["stamp_step"],
+        claim.item_id,
+        product,
+        account_id,
+        started_at,
+        source_updated_at,
+        before if narrow else read_up_to,
+        walked_at,
+        fingerprint,
+        read_since,
+        claim.read_seq if read_seq is None else read_seq,
+    )
+    if product == "transactions":
+        await conn.execute(QUERIES["plan_reread"], claim.item_id)
+        await conn.execute(
+            QUERIES["note_overlap"],
+            claim.item_id,
+            account_id,
+            started_at,
+            read_up_to,
+            narrow,
+            walked_at is not None,
+            ROWS_OF_A_PAGE if before is not None else 0,
+            NARROW_FOR,
+            OVERLAP,
+        )
+
+
+async def expect_first_rows(
+    conn: Connection,
+    claim: Claim,
+    product: str,
+    account_id: uuid.UUID = NO_ACCOUNT,
+    *,
+    found: bool | None = None,
+) -> None:
+    """After the stamp of a list: look again soon if it has been empty since its first read.
+
+    found: whether it had rows; None: whether transactions of the account are held.
+    """
+    if product in COLLECTED_AS:
+        name = COLLECTED_AS[product]
+        await conn.execute(
+            QUERIES["expect_first_rows"], claim.item_id, product, account_id, found, name
+        )
+
+
+async def defer_step(
+    conn: Connection,
+    claim: Claim,
+    product: str,
+    account_id: uuid.UUID = NO_ACCOUNT,
+    *,
+    reason: str = EMPTY_ANSWER,
+    pause: timedelta | None = None,
+) -> None:
+    """No watermark, no stamp, no event settled: the same again after the pause.
+
+    Without a pause it doubles with the age of the deferral, from 30 s to an hour.
+    """
+    await conn.execute(QUERIES["defer_step"], claim.item_id, product, account_id, reason, pause)
+    claim.put_off.add((product, account_id))

@@ -1,0 +1,36 @@
+"""Runs that are one transaction: opened, filled and closed before anyone can see any of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from worker.infra.postgres import Connection
+from worker.infra.queries import QUERIES
+from worker.lease.lease import Counts, give_place
+
+
+@dataclass(slots=True)
+class OwnRun:
+    """The run that the writes of a transaction name; counts and plan are stored when it ends."""
+
+    id: int
+    counts: Counts = field(default_factory=Counts)
+    api_requests: int = 0
+    plan: list[str] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def run_of_its_own(
+    conn: Connection, kind: str, *, item_id: uuid.UUID | None = None, event_ids: Sequence[int] = ()
+) -> AsyncIterator[OwnRun]:
+    """Open a run in the caller's transaction and close it as its last act.
+
+    Whoever is killed in between leaves nothing behind, so no such run is ever lost. The place in
+    the feed is taken last: its lock lets one transaction commit at a time.
+    """
+    run = OwnRun(await conn.fetchval(QUERIES["open_run"], item_id, kind, list(event_ids)))
+    yield run
+    await give_place(conn, run.id, "done", run.counts, run.api_requests, run.plan)

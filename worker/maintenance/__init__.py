@@ -1,0 +1,1 @@
+"""Periodic work beside the items: sweep, reconciliation, purge, retention, reference data."""

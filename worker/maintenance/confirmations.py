@@ -1,0 +1,22 @@
+"""What is read again soon after a first read: a look is an event of our own.
+
+Lists that were empty, and the hour before a walk or a long delta, of which rows show up late.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from worker.infra.lanes import Lane
+from worker.infra.postgres import Pool
+from worker.maintenance.reconciliation import Net, order_net
+
+LOOKS: Final = (
+    Net("sync/confirm", Lane.RETRY, "load_due_confirmations", "end_confirmations"),
+    Net("sync/confirm", Lane.RETRY, "load_due_overlaps", "end_overlaps"),
+)
+
+
+async def order_confirmations(db: Pool) -> bool:
+    """Order the looks that are due; returns whether there may be more."""
+    return sum([await order_net(db, net) for net in LOOKS]) > 0

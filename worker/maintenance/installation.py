@@ -1,0 +1,58 @@
+"""One installation mirrors one Pluggy application: refuse to talk to another one by mistake."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit, urlunsplit
+
+import structlog
+
+from worker.infra.postgres import Pool
+from worker.infra.queries import QUERIES
+from worker.infra.settings import is_on_loopback
+
+log = structlog.get_logger()
+
+SIMULATOR = "simulator"
+
+
+class ForeignInstallation(Exception):
+    """This database belongs to another Pluggy application; the text says what to do."""
+
+
+def remembered_url(base_url: str) -> str:
+    """A base URL as it is remembered: any loopback address is the simulator, whatever its port."""
+    if is_on_loopback(base_url):
+        return SIMULATOR
+    parts = urlsplit(base_url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.lower())).rstrip("/")
+
+
+async def check_installation(db: Pool, client_id: str, base_url: str) -> None:
+    """Remember the application at the first start; raise ForeignInstallation at any other's."""
+    url = remembered_url(base_url)
+    held = await db.fetchrow(QUERIES["load_installation"])
+    if held is None:
+        await db.execute(QUERIES["remember_installation"], client_id, url)
+        held = await db.fetchrow(QUERIES["load_installation"])
+    if held is None or (held["client_id"], held["base_url"]) != (client_id, url):
+        raise ForeignInstallation(
+            "this database mirrors another Pluggy application"
+            f" (client id {_short(held['client_id'] if held else '')},"
+            f" {held['base_url'] if held else ''}); now configured: {_short(client_id)}, {url}."
+            " Use its own database, or take it over with: pluggy-sync migrate --adopt"
+        )
+
+
+async def remember_settings(db: Pool, zone: str, requests_per_minute: int) -> None:
+    """Tell the views which zone decides a row's day, and what Pluggy allows in a minute."""
+    if await db.fetchval(QUERIES["remember_worker_settings"], zone, requests_per_minute) is None:
+        log.warning("zone_unknown_to_postgres", zone=zone)
+
+
+async def adopt_installation(db: Pool, client_id: str, base_url: str) -> None:
+    """Make this database the mirror of the configured application."""
+    await db.execute(QUERIES["adopt_installation"], client_id, remembered_url(base_url))
+
+
+def _short(client_id: str) -> str:
+    return client_id if len(client_id) <= 8 else f"{client_id[:8]}…"

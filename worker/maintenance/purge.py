@@ -1,0 +1,178 @@
+"""Purge: when the retention time of a deleted item is over, nothing personal of it is kept.
+
+It holds the item's lease like a sync: nothing of the item is written beside it, and an event that
+comes in between goes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from worker.inbox.accept import accept_events
+from worker.inbox.events import own_event
+from worker.infra.lanes import Lane
+from worker.infra.postgres import Pool, rows_written
+from worker.infra.queries import QUERIES
+from worker.lease.halt import halt
+from worker.lease.lease import LEASE, Claim, FencedOff, Lease, close_lost_runs
+from worker.lease.runs import run_of_its_own
+from worker.pluggy_api.client import PluggyClient
+from worker.pluggy_api.endpoints import PluggyReader
+from worker.pluggy_api.errors import PluggyError, PluggyHalt, PluggyNotFound, PutOff, retry_pause_s
+
+log = structlog.get_logger()
+
+BATCH: Final = 5000
+"""Rows a transaction: what it locks and writes stays small, whatever the item holds."""
+PURGE_FOR_S: Final = 20.0
+ITEM_NOT_FOUND: Final = "404:ITEM_NOT_FOUND"
+
+MIRRORED: Final = (
+    "transactions",
+    "investment_transactions",
+    "bills",
+    "investments",
+    "loans",
+    "identities",
+    "consents",
+    "accounts",
+)
+STATE: Final = (
+    "restatements",
+    "rejected_rows",
+    "walk_pages",
+    "account_walks",
+    "product_sync",
+    "drift",
+    "missed_webhooks",
+    "runs",
+    "id_progress",
+    "webhook_events",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Purger:
+    """Purges items deleted longer ago than `after`, one at a time."""
+
+    db: Pool
+    client: PluggyClient
+    after: timedelta
+
+    async def purge(self) -> bool:
+        """Do a portion of what is due; returns whether there may be more.
+
+        Never raises for what Pluggy does. Errors: those of a Postgres that is away; the lease then
+        lapses, and the purge goes on where it was.
+        """
+        late = rows_written(await self.db.execute(QUERIES["purge_late_events"], BATCH))
+        record = await self.db.fetchrow(QUERIES["claim_item_to_purge"], self.after, LEASE)
+        if record is None:
+            return late == BATCH
+        lease = Lease(record["item_id"], record["token"], Lane.AUDIT)
+        await close_lost_runs(self.db, lease.item_id)
+        reader = PluggyReader(self.client, lease.lane)
+        claim = Claim(self.db, reader, lease, record["now"], ZoneInfo("UTC"), ())
+        with structlog.contextvars.bound_contextvars(item_id=str(lease.item_id)):
+            try:
+                await self._purge(claim, record["attempts"])
+            except FencedOff:
+                log.warning("fenced_off")
+            except asyncio.CancelledError:
+                await asyncio.shield(_hand_back(claim))
+                raise
+        return True
+
+    async def _purge(self, claim: Claim, attempts: int) -> None:
+        try:
+            answers = await _item_answers(claim)
+        except PluggyError as error:
+            await _record_failure(claim, attempts, error)
+        else:
+            await (self._keep(claim) if answers else _delete(claim))
+        await _hand_back(claim)
+
+    async def _keep(self, claim: Claim) -> None:
+        """The item is there again: the tombstone was wrong, and all of it is read anew."""
+        await accept_events(
+            self.db, [own_event("sync/verify", claim.item_id, lane=Lane.AUDIT, now=claim.now)]
+        )
+        await self.db.execute(QUERIES["forget_purge"], claim.item_id)
+        log.warning("purge_refused", reason="item_answers")
+
+
+async def _item_answers(claim: Claim) -> bool:
+    """One more look before anything is destroyed. Raises PluggyError."""
+    try:
+        await claim.pluggy.item(claim.item_id)
+    except PluggyNotFound as answer:
+        if answer.code != ITEM_NOT_FOUND:
+            raise
+        return False
+    return True
+
+
+async def _delete(claim: Claim) -> None:
+    """Delete batch by batch until nothing is left, time is up, or the item has news."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + PURGE_FOR_S
+    await claim.open_run("purge")
+    generation = claim.generation
+    async with claim.page() as conn:
+        await conn.execute(QUERIES["begin_purge"], claim.item_id)
+    for table in (*MIRRORED, *STATE):
+        claim.steps.append(table)
+        while await _delete_batch(claim, table) == BATCH:
+            if clock() > until or claim.generation > generation:
+                return
+    await claim.close_run("done")
+    # A run of its own: after this nothing would claim the item again and close one left open.
+    async with claim.page() as conn:
+        if claim.generation > generation:
+            return
+        async with run_of_its_own(conn, "purge", item_id=claim.item_id) as run:
+            receipt = await conn.fetchval(QUERIES["finish_purge"], claim.item_id, run.id)
+            run.counts.deleted = 1
+    log.info("item_purged", receipt=receipt)
+
+
+async def _delete_batch(claim: Claim, table: str) -> int:
+    async with claim.page() as conn:
+        rows = rows_written(await conn.execute(QUERIES[f"purge_{table}"], claim.item_id, BATCH))
+        if rows:
+            await conn.execute(QUERIES["count_purged"], claim.item_id, table, rows)
+    claim.counts.deleted += rows if table in MIRRORED else 0
+    return rows
+
+
+async def _record_failure(claim: Claim, attempts: int, error: PluggyError) -> None:
+    """Look again later, for as long as it takes: what was promised to be deleted has to be."""
+    log.warning("purge_failed", code=error.code, error_id=error.error_id)
+    if isinstance(error, PluggyHalt):
+        await halt(claim.db, error)
+        return
+    if isinstance(error, PutOff):
+        pause_s = error.wait_s
+    else:
+        attempts += 1
+        pause_s = retry_pause_s(attempts)
+    await claim.db.execute(
+        QUERIES["fail_purge"],
+        claim.item_id,
+        attempts,
+        error.code,
+        error.error_id,
+        timedelta(seconds=pause_s),
+    )
+
+
+async def _hand_back(claim: Claim) -> None:
+    """Free the item; a purge that is not done is found again by its tombstone."""
+    await claim.close_run("handed_back")
+    await claim.db.execute(QUERIES["hand_back_item"], claim.item_id, claim.lease.token)

@@ -1,0 +1,117 @@
+"""The nets for what webhooks lose: what is due becomes an event of our own, like any other."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
+from worker.inbox.events import own_event
+from worker.infra.lanes import Lane
+from worker.infra.postgres import Pool
+from worker.infra.queries import QUERIES
+
+log = structlog.get_logger()
+
+TURN_EVERY: Final = timedelta(seconds=30)
+BATCH: Final = 100
+"""Items a net and turn: after an outage of days thousands may be due at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """An event of our own with the queries that tell which items want it and that it is ordered."""
+
+    event: str
+    lane: Lane
+    load: str
+    end: str
+
+
+NETS: Final = (
+    Net("sync/silence", Lane.RETRY, "load_due_looks", "end_looks"),
+    Net("sync/recent", Lane.RETRY, "load_due_rereads", "end_rereads"),
+    Net("sync/verify", Lane.AUDIT, "load_due_verifies", "end_verifies"),
+    Net("sync/deletions", Lane.RETRY, "load_due_deletions", "end_deletions"),
+)
+
+
+async def cast_nets(db: Pool) -> bool:
+    """Order what is due, if it is this worker's turn; returns whether it was."""
+    if not await db.fetchval(QUERIES["take_turn"], "nets", TURN_EVERY):
+        return False
+    await order_due(db)
+    for record in await db.fetch(QUERIES["judge_missed_webhooks"]):
+        if record["told_at"] is None:
+            log.warning("webhook_missed", item_id=str(record["item_id"]))
+    await db.execute(QUERIES["end_turn"], "nets", None)
+    return True
+
+
+async def order_due(db: Pool) -> int:
+    """Order what is due of every net; returns how many events are new.
+
+    Two workers at once store one event, because its id names what was due.
+    """
+    return sum([await order_net(db, net) for net in NETS])
+
+
+async def order_verify(
+    db: Pool,
+    item_ids: Sequence[uuid.UUID],
+    *,
+    order_id: str | None = None,
+    timeout_s: float = 15.0,
+) -> list[Accepted | UnstorableEvent]:
+    """Have items verified now, in the lane below all others; answers in the order given.
+
+    An item that is not mirrored yet is registered by it. An order_id that was given before orders
+    nothing of an item again.
+    """
+    now = datetime.now(UTC)
+    events = [
+        own_event(
+            "sync/verify",
+            item_id,
+            lane=Lane.AUDIT,
+            now=now,
+            event_id=order_id and event_id_of(order_id, item_id),
+        )
+        for item_id in item_ids
+    ]
+    return await accept_events(db, events, timeout_s=timeout_s) if events else []
+
+
+def event_id_of(order_id: str, item_id: uuid.UUID) -> str:
+    """The event by which an order has an item verified."""
+    return f"{order_id}:{item_id}"
+
+
+async def order_net(db: Pool, net: Net) -> int:
+    """Order what is due of one net; returns how many events are new."""
+    due = await db.fetch(QUERIES[net.load], BATCH)
+    if not due:
+        return 0
+    name, now = net.event.removeprefix("sync/"), datetime.now(UTC)
+    events = [
+        own_event(
+            net.event,
+            record["item_id"],
+            lane=net.lane,
+            now=now,
+            event_id=f"{name}:{record['item_id']}:{record['due_at'].isoformat()}",
+        )
+        for record in due
+        if record["readable"]
+    ]
+    answers = await accept_events(db, events) if events else []
+    # Last, so that a crash repeats an order instead of losing it.
+    await db.execute(QUERIES[net.end], [record["item_id"] for record in due])
+    ordered = sum(isinstance(answer, Accepted) and answer.is_new for answer in answers)
+    log.info("nets_cast", event_name=net.event, due=len(due), ordered=ordered)
+    return ordered

@@ -1,0 +1,267 @@
+"""Connectors and categories: what Pluggy lists for all, refreshed by one worker at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+import msgspec
+import structlog
+
+from worker.infra.lanes import Lane
+from worker.infra.postgres import POSTGRES_AWAY, Connection, Pool
+from worker.infra.queries import QUERIES
+from worker.lease.halt import halt
+from worker.lease.runs import OwnRun, run_of_its_own
+from worker.maintenance.reference_data_rows import CATALOGUES, Catalogue, Key
+from worker.planner.state import NO_ACCOUNT
+from worker.pluggy_api.client import PluggyClient
+from worker.pluggy_api.endpoints import PluggyReader
+from worker.pluggy_api.errors import (
+    RETRY_FOR,
+    Failure,
+    PluggyError,
+    PluggyHalt,
+    PluggyNotFound,
+    PluggyUnavailable,
+    classify,
+    retry_pause_s,
+)
+from worker.pluggy_api.payloads import Unreadable, decode_object, row_hash
+from worker.sync.schema_drift import note_novelties
+
+log = structlog.get_logger()
+
+LEASE: Final = timedelta(seconds=60)
+READ_FOR_S: Final = 40.0
+ENDPOINT_RETIRED: Final = 410
+ASKED_AT_ONCE: Final = 20
+"""So many rows are asked for by id in one refresh: a list that is cut short must not cost more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A leased refresh; started_at and read_seq: time and place in the order of its start."""
+
+    product: str
+    token: uuid.UUID
+    started_at: datetime
+    read_seq: int
+    attempts: int
+    failing_since: datetime | None
+    dead_at: datetime | None
+    absences_due: bool
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return CATALOGUES[self.product]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What Pluggy has answered: rows by id, ids that it does not know, and rows of no use."""
+
+    rows: Mapping[Key, bytes]
+    gone: Sequence[Key]
+    unreadable: Sequence[bytes]
+
+
+async def refresh_catalogue(db: Pool, client: PluggyClient) -> bool:
+    """Refresh connectors or categories if either is due; returns whether one was.
+
+    Never raises for what Pluggy does. Errors: those of a Postgres that is away.
+    """
+    unknown = [r["id"] for r in await db.fetch(QUERIES["load_unknown_connectors"])]
+    record = await db.fetchrow(QUERIES["claim_catalogue"], LEASE, bool(unknown))
+    if record is None:
+        return False
+    turn = Turn(**record)
+    reader = PluggyReader(client, Lane.RETRY)
+    try:
+        await _refresh(db, reader, turn, unknown)
+    except POSTGRES_AWAY:
+        raise
+    except asyncio.CancelledError:
+        await asyncio.shield(_hand_back(db, turn, timedelta()))
+        raise
+    except Exception as error:
+        await _record_failure(db, turn, error)
+    return True
+
+
+async def _refresh(db: Pool, reader: PluggyReader, turn: Turn, unknown: Sequence[int]) -> None:
+    connectors = turn.product == "connectors"
+    events = await db.fetch(QUERIES["load_connector_events"], turn.read_seq) if connectors else []
+    held = {r["id"]: r for r in await db.fetch(QUERIES[f"load_{turn.product}_versions"])}
+    live = {key for key, record in held.items() if record["deleted_at"] is None}
+    wanted = {event["connector_id"] for event in events} & live | set(unknown if connectors else ())
+    try:
+        async with asyncio.timeout(READ_FOR_S):
+            found = await _read(reader, turn, live=live, wanted=wanted)
+    except TimeoutError as error:
+        raise PluggyUnavailable("timeout") from error
+    async with db.acquire() as conn, conn.transaction():
+        if await conn.fetchrow(QUERIES["fence_catalogue"], turn.product, turn.token, LEASE) is None:
+            log.warning("fenced_off", product=turn.product)
+            return
+        event_ids = [event["id"] for event in events]
+        async with run_of_its_own(conn, "catalogue", event_ids=event_ids) as run:
+            run.api_requests, run.plan = reader.requests, [turn.product]
+            await _store(conn, turn, run, found, held)
+            await conn.execute(QUERIES["settle_connector_events"], event_ids, turn.read_seq, run.id)
+        in_vain = [str(key) for key in found.gone if key not in held]
+        await conn.execute(
+            QUERIES["stamp_catalogue"], turn.product, turn.token, turn.absences_due, in_vain
+        )
+    log.info("catalogue_refreshed", product=turn.product, run_id=run.id, events=len(events))
+
+
+async def _read(reader: PluggyReader, turn: Turn, *, live: set[Key], wanted: set[Key]) -> Found:
+    """One request for the list; more only for what it leaves out.
+
+    Absence from the list is no proof: a 404 by id is. Absent rows are asked for once a day, or when
+    an event names one; connectors that an item has and we do not, once.
+    """
+    rows: dict[Key, bytes] = {}
+    unreadable: list[bytes] = []
+    for raw in map(bytes, await turn.catalogue.fetch_all(reader)):
+        key = _key(turn, raw)
+        if key is None:
+            unreadable.append(raw)
+        else:
+            rows[key] = raw
+    if not rows and live:
+        raise PluggyUnavailable("empty_answer")
+    gone: list[Key] = []
+    for key in _to_ask(turn, absent=live - rows.keys(), wanted=wanted - rows.keys()):
+        try:
+            rows[key] = await turn.catalogue.fetch_one(reader, key)
+        except PluggyNotFound:
+            gone.append(key)
+    return Found(rows, gone, unreadable)
+
+
+def _to_ask(turn: Turn, *, absent: set[Key], wanted: set[Key]) -> list[Key]:
+    others = sorted(absent - wanted, key=str) if turn.absences_due else []
+    # Not always the same ones: what still answers by id must not stand before what is gone.
+    random.shuffle(others)
+    return [*sorted(wanted, key=str), *others][:ASKED_AT_ONCE]
+
+
+def _key(turn: Turn, raw: bytes) -> Key | None:
+    try:
+        return turn.catalogue.read_id(decode_object(raw).get("id"))
+    except Unreadable:
+        return None
+
+
+async def _store(
+    conn: Connection, turn: Turn, run: OwnRun, found: Found, held: Mapping[Key, asyncpg.Record]
+) -> None:
+    run.counts.seen = len(found.rows) + len(found.unreadable)
+    rejected = [(row_hash(raw).hex(), "id is unreadable", raw) for raw in found.unreadable]
+    changed = {k: raw for k, raw in found.rows.items() if not _same(turn, raw, held.get(k))}
+    run.counts.unchanged = len(found.rows) - len(changed)
+    await note_novelties(conn, run.id, turn.product, map(decode_object, changed.values()))
+    for key, raw in changed.items():
+        if (reason := await _upsert(conn, turn, run, key, raw)) is not None:
+            rejected.append((str(key), reason, raw))
+    buried = await conn.fetch(
+        QUERIES[f"tombstone_{turn.product}"], [key for key in found.gone if key in held], run.id
+    )
+    run.counts.deleted = len(buried)
+    await _set_aside(conn, turn, run, rejected)
+
+
+def _same(turn: Turn, raw: bytes, held: asyncpg.Record | None) -> bool:
+    return (
+        held is not None
+        and held["row_hash"] == row_hash(raw)
+        and held["deleted_at"] is None
+        and held["row_version"] >= turn.catalogue.version
+    )
+
+
+async def _upsert(conn: Connection, turn: Turn, run: OwnRun, key: Key, raw: bytes) -> str | None:
+    """Store one row, for few ever change; returns why Postgres refuses it."""
+    document = turn.catalogue.mapper(decode_object(raw)) | {
+        "id": key,
+        "payload": msgspec.Raw(raw),
+        "row_hash": row_hash(raw).hex(),
+        "row_version": turn.catalogue.version,
+    }
+    body = msgspec.json.encode(document).decode()
+    try:
+        async with conn.transaction():
+            is_new = await conn.fetchval(QUERIES[f"upsert_{turn.product}"], body, run.id)
+    except (
+        asyncpg.DataError,
+        asyncpg.ProgramLimitExceededError,
+        asyncpg.IntegrityConstraintViolationError,
+    ) as error:
+        return type(error).__name__
+    run.counts.inserted += is_new
+    run.counts.changed += not is_new
+    return None
+
+
+async def _set_aside(
+    conn: Connection, turn: Turn, run: OwnRun, rejected: Sequence[tuple[str, str, bytes]]
+) -> None:
+    run.counts.rejected = len(rejected)
+    if rejected:
+        row_ids, reasons, bodies = map(list, zip(*rejected, strict=True))
+        # Of no item: the nil uuid stands for that.
+        key = (NO_ACCOUNT, turn.product, NO_ACCOUNT, run.id)
+        await conn.execute(QUERIES["reject_rows"], *key, row_ids, reasons, bodies)
+
+
+async def _record_failure(db: Pool, turn: Turn, error: Exception) -> None:
+    failure = classify(error)
+    facts = {"product": turn.product, "code": failure.code, "error_id": failure.error_id}
+    if failure.failure_class == "later":
+        log.info("catalogue_deferred", **facts, wait_s=failure.wait_s)
+        await _hand_back(db, turn, timedelta(seconds=failure.wait_s or 0.0))
+        return
+    log.warning(
+        "catalogue_failed",
+        **facts,
+        failure_class=failure.failure_class,
+        exc_info=None if isinstance(error, PluggyError) else error,
+    )
+    if isinstance(error, PluggyHalt):
+        await halt(db, error)
+        await _hand_back(db, turn, timedelta())
+        return
+    attempts, pause = _next_try(turn, failure)
+    await db.execute(
+        QUERIES["fail_catalogue"],
+        turn.product,
+        turn.token,
+        failure.failure_class,
+        failure.code,
+        failure.error_id,
+        attempts,
+        pause,
+    )
+
+
+def _next_try(turn: Turn, failure: Failure) -> tuple[int, timedelta | None]:
+    """Attempts so far, and the pause before the next; None: dead until something asks again."""
+    attempts = 1 if turn.dead_at is not None else turn.attempts + 1
+    since = None if turn.dead_at is not None else turn.failing_since
+    exhausted = since is not None and turn.started_at - since >= RETRY_FOR
+    retired = failure.status == ENDPOINT_RETIRED
+    if failure.failure_class == "reject" or retired or exhausted:
+        return attempts, None
+    return attempts, timedelta(seconds=retry_pause_s(attempts))
+
+
+async def _hand_back(db: Pool, turn: Turn, pause: timedelta) -> None:
+    await db.execute(QUERIES["hand_back_catalogue"], turn.product, turn.token, pause)

@@ -1,0 +1,297 @@
+"""Restatements: which created row stands for which deleted one. Rows are linked, never merged.
+
+Pluggy gives a row whose amount, date or text the bank has changed a new id and deletes the old one,
+and nothing says that they are the same; https://docs.pluggy.ai/docs/transactions.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from itertools import groupby, takewhile
+from typing import Any, Final
+
+import structlog
+
+from worker.infra.postgres import Connection, Pool
+from worker.infra.queries import QUERIES
+from worker.lease.runs import run_of_its_own
+from worker.maintenance.deletion_review import accept_flags
+
+log = structlog.get_logger()
+
+WITHIN: Final = timedelta(hours=24)
+DAYS_APART: Final = timedelta(days=3)
+LOOK_FOR_DAYS: Final = timedelta(days=45)
+"""A row of the same amount and text that is dated further off is another one."""
+RESTATEMENTS_LOCK: Final = 0x70_6C_75_67_04
+"""Advisory lock: one worker at a time."""
+MOST_RUNS: Final = 500
+MOST_ITEMS: Final = 20
+MOST_ROWS: Final = 5000
+
+CONFIDENCE: Final[Mapping[str, Decimal]] = {
+    "amount+date+description": Decimal("0.95"),
+    "amount+date": Decimal("0.80"),
+    "amount+description": Decimal("0.70"),
+    "date+description": Decimal("0.60"),
+}
+"""By what agrees. An order, no probability: a person may want to look at the lower ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One of two rows that may be the same: what is compared, and when it came or went."""
+
+    id: uuid.UUID
+    amount: Decimal
+    currency_code: str | None
+    posted_on: date
+    description: str | None
+    first_seen_at: datetime
+    source_created_at: datetime | None = None
+    deleted_at: datetime | None = None
+    is_flagged: bool = False
+
+    @property
+    def money(self) -> tuple[Decimal, str | None]:
+        return self.amount, self.currency_code
+
+    @property
+    def words(self) -> str:
+        """The description without case and spacing; empty: there is none to compare."""
+        return " ".join((self.description or "").casefold().split())
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A tombstone and what stands for it."""
+
+    id: uuid.UUID
+    superseded_by: uuid.UUID
+    reason: str
+
+    @property
+    def confidence(self) -> Decimal:
+        return CONFIDENCE[self.reason]
+
+
+def agreement(deleted: Version, created: Version) -> str | None:
+    """What agrees, if two of amount, date and description do and one may follow the other."""
+    if not _may_follow(deleted, created):
+        return None
+    same = {
+        "amount": deleted.money == created.money,
+        "date": abs(deleted.posted_on - created.posted_on) <= DAYS_APART,
+        "description": bool(deleted.words) and deleted.words == created.words,
+    }
+    agreed = [name for name, agrees in same.items() if agrees]
+    return "+".join(agreed) if len(agreed) >= 2 else None
+
+
+def _may_follow(deleted: Version, created: Version) -> bool:
+    """Created after what it stands for, and seen within a day of its deletion."""
+    if deleted.id == created.id or deleted.deleted_at is None:
+        return False
+    if deleted.source_created_at is not None and created.source_created_at is not None:
+        # A first import shares one creation time: its rows never stand for each other.
+        later = created.source_created_at > deleted.source_created_at
+    else:
+        later = created.first_seen_at > deleted.first_seen_at
+    return later and abs(created.first_seen_at - deleted.deleted_at) <= WITHIN
+
+
+def pair(deleted: Iterable[Version], created: Iterable[Version]) -> list[Link]:
+    """Link rows of one account, one to one, whatever their order.
+
+    A link is made where each is the other's only best match. That takes both out, which may leave
+    others with one best match, and so on; what stays ambiguous is not linked.
+    """
+    matches = _matches(deleted, created)
+    links: list[Link] = []
+    while found := _mutual(matches):
+        links += found
+        taken = {link.id for link in found}, {link.superseded_by for link in found}
+        matches = {
+            pair: reason
+            for pair, reason in matches.items()
+            if pair[0] not in taken[0] and pair[1] not in taken[1]
+        }
+    return sorted(links, key=lambda link: link.id)
+
+
+_Pair = tuple[uuid.UUID, uuid.UUID]
+
+
+def _matches(deleted: Iterable[Version], created: Iterable[Version]) -> dict[_Pair, str]:
+    """All pairs that agree in two of three, so in the amount or in the description."""
+    alike: defaultdict[Any, dict[uuid.UUID, Version]] = defaultdict(dict)
+    for version in created:
+        alike[version.money][version.id] = version
+        alike[version.words][version.id] = version
+    return {
+        (gone.id, other.id): reason
+        for gone in deleted
+        for other in (alike[gone.money] | alike[gone.words]).values()
+        if (reason := agreement(gone, other)) is not None
+    }
+
+
+def _mutual(matches: Mapping[_Pair, str]) -> list[Link]:
+    best_of_deleted = _only_best(matches, side=0)
+    best_of_created = _only_best(matches, side=1)
+    return [
+        Link(gone, other, matches[gone, other])
+        for gone, other in best_of_deleted.items()
+        if best_of_created.get(other) == gone
+    ]
+
+
+def certain(links: Iterable[Link], deleted: Iterable[Version]) -> list[Link]:
+    """Leave out links of flagged rows where restatement does not explain why they are absent.
+
+    It does where most flagged rows of the account have their own replacement, dated like them. An
+    account of which Pluggy shows a part only has few, by chance: these stay flagged for a person.
+    """
+    flagged = {version.id for version in deleted if version.is_flagged}
+    of_tombstones: list[Link] = []
+    of_flagged: list[Link] = []
+    for link in links:
+        if link.id not in flagged:
+            of_tombstones.append(link)
+        elif "date" in link.reason:
+            of_flagged.append(link)
+    explained = 2 * len(of_flagged) > len(flagged)
+    return of_tombstones + (of_flagged if explained else [])
+
+
+def _only_best(matches: Mapping[_Pair, str], *, side: int) -> dict[uuid.UUID, uuid.UUID]:
+    """For each row of one side its best match on the other, if there is a single best one."""
+    best: dict[uuid.UUID, tuple[Decimal, set[uuid.UUID]]] = {}
+    for ids, reason in matches.items():
+        confidence, (own, other) = CONFIDENCE[reason], (ids[side], ids[1 - side])
+        held, rivals = best.get(own, (Decimal(0), set()))
+        if confidence > held:
+            best[own] = confidence, {other}
+        elif confidence == held:
+            rivals.add(other)
+    return {own: next(iter(rivals)) for own, (_, rivals) in best.items() if len(rivals) == 1}
+
+
+async def link_restatements(db: Pool) -> bool:
+    """Look at the next runs that have created or deleted; returns whether there may be more.
+
+    One transaction, one run for each item that has new links. A flagged row that is linked becomes
+    a tombstone afterwards, by a transaction of its own: it takes the item's lease row before the
+    lock of the feed, as pages do. Errors: those of a Postgres that is away; what is linked by then
+    stays, and the next call goes on.
+    """
+    more = await _link(db)
+    for record in await db.fetch(QUERIES["load_linked_flags"], MOST_ITEMS):
+        await accept_flags(db, item_id=record["item_id"], transaction_ids=record["ids"])
+    return more
+
+
+async def _link(db: Pool) -> bool:
+    async with db.acquire() as conn, conn.transaction():
+        if not await conn.fetchval(QUERIES["lock_restatements"], RESTATEMENTS_LOCK):
+            return False
+        runs = await conn.fetch(QUERIES["load_runs_to_look_at"], MOST_RUNS)
+        items, seq = _items(runs)
+        if seq is None:
+            return False
+        found = [await _Changes.of(conn, item_id, since) for item_id, since in items.items()]
+        # Written at the end and together: the lock of the feed is held from the first run on.
+        for changes in found:
+            await changes.store(conn)
+        await conn.execute(QUERIES["advance_restatement_cursor"], seq)
+        return len(items) == MOST_ITEMS or len(runs) == MOST_RUNS
+
+
+def _items(runs: Sequence[Any]) -> tuple[dict[uuid.UUID, datetime], int | None]:
+    """Items to look at with the time of their earliest run, and up to where that comes."""
+    items: dict[uuid.UUID, datetime] = {}
+    seq: int | None = None
+    for run in takewhile(lambda run: run["has_rested"], runs):
+        if run["writes"] and run["item_id"] not in items:
+            if len(items) == MOST_ITEMS:
+                break
+            items[run["item_id"]] = run["finished_at"]
+        seq = run["seq"]
+    return items, seq
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """Links to add to an item, by account, and those that no longer hold."""
+
+    item_id: uuid.UUID
+    links: Sequence[tuple[uuid.UUID, Link]]
+    void: Sequence[uuid.UUID]
+
+    @classmethod
+    async def of(cls, conn: Connection, item_id: uuid.UUID, since: datetime) -> _Changes:
+        void = await conn.fetch(QUERIES["load_void_restatements"], item_id)
+        # As far back as a row that was created in that run may look, and an hour for its length.
+        after = since - WITHIN - timedelta(hours=1)
+        records = await conn.fetch(QUERIES["load_deleted"], item_id, after, MOST_ROWS)
+        links: list[tuple[uuid.UUID, Link]] = []
+        for account_id, rows in groupby(records, key=lambda record: record["account_id"]):
+            deleted = [_version(row) for row in rows]
+            created = await _load_created(conn, item_id, account_id, deleted)
+            if MOST_ROWS in (len(records), len(created)):
+                # With a part of the rows nothing is known to be unambiguous.
+                log.warning("too_many_to_link", account_id=str(account_id))
+                continue
+            found = certain(pair(deleted, created), deleted)
+            links += [(account_id, link) for link in found]
+        return cls(item_id, links, [record["id"] for record in void])
+
+    async def store(self, conn: Connection) -> None:
+        if not self.links and not self.void:
+            return
+        async with run_of_its_own(conn, "restatement", item_id=self.item_id) as run:
+            await conn.execute(QUERIES["remove_restatements"], self.item_id, self.void)
+            added = await conn.fetch(
+                QUERIES["add_restatements"],
+                self.item_id,
+                run.id,
+                [link.id for _, link in self.links],
+                [link.superseded_by for _, link in self.links],
+                [account_id for account_id, _ in self.links],
+                [link.confidence for _, link in self.links],
+                [link.reason for _, link in self.links],
+            )
+            run.counts.changed = len(added) + len(self.void)
+            run.plan = ["restatements"]
+        log.info("restatements_linked", item_id=str(self.item_id), links=len(added), run_id=run.id)
+
+
+async def _load_created(
+    conn: Connection, item_id: uuid.UUID, account_id: uuid.UUID, deleted: Sequence[Version]
+) -> list[Version]:
+    gone_at = [version.deleted_at for version in deleted if version.deleted_at is not None]
+    days = [version.posted_on for version in deleted]
+    born = [version.source_created_at for version in deleted]
+    records = await conn.fetch(
+        QUERIES["load_created"],
+        item_id,
+        account_id,
+        min(gone_at) - WITHIN,
+        max(gone_at) + WITHIN,
+        min(days) - LOOK_FOR_DAYS,
+        max(days) + LOOK_FOR_DAYS,
+        None if None in born else min(filter(None, born)),
+        MOST_ROWS,
+    )
+    return [_version(record) for record in records]
+
+
+def _version(record: Any) -> Version:
+    fields = dict(record)
+    del fields["account_id"]
+    return Version(**fields)

@@ -1,0 +1,254 @@
+"""The subscription watch: does Pluggy still send every event to us, once, with the right secret?"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
+from urllib.parse import unquote, urlsplit
+
+import structlog
+
+from worker.inbox.events import CONNECTOR_EVENTS, ITEM_EVENTS, TRANSACTION_EVENTS
+from worker.infra.lanes import Lane
+from worker.infra.parsing import parse_time
+from worker.infra.postgres import Pool
+from worker.infra.queries import QUERIES
+from worker.infra.settings import PluggySettings
+from worker.pluggy_api.client import PluggyClient
+from worker.pluggy_api.endpoints import PluggyReader
+from worker.pluggy_api.errors import PluggyError, classify
+from worker.pluggy_api.payloads import Unreadable, decode_object
+
+log = structlog.get_logger()
+
+LOOK_EVERY: Final = timedelta(minutes=10)
+WANTED: Final = ITEM_EVENTS | TRANSACTION_EVENTS | CONNECTOR_EVENTS
+NO_CONTENT: Final = 204
+GOOD: Final = ("ok", "elsewhere")
+RECEIVER_PATH: Final = "/webhooks/pluggy"
+"""Where the receiver answers. A proxy may put a prefix before it, and changes nothing else."""
+SHOWN_SEGMENT: Final = 16
+"""A part of a path that is as long as a secret has to be is shown as ***."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A webhook as Pluggy lists it. Neither url nor headers is ever stored or logged."""
+
+    id: str
+    event: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    disabled_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a right webhook looks like; any of the secrets is right while they are rotated."""
+
+    url: str
+    header: str
+    secrets: tuple[str, ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, settings: PluggySettings) -> Self | None:
+        """None where nobody has said what a webhook has to look like."""
+        if settings.webhook_url is None:
+            return None
+        return cls(settings.webhook_url, settings.webhook_secret_header, settings.webhook_secrets)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is stored of a webhook, or of one that is missing (then without id)."""
+
+    hook_id: str | None
+    event: str
+    host: str | None
+    state: str
+    disabled_at: datetime | None = None
+    url: str | None = field(default=None, compare=False)
+    """For a person, without secrets; only shown, never stored."""
+
+
+def judge(hooks: Sequence[Subscription], expected: Expected) -> list[Finding]:
+    """What is right and wrong with the webhooks of an application; each wrong is told once."""
+    findings = [_judge_alone(hook, expected) for hook in hooks]
+    findings = _mark_doubles(findings)
+    ours = [f.event for f in findings if f.state not in ("elsewhere", "wrong_url")]
+    missing = sorted(event for event in WANTED if not any(_covers(o, event) for o in ours))
+    if len(missing) == len(WANTED):
+        missing = ["all"]
+    host = urlsplit(expected.url).hostname
+    return findings + [Finding(None, event, host, "missing") for event in missing]
+
+
+def _judge_alone(hook: Subscription, expected: Expected) -> Finding:
+    state = _state(hook, expected)
+    shown = shown_url(hook.url, whole_path=state != "elsewhere")
+    host = urlsplit(hook.url).hostname
+    return Finding(hook.id, hook.event, host, state, hook.disabled_at, shown)
+
+
+def _state(hook: Subscription, expected: Expected) -> str:
+    last = _plain(hook.url).rpartition("/")[2]
+    in_header = _plain(hook.url) == _plain(expected.url)
+    in_path = carries_secret_in_path(hook, expected)
+    if not in_header and not in_path:
+        same_host = urlsplit(hook.url).hostname == urlsplit(expected.url).hostname
+        return "wrong_url" if same_host else "elsewhere"
+    if not leads_to_receiver(expected.url):
+        return "wrong_path"
+    if hook.disabled_at is not None:
+        return "disabled"
+    given = unquote(last) if in_path else _header(hook.headers, expected.header)
+    return "ok" if not expected.secrets or _is_one_of(given, expected.secrets) else "wrong_secret"
+
+
+def leads_to_receiver(url: str) -> bool:
+    """Whether the receiver answers at the path of a WEBHOOK_URL."""
+    parts = urlsplit(_plain(url))
+    return parts.path.endswith(RECEIVER_PATH) and not parts.query
+
+
+def shown_url(url: str, *, whole_path: bool) -> str | None:
+    """A webhook's URL for a person: no user, no query, nothing in its path that may be a secret.
+
+    whole_path: False shows the host alone, of a webhook that is not ours. None: no URL.
+    """
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return None
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    if not whole_path:
+        return f"{address}/…" if parts.path.strip("/") else address
+    path = parts.path
+    if parts.path.rpartition("/")[0].endswith(RECEIVER_PATH):
+        path = parts.path.rpartition("/")[0] + "/***"
+    segments = ("***" if len(unquote(s)) >= SHOWN_SEGMENT else s for s in path.split("/"))
+    return address + "/".join(segments) + ("?***" if parts.query else "")
+
+
+def carries_secret_in_path(hook: Subscription, expected: Expected) -> bool:
+    """The form for what cannot carry headers: an item's own URL, hooks made in the dashboard."""
+    return _plain(hook.url).rpartition("/")[0] == _plain(expected.url)
+
+
+def _plain(url: str) -> str:
+    """A URL as it is compared: case of scheme and host, a slash at the end do not count."""
+    parts = urlsplit(url)
+    plain = parts._replace(scheme=parts.scheme.lower(), netloc=parts.netloc.lower())
+    return plain.geturl().rstrip("/")
+
+
+def _header(headers: Mapping[str, str], name: str) -> str:
+    return next((value for key, value in headers.items() if key.lower() == name.lower()), "")
+
+
+def _is_one_of(given: str, secrets: Iterable[str]) -> bool:
+    return any(hmac.compare_digest(given.encode(), secret.encode()) for secret in secrets)
+
+
+def _mark_doubles(findings: Sequence[Finding]) -> list[Finding]:
+    """Of those that tell the same, the one that tells most is kept."""
+    told: set[str] = set()
+    marked: dict[int, Finding] = {}
+    broadest = sorted(range(len(findings)), key=lambda i: -len(_told_by(findings[i].event)))
+    for i in broadest:
+        finding = findings[i]
+        events = _told_by(finding.event)
+        doubles = finding.state == "ok" and bool(events & told)
+        marked[i] = replace(finding, state="double") if doubles else finding
+        if finding.state == "ok":
+            told |= events
+    return [marked[i] for i in range(len(findings))]
+
+
+def _told_by(subscribed: str) -> set[str]:
+    return {event for event in WANTED if _covers(subscribed, event)}
+
+
+def _covers(subscribed: str, event: str) -> bool:
+    """`all`, `item/all` (documented, though not in Pluggy's enum) or the event's own name."""
+    return subscribed in ("all", event, event.split("/", 1)[0] + "/all")
+
+
+def read_subscription(fields: Mapping[str, Any]) -> Subscription:
+    """Read tolerantly: a webhook that cannot be read counts as one that goes elsewhere."""
+    headers = fields.get("headers")
+    return Subscription(
+        id=str(fields.get("id") or ""),
+        event=str(fields.get("event") or ""),
+        url=_readable_url(fields.get("url")),
+        headers={k: v for k, v in headers.items() if isinstance(v, str)}
+        if isinstance(headers, dict)
+        else {},
+        disabled_at=parse_time(fields.get("disabledAt")),
+    )
+
+
+def _readable_url(value: object) -> str:
+    try:
+        return value if isinstance(value, str) and urlsplit(value).hostname else ""
+    except ValueError:
+        return ""
+
+
+async def watch_subscriptions(db: Pool, client: PluggyClient, expected: Expected) -> bool:
+    """Look at Pluggy's list, if it is this worker's turn; returns whether it was."""
+    if not await db.fetchval(QUERIES["take_turn"], "subscriptions", LOOK_EVERY):
+        return False
+    failure: str | None = None
+    try:
+        hooks = await fetch_subscriptions(client)
+    except PluggyError as error:
+        failure = classify(error).code
+        log.warning("subscriptions_unchecked", code=failure, error_id=error.error_id)
+    else:
+        await store_findings(db, judge(hooks, expected))
+    await db.execute(QUERIES["end_turn"], "subscriptions", failure)
+    return True
+
+
+async def fetch_subscriptions(client: PluggyClient) -> list[Subscription]:
+    """Every webhook of the application. Raises PluggyError."""
+    try:
+        rows = await PluggyReader(client, Lane.LIVE).webhooks()
+    except PluggyError as error:
+        if error.status == NO_CONTENT:
+            return []  # documented for an application that has none
+        raise
+    return [read_subscription(_fields(bytes(row))) for row in rows]
+
+
+async def store_findings(db: Pool, findings: Sequence[Finding]) -> None:
+    """Replace what was found before; what is as it was keeps its since."""
+    async with db.acquire() as conn, conn.transaction():
+        before = {
+            (record["hook_id"], record["event"], record["state"]): record["since"]
+            for record in await conn.fetch(QUERIES["load_subscriptions"])
+        }
+        since = [before.get((f.hook_id, f.event, f.state)) for f in findings]
+        await conn.execute(QUERIES["forget_subscriptions"])
+        await conn.execute(
+            QUERIES["store_subscriptions"],
+            [f.hook_id for f in findings],
+            [f.event for f in findings],
+            [f.host for f in findings],
+            [f.state for f in findings],
+            [f.disabled_at for f in findings],
+            since,
+        )
+    for finding, held_since in zip(findings, since, strict=True):
+        if finding.state not in GOOD and held_since is None:
+            log.warning("subscription_wrong", state=finding.state, event_name=finding.event)
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    try:
+        return decode_object(body)
+    except Unreadable:
+        return {}

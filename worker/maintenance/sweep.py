@@ -1,0 +1,92 @@
+"""The net under the doorbell: every two seconds, due items that nobody works on are rung again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import structlog
+from redis.exceptions import RedisError, ResponseError
+
+from worker.engine.polling import UnrungWork
+from worker.infra.lanes import Lane
+from worker.infra.outage_log import ServerOutage
+from worker.infra.postgres import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED, Pool
+from worker.infra.queries import QUERIES
+from worker.wakeup.queue import ArqDoorbell
+
+log = structlog.get_logger()
+
+SWEEP_EVERY_S: Final = 2.0
+SWEEP_LOCK: Final = 0x70_6C_75_67_02
+"""Advisory lock: one sweep at a time over all workers."""
+
+
+@dataclass(slots=True)
+class Sweep:
+    """A background task of every worker. ticked_at and swept_at (monotonic) tell its health."""
+
+    db: Pool
+    doorbell: ArqDoorbell
+    worker_id: str
+    slots: int
+    unrung: UnrungWork | None = None
+    postgres: ServerOutage = field(default_factory=partial(ServerOutage, "postgres"))
+    redis: ServerOutage = field(default_factory=partial(ServerOutage, "redis"))
+    ticked_at: float = field(default_factory=time.monotonic)
+    swept_at: float = 0.0
+    refused: bool = False
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            try:
+                await self.sweep()
+                self.swept_at = time.monotonic()
+                self.refused = False
+            except (*POSTGRES_AWAY, *POSTGRES_NOT_MIGRATED) as error:
+                self.postgres.failed(error)
+            except RedisError as error:
+                self._tell(error)
+            except Exception:
+                log.exception("sweep_crashed")
+            self.ticked_at = time.monotonic()
+            await asyncio.sleep(SWEEP_EVERY_S)
+
+    async def sweep(self) -> int:
+        """One turn; returns how many items were rung. Where Redis fails, they are begun unrung.
+
+        Raises RedisError, and the errors of a Postgres that is away.
+        """
+        slots = await self.db.fetchval(
+            QUERIES["beat_worker"], self.worker_id, self.slots, self.redis.word
+        )
+        await self._settle_without_item()
+        self.postgres.answered()
+        try:
+            await self.doorbell.announce_slots(slots)
+            return await self.doorbell.ring(await self._due(await self.doorbell.room()))
+        except RedisError:
+            if self.unrung is not None:
+                self.unrung.begin(await self._due(self.unrung.free))
+            raise
+
+    async def _due(self, room: int) -> list[uuid.UUID]:
+        if room <= 0:
+            return []
+        due = await self.db.fetch(QUERIES["sweep_due_items"], SWEEP_LOCK, room, int(Lane.AUDIT))
+        return [record["item_id"] for record in due]
+
+    def _tell(self, error: RedisError) -> None:
+        """Log a refusal, once until a sweep succeeds; that Redis is away its client has told."""
+        if isinstance(error, ResponseError) and not self.refused:
+            log.warning("sweep_failed", error=type(error).__name__)
+            self.refused = True
+
+    async def _settle_without_item(self) -> None:
+        for record in await self.db.fetch(QUERIES["ignore_events_without_item"]):
+            log.info("events_ignored", event_name=record["event"], events=record["events"])

@@ -1,0 +1,109 @@
+"""Answers that contradict their event: which they are, and when they are asked for again.
+
+One schedule for each item and thing (a product, or a product of an account), however many events
+wait for it. It is kept on the events, from the first answer that contradicted one; a read of the
+thing for whatever cause is a look. So no step backs off, and any read that finds the changes ends
+it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Final
+
+from worker.planner.state import NO_ACCOUNT, Held, PendingEvent, Step
+
+LOOKS_AFTER: Final = tuple(timedelta(seconds=s) for s in (5, 30, 120, 300))
+"""Looks at a thing, counted from the first answer that contradicted an event about it."""
+MAX_JOINED: Final = timedelta(minutes=2)
+"""An event that became pending later than this in a schedule has one of its own afterwards."""
+READ_LATELY: Final = timedelta(hours=1)
+"""An item that was read so shortly before need not have moved again: webhooks come twice."""
+
+Thing = tuple[str, uuid.UUID]
+"""Product and account, as a step of product_sync is named."""
+ACCOUNTS: Final[Thing] = ("accounts", NO_ACCOUNT)
+ITEM: Final[Thing] = ("items", NO_ACCOUNT)
+READ_WITH_ITEM: Final = ("accounts", "investments", "loans", "identities")
+ANNOUNCES_COLLECTION: Final = frozenset({"item/created", "item/updated"})
+ANNOUNCES_ITEM: Final = ANNOUNCES_COLLECTION | {"sync/register", "sync/verify"}
+
+
+def key_of(thing: Thing) -> str:
+    """How a thing is named in webhook_events.confirming."""
+    product, account_id = thing
+    return product if account_id == NO_ACCOUNT else f"{product}/{account_id}"
+
+
+def next_look(since: datetime, read_at: datetime | None) -> datetime | None:
+    """When what was last read at read_at is looked at next; None: the last look has been made."""
+    looks = (since + after for after in LOOKS_AFTER)
+    return next((look for look in looks if read_at is None or look > read_at), None)
+
+
+def schedule_of(held: Held, event: PendingEvent, thing: Thing) -> datetime:
+    """Since when the thing is looked at for this event: the schedule under way, or a new one."""
+    key, read_at = key_of(thing), held.step(*thing).stamped_at
+    stored = [e.confirming_since for e in held.events if e.confirming == key and e.confirming_since]
+    under_way = [since for since in stored if next_look(since, read_at) is not None]
+    if under_way:
+        return min(under_way)
+    own = event.confirming_since if event.confirming == key else None
+    # By a clock that went back nobody can tell when the event joined: no schedule follows this one.
+    joined_late = own is not None and own + MAX_JOINED < event.pending_since <= held.now
+    if own is not None and not joined_late:
+        return own
+    return held.now
+
+
+def brought_nothing(held: Held, event: PendingEvent) -> bool:
+    """Whether no row of the account is held that was created where the event says rows begin."""
+    if event.account_id is None or event.expected_rows == 0:
+        return False
+    newest = held.newest_rows.get(event.account_id)
+    if event.created_at_from is None:
+        return event.announces_rows and newest is None
+    return newest is None or newest < event.created_at_from
+
+
+def has_not_moved(held: Held, event: PendingEvent) -> bool:
+    """Whether an event tells of a collection, and nothing of the item was read for it.
+
+    To be asked only when no product of the item is left to read.
+    """
+    of_unknown_account = event.event.startswith("transactions/") and event.account_id is None
+    if event.event not in ANNOUNCES_COLLECTION and not of_unknown_account:
+        return False
+    covered = [_covered_until(held.step(product)) for product in READ_WITH_ITEM]
+    return not any(at > event.pending_since - READ_LATELY for at in covered if at is not None)
+
+
+def _covered_until(step: Step) -> datetime | None:
+    """When the last complete read was made, or its collection if that is older.
+
+    A verify of yesterday's collection says nothing about one that was announced a minute later.
+    """
+    known = [at for at in (step.stamped_at, step.source_updated_at) if at is not None]
+    return None if step.stamped_at is None else min(known)
+
+
+def has_no_account(held: Held, event: PendingEvent) -> bool:
+    """Whether an event tells of an item whose list of accounts has never named one."""
+    return event.event in ANNOUNCES_ITEM and not held.accounts
+
+
+def item_look_due(held: Held) -> bool:
+    """Whether the item itself has to be fetched now, although it is held."""
+    read_at = held.step(*ITEM).stamped_at
+    schedules = [e.confirming_since for e in held.events if e.confirming == key_of(ITEM)]
+    looks = [next_look(since, read_at) for since in schedules if since is not None]
+    return any(look is not None and look <= held.now for look in looks)
+
+
+def first_look_due(held: Held, step: Step) -> bool:
+    """Whether a list that was empty at its first read is to be read again now."""
+    if not step.awaits_rows or step.first_read_at is None or step.dead_at is not None:
+        return False
+    look = next_look(step.first_read_at, step.stamped_at)
+    return look is not None and look <= held.now

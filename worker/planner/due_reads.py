@@ -1,0 +1,267 @@
+"""Which reads an event still needs of an item: not done since, not blocked, not under way."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from worker.infra.lanes import Lane
+from worker.planner.confirmations import ACCOUNTS, ITEM, Thing, key_of, next_look, schedule_of
+from worker.planner.freshness import (
+    delta_from,
+    finds_drift,
+    is_answered,
+    is_later,
+    is_long_before,
+    owes_recent,
+)
+from worker.planner.outcomes import Answered, Needs
+from worker.planner.state import NO_ACCOUNT, Held, PendingEvent, Step
+from worker.planner.steps import (
+    AskWalk,
+    ReadAccounts,
+    ReadDelta,
+    ReadInvestmentTransactions,
+    ReadProduct,
+    ReadRecent,
+)
+from worker.pluggy_api.item_status import Item
+
+RECENT: Final = timedelta(days=14)
+RECENT_EVERY: Final = timedelta(hours=20)
+"""Once a day beside an item/updated: the next one comes a day later, but never on the dot."""
+LISTED_BY_ITEM: Final = ("investments", "loans", "identities", "consents")
+QUIET_EVENTS: Final = frozenset(
+    {"item/login_succeeded", "item/waiting_user_input", "item/waiting_user_action"}
+)
+SAY_NOTHING: Final = QUIET_EVENTS | {"item/error", "sync/recent"}
+"""Of these none says by itself that something was collected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What all families of events ask of: each adds the steps that are due to an event's needs."""
+
+    held: Held
+    answered: Answered
+    products: frozenset[str]
+
+    def accounts_known(self) -> bool:
+        """Whether the list of accounts was ever read whole."""
+        return self.held.step("accounts").stamped_at is not None
+
+    def accounts_proven(self) -> bool:
+        """False while the account list came back suspiciously empty: then deltas prove nothing."""
+        return self.held.step("accounts").deferred_since is None
+
+    def read_wanted(
+        self, event: PendingEvent, step: Step, source_updated_at: datetime | None
+    ) -> bool:
+        """Never read, collected since, or asked for by a verify."""
+        if step.stamped_at is None:
+            return True
+        if event.event == "sync/verify":
+            return not is_answered(step.read_seq, event)
+        return self.is_collected_since(event, step, source_updated_at)
+
+    def is_collected_since(
+        self, event: PendingEvent, step: Step, source_updated_at: datetime | None
+    ) -> bool:
+        """Whether Pluggy has collected a product after our last complete read of it.
+
+        If Pluggy does not say when, each event that may mean it is believed, and the silence alarm,
+        which means nothing by itself, once a day.
+        """
+        if source_updated_at is not None:
+            return is_later(source_updated_at, step)
+        if event.event in SAY_NOTHING or is_answered(step.read_seq, event):
+            return False
+        read_at = step.stamped_at
+        recent = read_at is not None and self.held.now - read_at < RECENT_EVERY
+        return event.event != "sync/silence" or not recent
+
+    def recent_due(self, step: Step) -> bool:
+        """Once a day, and never while a walk of the account covers it."""
+        walk = self.held.walks.get(step.account_id)
+        if not owes_recent(step) or (walk is not None and walk.kind != "recent"):
+            return False
+        return step.recent_at is None or self.held.now - step.recent_at >= RECENT_EVERY
+
+    def want_accounts(self, needs: Needs, event: PendingEvent, item: Item) -> None:
+        """The list of accounts, unless it is blocked."""
+        step, source_updated_at = self.held.step("accounts"), item.source_updated_at("accounts")
+        if not self.blocked(needs, step, event):
+            verifies = finds_drift(event, step, source_updated_at)
+            needs.steps.append(ReadAccounts(source_updated_at, verifies))
+
+    def want_product(
+        self,
+        needs: Needs,
+        event: PendingEvent,
+        item: Item,
+        product: str,
+        account_id: uuid.UUID = NO_ACCOUNT,
+    ) -> None:
+        """One list of the item, or of one account, if it is due."""
+        if product not in self.products:
+            return
+        step = self.held.step(product, account_id)
+        source_updated_at = item.source_updated_at(product)
+        if self.read_wanted(event, step, source_updated_at) and not self.blocked(
+            needs, step, event
+        ):
+            verifies = finds_drift(event, step, source_updated_at)
+            needs.steps.append(ReadProduct(product, account_id, source_updated_at, verifies))
+
+    def want_bills(self, needs: Needs, event: PendingEvent, item: Item) -> None:
+        """The bills of each card that are due."""
+        for account_id in self.held.live_cards:
+            self.want_product(needs, event, item, "bills", account_id)
+
+    def want_investment_transactions(
+        self, needs: Needs, event: PendingEvent, item: Item, *, sweeps: bool = True
+    ) -> None:
+        """Movements by the rule of all products, those first whose investment itself has changed.
+
+        An interest, a tax or a correction may show in no field of the investment: so all others
+        are swept after each collection too, and the event is not settled before.
+        """
+        product = "investment_transactions"
+        if product not in self.products or "investments" not in self.products:
+            return
+        if self.held.step("investments").deferred_since is not None:
+            return  # their list came back suspiciously empty: the single ones prove nothing either
+        source_updated_at = item.source_updated_at(product)
+        found: list[ReadInvestmentTransactions] = []
+        for investment in self.held.investments:
+            step = self.held.step(product, investment.id)
+            same = step.fingerprint == investment.fingerprint
+            if same and not (sweeps and self.read_wanted(event, step, source_updated_at)):
+                continue
+            if not self.blocked(needs, step, event):
+                found.append(
+                    ReadInvestmentTransactions(
+                        investment.id,
+                        investment.fingerprint,
+                        source_updated_at,
+                        verifies=same and finds_drift(event, step, source_updated_at),
+                        sweeps=same,
+                    )
+                )
+        found.sort(key=lambda planned: planned.sweeps)
+        needs.steps += found
+
+    def want_delta(
+        self,
+        needs: Needs,
+        event: PendingEvent,
+        step: Step,
+        source_updated_at: datetime | None,
+        *,
+        expects_rows: bool | None = None,
+    ) -> None:
+        """New rows of an account since its watermark; its walk stands for it meanwhile."""
+        walk = self.held.walks.get(step.account_id)
+        if self.blocked(needs, step, event):
+            return
+        if walk is not None and walk.kind == "delta" and step.dead_at is None:
+            needs.walking = True
+            return
+        since = min([delta_from(step, self.held.now), *self._told_from(step)])
+        needs.steps.append(
+            ReadDelta(
+                step.account_id,
+                since,
+                event.announces_rows if expects_rows is None else expects_rows,
+                source_updated_at,
+            )
+        )
+
+    def _told_from(self, step: Step) -> list[datetime]:
+        """From where all open events say that rows begin, answered already or not.
+
+        The stamp of a later start would ask an answered one's question again.
+        """
+        assert step.watermark is not None  # noqa: S101 - a delta starts at one
+        return [
+            e.created_at_from
+            for e in self.held.events
+            if e.account_id == step.account_id and e.created_at_from is not None
+            if not is_long_before(e.created_at_from, step.watermark)
+        ]
+
+    def want_walk(
+        self,
+        needs: Needs,
+        event: PendingEvent,
+        step: Step,
+        lane: Lane,
+        source_updated_at: datetime | None,
+        *,
+        for_unreadable: bool = False,
+    ) -> None:
+        """A walk through all rows of an account, or the one that is under way."""
+        if step.account_id in self.held.walks and step.dead_at is None:
+            # One walk of an account at a time; when it has ended this event is planned again.
+            needs.walking = True
+        elif not self.blocked(needs, step, event):
+            expects = event.announces_rows
+            verifies = finds_drift(event, step, source_updated_at)
+            needs.steps.append(
+                AskWalk(step.account_id, lane, expects, source_updated_at, verifies, for_unreadable)
+            )
+
+    def want_recent(self, needs: Needs, event: PendingEvent, step: Step) -> None:
+        """The last 14 days of an account; a walk stands for them meanwhile."""
+        if self.blocked(needs, step, event):
+            return
+        if step.account_id in self.held.walks and step.dead_at is None:
+            needs.walking = True
+            return
+        needs.steps.append(ReadRecent(step.account_id, (self.held.now - RECENT).date()))
+
+    def confirm(
+        self,
+        needs: Needs,
+        event: PendingEvent,
+        item: Item,
+        thing: Thing,
+        *,
+        since: datetime | None = None,
+    ) -> bool:
+        """Look again at what contradicts the event; False: the last look has been made."""
+        step = self.held.step(*thing)
+        since = since or schedule_of(self.held, event, thing)
+        look_at = next_look(since, step.stamped_at)
+        if look_at is None:
+            return False
+        needs.confirming = key_of(thing), since
+        if look_at > self.held.now or thing == ITEM:
+            # The item itself is fetched before anything is planned.
+            needs.waits.append(max(look_at, self.held.now))
+        elif thing == ACCOUNTS:
+            self.want_accounts(needs, event, item)
+        else:
+            source_updated_at = item.source_updated_at("transactions")
+            self.want_delta(needs, event, step, source_updated_at, expects_rows=False)
+        return True
+
+    def blocked(self, needs: Needs, step: Step, event: PendingEvent) -> bool:
+        """Whether a step may not run now: parked, backed off (no event hurries it), or dead."""
+        if step.product in self.held.parked:
+            needs.parked.add((step.product, step.account_id))
+            needs.lacks = True
+            return True
+        if step.dead_at is not None:
+            if is_answered(step.dead_seq, event):
+                needs.dead = step
+                return True
+            return False
+        if step.next_try_at is not None and step.next_try_at > self.held.now:
+            needs.waits.append(step.next_try_at)
+            limited = step.attempts == 0 and step.deferred_since is None
+            needs.keeps_lane |= limited and self.held.item is not None
+            return True
+        return False

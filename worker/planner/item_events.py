@@ -1,0 +1,104 @@
+"""Events of an item as a whole, webhooks and our own: what each leads to."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from worker.infra.lanes import Lane
+from worker.planner.confirmations import ACCOUNTS, ITEM, has_no_account, has_not_moved
+from worker.planner.due_reads import LISTED_BY_ITEM, QUIET_EVENTS, Reads
+from worker.planner.freshness import is_answered
+from worker.planner.half_readable import waits_for_newer
+from worker.planner.outcomes import ASK_AGAIN_AFTER, SUPERSEDED_AFTER, Needs, Outcome, hold_back
+from worker.planner.state import PendingEvent
+from worker.planner.steps import BuryItem, ReadProduct
+from worker.pluggy_api.item_status import Item
+
+
+def decide_gone(reads: Reads, event: PendingEvent) -> Outcome | Needs:
+    """Pluggy answers 404: a deletion if item/deleted has said so, else a failure."""
+    told = any(e.event == "item/deleted" for e in reads.held.events)
+    if reads.held.item is None and told:
+        return Outcome("ignored", "item_unknown")
+    if reads.held.item_deleted:
+        is_deletion = event.event == "item/deleted"
+        return Outcome("applied") if is_deletion else Outcome("ignored", "item_deleted")
+    if told:
+        return Needs(steps=[BuryItem()])
+    # Without item/deleted a 404 is a failure of the item step: the engine has recorded it.
+    return decide_not_read(reads, event)
+
+
+def decide_not_read(reads: Reads, event: PendingEvent) -> Outcome | Needs:
+    """Wait for the item, or die with it; a pause that is over by now is due at once."""
+    needs = Needs()
+    if not reads.blocked(needs, reads.held.step("items"), event):
+        needs.waits.append(reads.held.now)
+    return needs
+
+
+def decide_waiting(reads: Reads, event: PendingEvent, until: datetime) -> Outcome:
+    """Wait until its time, unless a newer event waits for the same."""
+    if waits_for_newer(reads.held, event):
+        return Outcome("ignored", "superseded")
+    return Outcome("pending", ask_again_at=until, due_at=until)
+
+
+def decide_deletion_denied(reads: Reads, event: PendingEvent) -> Outcome:
+    """Pluggy still has the item: ask once more after five minutes."""
+    if event.ask_again_at is None:
+        again = reads.held.now + ASK_AGAIN_AFTER
+        return Outcome("pending", ask_again_at=again, due_at=again)
+    return Outcome("ignored", "item_still_exists", ask_again_at=event.ask_again_at)
+
+
+def decide_item_event(reads: Reads, event: PendingEvent, item: Item) -> Outcome | Needs:
+    """Read each product that was collected since, or confirm that none was."""
+    if event.event in QUIET_EVENTS and reads.accounts_known():
+        return Outcome("applied")
+    if item.in_progress and not _verifies_anyway(reads, event):
+        # The alarm has looked; when it looks again is said by the item, not by this event.
+        silent = event.event == "sync/silence" and reads.accounts_known()
+        return Outcome("applied") if silent else hold_back(reads.held, event)
+    needs = Needs()
+    accounts = reads.held.step("accounts")
+    if reads.read_wanted(event, accounts, item.source_updated_at("accounts")):
+        reads.want_accounts(needs, event, item)
+    if not needs.steps and reads.accounts_proven():
+        _want_all_transactions(reads, needs, event, item)
+        reads.want_bills(needs, event, item)
+    for product in LISTED_BY_ITEM:
+        if product != "consents" or item.is_open_finance:
+            reads.want_product(needs, event, item, product)
+    if not any(isinstance(s, ReadProduct) and s.product == "investments" for s in needs.steps):
+        reads.want_investment_transactions(needs, event, item)
+    if needs.nothing and has_no_account(reads.held, event):
+        reads.confirm(needs, event, item, ACCOUNTS, since=accounts.first_read_at)
+    elif needs.nothing and has_not_moved(reads.held, event):
+        reads.confirm(needs, event, item, ITEM)
+    return needs
+
+
+def _verifies_anyway(reads: Reads, event: PendingEvent) -> bool:
+    """Put off for a day by collections, a verify would miss its week; half a collection harms
+    nothing, for absence is proven by id."""
+    age = reads.held.now - event.pending_since
+    return event.event == "sync/verify" and reads.accounts_known() and age >= SUPERSEDED_AFTER
+
+
+def _want_all_transactions(reads: Reads, needs: Needs, event: PendingEvent, item: Item) -> None:
+    if "transactions" not in reads.products:
+        return
+    source_updated_at = item.source_updated_at("transactions")
+    for account_id in reads.held.live_accounts:
+        step = reads.held.step("transactions", account_id)
+        if step.watermark is None:
+            lane = Lane.AUDIT if event.event == "sync/verify" else Lane.BACKFILL
+            reads.want_walk(needs, event, step, lane, source_updated_at)
+        elif event.event == "sync/verify":
+            if not is_answered(step.walked_seq, event):
+                reads.want_walk(needs, event, step, Lane.AUDIT, source_updated_at)
+        elif reads.is_collected_since(event, step, source_updated_at):
+            reads.want_delta(needs, event, step, source_updated_at)
+        elif reads.recent_due(step):
+            reads.want_recent(needs, event, step)

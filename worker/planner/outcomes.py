@@ -1,0 +1,132 @@
+"""What becomes of each event: the needs it still has, and the outcome that follows from them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from worker.inbox.events import TRANSACTION_EVENTS
+from worker.infra.lanes import Lane
+from worker.planner.state import Held, PendingEvent, Step
+from worker.planner.steps import PlannedStep, ReadInvestmentTransactions
+
+ASK_AGAIN_AFTER: Final = timedelta(minutes=5)
+SUPERSEDED_AFTER: Final = timedelta(hours=24)
+SHORTEST_PAUSE: Final = timedelta(seconds=30)
+LONGEST_PAUSE: Final = timedelta(hours=1)
+
+PRODUCT_PARKED: Final = "product_parked"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an event is after this sync. due_at and lane: when a pending one is looked at again."""
+
+    state: str
+    reason: str | None = None
+    error_id: str | None = None
+    ask_again_at: datetime | None = None
+    due_at: datetime | None = None
+    lane: Lane = Lane.RETRY
+    confirming: str | None = None
+    confirming_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPlan:
+    """Steps to take now, and each event's outcome as things stand."""
+
+    steps: Sequence[PlannedStep]
+    outcomes: Mapping[int, Outcome]
+    parked: frozenset[tuple[str, uuid.UUID]] = frozenset()
+    """Steps that are wanted, but left out because their product is parked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Events whose ids were all asked for in this claim, and those of which some came back.
+
+    again: accounts of which rows that are flagged for want of a witness were asked for.
+    """
+
+    events: frozenset[int] = frozenset()
+    came_back: frozenset[int] = frozenset()
+    again: frozenset[uuid.UUID] = frozenset()
+
+    def with_(self, more: Answered) -> Answered:
+        """Both together."""
+        return Answered(
+            self.events | more.events,
+            self.came_back | more.came_back,
+            self.again | more.again,
+        )
+
+
+NONE_ANSWERED: Final = Answered()
+
+
+@dataclass(slots=True)
+class Needs:
+    """What one event still needs: steps to take, or reasons to wait, or nothing."""
+
+    steps: list[PlannedStep] = field(default_factory=list)
+    waits: list[datetime] = field(default_factory=list)
+    walking: bool = False
+    dead: Step | None = None
+    reason: str | None = None
+    keeps_lane: bool = False
+    """It waits for a limit, which says nothing about it: it goes on where it stood."""
+    lacks: bool = False
+    """Something that the event asks for is of a parked product."""
+    parked: set[tuple[str, uuid.UUID]] = field(default_factory=set)
+    confirming: tuple[str, datetime] | None = None
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all that was wanted is done."""
+        return not (self.steps or self.waits or self.walking or self.dead or self.lacks)
+
+
+def doubling_pause(age: timedelta) -> timedelta:
+    """As long again as it already took, between 30 s and 1 h: doubles without a stored counter."""
+    return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, age))
+
+
+def hold_back(held: Held, event: PendingEvent) -> Outcome:
+    """Wait for the end of a collection; after a day its own webhook has said it anew."""
+    age = held.now - event.pending_since
+    if age >= SUPERSEDED_AFTER:
+        return Outcome("ignored", "superseded")
+    return Outcome("pending", "collection_in_progress", due_at=held.now + doubling_pause(age))
+
+
+def outcome_of(needs: Needs, event: PendingEvent, now: datetime) -> Outcome:
+    """What an event is with these needs; times are UTC."""
+    found = _outcome_of(needs, event, now)
+    if found.state not in ("pending", "walking"):
+        return found
+    # What is contradicted stays so while something else has to be read first.
+    confirming, since = needs.confirming or (event.confirming, event.confirming_since)
+    return replace(found, confirming=confirming, confirming_since=since)
+
+
+def _outcome_of(needs: Needs, event: PendingEvent, now: datetime) -> Outcome:
+    if needs.steps:
+        # What a claim has no time for of a sweep goes on behind live work.
+        sweeps = all(isinstance(s, ReadInvestmentTransactions) and s.sweeps for s in needs.steps)
+        lane = max(Lane(event.lane), Lane.BACKFILL) if sweeps else Lane(event.lane)
+        return Outcome("pending", due_at=now, lane=lane, ask_again_at=event.ask_again_at)
+    if needs.waits:
+        lane = Lane(event.lane) if needs.keeps_lane else Lane.RETRY
+        due_at, again = min(needs.waits), event.ask_again_at
+        return Outcome("pending", due_at=due_at, ask_again_at=again, lane=lane)
+    if needs.walking:
+        return Outcome("walking")
+    if needs.dead is not None:
+        return Outcome("dead", needs.dead.failure_code, error_id=needs.dead.error_id)
+    if needs.lacks and event.event in TRANSACTION_EVENTS:
+        return Outcome("ignored", PRODUCT_PARKED)  # until it is parked no longer
+    return Outcome("applied", ask_again_at=event.ask_again_at)

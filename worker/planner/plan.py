@@ -1,0 +1,68 @@
+"""What to do about an item: a pure function from item, events and what we hold to a SyncPlan.
+
+It is asked again after every round of steps: a step that has committed shows in what we hold, so
+the plan shrinks until only outcomes are left.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+
+from worker.inbox.events import TRANSACTION_EVENTS
+from worker.planner.due_reads import Reads
+from worker.planner.item_events import (
+    decide_deletion_denied,
+    decide_gone,
+    decide_item_event,
+    decide_not_read,
+    decide_waiting,
+)
+from worker.planner.outcomes import NONE_ANSWERED, Answered, Needs, Outcome, SyncPlan, outcome_of
+from worker.planner.own_events import decide_deletions, decide_first_looks, decide_recent
+from worker.planner.state import Held, PendingEvent
+from worker.planner.steps import Gone, NotRead, PlannedStep, merge_steps
+from worker.planner.transaction_events import decide_transactions
+from worker.pluggy_api.item_status import Item
+
+
+def plan(
+    item: Item | Gone | NotRead,
+    held: Held,
+    answered: Answered = NONE_ANSWERED,
+    *,
+    products: Iterable[str] = ("items", "accounts", "transactions"),
+) -> SyncPlan:
+    """Decide. The same arguments always give the same plan."""
+    reads = Reads(held, answered, frozenset(products))
+    steps: list[PlannedStep] = []
+    outcomes: dict[int, Outcome] = {}
+    parked: set[tuple[str, uuid.UUID]] = set()
+    for event in held.events:
+        found = _decide(reads, event, item)
+        if isinstance(found, Needs):
+            steps += found.steps
+            parked |= found.parked
+            found = outcome_of(found, event, held.now)
+        outcomes[event.id] = found
+    return SyncPlan(merge_steps(steps), outcomes, frozenset(parked))
+
+
+def _decide(reads: Reads, event: PendingEvent, item: Item | Gone | NotRead) -> Outcome | Needs:
+    if isinstance(item, NotRead):
+        return decide_not_read(reads, event)
+    if isinstance(item, Gone):
+        return decide_gone(reads, event)
+    if event.ask_again_at is not None and event.ask_again_at > reads.held.now:
+        return decide_waiting(reads, event, event.ask_again_at)
+    if event.event == "item/deleted":
+        return decide_deletion_denied(reads, event)
+    if event.event in TRANSACTION_EVENTS and event.account_id is not None:
+        return decide_transactions(reads, event, item)
+    if event.event == "sync/deletions" and reads.accounts_known():
+        return decide_deletions(reads, event)
+    if event.event == "sync/recent" and reads.accounts_known():
+        return decide_recent(reads, event, item)
+    if event.event == "sync/confirm" and reads.accounts_known():
+        return decide_first_looks(reads, event, item)
+    return decide_item_event(reads, event, item)

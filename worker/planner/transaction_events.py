@@ -1,0 +1,109 @@
+"""Events of one account's transactions: what each leads to."""
+
+from __future__ import annotations
+
+from worker.infra.lanes import Lane
+from worker.planner.confirmations import ACCOUNTS, brought_nothing
+from worker.planner.due_reads import LISTED_BY_ITEM, Reads
+from worker.planner.freshness import has_read_created, is_answered, is_long_before
+from worker.planner.half_readable import has_unreadable_ids, is_newest_unreadable, next_walk_at
+from worker.planner.outcomes import ASK_AGAIN_AFTER, Needs, Outcome
+from worker.planner.state import PendingEvent, Step
+from worker.planner.steps import AskIds
+from worker.pluggy_api.item_status import Item
+
+
+def decide_transactions(reads: Reads, event: PendingEvent, item: Item) -> Outcome | Needs:
+    """Read what the event names of its account, once the account is known."""
+    if "transactions" not in reads.products:
+        return Outcome("ignored", "product_not_enabled")
+    assert event.account_id is not None  # noqa: S101 - the receiver keeps only readable ones
+    needs = Needs()
+    accounts = reads.held.step("accounts")
+    account = reads.held.accounts.get(event.account_id)
+    if account is None or not account.live:
+        if not is_answered(accounts.read_seq, event):
+            reads.want_accounts(needs, event, item)
+            return needs
+        if account is None and reads.confirm(needs, event, item, ACCOUNTS):
+            return needs
+        if account is None:
+            return Outcome("dead", "account_not_of_item")
+        return Outcome("ignored", "account_deleted")
+    if event.event == "transactions/created":
+        _want_created(reads, needs, event, item)
+        if needs.nothing and brought_nothing(reads.held, event):
+            reads.confirm(needs, event, item, ("transactions", event.account_id))
+    elif isinstance(answer := _want_ids(reads, needs, event, item), Outcome):
+        return answer
+    _want_first_reads(reads, needs, event, item)
+    return needs
+
+
+def _want_created(reads: Reads, needs: Needs, event: PendingEvent, item: Item) -> None:
+    assert event.account_id is not None  # noqa: S101 - checked by the caller
+    step = reads.held.step("transactions", event.account_id)
+    source_updated_at = item.source_updated_at("transactions")
+    if step.watermark is None:
+        reads.want_walk(needs, event, step, Lane.BACKFILL, source_updated_at)
+    elif is_long_before(event.created_at_from, step.watermark):
+        if not is_answered(step.walked_seq, event):
+            reads.want_walk(needs, event, step, Lane.AUDIT, source_updated_at)
+    elif not has_read_created(step, event):
+        reads.want_delta(needs, event, step, source_updated_at)
+
+
+def _want_ids(reads: Reads, needs: Needs, event: PendingEvent, item: Item) -> Outcome | None:
+    assert event.account_id is not None  # noqa: S101 - checked by the caller
+    step = reads.held.step("transactions", event.account_id)
+    if event.ids_open and event.id not in reads.answered.events:
+        if not reads.blocked(needs, step, event):
+            ids = (event.id,)
+            deleting = frozenset(ids if event.event == "transactions/deleted" else ())
+            needs.steps.append(AskIds(event.account_id, ids, event.ids_open, deleting))
+        return None
+    came_back = event.ids_came_back or event.id in reads.answered.came_back
+    if event.event == "transactions/deleted" and came_back and event.ask_again_at is None:
+        again = reads.held.now + ASK_AGAIN_AFTER
+        return Outcome("pending", ask_again_at=again, due_at=again)
+    if has_unreadable_ids(event) and not is_answered(step.walked_seq, event):
+        return _want_unreadable(reads, needs, event, step, item)
+    return None
+
+
+def _want_unreadable(
+    reads: Reads, needs: Needs, event: PendingEvent, step: Step, item: Item
+) -> Outcome | None:
+    """A walk of the account instead of the ids that cannot be read, at most one a day."""
+    source_updated_at = item.source_updated_at("transactions")
+    again = next_walk_at(reads.held, step)
+    if step.watermark is None:
+        reads.want_walk(needs, event, step, Lane.BACKFILL, source_updated_at)
+    elif again is None or step.account_id in reads.held.walks:
+        reads.want_walk(needs, event, step, Lane.AUDIT, source_updated_at, for_unreadable=True)
+    elif not is_newest_unreadable(reads.held, event):
+        return Outcome("ignored", "superseded")
+    else:
+        return Outcome("pending", ask_again_at=again, due_at=again, lane=Lane.AUDIT)
+    return None
+
+
+def _want_first_reads(reads: Reads, needs: Needs, event: PendingEvent, item: Item) -> None:
+    """Any event of an item not read yet brings all of it, but waits for its own part only."""
+    others = Needs()
+    for account_id in reads.held.live_accounts:
+        step = reads.held.step("transactions", account_id)
+        if step.watermark is None and account_id not in reads.held.walks:
+            source_updated_at = item.source_updated_at("transactions")
+            reads.want_walk(others, event, step, Lane.BACKFILL, source_updated_at)
+    unread = [p for p in LISTED_BY_ITEM if reads.held.step(p).stamped_at is None]
+    for product in unread:
+        if product != "consents" or item.is_open_finance:
+            reads.want_product(others, event, item, product)
+    for account_id in reads.held.live_cards:
+        if reads.held.step("bills", account_id).stamped_at is None:
+            reads.want_product(others, event, item, "bills", account_id)
+    if "investments" not in unread:
+        reads.want_investment_transactions(others, event, item, sweeps=False)
+    needs.steps += others.steps
+    needs.parked |= others.parked

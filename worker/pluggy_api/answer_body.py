@@ -1,0 +1,75 @@
+"""An answer's body, read and unpacked bit by bit: what is too large is refused in time."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Iterator
+from typing import Final
+
+import aiohttp
+
+from worker.pluggy_api.errors import PluggyUnavailable
+
+MAX_BYTES: Final = 16 * 1024 * 1024
+"""Of an unpacked body: a full page of 500 rows has about one MiB."""
+CHUNK_BYTES: Final = 64 * 1024
+TURN_BYTES: Final = 1024 * 1024
+"""After so many unpacked bytes the loop gets a turn: a little that arrives may be much unpacked."""
+ENCODINGS: Final = "gzip, deflate"
+GZIP_OR_ZLIB: Final = 47
+
+
+async def read_body(response: aiohttp.ClientResponse, *, most: int = MAX_BYTES) -> bytes:
+    """The body of a response that aiohttp has not unpacked.
+
+    Raises PluggyUnavailable if it is larger than `most`, or not packed as its headers say.
+    """
+    packed = _is_packed(response)
+    body = bytearray()
+    inflate = _Inflate()
+    turn_at = TURN_BYTES
+    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+        for part in inflate.parts(chunk) if packed else (chunk,):
+            body += part
+            if len(body) > most:
+                response.close()  # the rest is not even received
+                raise PluggyUnavailable("answer_too_large", status=response.status)
+            if len(body) > turn_at:
+                turn_at = len(body) + TURN_BYTES
+                await asyncio.sleep(0)
+    if packed and body and not inflate.ended:
+        raise PluggyUnavailable("broken_encoding", status=response.status)
+    return bytes(body)
+
+
+def _is_packed(response: aiohttp.ClientResponse) -> bool:
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        return False
+    if encoding in ("gzip", "x-gzip", "deflate"):
+        return True
+    raise PluggyUnavailable("unknown_encoding", status=response.status)
+
+
+class _Inflate:
+    """Unpacks gzip and zlib into parts of a bounded size; several gzip members may follow."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(GZIP_OR_ZLIB)
+
+    @property
+    def ended(self) -> bool:
+        """Whether what was given ends where a member does."""
+        return self._stream.eof
+
+    def parts(self, chunk: bytes) -> Iterator[bytes]:
+        """Raises PluggyUnavailable."""
+        try:
+            while chunk:
+                if self._stream.eof:
+                    self._stream = zlib.decompressobj(GZIP_OR_ZLIB)
+                yield self._stream.decompress(chunk, CHUNK_BYTES)
+                chunk = self._stream.unconsumed_tail or self._stream.unused_data
+        except zlib.error:
+            raise PluggyUnavailable("broken_encoding") from None

@@ -1,0 +1,93 @@
+"""Our key for Pluggy's API: how old it is, what it was answered, and who refuses it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from worker.pluggy_api.errors import PluggyUnavailable
+from worker.pluggy_api.payloads import Unreadable, decode_error, decode_object
+
+KEY_LIFETIME_S: Final = 110 * 60.0
+"""Pluggy's keys live two hours; ours are renewed a little earlier."""
+TRUSTED_FOR_S: Final = 60.0
+"""A key that is younger, or was answered since, is not renewed because one thing refuses it."""
+VOUCHED_FOR_S: Final = 5.0
+"""So long one answer of a plain thing stands for the key, whatever else refuses it."""
+REFUSALS_APART_S: Final = 3.0
+"""A new key may take a moment to be known everywhere."""
+EXPIRED_KEY_CODES: Final = (None, "API_KEY_MISSING_OR_INVALID")
+API_KEY: Final = re.compile(r"[!-~]{1,7000}")
+
+
+@dataclass(eq=False, slots=True)
+class ApiKey:
+    """A key, and when (monotonic) it was obtained, answered, and answered by a plain thing."""
+
+    value: str = field(repr=False)
+    obtained_at: float
+    answered_at: float = -math.inf
+    vouched_at: float = -math.inf
+
+    @property
+    def was_answered(self) -> bool:
+        return self.answered_at > -math.inf
+
+    def has_run_out(self, now: float) -> bool:
+        return now - self.obtained_at > KEY_LIFETIME_S
+
+    def is_trusted(self, now: float) -> bool:
+        """Whether a refusal alone says nothing against it."""
+        return now - max(self.obtained_at, self.answered_at) < TRUSTED_FOR_S
+
+    def is_vouched_for(self, now: float) -> bool:
+        return now - self.vouched_at < VOUCHED_FOR_S
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Keys refused by everything asked, since anything was answered last."""
+
+    since: float | None = None
+    keys: set[ApiKey] = field(default_factory=set, repr=False)
+    """Each that was obtained, also if Pluggy gives the same one again."""
+
+    def note(self, key: ApiKey, now: float) -> None:
+        self.since = now if self.since is None else self.since
+        self.keys.add(key)
+
+    def are_apart(self, now: float) -> bool:
+        """Whether keys have been refused for long enough to be believed."""
+        return self.since is not None and now - self.since >= REFUSALS_APART_S
+
+    def end(self) -> None:
+        self.since = None
+        self.keys.clear()
+
+
+def read_key(body: bytes) -> str:
+    """The key of an answer of POST /auth. Raises PluggyUnavailable."""
+    try:
+        key = decode_object(body).get("apiKey")
+    except Unreadable as error:
+        raise PluggyUnavailable("unreadable_auth") from error
+    # Nothing that would break out of the header that it is sent in.
+    if not isinstance(key, str) or not API_KEY.fullmatch(key):
+        raise PluggyUnavailable("unreadable_auth")
+    return key
+
+
+def is_key_refused(status: int, body: bytes) -> bool:
+    """Expired keys answer 403; https://docs.pluggy.ai/docs/authentication says 401, so both."""
+    if status == 401:
+        return True
+    return status == 403 and decode_error(body)[0] in EXPIRED_KEY_CODES
+
+
+def is_key_answered(status: int, body: bytes) -> bool:
+    """Whether this is an answer to our key: also that a thing is not there, or not for us."""
+    if status in (403, 404):
+        return not is_key_refused(status, body) and decode_error(body)[0] is not None
+    return status in (200, 201, 400, 410)

@@ -1,0 +1,73 @@
+"""Is Pluggy down? Counts the calls of all workers in Redis and judges the last half minute."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from worker.infra.redis_keys import PREFIX
+
+log = structlog.get_logger()
+
+BUCKET_S: Final = 5
+BUCKETS: Final = 6
+LEAST_CALLS: Final = 10
+LEAST_ITEMS: Final = 3
+"""Fewer calls or items than these prove nothing about Pluggy as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallLedger:
+    """Calls and failures by five seconds; Redis away: nothing is counted and nothing is down."""
+
+    redis: Redis
+
+    async def note(self, item_id: uuid.UUID, *, failed: bool) -> None:
+        """Count a call that Pluggy answered (429 and refusals are answers) or failed."""
+        bucket = _key(int(time.time()) // BUCKET_S)
+        try:
+            async with self.redis.pipeline(transaction=False) as pipe:
+                pipe.hincrby(bucket, "failed" if failed else "answered", 1)
+                pipe.expire(bucket, BUCKET_S * (BUCKETS + 2))
+                pipe.sadd(f"{bucket}:items", str(item_id))
+                pipe.expire(f"{bucket}:items", BUCKET_S * (BUCKETS + 2))
+                await pipe.execute()
+        except (RedisError, OSError) as error:
+            log.debug("call_not_counted", error=type(error).__name__)
+
+    async def is_down(self) -> bool:
+        """More than half of at least ten calls on at least three items failed in 30 seconds."""
+        newest = int(time.time()) // BUCKET_S
+        keys = [_key(newest - age) for age in range(BUCKETS + 1)]
+        try:
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.hmget(key, ["failed", "answered"])
+                pipe.sunion([f"{key}:items" for key in keys])
+                *counts, items = await pipe.execute()
+        except (RedisError, OSError) as error:
+            log.debug("calls_not_known", error=type(error).__name__)
+            return False
+        failed = sum(int(count[0] or 0) for count in counts)
+        answered = sum(int(count[1] or 0) for count in counts)
+        enough = failed + answered >= LEAST_CALLS and len(items) >= LEAST_ITEMS
+        return enough and failed > answered
+
+    async def forget(self) -> None:
+        """Pluggy answers again: what failed before says nothing any more."""
+        newest = int(time.time()) // BUCKET_S
+        keys = [_key(newest - age) for age in range(BUCKETS + 1)]
+        try:
+            await self.redis.delete(*keys, *(f"{key}:items" for key in keys))
+        except (RedisError, OSError) as error:
+            log.debug("calls_not_forgotten", error=type(error).__name__)
+
+
+def _key(bucket: int) -> str:
+    return f"{PREFIX}calls:{bucket}"

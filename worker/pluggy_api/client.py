@@ -1,0 +1,331 @@
+"""The connection to Pluggy: keys, limits, time-outs, and errors by class."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import aiohttp
+from redis.asyncio import Redis
+from yarl import URL
+
+from worker.infra.lanes import Lane
+from worker.infra.metrics import REQUESTS
+from worker.infra.settings import PluggySettings
+from worker.pluggy_api.answer_body import ENCODINGS, read_body
+from worker.pluggy_api.api_key import (
+    REFUSALS_APART_S,
+    ApiKey,
+    Refusals,
+    is_key_answered,
+    is_key_refused,
+    read_key,
+)
+from worker.pluggy_api.errors import (
+    PluggyError,
+    PluggyHalt,
+    PluggyNotFound,
+    PluggyRefused,
+    PluggyRejected,
+    PluggyUnavailable,
+    PutOff,
+)
+from worker.pluggy_api.http import Answer, Change, endpoint_group, endpoint_of
+from worker.pluggy_api.limit_answers import group_wait_s, is_group_limit, own_wait_s
+from worker.pluggy_api.payloads import decode_error
+from worker.pluggy_api.rate_limit import RateBudget
+
+T = TypeVar("T")
+
+CALL_TIMEOUT_S: Final = 20.0
+"""One call with everything that belongs to it: budget, renewal of the key, one repeat."""
+PLAIN_PATHS: Final = ("/connectors/200", "/items/00000000-0000-4000-8000-000000000000")
+"""Asked before a key is believed to be refused: what every key may see, and no item of anybody."""
+MAX_TRIES: Final = 3
+"""The call, with the key renewed, and once more after a plain thing was answered."""
+REFUSED_STATUS: Final = (401, 403, 410)
+
+BAD_KEYS: Final = (
+    "Pluggy refuses PLUGGY_CLIENT_ID / PLUGGY_CLIENT_SECRET: set valid keys (and look at"
+    " PLUGGY_BASE_URL) and restart."
+)
+REFUSED: Final = (
+    "Pluggy refuses a fresh key: check in Pluggy's dashboard that the application is enabled."
+)
+
+
+class PluggyClient:
+    """Pluggy's API with our own key. Opened with `async with`; safe for concurrent use."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        client_id: str,
+        client_secret: str,
+        budget: RateBudget,
+        call_timeout_s: float = CALL_TIMEOUT_S,
+    ) -> None:
+        self._call_timeout_s = call_timeout_s
+        self._base_url = base_url
+        self._credentials = {"clientId": client_id, "clientSecret": client_secret}
+        self._budget = budget
+        self._key: ApiKey | None = None
+        self._refusals = Refusals()
+        self._renewing = asyncio.Lock()
+
+    @classmethod
+    def of(cls, settings: PluggySettings, redis: Redis) -> Self:
+        """The client of an environment, with the budget that it shares through Redis."""
+        return cls(
+            base_url=settings.pluggy_base_url,
+            client_id=settings.pluggy_client_id,
+            client_secret=settings.pluggy_client_secret.get_secret_value(),
+            budget=RateBudget(redis, per_minute=settings.pluggy_requests_per_minute),
+        )
+
+    async def __aenter__(self) -> PluggyClient:
+        self._session = aiohttp.ClientSession(
+            # sock_connect, not connect: waiting for a free connection is no failure of Pluggy's.
+            timeout=aiohttp.ClientTimeout(total=self._call_timeout_s, sock_connect=5),
+            # Pages of 500 rows; long idle connections are closed by load balancers.
+            connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=30),
+            # read_body unpacks: aiohttp would hold whatever a few bytes unpack to.
+            auto_decompress=False,
+            headers={"Accept-Encoding": ENCODINGS},
+            raise_for_status=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def call(
+        self,
+        path: str,
+        *,
+        lane: Lane,
+        count: Callable[[], None],
+        change: Change | None = None,
+        granted: bool = False,
+    ) -> Answer:
+        """GET a path, or change what it names; count is called once per request sent.
+
+        granted: the call was reserved before. Raises PluggyError.
+        """
+        endpoint = f"{change.method if change else 'GET'} {endpoint_of(path)}"
+        work = self._call_with_key(path, lane, count, change, granted)
+        return await self._bounded(endpoint, work)
+
+    async def reserve(self, endpoint: str, lane: Lane, *, of_unknown: bool) -> None:
+        """Wait for a call that is made later, as granted. Raises PutOff.
+
+        of_unknown: for an item that we do not hold; it also takes of the share of such items.
+        """
+        try:
+            if of_unknown:
+                await self._budget.take_share(endpoint_group(endpoint))
+            await self._budget.acquire(endpoint_group(endpoint), lane)
+        except PutOff as error:
+            error.at(f"GET {endpoint}")
+            raise
+
+    async def probe(self, *, new_key: bool, count: Callable[[], None]) -> None:
+        """Ask a plain thing, with a new key if told so; any answer to our key will do.
+
+        Raises PluggyError: Pluggy refuses the keys, or nothing was answered.
+        """
+        await self._bounded(f"GET {endpoint_of(PLAIN_PATHS[0])}", self._probe(new_key, count))
+
+    async def _probe(self, new_key: bool, count: Callable[[], None]) -> None:
+        async with self._renewing:
+            key = self._key
+            if key is None or new_key or key.has_run_out(time.monotonic()):
+                key = await self._renew(Lane.LIVE, count)
+            if not await self._is_plainly_answered(key, Lane.LIVE, count):
+                raise PluggyHalt("key_refused", advice=REFUSED)
+
+    async def _bounded(self, endpoint: str, work: Awaitable[T]) -> T:
+        """All that belongs to a call, in time; errors as Pluggy's, with what they are about."""
+        try:
+            async with asyncio.timeout(self._call_timeout_s):
+                return await work
+        # Without their causes: aiohttp quotes what it could not read, and bodies belong in no log.
+        except TimeoutError:
+            raise PluggyUnavailable("timeout").at(endpoint) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise PluggyUnavailable(type(error).__name__).at(endpoint) from None
+        except PluggyError as error:
+            error.at(endpoint)
+            raise
+
+    async def _call_with_key(
+        self,
+        path: str,
+        lane: Lane,
+        count: Callable[[], None],
+        change: Change | None,
+        granted: bool,
+    ) -> Answer:
+        key = await self._valid_key(lane, count)
+        for _ in range(MAX_TRIES):
+            if not granted:
+                await self._budget.acquire(endpoint_group(path), lane)
+            granted = False
+            answer = await self._ask(path, key, count, change)
+            if not is_key_refused(answer.status, answer.body):
+                await self._raise_for(answer, endpoint_group(path))
+                return answer
+            key = await self._key_after(answer, key, lane, count)
+        raise _refusal(answer)
+
+    async def _ask(
+        self,
+        path: str,
+        key: ApiKey,
+        count: Callable[[], None],
+        change: Change | None = None,
+    ) -> Answer:
+        answer = await self._send(path, key.value, count, change)
+        if is_key_answered(answer.status, answer.body):
+            key.answered_at = time.monotonic()
+            self._refusals.end()
+        return answer
+
+    async def _send(
+        self, path: str, key: str, count: Callable[[], None], change: Change | None
+    ) -> Answer:
+        count()
+        async with self._session.request(
+            change.method if change else "GET",
+            # The cursor is already encoded: yarl must not touch it.
+            URL(self._base_url + path, encoded=True),
+            headers={"X-API-KEY": key},
+            json=change.body if change else None,
+            allow_redirects=False,
+        ) as response:
+            REQUESTS.labels(group=endpoint_group(path), status=response.status).inc()
+            return Answer(response.status, await read_body(response), response.headers)
+
+    async def _raise_for(self, answer: Answer, group: str) -> None:
+        if answer.status in (200, 201):
+            return
+        code, error_id = decode_error(answer.body)
+        name = f"{answer.status}:{code or 'no_code'}"
+        if answer.status == 429:
+            raise await self._limit_reached(answer, group, code)
+        if answer.status in REFUSED_STATUS:
+            raise _refusal(answer)
+        if answer.status == 404 and code:
+            raise PluggyNotFound(name, status=404, error_id=error_id)
+        if 400 <= answer.status < 500 and answer.status != 408:
+            raise PluggyRejected(name, status=answer.status, error_id=error_id)
+        raise PluggyUnavailable(name, status=answer.status, error_id=error_id)
+
+    async def _limit_reached(self, answer: Answer, group: str, code: str | None) -> PutOff:
+        """A limit of the group stops all calls of it; one of the thing's own only this one."""
+        if not is_group_limit(code):
+            wait_s = own_wait_s(answer.headers)
+            return PutOff(f"429:{code}", wait_s=wait_s, status=429, is_own=True)
+        wait_s = group_wait_s(answer.headers)
+        await self._budget.empty(group, for_s=wait_s)
+        return PutOff("429", wait_s=wait_s, status=429)
+
+    async def _valid_key(self, lane: Lane, count: Callable[[], None]) -> ApiKey:
+        """The current key, renewed if it is old; one renewal at a time."""
+        if self._key is not None and not self._key.has_run_out(time.monotonic()):
+            return self._key
+        async with self._renewing:
+            if self._key is None or self._key.has_run_out(time.monotonic()):
+                return await self._renew(lane, count)
+            return self._key
+
+    async def _key_after(
+        self, answer: Answer, key: ApiKey, lane: Lane, count: Callable[[], None]
+    ) -> ApiKey:
+        """The key to repeat a refused call with. Raises PluggyRefused if it is good as it is.
+
+        A plain thing is the second witness: what it answers proves the key, whoever refuses it.
+        Raises PluggyHalt if keys are refused by that too, several seconds apart; PutOff before.
+        """
+        async with self._renewing:
+            if self._key is not None and self._key is not key:
+                return self._key
+            now = time.monotonic()
+            if key.is_vouched_for(now):
+                raise _refusal(answer)
+            if not key.is_trusted(now):
+                return await self._renew(lane, count)
+            was_answered = key.was_answered
+            if not await self._is_plainly_answered(key, lane, count):
+                return await self._key_after_all_refused(answer, key, lane, count)
+            if was_answered:
+                raise _refusal(answer)
+            return key
+
+    async def _key_after_all_refused(
+        self, answer: Answer, key: ApiKey, lane: Lane, count: Callable[[], None]
+    ) -> ApiKey:
+        now = time.monotonic()
+        if key.was_answered:
+            return await self._renew(lane, count)
+        self._refusals.note(key, now)
+        if not self._refusals.are_apart(now):
+            raise PutOff("key_refused", wait_s=REFUSALS_APART_S, status=answer.status)
+        if len(self._refusals.keys) == 1:
+            return await self._renew(lane, count)
+        error_id = decode_error(answer.body)[1]
+        raise PluggyHalt("key_refused", advice=REFUSED, status=answer.status, error_id=error_id)
+
+    async def _is_plainly_answered(
+        self, key: ApiKey, lane: Lane, count: Callable[[], None]
+    ) -> bool:
+        """Whether something that every key may ask for answers this one.
+
+        Raises PluggyUnavailable if that can not be told, PutOff.
+        """
+        refusals = 0
+        for path in PLAIN_PATHS:
+            await self._budget.acquire(endpoint_group(path), lane)
+            answer = await self._ask(path, key, count)
+            if is_key_answered(answer.status, answer.body):
+                key.vouched_at = time.monotonic()
+                return True
+            refusals += is_key_refused(answer.status, answer.body)
+        if refusals == len(PLAIN_PATHS):
+            return False
+        raise PluggyUnavailable(f"{answer.status}:plain", status=answer.status)
+
+    async def _renew(self, lane: Lane, count: Callable[[], None]) -> ApiKey:
+        await self._budget.acquire("auth", lane)
+        self._key = ApiKey(await self._renew_key(count), time.monotonic())
+        return self._key
+
+    async def _renew_key(self, count: Callable[[], None]) -> str:
+        count()
+        async with self._session.post(
+            f"{self._base_url}/auth", json=self._credentials, allow_redirects=False
+        ) as response:
+            REQUESTS.labels(group="auth", status=response.status).inc()
+            answer = Answer(response.status, await read_body(response), response.headers)
+        # 404 too: then PLUGGY_BASE_URL is not Pluggy's. It is never about the item.
+        if 400 <= answer.status < 500 and answer.status not in (408, 429):
+            _, error_id = decode_error(answer.body)
+            raise PluggyHalt(
+                f"auth:{answer.status}", advice=BAD_KEYS, status=answer.status, error_id=error_id
+            )
+        if answer.status == 429:
+            raise await self._limit_reached(answer, "auth", None)
+        await self._raise_for(answer, "auth")
+        return read_key(answer.body)
+
+
+def _refusal(answer: Answer) -> PluggyRefused:
+    code, error_id = decode_error(answer.body)
+    name = f"{answer.status}:{code or 'no_code'}"
+    return PluggyRefused(name, status=answer.status, error_id=error_id)

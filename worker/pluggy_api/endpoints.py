@@ -1,0 +1,341 @@
+"""What we read of Pluggy, one method an endpoint; each counts the requests it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from worker.infra.lanes import Lane
+from worker.infra.time_slices import beside
+from worker.pluggy_api.circuit_breaker import CallLedger
+from worker.pluggy_api.client import PluggyClient
+from worker.pluggy_api.errors import (
+    CursorRefused,
+    PluggyError,
+    PluggyNotFound,
+    PluggyUnavailable,
+    PutOff,
+)
+from worker.pluggy_api.http import Answer
+from worker.pluggy_api.paging import HeldPages, from_the_start, of_the_place, query_of
+from worker.pluggy_api.payloads import (
+    Envelope,
+    NotAList,
+    TooManyValues,
+    Unreadable,
+    clean_json,
+    decode_envelope,
+    decode_object,
+)
+
+NO_IDENTITY: Final = "404:IDENTITY_NOT_FOUND"
+MOST_PAGES: Final = 1000
+LIST_FOR_S: Final = 30.0
+"""A list is read in one claim: one that takes longer fails, and is shown."""
+MOST_PAGES_OF_IDS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of rows, undecoded. next is Pluggy's cursor, to be used verbatim; None: the last."""
+
+    rows: Sequence[msgspec.Raw]
+    next: str | None
+    pluggy_now: datetime
+
+
+@dataclass(slots=True)
+class PluggyReader:
+    """Reads in one lane on behalf of one claim. Every method raises PluggyError.
+
+    pluggy_now is Pluggy's clock as of the last answer. in_vain: a rate limit has put a call off.
+    of_unknown: we do not hold the item; what webhooks name so has only a share of the limit.
+    granted: the next call of an item is reserved already.
+    between_pages is awaited while a list is read, so that its lease outlives many slow pages.
+    """
+
+    client: PluggyClient
+    lane: Lane
+    requests: int = 0
+    ledger: CallLedger | None = None
+    item_id: uuid.UUID | None = None
+    pluggy_now: datetime | None = None
+    in_vain: bool = False
+    of_unknown: bool = False
+    granted: bool = False
+    between_pages: Callable[[], Awaitable[None]] | None = None
+
+    async def item(self, item_id: uuid.UUID) -> bytes:
+        """GET /items/{id}: the item's JSON."""
+        if not self.granted:
+            await self.reserve_item()
+        body = await self._object(f"/items/{item_id}")
+        self.of_unknown = False
+        return body
+
+    async def reserve_item(self) -> None:
+        """Wait for the call of the item before it is made. Raises PutOff.
+
+        An unknown item of the better lanes is named by webhooks alone: items that we hold go first.
+        """
+        named_by_webhook = self.of_unknown and self.lane <= Lane.RETRY
+        lane = max(self.lane, Lane.RETRY) if self.of_unknown else self.lane
+        try:
+            await self.client.reserve("/items/{id}", lane, of_unknown=named_by_webhook)
+        except PutOff:
+            self.in_vain = True
+            raise
+        self.granted = True
+
+    async def accounts(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
+        """GET /accounts?itemId=: all accounts of an item."""
+        return await self._all(f"/accounts?itemId={item_id}")
+
+    async def account(self, account_id: uuid.UUID) -> bytes:
+        """GET /accounts/{id}; PluggyNotFound proves its absence, here and below."""
+        return await self._object(f"/accounts/{account_id}")
+
+    async def bills(self, account_id: uuid.UUID) -> Sequence[msgspec.Raw]:
+        """GET /bills?accountId=: all closed bills of a card."""
+        return await self._all(f"/bills?accountId={account_id}")
+
+    async def bill(self, bill_id: uuid.UUID) -> bytes:
+        """GET /bills/{id}."""
+        return await self._object(f"/bills/{bill_id}")
+
+    async def investments(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
+        """GET /investments?itemId=: all investments of an item."""
+        return await self._all(f"/investments?itemId={item_id}")
+
+    async def investment(self, investment_id: uuid.UUID) -> bytes:
+        """GET /investments/{id}."""
+        return await self._object(f"/investments/{investment_id}")
+
+    async def investment_transactions(self, investment_id: uuid.UUID) -> Sequence[msgspec.Raw]:
+        """GET /investments/{id}/transactions: all movements of an investment."""
+        return await self._all(f"/investments/{investment_id}/transactions")
+
+    async def loans(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
+        """GET /loans?itemId=: all loans of an item."""
+        return await self._all(f"/loans?itemId={item_id}")
+
+    async def loan(self, loan_id: uuid.UUID) -> bytes:
+        """GET /loans/{id}."""
+        return await self._object(f"/loans/{loan_id}")
+
+    async def identities(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
+        """GET /identity?itemId=: one object, or 404; given as a list of one or none."""
+        try:
+            return [msgspec.Raw(await self._object(f"/identity?itemId={item_id}"))]
+        except PluggyNotFound as answer:
+            if answer.code != NO_IDENTITY:
+                raise
+            return []
+
+    async def identity(self, identity_id: uuid.UUID) -> bytes:
+        """GET /identity/{id}."""
+        return await self._object(f"/identity/{identity_id}")
+
+    async def consents(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
+        """GET /consents?itemId=: all consents of an item."""
+        return await self._all(f"/consents?itemId={item_id}")
+
+    async def consent(self, consent_id: uuid.UUID) -> bytes:
+        """GET /consents/{id}."""
+        return await self._object(f"/consents/{consent_id}")
+
+    async def connectors(self) -> Sequence[msgspec.Raw]:
+        """GET /connectors: all of them, those of the sandbox too."""
+        return await self._all("/connectors?sandbox=true")
+
+    async def connector(self, connector_id: int) -> bytes:
+        """GET /connectors/{id}."""
+        return await self._object(f"/connectors/{connector_id}")
+
+    async def categories(self) -> Sequence[msgspec.Raw]:
+        """GET /categories: the whole tree."""
+        return await self._all("/categories")
+
+    async def category(self, category_id: str) -> bytes:
+        """GET /categories/{id}."""
+        return await self._object(f"/categories/{quote(category_id, safe='')}")
+
+    async def webhooks(self) -> Sequence[msgspec.Raw]:
+        """GET /webhooks: what this application is subscribed to; headers and URLs hold secrets."""
+        return await self._all("/webhooks")
+
+    async def transactions(
+        self,
+        account_id: uuid.UUID,
+        *,
+        created_at_from: datetime | None = None,
+        date_from: date | None = None,
+        ids: Sequence[uuid.UUID] = (),
+    ) -> Page:
+        """First page of GET /v2/transactions: a delta, recent days, or all.
+
+        What is asked for by id comes whole: what such an answer leaves out is not there.
+        https://docs.pluggy.ai/reference/transactions-list: both times are inclusive, and Pluggy
+        refuses them together.
+        """
+        query = f"?accountId={account_id}"
+        if date_from is not None:
+            query += f"&dateFrom={date_from.isoformat()}"
+        if created_at_from is not None:
+            query += f"&createdAtFrom={_milliseconds(created_at_from)}"
+        if ids:
+            query += "&ids=" + ",".join(map(str, ids))
+        path = f"/v2/transactions{query}"
+        return await self._whole(path) if ids else await self._page(path)
+
+    async def next_transactions(self, cursor: str) -> Page:
+        """The page behind `next`: a query string in production, absolute in some documents.
+
+        Raises CursorRefused if it is the cursor that Pluggy refuses, and PluggyError.
+        """
+        try:
+            return await self._page(f"/v2/transactions{query_of(cursor)}")
+        except PluggyError as error:
+            raise of_the_place(error) from error
+
+    async def _whole(self, path: str) -> Page:
+        """All pages behind cursors as one; read anew, a few times, if a cursor is refused."""
+        until = asyncio.get_running_loop().time() + LIST_FOR_S
+        return await from_the_start(lambda: self._pages_of(path, until))
+
+    async def _pages_of(self, path: str, until: float) -> Page:
+        first = page = await self._page(path)
+        rows, held = [*first.rows], HeldPages()
+        for _ in range(MOST_PAGES_OF_IDS):
+            held.add(page.rows)
+            if page.next is None:
+                return replace(first, rows=rows, next=None)
+            if asyncio.get_running_loop().time() > until:
+                raise PluggyUnavailable("slow_list")
+            await self._pause_between_pages()
+            page = await self.next_transactions(page.next)
+            rows += page.rows
+        raise PluggyUnavailable("endless_list")
+
+    async def _all(self, path: str) -> Sequence[msgspec.Raw]:
+        """All pages of a list; read anew, a few times, if a page behind the first is refused."""
+        until = asyncio.get_running_loop().time() + LIST_FOR_S
+        return await from_the_start(lambda: self._all_pages(path, until))
+
+    async def _all_pages(self, path: str, until: float) -> Sequence[msgspec.Raw]:
+        """All pages of a list with `page` and `totalPages`; totalPages is 0 if there is nothing."""
+        rows: list[msgspec.Raw] = []
+        before: list[bytes] = []
+        held = HeldPages()
+        for page in range(1, MOST_PAGES + 1):
+            envelope = await (self._list(path) if page == 1 else self._further(path, page))
+            read = list(map(bytes, envelope.results))
+            if read and read == before and envelope.total > len(rows):
+                raise CursorRefused("page_repeated")
+            before = read
+            rows += envelope.results
+            held.add(envelope.results)
+            if not envelope.results and page < envelope.total_pages:
+                raise CursorRefused("empty_page")
+            if not envelope.results or page >= (envelope.total_pages or 1):
+                return rows
+            if asyncio.get_running_loop().time() > until:
+                raise PluggyUnavailable("slow_list")
+        raise PluggyUnavailable("endless_list")
+
+    async def _further(self, path: str, page: int) -> Envelope:
+        await self._pause_between_pages()
+        try:
+            return await self._list(f"{path}{_and(path)}page={page}")
+        except PluggyError as error:
+            raise of_the_place(error) from error
+
+    async def _pause_between_pages(self) -> None:
+        if self.between_pages is not None:
+            await self.between_pages()
+
+    async def _object(self, path: str) -> bytes:
+        answer = await self._get(path)
+        try:
+            return await beside(len(answer.body), _readable_object, answer.body)
+        except Unreadable as error:
+            raise PluggyUnavailable("unreadable_answer", status=answer.status) from error
+
+    async def _page(self, path: str) -> Page:
+        answer = await self._get(path)
+        envelope = await _decode_list(answer)
+        return Page(envelope.results, envelope.next, _pluggy_now(answer))
+
+    async def _list(self, path: str) -> Envelope:
+        return await _decode_list(await self._get(path))
+
+    async def _get(self, path: str) -> Answer:
+        try:
+            granted = self.granted and path.startswith("/items/")
+            self.granted = self.granted and not granted
+            answer = await self.client.call(
+                path, lane=self.lane, count=self._count, granted=granted
+            )
+        except PluggyUnavailable:
+            await self._note(failed=True)
+            raise
+        except PutOff:
+            self.in_vain = True
+            raise
+        await self._note(failed=False)
+        with suppress(PluggyUnavailable):  # no Date header, which only some answers need
+            self.pluggy_now = _pluggy_now(answer)
+        return answer
+
+    async def _note(self, *, failed: bool) -> None:
+        if self.ledger is not None and self.item_id is not None:
+            await self.ledger.note(self.item_id, failed=failed)
+
+    def _count(self) -> None:
+        self.requests += 1
+
+
+def _readable_object(body: bytes) -> bytes:
+    body = clean_json(body)
+    decode_object(body)
+    return body
+
+
+async def _decode_list(answer: Answer) -> Envelope:
+    """Raises PluggyUnavailable."""
+    try:
+        return await beside(len(answer.body), decode_envelope, answer.body)
+    except TooManyValues as error:
+        raise PluggyUnavailable("answer_too_large", status=answer.status) from error
+    except NotAList as error:
+        raise PluggyUnavailable("not_a_list", status=answer.status) from error
+    except Unreadable as error:
+        raise PluggyUnavailable("unreadable_answer", status=answer.status) from error
+
+
+def _and(path: str) -> str:
+    return "&" if "?" in path else "?"
+
+
+def _pluggy_now(answer: Answer) -> datetime:
+    """Pluggy's clock. An answer without Date could move no watermark, so it is no good answer."""
+    try:
+        told = parsedate_to_datetime(answer.headers["Date"])
+        # "-0000" is UTC too, and not the zone of this machine.
+        return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
+        raise PluggyUnavailable("no_date_header") from error
+
+
+def _milliseconds(moment: datetime) -> str:
+    # Rounded down: createdAtFrom is inclusive.
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,136 @@
+"""An item as the planner sees it: is it being collected, and when was each product collected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from worker.infra.parsing import parse_time
+
+# https://docs.pluggy.ai/docs/item-lifecycle; MERGING is known from the official SDK only.
+IN_PROGRESS: Final = frozenset({"UPDATING", "MERGING", "WAITING_USER_INPUT", "WAITING_USER_ACTION"})
+REVOKED: Final = "USER_AUTHORIZATION_REVOKED"
+
+# Keys of statusDetail per product of ours; NPM's SDK and the OpenAPI file differ on some names.
+STATUS_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "accounts": ("accounts", "creditCards"),
+    "transactions": ("transactions",),
+    "bills": ("creditCards",),
+    "investments": ("investments",),
+    "investment_transactions": ("investmentsTransactions", "investmentTransactions"),
+    "loans": ("loans",),
+    "identities": ("identity",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """The facts of GET /items/{id} that a plan depends on.
+
+    unknown: products whose collection is dated in the future, which says nothing about it.
+    """
+
+    status: str
+    execution_status: str
+    last_updated_at: datetime | None
+    updated_at: datetime | None
+    is_open_finance: bool
+    consent_expires_at: datetime | None
+    collected_at: Mapping[str, datetime | None]
+    next_auto_sync_at: datetime | None = None
+    unknown: frozenset[str] = frozenset()
+    not_updated: frozenset[str] = frozenset()
+    """Products that the last collection says it could not update."""
+
+    @property
+    def in_progress(self) -> bool:
+        """A collection is under way (or waits for the person), so lists may be half done."""
+        return self.status in IN_PROGRESS
+
+    def source_updated_at(self, product: str) -> datetime | None:
+        """When Pluggy last collected a product: what decides whether a read is due; None: unknown.
+
+        Consents have no date of their own: any change of the item may be one of its consents.
+        """
+        if product in self.unknown:
+            return None
+        own = self.updated_at if product == "consents" else self.collected_at.get(product)
+        return own or self.last_updated_at
+
+    def succeeded(self, product: str) -> bool:
+        """Whether the last collection was a success and has updated the product."""
+        done = self.status == "UPDATED" and self.execution_status == "SUCCESS"
+        return done and product not in self.not_updated
+
+    def consent_lost(self, now: datetime) -> bool:
+        """Expired or revoked: lists answer empty with 200; https://docs.pluggy.ai/docs/consents."""
+        expired = self.consent_expires_at is not None and self.consent_expires_at <= now
+        return expired or self.execution_status == REVOKED
+
+
+def read_item(
+    fields: Mapping[str, Any], *, is_open_finance: bool, latest: datetime | None = None
+) -> Item:
+    """Read an item's JSON tolerantly: what has another type counts as absent.
+
+    No collection has ended after `latest`: a later time is unknown.
+    """
+    detail = fields.get("statusDetail")
+    detail = detail if isinstance(detail, dict) else {}
+    item = Item(
+        status=str(fields.get("status") or ""),
+        execution_status=str(fields.get("executionStatus") or ""),
+        last_updated_at=parse_time(fields.get("lastUpdatedAt")),
+        updated_at=parse_time(fields.get("updatedAt")),
+        is_open_finance=is_open_finance,
+        consent_expires_at=parse_time(fields.get("consentExpiresAt")),
+        collected_at={p: _latest(detail, keys) for p, keys in STATUS_KEYS.items()},
+        next_auto_sync_at=parse_time(fields.get("nextAutoSyncAt")),
+        not_updated=frozenset(p for p, keys in STATUS_KEYS.items() if _is_old(detail, keys)),
+    )
+    return item if latest is None else _without_later(item, latest)
+
+
+def _without_later(item: Item, latest: datetime) -> Item:
+    times = {**item.collected_at, "consents": item.updated_at}
+    return replace(
+        item,
+        last_updated_at=_until(latest, item.last_updated_at),
+        updated_at=_until(latest, item.updated_at),
+        unknown=frozenset(p for p, t in times.items() if t is not None and t > latest),
+    )
+
+
+def _until(latest: datetime, told: datetime | None) -> datetime | None:
+    return None if told is not None and told > latest else told
+
+
+def later_of(held: Item, answer: Item) -> Item:
+    """The item as held, with what an older answer about it says was collected later.
+
+    Which of the two answers lags cannot be known; a read too many loses nothing.
+    """
+    return replace(
+        held,
+        last_updated_at=_later(held.last_updated_at, answer.last_updated_at),
+        updated_at=_later(held.updated_at, answer.updated_at),
+        collected_at={p: _later(t, answer.collected_at[p]) for p, t in held.collected_at.items()},
+        unknown=held.unknown | answer.unknown,
+    )
+
+
+def _later(first: datetime | None, second: datetime | None) -> datetime | None:
+    return max((t for t in (first, second) if t is not None), default=None)
+
+
+def _is_old(detail: Mapping[str, Any], keys: tuple[str, ...]) -> bool:
+    entries = (detail.get(key) for key in keys)
+    return any(isinstance(e, dict) and e.get("isUpdated") is False for e in entries)
+
+
+def _latest(detail: Mapping[str, Any], keys: tuple[str, ...]) -> datetime | None:
+    entries = (detail.get(key) for key in keys)
+    times = [parse_time(e.get("lastUpdatedAt")) for e in entries if isinstance(e, dict)]
+    return max((t for t in times if t), default=None)

@@ -1,0 +1,188 @@
+"""Pluggy's JSON as bytes: envelopes whose rows stay raw, and text that Postgres can store."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from worker.infra.deep_json import TooMuchNesting, flattened, parts_at, replaced
+
+_ESCAPE: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\."
+)
+_REPLACEMENT: Final = rb"\ufffd"
+# Besides its own errors msgspec lets through what Python says of deep nesting, of broken UTF-8, and
+# of an exponent that no Decimal has.
+_UNREADABLE: Final = (
+    msgspec.DecodeError,
+    RecursionError,
+    UnicodeDecodeError,
+    ArithmeticError,
+    TooMuchNesting,
+)
+MAX_VALUES: Final = 1_000_000
+"""Commas in a list answer: each row of it takes memory even if it is not decoded."""
+MAX_ROW_BYTES: Final = 4 * 1024 * 1024
+LONGEST_CURSOR: Final = 8192
+_ROWS_AT: Final = 3
+"""Levels down: the answer, its list, a row."""
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """A list answer: `{results, next}` of cursor endpoints, `{page, total, ...}` of the others."""
+
+    results: list[msgspec.Raw]
+    next_: Any = msgspec.field(name="next", default=None)
+    pages: Any = msgspec.field(name="totalPages", default=None)
+    rows: Any = msgspec.field(name="total", default=None)
+
+    @property
+    def next(self) -> str | None:
+        """Pluggy's cursor, None for none; one that nobody could ask for is cut short."""
+        if not self.next_:
+            return None
+        return self.next_[: LONGEST_CURSOR + 1] if isinstance(self.next_, str) else "unreadable"
+
+    @property
+    def total_pages(self) -> int:
+        """How many pages the list has; 0 if that is not told or no number."""
+        return _whole(self.pages)
+
+    @property
+    def total(self) -> int:
+        """How many rows the list has; 0 if that is not told or no number."""
+        return _whole(self.rows)
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """Pluggy's error body; codeDescription is what code may depend on."""
+
+    code_description: Any = msgspec.field(name="codeDescription", default=None)
+    error_id: Any = msgspec.field(name="errorId", default=None)
+
+
+class _Named(msgspec.Struct, frozen=True):
+    id: Any = None
+
+
+_named = msgspec.json.Decoder(_Named)
+_envelopes = msgspec.json.Decoder(Envelope)
+_errors = msgspec.json.Decoder(ErrorBody)
+_objects = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Unreadable(ValueError):
+    """The bytes are not the JSON that was asked for."""
+
+
+class NotAList(Unreadable):
+    """JSON of another shape: an answer, but not the list that was asked for."""
+
+
+class TooManyValues(Unreadable):
+    """More rows and fields than fit into memory."""
+
+
+def decode_envelope(body: bytes) -> Envelope:
+    """A list answer with its rows undecoded, however deep one is nested. Raises Unreadable."""
+    if body.count(b",") > MAX_VALUES:
+        raise TooManyValues("more values than a list may have")
+    body = clean_json(body)
+    try:
+        try:
+            return _envelopes.decode(body)
+        except RecursionError:
+            return _decode_deep(body)
+    except msgspec.ValidationError as error:
+        raise NotAList(type(error).__name__) from error
+    except _UNREADABLE as error:
+        raise Unreadable(type(error).__name__) from error
+
+
+def _decode_deep(body: bytes) -> Envelope:
+    """Rows stand aside while their list is decoded."""
+    parts, mark = parts_at(body, _ROWS_AT), uuid.uuid4().hex
+    names = [f'"{mark}:{n}"'.encode() for n in range(len(parts))]
+    rows = {name: body[begin:end] for name, (begin, end) in zip(names, parts, strict=True)}
+    envelope = _envelopes.decode(replaced(body, list(zip(parts, names, strict=True))))
+    results = [msgspec.Raw(rows.get(bytes(row), bytes(row))) for row in envelope.results]
+    return msgspec.structs.replace(envelope, results=results)
+
+
+def decode_object(body: bytes | memoryview) -> dict[str, Any]:
+    """An object with exact decimals. Raises Unreadable."""
+    if len(body) > MAX_ROW_BYTES:
+        raise Unreadable("larger than 4 MiB")
+    try:
+        return _objects.decode(body)
+    except _UNREADABLE as error:
+        raise Unreadable(type(error).__name__) from error
+
+
+def decode_id(body: bytes) -> Any:
+    """The id of an object whose other fields may be unreadable, as far as there is one."""
+    try:
+        try:
+            return _named.decode(body).id
+        except RecursionError:
+            return _named.decode(flattened(body, 2)).id
+    except _UNREADABLE:
+        return None
+
+
+def decode_error(body: bytes) -> tuple[str | None, str | None]:
+    """(codeDescription, errorId) of an error answer, None for what is not there."""
+    try:
+        error = _errors.decode(clean_json(body))
+    except _UNREADABLE:
+        return None, None
+    return _short(error.code_description), _short(error.error_id)
+
+
+def clean_json(body: bytes) -> bytes:
+    """JSON text that Postgres can store: U+0000, lone surrogates and broken UTF-8 become U+FFFD."""
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        body = body.decode("utf-8", "replace").encode()
+    return _ESCAPE.sub(_clean_escape, body) if rb"\u" in body else body
+
+
+def without_key(body: bytes, key: str) -> bytes:
+    """A JSON object without one of its keys, the others byte for byte. Raises Unreadable."""
+    try:
+        fields = _raw_fields.decode(body)
+    except _UNREADABLE as error:
+        raise Unreadable(type(error).__name__) from error
+    fields.pop(key, None)
+    return msgspec.json.encode(fields)
+
+
+def row_hash(raw: bytes | memoryview) -> bytes:
+    """What tells two versions of a row apart: 16 bytes of BLAKE2b of its raw JSON."""
+    return hashlib.blake2b(raw, digest_size=16).digest()
+
+
+def _clean_escape(found: re.Match[bytes]) -> bytes:
+    escape = found.group()
+    if len(escape) != 6:
+        return escape  # a pair of surrogates, or a short escape such as \n or \\
+    code = int(escape[2:], 16)
+    return _REPLACEMENT if code == 0 or 0xD800 <= code <= 0xDFFF else escape
+
+
+def _whole(value: object) -> int:
+    try:
+        return int(value) if isinstance(value, int | float | str) else 0
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _short(value: object) -> str | None:
+    return value[:120] if isinstance(value, str) and value else None

@@ -1,0 +1,244 @@
+"""The rate budget: Pluggy's limits a minute, shared by all workers through Redis.
+
+One token bucket per endpoint group. For a limit of L a minute: burst L/12, refilled by
+(L - burst)/60 a second, so that no fixed window of a minute ever sees more than L.
+
+Items that we do not hold are named by whoever writes webhooks: the first request for each takes a
+token of a quarter of the limit as well, and never waits for one in its slot.
+
+Who finds no token takes a turn behind those of its lane that wait already, if it comes within two
+seconds, in the live lane five. Without turns all wake for the same token: of eight that wait, one
+in four goes away in vain (7/8 to the power of 11) although there is a token for each, and its slot
+does other work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from worker.infra.lanes import Lane
+from worker.infra.redis_keys import PREFIX
+from worker.pluggy_api.errors import PutOff
+
+LONGEST_WAIT_S: Final = 2.0
+LONGEST_LIVE_WAIT_S: Final = 5.0
+"""Live work waits longer in its slot: sent away, it would lose its place to what came later."""
+LATE_TURN_S: Final = 0.5
+"""How much longer somebody waits whose turn has come, but whose token a better lane has taken."""
+SHORTEST_PUT_OFF_S: Final = 1.0
+"""Whoever has waited in vain comes back no sooner: each return costs a claim."""
+BURST: Final = 1 / 12
+"""Share of the limit that may be spent at once; the rest comes over the minute."""
+UNKNOWN_SHARE: Final = 1 / 4
+"""Share of the limit for items that we do not hold."""
+UNKNOWN_TURNS_MS: Final = 600_000
+"""So far ahead turns of unknown items are given; whoever comes later tries again by then."""
+CLOCK_WAIT_MS: Final = 120_000
+"""A clock that goes back further than this is not waited for."""
+PATCH_ITEMS_LIMIT: Final = 20
+FLOOR_BY_LANE: Final = {
+    Lane.LIVE: 0.0,
+    Lane.RETRY: 1 / 6,
+    Lane.BACKFILL: 1 / 3,
+    Lane.AUDIT: 2 / 3,
+}
+"""Share of the burst that a lane leaves to better lanes."""
+
+# Redis's clock, because workers' clocks differ. A missing bucket starts empty: after a Redis that
+# lost its data the limit still holds. Kept for a day: a quiet hour costs the next call no wait.
+# A turn that nobody comes for is no loss: its token is there for whoever asks next. Who gets none
+# waits its patience out all the same: work that is put off at once would only be claimed at once.
+# A turn further ahead than any is given is of a clock that has gone back. A bucket that was looked
+# at in the future is, too: it waits a little for the clock to come up, so that a clock that swings
+# grants nothing twice; if that would take long, it is empty and begins anew, and so does its 429.
+TAKE_SCRIPT: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local burst, refill, floor = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local last_turn, turn, patience = 'last_turn:' .. ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local held = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'blocked_until', last_turn)
+local tokens, at = tonumber(held[1]) or 0, tonumber(held[2]) or now
+local blocked_until = tonumber(held[3]) or 0
+if at - now > tonumber(ARGV[8]) then
+  blocked_until = math.max(0, blocked_until - (at - now))
+  tokens, at = 0, now
+  redis.call('HSET', KEYS[1], 'blocked_until', blocked_until)
+end
+tokens = math.min(burst, tokens + math.max(0, now - at) * refill)
+local ahead = (tonumber(held[4]) or 0) - now
+if turn ~= 0 or ahead < 0 or ahead > tonumber(ARGV[7]) then ahead = 0 end
+local before = ahead * refill
+local wait = 0
+if blocked_until > now then
+  tokens = 0
+  wait = blocked_until - now
+elseif tokens - 1 - before >= floor then
+  tokens = tokens - 1
+else
+  wait = math.ceil((floor + 1 - tokens) / refill)
+  local queued = wait
+  if ahead > 0 then queued = math.max(wait, math.ceil(ahead + 1 / refill)) end
+  if turn == 0 and queued <= patience then
+    wait, turn = queued, now + queued
+    redis.call('HSET', KEYS[1], last_turn, turn)
+  elseif turn == 0 and wait <= patience then
+    wait = patience
+  end
+  wait = math.max(1, wait)
+end
+redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', math.max(now, at))
+redis.call('PEXPIRE', KEYS[1], math.max(86400000, wait + 60000))
+return {wait, turn}
+"""
+
+EMPTY_SCRIPT: Final = """
+local time = redis.call('TIME')
+local until_ms = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1])
+local held = tonumber(redis.call('HGET', KEYS[1], 'blocked_until')) or 0
+redis.call('HSET', KEYS[1], 'tokens', '0', 'blocked_until', math.max(held, until_ms))
+redis.call('PEXPIRE', KEYS[1], tonumber(ARGV[1]) + 86400000)
+return 0
+"""
+
+
+# A share is no limit of Pluggy's, so it starts full. Who waits in its slot owes its token already;
+# who is sent away gets a time behind all others: thousands do not come back for the same token.
+SHARE_SCRIPT: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local burst, refill = tonumber(ARGV[1]), tonumber(ARGV[2])
+local patience, farthest = tonumber(ARGV[3]), tonumber(ARGV[4])
+local held = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'last_turn')
+local at = tonumber(held[2]) or now
+local tokens = math.min(burst, (tonumber(held[1]) or burst) + math.max(0, now - at) * refill) - 1
+local wait = math.ceil(math.max(0, -tokens / refill))
+if wait > patience then
+  tokens = tokens + 1
+  local last = math.min(tonumber(held[3]) or 0, now + farthest)
+  wait = math.ceil(math.min(farthest, math.max(last + 1 / refill - now, wait)))
+  redis.call('HSET', KEYS[1], 'last_turn', now + wait)
+end
+redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', now)
+redis.call('PEXPIRE', KEYS[1], 86400000)
+return wait
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How long to wait for a call, 0: taken. at_ms (Redis's clock): the turn to come back with."""
+
+    wait_s: float
+    at_ms: int = 0
+
+
+NO_TURN: Final = Turn(0.0)
+
+
+@dataclass(slots=True)
+class LocalBucket:
+    """The share of one process while Redis is away: a tenth of the limit, starting empty."""
+
+    refill_per_s: float
+    tokens: float = 0.0
+    at: float = field(default_factory=time.monotonic)
+
+    def take(self) -> float:
+        """Take a token; returns 0, or the seconds until there is one."""
+        now = time.monotonic()
+        self.tokens = min(1.0, self.tokens + (now - self.at) * self.refill_per_s)
+        self.at = now
+        if self.tokens >= 1.0:
+            self.tokens -= 1.0
+            return 0.0
+        return (1.0 - self.tokens) / self.refill_per_s
+
+
+class RateBudget:
+    """Grants calls per endpoint group and lane. `per_minute` is Pluggy's limit for most groups."""
+
+    def __init__(self, redis: Redis, *, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._redis = redis
+        self._take = redis.register_script(TAKE_SCRIPT)
+        self._empty = redis.register_script(EMPTY_SCRIPT)
+        self._share = redis.register_script(SHARE_SCRIPT)
+        self._local: dict[str, LocalBucket] = {}
+
+    async def acquire(self, group: str, lane: Lane) -> None:
+        """Wait for a call of this group, as long as this lane waits at most. Raises PutOff."""
+        patience_s = LONGEST_LIVE_WAIT_S if lane == Lane.LIVE else LONGEST_WAIT_S
+        deadline, turn, left_s = time.monotonic() + patience_s, NO_TURN, patience_s
+        while (turn := await self.take(group, lane, turn=turn, patience_s=left_s)).wait_s:
+            if turn.wait_s > left_s:
+                raise PutOff("rate_budget", wait_s=max(turn.wait_s, SHORTEST_PUT_OFF_S))
+            await asyncio.sleep(turn.wait_s)
+            until = deadline + LATE_TURN_S if turn.at_ms else deadline
+            left_s = max(0.0, until - time.monotonic())
+
+    async def take_share(self, group: str) -> None:
+        """Wait for a call for an item that we do not hold.
+
+        Raises PutOff, with a time of its own, if that would take over two seconds.
+        """
+        wait_s = await self._take_share(group)
+        if wait_s > LONGEST_WAIT_S:
+            raise PutOff("rate_budget", wait_s=wait_s)
+        await asyncio.sleep(wait_s)
+
+    async def _take_share(self, group: str) -> float:
+        limit = self.limit(group) * UNKNOWN_SHARE
+        burst = max(1.0, limit * BURST)
+        refill_per_ms = (limit - limit * BURST) / 60_000
+        asked = [burst, refill_per_ms, int(LONGEST_WAIT_S * 1000), UNKNOWN_TURNS_MS]
+        try:
+            wait_ms = await self._share(keys=[f"{_key(group)}:unknown"], args=asked)
+        except (RedisError, OSError):
+            return 0.0  # the local bucket of the group is small enough
+        return float(wait_ms) / 1000
+
+    async def empty(self, group: str, *, for_s: float) -> None:
+        """Pluggy has answered 429: nobody calls this group for so many seconds."""
+        # Redis away: its client has told of it, and the local share is small enough.
+        with contextlib.suppress(RedisError, OSError):
+            await self._empty(keys=[_key(group)], args=[int(for_s * 1000)])
+
+    async def take(
+        self, group: str, lane: Lane, *, turn: Turn = NO_TURN, patience_s: float = 0.0
+    ) -> Turn:
+        """Take a call if there is one, or a turn if one comes within the patience.
+
+        Without a turn: the wait until there may be a call. turn: the one that was given before.
+        """
+        limit = self.limit(group)
+        burst = limit * BURST
+        refill_per_ms = (limit - burst) / 60_000
+        # A small burst has no room for floors: every lane gets its call at last.
+        floor = max(0.0, min(FLOOR_BY_LANE[lane] * burst, burst - 1))
+        try:
+            asked = [int(lane), turn.at_ms, int(patience_s * 1000)]
+            bounds = [int(LONGEST_LIVE_WAIT_S * 1000), CLOCK_WAIT_MS]
+            wait_ms, turn_ms = await self._take(
+                keys=[_key(group)], args=[burst, refill_per_ms, floor, *asked, *bounds]
+            )
+        except (RedisError, OSError):
+            bucket = self._local.setdefault(group, LocalBucket(refill_per_ms * 1000 / 10))
+            return Turn(bucket.take())
+        return Turn(wait_ms / 1000, turn_ms)
+
+    def limit(self, group: str) -> int:
+        """Calls a minute that Pluggy allows for a group."""
+        return (
+            min(PATCH_ITEMS_LIMIT, self._per_minute) if group == "patch_items" else self._per_minute
+        )
+
+
+def _key(group: str) -> str:
+    return f"{PREFIX}budget:{group}"

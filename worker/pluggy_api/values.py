@@ -1,0 +1,134 @@
+"""Pluggy's values as column values: tolerant of other types, exact with money, UTC with times."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from worker.infra.parsing import parse_time, parse_uuid
+
+MAX_INTEGER: Final = 2**31 - 1
+# Decimal() also takes underscores and other scripts' digits.
+NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
+
+
+class UnreadableRow(ValueError):
+    """A row lacks what it cannot do without; the text is the reason, without any value."""
+
+
+def text(value: object) -> str | None:
+    """A string as it is; numbers by their JSON text (payeeMCC comes as both)."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def money(value: object) -> Decimal | None:
+    """An exact amount from a JSON number (or its text); None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        return None
+    if isinstance(value, str) and not NUMBER.fullmatch(value):
+        return None
+    try:
+        amount = Decimal(value)
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() else None
+
+
+def integer(value: object) -> int | None:
+    """A whole number that fits the column, also as text or 3.0."""
+    number = money(value)
+    # Compared first: arithmetic on a number of a million digits would overflow.
+    if number is None or not -MAX_INTEGER <= number <= MAX_INTEGER:
+        return None
+    if number != number.to_integral_value():
+        return None
+    return int(number)
+
+
+def texts(value: object) -> list[str] | None:
+    """The strings of a list, or None if it is none."""
+    if not isinstance(value, list):
+        return None
+    return [entry for entry in value if isinstance(entry, str)]
+
+
+def moment(value: object) -> datetime | None:
+    """A time as UTC; no zone means UTC."""
+    return parse_time(value)
+
+
+def day(value: object) -> date | None:
+    """The calendar date as written: bills and cards carry dates without zone."""
+    parsed = parse_time(value[:10]) if isinstance(value, str) else None
+    return parsed.date() if parsed else None
+
+
+def inner(fields: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A nested object, or an empty one."""
+    value = fields.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def required_uuid(fields: Mapping[str, Any], key: str) -> uuid.UUID:
+    """Raises UnreadableRow."""
+    found = parse_uuid(fields.get(key))
+    if found is None:
+        raise UnreadableRow(f"{key} is no UUID")
+    return found
+
+
+def required_money(fields: Mapping[str, Any], key: str) -> Decimal:
+    """Raises UnreadableRow."""
+    found = money(fields.get(key))
+    if found is None:
+        raise UnreadableRow(f"{key} is no number")
+    return found
+
+
+def required_moment(fields: Mapping[str, Any], key: str) -> datetime:
+    """Raises UnreadableRow."""
+    found = moment(fields.get(key))
+    if found is None:
+        raise UnreadableRow(f"{key} is no time")
+    return found
+
+
+def posted_on(written: object, zone: ZoneInfo) -> date:
+    """The calendar day of a transaction.
+
+    Exactly midnight UTC, and times without zone, are dates that a bank gave as dates: taken as
+    written, because converting would give the day before. Anything else is a moment: its day is
+    that of the zone. https://docs.pluggy.ai/docs/transactions speaks of UTC only.
+
+    Raises UnreadableRow.
+    """
+    parsed = parse_time(written)
+    if parsed is None or not isinstance(written, str):
+        raise UnreadableRow("date is no time")
+    if _is_date(datetime.fromisoformat(written.strip())):
+        return parsed.date()
+    try:
+        return parsed.astimezone(zone).date()
+    except OverflowError as error:
+        raise UnreadableRow("date is beyond the calendar") from error
+
+
+def _is_date(written: datetime) -> bool:
+    """Whether a bank meant a day: no zone, or midnight and written as UTC."""
+    return written.tzinfo is None or (
+        written.utcoffset() == timedelta(0) and written.time() == time(0)
+    )
+
+
+def utc_text(value: datetime | None) -> str | None:
+    """ISO 8601 in UTC, as Postgres reads it."""
+    return value.astimezone(UTC).isoformat() if value else None

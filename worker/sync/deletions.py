@@ -1,0 +1,272 @@
+"""Deletions are confirmed: a row missing from a list is only a candidate. It is tombstoned after it
+was asked for by id and did not come back, in a question whose witnesses all did, and never more of
+an account than a limit that counts over seven days."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+import asyncpg
+
+from worker.infra.postgres import Connection
+from worker.infra.queries import QUERIES
+from worker.lease.lease import Claim
+
+QUESTION_SIZE: Final = 200
+"""Ids a request: 500 are allowed, but longer URLs fail in proxies."""
+WITNESSES: Final = 3
+LIMIT_COUNTS_FOR: Final = timedelta(days=7)
+MAX_NAMED_ROWS: Final = 20
+MAX_MISSING_ROWS: Final = 3
+ONE_IN: Final = 5
+"""20 %: more than the rows above, if one in five of the account's rows is more than they."""
+CONFIRM_AFTER: Final = timedelta(days=1)
+MAX_ASKED_AGAIN: Final = 1000
+"""Flagged rows of an account asked for in one step."""
+
+NAMED: Final = "named"
+MISSING: Final = "missing"
+NO_WITNESS: Final = "no_witness"
+TOO_MANY: Final = "too_many_at_once"
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Rows that were asked for and did not come back, by what that proves.
+
+    proven: a witness older than the row came back, and all others of the question. waiting: all
+    came back, but none is older, for no such row exists; the same answer a day later proves it.
+    unproven: nobody could be a witness, or one did not come back.
+    """
+
+    proven: frozenset[uuid.UUID] = frozenset()
+    waiting: frozenset[uuid.UUID] = frozenset()
+    unproven: frozenset[uuid.UUID] = frozenset()
+
+    @property
+    def ids(self) -> frozenset[uuid.UUID]:
+        """All of them."""
+        return self.proven | self.waiting | self.unproven
+
+    def __or__(self, other: Absence) -> Absence:
+        """The absences of two questions."""
+        return Absence(
+            self.proven | other.proven,
+            self.waiting | other.waiting,
+            self.unproven | other.unproven,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Ids to ask for together: suspects, and rows that we hold live and that nothing suspects.
+
+    bracketed are the suspects to which one of the witnesses is older.
+    """
+
+    suspects: frozenset[uuid.UUID]
+    witnesses: tuple[uuid.UUID, ...]
+    bracketed: frozenset[uuid.UUID] = field(default=frozenset())
+
+    @property
+    def ids(self) -> list[uuid.UUID]:
+        """All ids of the request."""
+        return [*sorted(self.suspects), *self.witnesses]
+
+    def unanswered(self, listed: Collection[uuid.UUID]) -> bool:
+        """Witnesses were asked for and none came back: nothing is proven, in either direction."""
+        return bool(self.witnesses) and not set(listed).intersection(self.witnesses)
+
+    def absence(self, listed: Collection[uuid.UUID]) -> Absence:
+        """What an answer that listed these ids proves about the suspects that it leaves out."""
+        absent = self.suspects.difference(listed)
+        if not self.witnesses or not set(listed).issuperset(self.witnesses):
+            return Absence(unproven=absent)
+        return Absence(proven=absent & self.bracketed, waiting=absent - self.bracketed)
+
+    @classmethod
+    async def about(
+        cls,
+        claim: Claim,
+        account_id: uuid.UUID,
+        suspects: Sequence[uuid.UUID],
+        all_suspects: Sequence[uuid.UUID] = (),
+        *,
+        events: Sequence[int] = (),
+    ) -> Question:
+        """A question about suspects; witnesses are none of all suspects nor named by the events."""
+        found = await claim.db.fetchrow(
+            QUERIES["load_witnesses"],
+            claim.item_id,
+            account_id,
+            list(all_suspects or suspects),
+            list(suspects),
+            list(events),
+        )
+        if found is None:
+            return cls(frozenset(suspects), ())
+        return cls(frozenset(suspects), tuple(found["witnesses"]), frozenset(found["bracketed"]))
+
+
+async def bury_or_flag(
+    conn: Connection,
+    claim: Claim,
+    account_id: uuid.UUID,
+    absence: Absence,
+    *,
+    named: Collection[uuid.UUID] = (),
+    flags_named: bool = False,
+) -> None:
+    """Tombstone rows whose absence is proven, or flag them.
+
+    named are ids that a transactions/deleted named; they count against a limit of their own. A row
+    that was named once stays so while it is flagged. What is not proven yet is flagged `no_witness`
+    and asked for again by itself; what is over the limit `too_many_at_once`, for a person.
+    flags_named: with the blocks before and after it, what was named is over the limit.
+    """
+    found = await conn.fetch(
+        QUERIES["load_absent_rows"], claim.item_id, account_id, list(absence.ids)
+    )
+    rows: dict[str, list[asyncpg.Record]] = {NAMED: [], MISSING: []}
+    for row in found:
+        rows[NAMED if row["was_named"] or row["id"] in named else MISSING].append(row)
+    for cause, of_cause in rows.items():
+        if of_cause and cause == NAMED and flags_named:
+            ids = [row["id"] for row in of_cause]
+            await _flag(conn, claim, account_id, cause, TOO_MANY, ids, absence.waiting)
+        elif of_cause:
+            await _decide(conn, claim, account_id, absence, cause, of_cause)
+
+
+async def _decide(
+    conn: Connection,
+    claim: Claim,
+    account_id: uuid.UUID,
+    absence: Absence,
+    cause: str,
+    rows: Sequence[asyncpg.Record],
+) -> None:
+    ids = [row["id"] for row in rows]
+    waiting = absence.waiting.intersection(ids)
+    proven = absence.proven.intersection(ids) | _confirmed(claim, rows, waiting)
+    allowed = await allows(conn, claim, account_id, cause, len(ids))
+    # Without any proof it is not known yet whether there are so many.
+    reason = NO_WITNESS if allowed or absence.unproven.issuperset(ids) else TOO_MANY
+    if allowed:
+        await _tombstone(conn, claim, account_id, cause, proven)
+        ids = [row_id for row_id in ids if row_id not in proven]
+    await _flag(conn, claim, account_id, cause, reason, ids, waiting)
+
+
+def _confirmed(
+    claim: Claim, rows: Sequence[asyncpg.Record], waiting: frozenset[uuid.UUID]
+) -> frozenset[uuid.UUID]:
+    """Those of which a question said the same at least a day ago."""
+    latest = claim.now - CONFIRM_AFTER
+    return frozenset(
+        row["id"]
+        for row in rows
+        if row["id"] in waiting
+        and row["missing_since"] is not None
+        and row["missing_since"] <= latest
+    )
+
+
+async def allows(
+    conn: Connection, claim: Claim, account_id: uuid.UUID, cause: str, absent: int
+) -> bool:
+    """Whether so many more of the account may be tombstoned within seven days."""
+    counted = await conn.fetchrow(
+        QUERIES["count_deletions"], claim.item_id, account_id, claim.now - LIMIT_COUNTS_FOR
+    )
+    if counted is None:
+        return False
+    return within_limit(cause, live=counted["live"], before=counted[cause], absent=absent)
+
+
+def within_limit(cause: str, *, live: int, before: int, absent: int) -> bool:
+    """Whether rows may be tombstoned: absent of live ones, where before were in the last days.
+
+    Named by a transactions/deleted: the larger of 20 rows and 20 % of the account. Found missing:
+    the larger of 3 rows and 20 %, and never over half.
+    """
+    size, gone = live + before, absent + before
+    if cause == NAMED:
+        return gone <= MAX_NAMED_ROWS or gone * ONE_IN <= size
+    return (gone <= MAX_MISSING_ROWS or gone * ONE_IN <= size) and gone * 2 <= size
+
+
+async def _tombstone(
+    conn: Connection, claim: Claim, account_id: uuid.UUID, cause: str, ids: Collection[uuid.UUID]
+) -> None:
+    if not ids:
+        return
+    tombstoned = await conn.fetch(
+        QUERIES["tombstone_transactions"],
+        claim.item_id,
+        account_id,
+        list(ids),
+        claim.run,
+        cause,
+        claim.now,
+    )
+    claim.counts.deleted += len(tombstoned)
+
+
+async def _flag(
+    conn: Connection,
+    claim: Claim,
+    account_id: uuid.UUID,
+    cause: str,
+    reason: str,
+    ids: Collection[uuid.UUID],
+    waiting: Collection[uuid.UUID],
+) -> None:
+    if not ids:
+        return
+    await conn.execute(
+        QUERIES["flag_transactions"],
+        claim.item_id,
+        account_id,
+        list(ids),
+        claim.run,
+        reason,
+        cause,
+        claim.now,
+        list(waiting),
+    )
+    if reason == NO_WITNESS:
+        await conn.execute(QUERIES["plan_deletions"], claim.item_id, claim.now + CONFIRM_AFTER)
+
+
+async def unflag(
+    conn: Connection, claim: Claim, account_id: uuid.UUID, shown: Collection[uuid.UUID]
+) -> None:
+    """Clear the flags of rows that an answer showed and that were not stored by it.
+
+    Such are unreadable ones, and those that the answer shows older than we hold them.
+    """
+    unflagged = await conn.fetch(
+        QUERIES["unflag_transactions"],
+        claim.item_id,
+        account_id,
+        list(shown),
+        claim.run,
+        claim.now,
+    )
+    claim.counts.changed += len(unflagged)
+    claim.counts.mapped_again += len(unflagged)
+
+
+async def load_unwitnessed(claim: Claim, account_id: uuid.UUID) -> tuple[uuid.UUID, ...]:
+    """Rows of an account that are flagged for want of a witness, if it has a witness by now."""
+    if not (await Question.about(claim, account_id, ())).witnesses:
+        return ()
+    records = await claim.db.fetch(
+        QUERIES["load_unwitnessed"], claim.item_id, account_id, MAX_ASKED_AGAIN
+    )
+    return tuple(record["id"] for record in records)

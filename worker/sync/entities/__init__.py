@@ -1,0 +1,1 @@
+"""One module an entity: its columns and how it is read."""

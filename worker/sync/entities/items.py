@@ -1,0 +1,133 @@
+"""Items: the row of GET /items/{id}, and the tombstone of an item that Pluggy has deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from worker.infra.parsing import parse_uuid
+from worker.infra.postgres import Connection
+from worker.infra.queries import QUERIES
+from worker.lease.lease import Claim
+from worker.lease.progress import stamp_step
+from worker.planner.freshness import latest_collection
+from worker.pluggy_api.errors import PluggyUnavailable
+from worker.pluggy_api.item_status import Item, later_of, read_item
+from worker.pluggy_api.payloads import decode_object, row_hash, without_key
+from worker.pluggy_api.values import inner, integer, moment, text
+from worker.sync.schema_drift import note_novelties
+from worker.sync.store_rows import Row, is_stale
+
+ROW_VERSION: Final = 1
+CONNECTOR_COLUMNS: Final = ("connector_id", "connector_name", "connector_is_open_finance")
+
+
+def item_row(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of pluggy.items from an item's JSON."""
+    connector = inner(fields, "connector")
+    products = fields.get("products")
+    return {
+        "connector_id": integer(connector.get("id")),
+        "connector_name": text(connector.get("name")),
+        "connector_is_open_finance": is_open_finance(fields),
+        "status": text(fields.get("status")),
+        "execution_status": text(fields.get("executionStatus")),
+        "error_code": text(inner(fields, "error").get("code")),
+        "client_user_id": text(fields.get("clientUserId")),
+        "products": [text(p) for p in products] if isinstance(products, list) else None,
+        "source_created_at": moment(fields.get("createdAt")),
+        "source_updated_at": moment(fields.get("updatedAt")),
+        "last_updated_at": moment(fields.get("lastUpdatedAt")),
+        "next_auto_sync_at": moment(fields.get("nextAutoSyncAt")),
+        "consent_expires_at": moment(fields.get("consentExpiresAt")),
+    }
+
+
+def is_open_finance(fields: Mapping[str, Any]) -> bool:
+    """Whether an item's connector is regulated Open Finance: such items have consents."""
+    return inner(fields, "connector").get("isOpenFinance") is True
+
+
+async def sync_item(claim: Claim) -> Item:
+    """Fetch the item and store its row. Raises PluggyError, FencedOff."""
+    started_at = claim.now
+    body = await claim.pluggy.item(claim.item_id)
+    # The connector comes along in every item and changes for reasons of its own.
+    payload = without_key(body, "connector")
+    fields = decode_object(body)
+    if parse_uuid(fields.get("id")) != claim.item_id:
+        raise PluggyUnavailable("another_item")
+    row = Row(claim.item_id, payload, row_hash(payload), fields)
+    async with claim.page() as conn:
+        held = await conn.fetchrow(QUERIES["load_item_version"], claim.item_id)
+        latest = latest_collection(claim.pluggy.pluggy_now, claim.now)
+        item = read_item(fields, is_open_finance=is_open_finance(fields), latest=latest)
+        claim.counts.seen += 1
+        if held is not None and held["deleted_at"] is None and is_stale(claim, row, held):
+            claim.counts.older_skipped += 1
+            item = later_of(_held(claim, held), item)
+        elif held is not None and _same(row, held):
+            claim.counts.unchanged += 1
+        else:
+            await note_novelties(conn, claim.run, "items", [fields])
+            await _write(conn, claim, row)
+            if held is not None and held["deleted_at"] is not None:
+                await conn.execute(QUERIES["forget_reads"], claim.item_id)
+            claim.counts.inserted += held is None
+            claim.counts.changed += held is not None
+        await stamp_step(
+            conn,
+            claim,
+            "items",
+            started_at=started_at,
+            source_updated_at=item.last_updated_at,
+        )
+    return item
+
+
+async def _write(conn: Connection, claim: Claim, row: Row) -> None:
+    document = item_row(row.fields) | {
+        "id": row.id,
+        "payload": msgspec.Raw(row.raw),
+        "row_hash": row.hash.hex(),
+        "row_version": ROW_VERSION,
+    }
+    text_of_row = msgspec.json.encode(document).decode()
+    await conn.execute(QUERIES["upsert_item"], text_of_row, claim.run)
+
+
+def _held(claim: Claim, held: asyncpg.Record) -> Item:
+    fields = decode_object(held["payload"].encode())
+    is_open = bool(held["connector_is_open_finance"])
+    return read_item(fields, is_open_finance=is_open, latest=claim.latest)
+
+
+def _same(row: Row, held: asyncpg.Record) -> bool:
+    """The connector is not in the payload, so what of it is in columns is compared by itself."""
+    columns = item_row(row.fields)
+    return bool(
+        held["row_hash"] == row.hash
+        and all(columns[name] == held[name] for name in CONNECTOR_COLUMNS)
+        and held["deleted_at"] is None
+        and held["row_version"] >= ROW_VERSION
+    )
+
+
+async def settle_what_died(claim: Claim) -> None:
+    """Events that died because Pluggy does not know the item are explained by its item/deleted.
+
+    Two statements, each in a transaction of its own, as all that changes events.
+    """
+    for query in ("forget_unknown_item", "ignore_unknown_events"):
+        await claim.db.execute(QUERIES[query], claim.item_id, claim.lease.token)
+
+
+async def bury_item(claim: Claim) -> None:
+    """Tombstone the item and all it owns."""
+    async with claim.page() as conn:
+        claim.counts.deleted += await conn.fetchval(
+            QUERIES["tombstone_item"], claim.item_id, claim.run
+        )

@@ -1,0 +1,215 @@
+"""Transactions: what is read of an account since its watermark, and rows asked for by id."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from worker.infra.lanes import Lane
+from worker.infra.parsing import parse_uuid
+from worker.infra.postgres import Connection
+from worker.infra.queries import QUERIES
+from worker.lease.lease import Claim
+from worker.lease.progress import defer_step, expect_first_rows, stamp_step
+from worker.planner.steps import ReadDelta
+from worker.pluggy_api.endpoints import Page
+from worker.pluggy_api.errors import CursorRefused, PluggyNotFound
+from worker.pluggy_api.paging import from_the_start
+from worker.pluggy_api.values import (
+    inner,
+    integer,
+    moment,
+    money,
+    posted_on,
+    required_moment,
+    required_money,
+    required_uuid,
+    text,
+    utc_text,
+)
+from worker.sync.deletions import Question, unflag
+from worker.sync.store_rows import Entity, Listed, read_rows, store_rows
+
+PRODUCT: Final = "transactions"
+PAGES_IN_PLAN: Final = 10
+SECONDS_IN_PLAN: Final = 15.0
+EMPTY_FOR_LONG: Final = timedelta(minutes=5)
+"""A delta that is longer goes on as a walk, page by page: a plan has to end soon."""
+
+
+def transaction_row(fields: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
+    """Columns of pluggy.transactions from a transaction's JSON. Raises UnreadableRow."""
+    card = inner(fields, "creditCardMetadata")
+    date = required_moment(fields, "date")
+    return {
+        "account_id": required_uuid(fields, "accountId"),
+        "description": text(fields.get("description")),
+        "description_raw": text(fields.get("descriptionRaw")),
+        "currency_code": text(fields.get("currencyCode")),
+        "amount": required_money(fields, "amount"),
+        "amount_in_account_currency": money(fields.get("amountInAccountCurrency")),
+        "date": utc_text(date),
+        "posted_on": posted_on(fields.get("date"), zone),
+        "type": text(fields.get("type")),
+        # Absent means POSTED; https://docs.pluggy.ai/reference/transactions-list
+        "status": text(fields.get("status")) or "POSTED",
+        "balance": money(fields.get("balance")),
+        "category": text(fields.get("category")),
+        "category_id": text(fields.get("categoryId")),
+        "provider_code": text(fields.get("providerCode")),
+        "provider_id": text(fields.get("providerId")),
+        "operation_type": text(fields.get("operationType")),
+        "payment_method": text(inner(fields, "paymentData").get("paymentMethod")),
+        "merchant_name": text(inner(fields, "merchant").get("name")),
+        "installment_number": integer(card.get("installmentNumber")),
+        "total_installments": integer(card.get("totalInstallments")),
+        "bill_id": parse_uuid(card.get("billId")),
+        "order_in_day": integer(fields.get("order")),
+        "source_created_at": moment(fields.get("createdAt")),
+        "source_updated_at": moment(fields.get("updatedAt")),
+    }
+
+
+TRANSACTIONS: Final = Entity(
+    product=PRODUCT,
+    mapper=transaction_row,
+    version=1,
+)
+
+
+async def store_page(conn: Connection, claim: Claim, account_id: uuid.UUID, page: Page) -> Listed:
+    """Store a page of an account's rows; returns what it listed.
+
+    Raises PluggyUnavailable if a row is another account's.
+    """
+    rows, rejected = await read_rows(page.rows, owner_key="accountId", owner=account_id)
+    before = claim.counts.inserted
+    await store_rows(conn, claim, TRANSACTIONS, rows, rejected, account_id=account_id)
+    if claim.counts.inserted > before:
+        # A new row may be the witness that an account had none of.
+        await conn.execute(QUERIES["hurry_deletions"], claim.item_id, account_id, claim.now)
+    listed = Listed.of(rows, rejected)
+    if listed.ids:
+        # An unchanged row leaves no other trace of having been shown.
+        shown = sorted(listed.ids)
+        await conn.execute(QUERIES["forget_absent"], claim.item_id, account_id, shown)
+        await unflag(conn, claim, account_id, shown)
+    return listed
+
+
+async def sync_delta(claim: Claim, step: ReadDelta) -> None:
+    """Read what was created since; the watermark moves in the transaction of the last page.
+
+    A cursor that is refused begins it anew. Raises PluggyError, FencedOff.
+    """
+    walk_from_s = asyncio.get_running_loop().time() + SECONDS_IN_PLAN
+    await from_the_start(lambda: _read_delta(claim, step, walk_from_s))
+
+
+async def _read_delta(claim: Claim, step: ReadDelta, walk_from_s: float) -> None:
+    started_at, clock = claim.now, asyncio.get_running_loop().time
+    page = await claim.pluggy.transactions(step.account_id, created_at_from=step.created_at_from)
+    pluggy_started_at, pages, rows_seen = page.pluggy_now, 1, 0
+    cursors: set[str] = set()
+    while page.next is not None:
+        if page.next in cursors:
+            raise CursorRefused("cursor_repeated")
+        cursors.add(page.next)
+        rows_seen += len(page.rows)
+        async with claim.page() as conn:
+            await store_page(conn, claim, step.account_id, page)
+            if pages >= PAGES_IN_PLAN or clock() > walk_from_s:
+                await conn.execute(
+                    QUERIES["start_walk"],
+                    claim.item_id,
+                    step.account_id,
+                    "delta",
+                    int(Lane.RETRY),
+                    False,
+                    step.source_updated_at,
+                    page.next,
+                    started_at,
+                    pluggy_started_at,
+                    pages,
+                    rows_seen,
+                    False,
+                    step.created_at_from,
+                    claim.read_seq,
+                )
+                return
+        page = await claim.pluggy.next_transactions(page.next)
+        pages += 1
+    suspicious = pages > 1 or await _holds_since(claim, step)
+    if not page.rows and (suspicious or step.expects_rows):
+        is_answer = await witnessed(claim, step.account_id, suspicious=suspicious)
+    else:
+        is_answer = True
+    if not is_answer:
+        await put_off(claim, step.account_id)
+        return
+    async with claim.page() as conn:
+        await store_page(conn, claim, step.account_id, page)
+        await stamp_step(
+            conn,
+            claim,
+            PRODUCT,
+            step.account_id,
+            started_at=started_at,
+            source_updated_at=step.source_updated_at,
+            watermark=pluggy_started_at,
+            read_since=step.created_at_from,
+        )
+        await expect_first_rows(conn, claim, PRODUCT, step.account_id)
+
+
+async def _holds_since(claim: Claim, step: ReadDelta) -> bool:
+    return bool(
+        await claim.db.fetchval(
+            QUERIES["holds_rows_created_since"],
+            claim.item_id,
+            step.account_id,
+            step.created_at_from,
+        )
+    )
+
+
+async def witnessed(claim: Claim, account_id: uuid.UUID, *, suspicious: bool) -> bool:
+    """Whether a row that we hold live comes back when asked by id: then empty means empty.
+
+    An account without such a row has nothing to lose: there the account itself is the witness, but
+    only if the answer has been empty for a while, for rows may show up after their event. What
+    nothing but an event makes suspicious is looked at again for it (see plan_confirmations).
+    """
+    question = await Question.about(claim, account_id, ())
+    if not question.witnesses:
+        return not suspicious or await _lives_without_rows(claim, account_id)
+    page = await claim.pluggy.transactions(account_id, ids=question.witnesses)
+    async with claim.page() as conn:
+        listed = await store_page(conn, claim, account_id, page)
+    return bool(listed.ids.intersection(question.witnesses))
+
+
+async def _lives_without_rows(claim: Claim, account_id: uuid.UUID) -> bool:
+    empty_for_long = await claim.db.fetchval(
+        QUERIES["is_put_off_for"], claim.item_id, PRODUCT, account_id, EMPTY_FOR_LONG
+    )
+    return bool(empty_for_long) and await account_answers(claim, account_id)
+
+
+async def account_answers(claim: Claim, account_id: uuid.UUID) -> bool:
+    """Whether the account itself can be read: the last witness, where no row can be one."""
+    try:
+        await claim.pluggy.account(account_id)
+    except PluggyNotFound:
+        return False
+    return True
+
+
+async def put_off(claim: Claim, account_id: uuid.UUID) -> None:
+    """The answer proves nothing: no watermark, no stamp, no event settled."""
+    async with claim.page() as conn:
+        await defer_step(conn, claim, PRODUCT, account_id)

@@ -1,0 +1,176 @@
+"""Products that Pluggy lists completely: absence nominates, GET by id answering 404 proves."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from worker.infra.parsing import parse_uuid
+from worker.infra.queries import QUERIES
+from worker.lease.lease import Claim
+from worker.lease.progress import defer_step, expect_first_rows, stamp_step
+from worker.planner.state import NO_ACCOUNT
+from worker.pluggy_api.endpoints import PluggyReader
+from worker.pluggy_api.errors import PluggyNotFound
+from worker.pluggy_api.payloads import decode_object
+from worker.sync.empty_lists import look_at_empty_list, note_missed
+from worker.sync.store_rows import Entity, Listed, Row, read_rows, store_rows
+
+WITNESSES: Final = 3
+ASK_FOR_S: Final = 10.0
+"""A step has to end well within a plan; what is left is asked for in the next claim."""
+UNASKED: Final = "absent_rows_unasked"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """How an entity is listed, and asked for by id.
+
+    owner_key is the field of a row that names what it is listed by: itemId or accountId. absent is
+    the failure code that proves that a row is gone.
+    """
+
+    entity: Entity
+    owner_key: str
+    absent: str
+    fetch_all: Callable[[PluggyReader, uuid.UUID], Awaitable[Sequence[msgspec.Raw]]]
+    fetch_one: Callable[[PluggyReader, uuid.UUID], Awaitable[bytes]]
+
+
+async def sync_listing(
+    claim: Claim,
+    listing: Listing,
+    *,
+    source_updated_at: datetime | None,
+    account_id: uuid.UUID = NO_ACCOUNT,
+) -> None:
+    """Read the list and store it; tombstone what is proven absent. Raises PluggyError, FencedOff.
+
+    A row that the list leaves out is absent if GET by id answers 404 with its own code, or with a
+    row of another owner: it has moved there, and our owner's list says so. An empty list where we
+    hold live rows is no answer (consent revoked, bank down: lists are empty with 200) unless one of
+    them, asked for by id, comes back; see empty_lists for what two of them prove.
+    """
+    product, started_at = listing.entity.product, claim.now
+    owner = claim.item_id if account_id == NO_ACCOUNT else account_id
+    page = await listing.fetch_all(claim.pluggy, owner)
+    rows, rejected = await read_rows(page, owner_key=listing.owner_key, owner=owner)
+    held = await live_ids(claim, product, account_id)
+    suspicious = not page and bool(held)
+    missing = held - Listed.of(rows, rejected).ids
+    look = await look_at_empty_list(claim, product, held) if suspicious else None
+    if look is None:
+        answers = await _ask(claim, listing, owner, missing, for_witness=suspicious)
+    else:
+        answers = await _ask(claim, listing, owner, set(look.ask))
+        answers.unasked += len(missing) - len(look.ask)
+    proven = look is not None and look.proves and bool(answers.absent) and not answers.moved
+    async with claim.page() as conn:
+        if suspicious and not answers.returned and not proven:
+            if look is not None and answers.absent:
+                await note_missed(conn, claim, product, look, answers.absent)
+            await defer_step(conn, claim, product, account_id)
+            return
+        owned = {} if account_id == NO_ACCOUNT else {"account_id": account_id}
+        await store_rows(
+            conn,
+            claim,
+            listing.entity,
+            [*rows, *answers.returned],
+            rejected,
+            account_id=account_id,
+            owner_columns=owned,
+        )
+        for row_id in [*answers.absent, *(answers.moved if page else ())]:
+            claim.counts.deleted += await conn.fetchval(
+                QUERIES[f"tombstone_{product}"], claim.item_id, row_id, claim.run
+            )
+        if answers.go_on:
+            await defer_step(conn, claim, product, account_id, reason=UNASKED)
+            return
+        await stamp_step(
+            conn,
+            claim,
+            product,
+            account_id,
+            started_at=started_at,
+            source_updated_at=source_updated_at,
+        )
+        await expect_first_rows(conn, claim, product, account_id, found=bool(page))
+
+
+async def live_ids(
+    claim: Claim, product: str, account_id: uuid.UUID = NO_ACCOUNT
+) -> set[uuid.UUID]:
+    """Ids of the rows of a list that we hold live."""
+    records = await claim.db.fetch(QUERIES[f"load_live_{product}_ids"], claim.item_id, account_id)
+    return {record["id"] for record in records}
+
+
+@dataclass(slots=True)
+class _Answers:
+    """What asking for rows by id has shown."""
+
+    absent: list[uuid.UUID] = field(default_factory=list)
+    moved: list[uuid.UUID] = field(default_factory=list)
+    """Rows that answer, but as another owner's."""
+    returned: list[Row] = field(default_factory=list)
+    unasked: int = 0
+
+    @property
+    def go_on(self) -> bool:
+        """Not all were asked, and what was proven absent will not be asked again: it ends."""
+        return self.unasked > 0 and bool(self.absent)
+
+
+async def _ask(
+    claim: Claim,
+    listing: Listing,
+    owner: uuid.UUID,
+    row_ids: set[uuid.UUID],
+    *,
+    for_witness: bool = False,
+) -> _Answers:
+    """Ask for rows by id while time lasts; after an empty list, until a witness is found.
+
+    In random order: of those that answer although their list leaves them out, not always the same
+    ones keep the others from being asked.
+    """
+    answers = _Answers(unasked=len(row_ids))
+    clock = asyncio.get_running_loop().time
+    until = clock() + ASK_FOR_S
+    for row_id in random.sample(sorted(row_ids), len(row_ids)):
+        if for_witness and not answers.returned and len(answers.absent) >= WITNESSES:
+            break
+        if answers.unasked < len(row_ids) and clock() > until:
+            break
+        await _ask_one(claim, listing, owner, row_id, answers)
+        answers.unasked -= 1
+    return answers
+
+
+async def _ask_one(
+    claim: Claim, listing: Listing, owner: uuid.UUID, row_id: uuid.UUID, answers: _Answers
+) -> None:
+    """Ask, and prolong the lease: a list of many questions may take longer than it."""
+    try:
+        body = await listing.fetch_one(claim.pluggy, row_id)
+    except PluggyNotFound as answer:
+        if answer.code != listing.absent:
+            raise
+        answers.absent.append(row_id)
+    else:
+        if parse_uuid(decode_object(body).get(listing.owner_key)) not in (owner, None):
+            answers.moved.append(row_id)
+        else:
+            body_rows = [msgspec.Raw(body)]
+            found, _ = await read_rows(body_rows, owner_key=listing.owner_key, owner=owner)
+            answers.returned += found
+    await claim.prolong()

@@ -1,0 +1,94 @@
+"""Contract drift: fields and values that Pluggy sends and this release does not know are counted.
+
+Nothing is refused for them, and nothing is lost: they are in `payload`. What is noted are names of
+fields and values of fields that have a known set of values; never a value of any other field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+
+from worker.infra.postgres import Connection
+from worker.infra.queries import QUERIES
+from worker.infra.time_slices import in_turns
+from worker.pluggy_api.known_fields import SHAPES, Shape
+
+log = structlog.get_logger()
+
+NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}", re.ASCII)
+VALUE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,59}", re.ASCII)
+MAX_NOVELTIES: Final = 100
+"""Of one page: a row may have any number of fields, and each novelty is a row and a line of log."""
+NOT_SHOWN: Final = "*"
+"""Stands for what does not look like a contract's name or value, and may be somebody's data."""
+
+Novelty = tuple[str, str]
+"""Path and value; the value of a new field is empty."""
+
+
+def novelties(entity: str, rows: Iterable[Mapping[str, Any]]) -> set[Novelty]:
+    """What of these rows is not known of the entity."""
+    found: set[Novelty] = set()
+    shape = SHAPES[entity]
+    for fields in rows:
+        _look(shape, fields, "", found)
+    return found
+
+
+def _look(shape: Shape, fields: Mapping[str, Any], prefix: str, found: set[Novelty]) -> None:
+    if not shape.names.issuperset(fields):
+        found.update((prefix + _shown(key, NAME), "") for key in fields.keys() - shape.names)
+    for name, known in shape.values:
+        for value in _entries(fields.get(name)):
+            if isinstance(value, str) and value not in known:
+                found.add((prefix + name, _shown(value, VALUE)))
+    for name, inner in shape.inner:
+        value = fields.get(name)
+        inner_prefix = f"{prefix}{name}[]." if isinstance(value, list) else f"{prefix}{name}."
+        for entry in _entries(value):
+            if isinstance(entry, dict):
+                _look(inner, entry, inner_prefix, found)
+
+
+def _entries(value: object) -> Sequence[object]:
+    """What a list holds, or the one value that it is; nothing for an absent one."""
+    if isinstance(value, list):
+        return value
+    return () if value is None else (value,)
+
+
+def _shown(text: str, pattern: re.Pattern[str]) -> str:
+    return text if pattern.fullmatch(text) else NOT_SHOWN
+
+
+async def _looked_for(entity: str, rows: Iterable[Mapping[str, Any]]) -> set[Novelty]:
+    found: set[Novelty] = set()
+    async for fields in in_turns(rows):
+        found |= novelties(entity, [fields])
+    return found
+
+
+async def note_novelties(
+    conn: Connection, run_id: int, entity: str, rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Note what is new in rows that are about to be written, in their transaction.
+
+    Rows that have not changed were looked at when they were written: they are not given here.
+    """
+    found = sorted(await _looked_for(entity, rows))[:MAX_NOVELTIES]
+    if not found:
+        return
+    noted = await conn.fetch(
+        QUERIES["note_novelties"],
+        entity,
+        [path for path, _ in found],
+        [value for _, value in found],
+        run_id,
+    )
+    for record in noted:
+        if record["days"] == 1:
+            log.warning("contract_drift", entity=entity, path=record["path"], value=record["value"])

@@ -1,0 +1,290 @@
+"""Storing a page of rows: only what differs is sent, and a bad row never takes its page along."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import msgspec
+
+from worker.infra.parsing import parse_uuid
+from worker.infra.postgres import Connection
+from worker.infra.queries import QUERIES
+from worker.infra.time_slices import batches, in_turns
+from worker.lease.lease import Claim
+from worker.planner.state import NO_ACCOUNT
+from worker.pluggy_api.errors import PluggyUnavailable
+from worker.pluggy_api.payloads import Unreadable, decode_id, decode_object, row_hash
+from worker.pluggy_api.values import UnreadableRow, moment
+from worker.sync.schema_drift import note_novelties
+
+STALE_READ: Final = timedelta(minutes=10)
+"""An answer older than what we hold is a lagging replica for so long after our write; then it is
+Pluggy's word."""
+
+BATCH_SIZE: Final = 500
+"""Rows a statement: a full page of transactions."""
+
+Mapper = Callable[[Mapping[str, Any], ZoneInfo], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """What tells one table of rows from another. version rises when the mapper learns a column."""
+
+    product: str
+    mapper: Mapper
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a page with what a comparison needs, its other columns not yet mapped."""
+
+    id: uuid.UUID
+    raw: bytes
+    hash: bytes
+    fields: Mapping[str, Any]
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """Pluggy's own time of the last change, where the entity has one."""
+        return moment(self.fields.get("updatedAt"))
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row set aside; reason names fields, never values. id: None if not even that is readable."""
+
+    id: uuid.UUID | None
+    reason: str
+    body: bytes
+
+    @property
+    def row_id(self) -> str:
+        """What tells it from others: its id, or what it is."""
+        return row_hash(self.body).hex() if self.id is None else str(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What an answer has listed: rows by id, unreadable ones too, and whether some have no id."""
+
+    ids: frozenset[uuid.UUID]
+    nameless: bool
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], rejected: Sequence[Rejected]) -> Listed:
+        """All rows of an answer."""
+        named = {row.id for row in rows} | {r.id for r in rejected if r.id is not None}
+        return cls(frozenset(named), any(r.id is None for r in rejected))
+
+    def among(self, asked: Iterable[uuid.UUID]) -> set[uuid.UUID]:
+        """Which of these came back, or may have: a row without an id may be any of them."""
+        return set(asked) if self.nameless else set(self.ids.intersection(asked))
+
+
+async def read_rows(
+    page: Sequence[msgspec.Raw], *, owner_key: str, owner: uuid.UUID
+) -> tuple[list[Row], list[Rejected]]:
+    """Split a page into rows and rejects; of an id that stands twice the newer wins.
+
+    Raises PluggyUnavailable if a row is another owner's: then the whole page is not ours.
+    """
+    rows: dict[uuid.UUID, Row] = {}
+    rejected: list[Rejected] = []
+    async for raw in in_turns(map(bytes, page)):
+        try:
+            row = _read_row(raw)
+        except (Unreadable, UnreadableRow) as error:
+            rejected.append(Rejected(parse_uuid(decode_id(raw)), str(error), raw))
+            continue
+        if parse_uuid(row.fields.get(owner_key)) not in (owner, None):
+            raise PluggyUnavailable(f"rows_of_another_{owner_key}")
+        rows[row.id] = _newer(rows.get(row.id), row)
+    return list(rows.values()), rejected
+
+
+def _newer(first: Row | None, second: Row) -> Row:
+    """By Pluggy's time; the second where that does not tell."""
+    if first is None or first.updated_at is None or second.updated_at is None:
+        return second
+    return first if first.updated_at > second.updated_at else second
+
+
+def _read_row(raw: bytes) -> Row:
+    fields = decode_object(raw)
+    row_id = parse_uuid(fields.get("id"))
+    if row_id is None:
+        raise UnreadableRow("id is no UUID")
+    return Row(row_id, raw, row_hash(raw), fields)
+
+
+async def store_rows(
+    conn: Connection,
+    claim: Claim,
+    entity: Entity,
+    rows: Sequence[Row],
+    rejected: Sequence[Rejected] = (),
+    *,
+    account_id: uuid.UUID = NO_ACCOUNT,
+    owner_columns: Mapping[str, Any] | None = None,
+) -> None:
+    """Write what differs, inside the page's transaction, and count it in the claim's run.
+
+    owner_columns: columns that Pluggy's rows do not carry, such as the investment of its rows.
+    """
+    unkept = list(rejected)
+    for batch in batches(rows, BATCH_SIZE):
+        unkept += await _store_batch(conn, claim, entity, batch, owner_columns or {})
+    await _set_aside(conn, claim, entity, account_id, unkept)
+    claim.counts.seen += len(rows) + len(rejected)
+
+
+async def _store_batch(
+    conn: Connection,
+    claim: Claim,
+    entity: Entity,
+    rows: Sequence[Row],
+    owner_columns: Mapping[str, Any],
+) -> list[Rejected]:
+    """Write what differs; returns what could not be written."""
+    held = await _held_versions(conn, claim, entity, rows)
+    newest = [row for row in rows if not _is_older(claim, row, held.get(row.id))]
+    changed = [row for row in newest if _differs(claim, entity, row, held.get(row.id))]
+    await note_novelties(conn, claim.run, entity.product, [row.fields for row in changed])
+    documents, unmappable = await _documents(claim, entity, changed)
+    for document in documents:
+        document.update(owner_columns)
+    unkept = [*unmappable, *await _upsert(conn, claim, entity, documents)]
+    # Those too that are again as they are held.
+    kept = {row.id for row in newest} - {r.id for r in unkept}
+    await conn.execute(
+        QUERIES["accept_rejected_rows"], claim.item_id, entity.product, list(map(str, kept))
+    )
+    return unkept
+
+
+async def _held_versions(
+    conn: Connection, claim: Claim, entity: Entity, rows: Sequence[Row]
+) -> dict[uuid.UUID, asyncpg.Record]:
+    found = await conn.fetch(
+        QUERIES[f"load_{entity.product}_versions"], claim.item_id, [row.id for row in rows]
+    )
+    return {record["id"]: record for record in found}
+
+
+def _is_older(claim: Claim, row: Row, held: asyncpg.Record | None) -> bool:
+    older = held is not None and is_stale(claim, row, held)
+    claim.counts.older_skipped += older
+    return older
+
+
+def _differs(claim: Claim, entity: Entity, row: Row, held: asyncpg.Record | None) -> bool:
+    if held is None:
+        return True
+    equal = held["row_hash"] == row.hash and held["deleted_at"] is None
+    same = equal and held["doubted_at"] is None and held["row_version"] >= entity.version
+    claim.counts.unchanged += same
+    claim.counts.mapped_again += equal and not same
+    return not same
+
+
+def is_stale(claim: Claim, row: Row, held: asyncpg.Record) -> bool:
+    """Whether an answer is older than what we hold. Equal times are no answer to that: it wins.
+
+    So it does over a time of the future, which cannot be when the row was updated.
+    """
+    source, updated_at = row.updated_at, held["source_updated_at"]
+    if source is None or updated_at is None or updated_at > claim.latest:
+        return False
+    recent = held["changed_at"] > claim.now - STALE_READ
+    return bool(source < updated_at and recent)
+
+
+async def _documents(
+    claim: Claim, entity: Entity, rows: Sequence[Row]
+) -> tuple[list[dict[str, Any]], list[Rejected]]:
+    documents: list[dict[str, Any]] = []
+    rejected: list[Rejected] = []
+    async for row in in_turns(rows):
+        try:
+            columns = entity.mapper(row.fields, claim.zone)
+        except UnreadableRow as error:
+            rejected.append(Rejected(row.id, str(error), row.raw))
+            continue
+        documents.append(
+            columns
+            | {
+                "id": row.id,
+                "payload": msgspec.Raw(row.raw),
+                "row_hash": row.hash.hex(),
+                "row_version": entity.version,
+            }
+        )
+    return documents, rejected
+
+
+async def _upsert(
+    conn: Connection, claim: Claim, entity: Entity, documents: list[dict[str, Any]]
+) -> list[Rejected]:
+    """All in one statement; if Postgres refuses the data, row by row to find the culprits."""
+    if not documents:
+        return []
+    try:
+        async with conn.transaction():
+            await _upsert_documents(conn, claim, entity, documents)
+    except (
+        asyncpg.DataError,
+        asyncpg.ProgramLimitExceededError,
+        asyncpg.IntegrityConstraintViolationError,
+    ) as error:
+        if len(documents) == 1:
+            document = documents.pop()
+            body = bytes(document["payload"])
+            return [Rejected(document["id"], type(error).__name__, body)]
+        rejected: list[Rejected] = []
+        for document in list(documents):
+            alone = [document]
+            rejected += await _upsert(conn, claim, entity, alone)
+            if not alone:
+                documents.remove(document)
+        return rejected
+    return []
+
+
+async def _upsert_documents(
+    conn: Connection, claim: Claim, entity: Entity, documents: Sequence[dict[str, Any]]
+) -> None:
+    body = msgspec.json.encode(documents).decode()
+    records = await conn.fetch(QUERIES[f"upsert_{entity.product}"], body, claim.item_id, claim.run)
+    new = sum(record["is_new"] for record in records)
+    claim.counts.inserted += new
+    claim.counts.changed += len(records) - new
+
+
+async def _set_aside(
+    conn: Connection,
+    claim: Claim,
+    entity: Entity,
+    account_id: uuid.UUID,
+    rejected: Sequence[Rejected],
+) -> None:
+    if not rejected:
+        return
+    claim.counts.rejected += len(rejected)
+    await conn.execute(
+        QUERIES["reject_rows"],
+        claim.item_id,
+        entity.product,
+        account_id,
+        claim.run,
+        [r.row_id for r in rejected],
+        [r.reason for r in rejected],
+        [r.body for r in rejected],
+    )

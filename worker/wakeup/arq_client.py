@@ -1,0 +1,117 @@
+"""The client by which arq reads its queue: while Redis is away, nobody seems to have rung.
+
+arq's poll loop ends the process on the first error of Redis, and on a job id that is not UTF-8. To
+wrap the loop would not help: it loses count of its slots. But its client is a public setting.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from redis.exceptions import RedisError, ResponseError, WatchError
+
+from worker.infra.outage_log import ServerOutage
+from worker.infra.redis_client import WatchedPipeline, WatchedRedis, connection_pool
+from worker.wakeup.queue import QUEUE_NAME, deserialize, serialize
+
+log = structlog.get_logger()
+
+
+class RingReader(WatchedRedis):
+    """Never raises what arq's loop does not survive; read_at (monotonic) is its last look."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.read_at = time.monotonic()
+        self._refusals: set[str] = set()
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Execute it; while Redis is away, answer as an idle queue would."""
+        try:
+            return await super().execute_command(*args, **options)
+        except (RedisError, OSError) as error:
+            self.tell(error)
+            return nothing(args)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> RingPipeline:
+        return RingPipeline(self, transaction, shard_hint)
+
+    async def zrangebyscore(self, name: Any, *args: Any, **options: Any) -> list[bytes]:
+        """The rings that are due; ids that arq could not decode are removed from the queue."""
+        self.read_at = time.monotonic()
+        rings: list[bytes] = await super().zrangebyscore(name, *args, **options)
+        if bad := [ring for ring in rings if not _is_text(ring)]:
+            log.warning("rings_removed", rings=len(bad), reason="not_utf8")
+            await self.zrem(name, *bad)
+        return [ring for ring in rings if ring not in bad] if bad else rings
+
+    def tell(self, error: RedisError | OSError) -> None:
+        """Log a refusal, each kind once; outages are told already."""
+        name = type(error).__name__
+        if isinstance(error, ResponseError) and name not in self._refusals:
+            self._refusals.add(name)
+            log.warning("queue_refused", error=name)
+
+
+def ring_reader(url: str, outage: ServerOutage) -> RingReader:
+    """The client that arq's worker reads the queue by; arq closes it."""
+    return RingReader(
+        connection_pool(url),
+        outage,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+        default_queue_name=QUEUE_NAME,
+    )
+
+
+class RingPipeline(WatchedPipeline):
+    """The same for commands sent together. WatchError goes through: arq expects it."""
+
+    def __init__(self, reader: RingReader, transaction: bool, shard_hint: str | None) -> None:
+        super().__init__(reader, transaction, shard_hint)
+        self._reader = reader
+
+    async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().immediate_execute_command(*args, **options)
+        except (RedisError, OSError) as error:
+            self._reader.tell(error)
+            return nothing(args)
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        commands = [args for args, _ in self.command_stack]
+        watching = self.watching
+        try:
+            return await super().execute(raise_on_error)
+        except (RedisError, OSError) as error:
+            if watching:
+                raise WatchError(str(error)) from error
+            self._reader.tell(error)
+            return [nothing(command) for command in commands]
+
+    async def reset(self) -> None:
+        """Give the connection back. To unwatch needs Redis: a closed connection watches nothing."""
+        try:
+            await super().reset()  # type: ignore[no-untyped-call]  # redis-py
+        except (RedisError, OSError):
+            self.watching = False
+            if self.connection is not None:
+                await self.connection.disconnect()
+            await super().reset()  # type: ignore[no-untyped-call]  # redis-py
+
+
+def nothing(command: Sequence[Any]) -> Any:
+    """What a command answers while Redis is away; a job that EXISTS is another worker's."""
+    answers: dict[Any, Any] = {"ZRANGEBYSCORE": [], "ZCARD": 0, "EXISTS": 1, "INFO": {}}
+    return answers.get(command[0])
+
+
+def _is_text(ring: bytes) -> bool:
+    try:
+        ring.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

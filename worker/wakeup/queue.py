@@ -1,0 +1,106 @@
+"""The doorbell: rings workers through arq's queue in Redis. Losing a ring loses no work."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Protocol, TypedDict
+
+import msgspec
+from arq.connections import ArqRedis
+from arq.jobs import serialize_job
+
+from worker.infra.redis_keys import PREFIX
+
+QUEUE_NAME: Final = PREFIX + "queue"
+SLOTS_KEY: Final = PREFIX + "slots"
+SYNC_ITEM: Final = "sync_item"
+RING_EXPIRES_MS: Final = 3_600_000
+ASSUMED_SLOTS: Final = 20
+CLOCKS_APART_MS: Final = 60_000
+"""A ring is dated back by so much: arq lets a job wait until its own clock has reached the date."""
+
+# Only as many rings as can run soon are in the queue at any time: twice the slots of all workers.
+# One call for a group of rings, and a lost connection raises (arq's own enqueue would report a
+# "duplicate" instead).
+RING_SCRIPT: Final = """
+local slots = tonumber(redis.call('GET', KEYS[2])) or tonumber(ARGV[1])
+local room = 2 * slots - redis.call('ZCARD', KEYS[1])
+local time = redis.call('TIME')
+local due_ms = time[1] * 1000 - tonumber(ARGV[3])
+local rung = 0
+for i = 4, #ARGV, 2 do
+  if rung >= room then break end
+  redis.call('SET', 'arq:job:' .. ARGV[i], ARGV[i + 1], 'PX', ARGV[2])
+  redis.call('ZADD', KEYS[1], due_ms, ARGV[i])
+  rung = rung + 1
+end
+return rung
+"""
+
+
+class Doorbell(Protocol):
+    """Wakes workers; the seam behind which arq stands."""
+
+    async def ring(self, item_ids: Sequence[uuid.UUID]) -> int:
+        """Wake a worker for each item, as far as the queue has room; returns how many."""
+
+    async def room(self) -> int:
+        """How many more rings the queue takes now."""
+
+
+class ArqDoorbell:
+    """Rings by putting arq jobs with random ids into the queue; the job carries an item id only."""
+
+    def __init__(self, redis: ArqRedis) -> None:
+        self.redis = redis
+        self._script = redis.register_script(RING_SCRIPT)
+
+    async def ring(self, item_ids: Sequence[uuid.UUID]) -> int:
+        if not item_ids:
+            return 0
+        arguments: list[Any] = [ASSUMED_SLOTS, RING_EXPIRES_MS, CLOCKS_APART_MS]
+        for item_id in item_ids:
+            arguments += [PREFIX + uuid.uuid4().hex, _job(item_id)]
+        return int(await self._script(keys=[QUEUE_NAME, SLOTS_KEY], args=arguments))
+
+    async def room(self) -> int:
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.get(SLOTS_KEY)
+            pipe.zcard(QUEUE_NAME)
+            slots, queued = await pipe.execute()
+        return 2 * int(slots or ASSUMED_SLOTS) - int(queued)
+
+    async def announce_slots(self, slots: int) -> None:
+        """Tell all who ring how many job slots the live workers have together."""
+        await self.redis.set(SLOTS_KEY, slots, ex=60)
+
+
+class Job(TypedDict):
+    """arq's wire format of a job: its try, function, arguments and when it was enqueued."""
+
+    t: int | None
+    f: str
+    a: list[Any]
+    k: dict[str, Any]
+    et: Annotated[int, msgspec.Meta(ge=0, le=2**42)]
+
+
+_jobs = msgspec.msgpack.Decoder(Job)
+
+
+def serialize(value: dict[str, Any]) -> bytes:
+    """arq's wire format as MessagePack: who can write to Redis cannot run code here."""
+    return msgspec.msgpack.encode(value, enc_hook=str)
+
+
+def deserialize(data: bytes) -> dict[str, Any]:
+    """Errors: whatever msgspec raises, which arq reports as a failed job.
+
+    The types are checked here, because a name or a time of another type would end the worker.
+    """
+    return dict(_jobs.decode(data))
+
+
+def _job(item_id: uuid.UUID) -> bytes:
+    return serialize_job(SYNC_ITEM, (str(item_id),), {}, None, 0, serializer=serialize)
