@@ -88,3 +88,32 @@ async def test_an_event_is_not_applied_before_the_sweep_has_ended(stack: Stack) 
     await stack.tell("item/updated", item_id)
     await stack.quiet()
     assert (await stack.states(item_id))[-1] == "pending"
+
+
+async def test_a_sweep_lets_new_events_go_first_and_goes_on_behind_them(stack: Stack) -> None:
+    for _ in range(20):
+        item_id = await item_with_movements(stack)
+        if len(investments := await stack.truth(item_id, "investments")) > 2:
+            break
+    await stack.tell("item/created", item_id)
+    await stack.quiet()
+    await stack.collect(item_id, created=1)
+
+    async def tell_meanwhile(path: str, body: bytes) -> bytes:
+        if path.startswith("/investments/") and LISTED in path:
+            await stack.tell("transactions/updated", item_id)
+        return body
+
+    await stack.tell("item/updated", item_id)
+    for claims in range(1, len(investments)):
+        async with altered(stack, tell_meanwhile):
+            await stack.forget_requests()
+            await stack.worker.engine.sync(await stack.claim())
+        # One of the sweep in any case, so that events without end do not keep it from its end.
+        assert (await stack.requests())["GET /investments/{id}/transactions"] == 1, claims
+        assert (await stack.states(item_id))[1] == "pending"
+    await stack.forget_requests()
+    await stack.quiet()
+    assert (await stack.requests())["GET /investments/{id}/transactions"] == 1
+    assert set(await stack.states(item_id)) == {"applied"}
+    await stack.assert_equal(item_id)

@@ -15,6 +15,7 @@ import structlog
 from worker.engine.failures import attempt, record_failure
 from worker.engine.missed_webhooks import expect_collection, note_missed
 from worker.engine.parent_gone import unless_gone
+from worker.infra.lanes import Lane
 from worker.infra.postgres import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED
 from worker.infra.queries import QUERIES
 from worker.lease.lease import Claim, FencedOff
@@ -39,6 +40,8 @@ from worker.planner.steps import (
     ReadProduct,
     ReadRecent,
     is_drift,
+    is_sweep,
+    lists_after_accounts,
     step_key,
 )
 from worker.pluggy_api.errors import PluggyHalt, PluggyNotFound
@@ -143,23 +146,31 @@ class Rounds:
     async def _take_steps(self, item: Item | Gone | NotRead) -> SyncPlan:
         while True:
             current = plan(item, self.held, self.answered, products=self.claim.products)
-            todo = [step for step in current.steps if step_key(step) not in self.taken]
-            if self._late():
+            wanted = [step for step in current.steps if step_key(step) not in self.taken]
+            todo = [s for s in lists_after_accounts(wanted) if not self._goes_on_later(s)]
+            if self._late() or (wanted and not todo):
                 return current
             if not todo:
                 return self._stuck(current) if self._repeats(current) else current
             for step in todo:
-                if self._late():
+                if self._late() or self._goes_on_later(step):
                     break
                 await self._take(step)
-                if isinstance(step, ReadAccounts):
-                    break  # what the list leads to, new rows before all, goes before other lists
             await self._look_again()
 
     async def _look_again(self) -> None:
         """Reload what is held; the generation and its events stay those that were read together."""
         fresh = await load_held(self.claim)
         self.held = replace(fresh, generation=self.held.generation, events=self.held.events)
+
+    def _goes_on_later(self, step: PlannedStep) -> bool:
+        """Whether the rest of a sweep is left to a later claim: there is news, or no call is left.
+
+        One step is taken in any case, or events without end would keep a sweep from its end.
+        """
+        if not is_sweep(step) or not any(key[0] == step_key(step)[0] for key in self.taken):
+            return False
+        return self.claim.pluggy.in_vain or self.claim.generation > self.held.generation
 
     def _late(self) -> bool:
         return asyncio.get_running_loop().time() > self.until
@@ -208,6 +219,8 @@ class Rounds:
         self.claim.steps.append(f"{name} {product} {account_id}")
         state = self.held.step(PRODUCT_OF.get(name, product), account_id)
         self.claim.drift_of = (state.product, account_id) if is_drift(step) else None
+        lane = self.claim.lease.lane
+        self.claim.pluggy.lane = max(lane, Lane.BACKFILL) if is_sweep(step) else lane
         if not await attempt(self.claim, state, self._work(step)):
             self.failed.add(key)
 

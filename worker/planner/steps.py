@@ -153,6 +153,21 @@ def is_drift(step: PlannedStep) -> bool:
     return isinstance(step, reads) and step.verifies
 
 
+def is_sweep(step: PlannedStep) -> bool:
+    """Whether a step reads again what shows no change, and so goes behind live work."""
+    return isinstance(step, ReadInvestmentTransactions) and step.sweeps
+
+
+def lists_after_accounts(steps: Sequence[PlannedStep]) -> Sequence[PlannedStep]:
+    """Without the other lists as long as that of accounts is to be read.
+
+    What it leads to, new rows before all, goes before them.
+    """
+    if not any(isinstance(step, ReadAccounts) for step in steps):
+        return steps
+    return [s for s in steps if not isinstance(s, ReadProduct | ReadInvestmentTransactions)]
+
+
 def merge_steps(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
     """One step per thing to read: several events never cause the same read twice."""
     merged: dict[tuple[str, str, uuid.UUID], PlannedStep] = {}
