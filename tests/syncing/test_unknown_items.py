@@ -1,10 +1,11 @@
-"""Items that only webhooks name: a share of the rate limit, and no more than that."""
+"""Items that webhooks name, unknown and held ones: a share of the rate limit, and no more."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from itertools import pairwise
 
@@ -24,16 +25,16 @@ SHARE = LIMIT // 4
 KEY = f"{PREFIX}budget:items:unknown"
 
 
-async def shift(redis: ArqRedis, seconds: float) -> None:
+async def shift(redis: ArqRedis, seconds: float, key: str = KEY) -> None:
     """Let time pass for the share."""
     for field in ("at", "last_turn"):
-        if await command(redis, "HEXISTS", KEY, field):
-            await command(redis, "HINCRBYFLOAT", KEY, field, -1000 * seconds)
+        if await command(redis, "HEXISTS", key, field):
+            await command(redis, "HINCRBYFLOAT", key, field, -1000 * seconds)
 
 
-async def taken(budget: RateBudget) -> bool:
+async def taken(budget: RateBudget, item_id: uuid.UUID | None = None) -> bool:
     """Whether a call is granted, at once or after a wait in the slot."""
-    return await budget._take_share("items") <= LONGEST_WAIT_S
+    return await budget._take_share("items", item_id) <= LONGEST_WAIT_S
 
 
 async def test_no_minute_gives_unknown_items_more_than_a_quarter(redis: ArqRedis) -> None:
@@ -46,6 +47,28 @@ async def test_no_minute_gives_unknown_items_more_than_a_quarter(redis: ArqRedis
     # Those granted last are still waiting in their slots.
     waiting = LONGEST_WAIT_S * SHARE / 60
     assert SHARE * 0.9 <= granted <= SHARE + waiting + 1
+
+
+@pytest.mark.parametrize(("limit", "share"), [(LIMIT, LIMIT // 12), (60, 12), (6, 6)])
+async def test_no_minute_gives_one_held_item_more_than_its_share(
+    redis: ArqRedis, limit: int, share: int
+) -> None:
+    budget, item_id = RateBudget(redis, per_minute=limit), uuid.uuid4()
+    key = f"{PREFIX}budget:items:{item_id}"
+    granted = 0
+    for _ in range(60):
+        while await taken(budget, item_id):
+            granted += 1
+        await shift(redis, 1, key)
+    waiting = LONGEST_WAIT_S * share / 60
+    assert share * 0.9 <= granted <= share + waiting + 1
+    assert await budget._take_share("items", uuid.uuid4()) == 0
+    assert 0 < await redis.pttl(key) <= 600_000
+
+
+async def test_the_webhooks_of_one_collection_wait_for_no_share(redis: ArqRedis) -> None:
+    budget, item_id = RateBudget(redis, per_minute=LIMIT), uuid.uuid4()
+    assert [await budget._take_share("items", item_id) for _ in range(8)] == [0] * 8
 
 
 async def test_each_that_is_sent_away_gets_a_time_of_its_own(redis: ArqRedis) -> None:
@@ -101,6 +124,40 @@ async def test_a_storm_of_unknown_items_takes_its_share_and_halts_nothing(stack:
     assert not await stack.db.fetchval(
         "SELECT count(*) FROM pluggy_sync.halts WHERE halted_at IS NOT NULL"
     )
+
+
+async def test_a_storm_about_one_held_item_leaves_the_limit_to_others(stack: Stack) -> None:
+    made = [(await stack.synced_item(transactions=20, accounts=1))["id"] for _ in range(2)]
+    stormy, genuine = made
+    clock = asyncio.get_running_loop().time
+    async with limited(stack) as client:
+        stack.worker.engine = replace(stack.worker.engine, client=client)
+        await fill_budget(stack.redis)
+        await stack.forget_requests()
+        began = clock()
+        for _ in range(40):
+            await stack.tell("item/updated", stormy)
+            await stack.quiet()
+        took_s = clock() - began
+        await stack.collect(genuine, created=1)
+        await stack.tell("item/updated", genuine)
+        await stack.quiet()
+        share = LIMIT / 12
+        log = (await stack.simulator.aget("/_simulator/requests?last=500"))["log"]
+        asked = sum(entry["path"] == f"/items/{stormy}" for entry in log)
+        assert share / 3 <= asked <= share / 3 + (LONGEST_WAIT_S + took_s) * share * 2 / 3 / 60 + 1
+        assert (await stack.states(genuine))[-1] == "applied"
+        # What waits has spent no attempt, and one request answers all of it.
+        assert (await stack.states(stormy))[-1] == "pending"
+        attempts = "SELECT attempts FROM pluggy_sync.product_sync WHERE item_id = $1"
+        found = await stack.db.fetch(f"{attempts} AND product = 'items'", stormy)
+        assert [record["attempts"] for record in found] == [0]
+        await stack.shift(timedelta(seconds=30))
+        await shift(stack.redis, 30, f"{PREFIX}budget:items:{stormy}")
+        await stack.forget_requests()
+        await stack.quiet()
+        assert set(await stack.states(stormy)) == {"applied"}
+        assert (await stack.requests()) == {"GET /items/{id}": 1}
 
 
 def limited(stack: Stack) -> PluggyClient:

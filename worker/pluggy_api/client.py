@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -122,15 +123,19 @@ class PluggyClient:
         work = self._call_with_key(path, lane, count, change, granted)
         return await self._bounded(endpoint, work)
 
-    async def reserve(self, endpoint: str, lane: Lane, *, of_unknown: bool) -> None:
+    async def reserve(
+        self, endpoint: str, lane: Lane, *, of_unknown: bool, named: uuid.UUID | None = None
+    ) -> None:
         """Wait for a call that is made later, as granted. Raises PutOff.
 
         of_unknown: for an item that we do not hold; it also takes of the share of such items.
+        named: an item that we hold and a webhook has named; it also takes of its own share.
         """
+        group = endpoint_group(endpoint)
         try:
-            if of_unknown:
-                await self._budget.take_share(endpoint_group(endpoint))
-            await self._budget.acquire(endpoint_group(endpoint), lane)
+            if of_unknown or named is not None:
+                await self._budget.take_share(group, None if of_unknown else named)
+            await self._budget.acquire(group, lane)
         except PutOff as error:
             error.at(f"GET {endpoint}")
             raise

@@ -87,10 +87,15 @@ class PluggyReader:
 
         An unknown item of the better lanes is named by webhooks alone: items that we hold go first.
         """
-        named_by_webhook = self.of_unknown and self.lane <= Lane.RETRY
+        by_webhook = self.lane <= Lane.RETRY
         lane = max(self.lane, Lane.RETRY) if self.of_unknown else self.lane
         try:
-            await self.client.reserve("/items/{id}", lane, of_unknown=named_by_webhook)
+            await self.client.reserve(
+                "/items/{id}",
+                lane,
+                of_unknown=self.of_unknown and by_webhook,
+                named=self.item_id if by_webhook else None,
+            )
         except PutOff:
             self.in_vain = True
             raise

@@ -4,7 +4,9 @@ One token bucket per endpoint group. For a limit of L a minute: burst L/12, refi
 (L - burst)/60 a second, so that no fixed window of a minute ever sees more than L.
 
 Items that we do not hold are named by whoever writes webhooks: the first request for each takes a
-token of a quarter of the limit as well, and never waits for one in its slot.
+token of a quarter of the limit as well, and never waits for one in its slot. So does the request
+for an item that we hold, of a share of its own: who names one item without end leaves the rest to
+others.
 
 Who finds no token takes a turn behind those of its lane that wait already, if it comes within two
 seconds, in the live lane five. Without turns all wake for the same token: of eight that wait, one
@@ -17,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import uuid
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -38,6 +41,14 @@ BURST: Final = 1 / 12
 """Share of the limit that may be spent at once; the rest comes over the minute."""
 UNKNOWN_SHARE: Final = 1 / 4
 """Share of the limit for items that we do not hold."""
+ITEM_SHARE: Final = 1 / 12
+"""Share of the limit for one item that we hold, as far as webhooks name it."""
+ITEM_LEAST: Final = 12
+"""So often a minute any item may be asked for, as far as the limit itself allows."""
+ITEM_BURST: Final = 1 / 3
+"""Of an item's share at once: a collection is told of by several webhooks within seconds."""
+SHARE_KEPT_MS: Final = 86_400_000
+ITEM_SHARE_KEPT_MS: Final = 600_000
 UNKNOWN_TURNS_MS: Final = 600_000
 """So far ahead turns of unknown items are given; whoever comes later tries again by then."""
 CLOCK_WAIT_MS: Final = 120_000
@@ -126,7 +137,7 @@ if wait > patience then
   redis.call('HSET', KEYS[1], 'last_turn', now + wait)
 end
 redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', now)
-redis.call('PEXPIRE', KEYS[1], 86400000)
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return wait
 """
 
@@ -183,23 +194,28 @@ class RateBudget:
             until = deadline + LATE_TURN_S if turn.at_ms else deadline
             left_s = max(0.0, until - time.monotonic())
 
-    async def take_share(self, group: str) -> None:
-        """Wait for a call for an item that we do not hold.
+    async def take_share(self, group: str, item_id: uuid.UUID | None = None) -> None:
+        """Wait for a call for an item that we hold; None: for any that we do not.
 
         Raises PutOff, with a time of its own, if that would take over two seconds.
         """
-        wait_s = await self._take_share(group)
+        wait_s = await self._take_share(group, item_id)
         if wait_s > LONGEST_WAIT_S:
             raise PutOff("rate_budget", wait_s=wait_s)
         await asyncio.sleep(wait_s)
 
-    async def _take_share(self, group: str) -> float:
-        limit = self.limit(group) * UNKNOWN_SHARE
-        burst = max(1.0, limit * BURST)
-        refill_per_ms = (limit - limit * BURST) / 60_000
-        asked = [burst, refill_per_ms, int(LONGEST_WAIT_S * 1000), UNKNOWN_TURNS_MS]
+    async def _take_share(self, group: str, item_id: uuid.UUID | None = None) -> float:
+        limit = self.limit(group)
+        if item_id is None:
+            name, share, burst, kept_ms = "unknown", limit * UNKNOWN_SHARE, BURST, SHARE_KEPT_MS
+        else:
+            share = max(limit * ITEM_SHARE, min(limit, ITEM_LEAST))
+            name, burst, kept_ms = str(item_id), ITEM_BURST, ITEM_SHARE_KEPT_MS
+        refill_per_ms = share * (1 - burst) / 60_000
+        asked = [max(1.0, share * burst), refill_per_ms, int(LONGEST_WAIT_S * 1000)]
+        bounds = [UNKNOWN_TURNS_MS, kept_ms]
         try:
-            wait_ms = await self._share(keys=[f"{_key(group)}:unknown"], args=asked)
+            wait_ms = await self._share(keys=[f"{_key(group)}:{name}"], args=[*asked, *bounds])
         except (RedisError, OSError):
             return 0.0  # the local bucket of the group is small enough
         return float(wait_ms) / 1000
