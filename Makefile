@@ -35,11 +35,15 @@ services: $(READY) ## Postgres and Valkey in the foreground (ARGS="--data-dir DI
 # A given Redis has one set of keys, so only one process may test with it.
 TESTERS = $(if $(REDIS_URL),0,2)
 
+# Without order by file: the slowest tests stand alone in theirs, and would be the last of one process.
 test: $(READY) ## every test that needs only Python (ARGS="-k name")
-	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal $(ARGS)
+
+# Tests that draw more examples here than in `make test`.
+DRAWN = $(shell grep -rl --include='test_*.py' '^from tests.support.examples' tests)
 
 test-extra: $(READY) mutants ## the tests that take long or need other programs
-	$(BIN)/python -m pytest tests/extra $(ARGS)
+	THOROUGH=1 $(BIN)/python -m pytest tests/extra $(DRAWN) $(ARGS)
 
 mutants: $(READY) ## break the code on purpose; the tests must notice
 	$(BIN)/python -m tests.mutants

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.planning import (
     CHECKING,
     COLLECTED,
@@ -114,7 +115,7 @@ def read(at: Step, since: datetime, now: datetime, *, is_long: bool) -> Step:
     )
 
 
-@settings(max_examples=300, derandomize=True, database=None, deadline=None)
+@settings(max_examples=examples(120, thorough=300), derandomize=True, database=None, deadline=None)
 @given(st.lists(turns, min_size=1, max_size=25))
 def test_no_sequence_of_deltas_leaves_a_time_unread_for_more_than_the_hour(
     sequence: list[Turn],

@@ -12,6 +12,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.planning import (
     CARD,
     CHECKING,
@@ -64,7 +65,9 @@ PRODUCT_OF = {"ReadAccounts": "accounts", "BuryItem": "items"}
 K = TypeVar("K")
 V = TypeVar("V")
 
-many = settings(max_examples=200, derandomize=True, database=None, deadline=None)
+many = settings(
+    max_examples=examples(80, thorough=200), derandomize=True, database=None, deadline=None
+)
 
 past = st.sampled_from([NOW - age for age in AGES])
 future = st.sampled_from([NOW + MINUTE, NOW + HOUR])

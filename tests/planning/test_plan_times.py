@@ -11,13 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.planning import NOW, decided, event, fresh_steps, held
 from worker.planner.freshness import AHEAD, bounded, is_answered, is_later, latest_collection
 from worker.planner.state import NO_ACCOUNT, Held, Step
 from worker.planner.steps import ReadProduct
 from worker.pluggy_api.item_status import Item, read_item
 
-many = settings(max_examples=400, derandomize=True, database=None, deadline=None)
+many = settings(
+    max_examples=examples(150, thorough=400), derandomize=True, database=None, deadline=None
+)
 SECOND = timedelta(seconds=1)
 BEHIND = timedelta(hours=3)
 

@@ -107,7 +107,7 @@ async def test_a_stopped_worker_takes_nothing_more(service: Service) -> None:
 
 
 async def test_a_redis_that_forgets_everything_loses_no_work(service: Service) -> None:
-    items = [await service.stack.item(transactions=20) for _ in range(30)]
+    items = [await service.stack.item(transactions=20) for _ in range(14)]
     for item in items:
         await service.deliver(item["id"])
     await service.stack.redis.flushall()

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import EXAMPLES, examples
 from tests.support.interleaving import Actor, PlainConnection, open_stopping_pool
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget, now
@@ -35,8 +36,6 @@ WORKERS = 2
 ITEMS = 2
 TABLES = ("accounts", "transactions")
 
-# More by hand: EXAMPLES=1000, from other seeds each time.
-EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
 PHASES = (Phase.explicit, Phase.generate, Phase.shrink)[: 2 if os.environ.get("MUTANT") else 3]
 
 LAPSE = """
@@ -355,14 +354,14 @@ def _only(worker: Worker) -> Any:
     return replace(worker.engine, products=("items", *TABLES))
 
 
-@pytest.mark.timeout(900)  # a guard against hanging; some 30 s where nothing else runs
+@pytest.mark.timeout(900)  # a guard against hanging; some 12 s where nothing else runs
 def test_every_row_is_pluggys_at_rest_whatever_stalled_or_died_between_any_two_statements(
     laboratory: Laboratory,
 ) -> None:
     seen: Counter[str] = Counter()
 
     @settings(
-        max_examples=EXAMPLES or 30,
+        max_examples=examples(12, thorough=30),
         derandomize=not EXAMPLES,
         database=None,
         deadline=None,

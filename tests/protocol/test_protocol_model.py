@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import EXAMPLES, examples
 from tests.support.interleaving import Actor, PlainConnection, open_stopping_pool
 from tests.support.protocol_world import (
     FORGET,
@@ -40,8 +41,6 @@ from tests.support.stack import build_client, build_worker
 from worker.infra.postgres import Pool
 from worker.infra.redis_client import connect
 
-# More by hand: EXAMPLES=5000, from other seeds each time.
-EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
 # A planted fault only has to be found, not shrunk.
 PHASES = (Phase.explicit, Phase.generate, Phase.shrink)[: 2 if os.environ.get("MUTANT") else 3]
 
@@ -153,14 +152,14 @@ def laboratory(database_url: str) -> Iterator[Laboratory]:
         runner.run(close_all())
 
 
-@pytest.mark.timeout(900)  # a guard against hanging; some 25 s where nothing else runs
+@pytest.mark.timeout(900)  # a guard against hanging; some 10 s where nothing else runs
 def test_no_interleaving_of_deliveries_syncs_stalls_and_kills_loses_or_doubles_anything(
     laboratory: Laboratory,
 ) -> None:
     seen: Counter[str] = Counter()
 
     @settings(
-        max_examples=EXAMPLES or 100,
+        max_examples=examples(40, thorough=100),
         derandomize=not EXAMPLES,
         database=None,
         deadline=None,
