@@ -21,7 +21,7 @@ async def test_signed_amounts_add_up_to_the_ledger_of_every_month(stack: Stack, 
     item = await stack.synced_item(
         connectorId=CONNECTORS[seed],
         accounts=random.randint(2, 5),
-        transactions=random.randint(900, 1500),
+        transactions=random.randint(400, 700),
     )
     assert await sums(stack, item["id"]) == await ledger(stack, item["id"])
     for _ in range(2):
