@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from arq.connections import ArqRedis
@@ -24,6 +27,22 @@ from worker.infra.redis_keys import PREFIX
 
 # A shell ignores SIGINT for what it starts in the background, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+IN_MEMORY = Path("/dev/shm")  # noqa: S108 - directories in it are made by tempfile
+ROOM_NEEDED = 4 * 2**30
+
+
+def prefer_memory() -> None:
+    """Keep what is temporary in memory: servers of tests make and remove thousands of files."""
+    given = "TMPDIR" in os.environ
+    if given or not IN_MEMORY.is_dir() or os.statvfs(IN_MEMORY).f_flag & os.ST_NOEXEC:
+        return
+    if os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free >= ROOM_NEEDED:
+        os.environ["TMPDIR"] = str(IN_MEMORY)
+        tempfile.tempdir = None
+
+
+prefer_memory()
 
 
 @pytest.fixture(scope="session")

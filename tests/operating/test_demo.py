@@ -22,6 +22,8 @@ import asyncpg
 import pytest
 from redis import Redis
 
+from tests.conftest import IN_MEMORY
+
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--items", "2", "--transactions", "120", "--rounds", "1")
 ENDS_WITHIN_S = 120.0
@@ -85,7 +87,8 @@ def _all_processes() -> Iterator[tuple[int, str]]:
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """Where the servers' user can pass, which pytest's own directories do not allow."""
-    made = Path(tempfile.mkdtemp(prefix="demo-", dir="/tmp"))
+    in_memory = tempfile.gettempdir() == str(IN_MEMORY)
+    made = Path(tempfile.mkdtemp(prefix="demo-", dir=IN_MEMORY if in_memory else "/tmp"))  # noqa: S108
     made.chmod(0o711)
     yield made
     shutil.rmtree(made)
