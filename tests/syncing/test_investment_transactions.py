@@ -100,7 +100,7 @@ async def test_a_sweep_lets_new_events_go_first_and_goes_on_behind_them(stack: S
     await stack.collect(item_id, created=1)
 
     async def tell_meanwhile(path: str, body: bytes) -> bytes:
-        if path.startswith("/investments/") and LISTED in path:
+        if path.startswith(("/items/", "/investments/")):
             await stack.tell("transactions/updated", item_id)
         return body
 
