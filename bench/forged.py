@@ -135,10 +135,10 @@ class Bench:
         item_id = self.dice.choice(self.items)
         path = f"/_simulator/items/{item_id}/collect"
         done = await self.simulator.apost(path, {"created": 1})
-        told_at = asyncio.get_running_loop().time()
+        announced_at = asyncio.get_running_loop().time()
         for account in done["changes"]["accounts"].values():
             for row in account["created"]:
-                self.sight.announce(row, told_at)
+                self.sight.announce(row, announced_at)
         await self._deliver(told(item_id, eventId=f"{GENUINE}{uuid.uuid4()}"))
 
     async def _deliver(self, body: dict[str, Any]) -> None:

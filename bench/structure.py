@@ -170,19 +170,19 @@ async def opened() -> AsyncIterator[tuple[Stack, Doorway]]:
         yield stack, await on.enter_async_context(open_door(url, redis_url))
 
 
-async def follow(stack: Stack, door: Doorway, body: dict[str, Any]) -> Way:
+async def follow(stack: Stack, services: Doorway, body: dict[str, Any]) -> Way:
     """Deliver one event and do the job that it rings for. Raises RuntimeError if it is refused."""
     trace = Trace()
-    await stack.forget_requests()
+    await stack.reset_requests()
     await _hear(stack.db, trace)
-    await _hear(door.door.db, trace)
-    pools = [stack.db.get_size(), door.door.db.get_size()]
+    await _hear(services.services.db, trace)
+    pools = [stack.db.get_size(), services.services.db.get_size()]
     trace.queries.clear()
     with trace.of_this_thread():
-        reply = await door.deliver(body)
+        reply = await services.deliver(body)
         await sync_item({"worker": stack.worker}, body["itemId"])
     await asyncio.sleep(0)  # the last query's logger
-    if reply.status != 202 or pools != [stack.db.get_size(), door.door.db.get_size()]:
+    if reply.status != 202 or pools != [stack.db.get_size(), services.services.db.get_size()]:
         raise RuntimeError(f"answered {reply.status}, or a connection that is not heard was opened")
     return way_of(trace, sum((await stack.requests()).values()))
 
@@ -198,16 +198,16 @@ async def _hear(db: Pool, trace: Trace) -> None:
 async def follow_both() -> dict[str, Way]:
     """Both ways, each after the same has happened once: connections and statements are warm."""
     ways: dict[str, Way] = {}
-    async with opened() as (stack, door):
+    async with opened() as (stack, services):
         item = await stack.synced_item(transactions=200, accounts=1)
         for _ in range(2):
             answer = await stack.collect(item["id"], created=NEW_ROWS)
             [event] = [e for e in answer["events"] if e["event"] == "transactions/created"]
-            ways["transactions/created, three new rows"] = await follow(stack, door, event)
+            ways["transactions/created, three new rows"] = await follow(stack, services, event)
             for event in answer["events"]:
-                await door.deliver(event)
+                await services.deliver(event)
             await stack.quiet()
-            ways["item/updated without news"] = await follow(stack, door, told(item["id"]))
+            ways["item/updated without news"] = await follow(stack, services, told(item["id"]))
             await stack.quiet()
     return ways
 

@@ -23,7 +23,7 @@ NOBODY = 65534
 # A directory without an owner may be on its way between being made and being locked.
 YOUNG_S = 600.0
 # macOS allows 104 bytes for a socket's path, Linux 108.
-LONGEST_SOCKET_PATH = 103
+MAX_SOCKET_PATH = 103
 
 
 class EmbeddedError(Exception):
@@ -132,7 +132,7 @@ def _base(account: Account) -> Path:
     base = Path(tempfile.gettempdir()).resolve()
     socket = base / f"{PREFIX}XXXXXXXX" / "run" / ".s.PGSQL.5432"
     # Clients differ in how they read an escaped path, and a comma separates hosts.
-    plain = quote(str(base)) == str(base) and len(str(socket)) <= LONGEST_SOCKET_PATH
+    plain = quote(str(base)) == str(base) and len(str(socket)) <= MAX_SOCKET_PATH
     if plain and may_reach(account, base / PREFIX):
         return base
     return Path("/tmp").resolve()  # noqa: S108 - mkdtemp makes a private directory in it

@@ -155,9 +155,9 @@ class Clock:
         if self._timers and self.scale > 0:
             wait_s = self.real_seconds(max(0, self._timers[0][0] - self.now_ms()))
             # asyncio refuses absurdly far alarms; looking again every hour costs nothing.
-            self._alarm = asyncio.get_running_loop().call_later(min(wait_s, 3600.0), self._ring)
+            self._alarm = asyncio.get_running_loop().call_later(min(wait_s, 3600.0), self._wake)
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         now_ms = self.now_ms()
         while self._timers and self._timers[0][0] <= now_ms:
             heapq.heappop(self._timers)[2].fire()

@@ -14,7 +14,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from webhook_receiver.app import Door, receiver_runner
+from webhook_receiver.app import ReceiverServices, receiver_runner
 from webhook_receiver.authentication import Authenticator
 from webhook_receiver.delivery_counts import DeliveryCounts
 from webhook_receiver.intake import Intake
@@ -28,7 +28,7 @@ from worker.infra.redis_client import connect
 from worker.infra.redis_settings import RedisSafety
 from worker.infra.settings import SettingsError, load
 from worker.infra.tasks import end
-from worker.wakeup.queue import ArqDoorbell
+from worker.wakeup.queue import ArqWaker
 
 log = structlog.get_logger()
 
@@ -42,16 +42,16 @@ async def serve(settings: ReceiverSettings) -> None:
     )
     redis = connect(settings.redis_url.get_secret_value())
     stores = Stores(db, Spool(redis))
-    door = Door(
+    services = ReceiverServices(
         authenticator=Authenticator(settings.secrets),
         secret_header=settings.webhook_secret_header,
         origins=settings.origins,
         stores=stores,
-        intake=Intake(stores, ArqDoorbell(redis)),
+        intake=Intake(stores, ArqWaker(redis)),
         counts=DeliveryCounts(),
         db=db,
     )
-    runner = receiver_runner(door)
+    runner = receiver_runner(services)
     looking: list[asyncio.Task[None]] = []
     await runner.setup()
     try:

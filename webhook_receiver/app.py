@@ -33,9 +33,9 @@ log = structlog.get_logger()
 Parser = Callable[[bytes, datetime], WebhookEvent]
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-BODY_WITHIN_S: Final = 3.0
-ANSWER_WITHIN_S: Final = 3.8
-STOP_WITHIN_S: Final = 5.0
+BODY_TIMEOUT_S: Final = 3.0
+ANSWER_TIMEOUT_S: Final = 3.8
+STOP_TIMEOUT_S: Final = 5.0
 
 TOO_LARGE: Final = "the body is larger than 4 MiB"
 ENCODED: Final = "send the body as it is: no Content-Encoding is taken"
@@ -43,7 +43,7 @@ UNREADABLE_BODY: Final = "the body did not arrive as its headers say"
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class ReceiverServices:
     """What the handlers use; how long a body may take to arrive, and an answer with it."""
 
     authenticator: Authenticator
@@ -53,8 +53,8 @@ class Door:
     intake: Intake
     counts: DeliveryCounts
     db: Pool
-    body_within_s: float = BODY_WITHIN_S
-    answer_within_s: float = ANSWER_WITHIN_S
+    body_timeout_s: float = BODY_TIMEOUT_S
+    answer_timeout_s: float = ANSWER_TIMEOUT_S
     storage: ServerOutage = field(default_factory=partial(ServerOutage, "storage"))
     """Postgres and the spool together: what neither takes is counted, and told once an outage."""
 
@@ -69,14 +69,14 @@ class Refused(Exception):
 
 
 DELIVERY_PATH: Final = "/webhooks/pluggy"
-DOOR: Final = web.AppKey("door", Door)
+SERVICES: Final = web.AppKey("door", ReceiverServices)
 STORING: Final = web.AppKey("storing", asyncio.Task[None])
 
 
-def receiver_app(door: Door) -> web.Application:
+def receiver_app(services: ReceiverServices) -> web.Application:
     """Routes of the contract; the intake and the counts run as long as the app does."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[json_errors])
-    app[DOOR] = door
+    app[SERVICES] = services
     for method, path, handler in (
         ("POST", DELIVERY_PATH, receive),
         ("POST", DELIVERY_PATH + "/{secret:[^/]+}", receive),
@@ -91,19 +91,21 @@ def receiver_app(door: Door) -> web.Application:
     return app
 
 
-def receiver_runner(door: Door, limits: HttpLimits | None = None) -> web.AppRunner:
+def receiver_runner(services: ReceiverServices, limits: HttpLimits | None = None) -> web.AppRunner:
     """The app ready to listen."""
-    return BoundedRunner(receiver_app(door), limits or HttpLimits(), shutdown_timeout=STOP_WITHIN_S)
+    return BoundedRunner(
+        receiver_app(services), limits or HttpLimits(), shutdown_timeout=STOP_TIMEOUT_S
+    )
 
 
 async def _background(app: web.Application) -> AsyncIterator[None]:
-    door = app[DOOR]
-    storing = asyncio.create_task(door.intake.run())
-    watching = asyncio.create_task(door.stores.watch(door.intake.rings.ring_for))
-    counting = asyncio.create_task(door.counts.run(door.db))
+    services = app[SERVICES]
+    storing = asyncio.create_task(services.intake.run())
+    watching = asyncio.create_task(services.stores.watch(services.intake.rings.wake_for))
+    counting = asyncio.create_task(services.counts.run(services.db))
     app[STORING] = storing
     yield
-    door.intake.close()
+    services.intake.close()
     await asyncio.gather(storing, return_exceptions=True)
     counting.cancel()  # once: it flushes then
     await asyncio.gather(end(watching), counting, return_exceptions=True)
@@ -111,9 +113,9 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
 
 async def receive(request: web.Request) -> web.StreamResponse:
     """POST /webhooks/pluggy[/{secret}]: 202 only once the event is kept for good."""
-    origins = request.app[DOOR].origins
+    origins = request.app[SERVICES].origins
     if not origins.admit(request.remote, request.headers.getall("X-Forwarded-For", ())):
-        request.app[DOOR].counts.add("", "unauthorized")
+        request.app[SERVICES].counts.add("", "unauthorized")
         return refusal(401, "unauthorized", "deliveries are not taken from this address")
     return await _take(request, parse_webhook)
 
@@ -125,30 +127,30 @@ async def register(request: web.Request) -> web.StreamResponse:
 
 async def _take(request: web.Request, parse: Parser) -> web.Response:
     loop = asyncio.get_running_loop()
-    door = request.app[DOOR]
-    deadline = loop.time() + door.answer_within_s
+    services = request.app[SERVICES]
+    deadline = loop.time() + services.answer_timeout_s
     try:
-        _authenticate(door, request)
+        _authenticate(services, request)
         _refuse_body(request)
-        body = await _body(door, request)
+        body = await _body(services, request)
         async with asyncio.timeout_at(deadline):
             event = await _parsed(parse, body)
     except TimeoutError:
-        door.counts.add("", "unavailable")
+        services.counts.add("", "unavailable")
         return unavailable()
     except Refused as refused:
-        door.counts.add("", refused.counted_as)
+        services.counts.add("", refused.counted_as)
         return refused.response
-    answer, response = await _store(door, event, deadline - loop.time())
-    door.counts.add(event.event, answer)
+    answer, response = await _store(services, event, deadline - loop.time())
+    services.counts.add(event.event, answer)
     return response
 
 
-def _authenticate(door: Door, request: web.Request) -> None:
+def _authenticate(services: ReceiverServices, request: web.Request) -> None:
     """The secret in the path, else in the header; of several headers each has to be right."""
     in_path = request.match_info.get("secret")
-    presented = [in_path] if in_path else request.headers.getall(door.secret_header, [None])
-    if not all([door.authenticator.accepts(secret) for secret in presented]):
+    presented = [in_path] if in_path else request.headers.getall(services.secret_header, [None])
+    if not all([services.authenticator.accepts(secret) for secret in presented]):
         detail = "the webhook secret is missing or wrong"
         raise Refused("unauthorized", refusal(401, "unauthorized", detail))
 
@@ -161,13 +163,13 @@ def _refuse_body(request: web.Request) -> None:
         raise Refused("too_large", refusal(413, "payload_too_large", TOO_LARGE))
 
 
-async def _body(door: Door, request: web.Request) -> bytes:
+async def _body(services: ReceiverServices, request: web.Request) -> bytes:
     try:
-        async with asyncio.timeout(door.body_within_s):
+        async with asyncio.timeout(services.body_timeout_s):
             await go_on(request)
             return await request.read()
     except TimeoutError:
-        detail = f"the body did not arrive within {door.body_within_s:g} seconds"
+        detail = f"the body did not arrive within {services.body_timeout_s:g} seconds"
         raise Refused("slow_body", refusal(408, "request_timeout", detail)) from None
     except web.HTTPRequestEntityTooLarge:
         raise Refused("too_large", refusal(413, "payload_too_large", TOO_LARGE)) from None
@@ -182,18 +184,20 @@ async def _parsed(parse: Parser, body: bytes) -> WebhookEvent:
         raise Refused("malformed", refusal(400, "malformed_event", str(error))) from None
 
 
-async def _store(door: Door, event: WebhookEvent, within_s: float) -> tuple[str, web.Response]:
+async def _store(
+    services: ReceiverServices, event: WebhookEvent, within_s: float
+) -> tuple[str, web.Response]:
     try:
         async with asyncio.timeout(within_s):
-            accepted = await door.intake.accept(event)
+            accepted = await services.intake.accept(event)
     except UnstorableEvent:
         return "unstorable", refusal(400, "unstorable_event", "Postgres refuses this event's data")
     except NotTaken:
         return "unavailable", unavailable()
     except Exception as error:
-        door.storage.failed(error)
+        services.storage.failed(error)
         return "unavailable", unavailable()
-    door.storage.answered()
+    services.storage.answered()
     answer = "duplicate" if not accepted.is_new else "kept" if event.kept else "accepted"
     if answer == "kept":
         log.warning("event_kept", event_name=event.event, reason=event.reason)
@@ -210,7 +214,7 @@ async def livez(request: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     """Postgres takes events; or it does not, and the spool does."""
     try:
-        outage = await request.app[DOOR].stores.outage()
+        outage = await request.app[SERVICES].stores.outage()
     except NotReady as error:
         because = f"; nor does the spool: {error.spool}" if error.spool else ""
         return refusal(503, error.word, f"Postgres takes no events{because}")

@@ -17,7 +17,7 @@ from worker.infra.queries import QUERIES
 log = structlog.get_logger()
 
 FLUSH_EVERY_S: Final = 10.0
-FLUSH_WITHIN_S: Final = 3.0
+FLUSH_TIMEOUT_S: Final = 3.0
 DISTINCT_EVENTS: Final = 200
 OTHER: Final = "other"
 
@@ -35,7 +35,7 @@ class DeliveryCounts:
         self._counts: Counter[tuple[datetime, str, str]] = Counter()
         self._names: set[str] = set()
         self._refused: Counter[str] = Counter()
-        self._told_at = -TELL_EVERY_S
+        self._said_at = -TELL_EVERY_S
 
     def add(self, event: str, answer: str) -> None:
         """Count one answer: accepted, duplicate, kept, malformed, unauthorized, too_large …"""
@@ -57,16 +57,16 @@ class DeliveryCounts:
                 self.tell_refused()
                 await self.flush(db)
         finally:
-            self._told_at = -TELL_EVERY_S
+            self._said_at = -TELL_EVERY_S
             self.tell_refused()
             await self.flush(db)
 
     def tell_refused(self) -> None:
         """One line a minute at most for all that was refused, with the count of each kind."""
-        if not self._refused or time.monotonic() - self._told_at < TELL_EVERY_S:
+        if not self._refused or time.monotonic() - self._said_at < TELL_EVERY_S:
             return
         refused, self._refused = self._refused, Counter()
-        self._told_at = time.monotonic()
+        self._said_at = time.monotonic()
         log.warning("deliveries_refused", count=refused.total(), **refused)
 
     async def flush(self, db: Pool) -> None:
@@ -78,7 +78,7 @@ class DeliveryCounts:
         try:
             await fetch_within(
                 db,
-                FLUSH_WITHIN_S,
+                FLUSH_TIMEOUT_S,
                 QUERIES["add_delivery_counts"],
                 [minute for minute, _, _ in keys],
                 [event for _, event, _ in keys],

@@ -11,10 +11,10 @@ from typing import Final
 from prometheus_client import Gauge
 
 from webhook_receiver.storage import Stores
-from webhook_receiver.wakeups import Rings
+from webhook_receiver.wakeups import WakeUps
 from worker.inbox.accept import Accepted
 from worker.inbox.events import WebhookEvent
-from worker.wakeup.queue import Doorbell
+from worker.wakeup.queue import Waker
 
 GROUP_MAX: Final = 500
 GROUP_MAX_BYTES: Final = 8 * 1024 * 1024
@@ -39,12 +39,12 @@ class Delivery:
 class Intake:
     """One group is being stored at a time; what arrives meanwhile is the next."""
 
-    def __init__(self, stores: Stores, doorbell: Doorbell) -> None:
+    def __init__(self, stores: Stores, waker: Waker) -> None:
         self._stores = stores
-        self.rings = Rings(doorbell)
+        self.rings = WakeUps(waker)
         self._waiting: deque[Delivery] = deque()
         self._waiting_bytes = 0
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._closed = False
 
     async def accept(self, event: WebhookEvent) -> Accepted:
@@ -59,14 +59,14 @@ class Intake:
         self._waiting.append(Delivery(event, answer))
         self._waiting_bytes += len(event.body)
         WAITING.inc()
-        self._news.set()
+        self._changed.set()
         return await answer
 
     async def run(self) -> None:
         """Store until closed, and then what still waits."""
         while not self._closed:
-            await self._news.wait()
-            self._news.clear()
+            await self._changed.wait()
+            self._changed.clear()
             while group := self._next_group():
                 await self._store(group)
         await self.rings.settle()
@@ -74,7 +74,7 @@ class Intake:
     def close(self) -> None:
         """Take nothing more; run() ends when the last group is stored."""
         self._closed = True
-        self._news.set()
+        self._changed.set()
 
     def _next_group(self) -> list[Delivery]:
         group: list[Delivery] = []
@@ -98,7 +98,7 @@ class Intake:
             answers = [error] * len(group)
         for delivery, answer in zip(group, answers, strict=True):
             _tell(delivery, answer)
-        self.rings.ring_for(
+        self.rings.wake_for(
             event.item_id
             for event, answer in zip(events, answers, strict=True)
             if isinstance(answer, Accepted) and answer.made_due and event.item_id is not None

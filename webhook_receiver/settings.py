@@ -11,7 +11,7 @@ from pydantic_settings import NoDecode
 from webhook_receiver.origins import Network, Origins, parse_networks
 from worker.infra.settings import Environment
 
-SHORTEST_SECRET: Final = 16
+MIN_SECRET_LENGTH: Final = 16
 # https://www.rfc-editor.org/rfc/rfc9110#name-tokens
 HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -29,8 +29,8 @@ class ReceiverSettings(Environment):
     @classmethod
     def long_enough(cls, value: SecretStr) -> SecretStr:
         secrets = _split(value)
-        if not secrets or any(len(secret) < SHORTEST_SECRET for secret in secrets):
-            raise ValueError(f"each secret has at least {SHORTEST_SECRET} characters")
+        if not secrets or any(len(secret) < MIN_SECRET_LENGTH for secret in secrets):
+            raise ValueError(f"each secret has at least {MIN_SECRET_LENGTH} characters")
         return value
 
     @field_validator("webhook_secret_header")

@@ -23,11 +23,11 @@ log = structlog.get_logger()
 
 # A delivery may wait for a group that tries both, and then for its own in the spool: together less
 # than an answer may take.
-POSTGRES_WITHIN_S: Final = 2.0
-SPOOL_WITHIN_S: Final = 0.8
-PROBE_WITHIN_S: Final = 1.0
-LOOK_EVERY_S: Final = 0.5
-READY_WITHIN_S: Final = 1.5
+POSTGRES_TIMEOUT_S: Final = 2.0
+SPOOL_TIMEOUT_S: Final = 0.8
+PROBE_TIMEOUT_S: Final = 1.0
+POLL_INTERVAL_S: Final = 0.5
+READY_TIMEOUT_S: Final = 1.5
 
 
 class NotReady(Exception):
@@ -43,11 +43,11 @@ class Stores:
     """Postgres and the spool. What failed last is asked last, until a probe finds it again."""
 
     def __init__(
-        self, db: Pool, spool: Spool, *, postgres_within_s: float = POSTGRES_WITHIN_S
+        self, db: Pool, spool: Spool, *, postgres_timeout_s: float = POSTGRES_TIMEOUT_S
     ) -> None:
         self._db = db
         self._spool = spool
-        self._postgres_within_s = postgres_within_s
+        self._postgres_timeout_s = postgres_timeout_s
         self._postgres = ServerOutage("postgres")
         self._asked = False
         self._looking: asyncio.Task[Outage | None] | None = None
@@ -65,7 +65,7 @@ class Stores:
             return await second(events)
 
     async def _to_postgres(self, events: Sequence[WebhookEvent]) -> Sequence[Accepted | Exception]:
-        within_s = self._postgres_within_s
+        within_s = self._postgres_timeout_s
         try:
             async with asyncio.timeout(within_s):
                 answers = await accept_events(self._db, events, timeout_s=within_s)
@@ -76,7 +76,7 @@ class Stores:
         return answers
 
     async def _to_spool(self, events: Sequence[WebhookEvent]) -> Sequence[Accepted | Exception]:
-        async with asyncio.timeout(SPOOL_WITHIN_S):
+        async with asyncio.timeout(SPOOL_TIMEOUT_S):
             return await self._spool.add(events)
 
     async def outage(self) -> Outage | None:
@@ -94,7 +94,7 @@ class Stores:
 
     async def _outage(self) -> Outage | None:
         try:
-            await self._ask(READY_WITHIN_S)
+            await self._ask(READY_TIMEOUT_S)
         except POSTGRES_AWAY as error:
             self._postgres.failed(error)
             return await self._spooling(postgres_outage(error))
@@ -106,7 +106,7 @@ class Stores:
     async def _spooling(self, word: Outage) -> Outage:
         """The word again, if the spool takes what Postgres does not. Raises NotReady."""
         try:
-            async with asyncio.timeout(SPOOL_WITHIN_S):
+            async with asyncio.timeout(SPOOL_TIMEOUT_S):
                 await self._spool.check()
         except SpoolRefuses as error:
             raise NotReady(word, str(error)) from error
@@ -118,19 +118,19 @@ class Stores:
         """What storing needs: its tables, its rights, a session that writes. Stores nothing."""
         await accept_events(self._db, (), timeout_s=within_s)
 
-    async def watch(self, ring_for: Callable[[Iterable[uuid.UUID]], None]) -> None:
+    async def watch(self, wake_for: Callable[[Iterable[uuid.UUID]], None]) -> None:
         """Look for a Postgres that is back, and drain what is spooled, until cancelled."""
         while True:
             try:
                 await self._probe()
-                await self._drain(ring_for)
+                await self._drain(wake_for)
                 self._troubled = False
             except Exception as error:  # Redis or Postgres; both are looked for again
                 # One line an outage.
                 if not self._troubled:
                     log.warning("spool_not_drained", error=type(error).__name__)
                 self._troubled = True
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _probe(self) -> None:
         """Ask at start, and while it is away."""
@@ -138,16 +138,16 @@ class Stores:
             return
         self._asked = True
         try:
-            await self._ask(PROBE_WITHIN_S)
+            await self._ask(PROBE_TIMEOUT_S)
         except Exception as error:
             self._postgres.failed(error)
         else:
             self._postgres.answered()
 
-    async def _drain(self, ring_for: Callable[[Iterable[uuid.UUID]], None]) -> None:
+    async def _drain(self, wake_for: Callable[[Iterable[uuid.UUID]], None]) -> None:
         if self._postgres.lasts:
             await self._spool.figures()
             return
         while (drained := await drain(self._db, self._spool)).entries:
             log.info("spool_drained", events=drained.entries)
-            ring_for(drained.due)
+            wake_for(drained.due)

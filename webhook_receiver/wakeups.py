@@ -1,4 +1,4 @@
-"""Rings for items that became due, beside the answers: no delivery waits for Redis."""
+"""Wakes for items that became due, beside the answers: no delivery waits for Redis."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ from collections.abc import Iterable
 from typing import Final
 
 from worker.infra.outage_log import ServerOutage
-from worker.wakeup.queue import Doorbell
+from worker.wakeup.queue import Waker
 
-RING_WITHIN_S: Final = 2.0
-RINGS_MAX: Final = 1000
+WAKE_TIMEOUT_S: Final = 2.0
+MAX_WAKES: Final = 1000
 """More items than these wait for the sweep, which comes every two seconds."""
 
 
-class Rings:
-    """One call of the doorbell is under way at a time; what becomes due meanwhile is the next."""
+class WakeUps:
+    """One call of the waker is under way at a time; what becomes due meanwhile is the next."""
 
-    def __init__(self, doorbell: Doorbell) -> None:
-        self._doorbell = doorbell
+    def __init__(self, waker: Waker) -> None:
+        self._waker = waker
         self._due: dict[uuid.UUID, None] = {}
         self._ringing: asyncio.Task[None] | None = None
         self._redis = ServerOutage("redis")
 
-    def ring_for(self, item_ids: Iterable[uuid.UUID]) -> None:
+    def wake_for(self, item_ids: Iterable[uuid.UUID]) -> None:
         """Ring soon, in the order given."""
         for item_id in item_ids:
-            if len(self._due) < RINGS_MAX:
+            if len(self._due) < MAX_WAKES:
                 self._due[item_id] = None
         if self._due and self._ringing is None:
-            self._ringing = asyncio.create_task(self._ring_all())
+            self._ringing = asyncio.create_task(self._wake_all())
 
     async def settle(self) -> None:
-        """Wait until all is rung for."""
+        """Wait until all is woken for."""
         if self._ringing is not None:
             await self._ringing
 
-    async def _ring_all(self) -> None:
+    async def _wake_all(self) -> None:
         while self._due:
             item_ids, self._due = list(self._due), {}
-            await self._ring(item_ids)
+            await self._wake(item_ids)
         self._ringing = None
 
-    async def _ring(self, item_ids: list[uuid.UUID]) -> None:
+    async def _wake(self, item_ids: list[uuid.UUID]) -> None:
         try:
-            async with asyncio.timeout(RING_WITHIN_S):
-                await self._doorbell.ring(item_ids)
+            async with asyncio.timeout(WAKE_TIMEOUT_S):
+                await self._waker.ring(item_ids)
         except Exception as error:  # the events are stored; the sweep rings for them
             self._redis.failed(error)
         else:

@@ -24,9 +24,9 @@ from worker.maintenance.sweep import Sweep
 
 log = structlog.get_logger()
 
-TICK_WITHIN_S: Final = 60.0
-SWEEP_WITHIN_S: Final = 15.0
-PROBE_WITHIN_S: Final = 2.0
+TICK_TIMEOUT_S: Final = 60.0
+SWEEP_TIMEOUT_S: Final = 15.0
+PROBE_TIMEOUT_S: Final = 2.0
 LIMITS: Final = HttpLimits(connections=100)
 PORTS_TO_TRY: Final = 50
 LAST_PORT: Final = 65535
@@ -54,7 +54,7 @@ class Readiness:
         self._asking: asyncio.Future[list[Outage]] | None = None
 
     async def outages(self) -> list[Outage]:
-        """The words for what is of no use now, within PROBE_WITHIN_S; all who ask share a probe."""
+        """Outages as of now, within PROBE_TIMEOUT_S; concurrent callers share a probe."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.ensure_future(self._ask())
         return await asyncio.shield(self._asking)
@@ -66,15 +66,15 @@ class Readiness:
     async def _postgres(self) -> Outage | None:
         sweep = self._sweep
         try:
-            await fetch_within(sweep.db, PROBE_WITHIN_S, QUERIES["probe_worker"], sweep.worker_id)
+            await fetch_within(sweep.db, PROBE_TIMEOUT_S, QUERIES["probe_worker"], sweep.worker_id)
         except (*POSTGRES_AWAY, asyncpg.PostgresError) as error:
             return postgres_outage(error)
         return None
 
     async def _redis(self) -> Outage | None:
         try:
-            async with asyncio.timeout(PROBE_WITHIN_S):
-                await self._sweep.doorbell.redis.set(WRITE_PROBE, 1, px=PROBE_EXPIRES_MS)
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await self._sweep.waker.redis.set(WRITE_PROBE, 1, px=PROBE_EXPIRES_MS)
         except (RedisError, OSError) as error:
             # Its client may know why, and have asked nothing this time.
             return Outage(self._sweep.redis.word or redis_outage(error))
@@ -83,7 +83,7 @@ class Readiness:
 
 def beat_of(sweep: Sweep) -> Beat:
     """The sweep goes on also while Postgres or Redis is away."""
-    return Beat("sweep", TICK_WITHIN_S, lambda: sweep.ticked_at)
+    return Beat("sweep", TICK_TIMEOUT_S, lambda: sweep.ticked_at)
 
 
 def health_app(sweep: Sweep, beats: Sequence[Beat]) -> web.Application:
@@ -98,8 +98,8 @@ def health_app(sweep: Sweep, beats: Sequence[Beat]) -> web.Application:
         if outages := await readiness.outages():
             return _answer(False, outages[0], ", ".join(outages))
         # The clock may be younger than that on a machine that has just started.
-        swept = 0 < sweep.swept_at > time.monotonic() - SWEEP_WITHIN_S
-        return _answer(swept, "no_sweep", f"no sweep ended in {SWEEP_WITHIN_S:g} s; see the log")
+        swept = 0 < sweep.swept_at > time.monotonic() - SWEEP_TIMEOUT_S
+        return _answer(swept, "no_sweep", f"no sweep ended in {SWEEP_TIMEOUT_S:g} s; see the log")
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(

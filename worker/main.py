@@ -22,9 +22,9 @@ from redis.asyncio import Redis
 
 from worker.engine.bulk_slots import BulkSlots
 from worker.engine.job import Worker, sync_item
-from worker.engine.polling import UnrungWork
+from worker.engine.polling import PolledWork
 from worker.engine.sync_item import Engine
-from worker.health import TICK_WITHIN_S, Beat, beat_of, start_health_server
+from worker.health import TICK_TIMEOUT_S, Beat, beat_of, start_health_server
 from worker.inbox.drain import drain
 from worker.inbox.spool import Spool
 from worker.infra import log as logs
@@ -53,17 +53,17 @@ from worker.maintenance.installation import (
     remember_settings,
 )
 from worker.maintenance.purge import Purger
-from worker.maintenance.reconciliation import cast_nets
-from worker.maintenance.reference_data import refresh_catalogue
+from worker.maintenance.reconciliation import run_reconciliations
+from worker.maintenance.reference_data import refresh_reference_data
 from worker.maintenance.restatements import link_restatements
-from worker.maintenance.retention import forget_old
-from worker.maintenance.schedule import Chore, Chores
+from worker.maintenance.retention import delete_expired
+from worker.maintenance.schedule import PeriodicTask, PeriodicTasks
 from worker.maintenance.subscriptions import Expected, watch_subscriptions
 from worker.maintenance.sweep import Sweep
 from worker.pluggy_api.circuit_breaker import CallLedger
 from worker.pluggy_api.client import PluggyClient
-from worker.wakeup.arq_client import RingReader, ring_reader
-from worker.wakeup.queue import QUEUE_NAME, SYNC_ITEM, ArqDoorbell, deserialize, serialize
+from worker.wakeup.arq_client import QueueClient, queue_client
+from worker.wakeup.queue import QUEUE_NAME, SYNC_ITEM, ArqWaker, deserialize, serialize
 
 log = structlog.get_logger()
 
@@ -72,11 +72,11 @@ COMPLETION_WAIT_S: Final = 30
 POLL_DELAY_S: Final = 0.05
 QUEUE_READ_LIMIT: Final = 10_000
 """Above all slots together: arq reads the head of the queue, where running jobs stay."""
-QUEUE_READ_WITHIN_S: Final = 2.0 * JOB_TIMEOUT_S
+QUEUE_READ_TIMEOUT_S: Final = 2.0 * JOB_TIMEOUT_S
 """arq does not look while all slots are taken; no job keeps one longer than its time-out."""
-CHORES_WITHIN_S: Final = 600.0
+PERIODIC_TASKS_TIMEOUT_S: Final = 600.0
 POSTGRES_PAUSE_S: Final = 1.0
-REMOVE_WITHIN_S: Final = 3.0
+REMOVE_TIMEOUT_S: Final = 3.0
 
 
 async def startup(ctx: dict[str, Any]) -> None:
@@ -85,7 +85,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     Exits with a message if this database is another application's, or is not migrated.
     """
     settings: PluggySettings = ctx["settings"]
-    reader: RingReader = ctx["redis"]
+    reader: QueueClient = ctx["redis"]
     postgres = ServerOutage("postgres")
     db = await open_pool(
         settings.database_url.get_secret_value(),
@@ -99,28 +99,31 @@ async def startup(ctx: dict[str, Any]) -> None:
     bulk = BulkSlots(max(1, slots - max(1, slots // 4)))
     ledger = CallLedger(redis)
     engine = Engine(db, client, ledger, ZoneInfo(settings.posted_on_zone), settings.products, bulk)
-    doorbell = ArqDoorbell(redis)
-    worker = Worker(db, engine, doorbell, postgres)
-    unrung = UnrungWork(worker, slots)
-    sweep = Sweep(db, doorbell, ctx["worker_id"], slots, unrung, postgres, reader.outage)
-    chores = Chores(
+    waker = ArqWaker(redis)
+    worker = Worker(db, engine, waker, postgres)
+    polled = PolledWork(worker, slots)
+    sweep = Sweep(db, waker, ctx["worker_id"], slots, polled, postgres, reader.outage)
+    periodic_tasks = PeriodicTasks(
         [
-            Chore("halt", 1.0, partial(probe_halt, db, client, ledger)),
-            Chore("parks", 20.0, partial(tend_parks, db, client, settings.products)),
-            *_chores(db, redis, client, settings),
+            PeriodicTask("halt", 1.0, partial(probe_halt, db, client, ledger)),
+            PeriodicTask("parks", 20.0, partial(tend_parks, db, client, settings.products)),
+            *_periodic_tasks(db, redis, client, settings),
         ],
         postgres,
     )
     beats = [_waiting(postgres)]
-    ctx |= {"db": db, "client": client, "redis_client": redis, "worker": worker, "unrung": unrung}
+    ctx |= {"db": db, "client": client, "redis_client": redis, "worker": worker, "polled": polled}
     ctx["background"] = [asyncio.create_task(insist(_arqs_loop()))]
     ctx["health"] = await start_health_server(sweep, settings.metrics_port, beats)
     await _check_installation(db, settings, postgres)
     with contextlib.suppress(*POSTGRES_AWAY):  # its time comes by itself
         await db.execute(QUERIES["probe_soon"])
-    ctx["background"] += [asyncio.create_task(sweep.run()), asyncio.create_task(chores.run())]
-    sweep.ticked_at = chores.ticked_at = reader.read_at = time.monotonic()
-    beats[:] = _beats(sweep, reader, chores)
+    ctx["background"] += [
+        asyncio.create_task(sweep.run()),
+        asyncio.create_task(periodic_tasks.run()),
+    ]
+    sweep.ticked_at = periodic_tasks.ticked_at = reader.read_at = time.monotonic()
+    beats[:] = _beats(sweep, reader, periodic_tasks)
     log.info("worker_started", worker_id=ctx["worker_id"], slots=slots)
 
 
@@ -158,32 +161,34 @@ async def _check_installation(db: Pool, settings: PluggySettings, postgres: Serv
 def _waiting(postgres: ServerOutage) -> Beat:
     """A worker that waits for Postgres is alive as long as it goes on trying."""
     began = time.monotonic()
-    return Beat("start", TICK_WITHIN_S, lambda: max(began, postgres.failed_at))
+    return Beat("start", TICK_TIMEOUT_S, lambda: max(began, postgres.failed_at))
 
 
-def _beats(sweep: Sweep, reader: RingReader, chores: Chores) -> list[Beat]:
+def _beats(sweep: Sweep, reader: QueueClient, periodic_tasks: PeriodicTasks) -> list[Beat]:
     """What has to move in a worker that is alive."""
     return [
         beat_of(sweep),
-        Beat("queue", QUEUE_READ_WITHIN_S, lambda: reader.read_at),
-        Beat("chores", CHORES_WITHIN_S, lambda: chores.ticked_at),
+        Beat("queue", QUEUE_READ_TIMEOUT_S, lambda: reader.read_at),
+        Beat("periodic_tasks", PERIODIC_TASKS_TIMEOUT_S, lambda: periodic_tasks.ticked_at),
     ]
 
 
-def _chores(db: Pool, redis: Redis, client: PluggyClient, settings: PluggySettings) -> list[Chore]:
-    """What a worker does beside the items that it is rung for."""
+def _periodic_tasks(
+    db: Pool, redis: Redis, client: PluggyClient, settings: PluggySettings
+) -> list[PeriodicTask]:
+    """What a worker does beside the items that it is woken for."""
     keep = timedelta(days=settings.retention_days)
     purger = Purger(db, client, after=timedelta(days=settings.purge_after_days))
     return [
-        Chore("spool", 1.0, partial(_drain, db, Spool(redis))),
-        Chore("redis settings", 60.0, partial(RedisSafety(redis).record, db)),
-        Chore("catalogue", 5.0, partial(refresh_catalogue, db, client)),
-        Chore("nets", 5.0, partial(cast_nets, db)),
-        Chore("first lists", 2.0, partial(order_confirmations, db)),
+        PeriodicTask("spool", 1.0, partial(_drain, db, Spool(redis))),
+        PeriodicTask("redis settings", 60.0, partial(RedisSafety(redis).record, db)),
+        PeriodicTask("reference_data", 5.0, partial(refresh_reference_data, db, client)),
+        PeriodicTask("nets", 5.0, partial(run_reconciliations, db)),
+        PeriodicTask("first lists", 2.0, partial(order_confirmations, db)),
         *_watch(db, client, settings),
-        Chore("purge", 60.0, purger.purge),
-        Chore("restatements", 30.0, partial(link_restatements, db)),
-        Chore("retention", 60.0, partial(forget_old, db, keep)),
+        PeriodicTask("purge", 60.0, purger.purge),
+        PeriodicTask("restatements", 30.0, partial(link_restatements, db)),
+        PeriodicTask("retention", 60.0, partial(delete_expired, db, keep)),
     ]
 
 
@@ -192,12 +197,12 @@ async def _drain(db: Pool, spool: Spool) -> bool:
     return (await drain(db, spool)).entries > 0
 
 
-def _watch(db: Pool, client: PluggyClient, settings: PluggySettings) -> list[Chore]:
+def _watch(db: Pool, client: PluggyClient, settings: PluggySettings) -> list[PeriodicTask]:
     """The subscription watch, where it is said what a subscription has to look like."""
     expected = Expected.of(settings)
     if expected is None:
         return []
-    return [Chore("subscriptions", 20.0, partial(watch_subscriptions, db, client, expected))]
+    return [PeriodicTask("subscriptions", 20.0, partial(watch_subscriptions, db, client, expected))]
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:
@@ -206,10 +211,10 @@ async def shutdown(ctx: dict[str, Any]) -> None:
         return
     await ctx["health"].cleanup()
     await end(*ctx["background"])
-    await ctx["unrung"].stop()
+    await ctx["polled"].stop()
     # Its row is forgotten after a day; where Postgres refuses us there is none.
     with contextlib.suppress(*POSTGRES_AWAY, asyncpg.PostgresError):
-        await fetch_within(ctx["db"], REMOVE_WITHIN_S, QUERIES["remove_worker"], ctx["worker_id"])
+        await fetch_within(ctx["db"], REMOVE_TIMEOUT_S, QUERIES["remove_worker"], ctx["worker_id"])
     await ctx["client"].__aexit__(None, None, None)
     await ctx["redis_client"].aclose()
     await close_pool(ctx["db"])
@@ -219,7 +224,7 @@ async def shutdown(ctx: dict[str, Any]) -> None:
 def worker_settings(settings: PluggySettings) -> type:
     """arq's settings class for an environment."""
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    reader = ring_reader(settings.redis_url.get_secret_value(), ServerOutage("redis"))
+    reader = queue_client(settings.redis_url.get_secret_value(), ServerOutage("redis"))
     return type(
         "WorkerSettings",
         (),
@@ -234,7 +239,7 @@ def worker_settings(settings: PluggySettings) -> type:
             "job_timeout": JOB_TIMEOUT_S,
             "job_completion_wait": COMPLETION_WAIT_S,
             "keep_result": 0,
-            # Rings are never retried by arq: what is due stays due in Postgres.
+            # Wakes are never retried by arq: what is due stays due in Postgres.
             "retry_jobs": False,
             "max_tries": 1_000_000,
             "poll_delay": POLL_DELAY_S,

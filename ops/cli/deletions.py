@@ -44,7 +44,7 @@ def list_(item_id: uuid.UUID | None, limit: int, as_json: bool) -> None:
 @json_option
 def accept(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool) -> None:
     """Tombstone flagged rows: they are gone at the bank. What was shown since is left alone."""
-    _decide(accept_flags, "buried", ids, item_id, as_json=as_json)
+    _decide(accept_flags, "tombstoned", ids, item_id, as_json=as_json)
 
 
 @flags.command("refuse")

@@ -33,7 +33,7 @@ from worker.infra.queries import QUERIES
 from worker.infra.settings import Environment, load
 
 GROUP: Final = 500
-ANSWER_WITHIN_S: Final = 15.0
+ANSWER_TIMEOUT_S: Final = 15.0
 OPEN_EVENTS_SHOWN: Final = 50
 
 
@@ -77,7 +77,7 @@ async def _tell_deleted(item_ids: Sequence[uuid.UUID]) -> list[Answer]:
     bodies = [{"event": "item/deleted", "itemId": str(item_id)} for item_id in item_ids]
     events = [parse_webhook(json.dumps(body).encode(), now) for body in bodies]
     async with database(settings) as db:
-        stored = await accept_events(db, events, timeout_s=ANSWER_WITHIN_S)
+        stored = await accept_events(db, events, timeout_s=ANSWER_TIMEOUT_S)
     await ring(settings, item_ids)
     lines = [Line(number, str(item_id), item_id) for number, item_id in enumerate(item_ids, 1)]
     return [
@@ -112,7 +112,7 @@ async def _register_now(lines: Iterable[Line]) -> list[Answer]:
 
 
 async def _import(lines: Iterable[Line]) -> list[Answer]:
-    """Nobody is rung for: the sweep takes them up as fast as slots and rate limits allow."""
+    """Nobody is woken for: the sweep takes them up as fast as slots and rate limits allow."""
     async with database(load(Environment)) as db:
         answers, _ = await _register(db, lines, Lane.BACKFILL)
     return answers
@@ -131,7 +131,7 @@ async def _register(
         stored = await accept_events(
             db,
             [registration(item_id, now, lane=lane) for _, item_id in readable],
-            timeout_s=ANSWER_WITHIN_S,
+            timeout_s=ANSWER_TIMEOUT_S,
         )
         told = {
             line.number: _answer(line, item_id, accepted)

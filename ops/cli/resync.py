@@ -174,7 +174,7 @@ async def _groups(db: Pool, choice: Choice) -> AsyncIterator[Sequence[uuid.UUID]
         return
     query, times = "mirrored_items", []
     if choice.since is not None:
-        query, times = "items_told_of", [choice.since, choice.until or datetime.now(UTC)]
+        query, times = "announced_items", [choice.since, choice.until or datetime.now(UTC)]
     after = FIRST
     while found := await db.fetch(
         QUERIES[query], choice.connector, choice.client_user, after, GROUP, *times
@@ -199,6 +199,6 @@ async def _look(
 
 
 async def _order(db: Pool, tally: Tally, group: Sequence[uuid.UUID]) -> None:
-    """Nobody is rung for: the sweep takes them up by and by."""
+    """Nobody is woken for: the sweep takes them up by and by."""
     answers = await order_verify(db, group, order_id=tally.order_id)
     tally.counts["ordered"] += sum(isinstance(a, Accepted) and a.is_new for a in answers)

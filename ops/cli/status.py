@@ -31,7 +31,7 @@ Row = dict[str, Any]
 LIGHTS: Final = ("green", "yellow", "red")
 RED: Final = 2
 YELLOW: Final = 1
-SPOOLED_FOR_S: Final = 60
+SPOOLED_TIMEOUT_S: Final = 60
 LISTED: Final = 100
 FOR_PEOPLE: Final = ("severity", "kind", "blocked_on", "since", "how_many", "what", "command")
 OF_AN_ITEM: Final = (
@@ -112,7 +112,7 @@ def _of_redis(spool: Figures | None) -> list[Row]:
     if spool is None:
         what = "Redis does not answer at REDIS_URL: workers take what is due from Postgres, slowly."
         return [_finding("redis_outage", 92, what)]
-    if spool.entries and spool.oldest_age_s > SPOOLED_FOR_S:
+    if spool.entries and spool.oldest_age_s > SPOOLED_TIMEOUT_S:
         what = f"{spool.entries} events wait in Redis for Postgres: see the logs of the workers."
         return [_finding("spool_waits", 91, what, how_many=spool.entries)]
     return []

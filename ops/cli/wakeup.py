@@ -1,4 +1,4 @@
-"""Rings workers for a command; where that fails they find what was stored when they sweep."""
+"""Wakes workers for a command; where that fails they find what was stored when they sweep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from worker.infra.redis_client import connect
 from worker.infra.settings import Environment
-from worker.wakeup.queue import ArqDoorbell
+from worker.wakeup.queue import ArqWaker
 
 
 async def ring(settings: Environment, item_ids: Sequence[uuid.UUID]) -> None:
@@ -19,7 +19,7 @@ async def ring(settings: Environment, item_ids: Sequence[uuid.UUID]) -> None:
         return
     redis = connect(settings.redis_url.get_secret_value())
     try:
-        await ArqDoorbell(redis).ring(item_ids)
+        await ArqWaker(redis).ring(item_ids)
     except (RedisError, OSError) as error:
         click.echo(
             f"pluggy-sync: warning: Redis does not answer ({type(error).__name__});"

@@ -36,7 +36,7 @@ MENDABLE = ("disabled", "wrong_secret")
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class Fix:
     """What is done about a finding: mend a webhook of ours, or make one that is missing."""
 
     event: str
@@ -95,15 +95,15 @@ def register(dry_run: bool, as_json: bool) -> None:
     Webhooks of ours that are disabled or carry another secret are mended, and what is missing is
     made. Webhooks that go elsewhere are left alone; so are doubles, which only you may delete.
     """
-    deeds, findings = run(_register(dry_run=dry_run))
+    fixes, findings = run(_register(dry_run=dry_run))
     if as_json:
-        done = [{"event": deed.event, "action": deed.action} for deed in deeds]
+        done = [{"event": fix.event, "action": fix.action} for fix in fixes]
         print_json({"dry_run": dry_run, "done": done, "webhooks": findings})
         return
     verb = "would be" if dry_run else "was"
-    for deed in deeds:
-        say(f"{deed.event}: {verb} {deed.action}")
-    if not deeds:
+    for fix in fixes:
+        say(f"{fix.event}: {verb} {fix.action}")
+    if not fixes:
         click.echo("nothing to do: every event is sent to WEBHOOK_URL")
     _show(findings, as_json=False)
 
@@ -113,27 +113,27 @@ async def _list() -> list[dict[str, Any]]:
         return _rows(judge(await fetch_subscriptions(place.client), place.expected))
 
 
-async def _register(*, dry_run: bool) -> tuple[list[Deed], list[dict[str, Any]]]:
+async def _register(*, dry_run: bool) -> tuple[list[Fix], list[dict[str, Any]]]:
     async with _place() as place:
         _require_receiver_path(place.expected)
         hooks = await fetch_subscriptions(place.client)
-        deeds = plan_deeds(hooks, place.expected)
+        fixes = plan_fixes(hooks, place.expected)
         if not dry_run:
-            for deed in deeds:
-                path, change = deed.request(place.expected)
+            for fix in fixes:
+                path, change = fix.request(place.expected)
                 await place.client.call(path, lane=Lane.LIVE, count=lambda: None, change=change)
             hooks = await fetch_subscriptions(place.client)
             # At once, and not by the watch in ten minutes: the overview is green again.
             await store_findings(place.db, judge(hooks, place.expected))
-        return deeds, _rows(judge(hooks, place.expected))
+        return fixes, _rows(judge(hooks, place.expected))
 
 
-def plan_deeds(hooks: Sequence[Subscription], expected: Expected) -> list[Deed]:
+def plan_fixes(hooks: Sequence[Subscription], expected: Expected) -> list[Fix]:
     """What makes the list right. A disabled webhook still tells its events once it is mended."""
     by_id = {hook.id: hook for hook in hooks}
     findings = judge(hooks, expected)
-    mend = [Deed(f.event, by_id[f.hook_id or ""]) for f in findings if f.state in MENDABLE]
-    return mend + [Deed(f.event) for f in findings if f.state == "missing"]
+    mend = [Fix(f.event, by_id[f.hook_id or ""]) for f in findings if f.state in MENDABLE]
+    return mend + [Fix(f.event) for f in findings if f.state == "missing"]
 
 
 def _rows(findings: Iterable[Finding]) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ SHOWN: Final = 20
 MISSING: Final = "missing"
 EXTRA: Final = "extra"
 DIFFERENT: Final = "different"
-BURIED: Final = "buried"
+TOMBSTONED: Final = "tombstoned"
 """Kinds: not held; held live, not at Pluggy; held with other values; held as deleted, yet there."""
 
 
@@ -114,15 +114,15 @@ async def _compare_batch(
     found: Comparison,
     item_id: str,
 ) -> None:
-    held = await _held(conn, table, batch, item_id)
+    item_state = await _held(conn, table, batch, item_id)
     found.rows[table.table] += len(batch)
     for row in batch:
         row_id = row.fields["id"]
-        record = held.get(row_id)
+        record = item_state.get(row_id)
         if record is None:
             found.note(Difference(MISSING, table.table, item_id, row_id))
-        elif record["buried"]:
-            found.note(Difference(BURIED, table.table, item_id, row_id))
+        elif record["tombstoned"]:
+            found.note(Difference(TOMBSTONED, table.table, item_id, row_id))
         elif columns := tuple(_different(table, row, record, zone)):
             found.note(Difference(DIFFERENT, table.table, item_id, row_id, columns))
 
@@ -144,7 +144,7 @@ async def _held(
     columns = ", ".join(f"t.{column} AS held_{column}" for column in table.columns)
     records = await conn.fetch(
         # Names come from the constants of compare_columns.
-        f"SELECT t.id, t.deleted_at IS NOT NULL AS buried, {columns},"  # noqa: S608
+        f"SELECT t.id, t.deleted_at IS NOT NULL AS tombstoned, {columns},"  # noqa: S608
         " t.payload = r.payload::jsonb - $4::text[] AS same_payload"
         " FROM unnest($2::uuid[], $3::text[]) AS r(id, payload)"
         f" JOIN pluggy.{table.table} t ON t.{table.owner} = $1 AND t.id = r.id",

@@ -36,10 +36,10 @@ from ops.demo.stage import (
 from ops.migrations import MigrationRefused, migrate
 from worker.infra.queries import QUERIES
 
-APPLY_WITHIN_S: Final = 120.0
+APPLY_TIMEOUT_S: Final = 120.0
 ROWS_A_SECOND: Final = 200
 """Far fewer than the slowest machine manages: a guard against waiting for ever."""
-LOOK_EVERY_S: Final = 0.1
+POLL_INTERVAL_S: Final = 0.1
 INTERRUPTED: Final = 130
 NONE_YET: Final = 2**62
 """No event is that late: the lag is told of the update rounds only."""
@@ -88,12 +88,12 @@ class Watch:
 
     async def until(self, what: str, done: Callable[[Progress], bool], rows: int = 0) -> Progress:
         """Raises DemoFailed, ChildEnded."""
-        within_s = APPLY_WITHIN_S + rows / ROWS_A_SECOND
+        within_s = APPLY_TIMEOUT_S + rows / ROWS_A_SECOND
         deadline = time.monotonic() + within_s
         while not done(progress := await self.look()):
             if time.monotonic() > deadline:
                 raise DemoFailed(f"waited {within_s:.0f} s for {what}, in vain: {progress}")
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
         return progress
 
 
@@ -157,7 +157,7 @@ async def _connect_items(watch: Watch) -> list[str]:
         f"connecting {options.items:,} items with {options.transactions:,} transactions each",
         rows_expected=rows,
     )
-    await watch.control.forget_requests()
+    await watch.control.reset_requests()
     items = []
     for number in range(options.items):
         items.append(await watch.control.connect_item(number, transactions=options.transactions))

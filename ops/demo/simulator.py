@@ -10,7 +10,7 @@ import aiohttp
 
 CONNECTORS: Final = (612, 601, 600)
 """Banks of Open Finance, where most connections are."""
-ANSWER_WITHIN_S: Final = 120.0
+ANSWER_TIMEOUT_S: Final = 120.0
 
 
 def usual_changes(transactions: int) -> dict[str, Any]:
@@ -69,13 +69,13 @@ class SimulatorControl:
         """API requests answered since they were forgotten."""
         return int((await self._call("GET", "/_simulator/requests?last=0"))["total"])
 
-    async def forget_requests(self) -> None:
+    async def reset_requests(self) -> None:
         await self._call("DELETE", "/_simulator/requests")
 
     async def _call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> Any:
-        timeout = aiohttp.ClientTimeout(total=ANSWER_WITHIN_S)
+        timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
         async with self.session.request(
             method, self.base_url + path, json=body, headers=headers, timeout=timeout
         ) as answer:

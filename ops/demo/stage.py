@@ -22,8 +22,8 @@ from ops.roles import RECEIVER, WORKER, as_role
 
 ZONE: Final = "America/Sao_Paulo"
 NO_LIMIT: Final = "60000"
-START_WITHIN_S: Final = 60.0
-LOOK_EVERY_S: Final = 0.02
+START_TIMEOUT_S: Final = 60.0
+POLL_INTERVAL_S: Final = 0.02
 
 T = TypeVar("T")
 
@@ -119,12 +119,12 @@ async def start_service(stage: Stage, session: aiohttp.ClientSession) -> Simulat
 
 async def _told(stage: Stage, child: Child, find: Callable[[Child], T | None]) -> T:
     """Wait until a child's log tells what it is asked for."""
-    deadline = time.monotonic() + START_WITHIN_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while (found := find(child)) is None:
         stage.children.check()
         if time.monotonic() > deadline:
-            raise DemoFailed(f"{child.name} did not start within {START_WITHIN_S:.0f} s")
-        await asyncio.sleep(LOOK_EVERY_S)
+            raise DemoFailed(f"{child.name} did not start within {START_TIMEOUT_S:.0f} s")
+        await asyncio.sleep(POLL_INTERVAL_S)
     return found
 
 

@@ -11,7 +11,7 @@ from aiohttp import web
 from simulator.bank.books import Edit
 from simulator.bank.rows import Row
 from simulator.clock import DAY_MS
-from simulator.faults.faults import Fault, spoil
+from simulator.faults.faults import Fault, apply_fault
 from simulator.faults.quirks import ODDITIES
 from simulator.http.answers import bytes_answer
 from simulator.http.cursor import next_query, write_cursor
@@ -64,7 +64,7 @@ def _mutated(request: web.Request, fault: Fault, status: int, body: bytes) -> by
     if fault.kind == "repeat_cursor":
         hit = _repeat_cursor(request, decoded)
     else:
-        hit = spoil(fault, decoded)
+        hit = apply_fault(fault, decoded)
     return msgspec.json.encode(decoded) if hit else None
 
 

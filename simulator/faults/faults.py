@@ -148,7 +148,7 @@ def empty(body: dict[str, Any]) -> bool:
     return True
 
 
-def spoil(fault: Fault, body: dict[str, Any]) -> bool:
+def apply_fault(fault: Fault, body: dict[str, Any]) -> bool:
     """Change a decoded answer; False if there was nothing to change."""
     kind = fault.kind
     if kind == "empty":

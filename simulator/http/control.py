@@ -20,7 +20,7 @@ from simulator.items.item import Item
 from simulator.items.orders import Collected, Count, Order
 from simulator.items.outcomes import FAILURES, USUAL, WAITING
 from simulator.state import Simulator, state_of
-from simulator.webhooks.delivery import Mischief
+from simulator.webhooks.delivery import DeliveryFaults
 from simulator.webhooks.events import connector_event
 
 _BY_OUR_NAME = {ours: [pluggys] for ours, pluggys in COLLECTED_AS.items()} | {
@@ -165,19 +165,19 @@ async def clear_faults(request: web.Request) -> web.Response:
 def _deliveries(state: Simulator, last: int) -> dict[str, Any]:
     delivery = state.delivery
     return {
-        "mischief": delivery.mischief,
+        "delivery_faults": delivery.delivery_faults,
         "pending": delivery.pending,
         "log": list(delivery.log)[-last:] if last else [],
     }
 
 
-async def set_mischief(request: web.Request) -> web.Response:
+async def set_delivery_faults(request: web.Request) -> web.Response:
     """What is not named goes back to no mischief."""
     body = await json_body(request)
     # true is as good as 1 where a share or a time is meant.
     body = {k: float(v) if isinstance(v, bool) and k != "quiet" else v for k, v in body.items()}
     try:
-        state_of(request).delivery.mischief = msgspec.convert(body, Mischief)
+        state_of(request).delivery.delivery_faults = msgspec.convert(body, DeliveryFaults)
     except msgspec.ValidationError as error:
         raise bad_request(str(error)) from error
     return json_answer(_deliveries(state_of(request), 0))
@@ -276,7 +276,7 @@ async def set_health(request: web.Request) -> web.Response:
     connector["updatedAt"] = state.clock.now()
     for item in state.world.items.values():
         if item.connector is connector:
-            item.forget_json()
+            item.delete_json()
     state.delivery.emit(connector_event(connector["id"], order.status))
     return json_answer(connector)
 
@@ -290,7 +290,7 @@ ROUTES = [
     web.post("/_simulator/faults", add_fault),
     web.get("/_simulator/faults", list_faults),
     web.delete("/_simulator/faults", clear_faults),
-    web.post("/_simulator/webhooks", set_mischief),
+    web.post("/_simulator/webhooks", set_delivery_faults),
     web.get("/_simulator/webhooks", list_deliveries),
     web.post("/_simulator/clock", move_clock),
     web.get("/_simulator/clock", show_clock),

@@ -14,8 +14,8 @@ from simulator.state import Simulator, state_of
 from simulator.webhooks.hooks import check_url
 
 _LISTED = 500
-_LONGEST_USER_ID = 255
-_MOST_FAILURES = 5
+_MAX_USER_ID = 255
+_MAX_FAILURES = 5
 
 
 def _item(request: web.Request) -> Item:
@@ -74,7 +74,7 @@ def _settings(state: Simulator, body: dict[str, Any]) -> dict[str, Any]:
     """What POST and PATCH have in common; only what is there."""
     settings: dict[str, Any] = {}
     if (user_id := body.get("clientUserId")) is not None:
-        if not isinstance(user_id, str) or len(user_id) > _LONGEST_USER_ID:
+        if not isinstance(user_id, str) or len(user_id) > _MAX_USER_ID:
             raise bad_request("clientUserId must be a string of at most 255 characters")
         settings["client_user_id"] = user_id
     if (url := body.get("webhookUrl")) is not None:
@@ -174,7 +174,7 @@ def _refuse_update(state: Simulator, item: Item, body: dict[str, Any]) -> None:
         raise ApiError(400, "Item is already updating", "ITEM_IS_ALREADY_UPDATING")
     if item.connector["health"]["status"] == "OFFLINE":
         raise ApiError(400, "The connector is offline", "CONNECTOR_OFFLINE")
-    if item.failures > _MOST_FAILURES:
+    if item.failures > _MAX_FAILURES:
         raise ApiError(
             400,
             "There has been more than 5 failing syncronizations, please contact support",

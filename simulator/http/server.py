@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from simulator.faults import apply as spoil
+from simulator.faults import apply as apply_fault
 from simulator.faults.faults import BEFORE, VIEWS, Fault, Subject
 from simulator.http import access as api_access
 from simulator.http import control, views
@@ -78,7 +78,7 @@ async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
     _note(state, request, template, about, status=answer.status)
     if fault is None or fault.kind in BEFORE | VIEWS or not isinstance(answer, web.Response):
         return answer
-    return _dated(state, await spoil.after(state, request, answer, fault))
+    return _dated(state, await apply_fault.after(state, request, answer, fault))
 
 
 def _dated(state: Simulator, answer: web.StreamResponse) -> web.StreamResponse:
@@ -116,7 +116,7 @@ async def _answer(
     try:
         if fault is not None and fault.kind in BEFORE:
             state.faults.spend(fault)
-            await spoil.before(fault)
+            await apply_fault.before(fault)
         _admit(state, request, template)
         if fault is not None and views.show(state, request, template or "", about, fault):
             state.faults.spend(fault)

@@ -38,7 +38,7 @@ def world_of(request: web.Request) -> World:
 def snapshot(item: Item) -> Item:
     """The item as it is now, whatever changes later."""
     past = copy.copy(item)
-    past.forget_json()
+    past.delete_json()
     past.past = None
     past.accounts = {account.id: _copied(account) for account in item.accounts.values()}
     past.movements = {held: list(rows) for held, rows in item.movements.items()}

@@ -103,7 +103,7 @@ class Item:
         self.updated = now_ms
         self._json = None
 
-    def forget_json(self) -> None:
+    def delete_json(self) -> None:
         """For a change that is shown but is none of the item's own (its connector)."""
         self._json = None
 

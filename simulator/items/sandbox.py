@@ -7,7 +7,7 @@ from simulator.items.item import Item
 
 PASSWORD = "password-ok"  # noqa: S105 - printed in Pluggy's documentation
 MFA_TOKEN = "123456"  # noqa: S105 - as above
-_MOST_ROWS = 5_000
+_MAX_ROWS = 5_000
 _PERF = "user-ok-perf-"
 
 
@@ -60,5 +60,5 @@ def _script(given: dict[str, Any]) -> Script:
     if given.get("password", PASSWORD) != PASSWORD or given.get("token", MFA_TOKEN) != MFA_TOKEN:
         return Script("INVALID_CREDENTIALS")
     if user.startswith(_PERF) and user.removeprefix(_PERF).isdecimal():
-        return Script(multiplier=max(1, min(_MOST_ROWS, int(user.removeprefix(_PERF)))))
+        return Script(multiplier=max(1, min(_MAX_ROWS, int(user.removeprefix(_PERF)))))
     return _USERS.get(user, Script("INVALID_CREDENTIALS"))

@@ -14,14 +14,14 @@ from simulator.clock import Clock
 from simulator.webhooks.events import Event
 from simulator.webhooks.hooks import Hooks
 
-ANSWER_WITHIN_S = 5.0
+ANSWER_TIMEOUT_S = 5.0
 ATTEMPTS_IN_ROUND = 3
 KEPT = 10_000
 # Deliveries on their way at once; the rest wait in order.
 AT_ONCE = 64
 
 
-class Mischief(msgspec.Struct, forbid_unknown_fields=True):
+class DeliveryFaults(msgspec.Struct, forbid_unknown_fields=True):
     """What goes wrong between Pluggy and the receiver."""
 
     duplicate: float = 0.0  # share of deliveries that are made twice
@@ -50,7 +50,7 @@ class Delivery:
         attempt_gap_s: float,
         disable_after: int,
     ) -> None:
-        self.mischief = Mischief()
+        self.delivery_faults = DeliveryFaults()
         self.log: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._clock = clock
         self._hooks = hooks
@@ -71,7 +71,7 @@ class Delivery:
     async def open(self) -> None:
         # Cookies of one receiver must not reach another; redirects are failures, as for Pluggy.
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=ANSWER_WITHIN_S),
+            timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             connector=aiohttp.TCPConnector(limit=0),
         )
@@ -86,7 +86,7 @@ class Delivery:
     def emit(self, event: Event, *, item_url: str | None = None) -> str:
         """Hand over one event; the same eventId goes to all endpoints. Returns it."""
         event_id = event.setdefault("eventId", new_id(self._ids))
-        if self.mischief.quiet:
+        if self.delivery_faults.quiet:
             return str(event_id)
         endpoints = [
             Endpoint(hook["url"], hook["headers"], hook["id"])
@@ -99,11 +99,11 @@ class Delivery:
         return str(event_id)
 
     def _send(self, endpoint: Endpoint, event: Event) -> None:
-        if self._dice.random() < self.mischief.drop:
+        if self._dice.random() < self.delivery_faults.drop:
             return
-        copies = 2 if self._dice.random() < self.mischief.duplicate else 1
+        copies = 2 if self._dice.random() < self.delivery_faults.duplicate else 1
         for _ in range(copies):
-            wait_s = self.mischief.delay + self._dice.random() * self.mischief.shuffle
+            wait_s = self.delivery_faults.delay + self._dice.random() * self.delivery_faults.shuffle
             task = asyncio.ensure_future(self._deliver(endpoint, event, wait_s))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

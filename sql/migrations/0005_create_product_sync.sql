@@ -6,7 +6,7 @@ CREATE TABLE pluggy_sync.product_sync (
     account_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
     watermark timestamptz,
     source_updated_at timestamptz,
-    stamped_at timestamptz,
+    complete_read_at timestamptz,
     walked_at timestamptz,
     walked_up_to timestamptz,
     fingerprint text,
@@ -29,7 +29,7 @@ COMMENT ON COLUMN pluggy_sync.product_sync.watermark IS
     'Pluggy''s clock (Date header) when the last complete delta or walk started; only moves forward';
 COMMENT ON COLUMN pluggy_sync.product_sync.source_updated_at IS
     'lastUpdatedAt of this product at Pluggy when our last complete read of it started';
-COMMENT ON COLUMN pluggy_sync.product_sync.stamped_at IS
+COMMENT ON COLUMN pluggy_sync.product_sync.complete_read_at IS
     'our clock when the fetch of the last complete read started';
 COMMENT ON COLUMN pluggy_sync.product_sync.walked_at IS
     'our clock when the last complete walk (all pages) started';

@@ -7,7 +7,7 @@ CREATE TABLE pluggy_sync.account_walks (
     kind text NOT NULL CHECK (kind IN ('walk', 'delta')),
     lane smallint NOT NULL CHECK (lane BETWEEN 0 AND 3),
     expects_rows boolean NOT NULL DEFAULT false,
-    nominates boolean NOT NULL DEFAULT false,
+    finds_candidates boolean NOT NULL DEFAULT false,
     asked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     started_at timestamptz,
     pluggy_started_at timestamptz,

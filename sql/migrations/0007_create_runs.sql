@@ -9,7 +9,7 @@ CREATE TABLE pluggy_sync.runs (
     plan jsonb,
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz,
-    outcome text CHECK (outcome IN ('done', 'partial', 'failed', 'handed_back', 'lost')),
+    outcome text CHECK (outcome IN ('done', 'partial', 'failed', 'released', 'lost')),
     seen integer NOT NULL DEFAULT 0,
     inserted integer NOT NULL DEFAULT 0,
     changed integer NOT NULL DEFAULT 0,

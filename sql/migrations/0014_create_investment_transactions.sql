@@ -1,4 +1,4 @@
--- absent_since: missing from a complete, non-empty list; a second such list buries (Pluggy answers no
+-- missing_since: missing from a complete, non-empty list; a second such list buries (Pluggy answers no
 -- GET for a single one).
 CREATE TABLE pluggy.investment_transactions (
     item_id uuid NOT NULL,
@@ -21,7 +21,7 @@ CREATE TABLE pluggy.investment_transactions (
     first_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     deleted_at timestamptz,
-    absent_since timestamptz,
+    missing_since timestamptz,
     PRIMARY KEY (item_id, id)
 ) WITH (fillfactor = 85);
 CREATE INDEX investment_transactions_run ON pluggy.investment_transactions (run_id);

@@ -6,7 +6,7 @@ CREATE TABLE pluggy_sync.missed_webhooks (
     collected_at timestamptz NOT NULL,
     found_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     judged_at timestamptz,
-    told_at timestamptz,
+    announced_at timestamptz,
     PRIMARY KEY (item_id, source_updated_at)
 );
 CREATE INDEX missed_webhooks_unjudged ON pluggy_sync.missed_webhooks (found_at)
@@ -14,4 +14,4 @@ CREATE INDEX missed_webhooks_unjudged ON pluggy_sync.missed_webhooks (found_at)
 
 COMMENT ON COLUMN pluggy_sync.missed_webhooks.source_updated_at IS 'lastUpdatedAt of the item';
 COMMENT ON COLUMN pluggy_sync.missed_webhooks.collected_at IS 'the same moment by our clock';
-COMMENT ON COLUMN pluggy_sync.missed_webhooks.told_at IS 'when a late webhook told of it all the same';
+COMMENT ON COLUMN pluggy_sync.missed_webhooks.announced_at IS 'when a late webhook told of it all the same';

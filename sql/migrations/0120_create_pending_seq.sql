@@ -25,7 +25,7 @@ ALTER TABLE pluggy_sync.product_sync
     ADD COLUMN read_seq bigint, ADD COLUMN walked_seq bigint, ADD COLUMN recent_seq bigint,
     ADD COLUMN dead_seq bigint;
 ALTER TABLE pluggy_sync.account_walks ADD COLUMN read_seq bigint;
-ALTER TABLE pluggy_sync.catalogue_sync ADD COLUMN read_seq bigint;
+ALTER TABLE pluggy_sync.reference_data_sync ADD COLUMN read_seq bigint;
 
 COMMENT ON COLUMN pluggy_sync.webhook_events.pending_seq IS
     'place in the order of all events and reads, drawn anew whenever the event becomes pending';

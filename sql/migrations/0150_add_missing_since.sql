@@ -13,6 +13,6 @@ ALTER TABLE pluggy_sync.walk_pages ADD CONSTRAINT walk_pages_kind_check
     CHECK (kind IN ('listed', 'returned', 'absent', 'waiting', 'unproven'));
 
 -- Rows flagged for want of a witness are asked for again by themselves; null: there are none.
-ALTER TABLE pluggy_sync.item_nets ADD COLUMN deletions_at timestamptz;
-CREATE INDEX item_nets_deletions ON pluggy_sync.item_nets (deletions_at)
+ALTER TABLE pluggy_sync.item_reconciliations ADD COLUMN deletions_at timestamptz;
+CREATE INDEX item_reconciliations_deletions ON pluggy_sync.item_reconciliations (deletions_at)
     WHERE deletions_at IS NOT NULL;

@@ -4,7 +4,7 @@ CREATE TABLE pluggy_sync.worker_settings (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     posted_on_zone text NOT NULL DEFAULT 'America/Sao_Paulo',
     requests_per_minute integer NOT NULL DEFAULT 360,
-    told_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    reported_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 INSERT INTO pluggy_sync.worker_settings DEFAULT VALUES;
 

@@ -5,7 +5,7 @@
 -- $12 body[], $13 received_at[], $14 connector_id[].
 -- Returns a row per key: whether it is new (or settled without effect and pending again), and whether
 -- the bump made its item due, or lifted an item that was due already into the live lane: nobody has
--- been rung for that. New events, then revived ones, then items are each written in key order,
+-- been woken for that. New events, then revived ones, then items are each written in key order,
 -- so that receivers never wait for each other in a circle.
 WITH delivered AS MATERIALIZED (
     SELECT DISTINCT ON (event_id, body_sha256) *

@@ -16,7 +16,7 @@ ON CONFLICT (item_id, account_id) DO UPDATE SET
     started_at = excluded.started_at, pluggy_started_at = excluded.pluggy_started_at,
     pages = excluded.pages, rows_seen = excluded.rows_seen, verifies = excluded.verifies, read_since = excluded.read_since,
     read_seq = excluded.read_seq,
-    nominates = false, read_at = NULL, restarts = 0,
+    finds_candidates = false, read_at = NULL, restarts = 0,
     asked_at = clock_timestamp();
 
 -- name: revive_walk_step
@@ -36,10 +36,10 @@ WHERE item_id = $1 AND account_id = $2 AND product = 'transactions';
 SELECT * FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2;
 
 -- name: begin_walk
--- The first page has arrived. $1 item, $2 account, $3 started_at, $4 pluggy_started_at, $5 nominates,
+-- The first page has arrived. $1 item, $2 account, $3 started_at, $4 pluggy_started_at, $5 finds candidates,
 -- $6 read_seq: the place of its start.
 UPDATE pluggy_sync.account_walks
-SET started_at = $3, pluggy_started_at = $4, nominates = $5, read_seq = $6
+SET started_at = $3, pluggy_started_at = $4, finds_candidates = $5, read_seq = $6
 WHERE item_id = $1 AND account_id = $2;
 
 -- name: advance_walk
@@ -63,7 +63,7 @@ WITH pages AS (
 )
 UPDATE pluggy_sync.account_walks
 SET next = NULL, started_at = NULL, pluggy_started_at = NULL, read_seq = NULL, pages = 0,
-    rows_seen = 0, read_at = NULL, nominates = false, restarts = restarts + 1
+    rows_seen = 0, read_at = NULL, finds_candidates = false, restarts = restarts + 1
 WHERE item_id = $1 AND account_id = $2
 RETURNING restarts;
 
@@ -76,7 +76,7 @@ SELECT count(*) FROM pluggy.transactions WHERE item_id = $1 AND account_id = $2;
 SELECT attempts FROM pluggy_sync.product_sync
 WHERE item_id = $1 AND product = $2 AND account_id = $3;
 
--- name: load_nominees
+-- name: load_deletion_candidates
 -- Live rows that a walk has not listed and that nobody has asked for yet: first seen before it began,
 -- dated within 365 days. NOT IN, because that is one look into a hash table a row, whatever number of
 -- ids the planner expects. $1 item, $2 account, $3 walk, $4 its start, $5 limit.
@@ -91,7 +91,7 @@ ORDER BY t.id LIMIT $5;
 SELECT DISTINCT unnest(ids) AS id, kind FROM pluggy_sync.walk_pages
 WHERE walk_id = $1 AND kind IN ('absent', 'waiting', 'unproven');
 
--- name: forget_absent
+-- name: delete_absent
 -- What a walk has asked for in vain and what has been shown since is no longer absent: it asks again.
 -- $1 item, $2 account, $3 ids shown.
 UPDATE pluggy_sync.walk_pages p
@@ -107,7 +107,7 @@ WITH walk AS (
 )
 DELETE FROM pluggy_sync.walk_pages p USING walk w WHERE p.walk_id = w.walk_id;
 
--- name: forget_owner
+-- name: reset_owner
 -- An account or an investment is gone: nothing of it is read any more. $1 item, $2 its id.
 WITH walks AS (
     DELETE FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2 RETURNING walk_id

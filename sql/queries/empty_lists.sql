@@ -44,7 +44,7 @@ WHERE item_id = $1 AND id = ANY ($2::uuid[]) AND deleted_at IS NULL
 SELECT EXISTS (
     SELECT FROM pluggy_sync.product_sync p
     WHERE p.item_id = $1 AND p.product <> $2 AND p.deferred_since IS NULL AND p.dead_at IS NULL
-      AND p.stamped_at > $3
+      AND p.complete_read_at > $3
       AND CASE p.product
           WHEN 'accounts' THEN EXISTS (SELECT FROM pluggy.accounts
                                        WHERE item_id = $1 AND deleted_at IS NULL)

@@ -50,10 +50,10 @@ WITH alike AS (
     JOIN pluggy.items i ON i.id = p.item_id AND i.deleted_at IS NULL
     WHERE p.product = 'items' AND p.failure_code = $2 AND p.failed_at > now() - interval '5 minutes'
 ), counted AS (
-    SELECT count(*) AS items, min(failed_at) AS since, bool_or(item_id = $1) AS is_held FROM alike
+    SELECT count(*) AS items, min(failed_at) AS since, bool_or(item_id = $1) AS is_stored FROM alike
 ), judged AS (
-    SELECT CASE WHEN is_held AND items >= $3 THEN NOT EXISTS (
-               SELECT FROM pluggy_sync.product_sync p WHERE p.stamped_at > counted.since)
+    SELECT CASE WHEN is_stored AND items >= $3 THEN NOT EXISTS (
+               SELECT FROM pluggy_sync.product_sync p WHERE p.complete_read_at > counted.since)
            ELSE false END AS are_alike
     FROM counted
 )

@@ -20,7 +20,7 @@ WITH known AS (
 ), remembered AS (
     UPDATE pluggy_sync.worker_settings s
     SET posted_on_zone = coalesce((SELECT name FROM known), s.posted_on_zone), requests_per_minute = $2,
-        told_at = clock_timestamp()
+        reported_at = clock_timestamp()
     WHERE (s.posted_on_zone, s.requests_per_minute)
           IS DISTINCT FROM (coalesce((SELECT name FROM known), s.posted_on_zone), $2)
 )

@@ -1,8 +1,8 @@
--- name: stamp_step
+-- name: mark_complete
 -- A complete read of a step has committed; what failed is over. It replaces the marks of reads that
 -- started before it, whatever their values, and none of a read that started later: so an odd time of
 -- Pluggy lives as long as one read.
--- $1 item, $2 product, $3 account, $4 stamped_at, $5 source_updated_at, $6 watermark,
+-- $1 item, $2 product, $3 account, $4 complete_read_at, $5 source_updated_at, $6 watermark,
 -- $7 walked_at (null: no walk), $8 fingerprint (null: keep), $9 read_since (null: all was read),
 -- $10 read_seq: the place of its start.
 -- A walk covers the recent days too. A list is complete in itself, transactions only when walked: what
@@ -13,20 +13,20 @@ WITH not_met AS (
       AND ($2::text <> 'transactions' OR $7::timestamptz IS NOT NULL)
 )
 INSERT INTO pluggy_sync.product_sync AS p
-    (item_id, product, account_id, stamped_at, source_updated_at, watermark, read_since, read_seq,
+    (item_id, product, account_id, complete_read_at, source_updated_at, watermark, read_since, read_seq,
      walked_at, walked_seq, recent_at, recent_seq, verified_at, fingerprint, first_read_at)
 SELECT $1, $2, $3, $4::timestamptz, $5, $6, $9, $10::bigint, $7::timestamptz, w.walked_seq, $7,
        w.walked_seq, CASE WHEN $2::text = 'transactions' THEN $7 ELSE $4 END, $8, $4::timestamptz
 FROM (SELECT CASE WHEN $7::timestamptz IS NOT NULL THEN $10::bigint END AS walked_seq) AS w
 ON CONFLICT (item_id, product, account_id) DO UPDATE SET
-    (stamped_at, source_updated_at, watermark, read_since, read_seq) = (
-        SELECT r.stamped_at, r.source_updated_at, r.watermark, r.read_since, r.read_seq
+    (complete_read_at, source_updated_at, watermark, read_since, read_seq) = (
+        SELECT r.complete_read_at, r.source_updated_at, r.watermark, r.read_since, r.read_seq
         -- A list that is read again because its owner is gone is told no time: the mark stays.
-        FROM (VALUES (1, excluded.stamped_at,
+        FROM (VALUES (1, excluded.complete_read_at,
                       coalesce(excluded.source_updated_at, p.source_updated_at),
                       excluded.watermark, excluded.read_since, excluded.read_seq),
-                     (2, p.stamped_at, p.source_updated_at, p.watermark, p.read_since, p.read_seq))
-            AS r(place, stamped_at, source_updated_at, watermark, read_since, read_seq)
+                     (2, p.complete_read_at, p.source_updated_at, p.watermark, p.read_since, p.read_seq))
+            AS r(place, complete_read_at, source_updated_at, watermark, read_since, read_seq)
         ORDER BY r.read_seq DESC NULLS LAST, r.place LIMIT 1),
     (recent_at, recent_seq) = (
         SELECT r.recent_at, r.recent_seq
@@ -38,7 +38,7 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
     walked_seq = coalesce(excluded.walked_seq, p.walked_seq),
     verified_at = coalesce(excluded.verified_at, p.verified_at),
     fingerprint = coalesce(excluded.fingerprint, p.fingerprint),
-    first_read_at = CASE WHEN p.stamped_at IS NULL THEN excluded.first_read_at
+    first_read_at = CASE WHEN p.complete_read_at IS NULL THEN excluded.first_read_at
                          ELSE p.first_read_at END,
     attempts = 0, failing_since = NULL, next_try_at = NULL, dead_at = NULL, dead_seq = NULL,
     deferred_since = NULL, failed_at = NULL, failure_class = NULL, failure_code = NULL, error_id = NULL,
@@ -99,18 +99,18 @@ WHERE item_id = ANY ($1::uuid[]) AND wide_by <= now() AND NOT wide_ordered;
 -- $1 item, $2 product, $3 account, $4 whether rows were found (null: those held are looked for),
 -- $5 Pluggy's name of the product (null: it is always collected).
 WITH looks AS (
-    SELECT p.first_read_at, p.stamped_at,
+    SELECT p.first_read_at, p.complete_read_at,
            NOT coalesce($4::boolean, EXISTS (
                SELECT FROM pluggy.transactions t WHERE t.item_id = $1 AND t.account_id = $3))
            AND NOT EXISTS (SELECT FROM pluggy.items i
                            WHERE i.id = $1 AND NOT $5::text = ANY (i.products)) AS is_awaited
     FROM pluggy_sync.product_sync p
     WHERE p.item_id = $1 AND p.product = $2 AND p.account_id = $3
-      AND (p.awaits_rows OR p.first_read_at = p.stamped_at)
+      AND (p.awaits_rows OR p.first_read_at = p.complete_read_at)
 ), next AS (
     SELECT (SELECT min(l.first_read_at + after)
             FROM unnest(ARRAY['5 s', '30 s', '2 min', '5 min']::interval[]) AS after
-            WHERE l.is_awaited AND l.first_read_at + after > l.stamped_at) AS confirm_at
+            WHERE l.is_awaited AND l.first_read_at + after > l.complete_read_at) AS confirm_at
     FROM looks l
 )
 UPDATE pluggy_sync.product_sync p
@@ -135,7 +135,7 @@ WHERE item_id = ANY ($1::uuid[]) AND confirm_at <= now();
 -- $7 attempts so far, $8 pause before the next try (null: dead), $9 when the try began, $10 its place,
 -- $11 endpoint.
 -- It dies of what it was tried for: an event with a higher pending_seq has a try of its own.
--- An account or an investment that is buried has no steps: it may have been while this one was tried.
+-- An account or an investment that is tombstoned has no steps: it may have been while this one was tried.
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, account_id, failure_class, failure_code, error_id, attempts, failing_since,
      failed_at, next_try_at, dead_at, dead_seq, stale_reason, failure_endpoint)
@@ -157,7 +157,7 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
 -- name: defer_step
 -- A step is put off without an attempt: a limit, or an answer that proves nothing yet.
 -- $1 item, $2 product, $3 account, $4 reason, $5 pause (null: doubling with its age, 30 s to 1 h).
--- Not of what is buried, as in record_failure.
+-- Not of what is tombstoned, as in record_failure.
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, account_id, deferred_since, next_try_at, stale_reason)
 SELECT $1::uuid, $2::text, $3::uuid, CASE WHEN $5::interval IS NULL THEN now() END,
@@ -191,8 +191,8 @@ SET deferred_since = NULL, next_try_at = NULL, stale_reason = NULL, attempts = 0
 WHERE item_id = $1 AND product = $2 AND account_id = $3
   AND (deferred_since IS NOT NULL OR next_try_at IS NOT NULL OR attempts > 0);
 
--- name: is_put_off_for
+-- name: is_deferred_for
 -- Whether a step's answers have proven nothing for so long. $1 item, $2 product, $3 account,
 -- $4 how long.
-SELECT coalesce(bool_or(deferred_since <= now() - $4::interval), false) AS is_put_off
+SELECT coalesce(bool_or(deferred_since <= now() - $4::interval), false) AS is_deferred
 FROM pluggy_sync.product_sync WHERE item_id = $1 AND product = $2 AND account_id = $3;

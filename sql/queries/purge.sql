@@ -34,7 +34,7 @@ UPDATE pluggy_sync.purges
 SET attempts = 0, failure_code = NULL, error_id = NULL, next_try_at = NULL
 WHERE item_id = $1;
 
--- name: forget_purge
+-- name: delete_purge
 -- The item answers again. $1 item.
 DELETE FROM pluggy_sync.purges WHERE item_id = $1;
 

@@ -2,7 +2,7 @@
 -- One worker at a time, until the transaction ends. $1 advisory lock key.
 SELECT pg_try_advisory_xact_lock($1) AS locked;
 
--- name: load_runs_to_look_at
+-- name: load_runs_to_check
 -- Runs after the cursor, in feed order. has_rested: two minutes have passed, for what else the same
 -- collection tells comes within seconds. writes: worth a look, and the item has no newer run that would
 -- bring one anyway. Lost runs have no counts, but may have written. $1 most runs.

@@ -6,7 +6,7 @@ WHERE deleted_at IS NULL AND ($1::integer IS NULL OR connector_id = $1)
   AND ($2::text IS NULL OR client_user_id = $2) AND id > $3
 ORDER BY id LIMIT $4;
 
--- name: items_told_of
+-- name: announced_items
 -- The same, of those that webhooks have told of within a time; also if nothing of them was mirrored yet.
 -- $1 connector, $2 client user (null: any), $3 after this id, $4 limit, $5 accepted from, $6 before.
 SELECT DISTINCT e.item_id

@@ -8,14 +8,14 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
        nullif(p.account_id, '00000000-0000-0000-0000-000000000000') AS account_id,
        i.status AS item_status, i.execution_status,
        coalesce(d.collected_at, i.last_updated_at) AS collected_at,
-       p.source_updated_at AS read_collected_at, p.stamped_at AS read_at, p.watermark,
+       p.source_updated_at AS read_collected_at, p.complete_read_at AS read_at, p.watermark,
        w.pages AS walk_pages, w.rows_seen AS walk_rows, coalesce(r.rejected_rows, 0) AS rejected_rows,
        p.attempts, p.next_try_at, p.error_id,
        CASE
            WHEN i.deleted_at IS NOT NULL THEN 'deleted'
            WHEN p.dead_at IS NOT NULL OR p.stale_reason IS NOT NULL THEN 'stale'
            WHEN p.parked_at IS NOT NULL OR n.waits_for_long THEN 'stale'
-           WHEN p.stamped_at IS NULL THEN CASE WHEN w.walk_id IS NULL THEN 'unread' ELSE 'walking' END
+           WHEN p.complete_read_at IS NULL THEN CASE WHEN w.walk_id IS NULL THEN 'unread' ELSE 'walking' END
            WHEN n.consent_lost OR n.login_failed OR i.status = 'OUTDATED' THEN 'stale'
            WHEN n.no_auto_sync OR n.overdue OR d.not_collected THEN 'stale'
            WHEN r.rejected_rows > 0 OR d.warned THEN 'incomplete'
@@ -39,7 +39,7 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN p.awaits_rows OR c.things && ARRAY['items', p.product, p.product || '/' || p.account_id]
                THEN 'confirming'
        END AS reason,
-       b.blocked_on, CASE b.blocked_on WHEN 'user' THEN 'person' ELSE b.blocked_on END AS whose_turn,
+       b.blocked_on, CASE b.blocked_on WHEN 'user' THEN 'person' ELSE b.blocked_on END AS blocked_on_whom,
        coalesce(p.failing_since, p.deferred_since, p.parked_at, p.dead_at,
                 -- Of what the bank or the user keeps back: since the last good collection.
                 CASE WHEN n.login_failed OR i.status = 'OUTDATED' OR n.no_auto_sync

@@ -18,7 +18,7 @@ WITH errors AS (
     WHERE i.deleted_at IS NULL AND (p.attempts > 0 OR p.dead_at IS NOT NULL)
 )
 SELECT e.connector_id, e.connector_name, c.health_status, e.product, e.error, e.blocked_on,
-       CASE e.blocked_on WHEN 'user' THEN 'person' ELSE e.blocked_on END AS whose_turn,
+       CASE e.blocked_on WHEN 'user' THEN 'person' ELSE e.blocked_on END AS blocked_on_whom,
        count(DISTINCT e.item_id) AS items,
        (SELECT count(*) FROM pluggy.items i
         WHERE i.connector_id = e.connector_id AND i.deleted_at IS NULL) AS of_items,

@@ -6,7 +6,7 @@ SELECT m.item_id, i.connector_id, i.connector_name, m.source_updated_at AS colle
        CASE WHEN m.judged_at IS NULL THEN 'waiting' ELSE 'proven' END AS state, m.judged_at
 FROM pluggy_sync.missed_webhooks m
 LEFT JOIN pluggy.items i ON i.id = m.item_id
-WHERE m.told_at IS NULL;
+WHERE m.announced_at IS NULL;
 
 -- Rows that a verify had to repair, by run; freshness says when each product was verified.
 CREATE VIEW pluggy_ops.drift AS

@@ -85,7 +85,7 @@ WITH found AS (
            'The list of ' || string_agg(product, ' and of ') || ' cannot be read ('
            || string_agg(DISTINCT failure_code, ', ') || '): it is tried again by itself.',
            min(coalesce(failing_since, dead_at)), count(*), NULL
-    FROM pluggy_sync.catalogue_sync
+    FROM pluggy_sync.reference_data_sync
     WHERE dead_at IS NOT NULL OR failing_since < now() - interval '1 hour'
     HAVING count(*) > 0
     UNION ALL

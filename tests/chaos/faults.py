@@ -32,7 +32,7 @@ TRIED_FOR_S: Final = 90.0
 HAPPENS_WITHIN_S: Final = 12.0
 HANDS_FULL_AFTER_S: Final = 0.7
 """Less than a receiver waits for Postgres before it turns to the spool."""
-LOOK_EVERY_S: Final = 0.1
+POLL_INTERVAL_S: Final = 0.1
 READS: Final = ("GET /v2/transactions", "GET /items", "GET /accounts")
 LATER_PAGES: Final = {"match": "GET /v2/transactions", "query": "after="}
 # The driver meets the servers as they are, too.
@@ -100,10 +100,10 @@ Fault = Callable[[Chaos], Awaitable[bool]]
 
 async def holds(condition: Callable[[], Awaitable[bool]]) -> bool:
     """Wait for a condition; False if it does not come about."""
-    for _ in range(int(HAPPENS_WITHIN_S / LOOK_EVERY_S)):
+    for _ in range(int(HAPPENS_WITHIN_S / POLL_INTERVAL_S)):
         if await condition():
             return True
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(POLL_INTERVAL_S)
     return False
 
 

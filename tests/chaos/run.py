@@ -85,7 +85,7 @@ class Report:
     verdict: Verdict
     settled: Settled
     complaints: Mapping[str, int]
-    deserters: Mapping[str, int]
+    unexpected_exits: Mapping[str, int]
     took_s: float
 
     @property
@@ -108,7 +108,9 @@ class Report:
                 sum(self.faults.values()) < plan.faults
             ),
             f"too seldom: {', '.join(rare)}": rare,
-            f"ended by themselves: {dict(self.deserters)}": any(self.deserters.values()),
+            f"ended by themselves: {dict(self.unexpected_exits)}": any(
+                self.unexpected_exits.values()
+            ),
         }
         return [text for text, is_wrong in told.items() if is_wrong] + self.siege.failures
 
@@ -131,7 +133,7 @@ class Report:
             ("mismatches", self.verdict.mismatches),
             ("time to quiet", f"{self.settled.took_s:.0f} s"),
             ("  of back-offs skipped", f"{self.settled.skipped_s:.0f} s"),
-            *((f"{kind} that ended by themselves", n) for kind, n in self.deserters.items()),
+            *((f"{kind} that ended by themselves", n) for kind, n in self.unexpected_exits.items()),
             *((f"log lines with {word}", times) for word, times in self.complaints.items()),
             ("seed", self.seed),
             ("took", f"{self.took_s:.0f} s"),
@@ -163,8 +165,8 @@ async def run(plan: Plan, seed: int) -> Report:
             settled,
             stack.receivers.complaints(BUILD) + stack.workers.complaints(BUILD),
             {
-                "receivers": len(stack.receivers.deserters),
-                "workers": len(stack.workers.deserters),
+                "receivers": len(stack.receivers.unexpected_exits),
+                "workers": len(stack.workers.unexpected_exits),
             },
             time.monotonic() - started,
         )

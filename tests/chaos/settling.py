@@ -14,7 +14,7 @@ from tests.support.stack import SHIFTED
 from worker.inbox.spool import SPOOL
 from worker.infra.postgres import Pool
 
-LOOK_EVERY_S: Final = 0.5
+POLL_INTERVAL_S: Final = 0.5
 PROBE_EVERY: Final = timedelta(seconds=61)
 STATE: Final = """
 SELECT (SELECT count(*) FROM pluggy_sync.webhook_events
@@ -67,7 +67,7 @@ async def settle(stack: ChaosStack, within_s: float) -> Settled:
         elif not (spooled or state["due"] or state["leased"]) and (state["next_in_s"] or 0) > 1:
             await _shift(stack.db, list(SHIFTED), timedelta(seconds=state["next_in_s"]))
             skipped_s += state["next_in_s"]
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(POLL_INTERVAL_S)
 
 
 async def _shift(db: Pool, tables: list[str], by: timedelta) -> None:

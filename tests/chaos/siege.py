@@ -18,7 +18,7 @@ from tests.chaos.stack import ChaosStack
 MOST_MS: Final = 200.0
 """99 of 100 genuine deliveries are answered in less."""
 BEGUN_WITHIN_S: Final = 90.0
-LOOK_EVERY_S: Final = 0.2
+POLL_INTERVAL_S: Final = 0.2
 NOT_BEGUN: Final = """
 SELECT count(*) FILTER (WHERE state = 'applied') < $1
 FROM pluggy_sync.webhook_events WHERE event = 'item/created'
@@ -69,7 +69,7 @@ async def besiege(stack: ChaosStack, load: Load, for_s: float) -> Siege:
     """
     async with asyncio.timeout(BEGUN_WITHIN_S):
         while await stack.db.fetchval(NOT_BEGUN, len(load.items)):  # noqa: ASYNC110 - processes
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
     load.answers.clear()
     before = attacks(stack.strangers)
     await asyncio.sleep(for_s)

@@ -31,7 +31,7 @@ from worker.infra.redis_client import connect
 RECEIVERS: Final = 2
 WORKERS: Final = 3
 SLOTS: Final = 6
-LOOK_EVERY_S: Final = 0.1
+POLL_INTERVAL_S: Final = 0.1
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Replicas:
     running: list[Child] = field(default_factory=list)
     gone: list[Child] = field(default_factory=list)
     killed: set[int] = field(default_factory=set)
-    deserters: list[Child] = field(default_factory=list)
+    unexpected_exits: list[Child] = field(default_factory=list)
     """Those that have ended although nobody killed them."""
 
     async def begin(self) -> None:
@@ -56,7 +56,7 @@ class Replicas:
         with suppress(ProcessLookupError):
             os.kill(victim.pid, signal.SIGKILL)
         while self.running[nth] is victim:  # noqa: ASYNC110 - replace() is told by no event
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     async def pause(self, nth: int, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after so long."""
@@ -74,17 +74,17 @@ class Replicas:
             for nth, child in enumerate(self.running):
                 if not child.running:
                     if child.pid not in self.killed:
-                        self.deserters.append(child)
+                        self.unexpected_exits.append(child)
                     self.gone.append(child)
                     self.running[nth] = await asyncio.to_thread(self.start, nth)
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     def complaints(self, kept_in: Path) -> Counter[str]:
         """Lines of their logs that tell of a fault of ours, by word; such logs are kept."""
         found = Counter[str]()
         for child in (*self.gone, *self.running):
             told = Counter(word for line in child.lines() for word in OUR_FAULT if word in line)
-            if told or child in self.deserters:
+            if told or child in self.unexpected_exits:
                 shutil.copy(child.log, kept_in)
             found += told
         return found

@@ -25,7 +25,7 @@ from tests.support.receiver import ReceiverProcess
 from tests.support.stack import Stack
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
-from worker.lease.lease import Claim
+from worker.lease.lease import SyncSession
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyUnavailable
 from worker.pluggy_api.payloads import Unreadable, clean_json, decode_envelope
@@ -68,11 +68,11 @@ async def samples(stack: Stack) -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.fixture
-async def claim(stack: Stack) -> Claim:
+async def claim(stack: Stack) -> SyncSession:
     """A claim on an item, its run open."""
     await stack.tell("item/updated", str(uuid.uuid4()))
     lease = await stack.claim()
-    held = Claim(
+    held = SyncSession(
         stack.db,
         PluggyReader(stack.client, Lane.LIVE),
         lease,
@@ -84,7 +84,9 @@ async def claim(stack: Stack) -> Claim:
     return held
 
 
-async def test_any_row_is_stored_as_it_was_sent_or_set_aside(stack: Stack, claim: Claim) -> None:
+async def test_any_row_is_stored_as_it_was_sent_or_set_aside(
+    stack: Stack, session: SyncSession
+) -> None:
     true_rows = await samples(stack)
     counts: Counter[str] = Counter()
     seen: set[uuid.UUID] = set()
@@ -97,7 +99,7 @@ async def test_any_row_is_stored_as_it_was_sent_or_set_aside(stack: Stack, claim
             numbers = range(begin, min(begin + PAGE, share))
             bodies = {n: campaign.input(n) for n in numbers}
             try:
-                counts += await store_page(claim, entity, list(bodies.values()), seen)
+                counts += await store_page(session, entity, list(bodies.values()), seen)
             except Exception as error:
                 raise campaign.broken(begin, b"\n".join(bodies.values()), error) from error
     print(f"fuzz rows: {dict(counts)}")
@@ -115,7 +117,7 @@ def own_row(rng: Random, true_rows: Sequence[dict[str, Any]]) -> bytes:
 
 
 async def store_page(
-    claim: Claim, entity: Entity, bodies: Sequence[bytes], seen: set[uuid.UUID]
+    session: SyncSession, entity: Entity, bodies: Sequence[bytes], seen: set[uuid.UUID]
 ) -> Counter[str]:
     """One page by the worker's own code; every row of it is looked up afterwards.
 
@@ -127,20 +129,20 @@ async def store_page(
         rows, rejected = await read_rows(page, owner_key="no key of theirs", owner=owner)
     except PluggyUnavailable:
         return Counter({"pages refused": 1})
-    async with claim.page() as conn:
+    async with session.page() as conn:
         columns = {"account_id": owner} if entity.product == "bills" else None
-        await store_rows(conn, claim, entity, rows, rejected, owner_columns=columns)
-    held = await claim.db.fetch(
+        await store_rows(conn, session, entity, rows, rejected, owner_columns=columns)
+    held = await session.db.fetch(
         f"SELECT *, payload::text AS document FROM pluggy.{entity.product}"  # noqa: S608 - constants
         " WHERE item_id = $1 AND id = ANY ($2)",
-        claim.item_id,
+        session.item_id,
         [row.id for row in rows],
     )
     by_id = {record["id"]: record for record in held}
-    aside = await claim.db.fetch(
+    aside = await session.db.fetch(
         "SELECT row_id, reason FROM pluggy_sync.rejected_rows WHERE item_id = $1 AND product = $2"
         " AND row_id = ANY ($3)",
-        claim.item_id,
+        session.item_id,
         entity.product,
         [str(row.id) for row in rows],
     )

@@ -24,7 +24,7 @@ KNOWN_ITEM: list[Step] = [{"do": "connect"}, {"do": "rest", "ms": 20_000}]
 SABOTAGE = {
     "different amount": "UPDATE pluggy.transactions SET amount = amount + 1 WHERE item_id = $1",
     "missing": "DELETE FROM pluggy.transactions WHERE item_id = $1",
-    "buried": "UPDATE pluggy.transactions SET deleted_at = now() WHERE item_id = $1",
+    "tombstoned": "UPDATE pluggy.transactions SET deleted_at = now() WHERE item_id = $1",
     "extra": (
         "INSERT INTO pluggy.transactions (item_id, id, account_id, amount, date, posted_on,"
         " payload, row_hash, row_version, run_id)"

@@ -75,14 +75,16 @@ async def uses(simulator: SimulatorProcess) -> list[Use]:
     return [Use(minute, answered[minute], refused[minute]) for minute in minutes]
 
 
-async def deliver_live(door: Client, simulator: SimulatorProcess, items: list[str]) -> None:
+async def deliver_live(
+    receiver_client: Client, simulator: SimulatorProcess, items: list[str]
+) -> None:
     """Collections and their webhooks, until cancelled."""
     clock = asyncio.get_running_loop().time
     started = clock()
     for number in range(10_000):
         item_id = items[number % len(items)]
         await simulator.apost(f"/_simulator/items/{item_id}/collect", {"created": 1})
-        assert (await door.deliver(told(item_id))).status == 202
+        assert (await receiver_client.deliver(told(item_id))).status == 202
         await asyncio.sleep(max(0.0, started + (number + 1) * LIVE_EVERY_S - clock()))
 
 
@@ -111,7 +113,7 @@ async def test_eight_workers_use_the_budget_and_are_never_refused(
                 DATABASE_URL=database_url, REDIS_URL=own_redis_url, WEBHOOK_SECRET=SECRET
             )
         )
-        door = Client(f"http://127.0.0.1:{await receiver.port()}", session)
+        receiver_client = Client(f"http://127.0.0.1:{await receiver.port()}", session)
         for _ in range(WORKERS):
             await opened.enter_async_context(
                 WorkerProcess(database_url, own_redis_url, limited.url, **environment)
@@ -122,7 +124,7 @@ async def test_eight_workers_use_the_budget_and_are_never_refused(
         await accept_events(
             db, [registration(uuid.UUID(i), now(), lane=Lane.BACKFILL) for i in bulk]
         )
-        delivering = asyncio.create_task(deliver_live(door, limited, live))
+        delivering = asyncio.create_task(deliver_live(receiver_client, limited, live))
         full = await minutes_of(limited, began, delivering)
         delivering.cancel()
         await asyncio.gather(delivering, return_exceptions=True)

@@ -35,19 +35,19 @@ async def load(service: Service, items: list[str], delivered: Counter[str]) -> N
 async def test_rolling_restarts_burn_no_attempt_and_repeat_no_sync_twice(service: Service) -> None:
     db, stack = service.db, service.stack
     items = [(await stack.synced_item(transactions=60))["id"] for _ in range(ITEMS)]
-    await stack.forget_requests()
+    await stack.reset_requests()
     synced_before = await db.fetchval("SELECT max(id) FROM pluggy_sync.runs")
     # Half of the reads last, so that every stop finds syncs under way.
     slow = {"match": "GET /v2/transactions", "kind": "slow", "seconds": 0.4, "rate": 0.5}
     await stack.simulator.apost("/_simulator/faults", slow)
     delivered: Counter[str] = Counter()
     loading = asyncio.create_task(load(service, items, delivered))
-    crew = [await service.worker(WORKER_SLOTS="4").__aenter__() for _ in range(WORKERS)]
+    worker_group = [await service.worker(WORKER_SLOTS="4").__aenter__() for _ in range(WORKERS)]
     under_way = 0
     try:
         for _ in range(ROUNDS):
-            for place, old in enumerate(crew):
-                crew[place] = await service.worker(WORKER_SLOTS="4").__aenter__()
+            for place, old in enumerate(worker_group):
+                worker_group[place] = await service.worker(WORKER_SLOTS="4").__aenter__()
                 under_way += await leases(db)
                 old.stop()
                 assert await old.ended() == 0, "".join(old.lines[-20:])
@@ -58,7 +58,7 @@ async def test_rolling_restarts_burn_no_attempt_and_repeat_no_sync_twice(service
         await service.quiet()
     finally:
         loading.cancel()
-        for worker in crew:
+        for worker in worker_group:
             await worker.kill()
     assert under_way >= ROUNDS, "the restarts found too little under way to prove anything"
     assert sum(delivered.values()) >= 10 * ROUNDS
@@ -73,7 +73,7 @@ async def test_rolling_restarts_burn_no_attempt_and_repeat_no_sync_twice(service
             "SELECT outcome FROM pluggy_sync.runs WHERE id > $1", synced_before
         )
     )
-    assert set(outcomes) <= {"done", "handed_back"}, outcomes
+    assert set(outcomes) <= {"done", "released"}, outcomes
     repeats = Counter(row["syncs"] for row in await db.fetch(REPEATS))
     assert max(repeats) <= 2, repeats
     assert await asked_without_a_run(service, synced_before) == {}

@@ -7,7 +7,14 @@ import asyncio
 import pytest
 
 import embedded
-from tests.process.test_ride_out import assert_done, begin_work, crew_of, postgres, service, valkey
+from tests.process.test_ride_out import (
+    assert_done,
+    begin_work,
+    postgres,
+    service,
+    valkey,
+    worker_group_of,
+)
 from tests.support.interleaving import until
 from tests.support.service import Service
 from tests.support.worker_process import peak_memory_kb
@@ -22,37 +29,37 @@ __all__ = ["postgres", "service", "valkey"]  # fixtures
 async def test_servers_that_stand_still_cost_no_worker_and_no_attempt(
     service: Service, postgres: embedded.Postgres, valkey: embedded.Valkey
 ) -> None:
-    async with crew_of(service) as crew:
+    async with worker_group_of(service) as worker_group:
         items = await begin_work(service)
-        before = [peak_memory_kb(worker.child.pid) for worker in crew.workers]
+        before = [peak_memory_kb(worker.child.pid) for worker in worker_group.workers]
         postgres.pause()
         valkey.pause()
         try:
-            await crew.told("redis_away")
-            await crew.told("postgres_away")
+            await worker_group.told("redis_away")
+            await worker_group.told("postgres_away")
 
             async def not_ready() -> bool:
-                assert await crew.health("/livez") == {200}
-                return await crew.health("/readyz") == {503}
+                assert await worker_group.health("/livez") == {200}
+                return await worker_group.health("/readyz") == {503}
 
             await until(not_ready, "no worker is ready")
             # Past every time-out of a command and of the giving back of its connection.
             clock = asyncio.get_running_loop().time
             end = clock() + 65
             while clock() < end:
-                assert await crew.health("/livez") == {200}
+                assert await worker_group.health("/livez") == {200}
                 await asyncio.sleep(1)
-            after = [peak_memory_kb(worker.child.pid) for worker in crew.workers]
+            after = [peak_memory_kb(worker.child.pid) for worker in worker_group.workers]
         finally:
             postgres.resume()
             valkey.resume()
-        await crew.told("redis_back")
-        await crew.told("postgres_back")
+        await worker_group.told("redis_back")
+        await worker_group.told("postgres_back")
         await service.let_lapse()
         for item_id in items:
             await service.deliver(item_id)
         await assert_done(service, items, events=2)
-        crew.assert_rode_out("redis", "postgres")
+        worker_group.assert_rode_out("redis", "postgres")
         print({"peak_kb_before": before, "peak_kb_after": after})
         for was, became in zip(before, after, strict=True):
             assert became - was < MOST_GROWTH_KB

@@ -28,7 +28,7 @@ from tests.support.simulator_process import SimulatorProcess
 from tests.support.worker_process import WorkerProcess
 from worker.infra.postgres import close_pool, open_pool
 from worker.infra.redis_client import connect
-from worker.wakeup.queue import ArqDoorbell
+from worker.wakeup.queue import ArqWaker
 
 SSL_REQUEST = (8).to_bytes(4) + (80877103).to_bytes(4)
 SUBJECTS = {"server": "IP:127.0.0.1,DNS:localhost", "elsewhere": "DNS:elsewhere.example"}
@@ -160,7 +160,7 @@ async def test_a_postgres_without_tls_is_refused_where_tls_is_asked_for(postgres
 async def ring(url: str) -> int:
     redis = connect(url)
     try:
-        return await ArqDoorbell(redis).ring([uuid.uuid4()])
+        return await ArqWaker(redis).ring([uuid.uuid4()])
     finally:
         await redis.aclose()
 
@@ -200,8 +200,8 @@ async def test_the_whole_service_runs_by_tls(
             WorkerProcess(database_url, queue_url, quiet_simulator.url) as worker,
             aiohttp.ClientSession() as session,
         ):
-            door = Client(f"http://127.0.0.1:{await receiver.port()}", session)
-            assert (await door.deliver(told(made["id"]))).status == 202
+            receiver_client = Client(f"http://127.0.0.1:{await receiver.port()}", session)
+            assert (await receiver_client.deliver(told(made["id"]))).status == 202
             pool = await open_pool(database_url, max_size=1, statement_cache=0)
 
             async def mirrored() -> bool:

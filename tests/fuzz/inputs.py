@@ -86,7 +86,7 @@ def webhook(rng: Random) -> bytes:
         "createdTransactionsLink": "https://evil.example/steal",
         "clientUserId": "somebody",
     }
-    return spoil(rng, written(rng, mutate(rng, fields, most=3)))
+    return apply_fault(rng, written(rng, mutate(rng, fields, most=3)))
 
 
 def row(rng: Random, true_rows: Sequence[dict[str, Any]]) -> bytes:
@@ -103,7 +103,7 @@ def answer(rng: Random, true_rows: Sequence[dict[str, Any]]) -> bytes:
     rows = b",".join(row(rng, true_rows) for _ in range(rng.randrange(4)))
     more = rng.choice((b"null", b'"?after=x"', b'"https://evil.example/?after=x"', b"5", b"{}"))
     body = b'{"results":[' + rows + b'],"next":' + more + b',"totalPages":1}'
-    return spoil(rng, body)
+    return apply_fault(rng, body)
 
 
 def request(rng: Random) -> bytes:
@@ -130,7 +130,7 @@ def request(rng: Random) -> bytes:
             "X-Forwarded-For: " + "1.2.3.4," * 50 + "\r\n",
         )
     )
-    return spoil(rng, head.encode()) + b"\r\n" + body
+    return apply_fault(rng, head.encode()) + b"\r\n" + body
 
 
 def mutate(rng: Random, fields: dict[str, Any], *, most: int) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def written(rng: Random, fields: object) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def spoil(rng: Random, body: bytes) -> bytes:
+def apply_fault(rng: Random, body: bytes) -> bytes:
     """Now and then change some bytes."""
     if rng.random() < 0.6:
         return body

@@ -226,7 +226,7 @@ async def everything(stack: Stack) -> str:
 async def test_an_item_is_kept_until_its_retention_time_is_over(stack: Stack) -> None:
     item = await deleted_item(stack, transactions=5)
     await wait(stack, RETENTION - timedelta(hours=1))
-    await stack.forget_requests()
+    await stack.reset_requests()
     assert await purge(stack) == 0
     assert await stack.requests() == {}
     assert await receipts(stack, item["id"]) == []
@@ -289,7 +289,7 @@ async def test_a_purge_goes_in_batches_and_survives_a_kill_between_two(
     item = await deleted_item(stack, transactions=300)
     await wait(stack, RETENTION)
     monkeypatch.setattr(worker.maintenance.purge, "BATCH", 50)
-    monkeypatch.setattr(worker.maintenance.purge, "PURGE_FOR_S", 0.0)
+    monkeypatch.setattr(worker.maintenance.purge, "PURGE_TIMEOUT_S", 0.0)
     assert await purger(stack).purge()
     rows = "SELECT count(*) FROM pluggy.transactions WHERE item_id = $1"
     total = len(item["truth"]["transactions"])
@@ -310,7 +310,7 @@ async def test_a_purge_goes_in_batches_and_survives_a_kill_between_two(
     runs = await stack.db.fetch(
         "SELECT outcome, deleted FROM pluggy_sync.runs WHERE kind = 'purge' ORDER BY seq"
     )
-    assert [r["outcome"] for r in runs] == ["handed_back", "lost", "done", "done"]
+    assert [r["outcome"] for r in runs] == ["released", "lost", "done", "done"]
     mirrored = sum(len(item["truth"][table]) for table in TABLES)
     assert sum(r["deleted"] for r in runs) == mirrored + 1
 

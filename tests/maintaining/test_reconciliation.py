@@ -17,13 +17,13 @@ from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget, now
 from tests.support.worker_process import WorkerProcess
 from tests.syncing.test_transactions import changed, tell_all, watermarks
-from worker.engine.missed_webhooks import expect_collection, next_look
-from worker.engine.rounds import load_held
+from worker.engine.missed_webhooks import expect_collection, next_recheck
+from worker.engine.rounds import load_item_state
 from worker.inbox.accept import Accepted
 from worker.infra.postgres import Pool
 from worker.infra.queries import QUERIES
-from worker.lease.lease import Claim
-from worker.maintenance.reconciliation import cast_nets, order_due, order_verify
+from worker.lease.lease import SyncSession
+from worker.maintenance.reconciliation import order_due, order_verify, run_reconciliations
 from worker.planner.plan import plan
 from worker.planner.steps import Gone
 from worker.pluggy_api.item_status import Item, read_item
@@ -47,14 +47,18 @@ async def ordered(stack: Stack, item_id: str) -> list[str]:
 
 
 async def nets_of(stack: Stack, item_id: str) -> asyncpg.Record:
-    row = await stack.db.fetchrow("SELECT * FROM pluggy_sync.item_nets WHERE item_id = $1", item_id)
+    row = await stack.db.fetchrow(
+        "SELECT * FROM pluggy_sync.item_reconciliations WHERE item_id = $1", item_id
+    )
     assert row is not None
     return row
 
 
 async def verify_never(stack: Stack) -> None:
     """Keeps the weekly verify out of a test that is about another net."""
-    await stack.db.execute("UPDATE pluggy_sync.item_nets SET verify_at = now() + interval '1 year'")
+    await stack.db.execute(
+        "UPDATE pluggy_sync.item_reconciliations SET verify_at = now() + interval '1 year'"
+    )
 
 
 async def view(stack: Stack, name: str, item_id: str | None = None) -> list[asyncpg.Record]:
@@ -163,14 +167,14 @@ async def pauses_of_looks(stack: Stack, item_id: str, *, looks: int) -> list[int
     """Hours between looks, each of which has cost one request."""
     pauses = []
     for _ in range(looks):
-        due = (await nets_of(stack, item_id))["look_at"] - now() + timedelta(seconds=1)
+        due = (await nets_of(stack, item_id))["silence_check_at"] - now() + timedelta(seconds=1)
         await stack.shift(due)
         await stack.simulator.apost("/_simulator/clock", {"advance": due.total_seconds()})
         await verify_never(stack)
-        await stack.forget_requests()
+        await stack.reset_requests()
         assert await cast(stack) == 1
         assert await stack.requests() == {"GET /items/{id}": 1}
-        pause = (await nets_of(stack, item_id))["look_at"] - now()
+        pause = (await nets_of(stack, item_id))["silence_check_at"] - now()
         pauses.append(round(pause.total_seconds() / 3600))
     assert set(await ordered(stack, item_id)) == {"sync/silence"}
     assert set(await stack.states(item_id)) == {"applied"}
@@ -180,13 +184,13 @@ async def pauses_of_looks(stack: Stack, item_id: str, *, looks: int) -> list[int
 async def test_an_item_that_pluggy_does_not_update_is_never_polled(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20, autoSync=False)
     await verify_never(stack)
-    await stack.forget_requests()
+    await stack.reset_requests()
     for _ in range(10):
         await stack.shift(DAY)
         assert await cast(stack) == 0
     assert await stack.requests() == {}
     shown = await view(stack, "freshness", item["id"])
-    assert {(r["state"], r["reason"], r["whose_turn"]) for r in shown} == {
+    assert {(r["state"], r["reason"], r["blocked_on_whom"]) for r in shown} == {
         ("stale", "no_auto_sync", "person")
     }
     assert [r["kind"] for r in await view(stack, "worklist", item["id"])] == ["no_auto_sync"]
@@ -222,14 +226,14 @@ async def test_a_tombstoned_item_is_in_no_net(stack: Stack) -> None:
     await stack.quiet()
     await stack.shift(timedelta(days=8))
     assert await cast(stack) == 0
-    assert await stack.db.fetchval("SELECT count(*) FROM pluggy_sync.item_nets") == 0
+    assert await stack.db.fetchval("SELECT count(*) FROM pluggy_sync.item_reconciliations") == 0
 
 
 def test_a_look_follows_pluggys_clock_though_ours_differs() -> None:
     ours = datetime(2026, 3, 1, 12, tzinfo=UTC)
     pluggys = ours + timedelta(hours=5)
     item = Item("UPDATED", "SUCCESS", None, None, False, None, {}, pluggys + timedelta(hours=8))
-    look = next_look(item, now=ours, pluggy_now=pluggys, untold=False)
+    look = next_recheck(item, now=ours, pluggy_now=pluggys, unannounced=False)
     assert look == ours + timedelta(hours=8, minutes=15)
 
 
@@ -271,7 +275,7 @@ async def test_the_last_days_are_read_within_a_day_though_nothing_more_is_told(
     assert await different(stack, item["id"]) == 6
     await stack.shift(timedelta(hours=23, minutes=1))
     await verify_never(stack)
-    await stack.forget_requests()
+    await stack.reset_requests()
     assert await cast(stack) == 1
     assert await ordered(stack, item["id"]) == ["sync/recent"]
     await stack.assert_equal(item["id"])
@@ -291,7 +295,7 @@ async def test_once_a_day_an_item_updated_costs_one_request_more_per_account(sta
     for hours, reads in ((21, 2), (8, 1), (8, 1), (8, 2)):
         await stack.shift(timedelta(hours=hours))
         await stack.collect(item["id"])
-        await stack.forget_requests()
+        await stack.reset_requests()
         await stack.tell("item/updated", item["id"])
         await stack.quiet()
         asked = await stack.requests()
@@ -305,7 +309,7 @@ async def test_the_last_days_are_not_read_where_nothing_was_collected(stack: Sta
     item = await stack.synced_item(transactions=100)
     await stack.shift(timedelta(hours=21))
     await stack.collect(item["id"], status="OUTDATED")
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.tell("item/error", item["id"])
     await stack.quiet()
     assert await stack.requests() == {"GET /items/{id}": 1}
@@ -331,7 +335,7 @@ async def test_last_days_of_many_pages_are_read_as_a_walk(stack: Stack) -> None:
     await stack.collect(item["id"], updated=20)
     await stack.shift(timedelta(hours=23, minutes=1))
     await verify_never(stack)
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.order("sync/recent", item["id"])
     await stack.quiet()
     assert (await stack.requests())["GET /v2/transactions"] == 3
@@ -430,7 +434,7 @@ async def test_a_verify_killed_within_a_walk_reads_at_most_one_page_again(
         "/_simulator/faults",
         {"match": "GET /v2/transactions", "kind": "slow", "seconds": 60, "skip": 6, "times": 1},
     )
-    await stack.forget_requests()
+    await stack.reset_requests()
     await order_verify(stack.db, [uuid.UUID(item["id"])])
 
     async def asked() -> bool:
@@ -440,7 +444,7 @@ async def test_a_verify_killed_within_a_walk_reads_at_most_one_page_again(
         await until(asked, "the seventh page is asked for")
         await worker.kill()
     await stack.simulator.adelete("/_simulator/faults")
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.shift(timedelta(seconds=31))
     await stack.quiet()
     # Of ten pages six were stored; then the rows that are missing are asked for by id.
@@ -466,7 +470,7 @@ async def test_an_item_without_consent_is_not_verified_in_vain(stack: Stack) -> 
     await stack.collect(item["id"], consent="revoked")
     await stack.tell("item/error", item["id"])
     await stack.quiet()
-    await stack.forget_requests()
+    await stack.reset_requests()
     for _ in range(3):
         await stack.shift(timedelta(days=7))
         assert await cast(stack) == 0
@@ -480,7 +484,7 @@ async def test_verifies_are_spread_over_the_days_and_keep_their_place(stack: Sta
     token = uuid.uuid4()
     leases = "INSERT INTO pluggy_sync.item_leases (item_id, token) VALUES ($1, $2)"
     await stack.db.executemany(leases, [(i, token) for i in ids])
-    await stack.db.executemany(QUERIES["set_look"], [(i, None, token) for i in ids])
+    await stack.db.executemany(QUERIES["set_silence_check"], [(i, None, token) for i in ids])
     at = await places(stack)
     days = [(place - begun) / DAY for place in at.values()]
     assert min(days) >= 1
@@ -500,24 +504,24 @@ async def test_a_worker_that_lost_its_lease_moves_no_net(stack: Stack) -> None:
     await stack.tell("item/login_succeeded", item["id"])
     stalled, held = await late_claim(stack), await nets_of(stack, item["id"])
     collected = read_item({"id": item["id"], "nextAutoSyncAt": None}, is_open_finance=False)
-    gone = replace(await load_held(stalled), item_deleted=True)
+    gone = replace(await load_item_state(stalled), item_deleted=True)
     for found in (collected, Gone()):
         await expect_collection(stalled, found, gone, plan(found, gone))
     assert await nets_of(stack, item["id"]) == held
 
 
-async def late_claim(stack: Stack) -> Claim:
+async def late_claim(stack: Stack) -> SyncSession:
     """A claim whose lease another has by now; it was told Pluggy's time before."""
-    claim = await stack.worker.engine._begin(await stack.claim())
-    claim.pluggy.pluggy_now = now()
+    session = await stack.worker.engine._begin(await stack.claim())
+    session.pluggy.pluggy_now = now()
     await stack.shift(timedelta(minutes=1))
     await stack.claim()
-    return claim
+    return session
 
 
 async def places(stack: Stack) -> dict[uuid.UUID, datetime]:
     """When each item is verified next."""
-    found = await stack.db.fetch("SELECT item_id, verify_at FROM pluggy_sync.item_nets")
+    found = await stack.db.fetch("SELECT item_id, verify_at FROM pluggy_sync.item_reconciliations")
     return {record["item_id"]: record["verify_at"] for record in found}
 
 
@@ -539,7 +543,8 @@ async def test_a_verify_by_command_is_a_new_event_each_time(stack: Stack) -> Non
 async def test_two_schedulers_at_once_make_one_event(stack: Stack) -> None:
     items = [await stack.synced_item(transactions=5) for _ in range(6)]
     await stack.db.execute(
-        "UPDATE pluggy_sync.item_nets SET look_at = now(), reread_at = now(), verify_at = now()"
+        "UPDATE pluggy_sync.item_reconciliations"
+        " SET silence_check_at = now(), recent_read_at = now(), verify_at = now()"
     )
     ordered_by = await asyncio.gather(*(order_due(stack.db) for _ in range(4)))
     assert sum(ordered_by) == 3 * len(items)
@@ -559,29 +564,29 @@ async def test_an_order_that_a_crash_cut_short_is_not_stored_twice(stack: Stack)
     held = await nets_of(stack, item["id"])
     assert await order_due(stack.db) == 1
     await stack.db.execute(
-        "UPDATE pluggy_sync.item_nets SET look_at = $2 WHERE item_id = $1",
+        "UPDATE pluggy_sync.item_reconciliations SET silence_check_at = $2 WHERE item_id = $1",
         held["item_id"],
-        held["look_at"],
+        held["silence_check_at"],
     )
     assert await order_due(stack.db) == 0
     assert await ordered(stack, item["id"]) == ["sync/silence"]
 
 
 async def test_nets_are_cast_by_one_worker_every_half_minute(stack: Stack) -> None:
-    assert sorted(await asyncio.gather(*(cast_nets(stack.db) for _ in range(4)))) == [
+    assert sorted(await asyncio.gather(*(run_reconciliations(stack.db) for _ in range(4)))) == [
         False,
         False,
         False,
         True,
     ]
     await stack.db.execute("UPDATE pluggy_sync.turns SET due_at = due_at - interval '31 seconds'")
-    assert await cast_nets(stack.db)
+    assert await run_reconciliations(stack.db)
 
 
 async def test_no_net_is_cast_while_everything_is_halted(stack: Stack) -> None:
     await stack.synced_item(transactions=5)
     await stack.shift(timedelta(days=8))
     await stack.db.execute(QUERIES["halt"], "410:GONE", "advice", timedelta(minutes=1))
-    assert not await cast_nets(stack.db)
+    assert not await run_reconciliations(stack.db)
     await stack.db.execute(QUERIES["resume"])
-    assert await cast_nets(stack.db)
+    assert await run_reconciliations(stack.db)

@@ -17,18 +17,18 @@ import pytest
 from tests.support.stack import Stack, now
 from worker.inbox.accept import Accepted
 from worker.inbox.events import parse_webhook
-from worker.maintenance.reference_data import refresh_catalogue
+from worker.maintenance.reference_data import refresh_reference_data
 
 MINUTE = timedelta(minutes=1, seconds=1)
 ITAU, NUBANK = 201, 612
 
 
 async def shift(stack: Stack, by: timedelta) -> None:
-    """Let time pass, for the catalogue too."""
+    """Let time pass, for the reference data too."""
     await stack.shift(by)
     await stack.db.execute(
-        "UPDATE pluggy_sync.catalogue_sync SET until = until - $1::interval,"
-        " started_at = started_at - $1, stamped_at = stamped_at - $1,"
+        "UPDATE pluggy_sync.reference_data_sync SET until = until - $1::interval,"
+        " started_at = started_at - $1, complete_read_at = complete_read_at - $1,"
         " absences_asked_at = absences_asked_at - $1, failing_since = failing_since - $1,"
         " failed_at = failed_at - $1, next_try_at = next_try_at - $1, dead_at = dead_at - $1",
         by,
@@ -38,7 +38,7 @@ async def shift(stack: Stack, by: timedelta) -> None:
 async def refresh(stack: Stack, *, most: int = 5) -> int:
     """Refresh whatever is due; returns how many refreshes that took."""
     done = 0
-    while await refresh_catalogue(stack.db, stack.client):
+    while await refresh_reference_data(stack.db, stack.client):
         done += 1
         assert done <= most, "work never ends"
     return done
@@ -48,7 +48,7 @@ async def refreshed(stack: Stack) -> None:
     """Both are mirrored, and time has passed in which they may be read again."""
     await refresh(stack)
     await shift(stack, MINUTE)
-    await stack.forget_requests()
+    await stack.reset_requests()
 
 
 async def tell_connector(stack: Stack, connector_id: int, **fields: Any) -> int:
@@ -80,7 +80,7 @@ async def outcome(stack: Stack, row_id: int) -> tuple[str, str | None]:
 
 async def progress(stack: Stack, product: str = "connectors") -> asyncpg.Record:
     found = await stack.db.fetchrow(
-        "SELECT * FROM pluggy_sync.catalogue_sync WHERE product = $1", product
+        "SELECT * FROM pluggy_sync.reference_data_sync WHERE product = $1", product
     )
     assert found is not None
     return found
@@ -115,7 +115,7 @@ async def until(condition: Callable[[], Any], *, within_s: float = 20.0) -> None
 
 
 async def test_connectors_and_categories_are_mirrored_at_the_start(stack: Stack) -> None:
-    await stack.forget_requests()
+    await stack.reset_requests()
     assert await refresh(stack) == 2
     truth = await stack.simulator.aget("/_simulator/truth")
     for table in ("connectors", "categories"):
@@ -141,7 +141,7 @@ async def test_every_row_names_the_run_that_wrote_it_and_the_run_says_what_it_di
     await refresh(stack)
     runs = await stack.db.fetch("SELECT * FROM pluggy_sync.runs ORDER BY seq")
     assert [(r["kind"], r["item_id"], r["outcome"]) for r in runs] == [
-        ("catalogue", None, "done")
+        ("reference_data", None, "done")
     ] * 2
     for run in runs:
         [product] = json.loads(run["plan"])
@@ -204,7 +204,7 @@ async def test_an_event_that_comes_while_the_list_is_read_waits_for_the_next(sta
         "/_simulator/faults",
         {"match": "GET /connectors", "kind": "slow", "seconds": 1.0, "times": 1},
     )
-    task = asyncio.create_task(refresh_catalogue(stack.db, stack.client))
+    task = asyncio.create_task(refresh_reference_data(stack.db, stack.client))
 
     async def is_asked() -> bool:
         return bool((await stack.requests()).get("GET /connectors"))
@@ -219,7 +219,7 @@ async def test_an_event_that_comes_while_the_list_is_read_waits_for_the_next(sta
 async def test_two_workers_at_once_ask_once(stack: Stack) -> None:
     await refreshed(stack)
     await tell_connector(stack, ITAU)
-    turns = [refresh_catalogue(stack.db, stack.client) for _ in range(4)]
+    turns = [refresh_reference_data(stack.db, stack.client) for _ in range(4)]
     assert sorted(await asyncio.gather(*turns)) == [False, False, False, True]
     assert await stack.requests() == {"GET /connectors": 1}
 
@@ -231,14 +231,14 @@ async def test_a_worker_whose_lease_another_has_taken_writes_nothing(stack: Stac
         "/_simulator/faults",
         {"match": "GET /connectors", "kind": "slow", "seconds": 1.0, "times": 1},
     )
-    stalled = asyncio.create_task(refresh_catalogue(stack.db, stack.client))
+    stalled = asyncio.create_task(refresh_reference_data(stack.db, stack.client))
 
     async def is_asked() -> bool:
         return bool((await stack.requests()).get("GET /connectors"))
 
     await until(is_asked)
     await shift(stack, timedelta(minutes=2))
-    assert await refresh_catalogue(stack.db, stack.client)
+    assert await refresh_reference_data(stack.db, stack.client)
     run = await last_run(stack)
     assert await stalled
     assert await last_run(stack) == run

@@ -355,8 +355,8 @@ async def test_one_worker_at_a_time_looks(stack: Stack) -> None:
 async def test_portions_are_small_and_all_are_looked_at(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.maintenance.restatements.MOST_ITEMS", 1)
-    monkeypatch.setattr("worker.maintenance.restatements.MOST_RUNS", 3)
+    monkeypatch.setattr("worker.maintenance.restatements.MAX_ITEMS", 1)
+    monkeypatch.setattr("worker.maintenance.restatements.MAX_RUNS", 3)
     items = [await stack.synced_item(transactions=20) for _ in range(4)]
     for item in items:
         await restate(stack, item["id"])

@@ -16,7 +16,7 @@ from tests.support.stack import Stack
 from tests.support.worker_process import WorkerProcess
 from worker.infra.postgres import Pool
 from worker.maintenance.restatements import link_restatements
-from worker.maintenance.retention import TABLES, forget_old
+from worker.maintenance.retention import TABLES, delete_expired
 
 KEEP = timedelta(days=90)
 OLD = timedelta(days=91)
@@ -25,9 +25,16 @@ YOUNG = timedelta(days=89)
 # Bounded by what is mirrored, by the number of ids ever told of, by what else goes (the progress of
 # an event's list goes with its event), or of a fixed size (one row, or one a product).
 BOUNDED_OTHERWISE = {
-    *("account_walks", "item_leases", "item_nets", "item_sync", "product_sync", "purges"),
+    *(
+        "account_walks",
+        "item_leases",
+        "item_reconciliations",
+        "item_sync",
+        "product_sync",
+        "purges",
+    ),
     *("restatements", "purge_receipts", "subscriptions", "workers"),
-    *("catalogue_sync", "halts", "installation", "migrations", "restatement_cursor"),
+    *("reference_data_sync", "halts", "installation", "migrations", "restatement_cursor"),
     *("retention_cursor", "turns"),
     *("id_progress", "parked_products", "redis_settings", "worker_settings"),
 }
@@ -38,7 +45,7 @@ async def forget(db: Pool, *, turns: int = 1) -> None:
         await db.execute(
             "UPDATE pluggy_sync.turns SET due_at = '-infinity' WHERE name = 'retention'"
         )
-        assert await forget_old(db, KEEP)
+        assert await delete_expired(db, KEEP)
 
 
 async def rest(db: Pool) -> None:
@@ -258,7 +265,7 @@ async def test_the_walk_over_old_runs_goes_on_where_it_was_and_begins_again_the_
         first,
     )
     monkeypatch.setattr(worker.maintenance.retention, "PORTION", 20)
-    monkeypatch.setattr(worker.maintenance.retention, "WORK_FOR_S", 0.0)
+    monkeypatch.setattr(worker.maintenance.retention, "WORK_TIMEOUT_S", 0.0)
     await forget(db)
     assert await count(db, "runs") == 50, "no time, no work"
     monkeypatch.undo()
@@ -288,8 +295,8 @@ async def test_many_old_rows_go_in_small_portions(
 
 
 async def test_one_worker_at_a_time_takes_its_turn(db: Pool) -> None:
-    assert await forget_old(db, KEEP)
-    assert not await forget_old(db, KEEP)
+    assert await delete_expired(db, KEEP)
+    assert not await delete_expired(db, KEEP)
 
 
 async def test_a_receipt_of_a_purge_and_its_run_stay(stack: Stack) -> None:

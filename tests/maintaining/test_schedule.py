@@ -16,12 +16,12 @@ from tests.maintaining.test_restatements import rest, restate
 from tests.support.interleaving import until as until_true
 from tests.support.stack import Stack
 from tests.support.worker_process import WorkerProcess
-from worker.maintenance.schedule import Chore, Chores
+from worker.maintenance.schedule import PeriodicTask, PeriodicTasks
 
 
-async def go_round(chores: list[Chore], condition: Callable[[], bool]) -> None:
+async def go_round(periodic_tasks: list[PeriodicTask], condition: Callable[[], bool]) -> None:
     """Run the loop until the condition holds."""
-    task = asyncio.create_task(Chores(chores).run())
+    task = asyncio.create_task(PeriodicTasks(periodic_tasks).run())
     deadline = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < deadline, "did not come true"
@@ -33,7 +33,7 @@ async def go_round(chores: list[Chore], condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker.maintenance.schedule, "LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr(worker.maintenance.schedule, "POLL_INTERVAL_S", 0.001)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -52,12 +52,18 @@ async def test_a_chore_that_fails_stops_neither_the_others_nor_itself() -> None:
         done["works"] += 1
         return False
 
-    chores = [Chore("a", 0.0, crashes), Chore("b", 0.0, is_cut_off), Chore("c", 0.0, works)]
+    periodic_tasks = [
+        PeriodicTask("a", 0.0, crashes),
+        PeriodicTask("b", 0.0, is_cut_off),
+        PeriodicTask("c", 0.0, works),
+    ]
     with capture_logs() as logs:
-        await go_round(chores, lambda: min(done[k] for k in ("crashes", "cut off", "works")) >= 3)
-    said = Counter((line["event"], line.get("chore")) for line in logs)
+        await go_round(
+            periodic_tasks, lambda: min(done[k] for k in ("crashes", "cut off", "works")) >= 3
+        )
+    said = Counter((line["event"], line.get("periodic_task")) for line in logs)
     # A fault of ours is told each time, an outage once.
-    assert said["chore_crashed", "a"] >= 3
+    assert said["periodic_task_crashed", "a"] >= 3
     assert said["postgres_away", None] == 1
 
 
@@ -73,10 +79,10 @@ async def test_a_chore_that_has_more_to_do_goes_on_at_once_and_otherwise_rests()
         turns.append("rests")
         return False
 
-    chores = [Chore("a", 3600.0, has_more), Chore("b", 3600.0, rests)]
-    await go_round(chores, lambda: turns.count("more") >= 5)
+    periodic_tasks = [PeriodicTask("a", 3600.0, has_more), PeriodicTask("b", 3600.0, rests)]
+    await go_round(periodic_tasks, lambda: turns.count("more") >= 5)
     assert turns.count("rests") == 1
-    assert all(chore.due_at > time.monotonic() + 3000 for chore in chores)
+    assert all(periodic_task.due_at > time.monotonic() + 3000 for periodic_task in periodic_tasks)
 
 
 async def test_a_worker_process_does_its_chores_unasked(
@@ -100,5 +106,5 @@ async def test_a_worker_process_does_its_chores_unasked(
                 )
             )
 
-        await until_true(all_done, "all chores are done")
+        await until_true(all_done, "all periodic_tasks are done")
     assert await stack.live(staying["id"]) != {}

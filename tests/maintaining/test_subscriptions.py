@@ -291,7 +291,7 @@ async def test_no_secret_is_stored_or_logged(stack: Stack, hooks: Hooks) -> None
 
 
 async def test_one_worker_looks_every_ten_minutes(stack: Stack, hooks: Hooks) -> None:
-    await stack.forget_requests()
+    await stack.reset_requests()
     turns = [watch_subscriptions(stack.db, stack.client, EXPECTED) for _ in range(4)]
     assert sorted(await asyncio.gather(*turns)) == [False, False, False, True]
     assert not await watch_subscriptions(stack.db, stack.client, EXPECTED)
@@ -332,7 +332,7 @@ async def test_a_worker_watches_where_the_webhook_url_is_set(
 async def test_a_worker_without_webhook_url_asks_for_no_list(
     stack: Stack, hooks: Hooks, database_url: str, redis_url: str
 ) -> None:
-    await stack.forget_requests()
+    await stack.reset_requests()
 
     async def cast() -> bool:
         done = "SELECT done_at IS NOT NULL FROM pluggy_sync.turns WHERE name = 'nets'"

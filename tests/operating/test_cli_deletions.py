@@ -31,9 +31,9 @@ async def test_flags_are_listed_with_their_reason(cli: CommandLine, stack: Stack
 async def test_accept_buries_the_flagged_rows_of_an_item(cli: CommandLine, stack: Stack) -> None:
     item_id, ids = await with_flags(stack)
     answer = await cli.json("flags", "accept", "--item", item_id)
-    assert {row["transaction_id"] for row in answer["buried"]} == set(map(str, ids))
+    assert {row["transaction_id"] for row in answer["tombstoned"]} == set(map(str, ids))
     assert await tombstones(stack, item_id) == MANY
-    assert "buried: none" in (await cli("flags", "accept", "--item", item_id)).stdout
+    assert "tombstoned: none" in (await cli("flags", "accept", "--item", item_id)).stdout
 
 
 async def test_refuse_keeps_the_rows_named(cli: CommandLine, stack: Stack) -> None:

@@ -68,7 +68,7 @@ async def test_ours_are_mended_where_they_carry_the_secret(cli: CommandLine, hoo
     elsewhere = hooks.add("all", "https://other.example.com/hook", OLD)
     hooks.call("PATCH", f"/webhooks/{in_header}", {"enabled": False})
     answer = await cli.json("webhooks", "register")
-    done = {(deed["event"], deed["action"]) for deed in answer["done"]}
+    done = {(fix["event"], fix["action"]) for fix in answer["done"]}
     assert {("item/all", "mended"), ("transactions/created", "mended")} < done
     assert ("transactions/updated", "made") in done
     by_id = {hook["id"]: hook for hook in hooks.call("GET", "/webhooks")["results"]}

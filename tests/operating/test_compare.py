@@ -18,7 +18,7 @@ import asyncpg
 import pytest
 
 from ops.compare.columns import MIRRORED
-from ops.compare.rows import BURIED, DIFFERENT, EXTRA, MISSING, Comparison, Connection, compare
+from ops.compare.rows import DIFFERENT, EXTRA, MISSING, TOMBSTONED, Comparison, Connection, compare
 from ops.compare.rules import Rule, day, moment, money, posted_on, text, whole
 from ops.compare.truth import SimulatorTruth, TrueRow, TruthError, read_truth
 from tests.support.stack import Stack
@@ -28,7 +28,7 @@ ZONE = ZoneInfo("America/Sao_Paulo")
 # Ours, not Pluggy's: where a row comes from and whether it is still there.
 PROVENANCE = {
     "item_id", "id", "payload", "row_hash", "row_version", "run_id", "first_seen_at", "changed_at",
-    "deleted_at", "deletion_flagged_at", "deletion_flag", "deletion_refused_at", "absent_since",
+    "deleted_at", "deletion_flagged_at", "deletion_flag", "deletion_refused_at",
     "deletion_cause", "missing_since", "missing_collected_at",
 }  # fmt: skip
 ANOTHER = {
@@ -108,9 +108,9 @@ NOT_LIVE = {
         EXTRA,
         MISSING,
     ],
-    f"UPDATE pluggy.transactions SET deleted_at = now() WHERE id = {ONE}": [BURIED],
+    f"UPDATE pluggy.transactions SET deleted_at = now() WHERE id = {ONE}": [TOMBSTONED],
     "DELETE FROM pluggy.items": [MISSING],
-    "UPDATE pluggy.items SET deleted_at = now()": [BURIED],
+    "UPDATE pluggy.items SET deleted_at = now()": [TOMBSTONED],
 }
 
 

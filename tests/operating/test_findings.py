@@ -208,7 +208,7 @@ async def reads_failing(stack: Stack, item_id: str) -> None:
 
 async def reference_data(stack: Stack, _: str) -> None:
     await stack.db.execute(
-        "UPDATE pluggy_sync.catalogue_sync SET failing_since = now() - interval '2 hours',"
+        "UPDATE pluggy_sync.reference_data_sync SET failing_since = now() - interval '2 hours',"
         " failure_code = '500:no_code' WHERE product = 'connectors'"
     )
 
@@ -257,8 +257,8 @@ async def no_auto_sync(stack: Stack, item_id: str) -> None:
     await item_row(stack, item_id, "next_auto_sync_at = NULL")
 
 
-Deed = Callable[[Stack, str], Awaitable[None]]
-KINDS: dict[str, tuple[Deed, str, str]] = {
+Fix = Callable[[Stack, str], Awaitable[None]]
+KINDS: dict[str, tuple[Fix, str, str]] = {
     "halted": (halted, "red", "us"),
     "no_worker": (no_worker, "red", "us"),
     "pluggy_down": (down, "yellow", "pluggy"),

@@ -81,12 +81,12 @@ def name_the_replicas(manifest: Manifest) -> None:
     manifest["spec"]["replicas"] = "two"
 
 
-@pytest.mark.parametrize("spoil", [misspell_the_grace_period, name_the_replicas])
-def test_the_validation_notices_a_mistake(spoil: Callable[[Manifest], None]) -> None:
+@pytest.mark.parametrize("apply_fault", [misspell_the_grace_period, name_the_replicas])
+def test_the_validation_notices_a_mistake(apply_fault: Callable[[Manifest], None]) -> None:
     spoilt = copy.deepcopy(
         next(m for m in MANIFESTS if named(m) == "Deployment pluggy-sync-worker")
     )
-    spoil(spoilt)
+    apply_fault(spoilt)
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(spoilt, VERSIONS[-1], strict=True)
 

@@ -32,7 +32,7 @@ VALUES = {
 }
 BY_NAME = {"kind": "'walk'", "state": "'pending'", "product": "'transactions'"}
 CHECKED = {("subscriptions", "state"): "'ok'", ("walk_pages", "kind"): "'listed'"}
-SEEDED = {"halts", "turns", "catalogue_sync", "restatement_cursor", "retention_cursor"}
+SEEDED = {"halts", "turns", "reference_data_sync", "restatement_cursor", "retention_cursor"}
 SEEDED |= {"worker_settings"}
 """Their rows came with their tables."""
 

@@ -131,7 +131,7 @@ async def test_a_dry_run_orders_nothing_and_tells_how_long_it_would_take(
     first = await resync(environment, "--all", "--dry-run", "--name", "x")
     assert (first["ordered"], first["dry_run"]) == (0, True)
     assert await ordered(stack) == set()
-    await stack.forget_requests()
+    await stack.reset_requests()
     assert (await resync(environment, "--all", "--name", "x"))["requests"] == first["requests"]
     waiting = await resync(environment, "--all", "--dry-run", "--name", "x")
     assert (waiting["waiting"], waiting["done"]) == (1, 0)

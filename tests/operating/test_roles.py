@@ -35,8 +35,8 @@ from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.infra.queries import QUERIES, SQL_DIR
 from worker.maintenance.deletion_review import accept_flags, list_flags, refuse_flags
 from worker.maintenance.purge import Purger
-from worker.maintenance.reconciliation import cast_nets
-from worker.maintenance.reference_data import refresh_catalogue
+from worker.maintenance.reconciliation import run_reconciliations
+from worker.maintenance.reference_data import refresh_reference_data
 from worker.maintenance.restatements import link_restatements
 
 DENIED = asyncpg.InsufficientPrivilegeError
@@ -121,11 +121,11 @@ async def test_the_receiver_and_the_worker_do_their_work_under_their_roles(
         WorkerProcess(as_role(site, WORKER), redis_url, quiet_simulator.url) as worker,
         aiohttp.ClientSession() as session,
     ):
-        door = Client(f"http://127.0.0.1:{await receiver.port()}", session)
-        assert (await door.call("GET", "/readyz")).status == 200
+        receiver_client = Client(f"http://127.0.0.1:{await receiver.port()}", session)
+        assert (await receiver_client.call("GET", "/readyz")).status == 200
         first = told(made["id"])
         for _ in range(2):
-            assert (await door.deliver(first)).status == 202
+            assert (await receiver_client.deliver(first)).status == 202
         await until(applied)
         receiver.stop()
         worker.stop()
@@ -157,8 +157,8 @@ async def test_the_worker_s_role_carries_an_item_through_its_whole_life(
         await stack.quiet()
         async with pool_as(site, user_of(site)) as owner:
             await replace(stack, db=owner).assert_equal(item["id"])
-        await refresh_catalogue(db, client)
-        await cast_nets(db)
+        await refresh_reference_data(db, client)
+        await run_reconciliations(db)
         await link_restatements(db)
         await stack.client_deletes(item["id"])
         await stack.tell("item/deleted", item["id"])
@@ -195,7 +195,7 @@ async def test_each_role_may_run_its_own_queries_and_no_others(site: str) -> Non
             *("close_lost_runs", "note_run_failure", "purge_runs"),
             # Of an account that is accepted as gone all goes, also what was still to be read of it.
             *("tombstone_accounts", "refuse_flagged_accounts", "miss_accounts", "tombstone_bills"),
-            *("forget_owner", "forget_unknown_item", "forget_walk_pages", "finish_walk"),
+            *("reset_owner", "delete_unknown_item", "delete_expired_walk_pages", "finish_walk"),
             *("purge_account_walks", "purge_product_sync", "purge_walk_pages"),
         }
 
@@ -306,9 +306,9 @@ async def test_ops_looks_requeues_and_decides(site: str) -> None:
         [requeued] = await db.fetch(QUERIES["requeue_dead_letters"], None, None, ITEM, None)
         assert requeued["made_due"]
         first, second = [row["transaction_id"] for row in await list_flags(db)]
-        [buried] = await accept_flags(db, transaction_ids=[first])
+        [tombstoned] = await accept_flags(db, transaction_ids=[first])
         [kept] = await refuse_flags(db, transaction_ids=[second])
-        assert (buried.transaction_ids, kept.transaction_ids) == ((first,), (second,))
+        assert (tombstoned.transaction_ids, kept.transaction_ids) == ((first,), (second,))
         assert await db.fetchval("SELECT client_user_id FROM pluggy.items") == "somebody"
     assert await owner.fetchval("SELECT count(deleted_at) FROM pluggy.transactions") == 1
     await close_pool(owner)

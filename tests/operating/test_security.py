@@ -44,11 +44,11 @@ async def test_a_secret_is_changed_without_one_refused_delivery(
 ) -> None:
     """Step by step: what Pluggy uses at the time, and what it may still repeat."""
     for ours, theirs in (((OLD,), [OLD]), ((NEW, OLD), [OLD, NEW]), ((NEW,), [NEW])):
-        async with open_door(database_url, redis_url, secrets=ours) as door:
+        async with open_door(database_url, redis_url, secrets=ours) as receiver_client:
             for secret in theirs:
-                assert (await door.deliver(told(), secret=secret)).status == 202
-                by_path = await door.deliver(told(), secret=None, path=f"/{secret}")
+                assert (await receiver_client.deliver(told(), secret=secret)).status == 202
+                by_path = await receiver_client.deliver(told(), secret=None, path=f"/{secret}")
                 assert by_path.status == 202
             gone = {OLD, NEW} - set(ours)
             for secret in gone:
-                assert (await door.deliver(told(), secret=secret)).status == 401
+                assert (await receiver_client.deliver(told(), secret=secret)).status == 401

@@ -73,7 +73,7 @@ class Campaign:
         until = None if minutes is None else started + minutes * 60
         drawn = self._drawn(scenarios, until)
         await asyncio.gather(*(self._play_on(drawn) for _ in range(self.at_once)))
-        self.failures += [*self.stack.crew.complaints(), *self.stack.postman.failures]
+        self.failures += [*self.stack.worker_group.complaints(), *self.stack.postman.failures]
         self.took_s = time.monotonic() - started
 
     def _drawn(self, scenarios: int, until: float | None) -> Iterator[Scenario]:
@@ -137,7 +137,7 @@ async def play(stack: OracleStack, scenario: Scenario, *, keep: bool = True) -> 
         claims = await stack.claims()
         await player.play()
         await Judge(player).judge()
-        stack.crew.check()
+        stack.worker_group.check()
         await _count_workers(player, claims)
     except (Diverged, NeverRests, ChildEnded) as error:
         failure = f"{type(error).__name__}: {error}"

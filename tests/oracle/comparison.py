@@ -63,7 +63,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A row that is not as Pluggy has it: missing, extra, different, buried, flagged."""
+    """A row that is not as Pluggy has it: missing, extra, different, tombstoned, flagged."""
 
     kind: str
     table: str
@@ -129,13 +129,13 @@ def _judge(
     row_id = str(record["row_id"])
     reason = flags.get(record["row_id"])
     if row is None:
-        if record["buried"] or reason in FLAGS:
+        if record["tombstoned"] or reason in FLAGS:
             return None
         return Difference("extra", table.table, row_id, reason or "")
     if not record["held"]:
         return Difference("missing", table.table, row_id)
-    if record["buried"]:
-        return Difference("buried", table.table, row_id)
+    if record["tombstoned"]:
+        return Difference("tombstoned", table.table, row_id)
     if reason is not None:
         return Difference("flagged", table.table, row_id, reason)
     columns = [n for n, rule in table.columns.items() if record[f"held_{n}"] != rule(row, ZONE)]
@@ -150,8 +150,8 @@ def _judge_hidden(
     record: asyncpg.Record,
     flags: Mapping[uuid.UUID, str],
 ) -> Difference | None:
-    """Nothing can be read: what was known stays, and nothing that exists is buried or flagged."""
-    if row is not None and (record["buried"] or record["row_id"] in flags):
+    """Nothing can be read: what was known stays, and nothing that exists is deleted or flagged."""
+    if row is not None and (record["tombstoned"] or record["row_id"] in flags):
         return Difference("destroyed", table.table, str(record["row_id"]))
     return None
 
@@ -164,7 +164,7 @@ async def _joined(
     return await db.fetch(
         # Names come from the constants of compare_columns.
         "SELECT coalesce(t.id, r.id) AS row_id, t.id IS NOT NULL AS held,"  # noqa: S608
-        f" t.deleted_at IS NOT NULL AS buried, {columns},"
+        f" t.deleted_at IS NOT NULL AS tombstoned, {columns},"
         " t.payload = r.payload::jsonb - $4::text[] AS same_payload"
         f" FROM (SELECT * FROM pluggy.{table.table} WHERE {table.owner} = $1) AS t"
         " FULL JOIN unnest($2::uuid[], $3::text[]) AS r(id, payload) ON r.id = t.id",

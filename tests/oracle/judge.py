@@ -136,11 +136,11 @@ class Judge:
     async def _deletion_arrives_late(self, item: PlayedItem) -> None:
         """Without its webhook a 404 buries nothing, however long it lasts; with it everything."""
         await let_a_day_pass(self.stack, item.id)
-        buried = await self.stack.db.fetchval(
+        tombstoned = await self.stack.db.fetchval(
             "SELECT count(*) FROM pluggy.items WHERE id = $1 AND deleted_at IS NOT NULL", item.id
         )
-        if buried:
-            raise Diverged(f"item {item.id} was buried without item/deleted")
+        if tombstoned:
+            raise Diverged(f"item {item.id} was tombstoned without item/deleted")
         [told] = [event for event in item.wire.lost if event["event"] == "item/deleted"]
         self.stack.postman.deliver(item.wire, told)
 
@@ -171,7 +171,7 @@ class Judge:
             await self._diverge(item, unhealed, "after a day")
 
     async def _check_work(self, item: PlayedItem, truth: Truth) -> None:
-        problems = self.stack.crew.complaints(item.id)
+        problems = self.stack.worker_group.complaints(item.id)
         problems += await self._lost(item) + await self._left_open(item)
         if truth.item is not None:
             problems += await wrong_freshness(self.stack.db, truth.item)
@@ -210,8 +210,10 @@ class Judge:
 def _told(item: PlayedItem) -> Tables:
     """What webhooks tell of.
 
-    A row that moved between two pages changes its account untold; an item that once showed an
+    A row that moved between two pages changes its account unannounced; an item that once showed an
     impossible time may be held as it was shown until it is asked for again.
     """
-    untold = UNTOLD | ({"accounts"} if item.moved else set()) | ({"items"} if item.odd else set())
-    return {name: table for name, table in MIRRORED.items() if name not in untold}
+    unannounced = (
+        UNTOLD | ({"accounts"} if item.moved else set()) | ({"items"} if item.odd else set())
+    )
+    return {name: table for name, table in MIRRORED.items() if name not in unannounced}

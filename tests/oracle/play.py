@@ -102,7 +102,7 @@ class Player:
 
     def _resume_all(self) -> None:
         for worker in self.stopped:
-            self.stack.crew.resume(worker)
+            self.stack.worker_group.resume(worker)
         self.stopped.clear()
 
     async def _take(self, step: Step) -> None:
@@ -223,18 +223,18 @@ class Player:
         self.stack.postman.release(item.wire, step.get("order"))
 
     async def _kill(self, item: PlayedItem, step: Step) -> None:
-        self.count("worker killed", await self.stack.crew.kill(step["nth"]))
+        self.count("worker killed", await self.stack.worker_group.kill(step["nth"]))
 
     async def _deploy(self, item: PlayedItem, step: Step) -> None:
-        done = await self.stack.crew.kill(step["nth"], signal.SIGTERM)
+        done = await self.stack.worker_group.kill(step["nth"], signal.SIGTERM)
         self.count("worker deployed", done)
 
     async def _resize(self, item: PlayedItem, step: Step) -> None:
-        await self.stack.crew.resize()
+        await self.stack.worker_group.resize()
         self.count("more or fewer workers")
 
     async def _stop(self, item: PlayedItem, step: Step) -> None:
-        worker = self.stack.crew.stop(step["nth"])
+        worker = self.stack.worker_group.stop(step["nth"])
         if worker is not None:
             self.stopped.append(worker)
             self.count("worker stopped")
@@ -283,7 +283,7 @@ class Player:
         await pause_until_idle(self.stack, item.id, within_s=step["ms"] / 1000)
 
     async def accept_flags(self, item: PlayedItem) -> None:
-        """A person has the flagged rows buried."""
+        """A person has the flagged rows tombstoned."""
         for decided in await self._accept(uuid.UUID(item.id)):
             self.count("flags accepted", bool(decided.transaction_ids))
 

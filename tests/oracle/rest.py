@@ -15,9 +15,9 @@ from tests.support.stack import SHIFTED
 from worker.inbox.accept import accept_events
 from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
-from worker.wakeup.queue import ArqDoorbell
+from worker.wakeup.queue import ArqWaker
 
-LOOK_EVERY_S: Final = 0.08
+POLL_INTERVAL_S: Final = 0.08
 LEASE_LAPSES: Final = timedelta(seconds=31)
 PATIENCE_S: Final = 2.5
 """So long nothing moves before a lease is taken for a dead worker's; doubles each time."""
@@ -44,8 +44,8 @@ WHERE s.item_id = $1
 
 
 NETS_DUE: Final = """
-SELECT EXISTS (SELECT FROM pluggy_sync.item_nets
-               WHERE item_id = $1 AND least(look_at, reread_at, verify_at) <= now())
+SELECT EXISTS (SELECT FROM pluggy_sync.item_reconciliations
+               WHERE item_id = $1 AND least(silence_check_at, recent_read_at, verify_at) <= now())
 """
 DAY: Final = timedelta(days=1, minutes=20)
 
@@ -80,7 +80,7 @@ async def pause_until_idle(stack: OracleStack, item_id: str, within_s: float) ->
         state = await stack.db.fetchrow(STATE, item_id)
         if state is None or (not state["leased"] and (state["due_in_s"] or 1.0) > 0.2):
             return
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(POLL_INTERVAL_S)
 
 
 async def is_settled(stack: OracleStack, item_id: str) -> bool:
@@ -106,7 +106,7 @@ async def rest(stack: OracleStack, item_id: str, *, most_shifts: int | None = No
             return
         by = _needed(state, patience)
         if by is None:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
             continue
         if state["halted"] or state["parked"]:
             await _move_probes(stack)
@@ -114,7 +114,7 @@ async def rest(stack: OracleStack, item_id: str, *, most_shifts: int | None = No
         shifts += 1
         if shifts > 1:
             # The first time the sweep has to find it by itself.
-            await ArqDoorbell(stack.redis).ring([uuid.UUID(item_id)])
+            await ArqWaker(stack.redis).ring([uuid.UUID(item_id)])
 
 
 def _is_done(state: Any) -> bool:
@@ -153,7 +153,7 @@ async def shift(stack: OracleStack, item_id: str, by: timedelta) -> None:
         )
         if broken:
             # Between the shift and its next page the worker sees steps older than its events.
-            stack.crew.confused.add(item_id)
+            stack.worker_group.confused.add(item_id)
         for table, columns in SHIFTED.items():
             if table in OF_ALL_ITEMS:
                 continue
@@ -201,7 +201,7 @@ async def _cast_nets(stack: OracleStack, item_id: str, by: timedelta) -> None:
         if time.monotonic() > deadline:
             raise NeverRests("no net was cast\n" + await describe(stack, item_id))
         await _move_probes(stack)
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(POLL_INTERVAL_S)
     await rest(stack, item_id)
 
 
@@ -224,8 +224,8 @@ QUERIES_OF_STATE: Final = (
     ),
     (
         "step",
-        "SELECT product, account_id, watermark, source_updated_at, stamped_at, walked_at, attempts,"
-        " next_try_at, dead_at, deferred_since, failure_code, stale_reason"
+        "SELECT product, account_id, watermark, source_updated_at, complete_read_at, walked_at,"
+        " attempts, next_try_at, dead_at, deferred_since, failure_code, stale_reason"
         " FROM pluggy_sync.product_sync WHERE item_id = $1 ORDER BY product, account_id",
     ),
     ("walk", "SELECT * FROM pluggy_sync.account_walks WHERE item_id = $1"),

@@ -36,8 +36,8 @@ from worker.infra.redis_client import connect
 from worker.infra.redis_keys import PREFIX
 
 ROOT: Final = Path(__file__).parents[2]
-START_WITHIN_S: Final = 60.0
-LOOK_EVERY_S: Final = 0.02
+START_TIMEOUT_S: Final = 60.0
+POLL_INTERVAL_S: Final = 0.02
 COMMAND_TIMEOUT_S: Final = 60.0
 """Longer than the server lets a worker stand still within a transaction, holding its locks."""
 METRICS_WITHIN: Final = aiohttp.ClientTimeout(total=1.0)
@@ -61,7 +61,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Crew:
+class WorkerGroup:
     """The workers: those at work, and spares that wait to take the place of a dead one."""
 
     start: Callable[[str, int], Child]
@@ -202,7 +202,7 @@ class OracleStack:
     redis: ArqRedis
     pluggy: PluggyControl
     postman: Postman
-    crew: Crew
+    worker_group: WorkerGroup
     receiver: Child
     counts: Counter[str] = field(default_factory=Counter)
     journal: list[Disturbance] = field(default_factory=list)
@@ -212,7 +212,7 @@ class OracleStack:
 
     async def claims(self) -> dict[str, float]:
         """How many items each worker has claimed so far."""
-        return await self.crew.claims(self.pluggy.session)
+        return await self.worker_group.claims(self.pluggy.session)
 
     async def flush_redis(self) -> bool:
         """All rings and locks are lost, unless events wait there, fsynced, for Postgres."""
@@ -238,8 +238,8 @@ class OracleStack:
 
         False if a worker is just starting, which needs Postgres.
         """
-        async with self.crew.changing:
-            if len(await self.claims()) < len(self.crew.at_work):
+        async with self.worker_group.changing:
+            if len(await self.claims()) < len(self.worker_group.at_work):
                 return False
             await self._let_connect(0)
             for role in ROLES:
@@ -255,8 +255,8 @@ class OracleStack:
         Their sessions of that time are killed afterwards, or left as they are: read-only for ever.
         False if a worker is just starting.
         """
-        async with self.crew.changing:
-            if len(await self.claims()) < len(self.crew.at_work):
+        async with self.worker_group.changing:
+            if len(await self.claims()) < len(self.worker_group.at_work):
                 return False
             await self._set_read_only("SET default_transaction_read_only = on", cut=True)
             await asyncio.sleep(seconds)
@@ -288,7 +288,7 @@ async def open_stack(*, workers: int = 2, seed: int = 1) -> AsyncIterator[Oracle
             try:
                 yield stack
             finally:
-                await stack.crew.disband()
+                await stack.worker_group.disband()
                 await stack.postman.close()
                 await stack.redis.aclose()
                 await close_pool(stack.db)
@@ -340,13 +340,13 @@ async def _assemble(
             WORKER_SLOTS=SLOTS,
         )
 
-    crew = Crew(start, workers)
+    worker_group = WorkerGroup(start, workers)
     db = await open_pool(
         database_url, max_size=16, statement_cache=100, command_timeout_s=COMMAND_TIMEOUT_S
     )
-    stack = OracleStack(db, connect(redis_url), pluggy, postman, crew, receiver)
+    stack = OracleStack(db, connect(redis_url), pluggy, postman, worker_group, receiver)
     await stack.fill_budget()
-    await crew.begin()
+    await worker_group.begin()
     return stack
 
 
@@ -357,11 +357,11 @@ def _start(started: Children, name: str, module: list[str], **environment: str) 
 
 async def told(child: Child, find: Callable[[Child], T | None]) -> T:
     """Wait until a child's log tells what it is asked for. Raises ChildEnded."""
-    deadline = time.monotonic() + START_WITHIN_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while (found := find(child)) is None:
         if not child.running or time.monotonic() > deadline:
             raise ChildEnded(f"{child.name} did not start:\n{child.tail()}")
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(POLL_INTERVAL_S)
     return found
 
 

@@ -23,8 +23,8 @@ from tests.support.planning import (
     decided,
     event,
     fresh_steps,
-    held,
     item,
+    item_state,
     only,
     step,
 )
@@ -32,7 +32,7 @@ from tests.support.stack import Stack
 from tests.syncing.test_transactions import changed, tell_all
 from worker.infra.lanes import Lane
 from worker.maintenance.confirmations import order_confirmations
-from worker.planner.confirmations import LOOKS_AFTER, MAX_JOINED, next_look
+from worker.planner.confirmations import MAX_JOINED, RECHECK_AFTER, next_recheck
 from worker.planner.steps import ReadAccounts, ReadDelta
 from worker.pluggy_api.endpoints import PluggyReader
 
@@ -108,7 +108,9 @@ async def old_item(stack: Stack, **options: Any) -> dict[str, Any]:
     item = await stack.synced_item(**options)
     await stack.simulator.apost("/_simulator/clock", {"advance": 8 * 3600})
     await stack.shift(timedelta(hours=8))
-    await stack.db.execute("UPDATE pluggy_sync.item_nets SET look_at = NULL, reread_at = NULL")
+    await stack.db.execute(
+        "UPDATE pluggy_sync.item_reconciliations SET silence_check_at = NULL, recent_read_at = NULL"
+    )
     await stack.db.execute("UPDATE pluggy_sync.product_sync SET recent_at = now(), wide_by = NULL")
     await stack.quiet()
     # The key has expired with the clock: its renewal is not what is counted here.
@@ -146,7 +148,7 @@ async def test_an_item_without_accounts_is_asked_for_them_five_times_in_its_life
         assert (await last(stack, item["id"]))["state"] == "applied"
         assert (await asked(stack))["GET /accounts"] == 5
         assert (await asked(stack))["GET /items/{id}"] == 1
-        await stack.forget_requests()
+        await stack.reset_requests()
         await stack.tell("item/updated", item["id"])
         await stack.quiet()
         for pause in LOOKS:
@@ -170,7 +172,7 @@ async def test_an_account_that_is_listed_later_is_not_given_up_on(stack: Stack, 
     async with lagging(stack, partial):
         await stack.tell("item/created", item["id"])
         await stack.quiet()
-        await stack.forget_requests()
+        await stack.reset_requests()
         await stack.tell(name, item["id"], accountId=hidden, transactionIds=ids)
         await stack.quiet()
         told = await last(stack, item["id"])
@@ -188,7 +190,7 @@ async def test_an_account_that_is_never_listed_costs_five_lists_however_many_eve
     stack: Stack,
 ) -> None:
     item = await stack.synced_item(transactions=20)
-    await stack.forget_requests()
+    await stack.reset_requests()
     for _ in range(20):
         await stack.tell("transactions/created", item["id"], accountId=str(uuid.uuid4()))
     await stack.quiet()
@@ -206,7 +208,7 @@ async def test_an_item_that_still_shows_its_collection_before_is_fetched_again(
     item = await old_item(stack, transactions=40)
     before = json.dumps(await one_item(stack, item["id"])).encode()
     await stack.collect(item["id"], created=3)
-    await stack.forget_requests()
+    await stack.reset_requests()
 
     def stale(path: str, body: bytes) -> bytes:
         return before if path.startswith("/items/") else body
@@ -236,7 +238,7 @@ async def test_an_item_that_has_not_moved_costs_five_requests_however_many_event
     stack: Stack,
 ) -> None:
     item = await old_item(stack, transactions=20)
-    await stack.forget_requests()
+    await stack.reset_requests()
     for _ in range(10):
         await stack.tell("item/updated", item["id"])
     await stack.quiet()
@@ -252,7 +254,7 @@ async def test_rows_that_show_up_after_their_event_are_read_at_a_look(stack: Sta
     answer = await stack.collect(item["id"], created=4)
     [(account_id, ids)] = changed(answer, "created").items()
     [told] = [e for e in answer["events"] if e["event"] == "transactions/created"]
-    await stack.forget_requests()
+    await stack.reset_requests()
     async with lagging(stack, without_rows(ids)):
         await tell_all(stack, {"events": [told]})
         await stack.quiet()
@@ -290,7 +292,7 @@ async def test_rows_that_never_come_cost_four_looks_however_many_events(stack: S
     item = await old_item(stack, transactions=60, accounts=1)
     [account_id] = await stack.live(item["id"], "accounts")
     ahead = (datetime.now(UTC) + timedelta(days=30)).isoformat()
-    await stack.forget_requests()
+    await stack.reset_requests()
     fields = {"accountId": account_id, "transactionsCount": 3, "transactionsCreatedAtFrom": ahead}
     for _ in range(30):
         await stack.tell("transactions/created", item["id"], **fields)
@@ -315,7 +317,7 @@ async def test_a_read_for_another_cause_ends_the_looks(stack: Stack) -> None:
     await stack.order("sync/verify", item["id"])
     await stack.quiet()
     assert (await stack.events(item["id"]))[1]["state"] == "applied"
-    await stack.forget_requests()
+    await stack.reset_requests()
     for pause in LOOKS:
         await later(stack, pause)
     assert await asked(stack) == {}
@@ -327,7 +329,7 @@ async def test_ordinary_events_are_asked_for_once(stack: Stack) -> None:
     answer = await stack.collect(item["id"], created=4)
     await stack.tell("item/updated", item["id"])
     await stack.quiet()
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.tell("item/updated", item["id"])
     await stack.quiet()
     await tell_all(stack, answer)
@@ -376,13 +378,13 @@ async def test_what_an_item_does_not_have_is_looked_for_four_times_and_never_aga
         await stack.tell("item/created", item["id"])
         await stack.quiet()
         assert (await reasons(stack, item["id"]))["loans"] == ("fresh", "confirming")
-        await stack.forget_requests()
+        await stack.reset_requests()
         for pause in LOOKS:
             await later(stack, pause)
         found = await asked(stack)
         assert found["GET /loans"] == 4
         assert found.get("GET /items/{id}", 0) == 0
-        await stack.forget_requests()
+        await stack.reset_requests()
         await stack.shift(timedelta(hours=1))
         await stack.collect(item["id"])
         await stack.tell("item/updated", item["id"])
@@ -397,22 +399,22 @@ async def test_what_pluggy_does_not_collect_for_an_item_is_not_looked_for(stack:
     item = await stack.item(transactions=30, products=["ACCOUNTS", "TRANSACTIONS"])
     await stack.tell("item/created", item["id"])
     await stack.quiet()
-    await stack.forget_requests()
+    await stack.reset_requests()
     for pause in LOOKS:
         await later(stack, pause)
     assert set(await asked(stack)) <= {"GET /consents", "GET /v2/transactions"}
 
 
 def test_looks_are_counted_from_the_first_contradiction() -> None:
-    assert [after.total_seconds() for after in LOOKS_AFTER] == [5, 30, 120, 300]
-    assert next_look(NOW, NOW) == NOW + LOOKS_AFTER[0]
-    assert next_look(NOW, NOW + LOOKS_AFTER[0]) == NOW + LOOKS_AFTER[1]
-    assert next_look(NOW, NOW + LOOKS_AFTER[-1]) is None
+    assert [after.total_seconds() for after in RECHECK_AFTER] == [5, 30, 120, 300]
+    assert next_recheck(NOW, NOW) == NOW + RECHECK_AFTER[0]
+    assert next_recheck(NOW, NOW + RECHECK_AFTER[0]) == NOW + RECHECK_AFTER[1]
+    assert next_recheck(NOW, NOW + RECHECK_AFTER[-1]) is None
 
 
 def read_accounts(seconds_ago: float) -> Any:
     at = NOW - timedelta(seconds=seconds_ago)
-    return step("accounts", stamped_at=at, read_seq=2**62, source_updated_at=READ_AFTER)
+    return step("accounts", complete_read_at=at, read_seq=2**62, source_updated_at=READ_AFTER)
 
 
 @pytest.mark.parametrize("collected_hours_ago", [0.5, 5], ids=["lately", "long ago"])
@@ -421,10 +423,10 @@ def test_a_collection_read_again_within_the_hour_is_no_sign_that_the_announced_o
 ) -> None:
     collected = NOW - timedelta(hours=collected_hours_ago)
     verified = [
-        replace(read, stamped_at=NOW - 5 * MINUTE, source_updated_at=collected)
+        replace(read, complete_read_at=NOW - 5 * MINUTE, source_updated_at=collected)
         for read in fresh_steps()
     ]
-    told = held(event("item/updated"), changed=verified)
+    told = item_state(event("item/updated"), changed=verified)
     found = decided(told, of=item(collected=collected))
     assert found.steps == []
     outcome = only(found.outcomes)
@@ -440,7 +442,7 @@ def test_events_about_the_same_thing_share_a_schedule() -> None:
         "transactions/created", 1, account_id=SAVINGS, confirming="accounts", confirming_since=since
     )
     second = event("transactions/created", 2, account_id=SAVINGS, age=timedelta(seconds=1))
-    found = decided(held(first, second, changed=[read_accounts(0.5)]))
+    found = decided(item_state(first, second, changed=[read_accounts(0.5)]))
     assert found.steps == []
     due = {(o.due_at, o.confirming_since) for o in found.outcomes.values()}
     assert due == {(since + timedelta(seconds=30), since)}
@@ -454,7 +456,7 @@ def test_events_about_the_same_thing_share_a_schedule() -> None:
 def test_an_event_that_joined_late_has_a_schedule_of_its_own_afterwards(
     late: timedelta, again: bool
 ) -> None:
-    since = NOW - LOOKS_AFTER[-1]
+    since = NOW - RECHECK_AFTER[-1]
     told = event(
         "transactions/created",
         account_id=SAVINGS,
@@ -462,7 +464,7 @@ def test_an_event_that_joined_late_has_a_schedule_of_its_own_afterwards(
         confirming_since=since,
         pending_since=since + MAX_JOINED + late,
     )
-    outcome = only(decided(held(told, changed=[read_accounts(0)])).outcomes)
+    outcome = only(decided(item_state(told, changed=[read_accounts(0)])).outcomes)
     assert (outcome.state == "pending") is again
     assert outcome.confirming_since == (NOW if again else None)
 
@@ -479,15 +481,15 @@ def test_a_look_at_an_account_s_rows_is_one_delta_that_needs_no_witness() -> Non
     read = step(
         "transactions",
         CHECKING,
-        stamped_at=NOW - timedelta(seconds=10),
+        complete_read_at=NOW - timedelta(seconds=10),
         read_since=NOW - HOUR,
         read_seq=2**62,
     )
-    found = decided(held(told, changed=[read], newest_rows={CHECKING: NOW - HOUR}))
+    found = decided(item_state(told, changed=[read], newest_rows={CHECKING: NOW - HOUR}))
     [look] = found.steps
     assert isinstance(look, ReadDelta)
     assert not look.expects_rows
-    brought = decided(held(told, changed=[read], newest_rows={CHECKING: NOW}))
+    brought = decided(item_state(told, changed=[read], newest_rows={CHECKING: NOW}))
     assert (brought.steps, only(brought.outcomes).state) == ([], "applied")
 
 
@@ -498,13 +500,13 @@ def test_a_look_that_may_not_run_now_waits_for_its_step() -> None:
         confirming="accounts",
         confirming_since=NOW - timedelta(seconds=10),
     )
-    waits = step("accounts", stamped_at=NOW - timedelta(seconds=9), read_seq=2**62)
-    assert [type(s) for s in decided(held(told, changed=[waits])).steps] == [ReadAccounts]
+    waits = step("accounts", complete_read_at=NOW - timedelta(seconds=9), read_seq=2**62)
+    assert [type(s) for s in decided(item_state(told, changed=[waits])).steps] == [ReadAccounts]
     blocked = step(
         "accounts",
-        stamped_at=NOW - timedelta(seconds=9),
+        complete_read_at=NOW - timedelta(seconds=9),
         read_seq=2**62,
         next_try_at=NOW + MINUTE,
     )
-    found = decided(held(told, changed=[blocked]))
+    found = decided(item_state(told, changed=[blocked]))
     assert (found.steps, only(found.outcomes).due_at) == ([], NOW + MINUTE)

@@ -17,8 +17,8 @@ from tests.support.planning import (
     NOW,
     decided,
     event,
-    held,
     item,
+    item_state,
     only,
     step,
     walk,
@@ -69,7 +69,7 @@ async def test_all_of_five_thousand_ids_are_asked_for(stack: Stack) -> None:
 async def test_readable_ids_are_asked_for_and_a_walk_stands_for_the_others(stack: Stack) -> None:
     made = await stack.synced_item(transactions=200, accounts=1)
     account_id, gone = await deleted_at_pluggy(stack, made["id"], 3)
-    await stack.forget_requests()
+    await stack.reset_requests()
     await tell_ids(stack, made["id"], account_id, [gone[0], UNREADABLE, 5])
     await stack.quiet()
     assert await tombstones(stack, made["id"]) == set(gone)
@@ -96,7 +96,7 @@ async def test_without_readable_ids_the_account_is_walked(
 async def test_a_storm_costs_an_account_one_walk_a_day(stack: Stack) -> None:
     made = await stack.synced_item(transactions=50, accounts=2)
     account_ids = sorted(await stack.live(made["id"], "accounts"))
-    await stack.forget_requests()
+    await stack.reset_requests()
     for _ in range(5):
         for n in range(20):
             await tell_ids(stack, made["id"], account_ids[n % 2], [UNREADABLE, n])
@@ -108,7 +108,7 @@ async def test_a_storm_costs_an_account_one_walk_a_day(stack: Stack) -> None:
     reasons = {e["reason"] for e in await stack.events(made["id"]) if e["state"] == "ignored"}
     assert reasons == {"superseded"}
     # Once they wait for tomorrow's walks, more of them ask nothing at all.
-    await stack.forget_requests()
+    await stack.reset_requests()
     await tell_ids(stack, made["id"], account_ids[0], [UNREADABLE])
     await stack.quiet()
     assert not await stack.requests()
@@ -198,9 +198,9 @@ def half(event_id: int = 1, *, readable: int = 1, **fields: Any) -> PendingEvent
 
 
 def test_readable_ids_go_before_the_walk() -> None:
-    first = decided(held(half()))
+    first = decided(item_state(half()))
     assert [type(found) for found in first.steps] == [AskIds]
-    then = decided(held(half()), answered=Answered(frozenset({1})))
+    then = decided(item_state(half()), answered=Answered(frozenset({1})))
     [found] = then.steps
     assert isinstance(found, AskWalk)
     assert (found.account_id, found.lane, found.for_unreadable) == (CHECKING, Lane.AUDIT, True)
@@ -208,27 +208,27 @@ def test_readable_ids_go_before_the_walk() -> None:
 
 def test_nothing_is_asked_for_again_once_the_walk_has_ended() -> None:
     walked = step("transactions", CHECKING, walked_at=NOW, unreadable_walk_at=NOW)
-    found = decided(held(half(readable=0), changed=[walked]))
+    found = decided(item_state(half(readable=0), changed=[walked]))
     assert (found.steps, only(found.outcomes).state) == ([], "applied")
 
 
 def test_a_walk_that_is_under_way_is_waited_for() -> None:
     recent = step("transactions", CHECKING, unreadable_walk_at=NOW - HOUR)
-    state = held(half(readable=0), changed=[recent], walks=[walk(CHECKING)])
+    state = item_state(half(readable=0), changed=[recent], walks=[walk(CHECKING)])
     assert only(decided(state).outcomes).state == "walking"
 
 
 def test_of_those_that_wait_for_tomorrow_the_newest_stands_for_all() -> None:
     recent = step("transactions", CHECKING, unreadable_walk_at=NOW - HOUR)
     events = [half(n, readable=0) for n in (1, 2, 3)]
-    found = decided(held(*events, changed=[recent]))
+    found = decided(item_state(*events, changed=[recent]))
     assert found.steps == []
     assert [found.outcomes[n].state for n in (1, 2, 3)] == ["ignored", "ignored", "pending"]
     assert found.outcomes[3].due_at == found.outcomes[3].ask_again_at == NOW - HOUR + DAY
 
 
 def test_of_an_account_without_a_watermark_the_first_walk_is_the_answer() -> None:
-    state = held(
+    state = item_state(
         half(readable=0), changed=[step("transactions", CHECKING, watermark=None, walked_at=None)]
     )
     [found] = [s for s in decided(state).steps if isinstance(s, AskWalk)]
@@ -237,5 +237,5 @@ def test_of_an_account_without_a_watermark_the_first_walk_is_the_answer() -> Non
 
 def test_an_item_in_progress_holds_back_what_only_names_the_item() -> None:
     told = event("transactions/updated", account_id=None, ids_open=None, age=MINUTE)
-    outcome = only(decided(held(told), of=item("UPDATING")).outcomes)
+    outcome = only(decided(item_state(told), of=item("UPDATING")).outcomes)
     assert (outcome.state, outcome.reason) == ("pending", "collection_in_progress")

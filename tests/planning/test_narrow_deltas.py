@@ -20,8 +20,8 @@ from tests.support.planning import (
     NOW,
     decided,
     event,
-    held,
     item,
+    item_state,
     step,
 )
 from worker.planner.freshness import NARROW_FOR, NARROW_OVERLAP, OVERLAP, is_narrow, is_wide_due
@@ -37,7 +37,7 @@ NARROW = READ | {
 
 
 def started(fields: dict[str, datetime], **told: Any) -> datetime:
-    state = held(
+    state = item_state(
         event("transactions/created", **told), changed=[step("transactions", CHECKING, **fields)]
     )
     [found] = decided(state).steps
@@ -78,7 +78,7 @@ def test_the_ordered_read_is_of_the_overlaps_that_are_due(
     wide_by: datetime, reads: bool, status: str
 ) -> None:
     at = step("transactions", CHECKING, **(NARROW | {"wide_by": wide_by}))
-    found = decided(held(event("sync/confirm"), changed=[at]), of=item(status))
+    found = decided(item_state(event("sync/confirm"), changed=[at]), of=item(status))
     wide = ReadDelta(CHECKING, NOW - 5 * MINUTE - OVERLAP, False, COLLECTED)
     assert found.steps == ([wide] if reads else [])
 
@@ -103,13 +103,13 @@ turns = st.builds(
 def read(at: Step, since: datetime, now: datetime, *, is_long: bool) -> Step:
     """What the stamp of a delta leaves; statement note_overlap does the same in the database."""
     if is_narrow(since, at.watermark):
-        return msgspec.structs.replace(at, read_up_to=now, stamped_at=now)
+        return msgspec.structs.replace(at, read_up_to=now, complete_read_at=now)
     ordered = at.wide_by if at.wide_by is not None and now < at.wide_by <= now + OVERLAP else None
     return msgspec.structs.replace(
         at,
         watermark=now,
         read_up_to=now,
-        stamped_at=now,
+        complete_read_at=now,
         narrow_until=now + NARROW_FOR if is_long else None,
         wide_by=ordered or (now + OVERLAP if is_long else None),
     )
@@ -154,6 +154,6 @@ def wide_read(at: Step, due: datetime, wide: datetime | None, turn: Turn) -> Ste
 
 def start_of(at: Step, now: datetime, name: str, **told: Any) -> datetime:
     """From which createdAt the plan reads for an event that comes then."""
-    state = held(event(name, pending_seq=2**60, **told), changed=[at])
+    state = item_state(event(name, pending_seq=2**60, **told), changed=[at])
     [found] = [s for s in decided(replace(state, now=now)).steps if isinstance(s, ReadDelta)]
     return found.created_at_from

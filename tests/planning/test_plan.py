@@ -24,8 +24,8 @@ from tests.support.planning import (
     decided,
     event,
     fresh_steps,
-    held,
     item,
+    item_state,
     made_step,
     only,
     place,
@@ -38,11 +38,10 @@ from worker.infra.lanes import Lane
 from worker.planner.due_reads import QUIET_EVENTS
 from worker.planner.freshness import AUDIT_BEYOND, OVERLAP
 from worker.planner.outcomes import SUPERSEDED_AFTER, Answered, Outcome, doubling_pause
-from worker.planner.state import NO_ACCOUNT, HeldInvestment, Step
+from worker.planner.state import NO_ACCOUNT, InvestmentState, Step
 from worker.planner.steps import (
     AskIds,
     AskWalk,
-    BuryItem,
     Gone,
     NotRead,
     PlannedStep,
@@ -51,6 +50,7 @@ from worker.planner.steps import (
     ReadInvestmentTransactions,
     ReadProduct,
     ReadRecent,
+    TombstoneItem,
     step_key,
 )
 
@@ -76,14 +76,14 @@ def test_any_event_of_an_unknown_item_first_reads_its_accounts(name: str) -> Non
 
 @pytest.mark.parametrize("name", ["item/created", "item/updated", "sync/register"])
 def test_of_an_unknown_item_every_account_is_walked_and_every_product_read(name: str) -> None:
-    state = held(event(name), steps=[step("accounts", source_updated_at=READ_AFTER)])
+    state = item_state(event(name), steps=[step("accounts", source_updated_at=READ_AFTER)])
     found = decided(state)
     news = ReadInvestmentTransactions(INVESTMENT, "same", COLLECTED)
     assert set(found.steps) in (ALL_BY_ITEM | WALKS | {BILLS}, ALL_BY_ITEM | WALKS | {BILLS, news})
 
 
 def test_a_walk_under_way_is_not_asked_for_again() -> None:
-    state = held(
+    state = item_state(
         event("item/created"),
         steps=[s for s in fresh_steps() if s.product != "transactions"],
         walks=[walk(CHECKING), walk(CARD)],
@@ -101,12 +101,12 @@ def test_of_a_known_item_only_what_was_collected_since_is_read(name: str) -> Non
         step("transactions", CARD),
         step("bills", CARD),
     ]
-    found = decided(held(event(name), changed=stale))
+    found = decided(item_state(event(name), changed=stale))
     assert set(found.steps) >= {
         ReadAccounts(COLLECTED),
         ReadProduct("loans", NO_ACCOUNT, COLLECTED),
     }
-    after = decided(held(event(name), changed=stale[1:]))
+    after = decided(item_state(event(name), changed=stale[1:]))
     assert set(after.steps) == {
         ReadProduct("loans", NO_ACCOUNT, COLLECTED),
         ReadDelta(CARD, NOW - DAY - HOUR, False, COLLECTED),
@@ -116,7 +116,7 @@ def test_of_a_known_item_only_what_was_collected_since_is_read(name: str) -> Non
 
 @pytest.mark.parametrize("name", ["item/created", "item/updated", "item/error", "sync/register"])
 def test_a_known_item_that_was_read_since_its_collection_costs_nothing(name: str) -> None:
-    found = decided(held(event(name)))
+    found = decided(item_state(event(name)))
     assert found.steps == []
     assert only(found.outcomes).state == "applied"
 
@@ -153,7 +153,7 @@ def test_a_product_is_judged_by_its_own_collection(detail: str, product: str) ->
         steps.append(step("accounts", source_updated_at=COLLECTED))
     # The item's own lastUpdatedAt is later than all: it counts for no product that has its own.
     of = item(collected=NOW, statusDetail=details, updatedAt=READ_BEFORE.isoformat())
-    found = decided(held(event("item/updated"), steps=steps), of=of)
+    found = decided(item_state(event("item/updated"), steps=steps), of=of)
     assert {_product(s) for s in found.steps} == {product}
 
 
@@ -164,26 +164,26 @@ def _product(found: PlannedStep) -> str:
 @pytest.mark.parametrize("name", ["item/updated", "item/created", "sync/register"])
 def test_without_times_of_collection_every_event_that_says_so_reads(name: str) -> None:
     dateless = item(collected=None)
-    found = decided(held(event(name)), of=dateless)
+    found = decided(item_state(event(name)), of=dateless)
     assert set(found.steps) == {ReadAccounts(None)} | {
         ReadProduct(product, NO_ACCOUNT, None)
         for product in ("investments", "loans", "identities", "consents")
     }
-    answered = [made_step(s.product, s.account_id, stamped_at=NOW) for s in fresh_steps()]
+    answered = [made_step(s.product, s.account_id, complete_read_at=NOW) for s in fresh_steps()]
     known = {"watermark": NOW, "fingerprint": "same", "recent_at": NOW, "recent_seq": place(NOW)}
     read = [msgspec.structs.replace(s, **known) for s in answered]
-    again = decided(held(event(name), steps=read), of=dateless)
+    again = decided(item_state(event(name), steps=read), of=dateless)
     assert (again.steps, only(again.outcomes).state) == ([], "applied")
 
 
 def test_movements_are_read_after_each_collection_those_of_changed_investments_first() -> None:
-    same, other = HeldInvestment(INVESTMENT, "same"), HeldInvestment(SAVINGS, "new")
+    same, other = InvestmentState(INVESTMENT, "same"), InvestmentState(SAVINGS, "new")
     known = {"source_updated_at": READ_BEFORE}
     steps = [
         step("investment_transactions", i, fingerprint="same", **known)
         for i in (INVESTMENT, SAVINGS)
     ]
-    state = held(event("item/updated"), changed=steps, investments=[same, other])
+    state = item_state(event("item/updated"), changed=steps, investments=[same, other])
     found = decided(state)
     assert [
         (s.investment_id, s.sweeps)
@@ -195,7 +195,9 @@ def test_movements_are_read_after_each_collection_those_of_changed_investments_f
     ]
     assert only(found.outcomes).lane == Lane.LIVE
     read = step("investment_transactions", SAVINGS, fingerprint="new", source_updated_at=COLLECTED)
-    rest = decided(held(event("item/updated"), changed=[*steps, read], investments=[same, other]))
+    rest = decided(
+        item_state(event("item/updated"), changed=[*steps, read], investments=[same, other])
+    )
     assert rest.steps == [ReadInvestmentTransactions(INVESTMENT, "same", COLLECTED)]
     assert (only(rest.outcomes).state, only(rest.outcomes).lane) == ("pending", Lane.BACKFILL)
 
@@ -203,18 +205,19 @@ def test_movements_are_read_after_each_collection_those_of_changed_investments_f
 def test_without_times_of_collection_events_that_do_not_say_so_read_nothing() -> None:
     dateless = item(collected=None)
     for name in ("item/error", "item/login_succeeded"):
-        found = decided(held(event(name)), of=dateless)
+        found = decided(item_state(event(name)), of=dateless)
         assert (found.steps, only(found.outcomes).state) == ([], "applied")
 
 
 def test_without_times_of_collection_the_silence_alarm_reads_once_a_day() -> None:
     dateless = item(collected=None)
-    day_old = [msgspec.structs.replace(s, stamped_at=NOW - DAY) for s in fresh_steps()]
+    day_old = [msgspec.structs.replace(s, complete_read_at=NOW - DAY) for s in fresh_steps()]
     assert (
-        ReadAccounts(None) in decided(held(event("sync/silence"), steps=day_old), of=dateless).steps
+        ReadAccounts(None)
+        in decided(item_state(event("sync/silence"), steps=day_old), of=dateless).steps
     )
-    lately = [msgspec.structs.replace(s, stamped_at=NOW - HOUR) for s in fresh_steps()]
-    found = decided(held(event("sync/silence"), steps=lately), of=dateless)
+    lately = [msgspec.structs.replace(s, complete_read_at=NOW - HOUR) for s in fresh_steps()]
+    found = decided(item_state(event("sync/silence"), steps=lately), of=dateless)
     assert (found.steps, only(found.outcomes).state) == ([], "applied")
 
 
@@ -223,14 +226,14 @@ def test_without_times_of_collection_the_silence_alarm_reads_once_a_day() -> Non
 def test_login_and_waiting_of_a_known_item_are_applied_by_the_item_alone(
     name: str, status: str
 ) -> None:
-    found = decided(held(event(name), changed=[step("accounts")]), of=item(status))
+    found = decided(item_state(event(name), changed=[step("accounts")]), of=item(status))
     assert (found.steps, only(found.outcomes).state) == ([], "applied")
 
 
 @pytest.mark.parametrize("status", ["UPDATING", "MERGING", "WAITING_USER_INPUT"])
 @pytest.mark.parametrize("name", ["item/created", "item/updated", "item/error"])
 def test_a_collection_under_way_holds_item_events_back(name: str, status: str) -> None:
-    found = decided(held(event(name), changed=[step("accounts")]), of=item(status))
+    found = decided(item_state(event(name), changed=[step("accounts")]), of=item(status))
     assert found.steps == []
     outcome = only(found.outcomes)
     assert (outcome.state, outcome.reason) == ("pending", "collection_in_progress")
@@ -250,13 +253,15 @@ def test_a_collection_under_way_holds_every_event_of_an_unknown_item_back(name: 
 def test_the_pauses_of_what_is_held_back_double_from_half_a_minute_to_an_hour(
     age: timedelta, pause: int
 ) -> None:
-    outcome = only(decided(held(event("item/updated", age=age)), of=item("UPDATING")).outcomes)
+    outcome = only(
+        decided(item_state(event("item/updated", age=age)), of=item("UPDATING")).outcomes
+    )
     assert outcome.due_at == NOW + timedelta(seconds=pause)
     assert doubling_pause(age) == timedelta(seconds=pause)
 
 
 def test_after_a_day_what_was_held_back_is_superseded() -> None:
-    state = held(
+    state = item_state(
         event("item/updated", 1, age=SUPERSEDED_AFTER),
         event("item/updated", 2, age=SUPERSEDED_AFTER - MINUTE),
     )
@@ -266,22 +271,24 @@ def test_after_a_day_what_was_held_back_is_superseded() -> None:
 
 
 def test_a_verify_that_was_held_back_for_a_day_reads_anyway() -> None:
-    waits = decided(held(event("sync/verify", age=SUPERSEDED_AFTER - MINUTE)), of=item("UPDATING"))
+    waits = decided(
+        item_state(event("sync/verify", age=SUPERSEDED_AFTER - MINUTE)), of=item("UPDATING")
+    )
     assert (waits.steps, only(waits.outcomes).reason) == ([], "collection_in_progress")
-    reads = decided(held(event("sync/verify", age=SUPERSEDED_AFTER)), of=item("UPDATING"))
+    reads = decided(item_state(event("sync/verify", age=SUPERSEDED_AFTER)), of=item("UPDATING"))
     assert any(isinstance(found, AskWalk | ReadAccounts) for found in reads.steps)
     assert only(reads.outcomes).state == "pending"
 
 
 def test_created_rows_are_read_from_an_hour_before_the_watermark() -> None:
-    state = held(event("transactions/created", created_at_from=NOW - MINUTE, expected_rows=3))
+    state = item_state(event("transactions/created", created_at_from=NOW - MINUTE, expected_rows=3))
     found = decided(state)
     assert found.steps == [ReadDelta(CHECKING, NOW - DAY - OVERLAP, True, COLLECTED)]
 
 
 def test_created_rows_are_read_from_where_the_event_says_if_that_is_earlier() -> None:
     since = NOW - 3 * DAY
-    found = decided(held(event("transactions/created", created_at_from=since)))
+    found = decided(item_state(event("transactions/created", created_at_from=since)))
     assert found.steps == [ReadDelta(CHECKING, since, False, COLLECTED)]
 
 
@@ -290,7 +297,7 @@ def test_a_time_more_than_a_week_before_the_watermark_asks_for_a_walk_in_the_aud
     beyond: timedelta, walks: bool
 ) -> None:
     since = NOW - DAY - AUDIT_BEYOND - beyond
-    [found] = decided(held(event("transactions/created", created_at_from=since))).steps
+    [found] = decided(item_state(event("transactions/created", created_at_from=since))).steps
     assert found == (
         AskWalk(CHECKING, Lane.AUDIT, False, COLLECTED)
         if walks
@@ -300,9 +307,9 @@ def test_a_time_more_than_a_week_before_the_watermark_asks_for_a_walk_in_the_aud
 
 def test_an_account_without_watermark_is_answered_by_its_walk() -> None:
     steps = [s for s in fresh_steps() if s.account_id != CHECKING]
-    asked = decided(held(event("transactions/created", expected_rows=1), steps=steps))
+    asked = decided(item_state(event("transactions/created", expected_rows=1), steps=steps))
     assert asked.steps == [AskWalk(CHECKING, Lane.BACKFILL, True, COLLECTED)]
-    waits = decided(held(event("transactions/created"), steps=steps, walks=[walk(CHECKING)]))
+    waits = decided(item_state(event("transactions/created"), steps=steps, walks=[walk(CHECKING)]))
     assert (waits.steps, only(waits.outcomes).state) == ([], "walking")
 
 
@@ -316,12 +323,12 @@ def test_a_walk_that_began_before_the_event_is_followed_by_one_delta(
     walked = step(
         "transactions",
         CHECKING,
-        stamped_at=NOW - started,
+        complete_read_at=NOW - started,
         walked_at=NOW - started,
         watermark=NOW - started,
         source_updated_at=READ_AFTER,
     )
-    found = decided(held(event("transactions/created"), changed=[walked]))
+    found = decided(item_state(event("transactions/created"), changed=[walked]))
     assert [type(s) for s in found.steps] == [ReadDelta] * follows
     assert (only(found.outcomes).state == "applied") is not follows
 
@@ -340,9 +347,15 @@ def test_only_a_read_from_where_the_event_says_that_rows_begin_answers_it(
 ) -> None:
     """Rows that became visible late are before the start of a delta planned for another event."""
     since = NOW - 3 * DAY
-    known: dict[str, Any] = {"stamped_at": NOW, "watermark": NOW, "source_updated_at": READ_AFTER}
+    known: dict[str, Any] = {
+        "complete_read_at": NOW,
+        "watermark": NOW,
+        "source_updated_at": READ_AFTER,
+    }
     read = step("transactions", CHECKING, **known | changes)
-    found = decided(held(event("transactions/created", created_at_from=since), changed=[read]))
+    found = decided(
+        item_state(event("transactions/created", created_at_from=since), changed=[read])
+    )
     delta = ReadDelta(CHECKING, since, False, COLLECTED)
     assert found.steps == ([] if answered else [delta])
     assert (only(found.outcomes).state == "applied") is answered
@@ -351,46 +364,48 @@ def test_only_a_read_from_where_the_event_says_that_rows_begin_answers_it(
 def test_a_delta_starts_no_later_than_any_open_event_says_that_rows_begin() -> None:
     """What a read has answered, the stamp of the next one must not ask again."""
     since = NOW - 3 * DAY
-    known = {"stamped_at": NOW, "watermark": NOW, "source_updated_at": READ_BEFORE}
+    known = {"complete_read_at": NOW, "watermark": NOW, "source_updated_at": READ_BEFORE}
     read = step("transactions", CHECKING, **known, read_since=since)
     told = event("transactions/created", created_at_from=since)
-    found = decided(held(told, event("item/updated", 2), changed=[read]))
+    found = decided(item_state(told, event("item/updated", 2), changed=[read]))
     assert ReadDelta(CHECKING, since, False, COLLECTED) in found.steps
     assert found.outcomes[told.id].state == "applied"
 
 
 def test_a_delta_waits_for_no_walk_of_all_pages_but_for_its_own() -> None:
     told = event("transactions/created")
-    assert [type(s) for s in decided(held(told, walks=[walk(CHECKING)])).steps] == [ReadDelta]
-    own = decided(held(told, walks=[walk(CHECKING, "delta")]))
+    assert [type(s) for s in decided(item_state(told, walks=[walk(CHECKING)])).steps] == [ReadDelta]
+    own = decided(item_state(told, walks=[walk(CHECKING, "delta")]))
     assert (own.steps, only(own.outcomes).state) == ([], "walking")
 
 
 @pytest.mark.parametrize("name", ["transactions/updated", "transactions/deleted"])
 def test_named_rows_are_asked_for_by_id(name: str) -> None:
-    found = decided(held(event(name)))
+    found = decided(item_state(event(name)))
     assert found.steps == [AskIds(CHECKING, (1,), 2)]
-    asked = decided(held(event(name)), answered=Answered(frozenset({1})))
+    asked = decided(item_state(event(name)), answered=Answered(frozenset({1})))
     assert (asked.steps, only(asked.outcomes).state) == ([], "applied")
 
 
 def test_a_deleted_row_that_still_comes_back_is_asked_for_once_more_after_five_minutes() -> None:
     still_there = Answered(frozenset({1}), frozenset({1}))
-    first = only(decided(held(event("transactions/deleted")), answered=still_there).outcomes)
+    first = only(decided(item_state(event("transactions/deleted")), answered=still_there).outcomes)
     assert (first.state, first.due_at) == ("pending", NOW + 5 * MINUTE)
     assert first.ask_again_at == first.due_at
     waits = event("transactions/deleted", ask_again_at=NOW + MINUTE)
-    found = decided(held(waits))
+    found = decided(item_state(waits))
     assert (found.steps, only(found.outcomes).due_at) == ([], NOW + MINUTE)
     due = event("transactions/deleted", ask_again_at=NOW - MINUTE)
-    assert decided(held(due)).steps == [AskIds(CHECKING, (1,), 2)]
-    assert only(decided(held(due), answered=still_there).outcomes).state == "applied"
+    assert decided(item_state(due)).steps == [AskIds(CHECKING, (1,), 2)]
+    assert only(decided(item_state(due), answered=still_there).outcomes).state == "applied"
 
 
 @pytest.mark.parametrize("name", sorted(TRANSACTION_EVENTS))
 def test_transactions_are_read_whatever_the_items_status_and_never_superseded(name: str) -> None:
     told = event(name, age=3 * DAY)
-    state = held(told, changed=[step("transactions", CHECKING, stamped_at=NOW - 9 * DAY)])
+    state = item_state(
+        told, changed=[step("transactions", CHECKING, complete_read_at=NOW - 9 * DAY)]
+    )
     under_way, done = decided(state, of=item("UPDATING")), decided(state)
     assert under_way == done
     assert len(done.steps) == 1
@@ -399,17 +414,17 @@ def test_transactions_are_read_whatever_the_items_status_and_never_superseded(na
 @pytest.mark.parametrize("name", sorted(TRANSACTION_EVENTS))
 def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_look(name: str) -> None:
     told = event(name, account_id=SAVINGS)
-    looks = decided(held(told))
+    looks = decided(item_state(told))
     assert looks.steps == [ReadAccounts(COLLECTED)]
-    looked = step("accounts", stamped_at=NOW, source_updated_at=READ_AFTER)
-    waits = only(decided(held(told, changed=[looked])).outcomes)
+    looked = step("accounts", complete_read_at=NOW, source_updated_at=READ_AFTER)
+    waits = only(decided(item_state(told, changed=[looked])).outcomes)
     assert (waits.state, waits.confirming, waits.confirming_since) == ("pending", "accounts", NOW)
     assert waits.due_at == NOW + timedelta(seconds=5)
     since = NOW - 5 * MINUTE
     told = event(
         name, account_id=SAVINGS, confirming="accounts", confirming_since=since, age=6 * MINUTE
     )
-    found = decided(held(told, changed=[looked]))
+    found = decided(item_state(told, changed=[looked]))
     assert found.steps == []
     assert (only(found.outcomes).state, only(found.outcomes).reason) == (
         "dead",
@@ -419,25 +434,25 @@ def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_look(name: st
 
 def test_events_of_a_tombstoned_account_are_ignored_after_one_look() -> None:
     told = event("transactions/created", account_id=SAVINGS)
-    assert decided(held(told, buried=[SAVINGS])).steps == [ReadAccounts(COLLECTED)]
-    looked = step("accounts", stamped_at=NOW, source_updated_at=READ_AFTER)
-    outcome = only(decided(held(told, buried=[SAVINGS], changed=[looked])).outcomes)
+    assert decided(item_state(told, tombstoned=[SAVINGS])).steps == [ReadAccounts(COLLECTED)]
+    looked = step("accounts", complete_read_at=NOW, source_updated_at=READ_AFTER)
+    outcome = only(decided(item_state(told, tombstoned=[SAVINGS], changed=[looked])).outcomes)
     assert (outcome.state, outcome.reason) == ("ignored", "account_deleted")
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_item_deleted_buries_only_what_a_404_proves(known: bool) -> None:
     told = event("item/deleted")
-    answers = decided(held(told, known=known))
+    answers = decided(item_state(told, known=known))
     assert answers.steps == []
     assert only(answers.outcomes).due_at == NOW + 5 * MINUTE
     again = event("item/deleted", ask_again_at=NOW)
-    outcome = only(decided(held(again)).outcomes)
+    outcome = only(decided(item_state(again)).outcomes)
     assert (outcome.state, outcome.reason) == ("ignored", "item_still_exists")
-    gone = decided(held(told, known=known), of=Gone())
-    assert gone.steps == ([BuryItem()] if known else [])
-    buried = only(decided(held(told, item_deleted=True), of=Gone()).outcomes)
-    assert buried.state == "applied"
+    gone = decided(item_state(told, known=known), of=Gone())
+    assert gone.steps == ([TombstoneItem()] if known else [])
+    tombstoned = only(decided(item_state(told, item_deleted=True), of=Gone()).outcomes)
+    assert tombstoned.state == "applied"
 
 
 def test_a_404_of_an_unknown_item_that_was_deleted_is_ignored() -> None:
@@ -447,15 +462,15 @@ def test_a_404_of_an_unknown_item_that_was_deleted_is_ignored() -> None:
 
 @pytest.mark.parametrize("name", ["item/updated", "transactions/created"])
 def test_later_events_of_a_tombstoned_item_are_ignored(name: str) -> None:
-    outcome = only(decided(held(event(name), item_deleted=True), of=Gone()).outcomes)
+    outcome = only(decided(item_state(event(name), item_deleted=True), of=Gone()).outcomes)
     assert (outcome.state, outcome.reason) == ("ignored", "item_deleted")
 
 
 def test_a_verify_reads_every_product_and_walks_every_account_in_the_audit_lane() -> None:
-    found = decided(held(event("sync/verify", lane=Lane.AUDIT)))
+    found = decided(item_state(event("sync/verify", lane=Lane.AUDIT)))
     assert found.steps[:1] == [ReadAccounts(COLLECTED)]
-    looked = step("accounts", stamped_at=NOW, source_updated_at=READ_AFTER)
-    found = decided(held(event("sync/verify", lane=Lane.AUDIT), changed=[looked]))
+    looked = step("accounts", complete_read_at=NOW, source_updated_at=READ_AFTER)
+    found = decided(item_state(event("sync/verify", lane=Lane.AUDIT), changed=[looked]))
     walks = {AskWalk(a, Lane.AUDIT, False, COLLECTED) for a in ACCOUNTS}
     assert set(found.steps) == ALL_BY_ITEM | walks | {BILLS}
 
@@ -463,16 +478,16 @@ def test_a_verify_reads_every_product_and_walks_every_account_in_the_audit_lane(
 def test_a_product_that_is_not_wanted_is_never_read() -> None:
     told = event("item/created")
     looked = step("accounts", source_updated_at=READ_AFTER)
-    found = decided(held(told, steps=[looked]), products=("items", "accounts", "loans"))
+    found = decided(item_state(told, steps=[looked]), products=("items", "accounts", "loans"))
     assert found.steps == [ReadProduct("loans", NO_ACCOUNT, COLLECTED)]
-    rows = decided(held(event("transactions/created")), products=("items", "accounts"))
+    rows = decided(item_state(event("transactions/created")), products=("items", "accounts"))
     assert only(rows.outcomes).reason == "product_not_enabled"
 
 
 def test_while_the_account_list_proves_nothing_no_item_event_reads_by_account() -> None:
-    put_off = step("accounts", deferred_since=NOW - HOUR, next_try_at=NOW + HOUR)
+    deferred = step("accounts", deferred_since=NOW - HOUR, next_try_at=NOW + HOUR)
     stale = [step("transactions", a) for a in ACCOUNTS]
-    found = decided(held(event("item/updated"), changed=[put_off, *stale]))
+    found = decided(item_state(event("item/updated"), changed=[deferred, *stale]))
     assert found.steps == []
     assert only(found.outcomes).due_at == NOW + HOUR
 
@@ -483,7 +498,7 @@ def test_while_the_account_list_proves_nothing_no_item_event_reads_by_account() 
 def test_no_event_hurries_a_step_in_back_off() -> None:
     waits = step("transactions", CHECKING, next_try_at=NOW + HOUR, attempts=3)
     for name in sorted(TRANSACTION_EVENTS):
-        found = decided(held(event(name), changed=[waits]))
+        found = decided(item_state(event(name), changed=[waits]))
         assert found.steps == []
         assert only(found.outcomes) == Outcome("pending", due_at=NOW + HOUR)
 
@@ -491,9 +506,9 @@ def test_no_event_hurries_a_step_in_back_off() -> None:
 def test_a_step_in_back_off_does_not_stop_the_others() -> None:
     waits = step("loans", next_try_at=NOW + HOUR)
     stale = step("transactions", CHECKING)
-    found = decided(held(event("item/updated"), changed=[waits, stale]))
+    found = decided(item_state(event("item/updated"), changed=[waits, stale]))
     assert found.steps == [ReadDelta(CHECKING, NOW - DAY - HOUR, False, COLLECTED)]
-    rest = decided(held(event("item/updated"), changed=[waits]))
+    rest = decided(item_state(event("item/updated"), changed=[waits]))
     assert only(rest.outcomes).due_at == NOW + HOUR
 
 
@@ -504,7 +519,7 @@ def test_a_dead_step_is_revived_by_events_newer_than_its_death_only(
     dead = step(
         "transactions", CHECKING, dead_at=NOW - 2 * MINUTE, failure_code="400:X", error_id="e1"
     )
-    found = decided(held(event("transactions/created", age=age), changed=[dead]))
+    found = decided(item_state(event("transactions/created", age=age), changed=[dead]))
     assert [type(s) for s in found.steps] == [ReadDelta] * alive
     expected = ("pending", None, None) if alive else ("dead", "400:X", "e1")
     outcome = only(found.outcomes)
@@ -514,7 +529,7 @@ def test_a_dead_step_is_revived_by_events_newer_than_its_death_only(
 def test_a_dead_walk_is_asked_for_again_by_a_newer_event() -> None:
     dead = made_step("transactions", CHECKING, dead_at=NOW - 2 * MINUTE)
     steps = [*(s for s in fresh_steps() if s.account_id != CHECKING), dead]
-    state = held(event("transactions/created"), steps=steps, walks=[walk(CHECKING)])
+    state = item_state(event("transactions/created"), steps=steps, walks=[walk(CHECKING)])
     assert [type(s) for s in decided(state).steps] == [AskWalk]
 
 
@@ -526,7 +541,7 @@ def test_a_dead_walk_is_asked_for_again_by_a_newer_event() -> None:
     ],
 )
 def test_an_item_that_was_not_read_leaves_nothing_applied(items_step: Step) -> None:
-    found = decided(held(event("item/updated"), changed=[items_step]), of=NotRead())
+    found = decided(item_state(event("item/updated"), changed=[items_step]), of=NotRead())
     assert found.steps == []
     assert only(found.outcomes).state == ("dead" if items_step.dead_at else "pending")
 
@@ -534,7 +549,7 @@ def test_an_item_that_was_not_read_leaves_nothing_applied(items_step: Step) -> N
 def test_an_item_that_was_not_read_is_not_applied_because_its_pause_is_over() -> None:
     """The pause was shorter than what it took to look at what is held again."""
     ended = step("items", next_try_at=NOW - timedelta(milliseconds=1), attempts=1)
-    found = decided(held(event("item/updated"), changed=[ended]), of=NotRead())
+    found = decided(item_state(event("item/updated"), changed=[ended]), of=NotRead())
     assert only(found.outcomes).state == "pending"
 
 
@@ -542,7 +557,7 @@ def test_an_item_that_was_not_read_is_not_applied_because_its_pause_is_over() ->
 
 
 def test_one_delta_answers_several_events_from_the_earliest_of_their_times() -> None:
-    state = held(
+    state = item_state(
         event("transactions/created", 1, created_at_from=NOW - 4 * DAY),
         event("transactions/created", 2, created_at_from=NOW - 5 * DAY, expected_rows=2),
         event("transactions/created", 3),
@@ -551,7 +566,7 @@ def test_one_delta_answers_several_events_from_the_earliest_of_their_times() -> 
 
 
 def test_one_question_answers_several_events_and_short_ones_are_asked_first() -> None:
-    state = held(
+    state = item_state(
         event("transactions/updated", 1, ids_open=3),
         event("transactions/deleted", 2, ids_open=2),
         event("transactions/updated", 3, ids_open=1, account_id=CARD),
@@ -563,15 +578,15 @@ def test_one_question_answers_several_events_and_short_ones_are_asked_first() ->
 
 
 def test_a_list_that_is_asked_for_to_its_end_is_asked_for_no_more() -> None:
-    found = decided(held(event("transactions/updated", ids_open=0)))
+    found = decided(item_state(event("transactions/updated", ids_open=0)))
     assert (found.steps, only(found.outcomes).state) == ([], "applied")
     came_back = event("transactions/deleted", ids_open=0, ids_came_back=True)
-    found = decided(held(came_back))
+    found = decided(item_state(came_back))
     assert (found.steps, only(found.outcomes).ask_again_at) == ([], NOW + 5 * MINUTE)
 
 
 def test_long_questions_wait_for_the_other_steps() -> None:
-    state = held(
+    state = item_state(
         event("transactions/updated", 1, ids_open=30_000),
         event("transactions/created", 2, account_id=CARD),
     )
@@ -580,10 +595,10 @@ def test_long_questions_wait_for_the_other_steps() -> None:
 
 def test_one_walk_answers_several_events_in_the_best_of_their_lanes() -> None:
     unread = [s for s in fresh_steps() if s.account_id != CHECKING]
-    state = held(
+    state = item_state(
         event("sync/verify", 1, lane=Lane.AUDIT),
         event("transactions/created", 2, expected_rows=2),
-        steps=[*unread, step("accounts", stamped_at=NOW, source_updated_at=READ_AFTER)],
+        steps=[*unread, step("accounts", complete_read_at=NOW, source_updated_at=READ_AFTER)],
     )
     walks = [s for s in decided(state).steps if isinstance(s, AskWalk)]
     assert AskWalk(CHECKING, Lane.BACKFILL, True, COLLECTED) in walks
@@ -595,9 +610,9 @@ def test_the_last_days_are_read_once_for_the_event_that_asks_for_them(
     read_at: datetime, wanted: bool
 ) -> None:
     """Rows read later in the same sync, for another event, do not make them due again."""
-    read = step("transactions", CHECKING, recent_at=read_at, stamped_at=NOW + MINUTE)
+    read = step("transactions", CHECKING, recent_at=read_at, complete_read_at=NOW + MINUTE)
     others = [s for s in fresh_steps() if s.account_id != CHECKING]
     steps = [msgspec.structs.replace(s, recent_at=NOW) for s in others]
-    found = decided(held(event("sync/recent"), steps=steps, changed=[read]))
+    found = decided(item_state(event("sync/recent"), steps=steps, changed=[read]))
     assert (ReadRecent(CHECKING, (NOW - 14 * DAY).date()) in found.steps) is wanted
     assert (only(found.outcomes).state == "applied") is not wanted

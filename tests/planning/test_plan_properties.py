@@ -24,8 +24,8 @@ from tests.support.planning import (
     SAVINGS,
     decided,
     event,
-    held,
     item,
+    item_state,
     made_step,
     place,
     walk,
@@ -34,12 +34,11 @@ from worker.inbox.events import ITEM_EVENTS, OWN_EVENTS, TRANSACTION_EVENTS
 from worker.infra.lanes import Lane
 from worker.planner.due_reads import QUIET_EVENTS
 from worker.planner.outcomes import SUPERSEDED_AFTER, Answered, SyncPlan
-from worker.planner.state import NO_ACCOUNT, Held, HeldInvestment, PendingEvent, Step
+from worker.planner.state import NO_ACCOUNT, InvestmentState, ItemState, PendingEvent, Step
 from worker.planner.steps import (
     AskAgain,
     AskIds,
     AskWalk,
-    BuryItem,
     Gone,
     NotRead,
     PlannedStep,
@@ -48,11 +47,12 @@ from worker.planner.steps import (
     ReadInvestmentTransactions,
     ReadProduct,
     ReadRecent,
+    TombstoneItem,
     step_key,
 )
 from worker.pluggy_api.item_status import Item
 
-BURIED = uuid.UUID(int=4, version=4)
+TOMBSTONED = uuid.UUID(int=4, version=4)
 PLACES = [
     *[(p, NO_ACCOUNT) for p in ("accounts", "investments", "loans", "identities", "consents")],
     *[("transactions", account) for account in (CHECKING, CARD)],
@@ -60,7 +60,7 @@ PLACES = [
     ("investment_transactions", INVESTMENT),
 ]
 AGES = [timedelta(0), MINUTE, 10 * MINUTE, 2 * HOUR, DAY, 2 * DAY, 9 * DAY]
-PRODUCT_OF = {"ReadAccounts": "accounts", "BuryItem": "items"}
+PRODUCT_OF = {"ReadAccounts": "accounts", "TombstoneItem": "items"}
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -97,7 +97,7 @@ def stored_steps(draw: st.DrawFn) -> list[Step]:
         fields: dict[str, Any] = {}
         if draw(st.booleans()):
             read_at = draw(past)
-            fields = {"stamped_at": read_at, "source_updated_at": draw(st.none() | past)}
+            fields = {"complete_read_at": read_at, "source_updated_at": draw(st.none() | past)}
             if product == "transactions":
                 fields |= {"watermark": draw(past), "walked_at": draw(past)}
                 fields |= {
@@ -117,7 +117,7 @@ def pending_events(draw: st.DrawFn, event_id: int) -> PendingEvent:
     name = draw(st.sampled_from(sorted(ITEM_EVENTS | OWN_EVENTS | TRANSACTION_EVENTS)))
     fields: dict[str, Any] = {"lane": draw(st.sampled_from(Lane))}
     if name in TRANSACTION_EVENTS:
-        fields["account_id"] = draw(st.sampled_from([CHECKING, CARD, SAVINGS, BURIED]))
+        fields["account_id"] = draw(st.sampled_from([CHECKING, CARD, SAVINGS, TOMBSTONED]))
     if name == "transactions/created":
         fields["created_at_from"] = draw(st.none() | past)
         fields["expected_rows"] = draw(st.sampled_from([None, 0, 2]))
@@ -132,16 +132,16 @@ def pending_events(draw: st.DrawFn, event_id: int) -> PendingEvent:
 
 
 @st.composite
-def states(draw: st.DrawFn) -> Held:
+def states(draw: st.DrawFn) -> ItemState:
     events = [draw(pending_events(n)) for n in range(1, draw(st.integers(1, 5)) + 1)]
     walking = draw(st.lists(st.sampled_from([CHECKING, CARD]), unique=True))
     fingerprints = draw(st.lists(st.just("same"), max_size=1))
-    return held(
+    return item_state(
         *events,
         steps=draw(stored_steps()),
         walks=[walk(a, draw(st.sampled_from(["walk", "delta", "recent"]))) for a in walking],
-        buried=[BURIED],
-        investments=[HeldInvestment(INVESTMENT, f) for f in fingerprints],
+        tombstoned=[TOMBSTONED],
+        investments=[InvestmentState(INVESTMENT, f) for f in fingerprints],
         known=draw(st.booleans()),
         newest_rows=draw(st.dictionaries(st.sampled_from([CHECKING, CARD]), past)),
         item_deleted=draw(st.booleans()),
@@ -153,11 +153,11 @@ items = st.builds(item, statuses, st.none() | past)
 answers = st.one_of(items, items, items, st.just(Gone()))
 
 
-def alone(state: Held, told: PendingEvent) -> Held:
+def alone(state: ItemState, told: PendingEvent) -> ItemState:
     return replace(state, events=[told])
 
 
-def stored(state: Held, found: PlannedStep) -> Step:
+def stored(state: ItemState, found: PlannedStep) -> Step:
     """The row of product_sync that a step is judged by."""
     name, product, account_id = step_key(found)
     return state.step(PRODUCT_OF.get(name, product), account_id)
@@ -165,7 +165,7 @@ def stored(state: Held, found: PlannedStep) -> Step:
 
 @many
 @given(states(), answers)
-def test_the_same_arguments_give_the_same_plan(state: Held, of: Item | Gone) -> None:
+def test_the_same_arguments_give_the_same_plan(state: ItemState, of: Item | Gone) -> None:
     shuffled = replace(
         state,
         steps=_reversed(state.steps),
@@ -181,7 +181,7 @@ def _reversed(mapping: Mapping[K, V]) -> dict[K, V]:
 
 @many
 @given(states(), answers)
-def test_every_event_has_an_outcome(state: Held, of: Item | Gone) -> None:
+def test_every_event_has_an_outcome(state: ItemState, of: Item | Gone) -> None:
     outcomes = decided(state, of=of).outcomes
     assert set(outcomes) == {told.id for told in state.events}
     for outcome in outcomes.values():
@@ -193,14 +193,14 @@ def test_every_event_has_an_outcome(state: Held, of: Item | Gone) -> None:
 
 @many
 @given(states(), answers)
-def test_nothing_is_read_twice(state: Held, of: Item | Gone) -> None:
+def test_nothing_is_read_twice(state: ItemState, of: Item | Gone) -> None:
     keys = [step_key(found) for found in decided(state, of=of).steps]
     assert len(keys) == len(set(keys))
 
 
 @many
 @given(states(), answers)
-def test_a_step_in_back_off_is_never_planned(state: Held, of: Item | Gone) -> None:
+def test_a_step_in_back_off_is_never_planned(state: ItemState, of: Item | Gone) -> None:
     for found in decided(state, of=of).steps:
         at = stored(state, found)
         assert at.dead_at is not None or at.next_try_at is None or at.next_try_at <= state.now
@@ -209,7 +209,7 @@ def test_a_step_in_back_off_is_never_planned(state: Held, of: Item | Gone) -> No
 @many
 @given(states(), items)
 def test_each_event_is_judged_alone_and_none_is_settled_while_a_step_of_its_is_planned(
-    state: Held, of: Item
+    state: ItemState, of: Item
 ) -> None:
     together = decided(state, of=of)
     keys = set()
@@ -228,7 +228,7 @@ def test_each_event_is_judged_alone_and_none_is_settled_while_a_step_of_its_is_p
 @many
 @given(states(), items)
 def test_a_dead_step_is_planned_only_for_an_event_newer_than_its_death(
-    state: Held, of: Item
+    state: ItemState, of: Item
 ) -> None:
     for found in decided(state, of=of).steps:
         dead_at = stored(state, found).dead_at
@@ -249,7 +249,7 @@ def _is_newer(told: PendingEvent, died: Step) -> bool:
 @many
 @given(states(), items)
 def test_to_events_that_are_all_newer_a_dead_step_is_like_one_that_never_failed(
-    state: Held, of: Item
+    state: ItemState, of: Item
 ) -> None:
     newest = max((s.dead_at for s in state.steps.values() if s.dead_at), default=NOW)
     events = [
@@ -268,10 +268,10 @@ def test_to_events_that_are_all_newer_a_dead_step_is_like_one_that_never_failed(
 @many
 @given(states(), st.none() | past)
 def test_a_collection_under_way_holds_back_item_events_and_nothing_else(
-    state: Held, collected: Any
+    state: ItemState, collected: Any
 ) -> None:
     done, under_way = (decided(state, of=item(s, collected)) for s in ("UPDATED", "UPDATING"))
-    known = state.step("accounts").stamped_at is not None
+    known = state.step("accounts").complete_read_at is not None
     goes_on = [
         told
         for told in state.events
@@ -295,7 +295,7 @@ def test_a_collection_under_way_holds_back_item_events_and_nothing_else(
 
 @many
 @given(states())
-def test_an_item_that_may_not_be_read_now_has_no_step_and_nothing_applied(state: Held) -> None:
+def test_an_item_that_may_not_be_read_now_has_no_step_and_nothing_applied(state: ItemState) -> None:
     waits = Step("items", next_try_at=NOW + MINUTE)
     state = replace(state, steps={**state.steps, ("items", NO_ACCOUNT): waits})
     found = decided(state, of=NotRead())
@@ -306,7 +306,7 @@ def test_an_item_that_may_not_be_read_now_has_no_step_and_nothing_applied(state:
 @many
 @given(states(), answers)
 def test_a_plan_whose_steps_succeed_shrinks_until_only_outcomes_are_left(
-    state: Held, of: Item | Gone
+    state: ItemState, of: Item | Gone
 ) -> None:
     """What the engine does in rounds; a step that is wanted again after its success would spin."""
     answered, taken = Answered(), set()
@@ -324,7 +324,9 @@ def test_a_plan_whose_steps_succeed_shrinks_until_only_outcomes_are_left(
     _check_served(state, found, answered, of)
 
 
-def _taken(state: Held, answered: Answered, planned: PlannedStep) -> tuple[Held, Answered]:
+def _taken(
+    state: ItemState, answered: Answered, planned: PlannedStep
+) -> tuple[ItemState, Answered]:
     """State and answers after a step has committed, a second later."""
     now = state.now + timedelta(seconds=1)
     match planned:
@@ -333,14 +335,14 @@ def _taken(state: Held, answered: Answered, planned: PlannedStep) -> tuple[Held,
         case AskAgain(account_id):
             again = answered.again | {account_id}
             return replace(state, now=now), replace(answered, again=again)
-        case BuryItem():
+        case TombstoneItem():
             return replace(state, now=now, item_deleted=True, walks={}), answered
         case AskWalk(account_id):
             alive = msgspec.structs.replace(stored(state, planned), dead_at=None, next_try_at=None)
             walks = {**state.walks, account_id: walk(account_id)}
             return replace(_with(state, alive), now=now, walks=walks), answered
         case ReadDelta() | ReadAccounts() | ReadProduct() | ReadInvestmentTransactions():
-            read: dict[str, Any] = {"stamped_at": now, "watermark": now}
+            read: dict[str, Any] = {"complete_read_at": now, "watermark": now}
             read["source_updated_at"] = planned.source_updated_at
             if isinstance(planned, ReadInvestmentTransactions):
                 read["fingerprint"] = planned.fingerprint
@@ -358,11 +360,11 @@ def _taken(state: Held, answered: Answered, planned: PlannedStep) -> tuple[Held,
             return replace(_with(state, alive), now=now), answered
 
 
-def _with(state: Held, changed: Step) -> Held:
+def _with(state: ItemState, changed: Step) -> ItemState:
     return replace(state, steps={**state.steps, (changed.product, changed.account_id): changed})
 
 
-def _check_served(state: Held, found: SyncPlan, answered: Answered, of: Item | Gone) -> None:
+def _check_served(state: ItemState, found: SyncPlan, answered: Answered, of: Item | Gone) -> None:
     """An event is applied only if what it tells of has been looked at since it came."""
     if isinstance(of, Gone):
         return
@@ -382,7 +384,7 @@ def _check_served(state: Held, found: SyncPlan, answered: Answered, of: Item | G
 @many
 @given(states(), answers)
 def test_a_thing_has_one_schedule_of_looks_however_many_events_wait_for_it(
-    state: Held, of: Item | Gone
+    state: ItemState, of: Item | Gone
 ) -> None:
     found = decided(state, of=of)
     schedules: dict[str, set[Any]] = {}
@@ -401,7 +403,7 @@ def test_a_thing_has_one_schedule_of_looks_however_many_events_wait_for_it(
 @many
 @given(states(), answers)
 def test_what_is_looked_at_again_comes_to_an_end_within_five_looks(
-    state: Held, of: Item | Gone
+    state: ItemState, of: Item | Gone
 ) -> None:
     """Time passes from look to look, and each brings nothing."""
     first = state.events[:1]
@@ -423,6 +425,6 @@ def test_what_is_looked_at_again_comes_to_an_end_within_five_looks(
         later = max(state.now, outcome.due_at) + timedelta(seconds=1)
         state = replace(state, events=[told], now=later)
         if outcome.confirming == "items":
-            seen = msgspec.structs.replace(state.step("items"), stamped_at=later)
+            seen = msgspec.structs.replace(state.step("items"), complete_read_at=later)
             state = _with(state, seen)
     raise AssertionError(f"still looked at after {looks} looks")

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.examples import examples
-from tests.support.planning import NOW, decided, event, fresh_steps, held
+from tests.support.planning import NOW, decided, event, fresh_steps, item_state
 from worker.planner.freshness import AHEAD, bounded, is_answered, is_later, latest_collection
-from worker.planner.state import NO_ACCOUNT, Held, Step
+from worker.planner.state import NO_ACCOUNT, ItemState, Step
 from worker.planner.steps import ReadProduct
 from worker.pluggy_api.item_status import Item, read_item
 
@@ -68,7 +68,9 @@ class Model:
         self.now, self.place = NOW, 10**6
         self.collected_at, self.unread = NOW - timedelta(days=1), False
         self.step = next(s for s in fresh_steps() if s.product == "loans")
-        self.step = Step("loans", stamped_at=NOW, source_updated_at=self.collected_at, read_seq=1)
+        self.step = Step(
+            "loans", complete_read_at=NOW, source_updated_at=self.collected_at, read_seq=1
+        )
 
     def item(self, turn: Turn, ours: datetime) -> Item:
         told: str | None = self.collected_at.isoformat()
@@ -81,11 +83,11 @@ class Model:
         latest = latest_collection(self.now.replace(microsecond=0), ours)
         return read_item(fields, is_open_finance=False, latest=latest)
 
-    def state(self, ours: datetime) -> Held:
+    def state(self, ours: datetime) -> ItemState:
         self.place += 2
         told = event("item/updated", pending_since=ours, pending_seq=self.place)
         others = [s for s in fresh_steps() if s.product != "loans"]
-        return replace(held(told, steps=[*others, self.step]), now=ours)
+        return replace(item_state(told, steps=[*others, self.step]), now=ours)
 
     def play(self, turn: Turn) -> bool:
         """Returns whether the product was read, or wanted where the read fails."""
@@ -101,7 +103,7 @@ class Model:
             self.step = Step(
                 "loans",
                 NO_ACCOUNT,
-                stamped_at=ours,
+                complete_read_at=ours,
                 source_updated_at=wanted[0].source_updated_at,
                 read_seq=self.place + 1,
             )
@@ -154,7 +156,7 @@ def test_a_mark_after_the_start_of_its_read_counts_from_an_overlap_before_it(
 ) -> None:
     """Minutes; the read of NOW was told that the collection ended 4 minutes later."""
     minute = timedelta(minutes=1)
-    read = Step("loans", stamped_at=NOW, source_updated_at=NOW + 4 * minute)
+    read = Step("loans", complete_read_at=NOW, source_updated_at=NOW + 4 * minute)
     assert is_later(NOW + told * minute, read) is later
 
 

@@ -63,7 +63,7 @@ async def delivered_twice(stack: Stack, item_id: str) -> None:
     event = parse_webhook(json.dumps(told).encode(), now())
     await stack.accept(event)
     await stack.quiet()
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.accept(event)
 
 
@@ -103,7 +103,7 @@ async def deletion_denied(stack: Stack, item_id: str) -> None:
 
 async def silence(stack: Stack, item_id: str) -> None:
     await stack.db.execute(
-        "UPDATE pluggy_sync.item_nets SET look_at = now() WHERE item_id = $1",
+        "UPDATE pluggy_sync.item_reconciliations SET silence_check_at = now() WHERE item_id = $1",
         item_id,
     )
     assert await order_due(stack.db) == 1
@@ -131,7 +131,7 @@ async def unreadable_ids(stack: Stack, item_id: str) -> None:
 async def unreadable_after_the_walk(stack: Stack, item_id: str) -> None:
     await unreadable_ids(stack, item_id)
     await stack.quiet()
-    await stack.forget_requests()
+    await stack.reset_requests()
     await unreadable_ids(stack, item_id)
 
 
@@ -208,7 +208,7 @@ async def test_new_rows_are_read_before_the_other_lists(stack: Stack) -> None:
     await stack.tell("item/created", item["id"])
     await stack.quiet()
     await stack.collect(item["id"], created=2)
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.tell("item/updated", item["id"])
     await stack.quiet()
     log = (await stack.simulator.aget("/_simulator/requests?last=50"))["log"]
@@ -230,7 +230,7 @@ async def test_each_event_costs_what_the_page_says(stack: Stack, happened: str) 
     await quiet_update(stack, item["id"])
     await stack.quiet()
     await PluggyReader(stack.client, Lane.LIVE).item(uuid.UUID(item["id"]))
-    await stack.forget_requests()
+    await stack.reset_requests()
     await HAPPENINGS[happened](stack, item["id"])
     await stack.quiet()
     asked = {

@@ -205,19 +205,19 @@ async def test_no_secret_and_nothing_personal_comes_out_of_a_full_run(
         ) as worker,
         aiohttp.ClientSession() as session,
     ):
-        door = Client(f"http://127.0.0.1:{await receiver.port()}", session)
-        await play(door, quiet_simulator, item, truth, secret, older, person)
+        receiver_client = Client(f"http://127.0.0.1:{await receiver.port()}", session)
+        await play(receiver_client, quiet_simulator, item, truth, secret, older, person)
         await settled(site.owner_url)
         marks.hear("title of the receiver", title(receiver.child.pid))
         marks.hear("title of the worker", title(worker.child.pid))
-        marks.hear("receiver /metrics", str((await door.call("GET", "/metrics")).body))
+        marks.hear("receiver /metrics", str((await receiver_client.call("GET", "/metrics")).body))
         answer = await Client(f"http://127.0.0.1:{port}", session).call("GET", "/metrics")
         marks.hear("worker /metrics", str(answer.body))
         await hear_postgres(marks, site.owner_url)
         ours = {"DATABASE_URL": site.owner_url, "REDIS_URL": site.redis_url}
         await commands(marks, item["id"], **ours, LOG_LEVEL="DEBUG")
         await command(marks, "items", "show", item["id"], "--json", **ours)
-        await refuse_everything(door, quiet_simulator, item, secret)
+        await refuse_everything(receiver_client, quiet_simulator, item, secret)
         receiver.stop()
         worker.stop()
         await receiver.ended()
@@ -233,7 +233,7 @@ async def test_no_secret_and_nothing_personal_comes_out_of_a_full_run(
 
 
 async def play(
-    door: Client,
+    receiver_client: Client,
     simulator: SimulatorProcess,
     item: dict[str, Any],
     truth: dict[str, Any],
@@ -259,23 +259,25 @@ async def play(
     name = truth["identities"][0]["fullName"]
     account = truth["accounts"][0]["id"]
     ids = [row["id"] for row in truth["transactions"][:3]]
-    assert (await door.deliver(told("item/created"), secret=secret)).status == 202
-    by_path = await door.deliver(told("item/updated"), secret=None, path=f"/{older}")
+    assert (await receiver_client.deliver(told("item/created"), secret=secret)).status == 202
+    by_path = await receiver_client.deliver(told("item/updated"), secret=None, path=f"/{older}")
     assert by_path.status == 202
-    await door.deliver(
+    await receiver_client.deliver(
         told("transactions/updated", accountId=account, transactionIds=ids), secret=secret
     )
-    kept = await door.deliver(told("person/renamed", name=name), secret=secret)
+    kept = await receiver_client.deliver(told("person/renamed", name=name), secret=secret)
     assert kept.body == {"status": "kept"}
-    await door.deliver(told("item/updated", itemId=name), secret=secret)
-    await door.deliver(f'{{"event": "item/updated", "owner": "{name}"'.encode(), secret=secret)
-    await door.deliver(json.dumps([name]).encode(), secret=secret)
-    await door.deliver(told("item/updated"), secret=secret + "x")
+    await receiver_client.deliver(told("item/updated", itemId=name), secret=secret)
+    await receiver_client.deliver(
+        f'{{"event": "item/updated", "owner": "{name}"'.encode(), secret=secret
+    )
+    await receiver_client.deliver(json.dumps([name]).encode(), secret=secret)
+    await receiver_client.deliver(told("item/updated"), secret=secret + "x")
     for path in (f"/{secret}/", f"/{secret}/more", f"/{secret}x"):
-        await door.deliver(told("item/updated"), secret=None, path=path)
-    await door.call("GET", f"/webhooks/pluggy/{secret}")
-    await door.call("POST", f"/{secret}", headers={HEADER: secret})
-    await door.speak(b"POST /webhooks/pluggy/%s\x01 HTTP/1.1\r\n\r\n" % secret.encode())
+        await receiver_client.deliver(told("item/updated"), secret=None, path=path)
+    await receiver_client.call("GET", f"/webhooks/pluggy/{secret}")
+    await receiver_client.call("POST", f"/{secret}", headers={HEADER: secret})
+    await receiver_client.speak(b"POST /webhooks/pluggy/%s\x01 HTTP/1.1\r\n\r\n" % secret.encode())
 
 
 async def settled(owner_url: str) -> None:
@@ -297,7 +299,7 @@ async def settled(owner_url: str) -> None:
 
 
 async def refuse_everything(
-    door: Client, simulator: SimulatorProcess, item: dict[str, Any], secret: str
+    receiver_client: Client, simulator: SimulatorProcess, item: dict[str, Any], secret: str
 ) -> None:
     """Pluggy refuses the credentials from now on: the worker halts and says why."""
     for match in ("POST /auth", "GET /"):
@@ -305,7 +307,7 @@ async def refuse_everything(
             "/_simulator/faults", {"match": match, "kind": "status", "status": 401, "rate": 1.0}
         )
     body = {"event": "item/updated", "eventId": str(uuid.uuid4()), "itemId": item["id"]}
-    assert (await door.deliver(body, secret=secret)).status == 202
+    assert (await receiver_client.deliver(body, secret=secret)).status == 202
 
     async def asked() -> bool:
         log = await simulator.aget("/_simulator/requests")
@@ -354,10 +356,10 @@ async def nothing_works(marks: Marks, database_url: str, redis_url: str) -> None
         ways = [asyncio.create_task(w) for w in (receiver.started.wait(), gone(receiver))]
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         if receiver.child.returncode is None:
-            door = Client(f"http://127.0.0.1:{await receiver.port()}", session)
-            answer = await door.deliver({"event": "x"}, secret=secret)
+            receiver_client = Client(f"http://127.0.0.1:{await receiver.port()}", session)
+            answer = await receiver_client.deliver({"event": "x"}, secret=secret)
             marks.hear("answers", json.dumps(answer.body))
-            await door.call("GET", "/readyz")
+            await receiver_client.call("GET", "/readyz")
             receiver.stop()
         await asyncio.gather(*(way for way in ways if way.cancel()), return_exceptions=True)
     marks.hear("receiver", receiver.lines)

@@ -181,7 +181,7 @@ def test_each_outage_of_postgres_has_its_word(error: Exception, word: Outage) ->
 
 
 @asynccontextmanager
-async def door(url: str, redis_url: str) -> AsyncIterator[Doorway]:
+async def receiver_client(url: str, redis_url: str) -> AsyncIterator[Doorway]:
     async with open_door(url, redis_url) as opened:
         yield opened
 
@@ -206,7 +206,7 @@ async def test_a_receiver_takes_deliveries_again_once_the_primary_is_back(
     url: str, valkey: embedded.Valkey
 ) -> None:
     await begin_read_only(url, True)
-    async with door(url, valkey.url) as doorway:
+    async with receiver_client(url, valkey.url) as doorway:
         replies = await asyncio.gather(*(doorway.deliver(told()) for _ in range(5)))
         assert {reply.status for reply in replies} == {503}
         assert await readiness(doorway) == (503, "postgres_read_only")
@@ -223,7 +223,7 @@ async def test_while_postgres_is_read_only_deliveries_are_spooled_and_then_store
     url: str, db: Pool, postgres: embedded.Postgres, durable_valkey: embedded.Valkey
 ) -> None:
     body = json.dumps(told()).encode()
-    async with door(url, durable_valkey.url) as doorway:
+    async with receiver_client(url, durable_valkey.url) as doorway:
         assert (await doorway.deliver(told())).status == 202
         async with standby(postgres):
             assert (await doorway.deliver(body)).status == 202
@@ -283,7 +283,7 @@ async def test_a_password_that_is_refused_is_named(
 ) -> None:
     parts = urlsplit(url)
     wrong = urlunsplit(parts._replace(netloc=f"postgres:wrong@127.0.0.1:{postgres.port}"))
-    async with door(wrong, valkey.url) as doorway:
+    async with receiver_client(wrong, valkey.url) as doorway:
         assert await readiness(doorway) == (503, "postgres_access_denied")
 
 
@@ -333,7 +333,7 @@ async def test_a_worker_goes_on_once_the_primary_is_back_and_spends_no_attempt(
         await until(is_ready)
 
         async def takes() -> bool:
-            return (await service.door.deliver(told(item["id"]))).status == 202
+            return (await service.receiver_client.deliver(told(item["id"]))).status == 202
 
         await until(takes)
         await service.quiet()

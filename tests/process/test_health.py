@@ -14,8 +14,8 @@ import embedded
 from tests.support.receiver import until
 from worker.health import (
     LAST_PORT,
-    SWEEP_WITHIN_S,
-    TICK_WITHIN_S,
+    SWEEP_TIMEOUT_S,
+    TICK_TIMEOUT_S,
     Beat,
     beat_of,
     listening_port,
@@ -24,11 +24,11 @@ from worker.health import (
 from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.infra.redis_client import connect
 from worker.maintenance.sweep import Sweep
-from worker.wakeup.queue import ArqDoorbell
+from worker.wakeup.queue import ArqWaker
 
 
 def sweep_over(db: Pool, redis: ArqRedis) -> Sweep:
-    return Sweep(db, ArqDoorbell(redis), "a-worker", 2)
+    return Sweep(db, ArqWaker(redis), "a-worker", 2)
 
 
 @asynccontextmanager
@@ -66,17 +66,17 @@ async def test_a_worker_is_alive_at_once_and_ready_after_its_first_sweep(
 async def test_a_worker_that_has_not_swept_is_not_ready_on_a_machine_just_started(
     db: Pool, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.health.time.monotonic", lambda: SWEEP_WITHIN_S / 2)
+    monkeypatch.setattr("worker.health.time.monotonic", lambda: SWEEP_TIMEOUT_S / 2)
     sweep = sweep_over(db, redis)
     async with serving(sweep) as url:
         assert (await get(f"{url}/readyz"))[0] == 503
-        sweep.swept_at = SWEEP_WITHIN_S / 4
+        sweep.swept_at = SWEEP_TIMEOUT_S / 4
         assert (await get(f"{url}/readyz"))[0] == 200
 
 
 @pytest.mark.parametrize(
     ("path", "field", "limit_s"),
-    [("/livez", "ticked_at", TICK_WITHIN_S), ("/readyz", "swept_at", SWEEP_WITHIN_S)],
+    [("/livez", "ticked_at", TICK_TIMEOUT_S), ("/readyz", "swept_at", SWEEP_TIMEOUT_S)],
 )
 async def test_a_worker_that_stalls_is_neither_ready_nor_alive_any_more(
     db: Pool, redis: ArqRedis, path: str, field: str, limit_s: float

@@ -25,7 +25,7 @@ from worker.infra.postgres import Pool
 from worker.infra.redis_client import WatchedRedis, connect, connect_watched
 from worker.infra.redis_settings import RedisSafety, RedisSettings, read_redis_settings
 from worker.maintenance.sweep import Sweep
-from worker.wakeup.queue import ArqDoorbell
+from worker.wakeup.queue import ArqWaker
 
 NO_PRIMARY = ("127.0.0.1", 1)
 SAFE = RedisSettings(True, "always", 0, "noeviction")
@@ -201,7 +201,7 @@ async def test_unsafe_settings_are_logged_once_and_stored_for_status(
 async def test_a_worker_s_row_tells_its_outage_of_redis_and_since_when(
     db: Pool, valkey: embedded.Valkey, admin: ArqRedis, watched: WatchedRedis
 ) -> None:
-    sweep = Sweep(db, ArqDoorbell(watched), "a-worker", 2, redis=watched.outage)
+    sweep = Sweep(db, ArqWaker(watched), "a-worker", 2, redis=watched.outage)
     row = "SELECT redis_outage, redis_outage_since FROM pluggy_sync.workers"
     await sweep.sweep()
     assert tuple(await db.fetchrow(row) or ()) == (None, None)

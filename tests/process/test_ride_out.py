@@ -40,7 +40,7 @@ def valkey() -> Iterator[embedded.Valkey]:
 
 
 @dataclass
-class Crew:
+class WorkerGroup:
     """Worker processes, and what they were when they began."""
 
     service: Service
@@ -108,14 +108,14 @@ async def service(
 
 
 @asynccontextmanager
-async def crew_of(service: Service) -> AsyncIterator[Crew]:
+async def worker_group_of(service: Service) -> AsyncIterator[WorkerGroup]:
     async with AsyncExitStack() as entered, aiohttp.ClientSession() as session:
         workers = [
             await entered.enter_async_context(service.worker(WORKER_SLOTS="4")) for _ in range(2)
         ]
-        crew = Crew(service, workers, session)
-        await crew.ready()
-        yield crew
+        worker_group = WorkerGroup(service, workers, session)
+        await worker_group.ready()
+        yield worker_group
 
 
 async def begin_work(service: Service, items: int = 12) -> list[str]:
@@ -150,42 +150,42 @@ async def applied(service: Service, events: int) -> None:
 async def test_without_redis_workers_go_on_from_what_postgres_knows(
     service: Service, valkey: embedded.Valkey, how: str
 ) -> None:
-    async with crew_of(service) as crew:
+    async with worker_group_of(service) as worker_group:
         items = await begin_work(service)
         await asyncio.to_thread(valkey.kill if how == "killed" else valkey.pause)
         try:
-            await crew.told("redis_away")
+            await worker_group.told("redis_away")
             for item_id in items:
                 await service.deliver(item_id)
-            # No ring reaches anybody: the rest is claimed unrung.
+            # No ring reaches anybody: the rest is claimed not woken.
             await applied(service, 2 * len(items))
-            assert await crew.health("/livez") == {200}
+            assert await worker_group.health("/livez") == {200}
         finally:
             await asyncio.to_thread(valkey.start if how == "killed" else valkey.resume)
-        await crew.told("redis_back")
-        await crew.ready()
+        await worker_group.told("redis_back")
+        await worker_group.ready()
         for item_id in items:
             await service.deliver(item_id)
         await assert_done(service, items, events=3)
-        crew.assert_rode_out("redis")
+        worker_group.assert_rode_out("redis")
 
 
 async def test_a_postgres_that_is_killed_costs_no_worker_and_no_attempt(
     service: Service, postgres: embedded.Postgres
 ) -> None:
-    async with crew_of(service) as crew:
+    async with worker_group_of(service) as worker_group:
         items = await begin_work(service)
         await asyncio.to_thread(postgres.kill)
         try:
-            await crew.told("postgres_away")
-            assert await crew.health("/livez") == {200}
+            await worker_group.told("postgres_away")
+            assert await worker_group.health("/livez") == {200}
         finally:
             await asyncio.to_thread(postgres.start)
-        await crew.told("postgres_back")
+        await worker_group.told("postgres_back")
         # What was under way is due when its leases lapse.
         await service.let_lapse()
         await assert_done(service, items)
-        crew.assert_rode_out("postgres")
+        worker_group.assert_rode_out("postgres")
 
 
 async def test_a_worker_that_starts_before_its_servers_waits_for_them(
@@ -235,7 +235,7 @@ async def test_a_worker_is_stopped_while_redis_is_away_as_at_other_times(
         finally:
             await asyncio.to_thread(valkey.start)
         assert worker.said("worker_stopped")
-    # Begun unrung and handed back at once.
+    # Begun not woken and handed back at once.
     assert not await service.db.fetchval(
         "SELECT count(*) FROM pluggy_sync.item_leases WHERE token IS NOT NULL"
     )

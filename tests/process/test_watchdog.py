@@ -16,7 +16,7 @@ from tests.support.stack import Stack
 from tests.support.watchdog import MOST_S, watched
 from tests.syncing.test_by_id import one_account, tell_updated, unknown_ids
 from worker.infra.postgres import Pool
-from worker.maintenance.reference_data import refresh_catalogue
+from worker.maintenance.reference_data import refresh_reference_data
 from worker.pluggy_api.payloads import decode_envelope
 
 
@@ -66,11 +66,13 @@ async def test_60_events_of_5_000_ids_hold_up_no_other_delivery(
         ).encode()
         for _ in range(60)
     ]
-    async with open_door(database_url, redis_url, patient=True) as door:
+    async with open_door(database_url, redis_url, patient=True) as receiver_client:
         with watched() as found:
             # In groups, so that the client in this loop is not what is measured.
             for start in range(0, 60, 20):
-                replies = await asyncio.gather(*map(door.deliver, bodies[start : start + 20]))
+                replies = await asyncio.gather(
+                    *map(receiver_client.deliver, bodies[start : start + 20])
+                )
                 assert {reply.status for reply in replies} == {202}
     assert await db.fetchval("SELECT count(*) FROM pluggy_sync.webhook_events") == 60
     found.assert_quick()
@@ -97,6 +99,6 @@ async def test_a_large_list_of_connectors_holds_up_nothing(db: Pool, redis: ArqR
     body = json.dumps(page).encode()
     async with PluggyStub(Said(body=body)) as pluggy, reading(pluggy.url, redis) as reader:
         with watched() as found:
-            await refresh_catalogue(db, reader.client)
+            await refresh_reference_data(db, reader.client)
     assert await db.fetchval("SELECT count(*) FROM pluggy.connectors") == 400
     found.assert_quick()

@@ -58,10 +58,10 @@ async def test_a_worker_that_stood_still_too_long_is_fenced_off_when_it_wakes(
         rows = await mirrored(service.db)
         stalled.wake()
 
-        async def fenced_off() -> bool:
-            return bool(stalled.said("fenced_off"))
+        async def lease_lost() -> bool:
+            return bool(stalled.said("lease_lost"))
 
-        await until(fenced_off, "the worker that woke notices")
+        await until(lease_lost, "the worker that woke notices")
         assert await mirrored(service.db) == rows
         await service.quiet()
     await service.stack.assert_equal(item["id"])

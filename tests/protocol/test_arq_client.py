@@ -22,8 +22,8 @@ from worker.infra.redis_keys import PREFIX
 from worker.infra.settings import PluggySettings
 from worker.infra.tasks import end
 from worker.main import worker_settings
-from worker.wakeup.arq_client import RingReader
-from worker.wakeup.queue import QUEUE_NAME, SYNC_ITEM, ArqDoorbell
+from worker.wakeup.arq_client import QueueClient
+from worker.wakeup.queue import QUEUE_NAME, SYNC_ITEM, ArqWaker
 
 # arq closes its connections by redis-py's older name.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")
@@ -49,11 +49,11 @@ async def redis(valkey: embedded.Valkey) -> AsyncIterator[ArqRedis]:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Redis that failed is tried again almost at once."""
-    monkeypatch.setattr("worker.infra.outage_log.LOOK_AGAIN_AFTER_S", 0.02)
+    monkeypatch.setattr("worker.infra.outage_log.RECHECK_AFTER_S", 0.02)
 
 
 class Loop:
-    """arq's worker with production's settings; its job notes what was rung for."""
+    """arq's worker with production's settings; its job notes what was woken for."""
 
     def __init__(self, url: str) -> None:
         self.done: list[str] = []
@@ -79,8 +79,8 @@ class Loop:
         self.done.append(item_id)
 
     @property
-    def reader(self) -> RingReader:
-        assert isinstance(self.worker.pool, RingReader)
+    def reader(self) -> QueueClient:
+        assert isinstance(self.worker.pool, QueueClient)
         return self.worker.pool
 
     async def runs(self, redis: ArqRedis, rings: int = SLOTS + 1) -> None:
@@ -91,7 +91,7 @@ class Loop:
             assert not self.main.done(), self.main.exception()
             missing = [item for item in items if str(item) not in self.done]
             # Again, as the sweep does: a ring that comes with the outage may be lost.
-            await ArqDoorbell(redis).ring(missing)
+            await ArqWaker(redis).ring(missing)
             return not missing
 
         await until(heard, "every ring is heard")
@@ -115,7 +115,7 @@ async def looping(url: str) -> AsyncIterator[Loop]:
     loop = Loop(url)
     yield loop
     await end(loop.main)
-    # Rings that were given twice may still run; arq's close would raise their cancellation.
+    # Wakes that were given twice may still run; arq's close would raise their cancellation.
     await asyncio.gather(*loop.worker.tasks.values(), return_exceptions=True)
     await loop.worker.close()
 
@@ -133,7 +133,7 @@ async def test_a_connection_cut_at_any_message_costs_neither_the_loop_nor_a_slot
     for at_message in range(1, 41):
         await redis.flushall()
         # Before the loop begins, so that it meets its first rings at the same message each time.
-        await ArqDoorbell(redis).ring([uuid.uuid4() for _ in range(2)])
+        await ArqWaker(redis).ring([uuid.uuid4() for _ in range(2)])
         async with (
             CuttingProxy(valkey.port, at_message=at_message, unheard=unheard) as proxy,
             looping(through(proxy, valkey)) as loop,
@@ -226,7 +226,7 @@ async def test_ids_that_are_no_text_are_removed_and_the_others_run(
     # Rings that were given twice may be there still.
     assert [await redis.zscore(QUEUE_NAME, ring) for ring in odd] == [None, None]
     assert [(line["event"], line["rings"]) for line in logs if "rings" in line] == [
-        ("rings_removed", 2)
+        ("wakes_removed", 2)
     ]
 
 

@@ -13,7 +13,7 @@ from worker.infra.redis_keys import PREFIX
 def test_bulk_work_takes_no_more_than_its_slots() -> None:
     slots = BulkSlots(3)
     assert [slots.take() for _ in range(5)] == [True, True, True, False, False]
-    slots.give_back(in_vain=False)
+    slots.give_back(rate_limited=False)
     assert (slots.free, slots.limit) == (1, 3)
 
 
@@ -22,19 +22,19 @@ def test_bulk_work_that_waits_in_vain_is_halved_until_one_is_left() -> None:
     limits = []
     for _ in range(5):
         assert slots.take()
-        slots.give_back(in_vain=True)
+        slots.give_back(rate_limited=True)
         limits.append(slots.limit)
     assert limits == [7, 3, 1, 1, 1]
     for _ in range(20):
         assert slots.take()
-        slots.give_back(in_vain=False)
+        slots.give_back(rate_limited=False)
     assert slots.limit == 15
 
 
 def test_what_is_taken_beyond_a_halved_limit_comes_back_before_more_is_taken() -> None:
     slots = BulkSlots(4)
     assert all(slots.take() for _ in range(4))
-    slots.give_back(in_vain=True)
+    slots.give_back(rate_limited=True)
     assert (slots.limit, slots.free) == (2, 0)
     slots.give_back()
     slots.give_back()

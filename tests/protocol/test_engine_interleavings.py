@@ -107,7 +107,7 @@ Action = Collect | Deliver | Work | Kill | Deploy | Lapse
 
 workers = st.integers(0, WORKERS - 1)
 few = st.integers(0, 3)
-# Few deletions, so that never more of an account are suspected together than may be buried.
+# Few deletions, so that never more of an account are suspected together than may be tombstoned.
 collections = st.builds(Collect, st.integers(0, ITEMS - 1), few, few, st.integers(0, 1))
 ACTIONS: list[tuple[int, st.SearchStrategy[Action]]] = [
     (5, st.builds(Work, workers, st.integers(1, 40))),

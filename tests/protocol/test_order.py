@@ -57,7 +57,7 @@ async def test_a_step_back_during_a_sync_loses_nothing(stack: Stack, by: timedel
     first = await stack.collect(item["id"], created=2)
     await stack.tell("item/updated", item["id"])
     await stack.quiet()
-    await stack.forget_requests()
+    await stack.reset_requests()
     await set_clock_back(stack, by)
     second = await stack.collect(item["id"], created=2)
     for answer in (first, second):
@@ -72,7 +72,7 @@ async def test_a_step_back_during_a_sync_loses_nothing(stack: Stack, by: timedel
 async def test_a_verify_after_the_clock_went_back_reads_everything(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     await set_clock_back(stack, timedelta(hours=2))
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.order("sync/verify", item["id"])
     await stack.quiet()
     asked = await stack.requests()

@@ -15,7 +15,7 @@ import pytest
 from tests.support.interleaving import Actor, open_stopping_pool, until
 from tests.support.stack import Stack, build_client, build_worker, now
 from worker.engine.job import OLDEST_EVERY, Worker
-from worker.engine.rounds import load_held
+from worker.engine.rounds import load_item_state
 from worker.engine.sync_item import Due, settle
 from worker.inbox.accept import Accepted, accept_events
 from worker.inbox.events import own_event
@@ -23,10 +23,10 @@ from worker.infra.lanes import Lane
 from worker.infra.postgres import Connection, Pool
 from worker.infra.queries import QUERIES
 from worker.infra.redis_client import connect
-from worker.lease.lease import LEASE, RUN_SEQ_LOCK, Claim, FencedOff
+from worker.lease.lease import LEASE, RUN_SEQ_LOCK, LeaseLost, SyncSession
 from worker.lease.runs import run_of_its_own
 from worker.planner.outcomes import Outcome
-from worker.planner.state import Held
+from worker.planner.state import ItemState
 
 WAITING = """
 SELECT count(*) FROM pg_stat_activity
@@ -66,18 +66,18 @@ async def waiting_item(
     return item_id
 
 
-async def claimed(worker: Worker, rung: uuid.UUID | None = None) -> Claim:
+async def claimed(worker: Worker, woken: uuid.UUID | None = None) -> SyncSession:
     """A claim that has only closed the runs that were lost."""
-    lease = await worker.claim(rung)
+    lease = await worker.claim(woken)
     assert lease is not None, "nothing is due"
     return await worker.engine._begin(lease)
 
 
-async def settled(claim: Claim, held: Held, state: str = "applied") -> Due:
+async def settled(session: SyncSession, item_state: ItemState, state: str = "applied") -> Due:
     """Settle what was planned, as the engine does: after another look."""
-    again = replace(await load_held(claim), generation=held.generation)
-    outcomes = {event.id: Outcome(state, due_at=held.now) for event in held.events}
-    return await settle(claim, again, outcomes, settling=outcomes)
+    again = replace(await load_item_state(session), generation=item_state.generation)
+    outcomes = {event.id: Outcome(state, due_at=item_state.now) for event in item_state.events}
+    return await settle(session, again, outcomes, settling=outcomes)
 
 
 async def item_row(db: Pool, item_id: uuid.UUID) -> asyncpg.Record:
@@ -102,11 +102,11 @@ async def test_an_event_before_the_plan_is_read_is_part_of_the_sync(
     db: Pool, worker: Worker
 ) -> None:
     item_id = await waiting_item(db)
-    claim = await claimed(worker)
+    session = await claimed(worker)
     assert not await tell(db, item_id)
-    held = await load_held(claim)
-    assert len(held.events) == 2
-    assert not (await settled(claim, held)).now
+    item_state = await load_item_state(session)
+    assert len(item_state.events) == 2
+    assert not (await settled(session, item_state)).now
     assert await worker.claim(None) is None
 
 
@@ -114,13 +114,13 @@ async def test_events_between_plan_and_settle_make_exactly_one_follow_up(
     db: Pool, worker: Worker
 ) -> None:
     item_id = await waiting_item(db)
-    claim = await claimed(worker)
-    held = await load_held(claim)
+    session = await claimed(worker)
+    item_state = await load_item_state(session)
     for _ in range(5):
         await tell(db, item_id)
-    assert (await settled(claim, held)).now
+    assert (await settled(session, item_state)).now
     follow_up = await claimed(worker)
-    news = await load_held(follow_up)
+    news = await load_item_state(follow_up)
     assert len(news.events) == 5
     assert not (await settled(follow_up, news)).now
     assert await worker.claim(None) is None
@@ -131,35 +131,35 @@ async def test_an_event_between_the_last_look_and_settle_is_not_lost(
 ) -> None:
     """It comes when everything that the settlement is told has been read already."""
     item_id = await waiting_item(db)
-    claim = await claimed(worker)
-    held = await load_held(claim)
-    outcomes = {event.id: Outcome("applied") for event in held.events}
+    session = await claimed(worker)
+    item_state = await load_item_state(session)
+    outcomes = {event.id: Outcome("applied") for event in item_state.events}
     await tell(db, item_id)
-    due = await settle(claim, held, outcomes, settling=outcomes)
+    due = await settle(session, item_state, outcomes, settling=outcomes)
     assert due.now
     row = await item_row(db, item_id)
     assert (row["generation"], row["done_generation"], row["lane"]) == (2, 1, Lane.LIVE)
-    assert len((await load_held(await claimed(worker))).events) == 1
+    assert len((await load_item_state(await claimed(worker))).events) == 1
 
 
 async def test_a_bump_during_a_sync_is_not_lost_though_it_changes_no_due_time(
     db: Pool, worker: Worker
 ) -> None:
     item_id = await waiting_item(db, since=timedelta(minutes=1))
-    claim = await claimed(worker)
-    held = await load_held(claim)
+    session = await claimed(worker)
+    item_state = await load_item_state(session)
     before = await item_row(db, item_id)
-    assert not await tell(db, item_id), "it is due already, so nobody has to be rung for"
+    assert not await tell(db, item_id), "it is due already, so nobody has to be woken for"
     after = await item_row(db, item_id)
     assert after["run_at"] == before["run_at"]
-    assert (await settled(claim, held)).now
+    assert (await settled(session, item_state)).now
 
 
 async def test_a_settled_item_rests(db: Pool, worker: Worker) -> None:
     item_id = await waiting_item(db)
-    claim = await claimed(worker)
-    held = await load_held(claim)
-    assert not (await settled(claim, held)).now
+    session = await claimed(worker)
+    item_state = await load_item_state(session)
+    assert not (await settled(session, item_state)).now
     row = await item_row(db, item_id)
     assert (row["run_at"], row["token"], row["lane"]) == (None, None, Lane.AUDIT)
     assert row["done_generation"] == row["generation"] == 1
@@ -169,29 +169,30 @@ async def test_what_is_put_off_makes_the_item_due_then_and_a_new_event_at_once(
     db: Pool, worker: Worker
 ) -> None:
     item_id = await waiting_item(db)
-    claim = await claimed(worker)
-    held = await load_held(claim)
+    session = await claimed(worker)
+    item_state = await load_item_state(session)
     outcomes = {
-        event.id: Outcome("pending", due_at=held.now + timedelta(hours=1)) for event in held.events
+        event.id: Outcome("pending", due_at=item_state.now + timedelta(hours=1))
+        for event in item_state.events
     }
-    due = await settle(claim, held, outcomes, settling=outcomes)
+    due = await settle(session, item_state, outcomes, settling=outcomes)
     assert not due.now
     row = await item_row(db, item_id)
-    assert row["run_at"] == held.now + timedelta(hours=1)
+    assert row["run_at"] == item_state.now + timedelta(hours=1)
     assert row["lane"] == Lane.RETRY
     assert await worker.claim(None) is None
     assert await tell(db, item_id), "a ring is needed: the item was not due"
-    assert len((await load_held(await claimed(worker))).events) == 2
+    assert len((await load_item_state(await claimed(worker))).events) == 2
 
 
 async def test_sixty_events_during_a_sync_lead_to_one_more(stack: Stack) -> None:
     item = await stack.synced_item(transactions=30)
     await stack.tell("item/updated", item["id"])
-    claim = await claimed(stack.worker)
-    held = await load_held(claim)
+    session = await claimed(stack.worker)
+    item_state = await load_item_state(session)
     for _ in range(60):
         await stack.tell("item/updated", item["id"])
-    assert (await settled(claim, held)).now
+    assert (await settled(session, item_state)).now
     assert await stack.quiet() == 1
     assert set(await stack.states(item["id"])) == {"applied"}
 
@@ -228,9 +229,9 @@ async def test_a_lapsed_lease_is_claimed_by_another_worker(db: Pool, worker: Wor
 
 async def test_every_page_prolongs_the_lease(db: Pool, worker: Worker) -> None:
     item_id = await waiting_item(db)
-    claim = await claimed(worker)
+    session = await claimed(worker)
     await db.execute("UPDATE pluggy_sync.item_leases SET until = now() + interval '1 second'")
-    async with claim.page():
+    async with session.page():
         pass
     left = await db.fetchval(
         "SELECT until - now() FROM pluggy_sync.item_leases WHERE item_id = $1", item_id
@@ -242,17 +243,17 @@ async def test_a_worker_that_was_overtaken_writes_and_settles_nothing(stack: Sta
     item = await stack.synced_item(transactions=30)
     await stack.tell("item/updated", item["id"])
     stalled = await claimed(stack.worker)
-    held = await load_held(stalled)
+    item_state = await load_item_state(stalled)
     await let_lapse(stack.db)
     await stack.quiet()
     rows, state = await mirrored(stack), await item_row(stack.db, uuid.UUID(item["id"]))
-    with pytest.raises(FencedOff):
+    with pytest.raises(LeaseLost):
         await stalled.open_run("sync")
-    with pytest.raises(FencedOff):
+    with pytest.raises(LeaseLost):
         async with stalled.page() as conn:
             await conn.execute("UPDATE pluggy.transactions SET description = 'overtaken'")
-    with pytest.raises(FencedOff):
-        await settled(stalled, held, "dead")
+    with pytest.raises(LeaseLost):
+        await settled(stalled, item_state, "dead")
     assert await mirrored(stack) == rows
     assert await item_row(stack.db, uuid.UUID(item["id"])) == state
     assert set(await stack.states(item["id"])) == {"applied"}
@@ -270,7 +271,7 @@ async def test_an_overtaken_hand_back_takes_the_lease_from_nobody(db: Pool, work
     stalled = await claimed(worker)
     await let_lapse(db)
     current = await claimed(worker)
-    await db.execute(QUERIES["hand_back_item"], item_id, stalled.lease.token)
+    await db.execute(QUERIES["release_item"], item_id, stalled.lease.token)
     assert (await item_row(db, item_id))["token"] == current.lease.token
 
 
@@ -278,9 +279,9 @@ async def test_a_worker_that_stands_still_within_a_page_blocks_no_delivery_and_n
     db: Pool, worker: Worker
 ) -> None:
     item_id, other = await waiting_item(db, since=timedelta(minutes=1)), await waiting_item(db)
-    claim = await claimed(worker)
-    assert claim.item_id == item_id
-    async with claim.page():
+    session = await claimed(worker)
+    assert session.item_id == item_id
+    async with session.page():
         # A delivery that waits for a lock would raise TimeoutError.
         await tell(db, item_id, timeout_s=5.0)
         await tell(db, other, timeout_s=5.0)
@@ -292,9 +293,9 @@ async def test_the_server_ends_a_session_that_stands_still_within_a_page(
     db: Pool, worker: Worker
 ) -> None:
     await waiting_item(db)
-    claim = await claimed(worker)
+    session = await claimed(worker)
     setting = "SELECT current_setting('idle_in_transaction_session_timeout')"
-    async with claim.page() as conn:
+    async with session.page() as conn:
         pid = conn.get_server_pid()
         assert await conn.fetchval(setting) == "15s"
     async with db.acquire() as conn:
@@ -324,7 +325,7 @@ async def test_a_cancelled_sync_hands_back_and_spends_no_attempt(stack: Stack) -
     assert await stack.states(item["id"]) == ["pending"]
     assert await stack.db.fetch("SELECT FROM pluggy_sync.product_sync WHERE attempts > 0") == []
     outcomes = await stack.db.fetch("SELECT outcome FROM pluggy_sync.runs WHERE seq IS NOT NULL")
-    assert [run["outcome"] for run in outcomes] == ["handed_back"]
+    assert [run["outcome"] for run in outcomes] == ["released"]
     await stack.simulator.adelete("/_simulator/faults")
     await stack.quiet()
     await stack.assert_equal(item["id"])
@@ -360,16 +361,16 @@ async def test_a_ring_claims_its_item_before_those_that_wait_longer_if_it_is_liv
     db: Pool, worker: Worker
 ) -> None:
     longer = await waiting_item(db, since=timedelta(minutes=5))
-    rung = await waiting_item(db)
-    assert (await claimed(worker, rung)).item_id == rung
-    assert (await claimed(worker, rung)).item_id == longer
+    woken = await waiting_item(db)
+    assert (await claimed(worker, woken)).item_id == woken
+    assert (await claimed(worker, woken)).item_id == longer
 
 
 async def test_a_ring_for_bulk_work_takes_the_best_due_item(db: Pool, worker: Worker) -> None:
-    rung = await waiting_item(db, lane=Lane.BACKFILL, since=timedelta(hours=1))
+    woken = await waiting_item(db, lane=Lane.BACKFILL, since=timedelta(hours=1))
     live = await waiting_item(db)
-    assert (await claimed(worker, rung)).item_id == live
-    assert (await claimed(worker, rung)).item_id == rung
+    assert (await claimed(worker, woken)).item_id == live
+    assert (await claimed(worker, woken)).item_id == woken
 
 
 async def test_bulk_work_leaves_the_last_slots_to_live_work(db: Pool, worker: Worker) -> None:
@@ -451,10 +452,10 @@ async def test_the_next_claim_closes_the_runs_that_were_lost(db: Pool, worker: W
 async def test_a_run_in_the_feed_has_all_its_rows(db: Pool, worker: Worker) -> None:
     """While a page is under way nobody can claim its item, and so nobody closes its run."""
     item_id = await waiting_item(db)
-    claim = await claimed(worker)
-    await claim.open_run("sync")
-    async with claim.page() as conn:
-        await write_row(conn, claim)
+    session = await claimed(worker)
+    await session.open_run("sync")
+    async with session.page() as conn:
+        await write_row(conn, session)
         await db.execute(
             "UPDATE pluggy_sync.item_leases SET until = now() - interval '1 hour'"
             " WHERE item_id IN (SELECT item_id FROM pluggy_sync.item_leases FOR UPDATE SKIP LOCKED)"
@@ -467,12 +468,12 @@ async def test_a_run_in_the_feed_has_all_its_rows(db: Pool, worker: Worker) -> N
     assert await rows_of(db, run["id"]) == 1
 
 
-async def write_row(conn: Connection, claim: Claim) -> None:
+async def write_row(conn: Connection, session: SyncSession) -> None:
     await conn.execute(
         "INSERT INTO pluggy.accounts (item_id, id, payload, row_hash, row_version, run_id)"
         " VALUES ($1, gen_random_uuid(), '{}', '', 1, $2)",
-        claim.item_id,
-        claim.run,
+        session.item_id,
+        session.run,
     )
 
 
@@ -508,11 +509,11 @@ async def test_a_consumer_misses_no_run_however_many_close_at_once(
     db: Pool, worker: Worker
 ) -> None:
     claims = [await running(db, worker) for _ in range(60)]
-    ids = {claim.run_id for claim in claims}
-    for claim in claims:
-        async with claim.page() as conn:
-            await write_row(conn, claim)
-    closing = asyncio.gather(*[claim.close_run("done") for claim in claims])
+    ids = {session.run_id for session in claims}
+    for session in claims:
+        async with session.page() as conn:
+            await write_row(conn, session)
+    closing = asyncio.gather(*[session.close_run("done") for session in claims])
     seen: list[int] = []
     cursor = 0
     async with asyncio.timeout(60):
@@ -557,12 +558,12 @@ async def test_a_run_of_one_transaction_holds_the_others_up_for_seconds_at_most(
         assert await conn.fetchval("SHOW idle_in_transaction_session_timeout") != "5s"
 
 
-async def running(db: Pool, worker: Worker) -> Claim:
+async def running(db: Pool, worker: Worker) -> SyncSession:
     """A claim whose run is open."""
     await waiting_item(db)
-    claim = await claimed(worker)
-    await claim.open_run("sync")
-    return claim
+    session = await claimed(worker)
+    await session.open_run("sync")
+    return session
 
 
 def waits_or_is_done(db: Pool, task: asyncio.Task[None]) -> Callable[[], Awaitable[bool]]:

@@ -173,12 +173,12 @@ def test_no_interleaving_of_deliveries_syncs_stalls_and_kills_loses_or_doubles_a
         seen.update(
             examples=1,
             syncs=world.syncs,
-            fenced_off=world.fenced_off,
+            lease_lost=world.lease_lost,
             events=len(world.told),
         )
 
     any_schedule_comes_to_rest()
     print(dict(seen))
     # The search reaches what it is about.
-    assert seen["fenced_off"] >= 5
+    assert seen["lease_lost"] >= 5
     assert seen["syncs"] >= 2 * seen["examples"]

@@ -1,4 +1,4 @@
-"""The doorbell and arq's queue behind it."""
+"""The waker and arq's queue behind it."""
 
 import asyncio
 import io
@@ -27,7 +27,7 @@ from worker.wakeup.queue import (
     QUEUE_NAME,
     SLOTS_KEY,
     SYNC_ITEM,
-    ArqDoorbell,
+    ArqWaker,
     deserialize,
     serialize,
 )
@@ -84,26 +84,26 @@ async def keys(redis: ArqRedis) -> set[str]:
     return {key.decode() async for key in redis.scan_iter("*")}
 
 
-# Rings
+# Wakes
 
 
 async def test_a_ring_is_a_job_that_an_arq_worker_runs(redis: ArqRedis, redis_url: str) -> None:
     items = [uuid.uuid4() for _ in range(5)]
-    assert await ArqDoorbell(redis).ring(items) == 5
+    assert await ArqWaker(redis).ring(items) == 5
     assert sorted(await run(redis_url)) == sorted(str(item) for item in items)
     assert await redis.zcard(QUEUE_NAME) == 0
 
 
 async def test_a_ring_leaves_nothing_behind(redis: ArqRedis, redis_url: str) -> None:
     before = await keys(redis)
-    await ArqDoorbell(redis).ring([uuid.uuid4()])
+    await ArqWaker(redis).ring([uuid.uuid4()])
     await run(redis_url)
     assert await keys(redis) == before
 
 
 async def test_ids_are_random_and_start_with_our_prefix(redis: ArqRedis) -> None:
     item = uuid.uuid4()
-    await ArqDoorbell(redis).ring([item, item, item])
+    await ArqWaker(redis).ring([item, item, item])
     rings = [ring.decode() for ring in await redis.zrange(QUEUE_NAME, 0, -1)]
     assert len(set(rings)) == 3
     assert all(ring.startswith(PREFIX) and str(item) not in ring for ring in rings)
@@ -123,9 +123,9 @@ async def test_a_ring_rings_while_another_of_its_item_is_running(
         nonlocal runs
         runs += 1
         if runs == 1:
-            assert await ArqDoorbell(redis).ring([uuid.UUID(item_id)]) == 1
+            assert await ArqWaker(redis).ring([uuid.UUID(item_id)]) == 1
 
-    await ArqDoorbell(redis).ring([item])
+    await ArqWaker(redis).ring([item])
     burst = burst_worker(redis_url, ring_once_more)
     await burst.async_run()
     await burst.close()
@@ -133,7 +133,7 @@ async def test_a_ring_rings_while_another_of_its_item_is_running(
 
 
 async def test_no_items_ring_nothing(redis: ArqRedis) -> None:
-    assert await ArqDoorbell(redis).ring([]) == 0
+    assert await ArqWaker(redis).ring([]) == 0
     assert await redis.zcard(QUEUE_NAME) == 0
 
 
@@ -141,42 +141,40 @@ async def test_no_items_ring_nothing(redis: ArqRedis) -> None:
 async def test_the_queue_never_holds_more_than_twice_the_slots(
     redis: ArqRedis, slots: int | None
 ) -> None:
-    doorbell, most = ArqDoorbell(redis), 2 * (slots or ASSUMED_SLOTS)
+    waker, most = ArqWaker(redis), 2 * (slots or ASSUMED_SLOTS)
     if slots is not None:
-        await doorbell.announce_slots(slots)
-    assert await doorbell.room() == most
-    rung = await asyncio.gather(
-        *(doorbell.ring([uuid.uuid4() for _ in range(9)]) for _ in range(20))
-    )
-    assert (sum(rung), await redis.zcard(QUEUE_NAME)) == (most, most)
-    assert await doorbell.room() == 0
-    assert await doorbell.ring([uuid.uuid4()]) == 0
+        await waker.announce_slots(slots)
+    assert await waker.room() == most
+    woken = await asyncio.gather(*(waker.ring([uuid.uuid4() for _ in range(9)]) for _ in range(20)))
+    assert (sum(woken), await redis.zcard(QUEUE_NAME)) == (most, most)
+    assert await waker.room() == 0
+    assert await waker.ring([uuid.uuid4()]) == 0
 
 
 async def test_the_first_of_a_group_ring_where_room_is_short(
     redis: ArqRedis, redis_url: str
 ) -> None:
-    doorbell, items = ArqDoorbell(redis), [uuid.uuid4() for _ in range(10)]
-    await doorbell.announce_slots(2)
-    assert await doorbell.ring(items) == 4
+    waker, items = ArqWaker(redis), [uuid.uuid4() for _ in range(10)]
+    await waker.announce_slots(2)
+    assert await waker.ring(items) == 4
     assert set(await run(redis_url)) == {str(item) for item in items[:4]}
 
 
 async def test_fewer_slots_than_before_leave_no_room(redis: ArqRedis) -> None:
-    doorbell = ArqDoorbell(redis)
-    await doorbell.ring([uuid.uuid4() for _ in range(10)])
-    await doorbell.announce_slots(2)
-    assert await doorbell.room() == -6
-    assert await doorbell.ring([uuid.uuid4()]) == 0
+    waker = ArqWaker(redis)
+    await waker.ring([uuid.uuid4() for _ in range(10)])
+    await waker.announce_slots(2)
+    assert await waker.room() == -6
+    assert await waker.ring([uuid.uuid4()]) == 0
 
 
 async def test_slots_that_nobody_announces_any_more_are_forgotten(redis: ArqRedis) -> None:
-    await ArqDoorbell(redis).announce_slots(3)
+    await ArqWaker(redis).announce_slots(3)
     assert 0 < await redis.ttl(SLOTS_KEY) <= 60
 
 
 async def test_a_worker_whose_clock_is_behind_redis_runs_a_ring_at_once(redis: ArqRedis) -> None:
-    await ArqDoorbell(redis).ring([uuid.uuid4()])
+    await ArqWaker(redis).ring([uuid.uuid4()])
     [(_, score)] = await redis.zrange(QUEUE_NAME, 0, -1, withscores=True)
     seconds, _ = await redis.time()
     # arq runs what is dated before its own clock; NTP keeps clocks closer than this.
@@ -220,7 +218,7 @@ async def test_malformed_jobs_end_no_worker_and_are_gone_afterwards(
     await redis.zadd(QUEUE_NAME, {f"{PREFIX}without-job": 1})
     await redis.zadd(QUEUE_NAME, {b"\xff\xfe": 1})
     item = uuid.uuid4()
-    await ArqDoorbell(redis).ring([item])
+    await ArqWaker(redis).ring([item])
     assert await run(redis_url) == [str(item)]
     assert await keys(redis) == before
 
@@ -246,7 +244,7 @@ async def test_a_job_that_raises_ends_no_worker(redis: ArqRedis, redis_url: str)
     async def fail(_: dict[str, Any], item_id: str) -> None:
         raise RuntimeError(item_id)
 
-    await ArqDoorbell(redis).ring([uuid.uuid4() for _ in range(3)])
+    await ArqWaker(redis).ring([uuid.uuid4() for _ in range(3)])
     burst = burst_worker(redis_url, fail)
     await burst.async_run()
     await burst.close()
@@ -288,7 +286,7 @@ async def test_pickle_is_used_nowhere(
             raise RuntimeError("its error is serialized too")
 
     items = [uuid.uuid4() for _ in range(3)]
-    await ArqDoorbell(redis).ring(items)
+    await ArqWaker(redis).ring(items)
     for ring in await redis.zrange(QUEUE_NAME, 0, -1):
         job = await redis.get(b"arq:job:" + ring)
         assert job is not None

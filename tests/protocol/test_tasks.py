@@ -25,7 +25,7 @@ async def test_a_task_that_was_cancelled_once_is_cancelled_until_it_ends(
     times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.infra.tasks.INSIST_EVERY_S", 0.01)
-    monkeypatch.setattr("worker.infra.tasks.LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr("worker.infra.tasks.POLL_INTERVAL_S", 0.001)
     task = asyncio.create_task(forget(times))
     insisting = asyncio.create_task(insist(task))
     await asyncio.sleep(0)
@@ -58,7 +58,7 @@ async def test_a_time_out_within_a_task_is_nobody_who_ends_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("worker.infra.tasks.INSIST_EVERY_S", 0.001)
-    monkeypatch.setattr("worker.infra.tasks.LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr("worker.infra.tasks.POLL_INTERVAL_S", 0.001)
     done = asyncio.Event()
 
     async def look_into_an_empty_socket() -> bool:

@@ -28,7 +28,7 @@ from worker.health import listening_port, start_health_server
 from worker.infra.http_server import HttpLimits
 from worker.infra.postgres import Pool
 from worker.maintenance.sweep import Sweep
-from worker.wakeup.queue import ArqDoorbell
+from worker.wakeup.queue import ArqWaker
 
 MIB = 1024 * 1024
 PATH = b"/webhooks/pluggy"
@@ -36,8 +36,8 @@ RIGHT = f"{HEADER}: {SECRET}\r\n".encode()
 WRONG = f"{HEADER}: not-the-secret-of-the-tests\r\n".encode()
 # So short that a test need not wait, and so long that nobody who is served is cut off.
 MOST_PIECES = 5000
-SHORT = HttpLimits(head_within_s=0.5, unread_bytes=256 * 1024, unread_s=0.5)
-PATIENT = HttpLimits(head_within_s=60.0, unread_bytes=256 * 1024, unread_s=60.0)
+SHORT = HttpLimits(head_timeout_s=0.5, unread_bytes=256 * 1024, unread_s=0.5)
+PATIENT = HttpLimits(head_timeout_s=60.0, unread_bytes=256 * 1024, unread_s=60.0)
 Serve = Callable[[HttpLimits], AbstractAsyncContextManager[int]]
 
 
@@ -60,7 +60,7 @@ def serve(
 
     @asynccontextmanager
     async def worker(limits: HttpLimits) -> AsyncIterator[int]:
-        sweep = Sweep(db, ArqDoorbell(redis), "a-worker", 2)
+        sweep = Sweep(db, ArqWaker(redis), "a-worker", 2)
         runner = await start_health_server(sweep, 0, [], limits)
         yield listening_port(runner)
         await runner.cleanup()

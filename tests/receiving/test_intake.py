@@ -82,7 +82,7 @@ async def test_a_client_that_goes_away_takes_no_neighbour_along(doorway: Doorway
 async def test_a_sender_that_gave_up_within_the_intake_harms_no_group(
     doorway: Doorway, db: Pool
 ) -> None:
-    intake, item_id = doorway.door.intake, uuid.uuid4()
+    intake, item_id = doorway.services.intake, uuid.uuid4()
     events = [
         parse_webhook(json.dumps(told(item_id if n == 0 else None)).encode(), datetime.now(UTC))
         for n in range(4)
@@ -114,7 +114,7 @@ async def test_a_sender_that_gave_up_within_the_intake_harms_no_group(
 async def test_deliveries_wait_in_bounded_memory(
     doorway: Doorway, db: Pool, padding: int, most: int
 ) -> None:
-    intake, item_id = doorway.door.intake, uuid.uuid4()
+    intake, item_id = doorway.services.intake, uuid.uuid4()
     body = json.dumps(told(item_id)).encode()
     # The size is all that counts; a body is not read again.
     events = [
@@ -148,7 +148,7 @@ async def test_a_client_that_goes_away_within_its_body_is_counted_and_leaves_no_
     writer.close()
 
     async def is_counted() -> bool:
-        await doorway.door.counts.flush(db)
+        await doorway.services.counts.flush(db)
         return bool(await db.fetchval("SELECT count(*) FROM pluggy_sync.delivery_counts"))
 
     await until(is_counted)
@@ -156,7 +156,7 @@ async def test_a_client_that_goes_away_within_its_body_is_counted_and_leaves_no_
     assert "Traceback" not in caplog.text
 
 
-# Rings
+# Wakes
 
 
 async def test_only_what_makes_an_item_due_rings(
@@ -170,7 +170,7 @@ async def test_only_what_makes_an_item_due_rings(
         return bool(await redis.zcard(QUEUE_NAME) >= 2)
 
     await until(has_rung)
-    await doorway.door.intake.rings.settle()
+    await doorway.services.intake.rings.settle()
     jobs = [await redis.get(b"arq:job:" + ring) for ring in await redis.zrange(QUEUE_NAME, 0, -1)]
     assert sorted(str(i) in str(job) for job in jobs for i in (item_id, other_id)) == [
         False,
@@ -183,7 +183,7 @@ async def test_only_what_makes_an_item_due_rings(
 async def test_a_full_queue_gets_no_more_rings(doorway: Doorway, redis: ArqRedis) -> None:
     await redis.set(SLOTS_KEY, 3)
     replies = await asyncio.gather(*(doorway.deliver(told()) for _ in range(30)))
-    await doorway.door.intake.rings.settle()
+    await doorway.services.intake.rings.settle()
     assert {reply.status for reply in replies} == {202}
     assert await redis.zcard(QUEUE_NAME) == 6
 
@@ -260,7 +260,7 @@ async def test_what_was_refused_is_told_when_the_receiver_stops(
     with capture_logs() as logs:
         async with open_door(database_url, redis_url) as doorway:
             await doorway.deliver(told(), secret=None)
-            doorway.door.counts.tell_refused()
+            doorway.services.counts.tell_refused()
             await doorway.deliver(b"[]")
     found = [line for line in logs if line["event"] == "deliveries_refused"]
     assert [line["count"] for line in found] == [1, 1]

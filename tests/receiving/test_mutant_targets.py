@@ -14,7 +14,7 @@ from worker.inbox.events import parse_webhook
 from worker.inbox.spool import Spool
 from worker.infra.postgres import Pool
 from worker.infra.redis_client import connect
-from worker.wakeup.queue import ArqDoorbell
+from worker.wakeup.queue import ArqWaker
 
 
 async def test_no_delivery_is_answered_before_its_event_is_committed(
@@ -23,7 +23,7 @@ async def test_no_delivery_is_answered_before_its_event_is_committed(
     item_id, event_id = uuid.uuid4(), str(uuid.uuid4())
     body = {"event": "item/updated", "eventId": event_id, "itemId": str(item_id)}
     redis = connect(redis_url)
-    intake = Intake(Stores(db, Spool(redis)), ArqDoorbell(redis))
+    intake = Intake(Stores(db, Spool(redis)), ArqWaker(redis))
     storing = asyncio.create_task(intake.run())
     async with Locked(db, item_id) as lock:
         answer = asyncio.create_task(intake.accept(parse_webhook(json.dumps(body).encode(), now())))

@@ -19,7 +19,7 @@ from tests.support.receiver import (
     until,
 )
 from tests.support.shared_database import database_from, forget_events
-from webhook_receiver.app import ANSWER_WITHIN_S, BODY_WITHIN_S, MAX_BODY_BYTES
+from webhook_receiver.app import ANSWER_TIMEOUT_S, BODY_TIMEOUT_S, MAX_BODY_BYTES
 from webhook_receiver.authentication import Authenticator
 from webhook_receiver.origins import Origins, parse_networks
 from worker.infra.postgres import Pool
@@ -162,7 +162,7 @@ async def test_a_body_that_does_not_arrive_in_time_is_answered_408(
             if dripping:
                 yield b" "
 
-    async with open_door(database_url, redis_url, body_within_s=0.3) as doorway:
+    async with open_door(database_url, redis_url, body_timeout_s=0.3) as doorway:
         reply = await doorway.call(
             "POST", "/webhooks/pluggy", data=drips(), headers={HEADER: SECRET}
         )
@@ -170,7 +170,7 @@ async def test_a_body_that_does_not_arrive_in_time_is_answered_408(
 
 
 def test_a_body_has_three_seconds_and_every_answer_four() -> None:
-    assert (BODY_WITHIN_S, ANSWER_WITHIN_S < 4) == (3, True)
+    assert (BODY_TIMEOUT_S, ANSWER_TIMEOUT_S < 4) == (3, True)
 
 
 # Who may deliver
@@ -447,7 +447,7 @@ async def test_a_database_that_is_not_migrated_is_not_ready(
 
 
 async def test_a_receiver_that_stores_nothing_any_more_is_not_alive(doorway: Doorway) -> None:
-    doorway.door.intake.close()
+    doorway.services.intake.close()
 
     async def is_dead() -> bool:
         return (await doorway.call("GET", "/livez")).status == 503

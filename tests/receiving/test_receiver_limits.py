@@ -14,7 +14,7 @@ from tests.support.receiver import HEADER, SECRET, Doorway, Reply, open_door, to
 from worker.infra.http_server import HttpLimits
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-LIMITS = HttpLimits(connections=5, head_within_s=0.5, idle_s=0.5)
+LIMITS = HttpLimits(connections=5, head_timeout_s=0.5, idle_s=0.5)
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 
 
@@ -65,7 +65,7 @@ async def test_a_connection_too_many_is_told_so_and_closed(doorway: Doorway) -> 
 async def test_silent_connections_keep_nobody_out(
     database_url: str, redis: ArqRedis, redis_url: str
 ) -> None:
-    limits = HttpLimits(connections=5, head_within_s=60.0)
+    limits = HttpLimits(connections=5, head_timeout_s=60.0)
     async with open_door(database_url, redis_url, limits=limits) as doorway:
         held = [await asyncio.open_connection("127.0.0.1", doorway.port) for _ in range(5)]
         for _, writer in held[1:]:
@@ -176,7 +176,9 @@ async def test_a_flood_without_the_secret_leaves_the_door_open(doorway: Doorway)
         return (await doorway.deliver(told(), secret=SECRET)).status == 202
 
     await until(accepted)
-    assert await doorway.door.db.fetchval("SELECT count(*) FROM pluggy_sync.webhook_events") == 1
+    assert (
+        await doorway.services.db.fetchval("SELECT count(*) FROM pluggy_sync.webhook_events") == 1
+    )
 
 
 def test_the_limits_are_those_of_a_usual_process_and_of_usual_balancers() -> None:

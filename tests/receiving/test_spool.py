@@ -32,7 +32,7 @@ from tests.support.shared_database import forget_events
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import now
 from tests.support.worker_process import WorkerProcess
-from webhook_receiver.storage import POSTGRES_WITHIN_S
+from webhook_receiver.storage import POSTGRES_TIMEOUT_S
 from worker.inbox.accept import Accepted
 from worker.inbox.drain import drain
 from worker.inbox.events import WebhookEvent, parse_webhook, registration
@@ -162,7 +162,7 @@ async def test_events_are_taken_while_postgres_is_away_and_stored_when_it_is_bac
     due = "SELECT count(*) FROM pluggy_sync.item_sync WHERE run_at <= now() AND generation = 1"
     assert await db.fetchval(due) == 40
     # The way back rings as the usual one does.
-    await doorway.door.intake.rings.settle()
+    await doorway.services.intake.rings.settle()
     assert await redis.zcard(QUEUE_NAME) == 40
     assert (await doorway.call("GET", "/readyz")).body == {"status": "ok"}
 
@@ -186,13 +186,13 @@ async def test_a_postgres_known_to_be_away_is_not_waited_for(
     async with still(postgres):
         # The second finds the first one's group on its way.
         first = asyncio.create_task(doorway.deliver(told()))
-        await asyncio.wait([first], timeout=POSTGRES_WITHIN_S / 2)
+        await asyncio.wait([first], timeout=POSTGRES_TIMEOUT_S / 2)
         second = await doorway.deliver(told())
         third = await doorway.deliver(told())
         assert_taken(await first)
     assert_taken(second)
     assert_taken(third)
-    assert third.took_s < POSTGRES_WITHIN_S
+    assert third.took_s < POSTGRES_TIMEOUT_S
     await until(lambda: is_drained(redis))
     # The first may have been on its way: then it was committed when the server went on.
     assert await db.fetchval("SELECT count(*) FROM pluggy_sync.webhook_events") == 4
@@ -387,7 +387,7 @@ async def test_a_full_spool_takes_nothing_more(redis: ArqRedis, db: Pool, bound:
     events = [event() for _ in range(5)]
     await Spool(redis).add(events[:3])
     held = (await Spool(redis).figures()).bytes
-    spool = Spool(redis, most_entries=3) if bound == "entries" else Spool(redis, most_bytes=held)
+    spool = Spool(redis, max_entries=3) if bound == "entries" else Spool(redis, max_bytes=held)
     answers = await spool.add([events[3], events[0], events[4]])
     assert [isinstance(answer, SpoolRefuses) for answer in answers] == [True, False, True]
     assert await spooled(redis) == 3
@@ -401,8 +401,8 @@ async def test_deliveries_over_the_bound_are_sent_back(
     doorway: Doorway, redis: ArqRedis, valkey: embedded.Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with without_postgres(valkey.url) as other:
-        full = Spool(redis, most_entries=1)
-        monkeypatch.setattr(other.door.stores, "_spool", full)
+        full = Spool(redis, max_entries=1)
+        monkeypatch.setattr(other.services.stores, "_spool", full)
         assert_taken(await other.deliver(told()))
         assert_sent_back(await other.deliver(told()))
         ready = await other.call("GET", "/readyz")

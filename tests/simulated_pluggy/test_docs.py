@@ -8,7 +8,7 @@ from simulator.__main__ import main
 from simulator.faults.faults import Fault, Kind
 from simulator.http import control
 from simulator.items.orders import Order
-from simulator.webhooks.delivery import Mischief
+from simulator.webhooks.delivery import DeliveryFaults
 from tests.support.days import WEEKDAYS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ def test_every_field_and_every_kind_of_fault_is_on_the_page() -> None:
         *Order.__struct_encode_fields__,
         *control.NewItem.__struct_encode_fields__,
         *Fault.__struct_encode_fields__,
-        *Mischief.__struct_encode_fields__,
+        *DeliveryFaults.__struct_encode_fields__,
         *get_args(Kind),
     } - {"hits"}
     named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", PAGE))))

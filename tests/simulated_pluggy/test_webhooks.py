@@ -321,10 +321,10 @@ def test_events_given_up_in_a_row_disable_a_subscription_until_it_is_enabled() -
 def test_mischief_duplicates_drops_shuffles_and_keeps_quiet(
     simulator: SimulatorProcess, caller: Caller
 ) -> None:
-    def told(mischief: dict[str, Any]) -> list[dict[str, Any]]:
+    def told(delivery_faults: dict[str, Any]) -> list[dict[str, Any]]:
         with Receiver() as receiver:
             hook = subscribe(caller, "all", receiver.url)
-            simulator.post("/_simulator/webhooks", mischief)
+            simulator.post("/_simulator/webhooks", delivery_faults)
             sent = []
             for _ in range(6):
                 sent += simulator.post(f"/_simulator/items/{item['id']}/collect", {})["events"]

@@ -14,9 +14,9 @@ from worker.planner.outcomes import Answered, Outcome, SyncPlan
 from worker.planner.plan import plan
 from worker.planner.state import (
     NO_ACCOUNT,
-    Held,
-    HeldAccount,
-    HeldInvestment,
+    AccountState,
+    InvestmentState,
+    ItemState,
     PendingEvent,
     Step,
     Walk,
@@ -45,7 +45,7 @@ def place(at: datetime, *, event: bool = False) -> int:
 def made_step(product: str, account_id: uuid.UUID = NO_ACCOUNT, **fields: Any) -> Step:
     """A step whose reads and death have their places in the order by their times."""
     for seq, at in (
-        ("read_seq", "stamped_at"),
+        ("read_seq", "complete_read_at"),
         ("walked_seq", "walked_at"),
         ("recent_seq", "recent_at"),
         ("dead_seq", "dead_at"),
@@ -64,7 +64,7 @@ def item(status: str = "UPDATED", collected: datetime | None = COLLECTED, **more
 
 def step(product: str, account_id: uuid.UUID = NO_ACCOUNT, **fields: Any) -> Step:
     """A step that was read completely a day ago."""
-    read = {"stamped_at": NOW - DAY, "source_updated_at": READ_BEFORE}
+    read = {"complete_read_at": NOW - DAY, "source_updated_at": READ_BEFORE}
     if product == "transactions":
         read |= {"watermark": NOW - DAY, "walked_at": NOW - 30 * DAY, "recent_at": NOW - DAY}
     return made_step(product, account_id, **(read | fields))
@@ -75,7 +75,7 @@ def fresh_steps() -> list[Step]:
     by_item = ["items", "accounts", "investments", "loans", "identities", "consents"]
     found = [step(product, source_updated_at=READ_AFTER) for product in by_item]
     # An item that was read within the hour need not have moved again when a webhook says so.
-    found[1] = step("accounts", source_updated_at=READ_AFTER, stamped_at=NOW - 30 * MINUTE)
+    found[1] = step("accounts", source_updated_at=READ_AFTER, complete_read_at=NOW - 30 * MINUTE)
     found += [step("transactions", a, source_updated_at=READ_AFTER) for a in ACCOUNTS]
     found += [step("bills", CARD, source_updated_at=READ_AFTER)]
     read = {"fingerprint": "same", "source_updated_at": READ_AFTER}
@@ -97,29 +97,29 @@ def walk(account_id: uuid.UUID, kind: str = "walk") -> Walk:
     return Walk(account_id, walk_id=1, kind=kind, lane=Lane.BACKFILL, asked_at=NOW - MINUTE)
 
 
-def held(
+def item_state(
     *events: PendingEvent,
     steps: Iterable[Step] | None = None,
     changed: Iterable[Step] = (),
     walks: Iterable[Walk] = (),
     accounts: Iterable[uuid.UUID] = ACCOUNTS,
-    buried: Iterable[uuid.UUID] = (),
-    investments: Iterable[HeldInvestment] = (HeldInvestment(INVESTMENT, "same"),),
+    tombstoned: Iterable[uuid.UUID] = (),
+    investments: Iterable[InvestmentState] = (InvestmentState(INVESTMENT, "same"),),
     known: bool = True,
     item_deleted: bool = False,
     newest_rows: Mapping[uuid.UUID, datetime] | None = None,
-) -> Held:
+) -> ItemState:
     """What is held of an item that is read to its end, but for what is changed."""
     rows = [*(fresh_steps() if steps is None else steps), *changed]
-    live = {a: HeldAccount(a, True, "CREDIT" if a == CARD else "BANK") for a in accounts}
-    return Held(
+    live = {a: AccountState(a, True, "CREDIT" if a == CARD else "BANK") for a in accounts}
+    return ItemState(
         item_id=uuid.UUID(int=7, version=4),
         now=NOW,
         generation=len(events),
         events=events,
         steps={(s.product, s.account_id): s for s in rows},
         walks={w.account_id: w for w in walks},
-        accounts=live | {a: HeldAccount(a, False) for a in buried},
+        accounts=live | {a: AccountState(a, False) for a in tombstoned},
         investments=list(investments),
         item=b"{}" if known else None,
         item_deleted=item_deleted,
@@ -128,13 +128,13 @@ def held(
     )
 
 
-def unknown(*events: PendingEvent) -> Held:
+def unknown(*events: PendingEvent) -> ItemState:
     """Nothing was ever read of this item."""
-    return held(*events, steps=[], accounts=[], investments=[], known=False)
+    return item_state(*events, steps=[], accounts=[], investments=[], known=False)
 
 
 def decided(
-    state: Held,
+    state: ItemState,
     *,
     of: Item | Gone | NotRead | None = None,
     answered: Answered = NOTHING_ASKED,

@@ -17,18 +17,18 @@ from datetime import timedelta
 from tests.support.interleaving import Actor, PlainConnection
 from tests.support.stack import now
 from worker.engine.job import Worker
-from worker.engine.rounds import load_held
+from worker.engine.rounds import load_item_state
 from worker.engine.sync_item import settle
 from worker.inbox.accept import Accepted, accept_events
 from worker.inbox.events import WebhookEvent
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
 from worker.infra.queries import QUERIES
-from worker.lease.lease import Claim, FencedOff
+from worker.lease.lease import LeaseLost, SyncSession
 from worker.maintenance.sweep import SWEEP_LOCK
 from worker.planner.freshness import is_answered
 from worker.planner.outcomes import Outcome
-from worker.planner.state import Held
+from worker.planner.state import ItemState
 
 ITEMS = [uuid.UUID(int=n, version=4) for n in (1, 2)]
 WORKERS, RECEIVERS = 3, 2
@@ -132,7 +132,7 @@ class Lapse:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Due items are rung for."""
+    """Due items are woken for."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,9 @@ class World:
     """How many events of an item were acknowledged as new."""
     settled: Counter[uuid.UUID] = field(default_factory=Counter)
     """Of these, how many the sync that settled last had seen."""
-    put_off: set[uuid.UUID] = field(default_factory=set)
+    deferred: set[uuid.UUID] = field(default_factory=set)
     rings: deque[uuid.UUID] = field(default_factory=deque)
-    fenced_off: int = 0
+    lease_lost: int = 0
     syncs: int = 0
 
     @property
@@ -199,61 +199,63 @@ class World:
     async def sync(self, number: int, verdict: str) -> None:
         """What the engine does, with one step in the place of Pluggy's products."""
         worker = self.tasks[number]
-        rung = self.rings.popleft() if self.rings else None
-        lease = await worker.claim(rung)
+        woken = self.rings.popleft() if self.rings else None
+        lease = await worker.claim(woken)
         if lease is None:
             return
-        claim = await worker.engine._begin(lease)
+        session = await worker.engine._begin(lease)
         try:
-            await self._sync(claim, verdict)
-        except FencedOff:
-            self.fenced_off += 1
+            await self._sync(session, verdict)
+        except LeaseLost:
+            self.lease_lost += 1
         except asyncio.CancelledError:
-            await asyncio.shield(self._hand_back(claim))
+            await asyncio.shield(self._release(session))
             raise
 
-    async def _sync(self, claim: Claim, verdict: str) -> None:
-        held = await load_held(claim)
-        seen = self.generation[claim.item_id]
-        if held.events:
+    async def _sync(self, session: SyncSession, verdict: str) -> None:
+        item_state = await load_item_state(session)
+        seen = self.generation[session.item_id]
+        if item_state.events:
             self.syncs += 1
-            await claim.open_run("sync", [event.id for event in held.events])
+            await session.open_run("sync", [event.id for event in item_state.events])
             if verdict == "applied":
-                await self._read(claim, held)
-            await claim.close_run("done")
-        again = replace(await load_held(claim), generation=held.generation)
-        outcomes = {event.id: _outcome(verdict, held) for event in held.events}
-        await settle(claim, again, outcomes, settling=outcomes, run_id=claim.run_id)
-        self._check_worth(claim.item_id, held, seen)
-        self.settled[claim.item_id] = seen
-        self.put_off.discard(claim.item_id)
+                await self._read(session, item_state)
+            await session.close_run("done")
+        again = replace(await load_item_state(session), generation=item_state.generation)
+        outcomes = {event.id: _outcome(verdict, item_state) for event in item_state.events}
+        await settle(session, again, outcomes, settling=outcomes, run_id=session.run_id)
+        self._check_worth(session.item_id, item_state, seen)
+        self.settled[session.item_id] = seen
+        self.deferred.discard(session.item_id)
         if verdict == "later":
-            self.put_off.add(claim.item_id)
+            self.deferred.add(session.item_id)
 
-    async def _read(self, claim: Claim, held: Held) -> None:
+    async def _read(self, session: SyncSession, item_state: ItemState) -> None:
         """Fetch and store, unless a fetch that began after the newest event has committed."""
-        if all(is_answered(held.step("model").read_seq, event) for event in held.events):
+        if all(
+            is_answered(item_state.step("model").read_seq, event) for event in item_state.events
+        ):
             return
-        version = self.truth[claim.item_id]
-        async with claim.page() as conn:
-            await conn.execute(f"-- write_row\n{WRITE_ROW}", claim.item_id, version)
+        version = self.truth[session.item_id]
+        async with session.page() as conn:
+            await conn.execute(f"-- write_row\n{WRITE_ROW}", session.item_id, version)
             await conn.execute(
                 "INSERT INTO model.writes (item_id, version, token) VALUES ($1, $2, $3)",
-                claim.item_id,
+                session.item_id,
                 version,
-                claim.lease.token,
+                session.lease.token,
             )
-            await conn.execute(f"-- stamp\n{STAMP}", claim.item_id, claim.read_seq)
+            await conn.execute(f"-- stamp\n{STAMP}", session.item_id, session.read_seq)
 
-    def _check_worth(self, item_id: uuid.UUID, held: Held, seen: int) -> None:
+    def _check_worth(self, item_id: uuid.UUID, item_state: ItemState, seen: int) -> None:
         """Each sync that settled was asked for by an event since the one before it."""
-        assert held.events, "an item was due and nothing was pending"
+        assert item_state.events, "an item was due and nothing was pending"
         news = seen > self.settled[item_id]
-        assert news or item_id in self.put_off, "two syncs of the same events"
+        assert news or item_id in self.deferred, "two syncs of the same events"
 
-    async def _hand_back(self, claim: Claim) -> None:
-        await claim.close_run("handed_back")
-        await claim.db.execute(QUERIES["hand_back_item"], claim.item_id, claim.lease.token)
+    async def _release(self, session: SyncSession) -> None:
+        await session.close_run("released")
+        await session.db.execute(QUERIES["release_item"], session.item_id, session.lease.token)
 
     # What happens
 
@@ -391,7 +393,7 @@ class World:
         assert all(run["seq"] and run["finished_at"] for run in runs), "a run was left open"
 
 
-def _outcome(verdict: str, held: Held) -> Outcome:
+def _outcome(verdict: str, item_state: ItemState) -> Outcome:
     if verdict == "later":
-        return Outcome("pending", due_at=held.now + timedelta(seconds=30))
+        return Outcome("pending", due_at=item_state.now + timedelta(seconds=30))
     return Outcome(verdict, reason=None if verdict == "applied" else "unreadable")

@@ -19,17 +19,17 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
-from webhook_receiver.app import ANSWER_WITHIN_S, BODY_WITHIN_S, Door, receiver_runner
+from webhook_receiver.app import ANSWER_TIMEOUT_S, BODY_TIMEOUT_S, ReceiverServices, receiver_runner
 from webhook_receiver.authentication import Authenticator
 from webhook_receiver.delivery_counts import DeliveryCounts
 from webhook_receiver.intake import Intake
 from webhook_receiver.origins import Origins
-from webhook_receiver.storage import POSTGRES_WITHIN_S, Stores
+from webhook_receiver.storage import POSTGRES_TIMEOUT_S, Stores
 from worker.inbox.spool import Spool
 from worker.infra.http_server import HttpLimits
 from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.infra.redis_client import connect
-from worker.wakeup.queue import ArqDoorbell
+from worker.wakeup.queue import ArqWaker
 
 SECRET = "a-secret-of-the-tests"  # noqa: S105 - of the tests
 HEADER = "X-Webhook-Secret"
@@ -98,7 +98,7 @@ class Client:
 class Doorway(Client):
     """The same of a receiver in this process."""
 
-    door: Door
+    services: ReceiverServices
 
 
 def told(item_id: uuid.UUID | str | None = None, **fields: Any) -> dict[str, Any]:
@@ -118,7 +118,7 @@ async def open_door(
     secrets: Sequence[str] = (SECRET,),
     header: str = HEADER,
     origins: Origins | None = None,
-    body_within_s: float = BODY_WITHIN_S,
+    body_timeout_s: float = BODY_TIMEOUT_S,
     patient: bool = False,
     limits: HttpLimits | None = None,
 ) -> AsyncIterator[Doorway]:
@@ -128,25 +128,25 @@ async def open_door(
     """
     db, redis = await open_pool(database_url, max_size=4, statement_cache=100), connect(redis_url)
     stores = Stores(
-        db, Spool(redis), postgres_within_s=PATIENCE_S if patient else POSTGRES_WITHIN_S
+        db, Spool(redis), postgres_timeout_s=PATIENCE_S if patient else POSTGRES_TIMEOUT_S
     )
-    door = Door(
+    services = ReceiverServices(
         authenticator=Authenticator(secrets),
         secret_header=header,
         origins=origins or Origins(),
         stores=stores,
-        intake=Intake(stores, ArqDoorbell(redis)),
+        intake=Intake(stores, ArqWaker(redis)),
         counts=DeliveryCounts(),
         db=db,
-        body_within_s=body_within_s,
-        answer_within_s=PATIENCE_S if patient else ANSWER_WITHIN_S,
+        body_timeout_s=body_timeout_s,
+        answer_timeout_s=PATIENCE_S if patient else ANSWER_TIMEOUT_S,
     )
-    runner = receiver_runner(door, limits)
+    runner = receiver_runner(services, limits)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
     async with aiohttp.ClientSession() as session:
-        yield Doorway(f"http://127.0.0.1:{port}", session, door)
+        yield Doorway(f"http://127.0.0.1:{port}", session, services)
     await runner.cleanup()
     await redis.aclose()
     await close_pool(db)

@@ -25,7 +25,7 @@ class Service:
     database_url: str
     redis_url: str
     stack: Stack
-    door: Client
+    receiver_client: Client
 
     @property
     def db(self) -> Pool:
@@ -38,7 +38,7 @@ class Service:
 
     async def deliver(self, item_id: str, **fields: Any) -> None:
         """A webhook, over HTTP."""
-        reply = await self.door.deliver(told(item_id, **fields))
+        reply = await self.receiver_client.deliver(told(item_id, **fields))
         assert (reply.status, reply.body) == (202, {"status": "accepted"})
 
     async def slow(self, match: str, *, seconds: float, times: int = 1) -> None:
@@ -99,6 +99,6 @@ async def open_service(
         )
         session = await opened.enter_async_context(aiohttp.ClientSession())
         client = await opened.enter_async_context(build_client(simulator.url, redis))
-        door = Client(f"http://127.0.0.1:{await receiver.port()}", session)
+        receiver_client = Client(f"http://127.0.0.1:{await receiver.port()}", session)
         stack = Stack(db, redis, simulator, client, build_worker(db, redis, client))
-        yield Service(database_url, redis_url, stack, door)
+        yield Service(database_url, redis_url, stack, receiver_client)

@@ -30,7 +30,7 @@ from worker.lease.parked_products import tend_parks
 from worker.pluggy_api.circuit_breaker import CallLedger
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.rate_limit import RateBudget
-from worker.wakeup.queue import ArqDoorbell
+from worker.wakeup.queue import ArqWaker
 
 CLIENT_ID = "6f1c2d9e-0000-4000-8000-000000000001"
 CLIENT_SECRET = "s3cret-of-the-tests"  # noqa: S105 - the simulator takes any
@@ -46,7 +46,7 @@ SHIFTED = {
     "pluggy_sync.item_sync": ("run_at",),
     "pluggy_sync.item_leases": ("until",),
     "pluggy_sync.product_sync": (
-        "stamped_at",
+        "complete_read_at",
         "walked_at",
         "recent_at",
         "unreadable_walk_at",
@@ -64,8 +64,13 @@ SHIFTED = {
     ),
     "pluggy_sync.parked_products": ("parked_at", "probe_at", "probed_at"),
     "pluggy_sync.account_walks": ("asked_at", "started_at", "read_at"),
-    "pluggy_sync.item_nets": ("look_at", "reread_at", "verify_at", "deletions_at"),
-    "pluggy_sync.missed_webhooks": ("collected_at", "found_at", "judged_at", "told_at"),
+    "pluggy_sync.item_reconciliations": (
+        "silence_check_at",
+        "recent_read_at",
+        "verify_at",
+        "deletions_at",
+    ),
+    "pluggy_sync.missed_webhooks": ("collected_at", "found_at", "judged_at", "announced_at"),
     "pluggy_sync.halts": ("halted_at", "probe_at", "resumed_at"),
     "pluggy.items": ("changed_at", "first_seen_at"),
     "pluggy.accounts": ("changed_at", "first_seen_at", "deletion_flagged_at"),
@@ -234,7 +239,7 @@ class Stack:
         counts: dict[str, int] = answer["endpoints"]
         return counts
 
-    async def forget_requests(self) -> None:
+    async def reset_requests(self) -> None:
         await self.simulator.adelete("/_simulator/requests")
 
 
@@ -256,7 +261,7 @@ def build_worker(db: Pool, redis: ArqRedis, client: PluggyClient) -> Worker:
     ledger = CallLedger(redis)
     zone = ZoneInfo("America/Sao_Paulo")
     engine = Engine(db, client, ledger, zone, PRODUCTS, BulkSlots(4))
-    return Worker(db, engine, ArqDoorbell(redis))
+    return Worker(db, engine, ArqWaker(redis))
 
 
 def build_client(base_url: str, redis: ArqRedis) -> PluggyClient:

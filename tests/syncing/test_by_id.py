@@ -66,7 +66,7 @@ async def test_a_claim_goes_on_behind_the_last_block_of_the_one_before(
     ids = unknown_ids(8 * 150)
     for start in range(0, len(ids), 150):
         await tell_updated(stack, item_id, account, ids[start : start + 150])
-    monkeypatch.setattr(rounds, "LAST_BLOCK_FOR_S", 1000.0)  # a block a claim
+    monkeypatch.setattr(rounds, "LAST_BLOCK_TIMEOUT_S", 1000.0)  # a block a claim
     asked = Asked()
     async with altered(stack, asked):
         for block in range(1, 8):
@@ -121,7 +121,7 @@ async def test_a_list_that_is_pending_anew_is_asked_from_its_start(
     item_id, account, _ = await one_account(stack)
     ids = unknown_ids(2 * BLOCK_SIZE)
     await tell_updated(stack, item_id, account, ids)
-    monkeypatch.setattr(rounds, "LAST_BLOCK_FOR_S", 1000.0)
+    monkeypatch.setattr(rounds, "LAST_BLOCK_TIMEOUT_S", 1000.0)
     await stack.worker.engine.sync(await stack.claim())
     for state in ("dead", "pending"):  # as a requeue does
         await stack.db.execute(
@@ -140,7 +140,7 @@ async def test_deleted_ids_that_came_back_in_an_earlier_claim_are_asked_once_mor
     item_id, account, rows = await one_account(stack)
     ids = rows[:1] + unknown_ids(2 * BLOCK_SIZE)
     await stack.tell("transactions/deleted", item_id, accountId=account, transactionIds=ids)
-    monkeypatch.setattr(rounds, "LAST_BLOCK_FOR_S", 1000.0)
+    monkeypatch.setattr(rounds, "LAST_BLOCK_TIMEOUT_S", 1000.0)
     await stack.quiet()
     [*_, told] = await stack.events(item_id)
     assert (told["state"], told["ask_again_at"] is not None) == ("pending", True)

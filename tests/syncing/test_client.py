@@ -21,13 +21,13 @@ from worker.pluggy_api.client import CALL_TIMEOUT_S, PLAIN_PATHS, PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import (
     CursorRefused,
+    Deferred,
     PluggyError,
     PluggyHalt,
     PluggyNotFound,
     PluggyRefused,
     PluggyRejected,
     PluggyUnavailable,
-    PutOff,
     classify,
 )
 from worker.pluggy_api.http import Answer, endpoint_group
@@ -139,9 +139,9 @@ async def test_keys_that_everything_refuses_several_seconds_apart_halt(
 ) -> None:
     async with PluggyStub(refusal) as pluggy, reading(pluggy.url, redis) as reader:
         for _ in range(5):  # all at once: one moment is no proof
-            with pytest.raises(PutOff, match="key_refused") as put_off:
+            with pytest.raises(Deferred, match="key_refused") as deferred:
                 await reader.item(ITEM)
-        assert put_off.value.wait_s >= 3
+        assert deferred.value.wait_s >= 3
         assert pluggy.count("POST") == 1
         age_refusals(reader.client, 3)
         with pytest.raises(PluggyHalt) as caught:
@@ -157,7 +157,7 @@ async def test_the_same_key_given_again_is_refused_like_a_new_one(redis: ArqRedi
         PluggyStub(Said(403, {}), auth=same) as pluggy,
         reading(pluggy.url, redis) as reader,
     ):
-        with pytest.raises(PutOff, match="key_refused"):
+        with pytest.raises(Deferred, match="key_refused"):
             await reader.item(ITEM)
         age_refusals(reader.client, 3)
         with pytest.raises(PluggyHalt, match="key_refused"):
@@ -172,7 +172,7 @@ async def test_a_new_key_that_is_known_seconds_later_halts_nothing(
         PluggyStub(refusal, refusal, refusal, Said()) as pluggy,
         reading(pluggy.url, redis) as reader,
     ):
-        with pytest.raises(PutOff, match="key_refused"):
+        with pytest.raises(Deferred, match="key_refused"):
             await reader.item(ITEM)
         age_refusals(reader.client, 3600)
         await reader.item(ITEM)
@@ -184,12 +184,12 @@ async def test_what_was_refused_before_an_answer_proves_nothing_later(redis: Arq
     refused = [Said(403, {})] * 3
     answers = [*refused, Said(), *refused, *refused, Said()]
     async with PluggyStub(*answers) as pluggy, reading(pluggy.url, redis) as reader:
-        with pytest.raises(PutOff, match="key_refused"):
+        with pytest.raises(Deferred, match="key_refused"):
             await reader.item(ITEM)
         age_refusals(reader.client, 3600)
         await reader.item(ITEM)
         # Now it was answered, and ran out: renewed, and the new one is refused for the first time.
-        with pytest.raises(PutOff, match="key_refused"):
+        with pytest.raises(Deferred, match="key_refused"):
             await reader.item(ITEM)
         await reader.item(ITEM)
 
@@ -338,11 +338,11 @@ async def test_an_auth_that_fails_otherwise_is_tried_again_later(
 async def test_auth_has_a_rate_limit_too(redis: ArqRedis) -> None:
     async with PluggyStub(auth=(Said(429, {}, {"RateLimit-Reset": "17"}),)) as pluggy:
         error = await failure(pluggy.url, redis)
-        assert isinstance(error, PutOff)
+        assert isinstance(error, Deferred)
         assert error.wait_s == 17
         # Nobody tries again before.
         async with connected_without_filling(pluggy.url, redis) as reader:
-            with pytest.raises(PutOff):
+            with pytest.raises(Deferred):
                 await reader.item(ITEM)
         assert pluggy.count("POST") == 1
 
@@ -511,13 +511,13 @@ async def test_a_429_is_put_off_until_its_time_and_empties_the_bucket(
 ) -> None:
     said = Said(429, {"code": 429}, headers)
     async with PluggyStub(said) as pluggy, reading(pluggy.url, redis) as reader:
-        with pytest.raises(PutOff) as caught:
+        with pytest.raises(Deferred) as caught:
             await reader.item(ITEM)
         assert (caught.value.wait_s, caught.value.status) == (wait_s, 429)
         if wait_s > 2:
-            with pytest.raises(PutOff) as put_off:
+            with pytest.raises(Deferred) as deferred:
                 await reader.item(ITEM)
-            assert wait_s - 5 < put_off.value.wait_s <= wait_s
+            assert wait_s - 5 < deferred.value.wait_s <= wait_s
             assert pluggy.count("GET") == 1
     assert classify(caught.value).wait_s == wait_s
 
@@ -541,7 +541,7 @@ async def test_a_429_of_one_thing_leaves_its_group(
     said = Said(429, {"code": 429, "codeDescription": "ACCOUNT_OPEN_FINANCE_LIMIT"}, headers)
     paths = {f"/accounts/{ACCOUNT}": said}
     async with PluggyStub(paths=paths) as pluggy, reading(pluggy.url, redis) as reader:
-        with pytest.raises(PutOff) as caught:
+        with pytest.raises(Deferred) as caught:
             await reader.account(ACCOUNT)
         assert (caught.value.code, caught.value.wait_s) == (
             "429:ACCOUNT_OPEN_FINANCE_LIMIT",
@@ -555,7 +555,7 @@ async def test_a_429_of_one_group_leaves_the_others(redis: ArqRedis) -> None:
     limited = Said(429, {}, {"RateLimit-Reset": "60"})
     rows = Said(body={"results": []})
     async with PluggyStub(limited, rows) as pluggy, reading(pluggy.url, redis) as reader:
-        with pytest.raises(PutOff):
+        with pytest.raises(Deferred):
             await reader.item(ITEM)
         assert await reader.accounts(ITEM) == []
 
@@ -565,10 +565,10 @@ async def test_the_simulator_s_limit_is_kept_by_the_reset_it_tells(redis: ArqRed
         item = uuid.UUID(simulator.post("/_simulator/items", {"transactions": 5})["id"])
         async with reading(simulator.url, redis) as reader:
             # At most two windows are open while these are asked for.
-            with pytest.raises(PutOff) as put_off:
+            with pytest.raises(Deferred) as deferred:
                 await asyncio.gather(*(reader.item(item) for _ in range(10)))
-    assert 0 < put_off.value.wait_s <= 60
-    assert put_off.value.status == 429
+    assert 0 < deferred.value.wait_s <= 60
+    assert deferred.value.status == 429
 
 
 @pytest.mark.parametrize(
@@ -658,7 +658,7 @@ async def test_every_call_takes_its_share_of_its_group(redis: ArqRedis) -> None:
             await pipe.execute()
         for _ in range(2):
             await client.call("/items/x", lane=Lane.LIVE, count=lambda: None)
-        with pytest.raises(PutOff, match="rate_budget"):
+        with pytest.raises(Deferred, match="rate_budget"):
             await client.call("/items/x", lane=Lane.LIVE, count=lambda: None)
         assert pluggy.count("GET") == 2
 

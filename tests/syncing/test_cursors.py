@@ -144,7 +144,7 @@ async def test_a_walk_whose_cursor_is_refused_for_ever_fails_and_is_shown(stack:
 async def test_a_walk_of_ever_new_cursors_ends(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(walks, "LOOK_EVERY_PAGES", 10)
+    monkeypatch.setattr(walks, "CHECK_EVERY_PAGES", 10)
     item = await stack.item(transactions=60, accounts=1)
     asked = 0
 

@@ -69,7 +69,7 @@ async def test_events_that_are_asked_together_are_over_the_limit_together(
 ) -> None:
     item_id, ids = await one_account(stack, 1000)
     gone = ids[100:400]
-    monkeypatch.setattr(rounds, "LAST_BLOCK_FOR_S", 1000.0)  # a block a claim
+    monkeypatch.setattr(rounds, "LAST_BLOCK_TIMEOUT_S", 1000.0)  # a block a claim
     async with hiding(stack, *gone):
         await tell_deleted(stack, item_id, gone[:190])
         await tell_deleted(stack, item_id, gone[190:])
@@ -83,7 +83,7 @@ async def test_each_claim_that_goes_on_flags_what_the_first_one_flagged(
 ) -> None:
     item_id, ids = await one_account(stack, 1000)
     gone = ids[100:500]
-    monkeypatch.setattr(rounds, "LAST_BLOCK_FOR_S", 1000.0)
+    monkeypatch.setattr(rounds, "LAST_BLOCK_TIMEOUT_S", 1000.0)
     async with hiding(stack, *gone):
         await tell_deleted(stack, item_id, gone)
         for block in range(1, 4):

@@ -207,7 +207,7 @@ async def test_an_account_without_witness_is_asked_again_when_it_has_one(stack: 
     async with hiding(stack, *ids):
         await name_deleted(stack, item_id, ids)
         assert await reasons(stack, item_id) == dict.fromkeys(ids, "no_witness")
-        await stack.db.execute("UPDATE pluggy_sync.item_nets SET deletions_at = now()")
+        await stack.db.execute("UPDATE pluggy_sync.item_reconciliations SET deletions_at = now()")
         assert await order_due(stack.db) == 0
         await tell_all(stack, await stack.collect(item_id, created=2))
         await stack.quiet()
@@ -223,7 +223,7 @@ async def test_a_flag_that_waits_costs_one_question_a_day(stack: Stack) -> None:
     item_id, ids = await one_account(stack, 30)
     async with hiding(stack, *ids[10:]):
         await name_deleted(stack, item_id, ids[12:14])
-        await stack.forget_requests()
+        await stack.reset_requests()
         for _ in range(3):
             await stack.shift(timedelta(hours=8, minutes=1))
             await order_and_sync(stack)

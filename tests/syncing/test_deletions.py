@@ -1,4 +1,4 @@
-"""Nothing is destroyed by mistake: absence nominates, a question with witnesses decides."""
+"""Nothing is destroyed by mistake: absence finds candidates, a question with witnesses decides."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def test_a_deleted_id_that_still_comes_back_is_asked_once_more(stack: Stac
     )
     await stack.quiet()
     assert (await stack.states(item["id"]))[-1] == "pending"
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.quiet()
     assert await stack.requests() == {}
     await stack.shift(timedelta(minutes=6))
@@ -211,7 +211,7 @@ async def test_many_absent_rows_are_asked_for_in_portions(
     item = await stack.synced_item(transactions=60, accounts=4)
     [staying, *closing] = await stack.live(item["id"], "accounts")
     await stack.collect(item["id"], close=closing)
-    monkeypatch.setattr(listings, "ASK_FOR_S", -1.0)
+    monkeypatch.setattr(listings, "ASK_TIMEOUT_S", -1.0)
     await stack.tell("item/updated", item["id"])
     for left in (3, 2, 1):
         await stack.quiet()

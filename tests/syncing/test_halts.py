@@ -13,7 +13,7 @@ from tests.support.stack import Stack, fill_budget
 from worker.infra.lanes import Lane
 from worker.infra.queries import QUERIES
 from worker.infra.redis_keys import PREFIX
-from worker.maintenance.reference_data import refresh_catalogue
+from worker.maintenance.reference_data import refresh_reference_data
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyUnavailable
 from worker.sync.store_rows import read_rows
@@ -93,7 +93,7 @@ async def test_while_halted_only_a_probe_a_minute_asks(stack: Stack) -> None:
     for item in items:
         await stack.tell("item/created", item["id"])
     await stack.quiet()
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.quiet()
     assert await stack.requests() == {}
     await stack.shift(timedelta(minutes=1, seconds=1))
@@ -111,7 +111,7 @@ async def test_while_pluggy_is_down_everything_is_parked_behind_a_probe(stack: S
     spent = await attempts(stack)
     assert spent < 10
     for _ in range(6):
-        await stack.forget_requests()
+        await stack.reset_requests()
         await stack.shift(timedelta(seconds=6))
         await stack.quiet()
         assert await stack.requests() == {"GET /items/{id}": 1}
@@ -215,7 +215,7 @@ async def test_a_halt_that_recurs_spends_nothing_and_tries_a_few_items_a_minute(
     items = await refused_items(stack, 12)
     await stack.quiet()
     for _ in range(5):
-        await stack.forget_requests()
+        await stack.reset_requests()
         await stack.shift(timedelta(minutes=1, seconds=1))
         await stack.quiet()
         asked = await stack.requests()
@@ -229,7 +229,7 @@ async def test_a_halt_that_recurs_spends_nothing_and_tries_a_few_items_a_minute(
 async def test_a_probe_asks_for_a_key_and_a_plain_thing_never_for_an_item(stack: Stack) -> None:
     await refused_items(stack)
     await stack.quiet()
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.shift(timedelta(minutes=1, seconds=1))
     await stack.tend()
     assert await stack.requests() == {"POST /auth": 1, "GET /connectors/{id}": 1}
@@ -296,7 +296,7 @@ async def test_registered_items_that_pluggy_does_not_know_halt_nothing(stack: St
 
 async def test_a_first_start_with_wrong_keys_and_no_items_ends_by_itself(stack: Stack) -> None:
     await fault(stack, "POST /auth", 401)
-    await refresh_catalogue(stack.db, stack.client)
+    await refresh_reference_data(stack.db, stack.client)
     assert (await overview(stack))["halted_by"] == "auth:401"
     await stack.shift(timedelta(minutes=1, seconds=1))
     await stack.quiet()
@@ -309,7 +309,7 @@ async def test_a_first_start_with_wrong_keys_and_no_items_ends_by_itself(stack: 
 
 async def test_a_worker_that_starts_probes_a_halt_at_once(stack: Stack) -> None:
     await fault(stack, "POST /auth", 401)
-    await refresh_catalogue(stack.db, stack.client)
+    await refresh_reference_data(stack.db, stack.client)
     await stack.simulator.adelete("/_simulator/faults")
     await stack.tend()
     assert (await overview(stack))["halted_at"] is not None
@@ -326,7 +326,7 @@ async def test_a_down_pluggy_is_probed_plainly_when_no_item_is_due(stack: Stack)
     await stack.quiet()
     assert (await overview(stack))["halted_by"] == "pluggy_down"
     await stack.db.execute("UPDATE pluggy_sync.item_sync SET run_at = now() + interval '1 hour'")
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.shift(timedelta(seconds=6))
     await stack.tend()
     assert await stack.requests() == {"GET /connectors/{id}": 1}
@@ -377,7 +377,7 @@ async def test_a_server_error_is_retried_with_backoff_until_it_works(stack: Stac
     assert await stack.states(item["id"]) == ["pending"]
     step = await failed_step(stack, item["id"])
     assert (step["attempts"], step["failure_class"]) == (1, "retry")
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.tell("item/updated", item["id"])
     await stack.quiet()
     assert "GET /accounts" not in await stack.requests(), "a new event hurries no step in back-off"

@@ -64,7 +64,7 @@ async def test_movements_of_a_collection_are_read_once(stack: Stack) -> None:
     await stack.collect(item_id)
     investments = len(await stack.live(item_id, "investments"))
     for expected in (investments, 0):
-        await stack.forget_requests()
+        await stack.reset_requests()
         await stack.tell("item/updated", item_id)
         await stack.quiet()
         asked = (await stack.requests()).get("GET /investments/{id}/transactions", 0)
@@ -107,12 +107,12 @@ async def test_a_sweep_lets_new_events_go_first_and_goes_on_behind_them(stack: S
     await stack.tell("item/updated", item_id)
     for claims in range(1, len(investments)):
         async with altered(stack, tell_meanwhile):
-            await stack.forget_requests()
+            await stack.reset_requests()
             await stack.worker.engine.sync(await stack.claim())
         # One of the sweep in any case, so that events without end do not keep it from its end.
         assert (await stack.requests())["GET /investments/{id}/transactions"] == 1, claims
         assert (await stack.states(item_id))[1] == "pending"
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.quiet()
     assert (await stack.requests())["GET /investments/{id}/transactions"] == 1
     assert set(await stack.states(item_id)) == {"applied"}

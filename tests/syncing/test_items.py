@@ -176,7 +176,7 @@ async def test_a_collection_that_never_ends_supersedes_its_events_after_a_day(
 async def test_login_succeeded_of_a_known_item_is_applied_by_one_request(stack: Stack) -> None:
     item = await stack.synced_item(transactions=30)
     await set_status(stack, item["id"], "UPDATING")
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.tell("item/login_succeeded", item["id"])
     await stack.quiet()
     assert await last_event(stack, item["id"]) == ("applied", None)
@@ -189,7 +189,8 @@ async def test_an_item_error_is_mirrored_and_its_reason_is_shown(stack: Stack) -
     await stack.tell("item/error", item["id"])
     await stack.quiet()
     shown = await stack.db.fetch(
-        "SELECT DISTINCT state, reason, whose_turn FROM pluggy_ops.freshness WHERE item_id = $1",
+        "SELECT DISTINCT state, reason, blocked_on_whom"
+        " FROM pluggy_ops.freshness WHERE item_id = $1",
         item["id"],
     )
     assert [tuple(r) for r in shown] == [("stale", "login_error", "person")]

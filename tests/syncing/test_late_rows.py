@@ -106,7 +106,7 @@ async def test_rows_later_than_the_first_delta_are_found_within_the_hour(
         await let_pass(stack, AFTER_THE_IMPORT)
         await one_row_more(stack, item["id"])
     await let_pass(stack, AFTER_THE_IMPORT)
-    await stack.forget_requests()
+    await stack.reset_requests()
     await one_row_more(stack, item["id"])
     assert await deltas(stack) == 1
     await stack.shift(HOUR)
@@ -157,7 +157,7 @@ async def test_narrow_deltas_move_no_watermark_and_order_one_read_however_many(
     mark = "SELECT watermark FROM pluggy_sync.product_sync WHERE product = 'transactions'"
     before = await stack.db.fetchval(mark)
     await let_pass(stack, AFTER_THE_IMPORT)
-    await stack.forget_requests()
+    await stack.reset_requests()
     for _ in range(3):
         await one_row_more(stack, item["id"])
     assert await deltas(stack) == 3

@@ -35,7 +35,8 @@ async def test_an_item_whose_next_collection_is_promised_for_never_is_synced(
         await stack.quiet()
     assert await stack.states(item["id"]) == ["applied"]
     assert await stack.db.fetchval(
-        "SELECT verify_at IS NOT NULL FROM pluggy_sync.item_nets WHERE item_id = $1", item["id"]
+        "SELECT verify_at IS NOT NULL FROM pluggy_sync.item_reconciliations WHERE item_id = $1",
+        item["id"],
     )
 
 
@@ -177,12 +178,14 @@ async def test_empty_answers_to_a_list_and_to_one_question_bury_nothing(stack: S
 async def test_what_fails_outside_of_every_step_backs_off_and_is_shown(stack: Stack) -> None:
     item = await stack.synced_item(transactions=10)
     await stack.db.execute(
-        "UPDATE pluggy_sync.item_nets SET look_at = look_at + interval '1 day';"
+        "UPDATE pluggy_sync.item_reconciliations"
+        " SET silence_check_at = silence_check_at + interval '1 day';"
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql"
         " AS $$BEGIN RAISE EXCEPTION 'refused'; END$$;"
-        "CREATE TRIGGER refused BEFORE UPDATE OF look_at ON pluggy_sync.item_nets"
+        "CREATE TRIGGER refused BEFORE UPDATE OF silence_check_at"
+        " ON pluggy_sync.item_reconciliations"
         # Not where time is shifted.
-        " FOR EACH ROW WHEN (old.look_at - new.look_at <> interval '1 hour')"
+        " FOR EACH ROW WHEN (old.silence_check_at - new.silence_check_at <> interval '1 hour')"
         " EXECUTE FUNCTION refuse()"
     )
     await stack.collect(item["id"], created=1)
@@ -198,7 +201,7 @@ async def test_what_fails_outside_of_every_step_backs_off_and_is_shown(stack: St
         item["id"],
     )
     assert [row["reason"] for row in shown] == ["RaiseError"]
-    await stack.db.execute("DROP TRIGGER refused ON pluggy_sync.item_nets")
+    await stack.db.execute("DROP TRIGGER refused ON pluggy_sync.item_reconciliations")
     await stack.quiet()
     assert await stack.states(item["id"]) == ["applied", "applied"]
     await stack.assert_equal(item["id"])

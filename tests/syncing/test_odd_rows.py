@@ -13,7 +13,7 @@ import pytest
 from tests.support.altered_pluggy import altered
 from tests.support.stack import Stack
 from tests.syncing.test_deletions import freshness, tombstones
-from tests.syncing.test_products import OPEN_FINANCE, buried
+from tests.syncing.test_products import OPEN_FINANCE, tombstoned
 
 TRANSACTIONS = "/v2/transactions"
 
@@ -137,7 +137,7 @@ async def test_an_unreadable_row_of_a_list_holds_up_no_other(
     edits[f"/{table}"] = with_raw(row_id, UNREADABLE)
     await verify(stack, item["id"])
     assert await rejected(stack) == 1
-    assert await buried(stack, item["id"], table) == set()
+    assert await tombstoned(stack, item["id"], table) == set()
     assert set(await stack.live(item["id"], table)) == set(await stack.truth(item["id"], table))
 
 
@@ -154,7 +154,7 @@ async def test_movements_that_come_unreadable_are_not_buried(
         await verify(stack, item["id"])
         await stack.shift(timedelta(minutes=6))
         await stack.quiet()
-    assert await buried(stack, item["id"], "investment_transactions") == set()
+    assert await tombstoned(stack, item["id"], "investment_transactions") == set()
 
 
 # Pages

@@ -97,7 +97,7 @@ async def test_a_collection_dated_in_the_future_hides_none_after_it(stack: Stack
 
 async def costs_a_look(stack: Stack, item_id: str) -> None:
     """Another event of a collection that was read costs one request again."""
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.tell("item/updated", item_id)
     await stack.quiet()
     asked = {k: n for k, n in (await stack.requests()).items() if k.startswith("GET")}
@@ -174,11 +174,13 @@ async def test_one_odd_promise_does_not_silence_the_alarm(stack: Stack) -> None:
     async with altered(stack, item_with(nextAutoSyncAt="9999-12-31T23:59:59Z")):
         await stack.tell("item/login_succeeded", item["id"])
         await stack.quiet()
-    look_at = "SELECT look_at - now() FROM pluggy_sync.item_nets WHERE item_id = $1"
-    assert await stack.db.fetchval(look_at, item["id"]) <= timedelta(days=2)
+    silence_check_at = (
+        "SELECT silence_check_at - now() FROM pluggy_sync.item_reconciliations WHERE item_id = $1"
+    )
+    assert await stack.db.fetchval(silence_check_at, item["id"]) <= timedelta(days=2)
     await stack.tell("item/login_succeeded", item["id"])
     await stack.quiet()
-    assert await stack.db.fetchval(look_at, item["id"]) <= timedelta(days=1, minutes=16)
+    assert await stack.db.fetchval(silence_check_at, item["id"]) <= timedelta(days=1, minutes=16)
 
 
 @pytest.mark.parametrize("since", ["2031-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z"])

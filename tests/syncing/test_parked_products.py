@@ -78,7 +78,7 @@ async def test_a_refused_list_of_one_item_is_that_step_s_failure(
     stack: Stack, status: int, code: str | None
 ) -> None:
     bad, good = await synced(stack, 2)
-    await stack.forget_requests()
+    await stack.reset_requests()
     more = {} if code is None else {"codeDescription": code}
     await fault(stack, "GET /loans", status, query=f"itemId={bad}", **more)
     await update(stack, [bad, good])
@@ -189,7 +189,7 @@ async def test_a_parked_product_is_not_asked_for_until_its_hourly_probe(stack: S
     await fault(stack, "GET /loans", 403)
     await update(stack, items)
     await stack.quiet()
-    await stack.forget_requests()
+    await stack.reset_requests()
     await update(stack, items)
     await stack.shift(timedelta(minutes=50))
     await stack.quiet()

@@ -11,7 +11,7 @@ from worker.infra.postgres import Pool
 from worker.infra.queries import QUERIES
 
 BY_INDEX = ("load_transactions_versions", "load_open_ids")
-BY_HASH = ("load_nominees", "load_witnesses")
+BY_HASH = ("load_deletion_candidates", "load_witnesses")
 
 
 async def plan_of(db: Pool, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Every other product: mirrored, buried only when proven, read only when due."""
+"""Every other product: mirrored, tombstoned only when proven, read only when due."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def open_finance_item(stack: Stack) -> dict[str, Any]:
     return await stack.synced_item(transactions=30, connectorId=OPEN_FINANCE)
 
 
-async def buried(stack: Stack, item_id: str, table: str) -> set[str]:
+async def tombstoned(stack: Stack, item_id: str, table: str) -> set[str]:
     found = await stack.db.fetch(
         f"SELECT id FROM pluggy.{table} WHERE item_id = $1 AND deleted_at IS NOT NULL",  # noqa: S608
         item_id,
@@ -48,7 +48,7 @@ async def test_changes_of_a_product_are_mirrored(stack: Stack, product: str) -> 
     await stack.shift(timedelta(minutes=6))
     await stack.quiet()
     await stack.assert_equal(item["id"])
-    assert len(await buried(stack, item["id"], product)) == 1
+    assert len(await tombstoned(stack, item["id"], product)) == 1
 
 
 async def test_movements_that_changed_nothing_else_are_found_by_a_verify(stack: Stack) -> None:
@@ -69,7 +69,7 @@ async def test_movements_of_an_investment_that_changed_are_read(stack: Stack) ->
         item["id"],
         uuid.UUID(investment),
     )
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.tell("item/updated", item["id"])
     await stack.quiet()
     assert (await stack.requests())["GET /investments/{id}/transactions"] == 1
@@ -77,7 +77,7 @@ async def test_movements_of_an_investment_that_changed_are_read(stack: Stack) ->
 
 async def test_movements_without_a_collection_are_not_asked_for(stack: Stack) -> None:
     item = await open_finance_item(stack)
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.tell("item/updated", item["id"])
     await stack.quiet()
     assert "GET /investments/{id}/transactions" not in await stack.requests()
@@ -95,10 +95,10 @@ async def test_a_movement_is_buried_by_a_second_list_without_it(stack: Stack) ->
     )
     await stack.order("sync/verify", item["id"])
     await stack.quiet()
-    assert await buried(stack, item["id"], "investment_transactions") == set()
+    assert await tombstoned(stack, item["id"], "investment_transactions") == set()
     await stack.shift(timedelta(minutes=6))
     await stack.quiet()
-    assert await buried(stack, item["id"], "investment_transactions") == {str(extra)}
+    assert await tombstoned(stack, item["id"], "investment_transactions") == {str(extra)}
     assert (await stack.states(item["id"]))[-1] == "applied"
 
 
@@ -160,12 +160,12 @@ async def shown(
     stack: Stack, item_id: str, product: str
 ) -> set[tuple[str, str | None, str | None]]:
     found = await stack.db.fetch(
-        "SELECT state, reason, whose_turn FROM pluggy_ops.freshness"
+        "SELECT state, reason, blocked_on_whom FROM pluggy_ops.freshness"
         " WHERE item_id = $1 AND product = $2",
         item_id,
         product,
     )
-    return {(row["state"], row["reason"], row["whose_turn"]) for row in found}
+    return {(row["state"], row["reason"], row["blocked_on_whom"]) for row in found}
 
 
 async def test_a_product_that_the_bank_did_not_give_is_stale_since_its_last_date(

@@ -19,11 +19,11 @@ from worker.infra.lanes import Lane
 from worker.infra.outage_log import ServerOutage
 from worker.infra.redis_client import connect, connect_watched
 from worker.infra.redis_keys import PREFIX
-from worker.pluggy_api.errors import PutOff
+from worker.pluggy_api.errors import Deferred
 from worker.pluggy_api.rate_limit import (
     CLOCK_WAIT_MS,
     FLOOR_BY_LANE,
-    LONGEST_WAIT_S,
+    MAX_WAIT_S,
     LocalBucket,
     RateBudget,
     Turn,
@@ -168,10 +168,10 @@ async def test_after_a_429_nobody_calls_until_its_time(redis: ArqRedis) -> None:
     await stop_the_clock(redis, tokens=30)
     await budget.empty("items", for_s=42.0)
     for lane in Lane:
-        with pytest.raises(PutOff) as put_off:
+        with pytest.raises(Deferred) as deferred:
             await budget.acquire("items", lane)
-        assert put_off.value.wait_s == pytest.approx(42, abs=5)
-        assert put_off.value.failure_class == "later"
+        assert deferred.value.wait_s == pytest.approx(42, abs=5)
+        assert deferred.value.failure_class == "later"
 
 
 async def test_after_its_time_calls_go_on_within_the_limit(redis: ArqRedis) -> None:
@@ -202,10 +202,10 @@ async def test_a_short_wait_is_waited_for(redis: ArqRedis) -> None:
 async def test_a_wait_of_more_than_two_seconds_is_put_off_at_once(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=12)
     # The first token comes in 60/11 seconds: not worth a slot.
-    with pytest.raises(PutOff) as put_off:
-        await asyncio.wait_for(budget.acquire("items", Lane.LIVE), timeout=LONGEST_WAIT_S)
-    assert 60 / 11 - 0.1 <= put_off.value.wait_s <= 60 / 11 + 0.1
-    assert put_off.value.code == "rate_budget"
+    with pytest.raises(Deferred) as deferred:
+        await asyncio.wait_for(budget.acquire("items", Lane.LIVE), timeout=MAX_WAIT_S)
+    assert 60 / 11 - 0.1 <= deferred.value.wait_s <= 60 / 11 + 0.1
+    assert deferred.value.code == "rate_budget"
 
 
 async def test_many_who_wait_in_vain_are_put_off_for_a_second_at_least(redis: ArqRedis) -> None:
@@ -213,15 +213,15 @@ async def test_many_who_wait_in_vain_are_put_off_for_a_second_at_least(redis: Ar
     waits = await asyncio.gather(
         *(budget.acquire("items", Lane.LIVE) for _ in range(30)), return_exceptions=True
     )
-    put_off = [wait for wait in waits if isinstance(wait, PutOff)]
-    assert len(put_off) >= 25
-    assert all(1 <= wait.wait_s <= 60 for wait in put_off)
-    assert {type(wait) for wait in waits} <= {PutOff, type(None)}
+    deferred = [wait for wait in waits if isinstance(wait, Deferred)]
+    assert len(deferred) >= 25
+    assert all(1 <= wait.wait_s <= 60 for wait in deferred)
+    assert {type(wait) for wait in waits} <= {Deferred, type(None)}
 
 
 async def queue_up(budget: RateBudget, lane: Lane, waiting: int) -> list[Turn]:
     """So many that ask at once and are patient."""
-    turns = [await budget.take("items", lane, patience_s=LONGEST_WAIT_S) for _ in range(waiting)]
+    turns = [await budget.take("items", lane, patience_s=MAX_WAIT_S) for _ in range(waiting)]
     assert all(turn.at_ms for turn in turns)
     return turns
 
@@ -414,9 +414,9 @@ async def test_without_redis_calls_go_on_at_a_tenth_of_the_limit(
     try:
         # A call every 600/55 seconds.
         for _ in range(3):
-            with pytest.raises(PutOff) as put_off:
+            with pytest.raises(Deferred) as deferred:
                 await budget.acquire("items", Lane.LIVE)
-            assert 9 < put_off.value.wait_s < 11
+            assert 9 < deferred.value.wait_s < 11
         await budget.empty("items", for_s=1.0)
     finally:
         if how == "killed":

@@ -32,7 +32,7 @@ async def test_item_deleted_buries_although_its_404_was_on_the_way_to_another_ev
 ) -> None:
     item = await stack.synced_item(transactions=20)
     await stack.client_deletes(item["id"])
-    await stack.forget_requests()
+    await stack.reset_requests()
     await fault(stack, match="GET /items", kind="slow", seconds=0.3)
     await stack.tell("item/updated", item["id"])
     syncing = asyncio.create_task(stack.quiet())
@@ -125,7 +125,7 @@ async def test_movements_are_read_once_and_after_the_list_that_tells_what_change
     )
     changes = {"investments": {"updated": 9}}
     await tell_all(stack, await stack.collect(item["id"], created=2, products=changes))
-    await stack.forget_requests()
+    await stack.reset_requests()
     with capture_logs() as logs:
         await stack.quiet()
     assert set(await stack.states(item["id"])) == {"applied"}

@@ -24,7 +24,7 @@ from ops.migrations import migrate
 from tests.support.stack import TABLES, Stack
 from tests.syncing.test_transactions import tell_all
 from worker.infra.queries import QUERIES, SQL_DIR
-from worker.maintenance.reference_data import refresh_catalogue
+from worker.maintenance.reference_data import refresh_reference_data
 from worker.pluggy_api.known_fields import SHAPES, parse_shape
 from worker.pluggy_api.values import text
 from worker.sync.entities.loans import LOANS
@@ -51,7 +51,7 @@ async def test_normal_answers_hold_nothing_new(stack: Stack) -> None:
         await tell_all(stack, await stack.collect(item["id"], created=20, updated=20, restated=3))
         await stack.quiet()
     for _ in range(2):
-        assert await refresh_catalogue(stack.db, stack.client)
+        assert await refresh_reference_data(stack.db, stack.client)
     held = [await stack.live(item["id"], table) for table in TABLES]
     assert all(held), "every entity was looked at"
     assert await drift(stack) == {}
@@ -241,7 +241,7 @@ async def test_a_migration_fills_a_new_column_without_one_call_while_the_old_rel
     stack: Stack, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item = await stack.synced_item(transactions=5, connectorId=OPEN_FINANCE)
-    await stack.forget_requests()
+    await stack.reset_requests()
     sql_dir = release(
         tmp_path, ("9001_add_amortization", ADD_COLUMN), ("9002_fill_amortization", FILL)
     )
@@ -257,7 +257,7 @@ async def test_a_migration_fills_a_new_column_without_one_call_while_the_old_rel
     behind = await stack.db.fetch("SELECT id FROM pluggy.loans WHERE row_version < 2")
     assert behind
     assert set(await wrong_loans(stack)) <= {record["id"] for record in behind}
-    await stack.forget_requests()
+    await stack.reset_requests()
     # Its rows are known by their version: the same statement again fills them, and only them.
     status = await stack.db.execute(FILL)
     assert status == f"UPDATE {len(behind)}"

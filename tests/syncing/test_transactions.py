@@ -65,7 +65,7 @@ async def test_a_redelivery_writes_no_row_and_asks_nothing(stack: Stack) -> None
     event_id = str(uuid.uuid4())
     await stack.tell("item/created", item["id"], eventId=event_id)
     await stack.quiet()
-    await stack.forget_requests()
+    await stack.reset_requests()
     before = await written(stack)
     again = await stack.tell("item/created", item["id"], eventId=event_id)
     assert not again.is_new
@@ -216,7 +216,7 @@ async def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_look(st
     item = await stack.synced_item(transactions=20)
     other = await stack.synced_item(transactions=20)
     [foreign, *_] = await stack.live(other["id"], "accounts")
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.tell("transactions/created", item["id"], accountId=foreign, transactionsCount=1)
     await stack.quiet()
     assert (await stack.states(item["id"]))[-1] == "pending"
@@ -239,7 +239,7 @@ async def test_a_quiet_item_updated_and_its_twin_cost_the_fewest_requests(
     await stack.quiet()
     await let_pass(stack, AFTER_THE_IMPORT)
     await stack.collect(item["id"])
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.tell("item/updated", item["id"])
     await stack.quiet()
     requests = await stack.requests()
@@ -255,7 +255,7 @@ async def test_a_quiet_item_updated_and_its_twin_cost_the_fewest_requests(
         "GET /loans": 1,
         "GET /identity": 1,
     }
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.tell("item/updated", item["id"])
     await stack.quiet()
     assert await stack.requests() == {"GET /items/{id}": 1}
@@ -265,7 +265,7 @@ async def test_one_new_row_costs_at_most_three_requests(stack: Stack) -> None:
     item = await stack.synced_item(transactions=100)
     answer = await stack.collect(item["id"], created=1)
     [account] = changed(answer, "created")
-    await stack.forget_requests()
+    await stack.reset_requests()
     await stack.tell("transactions/created", item["id"], accountId=account, transactionsCount=1)
     await stack.quiet()
     assert sum((await stack.requests()).values()) <= 3
@@ -280,7 +280,7 @@ async def test_one_delta_after_a_first_import_lists_the_import_again(
     for pages in (5, 1):
         await let_pass(stack, AFTER_THE_IMPORT)
         answer = await stack.collect(item["id"], created=1)
-        await stack.forget_requests()
+        await stack.reset_requests()
         await tell_all(stack, answer)
         await stack.quiet()
         assert (await stack.requests())["GET /v2/transactions"] == pages

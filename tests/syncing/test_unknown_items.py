@@ -17,8 +17,8 @@ from tests.support.stack import CLIENT_ID, CLIENT_SECRET, Stack, fill_budget
 from tests.syncing.test_rate_limit import command
 from worker.infra.redis_keys import PREFIX
 from worker.pluggy_api.client import PluggyClient
-from worker.pluggy_api.errors import PutOff
-from worker.pluggy_api.rate_limit import LONGEST_WAIT_S, UNKNOWN_TURNS_MS, RateBudget
+from worker.pluggy_api.errors import Deferred
+from worker.pluggy_api.rate_limit import MAX_WAIT_S, UNKNOWN_TURNS_MS, RateBudget
 
 LIMIT = 360
 SHARE = LIMIT // 4
@@ -34,7 +34,7 @@ async def shift(redis: ArqRedis, seconds: float, key: str = KEY) -> None:
 
 async def taken(budget: RateBudget, item_id: uuid.UUID | None = None) -> bool:
     """Whether a call is granted, at once or after a wait in the slot."""
-    return await budget._take_share("items", item_id) <= LONGEST_WAIT_S
+    return await budget._take_share("items", item_id) <= MAX_WAIT_S
 
 
 async def test_no_minute_gives_unknown_items_more_than_a_quarter(redis: ArqRedis) -> None:
@@ -45,7 +45,7 @@ async def test_no_minute_gives_unknown_items_more_than_a_quarter(redis: ArqRedis
             granted += 1
         await shift(redis, 1)
     # Those granted last are still waiting in their slots.
-    waiting = LONGEST_WAIT_S * SHARE / 60
+    waiting = MAX_WAIT_S * SHARE / 60
     assert SHARE * 0.9 <= granted <= SHARE + waiting + 1
 
 
@@ -60,7 +60,7 @@ async def test_no_minute_gives_one_held_item_more_than_its_share(
         while await taken(budget, item_id):
             granted += 1
         await shift(redis, 1, key)
-    waiting = LONGEST_WAIT_S * share / 60
+    waiting = MAX_WAIT_S * share / 60
     assert share * 0.9 <= granted <= share + waiting + 1
     assert await budget._take_share("items", uuid.uuid4()) == 0
     assert 0 < await redis.pttl(key) <= 600_000
@@ -78,9 +78,9 @@ async def test_each_that_is_sent_away_gets_a_time_of_its_own(redis: ArqRedis) ->
     waits = [await budget._take_share("items") for _ in range(200)]
     apart_s = 60 / (SHARE - SHARE / 12)
     assert all(later - sooner > apart_s - 0.1 for sooner, later in pairwise(waits))
-    with pytest.raises(PutOff) as put_off:
+    with pytest.raises(Deferred) as deferred:
         await budget.take_share("items")
-    assert put_off.value.wait_s > waits[-1]
+    assert deferred.value.wait_s > waits[-1]
 
 
 async def test_times_are_not_given_for_ever_ahead(redis: ArqRedis) -> None:
@@ -95,7 +95,7 @@ async def test_times_are_not_given_for_ever_ahead(redis: ArqRedis) -> None:
 async def test_a_storm_of_unknown_items_takes_its_share_and_halts_nothing(stack: Stack) -> None:
     held = [(await stack.synced_item(transactions=20))["id"] for _ in range(3)]
     forged = [str(uuid.uuid4()) for _ in range(60)]
-    await stack.forget_requests()
+    await stack.reset_requests()
     async with limited(stack) as client:
         stack.worker.engine = replace(stack.worker.engine, client=client)
         for item_id in forged:
@@ -115,7 +115,7 @@ async def test_a_storm_of_unknown_items_takes_its_share_and_halts_nothing(stack:
     asked = await stack.db.fetchval(
         "SELECT count(*) FROM pluggy_sync.webhook_events WHERE reason = '404:ITEM_NOT_FOUND'"
     )
-    assert 0 < asked <= SHARE / 12 + (LONGEST_WAIT_S + took_s) * SHARE / 60 + 1
+    assert 0 < asked <= SHARE / 12 + (MAX_WAIT_S + took_s) * SHARE / 60 + 1
     due = await stack.db.fetch(
         "SELECT next_try_at FROM pluggy_sync.product_sync"
         " WHERE product = 'items' AND next_try_at IS NOT NULL AND attempts = 0"
@@ -133,7 +133,7 @@ async def test_a_storm_about_one_held_item_leaves_the_limit_to_others(stack: Sta
     async with limited(stack) as client:
         stack.worker.engine = replace(stack.worker.engine, client=client)
         await fill_budget(stack.redis)
-        await stack.forget_requests()
+        await stack.reset_requests()
         began = clock()
         for _ in range(40):
             await stack.tell("item/updated", stormy)
@@ -145,7 +145,7 @@ async def test_a_storm_about_one_held_item_leaves_the_limit_to_others(stack: Sta
         share = LIMIT / 12
         log = (await stack.simulator.aget("/_simulator/requests?last=500"))["log"]
         asked = sum(entry["path"] == f"/items/{stormy}" for entry in log)
-        assert share / 3 <= asked <= share / 3 + (LONGEST_WAIT_S + took_s) * share * 2 / 3 / 60 + 1
+        assert share / 3 <= asked <= share / 3 + (MAX_WAIT_S + took_s) * share * 2 / 3 / 60 + 1
         assert (await stack.states(genuine))[-1] == "applied"
         # What waits has spent no attempt, and one request answers all of it.
         assert (await stack.states(stormy))[-1] == "pending"
@@ -154,7 +154,7 @@ async def test_a_storm_about_one_held_item_leaves_the_limit_to_others(stack: Sta
         assert [record["attempts"] for record in found] == [0]
         await stack.shift(timedelta(seconds=30))
         await shift(stack.redis, 30, f"{PREFIX}budget:items:{stormy}")
-        await stack.forget_requests()
+        await stack.reset_requests()
         await stack.quiet()
         assert set(await stack.states(stormy)) == {"applied"}
         assert (await stack.requests()) == {"GET /items/{id}": 1}
@@ -179,7 +179,7 @@ async def test_events_that_come_while_a_request_waits_cost_no_further_one(stack:
     await stack.collect(item["id"], created=1)
     await stack.tell("item/updated", item["id"])
     lease = await stack.claim()
-    await stack.forget_requests()
+    await stack.reset_requests()
     async with limited(stack) as client:
         engine = replace(stack.worker.engine, client=client)
         await stack.redis.delete(f"{PREFIX}budget:auth")

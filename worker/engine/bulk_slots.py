@@ -31,8 +31,8 @@ class BulkSlots:
         self.taken += taken
         return taken
 
-    def give_back(self, *, in_vain: bool | None = None) -> None:
+    def give_back(self, *, rate_limited: bool | None = None) -> None:
         """Return a slot that was taken; None: no call was made."""
         self.taken -= 1
-        if in_vain is not None:
-            self.limit = max(1, self.limit // 2) if in_vain else min(self.most, self.limit + 1)
+        if rate_limited is not None:
+            self.limit = max(1, self.limit // 2) if rate_limited else min(self.most, self.limit + 1)

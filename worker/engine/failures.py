@@ -14,7 +14,7 @@ from worker.infra.metrics import FAILURES
 from worker.infra.postgres import POSTGRES_AWAY
 from worker.infra.queries import QUERIES
 from worker.lease.halt import raise_if_down, raise_if_still_down, raise_if_unable
-from worker.lease.lease import Claim, FencedOff
+from worker.lease.lease import LeaseLost, SyncSession
 from worker.lease.parked_products import park_if_refused
 from worker.planner.state import Step
 from worker.pluggy_api.errors import (
@@ -32,25 +32,27 @@ log = structlog.get_logger()
 MAX_JITTER_S = 30.0
 
 
-async def attempt(claim: Claim, step: Step, work: Awaitable[object]) -> bool:
+async def attempt(session: SyncSession, step: Step, work: Awaitable[object]) -> bool:
     """Await a step's work; a failure is recorded and gives False.
 
-    Raises FencedOff, PluggyHalt, and the errors of a Postgres that is away.
+    Raises LeaseLost, PluggyHalt, and the errors of a Postgres that is away.
     """
-    tried_at = claim.now
+    tried_at = session.now
     try:
         await work
-    except (FencedOff, PluggyHalt, *POSTGRES_AWAY):
+    except (LeaseLost, PluggyHalt, *POSTGRES_AWAY):
         # Spends no attempt. The client turns Pluggy's OSErrors into its own.
         raise
     except Exception as error:
-        await record_failure(claim, step, error, tried_at=tried_at)
+        await record_failure(session, step, error, tried_at=tried_at)
         return False
     return True
 
 
-async def record_failure(claim: Claim, step: Step, error: Exception, *, tried_at: datetime) -> None:
-    """Store a failed try. Raises PluggyHalt if all items fail alike, FencedOff.
+async def record_failure(
+    session: SyncSession, step: Step, error: Exception, *, tried_at: datetime
+) -> None:
+    """Store a failed try. Raises PluggyHalt if all items fail alike, LeaseLost.
 
     A step dies as of the claim's place: an event that became pending later, though before the
     answer, may change the answer and has a try of its own. tried_at is for people.
@@ -58,13 +60,13 @@ async def record_failure(claim: Claim, step: Step, error: Exception, *, tried_at
     failure = classify(error)
     FAILURES.labels(product=step.product, failure_class=failure.failure_class).inc()
     _log_failure(step, failure, None if isinstance(error, PluggyError) else _where(error))
-    if claim.lease.probe:
-        await raise_if_still_down(claim, failure)
+    if session.lease.probe:
+        await raise_if_still_down(session, failure)
     if isinstance(error, PluggyUnavailable):
-        await raise_if_down(claim)
-    await _store_failure(claim, step, failure, tried_at=tried_at)
+        await raise_if_down(session)
+    await _store_failure(session, step, failure, tried_at=tried_at)
     if failure.failure_class in ("reject", "refused"):
-        await _judge(claim, step, failure)
+        await _judge(session, step, failure)
 
 
 def _log_failure(step: Step, failure: Failure, where: str | None) -> None:
@@ -82,11 +84,13 @@ def _log_failure(step: Step, failure: Failure, where: str | None) -> None:
         log.warning("step_failed", **facts, failure_class=failure.failure_class, where=where)
 
 
-async def _store_failure(claim: Claim, step: Step, failure: Failure, *, tried_at: datetime) -> None:
-    key = (claim.item_id, step.product, step.account_id)
-    async with claim.page() as conn:
+async def _store_failure(
+    session: SyncSession, step: Step, failure: Failure, *, tried_at: datetime
+) -> None:
+    key = (session.item_id, step.product, step.account_id)
+    async with session.page() as conn:
         await conn.execute(
-            QUERIES["note_run_failure"], claim.run_id, failure.code, failure.error_id
+            QUERIES["note_run_failure"], session.run_id, failure.code, failure.error_id
         )
         if failure.failure_class == "later":
             pause = timedelta(seconds=_with_jitter(failure.wait_s or 0.0))
@@ -94,7 +98,7 @@ async def _store_failure(claim: Claim, step: Step, failure: Failure, *, tried_at
             if failure.is_own_limit:
                 await conn.execute(QUERIES["note_own_limit"], *key, failure.code, failure.endpoint)
             return
-        attempts, next_pause = _next_try(claim, step, failure)
+        attempts, next_pause = _next_try(session, step, failure)
         await conn.execute(
             QUERIES["record_failure"],
             *key,
@@ -104,17 +108,17 @@ async def _store_failure(claim: Claim, step: Step, failure: Failure, *, tried_at
             attempts,
             next_pause,
             tried_at,
-            claim.read_seq,
+            session.read_seq,
             failure.endpoint,
         )
 
 
-async def _judge(claim: Claim, step: Step, failure: Failure) -> None:
+async def _judge(session: SyncSession, step: Step, failure: Failure) -> None:
     """What is refused of one thing may be refused of all: then it is not about the thing."""
     if step.product == "items":
-        await raise_if_unable(claim, failure)
+        await raise_if_unable(session, failure)
     else:
-        await park_if_refused(claim, step, failure)
+        await park_if_refused(session, step, failure)
 
 
 def _with_jitter(wait_s: float) -> float:
@@ -127,11 +131,11 @@ def _where(error: Exception) -> str:
     return " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
 
 
-def _next_try(claim: Claim, step: Step, failure: Failure) -> tuple[int, timedelta | None]:
+def _next_try(session: SyncSession, step: Step, failure: Failure) -> tuple[int, timedelta | None]:
     """Attempts so far, and the pause before the next; None: dead."""
     attempts = 1 if step.dead_at is not None else step.attempts + 1
     since = None if step.dead_at is not None else step.failing_since
-    exhausted = since is not None and claim.now - since >= RETRY_FOR
+    exhausted = since is not None and session.now - since >= RETRY_FOR
     if failure.failure_class == "reject" or exhausted:
         return attempts, None
     return attempts, timedelta(seconds=retry_pause_s(attempts))

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Final
 
 from worker.infra.queries import QUERIES
-from worker.lease.lease import Claim
+from worker.lease.lease import SyncSession
 from worker.pluggy_api.errors import PluggyNotFound
 from worker.sync.entities.accounts import ACCOUNTS
 from worker.sync.entities.investments import INVESTMENTS
@@ -18,12 +18,11 @@ LISTS: Final[Mapping[str, Listing]] = {
 }
 
 
-async def unless_gone(claim: Claim, owner_id: uuid.UUID, work: Awaitable[object]) -> None:
+async def unless_gone(session: SyncSession, owner_id: uuid.UUID, work: Awaitable[object]) -> None:
     """Await a read of what an account or an investment owns.
 
-    A 404 of the owner is no failure of the read if the owner's list leaves it out and it is buried
-    by that: there is nothing to read, now or by a walk that was asked for. Raises PluggyError,
-    FencedOff.
+    If the read answers 404 for the owner, the owner's own list is read again; if the owner is
+    missing there too, it is tombstoned and nothing is left to read. Raises PluggyError, LeaseLost.
     """
     try:
         await work
@@ -31,8 +30,8 @@ async def unless_gone(claim: Claim, owner_id: uuid.UUID, work: Awaitable[object]
         owners = LISTS.get(answer.code)
         if owners is None:
             raise
-        await sync_listing(claim, owners, source_updated_at=None)
-        if owner_id in await live_ids(claim, owners.entity.product):
+        await sync_listing(session, owners, source_updated_at=None)
+        if owner_id in await live_ids(session, owners.entity.product):
             raise
-        async with claim.page() as conn:
-            await conn.execute(QUERIES["forget_owner"], claim.item_id, owner_id)
+        async with session.page() as conn:
+            await conn.execute(QUERIES["reset_owner"], session.item_id, owner_id)

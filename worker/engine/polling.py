@@ -11,11 +11,11 @@ from typing import Final
 from worker.engine.job import Worker
 from worker.infra.tasks import end
 
-HAND_BACK_WITHIN_S: Final = 5.0
+RELEASE_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(slots=True)
-class UnrungWork:
+class PolledWork:
     """As many items at once as the process has slots, those that arq's jobs took included."""
 
     worker: Worker
@@ -41,5 +41,5 @@ class UnrungWork:
         for task in tasks:
             task.cancel()
         # To be asked again would cut off the handing back.
-        _, pending = await asyncio.wait(tasks, timeout=HAND_BACK_WITHIN_S)
+        _, pending = await asyncio.wait(tasks, timeout=RELEASE_TIMEOUT_S)
         await end(*pending)

@@ -14,15 +14,15 @@ from worker.engine.bulk_slots import BulkSlots
 from worker.engine.due import due_walks, next_due
 from worker.engine.failures import attempt
 from worker.engine.parent_gone import unless_gone
-from worker.engine.rounds import Rounds, load_held
+from worker.engine.rounds import Rounds, load_item_state
 from worker.infra.lanes import Lane
 from worker.infra.metrics import EVENTS
 from worker.infra.postgres import Pool
 from worker.infra.queries import QUERIES
 from worker.lease.halt import halt, resume
-from worker.lease.lease import LEASE, Claim, FencedOff, Lease, close_lost_runs
+from worker.lease.lease import LEASE, Lease, LeaseLost, SyncSession, close_lost_runs
 from worker.planner.outcomes import Outcome, SyncPlan
-from worker.planner.state import Held
+from worker.planner.state import ItemState
 from worker.pluggy_api.circuit_breaker import CallLedger
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
@@ -31,11 +31,11 @@ from worker.sync.account_walk import continue_walk
 
 log = structlog.get_logger()
 
-PLAN_FOR_S: Final = 45.0
+PLAN_TIMEOUT_S: Final = 45.0
 """A plan that is not done by then hands back between steps."""
-WALKS_BEGIN_WITHIN_S: Final = 20.0
+WALK_START_TIMEOUT_S: Final = 20.0
 """No arq job runs longer than 60 s: a walk follows only a short plan."""
-WALK_FOR_S: Final = 20.0
+WALK_TIMEOUT_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,105 +55,109 @@ class Engine:
         Errors: those of a Postgres that is away; the lease then lapses and nothing is counted.
         """
         bulk = lease.lane >= Lane.BACKFILL and self.bulk.take()
-        claim = None
+        session = None
         with structlog.contextvars.bound_contextvars(item_id=str(lease.item_id)):
             try:
-                claim = await self._begin(lease)
-                return await self._sync_or_halt(claim, bulk=bulk)
+                session = await self._begin(lease)
+                return await self._sync_or_halt(session, bulk=bulk)
             except asyncio.CancelledError:
                 # A deploy: the item stays due and nobody has to wait for the lease to lapse.
-                await asyncio.shield(self.hand_back(lease, claim))
+                await asyncio.shield(self.release(lease, session))
                 raise
             finally:
                 if bulk:
-                    self.bulk.give_back(in_vain=claim is not None and claim.pluggy.in_vain)
+                    self.bulk.give_back(
+                        rate_limited=session is not None and session.pluggy.rate_limited
+                    )
 
-    async def _sync_or_halt(self, claim: Claim, *, bulk: bool) -> bool:
+    async def _sync_or_halt(self, session: SyncSession, *, bulk: bool) -> bool:
         try:
-            return await self._sync(claim, bulk=bulk)
-        except FencedOff:
-            log.warning("fenced_off")
+            return await self._sync(session, bulk=bulk)
+        except LeaseLost:
+            log.warning("lease_lost")
         except PluggyHalt as error:
             await halt(self.db, error)
-            await self.hand_back(claim.lease, claim)
+            await self.release(session.lease, session)
         return False
 
-    async def _begin(self, lease: Lease) -> Claim:
+    async def _begin(self, lease: Lease) -> SyncSession:
         lost = await close_lost_runs(self.db, lease.item_id)
         if lost:
             log.info("lost_runs_closed", runs=lost)
         reader = PluggyReader(self.client, lease.lane, ledger=self.ledger, item_id=lease.item_id)
         now = await self.db.fetchval("SELECT clock_timestamp()")
-        claim = Claim(self.db, reader, lease, now, self.zone, self.products)
-        reader.between_pages = claim.prolong
-        return claim
+        session = SyncSession(self.db, reader, lease, now, self.zone, self.products)
+        reader.between_pages = session.renew
+        return session
 
-    async def _sync(self, claim: Claim, *, bulk: bool) -> bool:
+    async def _sync(self, session: SyncSession, *, bulk: bool) -> bool:
         clock = asyncio.get_running_loop().time
         started = clock()
-        held = await load_held(claim)
-        generation = held.generation
-        claim.pluggy.of_unknown = held.item is None
+        item_state = await load_item_state(session)
+        generation = item_state.generation
+        session.pluggy.of_unknown = item_state.item is None
         settled_plan, run_id = SyncPlan((), {}), None
-        if held.events:
-            await claim.open_run("sync", [event.id for event in held.events])
-            run_id = claim.run_id
-            rounds = Rounds(claim, held, until=started + PLAN_FOR_S)
+        if item_state.events:
+            await session.open_run("sync", [event.id for event in item_state.events])
+            run_id = session.run_id
+            rounds = Rounds(session, item_state, until=started + PLAN_TIMEOUT_S)
             settled_plan = await rounds.run()
-            generation = rounds.held.generation
-            await claim.close_run(_run_outcome(settled_plan))
-            await self._resume_if_answered(claim)
-        held = replace(await load_held(claim), generation=generation)
-        may_walk = bool(due_walks(held)) and clock() - started < WALKS_BEGIN_WITHIN_S
+            generation = rounds.item_state.generation
+            await session.close_run(_run_outcome(settled_plan))
+            await self._resume_if_answered(session)
+        item_state = replace(await load_item_state(session), generation=generation)
+        may_walk = bool(due_walks(item_state)) and clock() - started < WALK_START_TIMEOUT_S
         extra = may_walk and not bulk and self.bulk.take()
         walk_now = may_walk and (bulk or extra)
         try:
             outcomes = settled_plan.outcomes
             due = await settle(
-                claim, held, outcomes, settling=outcomes, run_id=run_id, keep_lease=walk_now
+                session, item_state, outcomes, settling=outcomes, run_id=run_id, keep_lease=walk_now
             )
             if walk_now and due.generation == generation:
-                due = await self._walk(claim, held, outcomes)
+                due = await self._walk(session, item_state, outcomes)
             elif walk_now:
-                await self.hand_back(claim.lease, claim)
+                await self.release(session.lease, session)
         finally:
             if extra:
-                self.bulk.give_back(in_vain=claim.pluggy.in_vain)
+                self.bulk.give_back(rate_limited=session.pluggy.rate_limited)
         return due.now
 
-    async def _walk(self, claim: Claim, held: Held, outcomes: Mapping[int, Outcome]) -> Due:
+    async def _walk(
+        self, session: SyncSession, item_state: ItemState, outcomes: Mapping[int, Outcome]
+    ) -> Due:
         """Walk until time is up or the item has news, then give the item back."""
         clock = asyncio.get_running_loop().time
-        until = clock() + WALK_FOR_S
-        await claim.open_run("walk")
+        until = clock() + WALK_TIMEOUT_S
+        await session.open_run("walk")
         outcome = "done"
-        for walk in due_walks(held):
-            claim.pluggy.lane = Lane(walk.lane)
-            claim.steps.append(f"{walk.kind} {walk.account_id}")
+        for walk in due_walks(item_state):
+            session.pluggy.lane = Lane(walk.lane)
+            session.steps.append(f"{walk.kind} {walk.account_id}")
             walking = continue_walk(
-                claim, walk, settled_generation=held.generation, for_s=until - clock()
+                session, walk, settled_generation=item_state.generation, for_s=until - clock()
             )
-            work = unless_gone(claim, walk.account_id, walking)
-            if not await attempt(claim, held.step("transactions", walk.account_id), work):
+            work = unless_gone(session, walk.account_id, walking)
+            if not await attempt(session, item_state.step("transactions", walk.account_id), work):
                 outcome = "partial"
-            if claim.generation > held.generation or clock() > until:
+            if session.generation > item_state.generation or clock() > until:
                 break
-        await claim.close_run(outcome)
-        await self._resume_if_answered(claim)
-        again = replace(await load_held(claim), generation=held.generation)
-        return await settle(claim, again, outcomes, settling=())
+        await session.close_run(outcome)
+        await self._resume_if_answered(session)
+        again = replace(await load_item_state(session), generation=item_state.generation)
+        return await settle(session, again, outcomes, settling=())
 
-    async def _resume_if_answered(self, claim: Claim) -> None:
+    async def _resume_if_answered(self, session: SyncSession) -> None:
         """A probe that was not halted itself has been answered, be it for a plan or for a walk."""
-        if claim.lease.probe and claim.pluggy.requests:
+        if session.lease.probe and session.pluggy.requests:
             await self.ledger.forget()
             await resume(self.db)
 
-    async def hand_back(self, lease: Lease, claim: Claim | None = None) -> None:
+    async def release(self, lease: Lease, session: SyncSession | None = None) -> None:
         """Give an item back unfinished: it stays due, and no attempt is spent."""
-        if claim is not None:
-            await claim.close_run("handed_back")
-        await self.db.execute(QUERIES["hand_back_item"], lease.item_id, lease.token)
+        if session is not None:
+            await session.close_run("released")
+        await self.db.execute(QUERIES["release_item"], lease.item_id, lease.token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,25 +169,25 @@ class Due:
 
 
 async def settle(
-    claim: Claim,
-    held: Held,
+    session: SyncSession,
+    item_state: ItemState,
     outcomes: Mapping[int, Outcome],
     *,
     settling: Collection[int],
     run_id: int | None = None,
     keep_lease: bool = False,
 ) -> Due:
-    """Settle events and say when the item is due next. Raises FencedOff if the lease is lost.
+    """Settle events and say when the item is due next. Raises LeaseLost if the lease is lost.
 
     outcomes are those of this claim's plan; settling names the events among them to settle now.
     """
-    next_at, lane = next_due(held, outcomes)
+    next_at, lane = next_due(item_state, outcomes)
     settled = {event_id: outcomes[event_id] for event_id in settling}
-    row = await claim.db.fetchrow(
+    row = await session.db.fetchrow(
         QUERIES["settle_item"],
-        claim.item_id,
-        claim.lease.token,
-        held.generation,
+        session.item_id,
+        session.lease.token,
+        item_state.generation,
         next_at,
         int(lane),
         LEASE if keep_lease else None,
@@ -197,7 +201,7 @@ async def settle(
         [o.confirming_since for o in settled.values()],
     )
     if row is None:
-        raise FencedOff
+        raise LeaseLost
     for state in {o.state for o in settled.values()}:
         EVENTS.labels(state=state).inc(sum(o.state == state for o in settled.values()))
         ids = [i for i, o in settled.items() if o.state == state]

@@ -19,7 +19,7 @@ from worker.infra.postgres import Pool
 
 log = structlog.get_logger()
 
-ACCEPT_WITHIN_S: Final = 10.0
+ACCEPT_TIMEOUT_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ async def drain(db: Pool, spool: Spool) -> Drained:
     if not entries:
         return Drained()
     events = [_event(field, value) for field, value in entries.items()]
-    answers = await accept_events(db, events, timeout_s=ACCEPT_WITHIN_S)
+    answers = await accept_events(db, events, timeout_s=ACCEPT_TIMEOUT_S)
     done, due = dict(entries), list[uuid.UUID]()
     for field, event, answer in zip(entries, events, answers, strict=True):
         if isinstance(answer, UnstorableEvent):
-            if not await _bury(db, event, answer):
+            if not await _tombstone(db, event, answer):
                 del done[field]
         elif answer.made_due and event.item_id is not None:
             due.append(event.item_id)
@@ -70,15 +70,15 @@ def _event(field: bytes, value: bytes) -> WebhookEvent:
         )
 
 
-async def _bury(db: Pool, event: WebhookEvent, refused: UnstorableEvent) -> bool:
+async def _tombstone(db: Pool, event: WebhookEvent, refused: UnstorableEvent) -> bool:
     """Store what Postgres refuses as a dead letter; False if it refuses that too.
 
     Its sender was told that it is accepted, so that nobody sends it again.
     """
     for remains in _remains(replace(event, state="dead", reason=f"unstorable: {refused}")):
-        [answer] = await accept_events(db, [remains], timeout_s=ACCEPT_WITHIN_S)
+        [answer] = await accept_events(db, [remains], timeout_s=ACCEPT_TIMEOUT_S)
         if isinstance(answer, Accepted):
-            log.error("spooled_event_buried", row_id=answer.row_id, error=str(refused))
+            log.error("spooled_event_quarantined", row_id=answer.row_id, error=str(refused))
             return True
     log.error("spooled_event_stuck", error=str(refused))
     return False

@@ -19,8 +19,8 @@ from worker.infra.redis_keys import PREFIX
 
 SPOOL: Final = PREFIX + "spool"
 TOTALS: Final = SPOOL + ":totals"
-MOST_ENTRIES: Final = 100_000
-MOST_BYTES: Final = 128 * 1024 * 1024
+MAX_ENTRIES: Final = 100_000
+MAX_BYTES: Final = 128 * 1024 * 1024
 PORTION: Final = 500
 PORTION_BYTES: Final = 4 * 1024 * 1024
 FSYNC_WITHIN_MS: Final = 500
@@ -122,10 +122,10 @@ class Spool:
     """A hash in Redis, from the event's key to its Entry; bounded in number and bytes."""
 
     def __init__(
-        self, redis: Redis, *, most_entries: int = MOST_ENTRIES, most_bytes: int = MOST_BYTES
+        self, redis: Redis, *, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES
     ) -> None:
         self._redis = redis
-        self._bounds = (most_entries, most_bytes)
+        self._bounds = (max_entries, max_bytes)
 
     async def add(self, events: Sequence[WebhookEvent]) -> list[Accepted | SpoolRefuses]:
         """Keep events, fsynced; answers in the order given.

@@ -35,7 +35,7 @@ class HttpLimits:
     """What one server takes of all its clients, and of one.
 
     connections: below the 1024 files that a process may usually open.
-    head_within_s: from the first byte of a connection, or of a later request, to the end of its
+    head_timeout_s: from the first byte of a connection, or of a later request, to the end of its
     headers. idle_s: between requests; above the minute after which load balancers close what is
     idle, for the closing is theirs to do.
     unread_bytes, unread_s: how much of a body, and for how long, is taken off the wire after the
@@ -44,7 +44,7 @@ class HttpLimits:
 
     connections: int = 900
     head_bytes: int = 32 * 1024
-    head_within_s: float = 5.0
+    head_timeout_s: float = 5.0
     idle_s: float = 65.0
     unread_bytes: int = 8 * 1024 * 1024
     unread_s: float = 1.0
@@ -184,7 +184,7 @@ class BoundedConnection(web.RequestHandler):
     def _expect_head(self) -> None:
         if self._head_timer is None:
             loop = asyncio.get_running_loop()
-            self._head_timer = loop.call_later(self._limits.head_within_s, self.force_close)
+            self._head_timer = loop.call_later(self._limits.head_timeout_s, self.force_close)
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:

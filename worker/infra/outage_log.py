@@ -13,7 +13,7 @@ from worker.infra.outage_words import REFUSES_WRITES, postgres_outage, redis_out
 
 log = structlog.get_logger()
 
-LOOK_AGAIN_AFTER_S: Final = 1.0
+RECHECK_AFTER_S: Final = 1.0
 WORDS: Final[Mapping[str, Callable[[BaseException], str]]] = {
     "postgres": postgres_outage,
     "redis": redis_outage,
@@ -41,7 +41,7 @@ class ServerOutage:
     @property
     def is_fresh(self) -> bool:
         """Whether the last failure was just now: another try would prove nothing yet."""
-        return self.lasts and time.monotonic() - self.failed_at < LOOK_AGAIN_AFTER_S
+        return self.lasts and time.monotonic() - self.failed_at < RECHECK_AFTER_S
 
     @property
     def refuses_writes(self) -> bool:

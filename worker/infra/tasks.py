@@ -9,7 +9,7 @@ from typing import Any, Final
 ASK_AGAIN_AFTER_S: Final = 0.1
 INSIST_EVERY_S: Final = 1.0
 LOOKS: Final = 30
-LOOK_EVERY_S: Final = 0.1
+POLL_INTERVAL_S: Final = 0.1
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
@@ -45,5 +45,5 @@ async def _stays_cancelled(task: asyncio.Task[Any]) -> bool:
     for _ in range(LOOKS):
         if not task.cancelling():
             return False
-        await asyncio.sleep(random.uniform(0.5, 1.5) * LOOK_EVERY_S)  # noqa: S311 - out of step
+        await asyncio.sleep(random.uniform(0.5, 1.5) * POLL_INTERVAL_S)  # noqa: S311 - out of step
     return task.cancelling() > 0

@@ -20,7 +20,7 @@ HEAVY_BYTES: Final = 32 * 1024
 _beside: Final = ThreadPoolExecutor(1, thread_name_prefix="beside")
 
 
-async def in_turns(things: Iterable[T]) -> AsyncIterator[T]:
+async def yielding_to_others(things: Iterable[T]) -> AsyncIterator[T]:
     """Things one by one; other tasks get a turn whenever work on them has taken 5 ms."""
     until = time.perf_counter() + SLICE_S
     for thing in things:

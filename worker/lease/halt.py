@@ -13,7 +13,7 @@ import structlog
 
 from worker.infra.postgres import Pool
 from worker.infra.queries import QUERIES
-from worker.lease.lease import Claim
+from worker.lease.lease import SyncSession
 from worker.pluggy_api.circuit_breaker import CallLedger
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.errors import Failure, PluggyDown, PluggyError, PluggyHalt
@@ -38,28 +38,28 @@ async def halt(db: Pool, error: PluggyHalt) -> None:
     log.error("halted", code=error.code, error_id=error.error_id, advice=error.advice)
 
 
-async def raise_if_unable(claim: Claim, failure: Failure) -> None:
+async def raise_if_unable(session: SyncSession, failure: Failure) -> None:
     """Raise PluggyHalt if the refusal of an item is no item's own: nothing can be read at all.
 
     A few other items are asked before that is believed.
     """
-    if failure.status == RETIRED and await _refuses(claim, NO_ITEM, failure):
+    if failure.status == RETIRED and await _refuses(session, NO_ITEM, failure):
         raise _halted(failure, GONE)
-    judged = await claim.db.fetchrow(
-        QUERIES["judge_items_failing_alike"], claim.item_id, failure.code, ITEMS_ALIKE
+    judged = await session.db.fetchrow(
+        QUERIES["judge_items_failing_alike"], session.item_id, failure.code, ITEMS_ALIKE
     )
     if judged is None or not judged["are_alike"]:
         return
     for item_id in judged["others"]:
-        if not await _refuses(claim, item_id, failure):
+        if not await _refuses(session, item_id, failure):
             return
     raise _halted(failure, ALIKE)
 
 
-async def _refuses(claim: Claim, item_id: uuid.UUID, failure: Failure) -> bool:
+async def _refuses(session: SyncSession, item_id: uuid.UUID, failure: Failure) -> bool:
     """Whether Pluggy refuses another item in the same way. The second witness."""
     try:
-        await claim.pluggy.item(item_id)
+        await session.pluggy.item(item_id)
     except PluggyHalt:
         raise
     except PluggyError as error:
@@ -72,14 +72,14 @@ def _halted(failure: Failure, advice: str) -> PluggyHalt:
     return PluggyHalt(failure.code, advice=told, status=failure.status, error_id=failure.error_id)
 
 
-async def raise_if_down(claim: Claim) -> None:
+async def raise_if_down(session: SyncSession) -> None:
     """Raise PluggyDown if most calls of all workers fail."""
-    ledger = claim.pluggy.ledger
+    ledger = session.pluggy.ledger
     if ledger is not None and await ledger.is_down():
         raise PluggyDown
 
 
-async def raise_if_still_down(claim: Claim, failure: Failure) -> None:
+async def raise_if_still_down(session: SyncSession, failure: Failure) -> None:
     """Raise PluggyDown if a probe has failed once more: it costs its item nothing."""
     if failure.failure_class == "retry":
         raise PluggyDown

@@ -23,7 +23,7 @@ RUN_SEQ_LOCK: Final = 0x70_6C_75_67_01
 """Advisory lock under which runs get their place in the feed."""
 
 
-class FencedOff(Exception):
+class LeaseLost(Exception):
     """The lease is another worker's: nothing of this claim may be written any more."""
 
 
@@ -58,7 +58,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class Claim:
+class SyncSession:
     """All that a step needs. now is Postgres's clock as of the last statement that told it.
 
     read_seq is the place of what this claim reads in the order of events and reads, drawn with its
@@ -76,7 +76,7 @@ class Claim:
     run_id: int | None = None
     counts: Counts = field(default_factory=Counts)
     steps: list[str] = field(default_factory=list)
-    put_off: set[tuple[str, uuid.UUID]] = field(default_factory=set)
+    deferred: set[tuple[str, uuid.UUID]] = field(default_factory=set)
     drift_of: tuple[str, uuid.UUID] | None = None
     """Product and account that a verify reads now: what its pages change nobody has told of."""
 
@@ -91,7 +91,7 @@ class Claim:
 
     @asynccontextmanager
     async def page(self) -> AsyncIterator[Connection]:
-        """A transaction that may write, opened by the fence. Raises FencedOff."""
+        """A transaction that may write, opened by the fence. Raises LeaseLost."""
         async with self.db.acquire() as conn, conn.transaction():
             await self.fence(conn)
             before = self.counts.news
@@ -107,15 +107,15 @@ class Claim:
             )
 
     async def fence(self, conn: Connection) -> None:
-        """Check, lock and prolong the lease in one. Raises FencedOff."""
+        """Check, lock and prolong the lease in one. Raises LeaseLost."""
         row = await conn.fetchrow(QUERIES["fence"], self.lease.item_id, self.lease.token, LEASE)
         if row is None:
-            raise FencedOff
+            raise LeaseLost
         self.now = row["now"]
         self.generation = row["generation"]
 
-    async def prolong(self) -> None:
-        """Hold the lease between two pages that are stored together. Raises FencedOff."""
+    async def renew(self) -> None:
+        """Hold the lease between two pages that are stored together. Raises LeaseLost."""
         async with self.page():
             pass  # the fence is all of it
 
@@ -127,7 +127,7 @@ class Claim:
         return self.run_id
 
     async def open_run(self, kind: str, event_ids: Sequence[int] = ()) -> None:
-        """Open the run of what follows; kind is `sync` or `walk`. Raises FencedOff.
+        """Open the run of what follows; kind is `sync` or `walk`. Raises LeaseLost.
 
         Under the fence: the next claim has closed the lost runs once and would not see this one.
         """
@@ -146,13 +146,13 @@ class Claim:
         if self.run_id is None:
             return
         counts, requests = self.counts, self.pluggy.requests
-        await give_place(self.db, self.run_id, outcome, counts, requests, self.steps)
+        await close_run_in_order(self.db, self.run_id, outcome, counts, requests, self.steps)
         for change in ("inserted", "changed", "deleted", "unchanged", "older_skipped", "rejected"):
             ROWS.labels(change=change).inc(getattr(counts, change))
         self.run_id = None
 
 
-async def give_place(
+async def close_run_in_order(
     db: Pool | Connection,
     run_id: int,
     outcome: str,

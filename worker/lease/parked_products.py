@@ -15,17 +15,17 @@ from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
 from worker.infra.queries import QUERIES
-from worker.lease.lease import Claim
+from worker.lease.lease import SyncSession
 from worker.planner.state import Step
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import (
+    Deferred,
     Failure,
     PluggyError,
     PluggyHalt,
     PluggyRefused,
     PluggyRejected,
-    PutOff,
 )
 
 log = structlog.get_logger()
@@ -55,26 +55,26 @@ REFUSED_ADVICE: Final = LEFT_OUT + (
 )
 
 
-async def park_if_refused(claim: Claim, step: Step, failure: Failure) -> None:
+async def park_if_refused(session: SyncSession, step: Step, failure: Failure) -> None:
     """Park the step's product if Pluggy refuses it for several items, and for another one too.
 
     A list that is retired (410) is parked by the first item that meets it. Raises PluggyHalt.
     """
     if step.product not in LISTS or not _may_concern_all(failure):
         return
-    refused = await claim.db.fetchrow(QUERIES["count_refused_items"], step.product, failure.code)
+    refused = await session.db.fetchrow(QUERIES["count_refused_items"], step.product, failure.code)
     assert refused is not None  # noqa: S101 - an aggregate has its row
     retired = failure.status == RETIRED and failure.endpoint == _endpoint(step.product)
     if refused["others_succeed"] or not (retired or refused["items"] >= ITEMS_REFUSED):
         return
-    if await _another_is_answered(claim, step):
+    if await _another_is_answered(session, step):
         return
     does = "has retired" if failure.status == RETIRED else "refuses"
     advice = RETIRED_ADVICE if failure.status == RETIRED else REFUSED_ADVICE
     endpoint, code, product = failure.endpoint, failure.code, step.product
     told = advice.format(does=does, endpoint=endpoint, code=code, product=product)
     about = (product, endpoint, code, failure.error_id, refused["items"], told, PROBE_EVERY)
-    if await claim.db.fetchval(QUERIES["park_product"], *about):
+    if await session.db.fetchval(QUERIES["park_product"], *about):
         log.error("product_parked", product=product, code=code, endpoint=endpoint, advice=told)
 
 
@@ -89,16 +89,18 @@ def _endpoint(product: str) -> str:
     return f"GET {path.format(owner='{id}')}"
 
 
-async def _another_is_answered(claim: Claim, step: Step) -> bool:
+async def _another_is_answered(session: SyncSession, step: Step) -> bool:
     """Ask for the same of a few other items, or accounts. The second witness.
 
     Where there is no other the list is asked for once more from its beginning: what was refused may
     have been a cursor.
     """
-    own = (claim.item_id, step.account_id)
-    others = await claim.db.fetch(QUERIES["find_other_scopes"], step.product, *own, PROBED_AT_ONCE)
+    own = (session.item_id, step.account_id)
+    others = await session.db.fetch(
+        QUERIES["find_other_scopes"], step.product, *own, PROBED_AT_ONCE
+    )
     for item_id, owner_id in [tuple(other) for other in others] or [own]:
-        if await _is_answered(claim.pluggy, step.product, item_id, owner_id) is not False:
+        if await _is_answered(session.pluggy, step.product, item_id, owner_id) is not False:
             return True
     return False
 
@@ -112,7 +114,7 @@ async def _is_answered(
         await reader.client.call(path, lane=reader.lane, count=partial(_count, reader))
     except PluggyHalt:
         raise
-    except PutOff as error:
+    except Deferred as error:
         return True if error.is_own else None
     except PluggyRefused:
         return False
@@ -127,16 +129,16 @@ def _count(reader: PluggyReader) -> None:
     reader.requests += 1
 
 
-async def mark_parked(claim: Claim, steps: Collection[tuple[str, uuid.UUID]]) -> None:
+async def mark_parked(session: SyncSession, steps: Collection[tuple[str, uuid.UUID]]) -> None:
     """Remember what a sync leaves out, for the day on which it is no longer parked.
 
-    Raises FencedOff.
+    Raises LeaseLost.
     """
     if not steps:
         return
     products, owners = map(list, zip(*sorted(steps), strict=True))
-    async with claim.page() as conn:
-        await conn.execute(QUERIES["mark_parked_steps"], claim.item_id, products, owners)
+    async with session.page() as conn:
+        await conn.execute(QUERIES["mark_parked_steps"], session.item_id, products, owners)
 
 
 async def tend_parks(db: Pool, client: PluggyClient, products: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ from typing import Final
 
 from worker.infra.postgres import Connection
 from worker.infra.queries import QUERIES
-from worker.lease.lease import Claim
+from worker.lease.lease import SyncSession
 from worker.planner.freshness import NARROW_FOR, OVERLAP, bounded, is_narrow
 from worker.planner.state import NO_ACCOUNT
 
@@ -31,9 +31,9 @@ their investment.
 """
 
 
-async def stamp_step(
+async def mark_complete(
     conn: Connection,
-    claim: Claim,
+    session: SyncSession,
     product: str,
     account_id: uuid.UUID = NO_ACCOUNT,
     *,
@@ -51,11 +51,11 @@ async def stamp_step(
     """
     read_up_to, before = bounded(watermark, started_at), None
     if product == "transactions":
-        before = await conn.fetchval(QUERIES["load_watermark"], claim.item_id, account_id)
+        before = await conn.fetchval(QUERIES["load_watermark"], session.item_id, account_id)
     narrow = is_narrow(read_since, before)
     await conn.execute(
-        QUERIES["stamp_step"],
-        claim.item_id,
+        QUERIES["mark_complete"],
+        session.item_id,
         product,
         account_id,
         started_at,
@@ -64,13 +64,13 @@ async def stamp_step(
         walked_at,
         fingerprint,
         read_since,
-        claim.read_seq if read_seq is None else read_seq,
+        session.read_seq if read_seq is None else read_seq,
     )
     if product == "transactions":
-        await conn.execute(QUERIES["plan_reread"], claim.item_id)
+        await conn.execute(QUERIES["plan_recent_read"], session.item_id)
         await conn.execute(
             QUERIES["note_overlap"],
-            claim.item_id,
+            session.item_id,
             account_id,
             started_at,
             read_up_to,
@@ -84,7 +84,7 @@ async def stamp_step(
 
 async def expect_first_rows(
     conn: Connection,
-    claim: Claim,
+    session: SyncSession,
     product: str,
     account_id: uuid.UUID = NO_ACCOUNT,
     *,
@@ -97,13 +97,13 @@ async def expect_first_rows(
     if product in COLLECTED_AS:
         name = COLLECTED_AS[product]
         await conn.execute(
-            QUERIES["expect_first_rows"], claim.item_id, product, account_id, found, name
+            QUERIES["expect_first_rows"], session.item_id, product, account_id, found, name
         )
 
 
 async def defer_step(
     conn: Connection,
-    claim: Claim,
+    session: SyncSession,
     product: str,
     account_id: uuid.UUID = NO_ACCOUNT,
     *,
@@ -114,5 +114,5 @@ async def defer_step(
 
     Without a pause it doubles with the age of the deferral, from 30 s to an hour.
     """
-    await conn.execute(QUERIES["defer_step"], claim.item_id, product, account_id, reason, pause)
-    claim.put_off.add((product, account_id))
+    await conn.execute(QUERIES["defer_step"], session.item_id, product, account_id, reason, pause)
+    session.deferred.add((product, account_id))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from worker.infra.postgres import Connection
 from worker.infra.queries import QUERIES
-from worker.lease.lease import Counts, give_place
+from worker.lease.lease import Counts, close_run_in_order
 
 
 @dataclass(slots=True)
@@ -33,4 +33,4 @@ async def run_of_its_own(
     """
     run = OwnRun(await conn.fetchval(QUERIES["open_run"], item_id, kind, list(event_ids)))
     yield run
-    await give_place(conn, run.id, "done", run.counts, run.api_requests, run.plan)
+    await close_run_in_order(conn, run.id, "done", run.counts, run.api_requests, run.plan)

@@ -9,14 +9,14 @@ from typing import Final
 
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
-from worker.maintenance.reconciliation import Net, order_net
+from worker.maintenance.reconciliation import Reconciliation, order_reconciliation
 
 LOOKS: Final = (
-    Net("sync/confirm", Lane.RETRY, "load_due_confirmations", "end_confirmations"),
-    Net("sync/confirm", Lane.RETRY, "load_due_overlaps", "end_overlaps"),
+    Reconciliation("sync/confirm", Lane.RETRY, "load_due_confirmations", "end_confirmations"),
+    Reconciliation("sync/confirm", Lane.RETRY, "load_due_overlaps", "end_overlaps"),
 )
 
 
 async def order_confirmations(db: Pool) -> bool:
     """Order the looks that are due; returns whether there may be more."""
-    return sum([await order_net(db, net) for net in LOOKS]) > 0
+    return sum([await order_reconciliation(db, net) for net in LOOKS]) > 0

@@ -20,17 +20,23 @@ from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool, rows_written
 from worker.infra.queries import QUERIES
 from worker.lease.halt import halt
-from worker.lease.lease import LEASE, Claim, FencedOff, Lease, close_lost_runs
+from worker.lease.lease import LEASE, Lease, LeaseLost, SyncSession, close_lost_runs
 from worker.lease.runs import run_of_its_own
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
-from worker.pluggy_api.errors import PluggyError, PluggyHalt, PluggyNotFound, PutOff, retry_pause_s
+from worker.pluggy_api.errors import (
+    Deferred,
+    PluggyError,
+    PluggyHalt,
+    PluggyNotFound,
+    retry_pause_s,
+)
 
 log = structlog.get_logger()
 
 BATCH: Final = 5000
 """Rows a transaction: what it locks and writes stays small, whatever the item holds."""
-PURGE_FOR_S: Final = 20.0
+PURGE_TIMEOUT_S: Final = 20.0
 ITEM_NOT_FOUND: Final = "404:ITEM_NOT_FOUND"
 
 MIRRORED: Final = (
@@ -78,39 +84,39 @@ class Purger:
         lease = Lease(record["item_id"], record["token"], Lane.AUDIT)
         await close_lost_runs(self.db, lease.item_id)
         reader = PluggyReader(self.client, lease.lane)
-        claim = Claim(self.db, reader, lease, record["now"], ZoneInfo("UTC"), ())
+        session = SyncSession(self.db, reader, lease, record["now"], ZoneInfo("UTC"), ())
         with structlog.contextvars.bound_contextvars(item_id=str(lease.item_id)):
             try:
-                await self._purge(claim, record["attempts"])
-            except FencedOff:
-                log.warning("fenced_off")
+                await self._purge(session, record["attempts"])
+            except LeaseLost:
+                log.warning("lease_lost")
             except asyncio.CancelledError:
-                await asyncio.shield(_hand_back(claim))
+                await asyncio.shield(_release(session))
                 raise
         return True
 
-    async def _purge(self, claim: Claim, attempts: int) -> None:
+    async def _purge(self, session: SyncSession, attempts: int) -> None:
         try:
-            answers = await _item_answers(claim)
+            answers = await _item_answers(session)
         except PluggyError as error:
-            await _record_failure(claim, attempts, error)
+            await _record_failure(session, attempts, error)
         else:
-            await (self._keep(claim) if answers else _delete(claim))
-        await _hand_back(claim)
+            await (self._keep(session) if answers else _delete(session))
+        await _release(session)
 
-    async def _keep(self, claim: Claim) -> None:
+    async def _keep(self, session: SyncSession) -> None:
         """The item is there again: the tombstone was wrong, and all of it is read anew."""
         await accept_events(
-            self.db, [own_event("sync/verify", claim.item_id, lane=Lane.AUDIT, now=claim.now)]
+            self.db, [own_event("sync/verify", session.item_id, lane=Lane.AUDIT, now=session.now)]
         )
-        await self.db.execute(QUERIES["forget_purge"], claim.item_id)
+        await self.db.execute(QUERIES["delete_purge"], session.item_id)
         log.warning("purge_refused", reason="item_answers")
 
 
-async def _item_answers(claim: Claim) -> bool:
+async def _item_answers(session: SyncSession) -> bool:
     """One more look before anything is destroyed. Raises PluggyError."""
     try:
-        await claim.pluggy.item(claim.item_id)
+        await session.pluggy.item(session.item_id)
     except PluggyNotFound as answer:
         if answer.code != ITEM_NOT_FOUND:
             raise
@@ -118,53 +124,53 @@ async def _item_answers(claim: Claim) -> bool:
     return True
 
 
-async def _delete(claim: Claim) -> None:
+async def _delete(session: SyncSession) -> None:
     """Delete batch by batch until nothing is left, time is up, or the item has news."""
     clock = asyncio.get_running_loop().time
-    until = clock() + PURGE_FOR_S
-    await claim.open_run("purge")
-    generation = claim.generation
-    async with claim.page() as conn:
-        await conn.execute(QUERIES["begin_purge"], claim.item_id)
+    until = clock() + PURGE_TIMEOUT_S
+    await session.open_run("purge")
+    generation = session.generation
+    async with session.page() as conn:
+        await conn.execute(QUERIES["begin_purge"], session.item_id)
     for table in (*MIRRORED, *STATE):
-        claim.steps.append(table)
-        while await _delete_batch(claim, table) == BATCH:
-            if clock() > until or claim.generation > generation:
+        session.steps.append(table)
+        while await _delete_batch(session, table) == BATCH:
+            if clock() > until or session.generation > generation:
                 return
-    await claim.close_run("done")
+    await session.close_run("done")
     # A run of its own: after this nothing would claim the item again and close one left open.
-    async with claim.page() as conn:
-        if claim.generation > generation:
+    async with session.page() as conn:
+        if session.generation > generation:
             return
-        async with run_of_its_own(conn, "purge", item_id=claim.item_id) as run:
-            receipt = await conn.fetchval(QUERIES["finish_purge"], claim.item_id, run.id)
+        async with run_of_its_own(conn, "purge", item_id=session.item_id) as run:
+            receipt = await conn.fetchval(QUERIES["finish_purge"], session.item_id, run.id)
             run.counts.deleted = 1
     log.info("item_purged", receipt=receipt)
 
 
-async def _delete_batch(claim: Claim, table: str) -> int:
-    async with claim.page() as conn:
-        rows = rows_written(await conn.execute(QUERIES[f"purge_{table}"], claim.item_id, BATCH))
+async def _delete_batch(session: SyncSession, table: str) -> int:
+    async with session.page() as conn:
+        rows = rows_written(await conn.execute(QUERIES[f"purge_{table}"], session.item_id, BATCH))
         if rows:
-            await conn.execute(QUERIES["count_purged"], claim.item_id, table, rows)
-    claim.counts.deleted += rows if table in MIRRORED else 0
+            await conn.execute(QUERIES["count_purged"], session.item_id, table, rows)
+    session.counts.deleted += rows if table in MIRRORED else 0
     return rows
 
 
-async def _record_failure(claim: Claim, attempts: int, error: PluggyError) -> None:
+async def _record_failure(session: SyncSession, attempts: int, error: PluggyError) -> None:
     """Look again later, for as long as it takes: what was promised to be deleted has to be."""
     log.warning("purge_failed", code=error.code, error_id=error.error_id)
     if isinstance(error, PluggyHalt):
-        await halt(claim.db, error)
+        await halt(session.db, error)
         return
-    if isinstance(error, PutOff):
+    if isinstance(error, Deferred):
         pause_s = error.wait_s
     else:
         attempts += 1
         pause_s = retry_pause_s(attempts)
-    await claim.db.execute(
+    await session.db.execute(
         QUERIES["fail_purge"],
-        claim.item_id,
+        session.item_id,
         attempts,
         error.code,
         error.error_id,
@@ -172,7 +178,7 @@ async def _record_failure(claim: Claim, attempts: int, error: PluggyError) -> No
     )
 
 
-async def _hand_back(claim: Claim) -> None:
+async def _release(session: SyncSession) -> None:
     """Free the item; a purge that is not done is found again by its tombstone."""
-    await claim.close_run("handed_back")
-    await claim.db.execute(QUERIES["hand_back_item"], claim.item_id, claim.lease.token)
+    await session.close_run("released")
+    await session.db.execute(QUERIES["release_item"], session.item_id, session.lease.token)

@@ -18,13 +18,13 @@ from worker.infra.queries import QUERIES
 
 log = structlog.get_logger()
 
-TURN_EVERY: Final = timedelta(seconds=30)
+RUN_INTERVAL: Final = timedelta(seconds=30)
 BATCH: Final = 100
 """Items a net and turn: after an outage of days thousands may be due at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Net:
+class Reconciliation:
     """An event of our own with the queries that tell which items want it and that it is ordered."""
 
     event: str
@@ -33,23 +33,23 @@ class Net:
     end: str
 
 
-NETS: Final = (
-    Net("sync/silence", Lane.RETRY, "load_due_looks", "end_looks"),
-    Net("sync/recent", Lane.RETRY, "load_due_rereads", "end_rereads"),
-    Net("sync/verify", Lane.AUDIT, "load_due_verifies", "end_verifies"),
-    Net("sync/deletions", Lane.RETRY, "load_due_deletions", "end_deletions"),
+RECONCILIATIONS: Final = (
+    Reconciliation("sync/silence", Lane.RETRY, "load_due_silence_checks", "end_silence_checks"),
+    Reconciliation("sync/recent", Lane.RETRY, "load_due_recent_reads", "end_recent_reads"),
+    Reconciliation("sync/verify", Lane.AUDIT, "load_due_verifies", "end_verifies"),
+    Reconciliation("sync/deletions", Lane.RETRY, "load_due_deletions", "end_deletions"),
 )
 
 
-async def cast_nets(db: Pool) -> bool:
+async def run_reconciliations(db: Pool) -> bool:
     """Order what is due, if it is this worker's turn; returns whether it was."""
-    if not await db.fetchval(QUERIES["take_turn"], "nets", TURN_EVERY):
+    if not await db.fetchval(QUERIES["take_periodic_task_lease"], "nets", RUN_INTERVAL):
         return False
     await order_due(db)
     for record in await db.fetch(QUERIES["judge_missed_webhooks"]):
-        if record["told_at"] is None:
+        if record["announced_at"] is None:
             log.warning("webhook_missed", item_id=str(record["item_id"]))
-    await db.execute(QUERIES["end_turn"], "nets", None)
+    await db.execute(QUERIES["end_periodic_task"], "nets", None)
     return True
 
 
@@ -58,7 +58,7 @@ async def order_due(db: Pool) -> int:
 
     Two workers at once store one event, because its id names what was due.
     """
-    return sum([await order_net(db, net) for net in NETS])
+    return sum([await order_reconciliation(db, net) for net in RECONCILIATIONS])
 
 
 async def order_verify(
@@ -92,7 +92,7 @@ def event_id_of(order_id: str, item_id: uuid.UUID) -> str:
     return f"{order_id}:{item_id}"
 
 
-async def order_net(db: Pool, net: Net) -> int:
+async def order_reconciliation(db: Pool, net: Reconciliation) -> int:
     """Order what is due of one net; returns how many events are new."""
     due = await db.fetch(QUERIES[net.load], BATCH)
     if not due:
@@ -113,5 +113,5 @@ async def order_net(db: Pool, net: Net) -> int:
     # Last, so that a crash repeats an order instead of losing it.
     await db.execute(QUERIES[net.end], [record["item_id"] for record in due])
     ordered = sum(isinstance(answer, Accepted) and answer.is_new for answer in answers)
-    log.info("nets_cast", event_name=net.event, due=len(due), ordered=ordered)
+    log.info("reconciliations_ordered", event_name=net.event, due=len(due), ordered=ordered)
     return ordered

@@ -19,7 +19,7 @@ from worker.infra.postgres import POSTGRES_AWAY, Connection, Pool
 from worker.infra.queries import QUERIES
 from worker.lease.halt import halt
 from worker.lease.runs import OwnRun, run_of_its_own
-from worker.maintenance.reference_data_rows import CATALOGUES, Catalogue, Key
+from worker.maintenance.reference_data_rows import REFERENCE_DATA, Key, ReferenceData
 from worker.planner.state import NO_ACCOUNT
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
@@ -39,7 +39,7 @@ from worker.sync.schema_drift import note_novelties
 log = structlog.get_logger()
 
 LEASE: Final = timedelta(seconds=60)
-READ_FOR_S: Final = 40.0
+READ_TIMEOUT_S: Final = 40.0
 ENDPOINT_RETIRED: Final = 410
 ASKED_AT_ONCE: Final = 20
 """So many rows are asked for by id in one refresh: a list that is cut short must not cost more."""
@@ -59,8 +59,8 @@ class Turn:
     absences_due: bool
 
     @property
-    def catalogue(self) -> Catalogue:
-        return CATALOGUES[self.product]
+    def reference_data(self) -> ReferenceData:
+        return REFERENCE_DATA[self.product]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +72,13 @@ class Found:
     unreadable: Sequence[bytes]
 
 
-async def refresh_catalogue(db: Pool, client: PluggyClient) -> bool:
+async def refresh_reference_data(db: Pool, client: PluggyClient) -> bool:
     """Refresh connectors or categories if either is due; returns whether one was.
 
     Never raises for what Pluggy does. Errors: those of a Postgres that is away.
     """
     unknown = [r["id"] for r in await db.fetch(QUERIES["load_unknown_connectors"])]
-    record = await db.fetchrow(QUERIES["claim_catalogue"], LEASE, bool(unknown))
+    record = await db.fetchrow(QUERIES["lease_reference_data"], LEASE, bool(unknown))
     if record is None:
         return False
     turn = Turn(**record)
@@ -88,7 +88,7 @@ async def refresh_catalogue(db: Pool, client: PluggyClient) -> bool:
     except POSTGRES_AWAY:
         raise
     except asyncio.CancelledError:
-        await asyncio.shield(_hand_back(db, turn, timedelta()))
+        await asyncio.shield(_release(db, turn, timedelta()))
         raise
     except Exception as error:
         await _record_failure(db, turn, error)
@@ -102,24 +102,31 @@ async def _refresh(db: Pool, reader: PluggyReader, turn: Turn, unknown: Sequence
     live = {key for key, record in held.items() if record["deleted_at"] is None}
     wanted = {event["connector_id"] for event in events} & live | set(unknown if connectors else ())
     try:
-        async with asyncio.timeout(READ_FOR_S):
+        async with asyncio.timeout(READ_TIMEOUT_S):
             found = await _read(reader, turn, live=live, wanted=wanted)
     except TimeoutError as error:
         raise PluggyUnavailable("timeout") from error
     async with db.acquire() as conn, conn.transaction():
-        if await conn.fetchrow(QUERIES["fence_catalogue"], turn.product, turn.token, LEASE) is None:
-            log.warning("fenced_off", product=turn.product)
+        if (
+            await conn.fetchrow(QUERIES["fence_reference_data"], turn.product, turn.token, LEASE)
+            is None
+        ):
+            log.warning("lease_lost", product=turn.product)
             return
         event_ids = [event["id"] for event in events]
-        async with run_of_its_own(conn, "catalogue", event_ids=event_ids) as run:
+        async with run_of_its_own(conn, "reference_data", event_ids=event_ids) as run:
             run.api_requests, run.plan = reader.requests, [turn.product]
             await _store(conn, turn, run, found, held)
             await conn.execute(QUERIES["settle_connector_events"], event_ids, turn.read_seq, run.id)
-        in_vain = [str(key) for key in found.gone if key not in held]
+        rate_limited = [str(key) for key in found.gone if key not in held]
         await conn.execute(
-            QUERIES["stamp_catalogue"], turn.product, turn.token, turn.absences_due, in_vain
+            QUERIES["mark_reference_data_complete"],
+            turn.product,
+            turn.token,
+            turn.absences_due,
+            rate_limited,
         )
-    log.info("catalogue_refreshed", product=turn.product, run_id=run.id, events=len(events))
+    log.info("reference_data_refreshed", product=turn.product, run_id=run.id, events=len(events))
 
 
 async def _read(reader: PluggyReader, turn: Turn, *, live: set[Key], wanted: set[Key]) -> Found:
@@ -130,7 +137,7 @@ async def _read(reader: PluggyReader, turn: Turn, *, live: set[Key], wanted: set
     """
     rows: dict[Key, bytes] = {}
     unreadable: list[bytes] = []
-    for raw in map(bytes, await turn.catalogue.fetch_all(reader)):
+    for raw in map(bytes, await turn.reference_data.fetch_all(reader)):
         key = _key(turn, raw)
         if key is None:
             unreadable.append(raw)
@@ -141,7 +148,7 @@ async def _read(reader: PluggyReader, turn: Turn, *, live: set[Key], wanted: set
     gone: list[Key] = []
     for key in _to_ask(turn, absent=live - rows.keys(), wanted=wanted - rows.keys()):
         try:
-            rows[key] = await turn.catalogue.fetch_one(reader, key)
+            rows[key] = await turn.reference_data.fetch_one(reader, key)
         except PluggyNotFound:
             gone.append(key)
     return Found(rows, gone, unreadable)
@@ -156,7 +163,7 @@ def _to_ask(turn: Turn, *, absent: set[Key], wanted: set[Key]) -> list[Key]:
 
 def _key(turn: Turn, raw: bytes) -> Key | None:
     try:
-        return turn.catalogue.read_id(decode_object(raw).get("id"))
+        return turn.reference_data.read_id(decode_object(raw).get("id"))
     except Unreadable:
         return None
 
@@ -172,10 +179,10 @@ async def _store(
     for key, raw in changed.items():
         if (reason := await _upsert(conn, turn, run, key, raw)) is not None:
             rejected.append((str(key), reason, raw))
-    buried = await conn.fetch(
+    tombstoned = await conn.fetch(
         QUERIES[f"tombstone_{turn.product}"], [key for key in found.gone if key in held], run.id
     )
-    run.counts.deleted = len(buried)
+    run.counts.deleted = len(tombstoned)
     await _set_aside(conn, turn, run, rejected)
 
 
@@ -184,17 +191,17 @@ def _same(turn: Turn, raw: bytes, held: asyncpg.Record | None) -> bool:
         held is not None
         and held["row_hash"] == row_hash(raw)
         and held["deleted_at"] is None
-        and held["row_version"] >= turn.catalogue.version
+        and held["row_version"] >= turn.reference_data.version
     )
 
 
 async def _upsert(conn: Connection, turn: Turn, run: OwnRun, key: Key, raw: bytes) -> str | None:
     """Store one row, for few ever change; returns why Postgres refuses it."""
-    document = turn.catalogue.mapper(decode_object(raw)) | {
+    document = turn.reference_data.mapper(decode_object(raw)) | {
         "id": key,
         "payload": msgspec.Raw(raw),
         "row_hash": row_hash(raw).hex(),
-        "row_version": turn.catalogue.version,
+        "row_version": turn.reference_data.version,
     }
     body = msgspec.json.encode(document).decode()
     try:
@@ -226,22 +233,22 @@ async def _record_failure(db: Pool, turn: Turn, error: Exception) -> None:
     failure = classify(error)
     facts = {"product": turn.product, "code": failure.code, "error_id": failure.error_id}
     if failure.failure_class == "later":
-        log.info("catalogue_deferred", **facts, wait_s=failure.wait_s)
-        await _hand_back(db, turn, timedelta(seconds=failure.wait_s or 0.0))
+        log.info("reference_data_deferred", **facts, wait_s=failure.wait_s)
+        await _release(db, turn, timedelta(seconds=failure.wait_s or 0.0))
         return
     log.warning(
-        "catalogue_failed",
+        "reference_data_failed",
         **facts,
         failure_class=failure.failure_class,
         exc_info=None if isinstance(error, PluggyError) else error,
     )
     if isinstance(error, PluggyHalt):
         await halt(db, error)
-        await _hand_back(db, turn, timedelta())
+        await _release(db, turn, timedelta())
         return
     attempts, pause = _next_try(turn, failure)
     await db.execute(
-        QUERIES["fail_catalogue"],
+        QUERIES["fail_reference_data"],
         turn.product,
         turn.token,
         failure.failure_class,
@@ -263,5 +270,5 @@ def _next_try(turn: Turn, failure: Failure) -> tuple[int, timedelta | None]:
     return attempts, timedelta(seconds=retry_pause_s(attempts))
 
 
-async def _hand_back(db: Pool, turn: Turn, pause: timedelta) -> None:
-    await db.execute(QUERIES["hand_back_catalogue"], turn.product, turn.token, pause)
+async def _release(db: Pool, turn: Turn, pause: timedelta) -> None:
+    await db.execute(QUERIES["release_reference_data"], turn.product, turn.token, pause)

@@ -51,7 +51,7 @@ def _flag(value: object) -> bool | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Catalogue:
+class ReferenceData:
     """How one of the two is listed, asked for by id, and mapped; version as in sync.rows.Entity."""
 
     mapper: Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -61,9 +61,11 @@ class Catalogue:
     fetch_one: Callable[[PluggyReader, Any], Awaitable[bytes]]
 
 
-CATALOGUES: Final = {
-    "connectors": Catalogue(
+REFERENCE_DATA: Final = {
+    "connectors": ReferenceData(
         connector_row, 1, integer, PluggyReader.connectors, PluggyReader.connector
     ),
-    "categories": Catalogue(category_row, 1, text, PluggyReader.categories, PluggyReader.category),
+    "categories": ReferenceData(
+        category_row, 1, text, PluggyReader.categories, PluggyReader.category
+    ),
 }

@@ -26,13 +26,13 @@ log = structlog.get_logger()
 
 WITHIN: Final = timedelta(hours=24)
 DAYS_APART: Final = timedelta(days=3)
-LOOK_FOR_DAYS: Final = timedelta(days=45)
+MAX_SILENCE_DAYS: Final = timedelta(days=45)
 """A row of the same amount and text that is dated further off is another one."""
 RESTATEMENTS_LOCK: Final = 0x70_6C_75_67_04
 """Advisory lock: one worker at a time."""
-MOST_RUNS: Final = 500
-MOST_ITEMS: Final = 20
-MOST_ROWS: Final = 5000
+MAX_RUNS: Final = 500
+MAX_ITEMS: Final = 20
+MAX_ROWS: Final = 5000
 
 CONFIDENCE: Final[Mapping[str, Decimal]] = {
     "amount+date+description": Decimal("0.95"),
@@ -191,7 +191,7 @@ async def link_restatements(db: Pool) -> bool:
     stays, and the next call goes on.
     """
     more = await _link(db)
-    for record in await db.fetch(QUERIES["load_linked_flags"], MOST_ITEMS):
+    for record in await db.fetch(QUERIES["load_linked_flags"], MAX_ITEMS):
         await accept_flags(db, item_id=record["item_id"], transaction_ids=record["ids"])
     return more
 
@@ -200,7 +200,7 @@ async def _link(db: Pool) -> bool:
     async with db.acquire() as conn, conn.transaction():
         if not await conn.fetchval(QUERIES["lock_restatements"], RESTATEMENTS_LOCK):
             return False
-        runs = await conn.fetch(QUERIES["load_runs_to_look_at"], MOST_RUNS)
+        runs = await conn.fetch(QUERIES["load_runs_to_check"], MAX_RUNS)
         items, seq = _items(runs)
         if seq is None:
             return False
@@ -209,7 +209,7 @@ async def _link(db: Pool) -> bool:
         for changes in found:
             await changes.store(conn)
         await conn.execute(QUERIES["advance_restatement_cursor"], seq)
-        return len(items) == MOST_ITEMS or len(runs) == MOST_RUNS
+        return len(items) == MAX_ITEMS or len(runs) == MAX_RUNS
 
 
 def _items(runs: Sequence[Any]) -> tuple[dict[uuid.UUID, datetime], int | None]:
@@ -218,7 +218,7 @@ def _items(runs: Sequence[Any]) -> tuple[dict[uuid.UUID, datetime], int | None]:
     seq: int | None = None
     for run in takewhile(lambda run: run["has_rested"], runs):
         if run["writes"] and run["item_id"] not in items:
-            if len(items) == MOST_ITEMS:
+            if len(items) == MAX_ITEMS:
                 break
             items[run["item_id"]] = run["finished_at"]
         seq = run["seq"]
@@ -238,12 +238,12 @@ class _Changes:
         void = await conn.fetch(QUERIES["load_void_restatements"], item_id)
         # As far back as a row that was created in that run may look, and an hour for its length.
         after = since - WITHIN - timedelta(hours=1)
-        records = await conn.fetch(QUERIES["load_deleted"], item_id, after, MOST_ROWS)
+        records = await conn.fetch(QUERIES["load_deleted"], item_id, after, MAX_ROWS)
         links: list[tuple[uuid.UUID, Link]] = []
         for account_id, rows in groupby(records, key=lambda record: record["account_id"]):
             deleted = [_version(row) for row in rows]
             created = await _load_created(conn, item_id, account_id, deleted)
-            if MOST_ROWS in (len(records), len(created)):
+            if MAX_ROWS in (len(records), len(created)):
                 # With a part of the rows nothing is known to be unambiguous.
                 log.warning("too_many_to_link", account_id=str(account_id))
                 continue
@@ -283,10 +283,10 @@ async def _load_created(
         account_id,
         min(gone_at) - WITHIN,
         max(gone_at) + WITHIN,
-        min(days) - LOOK_FOR_DAYS,
-        max(days) + LOOK_FOR_DAYS,
+        min(days) - MAX_SILENCE_DAYS,
+        max(days) + MAX_SILENCE_DAYS,
         None if None in born else min(filter(None, born)),
-        MOST_ROWS,
+        MAX_ROWS,
     )
     return [_version(record) for record in records]
 

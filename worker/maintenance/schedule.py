@@ -1,5 +1,7 @@
-"""What workers do beside the items that they are rung for: one chore after the other, each on its
-own schedule, and apart from the sweep, so that a slow one never delays a ring."""
+"""Periodic tasks of a worker, run one after the other, each on its own schedule.
+
+They run apart from the sweep, so that a slow one delays no wake-up.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,11 @@ from worker.infra.postgres import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED
 
 log = structlog.get_logger()
 
-LOOK_EVERY_S: Final = 1.0
+POLL_INTERVAL_S: Final = 1.0
 
 
 @dataclass(slots=True)
-class Chore:
+class PeriodicTask:
     """Work in bounded portions, safe on all workers at once; it says whether there is more.
 
     due_at and refused are of this process: when it looks again, and whether Redis refused the last
@@ -37,34 +39,38 @@ class Chore:
 
 
 @dataclass(slots=True)
-class Chores:
+class PeriodicTasks:
     """A background task of every worker."""
 
-    chores: Sequence[Chore]
+    periodic_tasks: Sequence[PeriodicTask]
     postgres: ServerOutage = field(default_factory=partial(ServerOutage, "postgres"))
     ticked_at: float = field(default_factory=time.monotonic)
 
     async def run(self) -> None:
         """Go round until cancelled."""
         while True:
-            for chore in self.chores:
-                if chore.due_at <= time.monotonic():
-                    await self._do(chore)
+            for periodic_task in self.periodic_tasks:
+                if periodic_task.due_at <= time.monotonic():
+                    await self._do(periodic_task)
             self.ticked_at = time.monotonic()
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
-    async def _do(self, chore: Chore) -> None:
+    async def _do(self, periodic_task: PeriodicTask) -> None:
         more = False
         try:
-            more = await chore.work()
-            chore.refused = False
+            more = await periodic_task.work()
+            periodic_task.refused = False
         except (*POSTGRES_AWAY, *POSTGRES_NOT_MIGRATED) as error:
             self.postgres.failed(error)
         except RedisError as error:
             # That Redis is away its client has told; a refusal is told once.
-            if isinstance(error, ResponseError) and not chore.refused:
-                log.warning("chore_failed", chore=chore.name, error=type(error).__name__)
-                chore.refused = True
+            if isinstance(error, ResponseError) and not periodic_task.refused:
+                log.warning(
+                    "periodic_task_failed",
+                    periodic_task=periodic_task.name,
+                    error=type(error).__name__,
+                )
+                periodic_task.refused = True
         except Exception:
-            log.exception("chore_crashed", chore=chore.name)
-        chore.due_at = time.monotonic() + (0.0 if more else chore.every_s)
+            log.exception("periodic_task_crashed", periodic_task=periodic_task.name)
+        periodic_task.due_at = time.monotonic() + (0.0 if more else periodic_task.every_s)

@@ -24,7 +24,7 @@ from worker.pluggy_api.payloads import Unreadable, decode_object
 
 log = structlog.get_logger()
 
-LOOK_EVERY: Final = timedelta(minutes=10)
+CHECK_INTERVAL: Final = timedelta(minutes=10)
 WANTED: Final = ITEM_EVENTS | TRANSACTION_EVENTS | CONNECTOR_EVENTS
 NO_CONTENT: Final = 204
 GOOD: Final = ("ok", "elsewhere")
@@ -156,10 +156,10 @@ def _mark_doubles(findings: Sequence[Finding]) -> list[Finding]:
     """Of those that tell the same, the one that tells most is kept."""
     told: set[str] = set()
     marked: dict[int, Finding] = {}
-    broadest = sorted(range(len(findings)), key=lambda i: -len(_told_by(findings[i].event)))
+    broadest = sorted(range(len(findings)), key=lambda i: -len(_announced_by(findings[i].event)))
     for i in broadest:
         finding = findings[i]
-        events = _told_by(finding.event)
+        events = _announced_by(finding.event)
         doubles = finding.state == "ok" and bool(events & told)
         marked[i] = replace(finding, state="double") if doubles else finding
         if finding.state == "ok":
@@ -167,7 +167,7 @@ def _mark_doubles(findings: Sequence[Finding]) -> list[Finding]:
     return [marked[i] for i in range(len(findings))]
 
 
-def _told_by(subscribed: str) -> set[str]:
+def _announced_by(subscribed: str) -> set[str]:
     return {event for event in WANTED if _covers(subscribed, event)}
 
 
@@ -199,7 +199,7 @@ def _readable_url(value: object) -> str:
 
 async def watch_subscriptions(db: Pool, client: PluggyClient, expected: Expected) -> bool:
     """Look at Pluggy's list, if it is this worker's turn; returns whether it was."""
-    if not await db.fetchval(QUERIES["take_turn"], "subscriptions", LOOK_EVERY):
+    if not await db.fetchval(QUERIES["take_periodic_task_lease"], "subscriptions", CHECK_INTERVAL):
         return False
     failure: str | None = None
     try:
@@ -209,7 +209,7 @@ async def watch_subscriptions(db: Pool, client: PluggyClient, expected: Expected
         log.warning("subscriptions_unchecked", code=failure, error_id=error.error_id)
     else:
         await store_findings(db, judge(hooks, expected))
-    await db.execute(QUERIES["end_turn"], "subscriptions", failure)
+    await db.execute(QUERIES["end_periodic_task"], "subscriptions", failure)
     return True
 
 
@@ -232,7 +232,7 @@ async def store_findings(db: Pool, findings: Sequence[Finding]) -> None:
             for record in await conn.fetch(QUERIES["load_subscriptions"])
         }
         since = [before.get((f.hook_id, f.event, f.state)) for f in findings]
-        await conn.execute(QUERIES["forget_subscriptions"])
+        await conn.execute(QUERIES["delete_subscriptions"])
         await conn.execute(
             QUERIES["store_subscriptions"],
             [f.hook_id for f in findings],

@@ -1,4 +1,4 @@
-"""The net under the doorbell: every two seconds, due items that nobody works on are rung again."""
+"""The net under the waker: every two seconds, due items that nobody works on are woken again."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from worker.engine.polling import UnrungWork
+from worker.engine.polling import PolledWork
 from worker.infra.lanes import Lane
 from worker.infra.outage_log import ServerOutage
 from worker.infra.postgres import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED, Pool
 from worker.infra.queries import QUERIES
-from worker.wakeup.queue import ArqDoorbell
+from worker.wakeup.queue import ArqWaker
 
 log = structlog.get_logger()
 
@@ -31,10 +31,10 @@ class Sweep:
     """A background task of every worker. ticked_at and swept_at (monotonic) tell its health."""
 
     db: Pool
-    doorbell: ArqDoorbell
+    waker: ArqWaker
     worker_id: str
     slots: int
-    unrung: UnrungWork | None = None
+    polled: PolledWork | None = None
     postgres: ServerOutage = field(default_factory=partial(ServerOutage, "postgres"))
     redis: ServerOutage = field(default_factory=partial(ServerOutage, "redis"))
     ticked_at: float = field(default_factory=time.monotonic)
@@ -58,7 +58,7 @@ class Sweep:
             await asyncio.sleep(SWEEP_EVERY_S)
 
     async def sweep(self) -> int:
-        """One turn; returns how many items were rung. Where Redis fails, they are begun unrung.
+        """One turn; returns how many items were woken. Where Redis fails, they are begun not woken.
 
         Raises RedisError, and the errors of a Postgres that is away.
         """
@@ -68,11 +68,11 @@ class Sweep:
         await self._settle_without_item()
         self.postgres.answered()
         try:
-            await self.doorbell.announce_slots(slots)
-            return await self.doorbell.ring(await self._due(await self.doorbell.room()))
+            await self.waker.announce_slots(slots)
+            return await self.waker.ring(await self._due(await self.waker.room()))
         except RedisError:
-            if self.unrung is not None:
-                self.unrung.begin(await self._due(self.unrung.free))
+            if self.polled is not None:
+                self.polled.begin(await self._due(self.polled.free))
             raise
 
     async def _due(self, room: int) -> list[uuid.UUID]:

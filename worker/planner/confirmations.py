@@ -12,9 +12,9 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Final
 
-from worker.planner.state import NO_ACCOUNT, Held, PendingEvent, Step
+from worker.planner.state import NO_ACCOUNT, ItemState, PendingEvent, Step
 
-LOOKS_AFTER: Final = tuple(timedelta(seconds=s) for s in (5, 30, 120, 300))
+RECHECK_AFTER: Final = tuple(timedelta(seconds=s) for s in (5, 30, 120, 300))
 """Looks at a thing, counted from the first answer that contradicted an event about it."""
 MAX_JOINED: Final = timedelta(minutes=2)
 """An event that became pending later than this in a schedule has one of its own afterwards."""
@@ -36,38 +36,40 @@ def key_of(thing: Thing) -> str:
     return product if account_id == NO_ACCOUNT else f"{product}/{account_id}"
 
 
-def next_look(since: datetime, read_at: datetime | None) -> datetime | None:
+def next_recheck(since: datetime, read_at: datetime | None) -> datetime | None:
     """When what was last read at read_at is looked at next; None: the last look has been made."""
-    looks = (since + after for after in LOOKS_AFTER)
+    looks = (since + after for after in RECHECK_AFTER)
     return next((look for look in looks if read_at is None or look > read_at), None)
 
 
-def schedule_of(held: Held, event: PendingEvent, thing: Thing) -> datetime:
+def schedule_of(item_state: ItemState, event: PendingEvent, thing: Thing) -> datetime:
     """Since when the thing is looked at for this event: the schedule under way, or a new one."""
-    key, read_at = key_of(thing), held.step(*thing).stamped_at
-    stored = [e.confirming_since for e in held.events if e.confirming == key and e.confirming_since]
-    under_way = [since for since in stored if next_look(since, read_at) is not None]
+    key, read_at = key_of(thing), item_state.step(*thing).complete_read_at
+    stored = [
+        e.confirming_since for e in item_state.events if e.confirming == key and e.confirming_since
+    ]
+    under_way = [since for since in stored if next_recheck(since, read_at) is not None]
     if under_way:
         return min(under_way)
     own = event.confirming_since if event.confirming == key else None
     # By a clock that went back nobody can tell when the event joined: no schedule follows this one.
-    joined_late = own is not None and own + MAX_JOINED < event.pending_since <= held.now
+    joined_late = own is not None and own + MAX_JOINED < event.pending_since <= item_state.now
     if own is not None and not joined_late:
         return own
-    return held.now
+    return item_state.now
 
 
-def brought_nothing(held: Held, event: PendingEvent) -> bool:
+def brought_nothing(item_state: ItemState, event: PendingEvent) -> bool:
     """Whether no row of the account is held that was created where the event says rows begin."""
     if event.account_id is None or event.expected_rows == 0:
         return False
-    newest = held.newest_rows.get(event.account_id)
+    newest = item_state.newest_rows.get(event.account_id)
     if event.created_at_from is None:
         return event.announces_rows and newest is None
     return newest is None or newest < event.created_at_from
 
 
-def has_not_moved(held: Held, event: PendingEvent) -> bool:
+def has_not_moved(item_state: ItemState, event: PendingEvent) -> bool:
     """Whether an event tells of a collection, and nothing of the item was read for it.
 
     To be asked only when no product of the item is left to read.
@@ -75,7 +77,7 @@ def has_not_moved(held: Held, event: PendingEvent) -> bool:
     of_unknown_account = event.event.startswith("transactions/") and event.account_id is None
     if event.event not in ANNOUNCES_COLLECTION and not of_unknown_account:
         return False
-    covered = [_covered_until(held.step(product)) for product in READ_WITH_ITEM]
+    covered = [_covered_until(item_state.step(product)) for product in READ_WITH_ITEM]
     return not any(at > event.pending_since - READ_LATELY for at in covered if at is not None)
 
 
@@ -84,26 +86,26 @@ def _covered_until(step: Step) -> datetime | None:
 
     A verify of yesterday's collection says nothing about one that was announced a minute later.
     """
-    known = [at for at in (step.stamped_at, step.source_updated_at) if at is not None]
-    return None if step.stamped_at is None else min(known)
+    known = [at for at in (step.complete_read_at, step.source_updated_at) if at is not None]
+    return None if step.complete_read_at is None else min(known)
 
 
-def has_no_account(held: Held, event: PendingEvent) -> bool:
+def has_no_account(item_state: ItemState, event: PendingEvent) -> bool:
     """Whether an event tells of an item whose list of accounts has never named one."""
-    return event.event in ANNOUNCES_ITEM and not held.accounts
+    return event.event in ANNOUNCES_ITEM and not item_state.accounts
 
 
-def item_look_due(held: Held) -> bool:
+def item_recheck_due(item_state: ItemState) -> bool:
     """Whether the item itself has to be fetched now, although it is held."""
-    read_at = held.step(*ITEM).stamped_at
-    schedules = [e.confirming_since for e in held.events if e.confirming == key_of(ITEM)]
-    looks = [next_look(since, read_at) for since in schedules if since is not None]
-    return any(look is not None and look <= held.now for look in looks)
+    read_at = item_state.step(*ITEM).complete_read_at
+    schedules = [e.confirming_since for e in item_state.events if e.confirming == key_of(ITEM)]
+    looks = [next_recheck(since, read_at) for since in schedules if since is not None]
+    return any(look is not None and look <= item_state.now for look in looks)
 
 
-def first_look_due(held: Held, step: Step) -> bool:
+def first_recheck_due(item_state: ItemState, step: Step) -> bool:
     """Whether a list that was empty at its first read is to be read again now."""
     if not step.awaits_rows or step.first_read_at is None or step.dead_at is not None:
         return False
-    look = next_look(step.first_read_at, step.stamped_at)
-    return look is not None and look <= held.now
+    look = next_recheck(step.first_read_at, step.complete_read_at)
+    return look is not None and look <= item_state.now

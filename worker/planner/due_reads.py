@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from worker.infra.lanes import Lane
-from worker.planner.confirmations import ACCOUNTS, ITEM, Thing, key_of, next_look, schedule_of
+from worker.planner.confirmations import ACCOUNTS, ITEM, Thing, key_of, next_recheck, schedule_of
 from worker.planner.freshness import (
     delta_from,
     finds_drift,
@@ -18,7 +18,7 @@ from worker.planner.freshness import (
     owes_recent,
 )
 from worker.planner.outcomes import Answered, Needs
-from worker.planner.state import NO_ACCOUNT, Held, PendingEvent, Step
+from worker.planner.state import NO_ACCOUNT, ItemState, PendingEvent, Step
 from worker.planner.steps import (
     AskWalk,
     ReadAccounts,
@@ -44,23 +44,23 @@ SAY_NOTHING: Final = QUIET_EVENTS | {"item/error", "sync/recent"}
 class Reads:
     """What all families of events ask of: each adds the steps that are due to an event's needs."""
 
-    held: Held
+    item_state: ItemState
     answered: Answered
     products: frozenset[str]
 
     def accounts_known(self) -> bool:
         """Whether the list of accounts was ever read whole."""
-        return self.held.step("accounts").stamped_at is not None
+        return self.item_state.step("accounts").complete_read_at is not None
 
     def accounts_proven(self) -> bool:
         """False while the account list came back suspiciously empty: then deltas prove nothing."""
-        return self.held.step("accounts").deferred_since is None
+        return self.item_state.step("accounts").deferred_since is None
 
     def read_wanted(
         self, event: PendingEvent, step: Step, source_updated_at: datetime | None
     ) -> bool:
         """Never read, collected since, or asked for by a verify."""
-        if step.stamped_at is None:
+        if step.complete_read_at is None:
             return True
         if event.event == "sync/verify":
             return not is_answered(step.read_seq, event)
@@ -78,20 +78,23 @@ class Reads:
             return is_later(source_updated_at, step)
         if event.event in SAY_NOTHING or is_answered(step.read_seq, event):
             return False
-        read_at = step.stamped_at
-        recent = read_at is not None and self.held.now - read_at < RECENT_EVERY
+        read_at = step.complete_read_at
+        recent = read_at is not None and self.item_state.now - read_at < RECENT_EVERY
         return event.event != "sync/silence" or not recent
 
     def recent_due(self, step: Step) -> bool:
         """Once a day, and never while a walk of the account covers it."""
-        walk = self.held.walks.get(step.account_id)
+        walk = self.item_state.walks.get(step.account_id)
         if not owes_recent(step) or (walk is not None and walk.kind != "recent"):
             return False
-        return step.recent_at is None or self.held.now - step.recent_at >= RECENT_EVERY
+        return step.recent_at is None or self.item_state.now - step.recent_at >= RECENT_EVERY
 
     def want_accounts(self, needs: Needs, event: PendingEvent, item: Item) -> None:
         """The list of accounts, unless it is blocked."""
-        step, source_updated_at = self.held.step("accounts"), item.source_updated_at("accounts")
+        step, source_updated_at = (
+            self.item_state.step("accounts"),
+            item.source_updated_at("accounts"),
+        )
         if not self.blocked(needs, step, event):
             verifies = finds_drift(event, step, source_updated_at)
             needs.steps.append(ReadAccounts(source_updated_at, verifies))
@@ -107,7 +110,7 @@ class Reads:
         """One list of the item, or of one account, if it is due."""
         if product not in self.products:
             return
-        step = self.held.step(product, account_id)
+        step = self.item_state.step(product, account_id)
         source_updated_at = item.source_updated_at(product)
         if self.read_wanted(event, step, source_updated_at) and not self.blocked(
             needs, step, event
@@ -117,7 +120,7 @@ class Reads:
 
     def want_bills(self, needs: Needs, event: PendingEvent, item: Item) -> None:
         """The bills of each card that are due."""
-        for account_id in self.held.live_cards:
+        for account_id in self.item_state.live_cards:
             self.want_product(needs, event, item, "bills", account_id)
 
     def want_investment_transactions(
@@ -131,12 +134,12 @@ class Reads:
         product = "investment_transactions"
         if product not in self.products or "investments" not in self.products:
             return
-        if self.held.step("investments").deferred_since is not None:
+        if self.item_state.step("investments").deferred_since is not None:
             return  # their list came back suspiciously empty: the single ones prove nothing either
         source_updated_at = item.source_updated_at(product)
         found: list[ReadInvestmentTransactions] = []
-        for investment in self.held.investments:
-            step = self.held.step(product, investment.id)
+        for investment in self.item_state.investments:
+            step = self.item_state.step(product, investment.id)
             same = step.fingerprint == investment.fingerprint
             if same and not (sweeps and self.read_wanted(event, step, source_updated_at)):
                 continue
@@ -163,13 +166,13 @@ class Reads:
         expects_rows: bool | None = None,
     ) -> None:
         """New rows of an account since its watermark; its walk stands for it meanwhile."""
-        walk = self.held.walks.get(step.account_id)
+        walk = self.item_state.walks.get(step.account_id)
         if self.blocked(needs, step, event):
             return
         if walk is not None and walk.kind == "delta" and step.dead_at is None:
             needs.walking = True
             return
-        since = min([delta_from(step, self.held.now), *self._told_from(step)])
+        since = min([delta_from(step, self.item_state.now), *self._announced_from(step)])
         needs.steps.append(
             ReadDelta(
                 step.account_id,
@@ -179,7 +182,7 @@ class Reads:
             )
         )
 
-    def _told_from(self, step: Step) -> list[datetime]:
+    def _announced_from(self, step: Step) -> list[datetime]:
         """From where all open events say that rows begin, answered already or not.
 
         The stamp of a later start would ask an answered one's question again.
@@ -187,7 +190,7 @@ class Reads:
         assert step.watermark is not None  # noqa: S101 - a delta starts at one
         return [
             e.created_at_from
-            for e in self.held.events
+            for e in self.item_state.events
             if e.account_id == step.account_id and e.created_at_from is not None
             if not is_long_before(e.created_at_from, step.watermark)
         ]
@@ -203,7 +206,7 @@ class Reads:
         for_unreadable: bool = False,
     ) -> None:
         """A walk through all rows of an account, or the one that is under way."""
-        if step.account_id in self.held.walks and step.dead_at is None:
+        if step.account_id in self.item_state.walks and step.dead_at is None:
             # One walk of an account at a time; when it has ended this event is planned again.
             needs.walking = True
         elif not self.blocked(needs, step, event):
@@ -217,10 +220,10 @@ class Reads:
         """The last 14 days of an account; a walk stands for them meanwhile."""
         if self.blocked(needs, step, event):
             return
-        if step.account_id in self.held.walks and step.dead_at is None:
+        if step.account_id in self.item_state.walks and step.dead_at is None:
             needs.walking = True
             return
-        needs.steps.append(ReadRecent(step.account_id, (self.held.now - RECENT).date()))
+        needs.steps.append(ReadRecent(step.account_id, (self.item_state.now - RECENT).date()))
 
     def confirm(
         self,
@@ -232,15 +235,15 @@ class Reads:
         since: datetime | None = None,
     ) -> bool:
         """Look again at what contradicts the event; False: the last look has been made."""
-        step = self.held.step(*thing)
-        since = since or schedule_of(self.held, event, thing)
-        look_at = next_look(since, step.stamped_at)
-        if look_at is None:
+        step = self.item_state.step(*thing)
+        since = since or schedule_of(self.item_state, event, thing)
+        silence_check_at = next_recheck(since, step.complete_read_at)
+        if silence_check_at is None:
             return False
         needs.confirming = key_of(thing), since
-        if look_at > self.held.now or thing == ITEM:
+        if silence_check_at > self.item_state.now or thing == ITEM:
             # The item itself is fetched before anything is planned.
-            needs.waits.append(max(look_at, self.held.now))
+            needs.waits.append(max(silence_check_at, self.item_state.now))
         elif thing == ACCOUNTS:
             self.want_accounts(needs, event, item)
         else:
@@ -250,7 +253,7 @@ class Reads:
 
     def blocked(self, needs: Needs, step: Step, event: PendingEvent) -> bool:
         """Whether a step may not run now: parked, backed off (no event hurries it), or dead."""
-        if step.product in self.held.parked:
+        if step.product in self.item_state.parked:
             needs.parked.add((step.product, step.account_id))
             needs.lacks = True
             return True
@@ -259,9 +262,9 @@ class Reads:
                 needs.dead = step
                 return True
             return False
-        if step.next_try_at is not None and step.next_try_at > self.held.now:
+        if step.next_try_at is not None and step.next_try_at > self.item_state.now:
             needs.waits.append(step.next_try_at)
             limited = step.attempts == 0 and step.deferred_since is None
-            needs.keeps_lane |= limited and self.held.item is not None
+            needs.keeps_lane |= limited and self.item_state.item is not None
             return True
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from worker.planner.state import Held, PendingEvent, Step
+from worker.planner.state import ItemState, PendingEvent, Step
 
 OVERLAP: Final = timedelta(hours=1)
 """A delta starts so much before the watermark: rows may become visible after their createdAt."""
@@ -33,7 +33,7 @@ def is_later(source: datetime | None, step: Step) -> bool:
     What a read was told to be collected after it began cannot have been: then all that has another
     time than that one counts from an overlap before the read.
     """
-    read, started_at = step.source_updated_at, step.stamped_at
+    read, started_at = step.source_updated_at, step.complete_read_at
     if source is None or read is None or source == read:
         return source is not None and source != read
     if started_at is not None and read > started_at:
@@ -60,14 +60,14 @@ def bounded(told: datetime | None, started_at: datetime | None) -> datetime | No
 
 def finds_drift(event: PendingEvent, step: Step, source_updated_at: datetime | None) -> bool:
     """Whether no collection that we have not read yet explains what a verify changes."""
-    known = step.stamped_at is not None and step.source_updated_at is not None
-    is_news = is_later(source_updated_at, step)
-    return event.event == "sync/verify" and known and not is_news
+    known = step.complete_read_at is not None and step.source_updated_at is not None
+    is_collection_new = is_later(source_updated_at, step)
+    return event.event == "sync/verify" and known and not is_collection_new
 
 
 def owes_recent(step: Step) -> bool:
     """Whether rows were read since the last days were: without a collection nothing changes."""
-    if step.stamped_at is None or step.watermark is None:
+    if step.complete_read_at is None or step.watermark is None:
         return False
     return step.recent_at is None or (step.read_seq or 0) > (step.recent_seq or 0)
 
@@ -110,9 +110,9 @@ def is_answered(read_seq: int | None, event: PendingEvent) -> bool:
     return read_seq is not None and event.pending_seq <= read_seq
 
 
-def asks_again(event: PendingEvent, held: Held) -> bool:
+def asks_again(event: PendingEvent, item_state: ItemState) -> bool:
     """Whether the event's second question is due, which no read before it answers."""
-    return event.ask_again_at is not None and event.ask_again_at <= held.now
+    return event.ask_again_at is not None and event.ask_again_at <= item_state.now
 
 
 def has_read_created(step: Step, event: PendingEvent) -> bool:

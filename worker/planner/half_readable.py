@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from worker.planner.state import NO_ACCOUNT, Held, PendingEvent, Step
+from worker.planner.state import NO_ACCOUNT, ItemState, PendingEvent, Step
 
 WALK_EVERY: Final = timedelta(days=1)
 """At most one walk per account for this cause: forged events may be half-readable too."""
@@ -17,35 +17,35 @@ def has_unreadable_ids(event: PendingEvent) -> bool:
     return event.event in ID_EVENTS and event.account_id is not None and event.ids_unreadable
 
 
-def next_walk_at(held: Held, step: Step) -> datetime | None:
+def next_walk_at(item_state: ItemState, step: Step) -> datetime | None:
     """When a walk for this cause is allowed again; None: now."""
-    if step.unreadable_walk_at is None or step.unreadable_walk_at + WALK_EVERY <= held.now:
+    if step.unreadable_walk_at is None or step.unreadable_walk_at + WALK_EVERY <= item_state.now:
         return None
     return step.unreadable_walk_at + WALK_EVERY
 
 
-def is_newest_unreadable(held: Held, event: PendingEvent) -> bool:
+def is_newest_unreadable(item_state: ItemState, event: PendingEvent) -> bool:
     """Whether no later open event waits for the same walk; of those that do, one is enough."""
     return not any(
         other.account_id == event.account_id and other.id > event.id and has_unreadable_ids(other)
-        for other in held.events
+        for other in item_state.events
     )
 
 
-def waits_for_newer(held: Held, event: PendingEvent) -> bool:
+def waits_for_newer(item_state: ItemState, event: PendingEvent) -> bool:
     """Whether an event waits for tomorrow's walk, and a newer one that came since stands for it."""
     if event.account_id is None or not has_unreadable_ids(event):
         return False
-    walk_at = next_walk_at(held, held.step("transactions", event.account_id))
-    return event.ask_again_at == walk_at and not is_newest_unreadable(held, event)
+    walk_at = next_walk_at(item_state, item_state.step("transactions", event.account_id))
+    return event.ask_again_at == walk_at and not is_newest_unreadable(item_state, event)
 
 
-def asks_nothing(held: Held, event: PendingEvent) -> bool:
+def asks_nothing(item_state: ItemState, event: PendingEvent) -> bool:
     """Whether an event only waits for tomorrow's walk: such events cost no request, not the item's.
 
     Its account is held and was walked for this cause within the day, and no id of it is readable.
     """
-    account = held.accounts.get(event.account_id or NO_ACCOUNT)
+    account = item_state.accounts.get(event.account_id or NO_ACCOUNT)
     if account is None or not account.live or event.ids_open or not has_unreadable_ids(event):
         return False
-    return next_walk_at(held, held.step("transactions", account.id)) is not None
+    return next_walk_at(item_state, item_state.step("transactions", account.id)) is not None

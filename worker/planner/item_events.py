@@ -11,20 +11,20 @@ from worker.planner.freshness import is_answered
 from worker.planner.half_readable import waits_for_newer
 from worker.planner.outcomes import ASK_AGAIN_AFTER, SUPERSEDED_AFTER, Needs, Outcome, hold_back
 from worker.planner.state import PendingEvent
-from worker.planner.steps import BuryItem, ReadProduct
+from worker.planner.steps import ReadProduct, TombstoneItem
 from worker.pluggy_api.item_status import Item
 
 
 def decide_gone(reads: Reads, event: PendingEvent) -> Outcome | Needs:
     """Pluggy answers 404: a deletion if item/deleted has said so, else a failure."""
-    told = any(e.event == "item/deleted" for e in reads.held.events)
-    if reads.held.item is None and told:
+    told = any(e.event == "item/deleted" for e in reads.item_state.events)
+    if reads.item_state.item is None and told:
         return Outcome("ignored", "item_unknown")
-    if reads.held.item_deleted:
+    if reads.item_state.item_deleted:
         is_deletion = event.event == "item/deleted"
         return Outcome("applied") if is_deletion else Outcome("ignored", "item_deleted")
     if told:
-        return Needs(steps=[BuryItem()])
+        return Needs(steps=[TombstoneItem()])
     # Without item/deleted a 404 is a failure of the item step: the engine has recorded it.
     return decide_not_read(reads, event)
 
@@ -32,14 +32,14 @@ def decide_gone(reads: Reads, event: PendingEvent) -> Outcome | Needs:
 def decide_not_read(reads: Reads, event: PendingEvent) -> Outcome | Needs:
     """Wait for the item, or die with it; a pause that is over by now is due at once."""
     needs = Needs()
-    if not reads.blocked(needs, reads.held.step("items"), event):
-        needs.waits.append(reads.held.now)
+    if not reads.blocked(needs, reads.item_state.step("items"), event):
+        needs.waits.append(reads.item_state.now)
     return needs
 
 
 def decide_waiting(reads: Reads, event: PendingEvent, until: datetime) -> Outcome:
     """Wait until its time, unless a newer event waits for the same."""
-    if waits_for_newer(reads.held, event):
+    if waits_for_newer(reads.item_state, event):
         return Outcome("ignored", "superseded")
     return Outcome("pending", ask_again_at=until, due_at=until)
 
@@ -47,7 +47,7 @@ def decide_waiting(reads: Reads, event: PendingEvent, until: datetime) -> Outcom
 def decide_deletion_denied(reads: Reads, event: PendingEvent) -> Outcome:
     """Pluggy still has the item: ask once more after five minutes."""
     if event.ask_again_at is None:
-        again = reads.held.now + ASK_AGAIN_AFTER
+        again = reads.item_state.now + ASK_AGAIN_AFTER
         return Outcome("pending", ask_again_at=again, due_at=again)
     return Outcome("ignored", "item_still_exists", ask_again_at=event.ask_again_at)
 
@@ -59,9 +59,9 @@ def decide_item_event(reads: Reads, event: PendingEvent, item: Item) -> Outcome 
     if item.in_progress and not _verifies_anyway(reads, event):
         # The alarm has looked; when it looks again is said by the item, not by this event.
         silent = event.event == "sync/silence" and reads.accounts_known()
-        return Outcome("applied") if silent else hold_back(reads.held, event)
+        return Outcome("applied") if silent else hold_back(reads.item_state, event)
     needs = Needs()
-    accounts = reads.held.step("accounts")
+    accounts = reads.item_state.step("accounts")
     if reads.read_wanted(event, accounts, item.source_updated_at("accounts")):
         reads.want_accounts(needs, event, item)
     if not needs.steps and reads.accounts_proven():
@@ -72,9 +72,9 @@ def decide_item_event(reads: Reads, event: PendingEvent, item: Item) -> Outcome 
             reads.want_product(needs, event, item, product)
     if not any(isinstance(s, ReadProduct) and s.product == "investments" for s in needs.steps):
         reads.want_investment_transactions(needs, event, item)
-    if needs.nothing and has_no_account(reads.held, event):
+    if needs.nothing and has_no_account(reads.item_state, event):
         reads.confirm(needs, event, item, ACCOUNTS, since=accounts.first_read_at)
-    elif needs.nothing and has_not_moved(reads.held, event):
+    elif needs.nothing and has_not_moved(reads.item_state, event):
         reads.confirm(needs, event, item, ITEM)
     return needs
 
@@ -82,7 +82,7 @@ def decide_item_event(reads: Reads, event: PendingEvent, item: Item) -> Outcome 
 def _verifies_anyway(reads: Reads, event: PendingEvent) -> bool:
     """Put off for a day by collections, a verify would miss its week; half a collection harms
     nothing, for absence is proven by id."""
-    age = reads.held.now - event.pending_since
+    age = reads.item_state.now - event.pending_since
     return event.event == "sync/verify" and reads.accounts_known() and age >= SUPERSEDED_AFTER
 
 
@@ -90,8 +90,8 @@ def _want_all_transactions(reads: Reads, needs: Needs, event: PendingEvent, item
     if "transactions" not in reads.products:
         return
     source_updated_at = item.source_updated_at("transactions")
-    for account_id in reads.held.live_accounts:
-        step = reads.held.step("transactions", account_id)
+    for account_id in reads.item_state.live_accounts:
+        step = reads.item_state.step("transactions", account_id)
         if step.watermark is None:
             lane = Lane.AUDIT if event.event == "sync/verify" else Lane.BACKFILL
             reads.want_walk(needs, event, step, lane, source_updated_at)

@@ -10,13 +10,13 @@ from typing import Final
 
 from worker.inbox.events import TRANSACTION_EVENTS
 from worker.infra.lanes import Lane
-from worker.planner.state import Held, PendingEvent, Step
+from worker.planner.state import ItemState, PendingEvent, Step
 from worker.planner.steps import PlannedStep, ReadInvestmentTransactions
 
 ASK_AGAIN_AFTER: Final = timedelta(minutes=5)
 SUPERSEDED_AFTER: Final = timedelta(hours=24)
-SHORTEST_PAUSE: Final = timedelta(seconds=30)
-LONGEST_PAUSE: Final = timedelta(hours=1)
+MIN_PAUSE: Final = timedelta(seconds=30)
+MAX_PAUSE: Final = timedelta(hours=1)
 
 PRODUCT_PARKED: Final = "product_parked"
 
@@ -92,15 +92,15 @@ class Needs:
 
 def doubling_pause(age: timedelta) -> timedelta:
     """As long again as it already took, between 30 s and 1 h: doubles without a stored counter."""
-    return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, age))
+    return min(MAX_PAUSE, max(MIN_PAUSE, age))
 
 
-def hold_back(held: Held, event: PendingEvent) -> Outcome:
+def hold_back(item_state: ItemState, event: PendingEvent) -> Outcome:
     """Wait for the end of a collection; after a day its own webhook has said it anew."""
-    age = held.now - event.pending_since
+    age = item_state.now - event.pending_since
     if age >= SUPERSEDED_AFTER:
         return Outcome("ignored", "superseded")
-    return Outcome("pending", "collection_in_progress", due_at=held.now + doubling_pause(age))
+    return Outcome("pending", "collection_in_progress", due_at=item_state.now + doubling_pause(age))
 
 
 def outcome_of(needs: Needs, event: PendingEvent, now: datetime) -> Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker.infra.lanes import Lane
-from worker.planner.confirmations import first_look_due
+from worker.planner.confirmations import first_recheck_due
 from worker.planner.due_reads import Reads
 from worker.planner.freshness import is_answered, is_wide_due, owes_recent
 from worker.planner.outcomes import Needs, Outcome, hold_back
@@ -12,14 +12,14 @@ from worker.planner.steps import AskAgain, ReadProduct
 from worker.pluggy_api.item_status import Item
 
 
-def decide_first_looks(reads: Reads, event: PendingEvent, item: Item) -> Needs:
+def decide_first_rechecks(reads: Reads, event: PendingEvent, item: Item) -> Needs:
     """Lists that were empty at their first read, and overlaps, as far as they are due."""
     needs = Needs()
     _want_overlaps(reads, needs, event, item)
     if item.in_progress:
         return needs  # what follows a collection reads these lists as well
-    for step in reads.held.steps.values():
-        if step.product not in reads.products or not first_look_due(reads.held, step):
+    for step in reads.item_state.steps.values():
+        if step.product not in reads.products or not first_recheck_due(reads.item_state, step):
             continue
         source_updated_at = item.source_updated_at(step.product)
         if step.product == "transactions":
@@ -36,9 +36,9 @@ def _want_overlaps(reads: Reads, needs: Needs, event: PendingEvent, item: Item) 
     """Also while a collection is under way: they are read within the hour."""
     if "transactions" not in reads.products:
         return
-    for account_id in reads.held.live_accounts:
-        step = reads.held.step("transactions", account_id)
-        if step.watermark is not None and is_wide_due(step, reads.held.now):
+    for account_id in reads.item_state.live_accounts:
+        step = reads.item_state.step("transactions", account_id)
+        if step.watermark is not None and is_wide_due(step, reads.item_state.now):
             reads.want_delta(needs, event, step, item.source_updated_at("transactions"))
 
 
@@ -47,10 +47,10 @@ def decide_recent(reads: Reads, event: PendingEvent, item: Item) -> Outcome | Ne
     if "transactions" not in reads.products:
         return Outcome("ignored", "product_not_enabled")
     if item.in_progress:
-        return hold_back(reads.held, event)
+        return hold_back(reads.item_state, event)
     needs = Needs()
-    for account_id in reads.held.live_accounts:
-        step = reads.held.step("transactions", account_id)
+    for account_id in reads.item_state.live_accounts:
+        step = reads.item_state.step("transactions", account_id)
         # Once read, a delta that another event wants in the same sync asks for no second time.
         if owes_recent(step) and not is_answered(step.recent_seq, event):
             reads.want_recent(needs, event, step)
@@ -62,8 +62,8 @@ def decide_deletions(reads: Reads, event: PendingEvent) -> Outcome | Needs:
     if "transactions" not in reads.products:
         return Outcome("ignored", "product_not_enabled")
     needs = Needs()
-    live = set(reads.held.unwitnessed).intersection(reads.held.live_accounts)
+    live = set(reads.item_state.unwitnessed).intersection(reads.item_state.live_accounts)
     for account_id in sorted(live - reads.answered.again):
-        if not reads.blocked(needs, reads.held.step("transactions", account_id), event):
+        if not reads.blocked(needs, reads.item_state.step("transactions", account_id), event):
             needs.steps.append(AskAgain(account_id))
     return needs

@@ -19,8 +19,8 @@ from worker.planner.item_events import (
     decide_waiting,
 )
 from worker.planner.outcomes import NONE_ANSWERED, Answered, Needs, Outcome, SyncPlan, outcome_of
-from worker.planner.own_events import decide_deletions, decide_first_looks, decide_recent
-from worker.planner.state import Held, PendingEvent
+from worker.planner.own_events import decide_deletions, decide_first_rechecks, decide_recent
+from worker.planner.state import ItemState, PendingEvent
 from worker.planner.steps import Gone, NotRead, PlannedStep, merge_steps
 from worker.planner.transaction_events import decide_transactions
 from worker.pluggy_api.item_status import Item
@@ -28,22 +28,22 @@ from worker.pluggy_api.item_status import Item
 
 def plan(
     item: Item | Gone | NotRead,
-    held: Held,
+    item_state: ItemState,
     answered: Answered = NONE_ANSWERED,
     *,
     products: Iterable[str] = ("items", "accounts", "transactions"),
 ) -> SyncPlan:
     """Decide. The same arguments always give the same plan."""
-    reads = Reads(held, answered, frozenset(products))
+    reads = Reads(item_state, answered, frozenset(products))
     steps: list[PlannedStep] = []
     outcomes: dict[int, Outcome] = {}
     parked: set[tuple[str, uuid.UUID]] = set()
-    for event in held.events:
+    for event in item_state.events:
         found = _decide(reads, event, item)
         if isinstance(found, Needs):
             steps += found.steps
             parked |= found.parked
-            found = outcome_of(found, event, held.now)
+            found = outcome_of(found, event, item_state.now)
         outcomes[event.id] = found
     return SyncPlan(merge_steps(steps), outcomes, frozenset(parked))
 
@@ -53,7 +53,7 @@ def _decide(reads: Reads, event: PendingEvent, item: Item | Gone | NotRead) -> O
         return decide_not_read(reads, event)
     if isinstance(item, Gone):
         return decide_gone(reads, event)
-    if event.ask_again_at is not None and event.ask_again_at > reads.held.now:
+    if event.ask_again_at is not None and event.ask_again_at > reads.item_state.now:
         return decide_waiting(reads, event, event.ask_again_at)
     if event.event == "item/deleted":
         return decide_deletion_denied(reads, event)
@@ -64,5 +64,5 @@ def _decide(reads: Reads, event: PendingEvent, item: Item | Gone | NotRead) -> O
     if event.event == "sync/recent" and reads.accounts_known():
         return decide_recent(reads, event, item)
     if event.event == "sync/confirm" and reads.accounts_known():
-        return decide_first_looks(reads, event, item)
+        return decide_first_rechecks(reads, event, item)
     return decide_item_event(reads, event, item)

@@ -54,7 +54,7 @@ class Step(msgspec.Struct, frozen=True):
     account_id: uuid.UUID = NO_ACCOUNT
     watermark: datetime | None = None
     source_updated_at: datetime | None = None
-    stamped_at: datetime | None = None
+    complete_read_at: datetime | None = None
     walked_at: datetime | None = None
     read_since: datetime | None = None
     read_up_to: datetime | None = None
@@ -87,7 +87,7 @@ class Walk(msgspec.Struct, frozen=True):
     lane: int
     asked_at: datetime
     expects_rows: bool = False
-    nominates: bool = False
+    finds_candidates: bool = False
     verifies: bool = False
     started_at: datetime | None = None
     pluggy_started_at: datetime | None = None
@@ -100,7 +100,7 @@ class Walk(msgspec.Struct, frozen=True):
     read_at: datetime | None = None
 
 
-class HeldAccount(msgspec.Struct, frozen=True):
+class AccountState(msgspec.Struct, frozen=True):
     """An account of the item that we have seen; a tombstone is not live."""
 
     id: uuid.UUID
@@ -108,7 +108,7 @@ class HeldAccount(msgspec.Struct, frozen=True):
     type: str | None = None
 
 
-class HeldInvestment(msgspec.Struct, frozen=True):
+class InvestmentState(msgspec.Struct, frozen=True):
     """A live investment; the fingerprint changes with any of its fields."""
 
     id: uuid.UUID
@@ -116,7 +116,7 @@ class HeldInvestment(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ItemState:
     """One snapshot: the generation and exactly the events that it counts."""
 
     item_id: uuid.UUID
@@ -125,12 +125,12 @@ class Held:
     events: Sequence[PendingEvent]
     steps: Mapping[tuple[str, uuid.UUID], Step]
     walks: Mapping[uuid.UUID, Walk]
-    accounts: Mapping[uuid.UUID, HeldAccount]
-    investments: Sequence[HeldInvestment]
+    accounts: Mapping[uuid.UUID, AccountState]
+    investments: Sequence[InvestmentState]
     item: bytes | None
     item_deleted: bool
     is_open_finance: bool
-    look_at: datetime | None = None
+    silence_check_at: datetime | None = None
     parked: frozenset[str] = frozenset()
     """Products that Pluggy refuses as a whole: their steps are left out."""
     unwitnessed: Sequence[uuid.UUID] = ()
@@ -156,14 +156,14 @@ class Held:
 _events = msgspec.json.Decoder(list[PendingEvent])
 _steps = msgspec.json.Decoder(list[Step])
 _walks = msgspec.json.Decoder(list[Walk])
-_investments = msgspec.json.Decoder(list[HeldInvestment])
+_investments = msgspec.json.Decoder(list[InvestmentState])
 _newest = msgspec.json.Decoder(dict[uuid.UUID, datetime | None])
-_accounts = msgspec.json.Decoder(list[HeldAccount])
+_accounts = msgspec.json.Decoder(list[AccountState])
 
 
-def held_from_row(item_id: uuid.UUID, row: asyncpg.Record) -> Held:
-    """Decode the row of query read_plan."""
-    return Held(
+def item_state_from_row(item_id: uuid.UUID, row: asyncpg.Record) -> ItemState:
+    """Decode the row of query load_item_state."""
+    return ItemState(
         item_id=item_id,
         now=row["now"],
         generation=row["generation"],
@@ -175,7 +175,7 @@ def held_from_row(item_id: uuid.UUID, row: asyncpg.Record) -> Held:
         is_open_finance=bool(row["is_open_finance"]),
         item=row["item"].encode() if row["item"] is not None else None,
         item_deleted=row["item_deleted_at"] is not None,
-        look_at=row["look_at"],
+        silence_check_at=row["silence_check_at"],
         parked=frozenset(row["parked"]),
         unwitnessed=row["unwitnessed"],
         newest_rows={a: at for a, at in _newest.decode(row["newest_rows"]).items() if at},

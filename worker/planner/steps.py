@@ -111,7 +111,7 @@ class AskWalk:
 
 
 @dataclass(frozen=True, slots=True)
-class BuryItem:
+class TombstoneItem:
     """Tombstone the item and all it owns: item/deleted and 404 together prove it."""
 
 
@@ -124,7 +124,7 @@ PlannedStep = (
     | AskIds
     | AskAgain
     | AskWalk
-    | BuryItem
+    | TombstoneItem
 )
 
 
@@ -143,7 +143,7 @@ def step_key(step: PlannedStep) -> tuple[str, str, uuid.UUID]:
             | AskWalk(account_id)
         ):
             return type(step).__name__, "transactions", account_id
-        case ReadAccounts() | BuryItem():
+        case ReadAccounts() | TombstoneItem():
             return type(step).__name__, "items", NO_ACCOUNT
 
 

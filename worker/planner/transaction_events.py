@@ -19,8 +19,8 @@ def decide_transactions(reads: Reads, event: PendingEvent, item: Item) -> Outcom
         return Outcome("ignored", "product_not_enabled")
     assert event.account_id is not None  # noqa: S101 - the receiver keeps only readable ones
     needs = Needs()
-    accounts = reads.held.step("accounts")
-    account = reads.held.accounts.get(event.account_id)
+    accounts = reads.item_state.step("accounts")
+    account = reads.item_state.accounts.get(event.account_id)
     if account is None or not account.live:
         if not is_answered(accounts.read_seq, event):
             reads.want_accounts(needs, event, item)
@@ -32,7 +32,7 @@ def decide_transactions(reads: Reads, event: PendingEvent, item: Item) -> Outcom
         return Outcome("ignored", "account_deleted")
     if event.event == "transactions/created":
         _want_created(reads, needs, event, item)
-        if needs.nothing and brought_nothing(reads.held, event):
+        if needs.nothing and brought_nothing(reads.item_state, event):
             reads.confirm(needs, event, item, ("transactions", event.account_id))
     elif isinstance(answer := _want_ids(reads, needs, event, item), Outcome):
         return answer
@@ -42,7 +42,7 @@ def decide_transactions(reads: Reads, event: PendingEvent, item: Item) -> Outcom
 
 def _want_created(reads: Reads, needs: Needs, event: PendingEvent, item: Item) -> None:
     assert event.account_id is not None  # noqa: S101 - checked by the caller
-    step = reads.held.step("transactions", event.account_id)
+    step = reads.item_state.step("transactions", event.account_id)
     source_updated_at = item.source_updated_at("transactions")
     if step.watermark is None:
         reads.want_walk(needs, event, step, Lane.BACKFILL, source_updated_at)
@@ -55,7 +55,7 @@ def _want_created(reads: Reads, needs: Needs, event: PendingEvent, item: Item) -
 
 def _want_ids(reads: Reads, needs: Needs, event: PendingEvent, item: Item) -> Outcome | None:
     assert event.account_id is not None  # noqa: S101 - checked by the caller
-    step = reads.held.step("transactions", event.account_id)
+    step = reads.item_state.step("transactions", event.account_id)
     if event.ids_open and event.id not in reads.answered.events:
         if not reads.blocked(needs, step, event):
             ids = (event.id,)
@@ -64,7 +64,7 @@ def _want_ids(reads: Reads, needs: Needs, event: PendingEvent, item: Item) -> Ou
         return None
     came_back = event.ids_came_back or event.id in reads.answered.came_back
     if event.event == "transactions/deleted" and came_back and event.ask_again_at is None:
-        again = reads.held.now + ASK_AGAIN_AFTER
+        again = reads.item_state.now + ASK_AGAIN_AFTER
         return Outcome("pending", ask_again_at=again, due_at=again)
     if has_unreadable_ids(event) and not is_answered(step.walked_seq, event):
         return _want_unreadable(reads, needs, event, step, item)
@@ -76,12 +76,12 @@ def _want_unreadable(
 ) -> Outcome | None:
     """A walk of the account instead of the ids that cannot be read, at most one a day."""
     source_updated_at = item.source_updated_at("transactions")
-    again = next_walk_at(reads.held, step)
+    again = next_walk_at(reads.item_state, step)
     if step.watermark is None:
         reads.want_walk(needs, event, step, Lane.BACKFILL, source_updated_at)
-    elif again is None or step.account_id in reads.held.walks:
+    elif again is None or step.account_id in reads.item_state.walks:
         reads.want_walk(needs, event, step, Lane.AUDIT, source_updated_at, for_unreadable=True)
-    elif not is_newest_unreadable(reads.held, event):
+    elif not is_newest_unreadable(reads.item_state, event):
         return Outcome("ignored", "superseded")
     else:
         return Outcome("pending", ask_again_at=again, due_at=again, lane=Lane.AUDIT)
@@ -91,17 +91,17 @@ def _want_unreadable(
 def _want_first_reads(reads: Reads, needs: Needs, event: PendingEvent, item: Item) -> None:
     """Any event of an item not read yet brings all of it, but waits for its own part only."""
     others = Needs()
-    for account_id in reads.held.live_accounts:
-        step = reads.held.step("transactions", account_id)
-        if step.watermark is None and account_id not in reads.held.walks:
+    for account_id in reads.item_state.live_accounts:
+        step = reads.item_state.step("transactions", account_id)
+        if step.watermark is None and account_id not in reads.item_state.walks:
             source_updated_at = item.source_updated_at("transactions")
             reads.want_walk(others, event, step, Lane.BACKFILL, source_updated_at)
-    unread = [p for p in LISTED_BY_ITEM if reads.held.step(p).stamped_at is None]
+    unread = [p for p in LISTED_BY_ITEM if reads.item_state.step(p).complete_read_at is None]
     for product in unread:
         if product != "consents" or item.is_open_finance:
             reads.want_product(others, event, item, product)
-    for account_id in reads.held.live_cards:
-        if reads.held.step("bills", account_id).stamped_at is None:
+    for account_id in reads.item_state.live_cards:
+        if reads.item_state.step("bills", account_id).complete_read_at is None:
             reads.want_product(others, event, item, "bills", account_id)
     if "investments" not in unread:
         reads.want_investment_transactions(others, event, item, sweeps=False)

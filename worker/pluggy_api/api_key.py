@@ -12,9 +12,9 @@ from worker.pluggy_api.payloads import Unreadable, decode_error, decode_object
 
 KEY_LIFETIME_S: Final = 110 * 60.0
 """Pluggy's keys live two hours; ours are renewed a little earlier."""
-TRUSTED_FOR_S: Final = 60.0
+TRUSTED_TTL_S: Final = 60.0
 """A key that is younger, or was answered since, is not renewed because one thing refuses it."""
-VOUCHED_FOR_S: Final = 5.0
+VOUCHED_TTL_S: Final = 5.0
 """So long one answer of a plain thing stands for the key, whatever else refuses it."""
 REFUSALS_APART_S: Final = 3.0
 """A new key may take a moment to be known everywhere."""
@@ -40,10 +40,10 @@ class ApiKey:
 
     def is_trusted(self, now: float) -> bool:
         """Whether a refusal alone says nothing against it."""
-        return now - max(self.obtained_at, self.answered_at) < TRUSTED_FOR_S
+        return now - max(self.obtained_at, self.answered_at) < TRUSTED_TTL_S
 
     def is_vouched_for(self, now: float) -> bool:
-        return now - self.vouched_at < VOUCHED_FOR_S
+        return now - self.vouched_at < VOUCHED_TTL_S
 
 
 @dataclass(slots=True)

@@ -26,13 +26,13 @@ from worker.pluggy_api.api_key import (
     read_key,
 )
 from worker.pluggy_api.errors import (
+    Deferred,
     PluggyError,
     PluggyHalt,
     PluggyNotFound,
     PluggyRefused,
     PluggyRejected,
     PluggyUnavailable,
-    PutOff,
 )
 from worker.pluggy_api.http import Answer, Change, endpoint_group, endpoint_of
 from worker.pluggy_api.limit_answers import group_wait_s, is_group_limit, own_wait_s
@@ -126,7 +126,7 @@ class PluggyClient:
     async def reserve(
         self, endpoint: str, lane: Lane, *, of_unknown: bool, named: uuid.UUID | None = None
     ) -> None:
-        """Wait for a call that is made later, as granted. Raises PutOff.
+        """Wait for a call that is made later, as granted. Raises Deferred.
 
         of_unknown: for an item that we do not hold; it also takes of the share of such items.
         named: an item that we hold and a webhook has named; it also takes of its own share.
@@ -136,7 +136,7 @@ class PluggyClient:
             if of_unknown or named is not None:
                 await self._budget.take_share(group, None if of_unknown else named)
             await self._budget.acquire(group, lane)
-        except PutOff as error:
+        except Deferred as error:
             error.at(f"GET {endpoint}")
             raise
 
@@ -232,14 +232,14 @@ class PluggyClient:
             raise PluggyRejected(name, status=answer.status, error_id=error_id)
         raise PluggyUnavailable(name, status=answer.status, error_id=error_id)
 
-    async def _limit_reached(self, answer: Answer, group: str, code: str | None) -> PutOff:
+    async def _limit_reached(self, answer: Answer, group: str, code: str | None) -> Deferred:
         """A limit of the group stops all calls of it; one of the thing's own only this one."""
         if not is_group_limit(code):
             wait_s = own_wait_s(answer.headers)
-            return PutOff(f"429:{code}", wait_s=wait_s, status=429, is_own=True)
+            return Deferred(f"429:{code}", wait_s=wait_s, status=429, is_own=True)
         wait_s = group_wait_s(answer.headers)
         await self._budget.empty(group, for_s=wait_s)
-        return PutOff("429", wait_s=wait_s, status=429)
+        return Deferred("429", wait_s=wait_s, status=429)
 
     async def _valid_key(self, lane: Lane, count: Callable[[], None]) -> ApiKey:
         """The current key, renewed if it is old; one renewal at a time."""
@@ -256,7 +256,7 @@ class PluggyClient:
         """The key to repeat a refused call with. Raises PluggyRefused if it is good as it is.
 
         A plain thing is the second witness: what it answers proves the key, whoever refuses it.
-        Raises PluggyHalt if keys are refused by that too, several seconds apart; PutOff before.
+        Raises PluggyHalt if keys are refused by that too, several seconds apart; Deferred before.
         """
         async with self._renewing:
             if self._key is not None and self._key is not key:
@@ -281,7 +281,7 @@ class PluggyClient:
             return await self._renew(lane, count)
         self._refusals.note(key, now)
         if not self._refusals.are_apart(now):
-            raise PutOff("key_refused", wait_s=REFUSALS_APART_S, status=answer.status)
+            raise Deferred("key_refused", wait_s=REFUSALS_APART_S, status=answer.status)
         if len(self._refusals.keys) == 1:
             return await self._renew(lane, count)
         error_id = decode_error(answer.body)[1]
@@ -292,7 +292,7 @@ class PluggyClient:
     ) -> bool:
         """Whether something that every key may ask for answers this one.
 
-        Raises PluggyUnavailable if that can not be told, PutOff.
+        Raises PluggyUnavailable if that can not be told, Deferred.
         """
         refusals = 0
         for path in PLAIN_PATHS:

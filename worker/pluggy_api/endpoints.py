@@ -20,13 +20,13 @@ from worker.pluggy_api.circuit_breaker import CallLedger
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.errors import (
     CursorRefused,
+    Deferred,
     PluggyError,
     PluggyNotFound,
     PluggyUnavailable,
-    PutOff,
 )
 from worker.pluggy_api.http import Answer
-from worker.pluggy_api.paging import HeldPages, from_the_start, of_the_place, query_of
+from worker.pluggy_api.paging import PagesSoFar, from_the_start, of_the_place, query_of
 from worker.pluggy_api.payloads import (
     Envelope,
     NotAList,
@@ -38,10 +38,10 @@ from worker.pluggy_api.payloads import (
 )
 
 NO_IDENTITY: Final = "404:IDENTITY_NOT_FOUND"
-MOST_PAGES: Final = 1000
-LIST_FOR_S: Final = 30.0
+MAX_PAGES: Final = 1000
+LIST_TIMEOUT_S: Final = 30.0
 """A list is read in one claim: one that takes longer fails, and is shown."""
-MOST_PAGES_OF_IDS: Final = 10
+MAX_PAGES_OF_IDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Page:
 class PluggyReader:
     """Reads in one lane on behalf of one claim. Every method raises PluggyError.
 
-    pluggy_now is Pluggy's clock as of the last answer. in_vain: a rate limit has put a call off.
+    pluggy_now is Pluggy's clock as of the last answer. rate_limited: a rate limit deferred a call.
     of_unknown: we do not hold the item; what webhooks name so has only a share of the limit.
     granted: the next call of an item is reserved already.
     between_pages is awaited while a list is read, so that its lease outlives many slow pages.
@@ -69,7 +69,7 @@ class PluggyReader:
     ledger: CallLedger | None = None
     item_id: uuid.UUID | None = None
     pluggy_now: datetime | None = None
-    in_vain: bool = False
+    rate_limited: bool = False
     of_unknown: bool = False
     granted: bool = False
     between_pages: Callable[[], Awaitable[None]] | None = None
@@ -83,7 +83,7 @@ class PluggyReader:
         return body
 
     async def reserve_item(self) -> None:
-        """Wait for the call of the item before it is made. Raises PutOff.
+        """Wait for the call of the item before it is made. Raises Deferred.
 
         An unknown item of the better lanes is named by webhooks alone: items that we hold go first.
         """
@@ -96,8 +96,8 @@ class PluggyReader:
                 of_unknown=self.of_unknown and by_webhook,
                 named=self.item_id if by_webhook else None,
             )
-        except PutOff:
-            self.in_vain = True
+        except Deferred:
+            self.rate_limited = True
             raise
         self.granted = True
 
@@ -214,13 +214,13 @@ class PluggyReader:
 
     async def _whole(self, path: str) -> Page:
         """All pages behind cursors as one; read anew, a few times, if a cursor is refused."""
-        until = asyncio.get_running_loop().time() + LIST_FOR_S
+        until = asyncio.get_running_loop().time() + LIST_TIMEOUT_S
         return await from_the_start(lambda: self._pages_of(path, until))
 
     async def _pages_of(self, path: str, until: float) -> Page:
         first = page = await self._page(path)
-        rows, held = [*first.rows], HeldPages()
-        for _ in range(MOST_PAGES_OF_IDS):
+        rows, held = [*first.rows], PagesSoFar()
+        for _ in range(MAX_PAGES_OF_IDS):
             held.add(page.rows)
             if page.next is None:
                 return replace(first, rows=rows, next=None)
@@ -233,15 +233,15 @@ class PluggyReader:
 
     async def _all(self, path: str) -> Sequence[msgspec.Raw]:
         """All pages of a list; read anew, a few times, if a page behind the first is refused."""
-        until = asyncio.get_running_loop().time() + LIST_FOR_S
+        until = asyncio.get_running_loop().time() + LIST_TIMEOUT_S
         return await from_the_start(lambda: self._all_pages(path, until))
 
     async def _all_pages(self, path: str, until: float) -> Sequence[msgspec.Raw]:
         """All pages of a list with `page` and `totalPages`; totalPages is 0 if there is nothing."""
         rows: list[msgspec.Raw] = []
         before: list[bytes] = []
-        held = HeldPages()
-        for page in range(1, MOST_PAGES + 1):
+        held = PagesSoFar()
+        for page in range(1, MAX_PAGES + 1):
             envelope = await (self._list(path) if page == 1 else self._further(path, page))
             read = list(map(bytes, envelope.results))
             if read and read == before and envelope.total > len(rows):
@@ -293,8 +293,8 @@ class PluggyReader:
         except PluggyUnavailable:
             await self._note(failed=True)
             raise
-        except PutOff:
-            self.in_vain = True
+        except Deferred:
+            self.rate_limited = True
             raise
         await self._note(failed=False)
         with suppress(PluggyUnavailable):  # no Date header, which only some answers need

@@ -2,7 +2,7 @@
 
 PluggyError
  ├─ PluggyUnavailable   retry   5xx, time-outs, resets, broken JSON, anything unknown
- ├─ PutOff              later   429 and our own rate budget: costs no attempt
+ ├─ Deferred              later   429 and our own rate budget: costs no attempt
  ├─ PluggyRefused       refused 401, 403, 410 on one thing while our key is good: retried, then dead
  ├─ PluggyRejected      reject  a 4xx with a code about this very thing: dead at once
  │   └─ PluggyNotFound  reject  404; often an answer and no failure
@@ -72,7 +72,7 @@ class CursorRefused(PluggyUnavailable):
         return found
 
 
-class PutOff(PluggyError):
+class Deferred(PluggyError):
     """A limit is reached: not before wait_s seconds from now.
 
     is_own: the limit is the thing's own, not that of all calls.
@@ -142,7 +142,7 @@ class Failure:
 
 def classify(error: Exception) -> Failure:
     """Any exception of a step as a Failure; the unknown is retried."""
-    if isinstance(error, PutOff):
+    if isinstance(error, Deferred):
         return Failure(
             "later",
             error.code,

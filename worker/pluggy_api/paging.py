@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyError, PluggyUnavailable
-from worker.pluggy_api.payloads import LONGEST_CURSOR
+from worker.pluggy_api.payloads import MAX_CURSOR_LENGTH
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def of_the_place(error: PluggyError) -> PluggyError:
 
 
 @dataclass(slots=True)
-class HeldPages:
+class PagesSoFar:
     """What pages that are stored together take of memory."""
 
     rows: int = 0
@@ -55,7 +55,7 @@ class HeldPages:
 def query_of(cursor: str) -> str:
     """The query of a cursor as it is written, whatever host it names. Raises PluggyUnavailable."""
     # Its length first, and no search: an expression tries each "?" of a long one to the end.
-    _, mark, query = cursor.partition("?") if len(cursor) <= LONGEST_CURSOR else ("", "", "")
+    _, mark, query = cursor.partition("?") if len(cursor) <= MAX_CURSOR_LENGTH else ("", "", "")
     if not QUERY.fullmatch(query):
         raise PluggyUnavailable("unusable_cursor")
     return mark + query

@@ -28,7 +28,7 @@ _UNREADABLE: Final = (
 MAX_VALUES: Final = 1_000_000
 """Commas in a list answer: each row of it takes memory even if it is not decoded."""
 MAX_ROW_BYTES: Final = 4 * 1024 * 1024
-LONGEST_CURSOR: Final = 8192
+MAX_CURSOR_LENGTH: Final = 8192
 _ROWS_AT: Final = 3
 """Levels down: the answer, its list, a row."""
 
@@ -46,7 +46,7 @@ class Envelope(msgspec.Struct, frozen=True):
         """Pluggy's cursor, None for none; one that nobody could ask for is cut short."""
         if not self.next_:
             return None
-        return self.next_[: LONGEST_CURSOR + 1] if isinstance(self.next_, str) else "unreadable"
+        return self.next_[: MAX_CURSOR_LENGTH + 1] if isinstance(self.next_, str) else "unreadable"
 
     @property
     def total_pages(self) -> int:

@@ -28,14 +28,14 @@ from redis.exceptions import RedisError
 
 from worker.infra.lanes import Lane
 from worker.infra.redis_keys import PREFIX
-from worker.pluggy_api.errors import PutOff
+from worker.pluggy_api.errors import Deferred
 
-LONGEST_WAIT_S: Final = 2.0
-LONGEST_LIVE_WAIT_S: Final = 5.0
+MAX_WAIT_S: Final = 2.0
+MAX_LIVE_WAIT_S: Final = 5.0
 """Live work waits longer in its slot: sent away, it would lose its place to what came later."""
 LATE_TURN_S: Final = 0.5
 """How much longer somebody waits whose turn has come, but whose token a better lane has taken."""
-SHORTEST_PUT_OFF_S: Final = 1.0
+MIN_DEFER_S: Final = 1.0
 """Whoever has waited in vain comes back no sooner: each return costs a claim."""
 BURST: Final = 1 / 12
 """Share of the limit that may be spent at once; the rest comes over the minute."""
@@ -184,12 +184,12 @@ class RateBudget:
         self._local: dict[str, LocalBucket] = {}
 
     async def acquire(self, group: str, lane: Lane) -> None:
-        """Wait for a call of this group, as long as this lane waits at most. Raises PutOff."""
-        patience_s = LONGEST_LIVE_WAIT_S if lane == Lane.LIVE else LONGEST_WAIT_S
+        """Wait for a call of this group, as long as this lane waits at most. Raises Deferred."""
+        patience_s = MAX_LIVE_WAIT_S if lane == Lane.LIVE else MAX_WAIT_S
         deadline, turn, left_s = time.monotonic() + patience_s, NO_TURN, patience_s
         while (turn := await self.take(group, lane, turn=turn, patience_s=left_s)).wait_s:
             if turn.wait_s > left_s:
-                raise PutOff("rate_budget", wait_s=max(turn.wait_s, SHORTEST_PUT_OFF_S))
+                raise Deferred("rate_budget", wait_s=max(turn.wait_s, MIN_DEFER_S))
             await asyncio.sleep(turn.wait_s)
             until = deadline + LATE_TURN_S if turn.at_ms else deadline
             left_s = max(0.0, until - time.monotonic())
@@ -197,11 +197,11 @@ class RateBudget:
     async def take_share(self, group: str, item_id: uuid.UUID | None = None) -> None:
         """Wait for a call for an item that we hold; None: for any that we do not.
 
-        Raises PutOff, with a time of its own, if that would take over two seconds.
+        Raises Deferred, with a time of its own, if that would take over two seconds.
         """
         wait_s = await self._take_share(group, item_id)
-        if wait_s > LONGEST_WAIT_S:
-            raise PutOff("rate_budget", wait_s=wait_s)
+        if wait_s > MAX_WAIT_S:
+            raise Deferred("rate_budget", wait_s=wait_s)
         await asyncio.sleep(wait_s)
 
     async def _take_share(self, group: str, item_id: uuid.UUID | None = None) -> float:
@@ -212,7 +212,7 @@ class RateBudget:
             share = max(limit * ITEM_SHARE, min(limit, ITEM_LEAST))
             name, burst, kept_ms = str(item_id), ITEM_BURST, ITEM_SHARE_KEPT_MS
         refill_per_ms = share * (1 - burst) / 60_000
-        asked = [max(1.0, share * burst), refill_per_ms, int(LONGEST_WAIT_S * 1000)]
+        asked = [max(1.0, share * burst), refill_per_ms, int(MAX_WAIT_S * 1000)]
         bounds = [UNKNOWN_TURNS_MS, kept_ms]
         try:
             wait_ms = await self._share(keys=[f"{_key(group)}:{name}"], args=[*asked, *bounds])
@@ -240,7 +240,7 @@ class RateBudget:
         floor = max(0.0, min(FLOOR_BY_LANE[lane] * burst, burst - 1))
         try:
             asked = [int(lane), turn.at_ms, int(patience_s * 1000)]
-            bounds = [int(LONGEST_LIVE_WAIT_S * 1000), CLOCK_WAIT_MS]
+            bounds = [int(MAX_LIVE_WAIT_S * 1000), CLOCK_WAIT_MS]
             wait_ms, turn_ms = await self._take(
                 keys=[_key(group)], args=[burst, refill_per_ms, floor, *asked, *bounds]
             )

@@ -14,8 +14,8 @@ import msgspec
 
 from worker.infra.postgres import Connection
 from worker.infra.queries import QUERIES
-from worker.lease.lease import Claim
-from worker.lease.progress import expect_first_rows, stamp_step
+from worker.lease.lease import SyncSession
+from worker.lease.progress import expect_first_rows, mark_complete
 from worker.planner.due_reads import RECENT as RECENT_DAYS
 from worker.planner.state import Walk
 from worker.planner.steps import (
@@ -23,26 +23,26 @@ from worker.planner.steps import (
 )
 from worker.pluggy_api.endpoints import Page
 from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyUnavailable
-from worker.sync.deletions import QUESTION_SIZE, WITNESSES, Absence, Question, bury_or_flag
-from worker.sync.entities.transactions import PRODUCT, put_off, store_page, witnessed
-from worker.sync.recent_days import RECENT, stamp_recent
+from worker.sync.deletions import QUESTION_SIZE, WITNESSES, Absence, Question, tombstone_or_flag
+from worker.sync.entities.transactions import PRODUCT, deferred, store_page, witnessed
+from worker.sync.recent_days import RECENT, mark_recent_complete
 
-WALK_FOR_S: Final = 20.0
+WALK_TIMEOUT_S: Final = 20.0
 """So long a claim walks at most before it hands the item back."""
-LOOK_EVERY_PAGES: Final = 100
+CHECK_EVERY_PAGES: Final = 100
 MAX_PAGES: Final = 10_000
 FAILS_BEFORE_RESTART: Final = 3
-MAX_NOMINEES: Final = 5000
+MAX_CANDIDATES: Final = 5000
 """So many are looked at together; more than that are flagged for a person anyway."""
 
 
-async def ask_walk(claim: Claim, step: AskWalk) -> None:
+async def ask_walk(session: SyncSession, step: AskWalk) -> None:
     """Store the wish; the walk itself goes on under this or a later claim."""
-    async with claim.page() as conn:
-        await conn.execute(QUERIES["revive_walk_step"], claim.item_id, step.account_id)
+    async with session.page() as conn:
+        await conn.execute(QUERIES["revive_walk_step"], session.item_id, step.account_id)
         await conn.execute(
             QUERIES["start_walk"],
-            claim.item_id,
+            session.item_id,
             step.account_id,
             "walk",
             int(step.lane),
@@ -58,137 +58,139 @@ async def ask_walk(claim: Claim, step: AskWalk) -> None:
             None,
         )
         if step.for_unreadable:
-            await conn.execute(QUERIES["note_unreadable_walk"], claim.item_id, step.account_id)
+            await conn.execute(QUERIES["note_unreadable_walk"], session.item_id, step.account_id)
 
 
-async def continue_walk(claim: Claim, walk: Walk, *, settled_generation: int, for_s: float) -> bool:
+async def continue_walk(
+    session: SyncSession, walk: Walk, *, settled_generation: int, for_s: float
+) -> bool:
     """Go on with a walk until it ends, time is up or the item has news; returns whether it ended.
 
-    Raises PluggyError, FencedOff.
+    Raises PluggyError, LeaseLost.
     """
     clock = asyncio.get_running_loop().time
-    until = clock() + min(for_s, WALK_FOR_S)
-    claim.drift_of = (PRODUCT, walk.account_id) if walk.verifies else None
-    while await _advance(claim, walk):
-        found = await claim.db.fetchrow(QUERIES["load_walk"], claim.item_id, walk.account_id)
+    until = clock() + min(for_s, WALK_TIMEOUT_S)
+    session.drift_of = (PRODUCT, walk.account_id) if walk.verifies else None
+    while await _advance(session, walk):
+        found = await session.db.fetchrow(QUERIES["load_walk"], session.item_id, walk.account_id)
         if found is None:
             return True
         walk = msgspec.convert(dict(found), Walk)
-        if claim.generation > settled_generation or clock() > until:
+        if session.generation > settled_generation or clock() > until:
             return False
     return False
 
 
-async def _advance(claim: Claim, walk: Walk) -> bool:
+async def _advance(session: SyncSession, walk: Walk) -> bool:
     """Read one page, ask one question, or finish. False: put off, nothing more to do now."""
     if walk.read_at is None:
-        return await _read_page(claim, walk)
-    if nominees := await _load_nominees(claim, walk):
-        return await _ask_about(claim, walk, nominees)
-    await _finish(claim, walk)
+        return await _read_page(session, walk)
+    if candidates := await _load_candidates(session, walk):
+        return await _ask_about(session, walk, candidates)
+    await _finish(session, walk)
     return True
 
 
-async def _read_page(claim: Claim, walk: Walk) -> bool:
-    started_at = claim.now
+async def _read_page(session: SyncSession, walk: Walk) -> bool:
+    started_at = session.now
     try:
-        await _raise_if_endless(claim, walk)
-        page = await _fetch(claim, walk)
-        if not page.rows and page.next is None and await _proves_nothing(claim, walk):
-            await put_off(claim, walk.account_id)
+        await _raise_if_endless(session, walk)
+        page = await _fetch(session, walk)
+        if not page.rows and page.next is None and await _proves_nothing(session, walk):
+            await deferred(session, walk.account_id)
             return False
-        async with claim.page() as conn:
-            await _store(conn, claim, walk, page, started_at)
+        async with session.page() as conn:
+            await _store(conn, session, walk, page, started_at)
     except CursorRefused as error:
-        await _begin_anew(claim, walk, error)
+        await _begin_anew(session, walk, error)
     except asyncpg.UniqueViolationError:
-        await _begin_anew(claim, walk, CursorRefused("cursor_repeated"))
+        await _begin_anew(session, walk, CursorRefused("cursor_repeated"))
     return True
 
 
-async def _begin_anew(claim: Claim, walk: Walk, refusal: CursorRefused) -> None:
+async def _begin_anew(session: SyncSession, walk: Walk, refusal: CursorRefused) -> None:
     """Read from the first page again; what is stored stays. Raises the refusal after a few times.
 
     Later tries begin anew too: a cursor that is refused would be refused for ever.
     """
-    async with claim.page() as conn:
-        restarts = await conn.fetchval(QUERIES["restart_walk"], claim.item_id, walk.account_id)
+    async with session.page() as conn:
+        restarts = await conn.fetchval(QUERIES["restart_walk"], session.item_id, walk.account_id)
     if restarts is None or restarts > MAX_RESTARTS:
         raise refusal
 
 
-async def _raise_if_endless(claim: Claim, walk: Walk) -> None:
+async def _raise_if_endless(session: SyncSession, walk: Walk) -> None:
     """Each page of an honest list has a row that no other page has."""
-    if walk.pages == 0 or walk.pages % LOOK_EVERY_PAGES:
+    if walk.pages == 0 or walk.pages % CHECK_EVERY_PAGES:
         return
-    rows = await claim.db.fetchval(QUERIES["count_rows_known"], claim.item_id, walk.account_id)
-    if walk.pages >= MAX_PAGES or walk.pages > rows + LOOK_EVERY_PAGES:
+    rows = await session.db.fetchval(QUERIES["count_rows_known"], session.item_id, walk.account_id)
+    if walk.pages >= MAX_PAGES or walk.pages > rows + CHECK_EVERY_PAGES:
         raise CursorRefused("endless_list")
 
 
-async def _fetch(claim: Claim, walk: Walk) -> Page:
+async def _fetch(session: SyncSession, walk: Walk) -> Page:
     if walk.next is None:
-        return await _fetch_first(claim, walk)
+        return await _fetch_first(session, walk)
     try:
-        return await claim.pluggy.next_transactions(walk.next)
+        return await session.pluggy.next_transactions(walk.next)
     except PluggyUnavailable as error:
         # Some cursors are refused with a 5xx: so often the same page fails only because of its own.
-        if (error.status or 0) >= 500 and await _has_failed_often(claim, walk):
+        if (error.status or 0) >= 500 and await _has_failed_often(session, walk):
             raise CursorRefused("cursor_refused", status=error.status) from error
         raise
 
 
-async def _fetch_first(claim: Claim, walk: Walk) -> Page:
+async def _fetch_first(session: SyncSession, walk: Walk) -> Page:
     if walk.kind == RECENT:
-        since = claim.now - RECENT_DAYS if walk.read_since is None else walk.read_since
-        return await claim.pluggy.transactions(walk.account_id, date_from=since.date())
+        since = session.now - RECENT_DAYS if walk.read_since is None else walk.read_since
+        return await session.pluggy.transactions(walk.account_id, date_from=since.date())
     since_created = walk.read_since if walk.kind == "delta" else None
-    return await claim.pluggy.transactions(walk.account_id, created_at_from=since_created)
+    return await session.pluggy.transactions(walk.account_id, created_at_from=since_created)
 
 
-async def _has_failed_often(claim: Claim, walk: Walk) -> bool:
-    attempts = await claim.db.fetchval(
-        QUERIES["load_attempts"], claim.item_id, PRODUCT, walk.account_id
+async def _has_failed_often(session: SyncSession, walk: Walk) -> bool:
+    attempts = await session.db.fetchval(
+        QUERIES["load_attempts"], session.item_id, PRODUCT, walk.account_id
     )
     return (attempts or 0) >= FAILS_BEFORE_RESTART
 
 
-async def _proves_nothing(claim: Claim, walk: Walk) -> bool:
+async def _proves_nothing(session: SyncSession, walk: Walk) -> bool:
     """Whether an empty last page needs a witness, and there is none."""
-    suspicious = walk.pages > 0 or await claim.db.fetchval(
-        QUERIES["holds_rows_seen_before"], claim.item_id, walk.account_id, claim.now
+    suspicious = walk.pages > 0 or await session.db.fetchval(
+        QUERIES["holds_rows_seen_before"], session.item_id, walk.account_id, session.now
     )
     if not suspicious and not walk.expects_rows:
         return False
-    return not await witnessed(claim, walk.account_id, suspicious=bool(suspicious))
+    return not await witnessed(session, walk.account_id, suspicious=bool(suspicious))
 
 
 async def _store(
-    conn: Connection, claim: Claim, walk: Walk, page: Page, started_at: datetime
+    conn: Connection, session: SyncSession, walk: Walk, page: Page, started_at: datetime
 ) -> None:
-    nominates = walk.nominates
+    finds_candidates = walk.finds_candidates
     if walk.started_at is None:
-        nominates = walk.kind == "walk" and await conn.fetchval(
-            QUERIES["holds_rows_seen_before"], claim.item_id, walk.account_id, started_at
+        finds_candidates = walk.kind == "walk" and await conn.fetchval(
+            QUERIES["holds_rows_seen_before"], session.item_id, walk.account_id, started_at
         )
         await conn.execute(
             QUERIES["begin_walk"],
-            claim.item_id,
+            session.item_id,
             walk.account_id,
             started_at,
             page.pluggy_now,
-            nominates,
-            claim.read_seq,
+            finds_candidates,
+            session.read_seq,
         )
-    listed = await store_page(conn, claim, walk.account_id, page)
-    await _note(conn, walk, "listed", listed.ids if nominates else (), cursor=page.next)
+    listed = await store_page(conn, session, walk.account_id, page)
+    await _note(conn, walk, "listed", listed.ids if finds_candidates else (), cursor=page.next)
     await conn.execute(
         QUERIES["advance_walk"],
-        claim.item_id,
+        session.item_id,
         walk.account_id,
         page.next,
         len(page.rows),
-        claim.now if page.next is None else None,
+        session.now if page.next is None else None,
     )
 
 
@@ -200,29 +202,29 @@ async def _note(
     await conn.execute(QUERIES["add_walk_page"], walk.walk_id, cursor_hash, kind, list(ids))
 
 
-async def _load_nominees(claim: Claim, walk: Walk) -> list[uuid.UUID]:
-    if not walk.nominates:
+async def _load_candidates(session: SyncSession, walk: Walk) -> list[uuid.UUID]:
+    if not walk.finds_candidates:
         return []
-    records = await claim.db.fetch(
-        QUERIES["load_nominees"],
-        claim.item_id,
+    records = await session.db.fetch(
+        QUERIES["load_deletion_candidates"],
+        session.item_id,
         walk.account_id,
         walk.walk_id,
         walk.started_at,
-        MAX_NOMINEES,
+        MAX_CANDIDATES,
     )
     return [record["id"] for record in records]
 
 
-async def _ask_about(claim: Claim, walk: Walk, nominees: Sequence[uuid.UUID]) -> bool:
-    block = nominees[: QUESTION_SIZE - WITNESSES]
-    question = await Question.about(claim, walk.account_id, block, nominees)
+async def _ask_about(session: SyncSession, walk: Walk, candidates: Sequence[uuid.UUID]) -> bool:
+    block = candidates[: QUESTION_SIZE - WITNESSES]
+    question = await Question.about(session, walk.account_id, block, candidates)
     if not question.witnesses:
         # All are suspects, for the list was empty: then those of other questions are witnesses.
-        question = await Question.about(claim, walk.account_id, block)
-    page = await claim.pluggy.transactions(walk.account_id, ids=question.ids)
-    async with claim.page() as conn:
-        listed = (await store_page(conn, claim, walk.account_id, page)).among(question.ids)
+        question = await Question.about(session, walk.account_id, block)
+    page = await session.pluggy.transactions(walk.account_id, ids=question.ids)
+    async with session.page() as conn:
+        listed = (await store_page(conn, session, walk.account_id, page)).among(question.ids)
         proven = not question.unanswered(listed)
         if proven:
             absence = question.absence(listed)
@@ -231,20 +233,22 @@ async def _ask_about(claim: Claim, walk: Walk, nominees: Sequence[uuid.UUID]) ->
             await _note(conn, walk, "waiting", absence.waiting)
             await _note(conn, walk, "unproven", absence.unproven)
     if not proven:
-        await put_off(claim, walk.account_id)
+        await deferred(session, walk.account_id)
     return proven
 
 
-async def _finish(claim: Claim, walk: Walk) -> None:
-    """The one transaction in which the absent are buried and the watermark moves."""
-    async with claim.page() as conn:
-        await bury_or_flag(conn, claim, walk.account_id, await _load_absence(conn, walk))
+async def _finish(session: SyncSession, walk: Walk) -> None:
+    """The one transaction in which the absent are tombstoned and the watermark moves."""
+    async with session.page() as conn:
+        await tombstone_or_flag(conn, session, walk.account_id, await _load_absence(conn, walk))
         if walk.kind == RECENT:
-            await stamp_recent(conn, claim, walk.account_id, walk.started_at, walk.read_seq)
+            await mark_recent_complete(
+                conn, session, walk.account_id, walk.started_at, walk.read_seq
+            )
         else:
-            await _stamp(conn, claim, walk)
-            await expect_first_rows(conn, claim, PRODUCT, walk.account_id)
-        await conn.execute(QUERIES["finish_walk"], claim.item_id, walk.account_id)
+            await _mark_complete(conn, session, walk)
+            await expect_first_rows(conn, session, PRODUCT, walk.account_id)
+        await conn.execute(QUERIES["finish_walk"], session.item_id, walk.account_id)
 
 
 async def _load_absence(conn: Connection, walk: Walk) -> Absence:
@@ -254,10 +258,10 @@ async def _load_absence(conn: Connection, walk: Walk) -> Absence:
     return Absence(*map(frozenset, (found["absent"], found["waiting"], found["unproven"])))
 
 
-async def _stamp(conn: Connection, claim: Claim, walk: Walk) -> None:
-    await stamp_step(
+async def _mark_complete(conn: Connection, session: SyncSession, walk: Walk) -> None:
+    await mark_complete(
         conn,
-        claim,
+        session,
         PRODUCT,
         walk.account_id,
         started_at=walk.started_at,

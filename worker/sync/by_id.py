@@ -12,7 +12,7 @@ from typing import Final
 
 from worker.infra.postgres import Connection
 from worker.infra.queries import QUERIES
-from worker.lease.lease import Claim
+from worker.lease.lease import SyncSession
 from worker.planner.outcomes import Answered
 from worker.planner.steps import AskIds
 from worker.sync.deletions import (
@@ -22,10 +22,10 @@ from worker.sync.deletions import (
     Absence,
     Question,
     allows,
-    bury_or_flag,
     load_unwitnessed,
+    tombstone_or_flag,
 )
-from worker.sync.entities.transactions import PRODUCT, account_answers, put_off, store_page
+from worker.sync.entities.transactions import PRODUCT, account_answers, deferred, store_page
 
 BLOCK_SIZE: Final = QUESTION_SIZE - WITNESSES
 LOAD_SIZE: Final = 1000
@@ -51,7 +51,7 @@ class OpenIds:
     An id that several events name is asked for once in a claim.
     """
 
-    claim: Claim
+    session: SyncSession
     waiting: deque[int]
     loaded: deque[tuple[int, uuid.UUID]] = field(default_factory=deque)
     lists: dict[int, _List] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class OpenIds:
 
     async def _load(self, event_id: int) -> None:
         held = self.lists.get(event_id)
-        row = await self.claim.db.fetchrow(
+        row = await self.session.db.fetchrow(
             QUERIES["load_open_ids"], event_id, held.taken if held else None, LOAD_SIZE
         )
         if row is None or not row["ids"]:
@@ -118,54 +118,56 @@ class OpenIds:
         return Answered(frozenset(self.answered_events), frozenset(came_back))
 
 
-async def sync_ids(claim: Claim, step: AskIds, ids: OpenIds, *, until: float) -> None:
+async def sync_ids(session: SyncSession, step: AskIds, ids: OpenIds, *, until: float) -> None:
     """Ask for rows by id: store what comes back, bury or flag what does not.
 
     Blocks are begun until the loop's clock says `until` or the item has news, one at least; the
     next claim goes on behind the last one answered. An answer that proves nothing puts the step
-    off. An `ids` read never moves the watermark. Raises PluggyError, FencedOff.
+    off. An `ids` read never moves the watermark. Raises PluggyError, LeaseLost.
     """
-    clock, generation = asyncio.get_running_loop().time, claim.generation
+    clock, generation = asyncio.get_running_loop().time, session.generation
     yields_at = clock() + UNDISTURBED_S
     while True:
         block = await ids.next_block()
         if not ids.touched:
             ids.answered_events |= ids.ended
             return
-        if not await _ask(claim, step, ids, block):
-            await put_off(claim, step.account_id)
+        if not await _ask(session, step, ids, block):
+            await deferred(session, step.account_id)
             return
-        has_news = claim.generation > generation and clock() > yields_at
-        if has_news or clock() > until:
+        has_changes = session.generation > generation and clock() > yields_at
+        if has_changes or clock() > until:
             return
 
 
-async def _ask(claim: Claim, step: AskIds, ids: OpenIds, block: list[uuid.UUID]) -> bool:
+async def _ask(session: SyncSession, step: AskIds, ids: OpenIds, block: list[uuid.UUID]) -> bool:
     """Ask for a block and note its answer; False: the answer proves nothing."""
     if not block:
-        async with claim.page() as conn:
+        async with session.page() as conn:
             await ids.note(conn, set())
         return True
-    question = await Question.about(claim, step.account_id, block, events=step.event_ids)
-    page = await claim.pluggy.transactions(step.account_id, ids=question.ids)
-    async with claim.page() as conn:
-        listed = (await store_page(conn, claim, step.account_id, page)).among(question.ids)
+    question = await Question.about(session, step.account_id, block, events=step.event_ids)
+    page = await session.pluggy.transactions(step.account_id, ids=question.ids)
+    async with session.page() as conn:
+        listed = (await store_page(conn, session, step.account_id, page)).among(question.ids)
     absent = question.suspects - listed
-    if absent and not await _is_answered(claim, step.account_id, question, listed):
+    if absent and not await _is_answered(session, step.account_id, question, listed):
         return False
     named = {row_id for event_id, row_id in ids.touched if event_id in step.deleting}
-    async with claim.page() as conn:
+    async with session.page() as conn:
         await ids.note(conn, listed)
-        flags = await _flags_named(conn, claim, step, ids, absent & named)
+        flags = await _flags_named(conn, session, step, ids, absent & named)
         absence = question.absence(listed)
-        await bury_or_flag(conn, claim, step.account_id, absence, named=named, flags_named=flags)
+        await tombstone_or_flag(
+            conn, session, step.account_id, absence, named=named, flags_named=flags
+        )
         if listed:
-            await conn.execute(QUERIES["end_deferral"], claim.item_id, PRODUCT, step.account_id)
+            await conn.execute(QUERIES["end_deferral"], session.item_id, PRODUCT, step.account_id)
     return True
 
 
 async def _flags_named(
-    conn: Connection, claim: Claim, step: AskIds, ids: OpenIds, absent: Set[uuid.UUID]
+    conn: Connection, session: SyncSession, step: AskIds, ids: OpenIds, absent: Set[uuid.UUID]
 ) -> bool:
     """Whether the named rows of this block are only flagged, for the blocks together are too many.
 
@@ -177,7 +179,7 @@ async def _flags_named(
     events = sorted(step.deleting)
     found = await conn.fetchrow(
         QUERIES["count_named_rows"],
-        claim.item_id,
+        session.item_id,
         step.account_id,
         events,
         list(absent),
@@ -186,41 +188,41 @@ async def _flags_named(
     if found is None or found["flags_all"]:
         return found is not None
     rows = found["absent"] + found["open"]
-    if not found["open"] or await allows(conn, claim, step.account_id, NAMED, rows):
+    if not found["open"] or await allows(conn, session, step.account_id, NAMED, rows):
         return False
     await conn.execute(QUERIES["flag_all_named"], events)
     return True
 
 
 async def _is_answered(
-    claim: Claim, account_id: uuid.UUID, question: Question, listed: set[uuid.UUID]
+    session: SyncSession, account_id: uuid.UUID, question: Question, listed: set[uuid.UUID]
 ) -> bool:
     """Whether what an answer leaves out means anything."""
     if question.witnesses:
         return not question.unanswered(listed)
-    return bool(listed) or await account_answers(claim, account_id)
+    return bool(listed) or await account_answers(session, account_id)
 
 
-async def ask_again(claim: Claim, account_id: uuid.UUID) -> bool:
+async def ask_again(session: SyncSession, account_id: uuid.UUID) -> bool:
     """Ask for an account's rows that are flagged for want of a witness, if it has one by now.
 
     They are judged together, after at most six requests. False: an answer proves nothing, and the
-    step is put off. Raises PluggyError, FencedOff.
+    step is put off. Raises PluggyError, LeaseLost.
     """
-    rows, absence = await load_unwitnessed(claim, account_id), Absence()
+    rows, absence = await load_unwitnessed(session, account_id), Absence()
     if not rows:
         return True
     for start in range(0, len(rows), BLOCK_SIZE):
         block = rows[start : start + BLOCK_SIZE]
-        question = await Question.about(claim, account_id, block, rows)
-        page = await claim.pluggy.transactions(account_id, ids=question.ids)
-        async with claim.page() as conn:
-            listed = (await store_page(conn, claim, account_id, page)).among(question.ids)
-        if not await _is_answered(claim, account_id, question, listed):
-            await put_off(claim, account_id)
+        question = await Question.about(session, account_id, block, rows)
+        page = await session.pluggy.transactions(account_id, ids=question.ids)
+        async with session.page() as conn:
+            listed = (await store_page(conn, session, account_id, page)).among(question.ids)
+        if not await _is_answered(session, account_id, question, listed):
+            await deferred(session, account_id)
             return False
         absence |= question.absence(listed)
-    async with claim.page() as conn:
-        await bury_or_flag(conn, claim, account_id, absence)
-        await conn.execute(QUERIES["end_deferral"], claim.item_id, PRODUCT, account_id)
+    async with session.page() as conn:
+        await tombstone_or_flag(conn, session, account_id, absence)
+        await conn.execute(QUERIES["end_deferral"], session.item_id, PRODUCT, account_id)
     return True

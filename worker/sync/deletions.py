@@ -14,7 +14,7 @@ import asyncpg
 
 from worker.infra.postgres import Connection
 from worker.infra.queries import QUERIES
-from worker.lease.lease import Claim
+from worker.lease.lease import SyncSession
 
 QUESTION_SIZE: Final = 200
 """Ids a request: 500 are allowed, but longer URLs fail in proxies."""
@@ -91,7 +91,7 @@ class Question:
     @classmethod
     async def about(
         cls,
-        claim: Claim,
+        session: SyncSession,
         account_id: uuid.UUID,
         suspects: Sequence[uuid.UUID],
         all_suspects: Sequence[uuid.UUID] = (),
@@ -99,9 +99,9 @@ class Question:
         events: Sequence[int] = (),
     ) -> Question:
         """A question about suspects; witnesses are none of all suspects nor named by the events."""
-        found = await claim.db.fetchrow(
+        found = await session.db.fetchrow(
             QUERIES["load_witnesses"],
-            claim.item_id,
+            session.item_id,
             account_id,
             list(all_suspects or suspects),
             list(suspects),
@@ -112,9 +112,9 @@ class Question:
         return cls(frozenset(suspects), tuple(found["witnesses"]), frozenset(found["bracketed"]))
 
 
-async def bury_or_flag(
+async def tombstone_or_flag(
     conn: Connection,
-    claim: Claim,
+    session: SyncSession,
     account_id: uuid.UUID,
     absence: Absence,
     *,
@@ -129,7 +129,7 @@ async def bury_or_flag(
     flags_named: with the blocks before and after it, what was named is over the limit.
     """
     found = await conn.fetch(
-        QUERIES["load_absent_rows"], claim.item_id, account_id, list(absence.ids)
+        QUERIES["load_absent_rows"], session.item_id, account_id, list(absence.ids)
     )
     rows: dict[str, list[asyncpg.Record]] = {NAMED: [], MISSING: []}
     for row in found:
@@ -137,14 +137,14 @@ async def bury_or_flag(
     for cause, of_cause in rows.items():
         if of_cause and cause == NAMED and flags_named:
             ids = [row["id"] for row in of_cause]
-            await _flag(conn, claim, account_id, cause, TOO_MANY, ids, absence.waiting)
+            await _flag(conn, session, account_id, cause, TOO_MANY, ids, absence.waiting)
         elif of_cause:
-            await _decide(conn, claim, account_id, absence, cause, of_cause)
+            await _decide(conn, session, account_id, absence, cause, of_cause)
 
 
 async def _decide(
     conn: Connection,
-    claim: Claim,
+    session: SyncSession,
     account_id: uuid.UUID,
     absence: Absence,
     cause: str,
@@ -152,21 +152,21 @@ async def _decide(
 ) -> None:
     ids = [row["id"] for row in rows]
     waiting = absence.waiting.intersection(ids)
-    proven = absence.proven.intersection(ids) | _confirmed(claim, rows, waiting)
-    allowed = await allows(conn, claim, account_id, cause, len(ids))
+    proven = absence.proven.intersection(ids) | _confirmed(session, rows, waiting)
+    allowed = await allows(conn, session, account_id, cause, len(ids))
     # Without any proof it is not known yet whether there are so many.
     reason = NO_WITNESS if allowed or absence.unproven.issuperset(ids) else TOO_MANY
     if allowed:
-        await _tombstone(conn, claim, account_id, cause, proven)
+        await _tombstone(conn, session, account_id, cause, proven)
         ids = [row_id for row_id in ids if row_id not in proven]
-    await _flag(conn, claim, account_id, cause, reason, ids, waiting)
+    await _flag(conn, session, account_id, cause, reason, ids, waiting)
 
 
 def _confirmed(
-    claim: Claim, rows: Sequence[asyncpg.Record], waiting: frozenset[uuid.UUID]
+    session: SyncSession, rows: Sequence[asyncpg.Record], waiting: frozenset[uuid.UUID]
 ) -> frozenset[uuid.UUID]:
     """Those of which a question said the same at least a day ago."""
-    latest = claim.now - CONFIRM_AFTER
+    latest = session.now - CONFIRM_AFTER
     return frozenset(
         row["id"]
         for row in rows
@@ -177,11 +177,11 @@ def _confirmed(
 
 
 async def allows(
-    conn: Connection, claim: Claim, account_id: uuid.UUID, cause: str, absent: int
+    conn: Connection, session: SyncSession, account_id: uuid.UUID, cause: str, absent: int
 ) -> bool:
     """Whether so many more of the account may be tombstoned within seven days."""
     counted = await conn.fetchrow(
-        QUERIES["count_deletions"], claim.item_id, account_id, claim.now - LIMIT_COUNTS_FOR
+        QUERIES["count_deletions"], session.item_id, account_id, session.now - LIMIT_COUNTS_FOR
     )
     if counted is None:
         return False
@@ -201,25 +201,29 @@ def within_limit(cause: str, *, live: int, before: int, absent: int) -> bool:
 
 
 async def _tombstone(
-    conn: Connection, claim: Claim, account_id: uuid.UUID, cause: str, ids: Collection[uuid.UUID]
+    conn: Connection,
+    session: SyncSession,
+    account_id: uuid.UUID,
+    cause: str,
+    ids: Collection[uuid.UUID],
 ) -> None:
     if not ids:
         return
     tombstoned = await conn.fetch(
         QUERIES["tombstone_transactions"],
-        claim.item_id,
+        session.item_id,
         account_id,
         list(ids),
-        claim.run,
+        session.run,
         cause,
-        claim.now,
+        session.now,
     )
-    claim.counts.deleted += len(tombstoned)
+    session.counts.deleted += len(tombstoned)
 
 
 async def _flag(
     conn: Connection,
-    claim: Claim,
+    session: SyncSession,
     account_id: uuid.UUID,
     cause: str,
     reason: str,
@@ -230,21 +234,21 @@ async def _flag(
         return
     await conn.execute(
         QUERIES["flag_transactions"],
-        claim.item_id,
+        session.item_id,
         account_id,
         list(ids),
-        claim.run,
+        session.run,
         reason,
         cause,
-        claim.now,
+        session.now,
         list(waiting),
     )
     if reason == NO_WITNESS:
-        await conn.execute(QUERIES["plan_deletions"], claim.item_id, claim.now + CONFIRM_AFTER)
+        await conn.execute(QUERIES["plan_deletions"], session.item_id, session.now + CONFIRM_AFTER)
 
 
 async def unflag(
-    conn: Connection, claim: Claim, account_id: uuid.UUID, shown: Collection[uuid.UUID]
+    conn: Connection, session: SyncSession, account_id: uuid.UUID, shown: Collection[uuid.UUID]
 ) -> None:
     """Clear the flags of rows that an answer showed and that were not stored by it.
 
@@ -252,21 +256,21 @@ async def unflag(
     """
     unflagged = await conn.fetch(
         QUERIES["unflag_transactions"],
-        claim.item_id,
+        session.item_id,
         account_id,
         list(shown),
-        claim.run,
-        claim.now,
+        session.run,
+        session.now,
     )
-    claim.counts.changed += len(unflagged)
-    claim.counts.mapped_again += len(unflagged)
+    session.counts.changed += len(unflagged)
+    session.counts.mapped_again += len(unflagged)
 
 
-async def load_unwitnessed(claim: Claim, account_id: uuid.UUID) -> tuple[uuid.UUID, ...]:
+async def load_unwitnessed(session: SyncSession, account_id: uuid.UUID) -> tuple[uuid.UUID, ...]:
     """Rows of an account that are flagged for want of a witness, if it has a witness by now."""
-    if not (await Question.about(claim, account_id, ())).witnesses:
+    if not (await Question.about(session, account_id, ())).witnesses:
         return ()
-    records = await claim.db.fetch(
-        QUERIES["load_unwitnessed"], claim.item_id, account_id, MAX_ASKED_AGAIN
+    records = await session.db.fetch(
+        QUERIES["load_unwitnessed"], session.item_id, account_id, MAX_ASKED_AGAIN
     )
     return tuple(record["id"] for record in records)

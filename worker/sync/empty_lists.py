@@ -12,14 +12,14 @@ import asyncpg
 
 from worker.infra.postgres import Connection
 from worker.infra.queries import QUERIES
-from worker.lease.lease import Claim
+from worker.lease.lease import SyncSession
 from worker.pluggy_api.item_status import Item, read_item
 from worker.pluggy_api.payloads import decode_object
 
-LOOKS_APART: Final = timedelta(days=1)
-TWO_LOOKS: Final = frozenset({"investments", "loans"})
+READS_APART: Final = timedelta(days=1)
+TWO_READS: Final = frozenset({"investments", "loans"})
 """The last one gone is tombstoned after two looks; the last account is flagged for a person."""
-LOOKED_AT: Final = TWO_LOOKS | {"accounts"}
+LOOKED_AT: Final = TWO_READS | {"accounts"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Look:
     collected_at: datetime | None
 
 
-async def look_at_empty_list(
-    claim: Claim, product: str, held: Collection[uuid.UUID]
+async def reread_empty_list(
+    session: SyncSession, product: str, held: Collection[uuid.UUID]
 ) -> Look | None:
     """What to ask about a list that came empty; None: a few rows, only to find a witness.
 
@@ -44,37 +44,37 @@ async def look_at_empty_list(
     """
     if product not in LOOKED_AT:
         return None
-    item = await _load_item(claim)
-    if item is None or item.consent_lost(claim.now):
+    item = await _load_item(session)
+    if item is None or item.consent_lost(session.now):
         return None
-    records = await claim.db.fetch(QUERIES[f"load_missing_{product}"], claim.item_id)
+    records = await session.db.fetch(QUERIES[f"load_missing_{product}"], session.item_id)
     rows = [row for row in records if row["id"] in held]
     collected_at = item.source_updated_at(product)
     unmissed = frozenset(row["id"] for row in rows if row["missing_since"] is None)
     if unmissed:
-        is_look = product in TWO_LOOKS or item.succeeded(product)
+        is_look = product in TWO_READS or item.succeeded(product)
         return Look(unmissed, False, collected_at) if is_look else None
-    if product in TWO_LOOKS and await _is_second(claim, product, rows, item):
+    if product in TWO_READS and await _is_second(session, product, rows, item):
         return Look(frozenset(row["id"] for row in rows), True, collected_at)
     return None
 
 
 async def note_missed(
-    conn: Connection, claim: Claim, product: str, look: Look, absent: Collection[uuid.UUID]
+    conn: Connection, session: SyncSession, product: str, look: Look, absent: Collection[uuid.UUID]
 ) -> None:
     """Remember rows that answered 404 at the first look; of accounts, flag them."""
     await conn.execute(
         QUERIES[f"miss_{product}"],
-        claim.item_id,
+        session.item_id,
         list(absent),
-        claim.now,
+        session.now,
         look.collected_at,
-        claim.run,
+        session.run,
     )
 
 
 async def _is_second(
-    claim: Claim, product: str, rows: Sequence[asyncpg.Record], item: Item
+    session: SyncSession, product: str, rows: Sequence[asyncpg.Record], item: Item
 ) -> bool:
     """Whether a look now is the second one, a day and a successful collection after the first."""
     collected_at = item.source_updated_at(product)
@@ -82,15 +82,17 @@ async def _is_second(
         return False
     first = max(row["missing_since"] for row in rows)
     seen = [row["missing_collected_at"] for row in rows if row["missing_collected_at"] is not None]
-    if first > claim.now - LOOKS_APART or any(at >= collected_at for at in seen):
+    if first > session.now - READS_APART or any(at >= collected_at for at in seen):
         return False
-    return bool(await claim.db.fetchval(QUERIES["has_another_list"], claim.item_id, product, first))
+    return bool(
+        await session.db.fetchval(QUERIES["has_another_list"], session.item_id, product, first)
+    )
 
 
-async def _load_item(claim: Claim) -> Item | None:
-    row = await claim.db.fetchrow(QUERIES["load_item_version"], claim.item_id)
+async def _load_item(session: SyncSession) -> Item | None:
+    row = await session.db.fetchrow(QUERIES["load_item_version"], session.item_id)
     if row is None:
         return None
     fields = decode_object(row["payload"].encode())
     is_open = bool(row["connector_is_open_finance"])
-    return read_item(fields, is_open_finance=is_open, latest=claim.latest)
+    return read_item(fields, is_open_finance=is_open, latest=session.latest)

@@ -1,4 +1,4 @@
-"""Products that Pluggy lists completely: absence nominates, GET by id answering 404 proves."""
+"""Read a product that Pluggy lists completely; confirm rows that are missing by their id."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import msgspec
 
 from worker.infra.parsing import parse_uuid
 from worker.infra.queries import QUERIES
-from worker.lease.lease import Claim
-from worker.lease.progress import defer_step, expect_first_rows, stamp_step
+from worker.lease.lease import SyncSession
+from worker.lease.progress import defer_step, expect_first_rows, mark_complete
 from worker.planner.state import NO_ACCOUNT
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyNotFound
 from worker.pluggy_api.payloads import decode_object
-from worker.sync.empty_lists import look_at_empty_list, note_missed
+from worker.sync.empty_lists import note_missed, reread_empty_list
 from worker.sync.store_rows import Entity, Listed, Row, read_rows, store_rows
 
 WITNESSES: Final = 3
-ASK_FOR_S: Final = 10.0
+ASK_TIMEOUT_S: Final = 10.0
 """A step has to end well within a plan; what is left is asked for in the next claim."""
 UNASKED: Final = "absent_rows_unasked"
 
@@ -45,43 +45,43 @@ class Listing:
 
 
 async def sync_listing(
-    claim: Claim,
+    session: SyncSession,
     listing: Listing,
     *,
     source_updated_at: datetime | None,
     account_id: uuid.UUID = NO_ACCOUNT,
 ) -> None:
-    """Read the list and store it; tombstone what is proven absent. Raises PluggyError, FencedOff.
+    """Read the list and store it; tombstone what is proven absent. Raises PluggyError, LeaseLost.
 
     A row that the list leaves out is absent if GET by id answers 404 with its own code, or with a
     row of another owner: it has moved there, and our owner's list says so. An empty list where we
     hold live rows is no answer (consent revoked, bank down: lists are empty with 200) unless one of
     them, asked for by id, comes back; see empty_lists for what two of them prove.
     """
-    product, started_at = listing.entity.product, claim.now
-    owner = claim.item_id if account_id == NO_ACCOUNT else account_id
-    page = await listing.fetch_all(claim.pluggy, owner)
+    product, started_at = listing.entity.product, session.now
+    owner = session.item_id if account_id == NO_ACCOUNT else account_id
+    page = await listing.fetch_all(session.pluggy, owner)
     rows, rejected = await read_rows(page, owner_key=listing.owner_key, owner=owner)
-    held = await live_ids(claim, product, account_id)
+    held = await live_ids(session, product, account_id)
     suspicious = not page and bool(held)
     missing = held - Listed.of(rows, rejected).ids
-    look = await look_at_empty_list(claim, product, held) if suspicious else None
+    look = await reread_empty_list(session, product, held) if suspicious else None
     if look is None:
-        answers = await _ask(claim, listing, owner, missing, for_witness=suspicious)
+        answers = await _ask(session, listing, owner, missing, for_witness=suspicious)
     else:
-        answers = await _ask(claim, listing, owner, set(look.ask))
+        answers = await _ask(session, listing, owner, set(look.ask))
         answers.unasked += len(missing) - len(look.ask)
     proven = look is not None and look.proves and bool(answers.absent) and not answers.moved
-    async with claim.page() as conn:
+    async with session.page() as conn:
         if suspicious and not answers.returned and not proven:
             if look is not None and answers.absent:
-                await note_missed(conn, claim, product, look, answers.absent)
-            await defer_step(conn, claim, product, account_id)
+                await note_missed(conn, session, product, look, answers.absent)
+            await defer_step(conn, session, product, account_id)
             return
         owned = {} if account_id == NO_ACCOUNT else {"account_id": account_id}
         await store_rows(
             conn,
-            claim,
+            session,
             listing.entity,
             [*rows, *answers.returned],
             rejected,
@@ -89,28 +89,30 @@ async def sync_listing(
             owner_columns=owned,
         )
         for row_id in [*answers.absent, *(answers.moved if page else ())]:
-            claim.counts.deleted += await conn.fetchval(
-                QUERIES[f"tombstone_{product}"], claim.item_id, row_id, claim.run
+            session.counts.deleted += await conn.fetchval(
+                QUERIES[f"tombstone_{product}"], session.item_id, row_id, session.run
             )
         if answers.go_on:
-            await defer_step(conn, claim, product, account_id, reason=UNASKED)
+            await defer_step(conn, session, product, account_id, reason=UNASKED)
             return
-        await stamp_step(
+        await mark_complete(
             conn,
-            claim,
+            session,
             product,
             account_id,
             started_at=started_at,
             source_updated_at=source_updated_at,
         )
-        await expect_first_rows(conn, claim, product, account_id, found=bool(page))
+        await expect_first_rows(conn, session, product, account_id, found=bool(page))
 
 
 async def live_ids(
-    claim: Claim, product: str, account_id: uuid.UUID = NO_ACCOUNT
+    session: SyncSession, product: str, account_id: uuid.UUID = NO_ACCOUNT
 ) -> set[uuid.UUID]:
     """Ids of the rows of a list that we hold live."""
-    records = await claim.db.fetch(QUERIES[f"load_live_{product}_ids"], claim.item_id, account_id)
+    records = await session.db.fetch(
+        QUERIES[f"load_live_{product}_ids"], session.item_id, account_id
+    )
     return {record["id"] for record in records}
 
 
@@ -131,7 +133,7 @@ class _Answers:
 
 
 async def _ask(
-    claim: Claim,
+    session: SyncSession,
     listing: Listing,
     owner: uuid.UUID,
     row_ids: set[uuid.UUID],
@@ -145,23 +147,23 @@ async def _ask(
     """
     answers = _Answers(unasked=len(row_ids))
     clock = asyncio.get_running_loop().time
-    until = clock() + ASK_FOR_S
+    until = clock() + ASK_TIMEOUT_S
     for row_id in random.sample(sorted(row_ids), len(row_ids)):
         if for_witness and not answers.returned and len(answers.absent) >= WITNESSES:
             break
         if answers.unasked < len(row_ids) and clock() > until:
             break
-        await _ask_one(claim, listing, owner, row_id, answers)
+        await _ask_one(session, listing, owner, row_id, answers)
         answers.unasked -= 1
     return answers
 
 
 async def _ask_one(
-    claim: Claim, listing: Listing, owner: uuid.UUID, row_id: uuid.UUID, answers: _Answers
+    session: SyncSession, listing: Listing, owner: uuid.UUID, row_id: uuid.UUID, answers: _Answers
 ) -> None:
     """Ask, and prolong the lease: a list of many questions may take longer than it."""
     try:
-        body = await listing.fetch_one(claim.pluggy, row_id)
+        body = await listing.fetch_one(session.pluggy, row_id)
     except PluggyNotFound as answer:
         if answer.code != listing.absent:
             raise
@@ -173,4 +175,4 @@ async def _ask_one(
             body_rows = [msgspec.Raw(body)]
             found, _ = await read_rows(body_rows, owner_key=listing.owner_key, owner=owner)
             answers.returned += found
-    await claim.prolong()
+    await session.renew()

@@ -14,7 +14,7 @@ import structlog
 
 from worker.infra.postgres import Connection
 from worker.infra.queries import QUERIES
-from worker.infra.time_slices import in_turns
+from worker.infra.time_slices import yielding_to_others
 from worker.pluggy_api.known_fields import SHAPES, Shape
 
 log = structlog.get_logger()
@@ -67,7 +67,7 @@ def _shown(text: str, pattern: re.Pattern[str]) -> str:
 
 async def _looked_for(entity: str, rows: Iterable[Mapping[str, Any]]) -> set[Novelty]:
     found: set[Novelty] = set()
-    async for fields in in_turns(rows):
+    async for fields in yielding_to_others(rows):
         found |= novelties(entity, [fields])
     return found
 

@@ -15,8 +15,8 @@ import msgspec
 from worker.infra.parsing import parse_uuid
 from worker.infra.postgres import Connection
 from worker.infra.queries import QUERIES
-from worker.infra.time_slices import batches, in_turns
-from worker.lease.lease import Claim
+from worker.infra.time_slices import batches, yielding_to_others
+from worker.lease.lease import SyncSession
 from worker.planner.state import NO_ACCOUNT
 from worker.pluggy_api.errors import PluggyUnavailable
 from worker.pluggy_api.payloads import Unreadable, decode_id, decode_object, row_hash
@@ -98,7 +98,7 @@ async def read_rows(
     """
     rows: dict[uuid.UUID, Row] = {}
     rejected: list[Rejected] = []
-    async for raw in in_turns(map(bytes, page)):
+    async for raw in yielding_to_others(map(bytes, page)):
         try:
             row = _read_row(raw)
         except (Unreadable, UnreadableRow) as error:
@@ -127,7 +127,7 @@ def _read_row(raw: bytes) -> Row:
 
 async def store_rows(
     conn: Connection,
-    claim: Claim,
+    session: SyncSession,
     entity: Entity,
     rows: Sequence[Row],
     rejected: Sequence[Rejected] = (),
@@ -141,80 +141,80 @@ async def store_rows(
     """
     unkept = list(rejected)
     for batch in batches(rows, BATCH_SIZE):
-        unkept += await _store_batch(conn, claim, entity, batch, owner_columns or {})
-    await _set_aside(conn, claim, entity, account_id, unkept)
-    claim.counts.seen += len(rows) + len(rejected)
+        unkept += await _store_batch(conn, session, entity, batch, owner_columns or {})
+    await _set_aside(conn, session, entity, account_id, unkept)
+    session.counts.seen += len(rows) + len(rejected)
 
 
 async def _store_batch(
     conn: Connection,
-    claim: Claim,
+    session: SyncSession,
     entity: Entity,
     rows: Sequence[Row],
     owner_columns: Mapping[str, Any],
 ) -> list[Rejected]:
     """Write what differs; returns what could not be written."""
-    held = await _held_versions(conn, claim, entity, rows)
-    newest = [row for row in rows if not _is_older(claim, row, held.get(row.id))]
-    changed = [row for row in newest if _differs(claim, entity, row, held.get(row.id))]
-    await note_novelties(conn, claim.run, entity.product, [row.fields for row in changed])
-    documents, unmappable = await _documents(claim, entity, changed)
+    held = await _stored_versions(conn, session, entity, rows)
+    newest = [row for row in rows if not _is_older(session, row, held.get(row.id))]
+    changed = [row for row in newest if _differs(session, entity, row, held.get(row.id))]
+    await note_novelties(conn, session.run, entity.product, [row.fields for row in changed])
+    documents, unmappable = await _documents(session, entity, changed)
     for document in documents:
         document.update(owner_columns)
-    unkept = [*unmappable, *await _upsert(conn, claim, entity, documents)]
+    unkept = [*unmappable, *await _upsert(conn, session, entity, documents)]
     # Those too that are again as they are held.
     kept = {row.id for row in newest} - {r.id for r in unkept}
     await conn.execute(
-        QUERIES["accept_rejected_rows"], claim.item_id, entity.product, list(map(str, kept))
+        QUERIES["accept_rejected_rows"], session.item_id, entity.product, list(map(str, kept))
     )
     return unkept
 
 
-async def _held_versions(
-    conn: Connection, claim: Claim, entity: Entity, rows: Sequence[Row]
+async def _stored_versions(
+    conn: Connection, session: SyncSession, entity: Entity, rows: Sequence[Row]
 ) -> dict[uuid.UUID, asyncpg.Record]:
     found = await conn.fetch(
-        QUERIES[f"load_{entity.product}_versions"], claim.item_id, [row.id for row in rows]
+        QUERIES[f"load_{entity.product}_versions"], session.item_id, [row.id for row in rows]
     )
     return {record["id"]: record for record in found}
 
 
-def _is_older(claim: Claim, row: Row, held: asyncpg.Record | None) -> bool:
-    older = held is not None and is_stale(claim, row, held)
-    claim.counts.older_skipped += older
+def _is_older(session: SyncSession, row: Row, held: asyncpg.Record | None) -> bool:
+    older = held is not None and is_stale(session, row, held)
+    session.counts.older_skipped += older
     return older
 
 
-def _differs(claim: Claim, entity: Entity, row: Row, held: asyncpg.Record | None) -> bool:
+def _differs(session: SyncSession, entity: Entity, row: Row, held: asyncpg.Record | None) -> bool:
     if held is None:
         return True
     equal = held["row_hash"] == row.hash and held["deleted_at"] is None
-    same = equal and held["doubted_at"] is None and held["row_version"] >= entity.version
-    claim.counts.unchanged += same
-    claim.counts.mapped_again += equal and not same
+    same = equal and held["missing_since"] is None and held["row_version"] >= entity.version
+    session.counts.unchanged += same
+    session.counts.mapped_again += equal and not same
     return not same
 
 
-def is_stale(claim: Claim, row: Row, held: asyncpg.Record) -> bool:
+def is_stale(session: SyncSession, row: Row, held: asyncpg.Record) -> bool:
     """Whether an answer is older than what we hold. Equal times are no answer to that: it wins.
 
     So it does over a time of the future, which cannot be when the row was updated.
     """
     source, updated_at = row.updated_at, held["source_updated_at"]
-    if source is None or updated_at is None or updated_at > claim.latest:
+    if source is None or updated_at is None or updated_at > session.latest:
         return False
-    recent = held["changed_at"] > claim.now - STALE_READ
+    recent = held["changed_at"] > session.now - STALE_READ
     return bool(source < updated_at and recent)
 
 
 async def _documents(
-    claim: Claim, entity: Entity, rows: Sequence[Row]
+    session: SyncSession, entity: Entity, rows: Sequence[Row]
 ) -> tuple[list[dict[str, Any]], list[Rejected]]:
     documents: list[dict[str, Any]] = []
     rejected: list[Rejected] = []
-    async for row in in_turns(rows):
+    async for row in yielding_to_others(rows):
         try:
-            columns = entity.mapper(row.fields, claim.zone)
+            columns = entity.mapper(row.fields, session.zone)
         except UnreadableRow as error:
             rejected.append(Rejected(row.id, str(error), row.raw))
             continue
@@ -231,14 +231,14 @@ async def _documents(
 
 
 async def _upsert(
-    conn: Connection, claim: Claim, entity: Entity, documents: list[dict[str, Any]]
+    conn: Connection, session: SyncSession, entity: Entity, documents: list[dict[str, Any]]
 ) -> list[Rejected]:
     """All in one statement; if Postgres refuses the data, row by row to find the culprits."""
     if not documents:
         return []
     try:
         async with conn.transaction():
-            await _upsert_documents(conn, claim, entity, documents)
+            await _upsert_documents(conn, session, entity, documents)
     except (
         asyncpg.DataError,
         asyncpg.ProgramLimitExceededError,
@@ -251,7 +251,7 @@ async def _upsert(
         rejected: list[Rejected] = []
         for document in list(documents):
             alone = [document]
-            rejected += await _upsert(conn, claim, entity, alone)
+            rejected += await _upsert(conn, session, entity, alone)
             if not alone:
                 documents.remove(document)
         return rejected
@@ -259,31 +259,33 @@ async def _upsert(
 
 
 async def _upsert_documents(
-    conn: Connection, claim: Claim, entity: Entity, documents: Sequence[dict[str, Any]]
+    conn: Connection, session: SyncSession, entity: Entity, documents: Sequence[dict[str, Any]]
 ) -> None:
     body = msgspec.json.encode(documents).decode()
-    records = await conn.fetch(QUERIES[f"upsert_{entity.product}"], body, claim.item_id, claim.run)
+    records = await conn.fetch(
+        QUERIES[f"upsert_{entity.product}"], body, session.item_id, session.run
+    )
     new = sum(record["is_new"] for record in records)
-    claim.counts.inserted += new
-    claim.counts.changed += len(records) - new
+    session.counts.inserted += new
+    session.counts.changed += len(records) - new
 
 
 async def _set_aside(
     conn: Connection,
-    claim: Claim,
+    session: SyncSession,
     entity: Entity,
     account_id: uuid.UUID,
     rejected: Sequence[Rejected],
 ) -> None:
     if not rejected:
         return
-    claim.counts.rejected += len(rejected)
+    session.counts.rejected += len(rejected)
     await conn.execute(
         QUERIES["reject_rows"],
-        claim.item_id,
+        session.item_id,
         entity.product,
         account_id,
-        claim.run,
+        session.run,
         [r.row_id for r in rejected],
         [r.reason for r in rejected],
         [r.body for r in rejected],

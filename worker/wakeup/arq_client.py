@@ -1,4 +1,4 @@
-"""The client by which arq reads its queue: while Redis is away, nobody seems to have rung.
+"""The client by which arq reads its queue: while Redis is away, nobody seems to have woken.
 
 arq's poll loop ends the process on the first error of Redis, and on a job id that is not UTF-8. To
 wrap the loop would not help: it loses count of its slots. But its client is a public setting.
@@ -20,7 +20,7 @@ from worker.wakeup.queue import QUEUE_NAME, deserialize, serialize
 log = structlog.get_logger()
 
 
-class RingReader(WatchedRedis):
+class QueueClient(WatchedRedis):
     """Never raises what arq's loop does not survive; read_at (monotonic) is its last look."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -36,15 +36,15 @@ class RingReader(WatchedRedis):
             self.tell(error)
             return nothing(args)
 
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> RingPipeline:
-        return RingPipeline(self, transaction, shard_hint)
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> QueuePipeline:
+        return QueuePipeline(self, transaction, shard_hint)
 
     async def zrangebyscore(self, name: Any, *args: Any, **options: Any) -> list[bytes]:
         """The rings that are due; ids that arq could not decode are removed from the queue."""
         self.read_at = time.monotonic()
         rings: list[bytes] = await super().zrangebyscore(name, *args, **options)
         if bad := [ring for ring in rings if not _is_text(ring)]:
-            log.warning("rings_removed", rings=len(bad), reason="not_utf8")
+            log.warning("wakes_removed", rings=len(bad), reason="not_utf8")
             await self.zrem(name, *bad)
         return [ring for ring in rings if ring not in bad] if bad else rings
 
@@ -56,9 +56,9 @@ class RingReader(WatchedRedis):
             log.warning("queue_refused", error=name)
 
 
-def ring_reader(url: str, outage: ServerOutage) -> RingReader:
+def queue_client(url: str, outage: ServerOutage) -> QueueClient:
     """The client that arq's worker reads the queue by; arq closes it."""
-    return RingReader(
+    return QueueClient(
         connection_pool(url),
         outage,
         job_serializer=serialize,
@@ -67,10 +67,10 @@ def ring_reader(url: str, outage: ServerOutage) -> RingReader:
     )
 
 
-class RingPipeline(WatchedPipeline):
+class QueuePipeline(WatchedPipeline):
     """The same for commands sent together. WatchError goes through: arq expects it."""
 
-    def __init__(self, reader: RingReader, transaction: bool, shard_hint: str | None) -> None:
+    def __init__(self, reader: QueueClient, transaction: bool, shard_hint: str | None) -> None:
         super().__init__(reader, transaction, shard_hint)
         self._reader = reader
 

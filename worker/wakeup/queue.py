@@ -1,4 +1,4 @@
-"""The doorbell: rings workers through arq's queue in Redis. Losing a ring loses no work."""
+"""The waker: rings workers through arq's queue in Redis. Losing a ring loses no work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.infra.redis_keys import PREFIX
 QUEUE_NAME: Final = PREFIX + "queue"
 SLOTS_KEY: Final = PREFIX + "slots"
 SYNC_ITEM: Final = "sync_item"
-RING_EXPIRES_MS: Final = 3_600_000
+WAKE_EXPIRES_MS: Final = 3_600_000
 ASSUMED_SLOTS: Final = 20
 CLOCKS_APART_MS: Final = 60_000
 """A ring is dated back by so much: arq lets a job wait until its own clock has reached the date."""
@@ -23,23 +23,23 @@ CLOCKS_APART_MS: Final = 60_000
 # Only as many rings as can run soon are in the queue at any time: twice the slots of all workers.
 # One call for a group of rings, and a lost connection raises (arq's own enqueue would report a
 # "duplicate" instead).
-RING_SCRIPT: Final = """
+WAKE_SCRIPT: Final = """
 local slots = tonumber(redis.call('GET', KEYS[2])) or tonumber(ARGV[1])
 local room = 2 * slots - redis.call('ZCARD', KEYS[1])
 local time = redis.call('TIME')
 local due_ms = time[1] * 1000 - tonumber(ARGV[3])
-local rung = 0
+local woken = 0
 for i = 4, #ARGV, 2 do
-  if rung >= room then break end
+  if woken >= room then break end
   redis.call('SET', 'arq:job:' .. ARGV[i], ARGV[i + 1], 'PX', ARGV[2])
   redis.call('ZADD', KEYS[1], due_ms, ARGV[i])
-  rung = rung + 1
+  woken = woken + 1
 end
-return rung
+return woken
 """
 
 
-class Doorbell(Protocol):
+class Waker(Protocol):
     """Wakes workers; the seam behind which arq stands."""
 
     async def ring(self, item_ids: Sequence[uuid.UUID]) -> int:
@@ -49,17 +49,17 @@ class Doorbell(Protocol):
         """How many more rings the queue takes now."""
 
 
-class ArqDoorbell:
-    """Rings by putting arq jobs with random ids into the queue; the job carries an item id only."""
+class ArqWaker:
+    """Wakes by putting arq jobs with random ids into the queue; the job carries an item id only."""
 
     def __init__(self, redis: ArqRedis) -> None:
         self.redis = redis
-        self._script = redis.register_script(RING_SCRIPT)
+        self._script = redis.register_script(WAKE_SCRIPT)
 
     async def ring(self, item_ids: Sequence[uuid.UUID]) -> int:
         if not item_ids:
             return 0
-        arguments: list[Any] = [ASSUMED_SLOTS, RING_EXPIRES_MS, CLOCKS_APART_MS]
+        arguments: list[Any] = [ASSUMED_SLOTS, WAKE_EXPIRES_MS, CLOCKS_APART_MS]
         for item_id in item_ids:
             arguments += [PREFIX + uuid.uuid4().hex, _job(item_id)]
         return int(await self._script(keys=[QUEUE_NAME, SLOTS_KEY], args=arguments))

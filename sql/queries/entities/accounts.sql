@@ -1,7 +1,7 @@
 -- name: load_accounts_versions
--- $1 item, $2 ids. doubted_at: a mark that the next sight of the row clears.
+-- $1 item, $2 ids. missing_since: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
-       coalesce(deletion_flagged_at, deletion_refused_at) AS doubted_at
+       coalesce(deletion_flagged_at, deletion_refused_at) AS missing_since
 FROM pluggy.accounts WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: load_live_accounts_ids

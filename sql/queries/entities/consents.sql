@@ -1,7 +1,7 @@
 -- name: load_consents_versions
--- $1 item, $2 ids. doubted_at: a mark that the next sight of the row clears.
+-- $1 item, $2 ids. missing_since: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, NULL::timestamptz AS source_updated_at, changed_at, deleted_at,
-       NULL::timestamptz AS doubted_at
+       NULL::timestamptz AS missing_since
 FROM pluggy.consents WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: load_live_consents_ids

@@ -1,7 +1,7 @@
 -- name: load_identities_versions
--- $1 item, $2 ids. doubted_at: a mark that the next sight of the row clears.
+-- $1 item, $2 ids. missing_since: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
-       NULL::timestamptz AS doubted_at
+       NULL::timestamptz AS missing_since
 FROM pluggy.identities WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: load_live_identities_ids

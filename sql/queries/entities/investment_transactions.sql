@@ -1,7 +1,7 @@
 -- name: load_investment_transactions_versions
--- $1 item, $2 ids. doubted_at: a mark that the next sight of the row clears.
+-- $1 item, $2 ids. missing_since: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, NULL::timestamptz AS source_updated_at, changed_at, deleted_at,
-       absent_since AS doubted_at
+       missing_since
 FROM pluggy.investment_transactions WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: load_live_investment_transactions_ids
@@ -29,25 +29,25 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     trade_date = excluded.trade_date, description = excluded.description,
     brokerage_number = excluded.brokerage_number, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
-    changed_at = clock_timestamp(), deleted_at = NULL, absent_since = NULL
+    changed_at = clock_timestamp(), deleted_at = NULL, missing_since = NULL
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: doubt_investment_transactions
 -- Missing from a complete, non-empty list for the first time. $1 item, $2 investment, $3 ids.
 -- Returns those that a list before had missed too.
 WITH missing AS (
-    SELECT id, absent_since FROM pluggy.investment_transactions
+    SELECT id, missing_since FROM pluggy.investment_transactions
     WHERE item_id = $1 AND investment_id = $2 AND id = ANY($3::uuid[]) AND deleted_at IS NULL
-), doubted AS (
-    UPDATE pluggy.investment_transactions t SET absent_since = now()
+), newly_missing AS (
+    UPDATE pluggy.investment_transactions t SET missing_since = now()
     FROM missing m
-    WHERE t.item_id = $1 AND t.id = m.id AND m.absent_since IS NULL
+    WHERE t.item_id = $1 AND t.id = m.id AND m.missing_since IS NULL
 )
-SELECT id FROM missing WHERE absent_since IS NOT NULL;
+SELECT id FROM missing WHERE missing_since IS NOT NULL;
 
 -- name: tombstone_investment_transactions
 -- $1 item, $2 ids, $3 run.
 UPDATE pluggy.investment_transactions
-SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3, absent_since = NULL
+SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3, missing_since = NULL
 WHERE item_id = $1 AND id = ANY($2::uuid[]) AND deleted_at IS NULL
 RETURNING id;

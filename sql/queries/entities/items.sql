@@ -31,11 +31,11 @@ ON CONFLICT (id) DO UPDATE SET
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
     changed_at = clock_timestamp(), deleted_at = NULL;
 
--- name: forget_reads
--- An item that was buried answers again: what was read of it is buried, too, so all is read anew.
+-- name: reset_reads
+-- An item that was tombstoned answers again: what was read of it is tombstoned, too, so all is read anew.
 -- $1 item.
 UPDATE pluggy_sync.product_sync
-SET stamped_at = NULL, source_updated_at = NULL, watermark = NULL, walked_at = NULL,
+SET complete_read_at = NULL, source_updated_at = NULL, watermark = NULL, walked_at = NULL,
     read_since = NULL, recent_at = NULL, fingerprint = NULL, read_seq = NULL,
     walked_seq = NULL, recent_seq = NULL, read_up_to = NULL, narrow_until = NULL, wide_by = NULL,
     wide_ordered = false
@@ -87,7 +87,7 @@ SELECT (SELECT count(*) FROM item) + (SELECT count(*) FROM accounts)
      + (SELECT count(*) FROM identities) + (SELECT count(*) FROM bills)
      + (SELECT count(*) FROM consents) AS deleted;
 
--- name: forget_unknown_item
+-- name: delete_unknown_item
 -- That Pluggy does not know the item needs nobody any more. $1 item, $2 token.
 DELETE FROM pluggy_sync.product_sync
 WHERE item_id = $1 AND product = 'items' AND failure_code = '404:ITEM_NOT_FOUND'

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 
 from worker.infra.postgres import Connection
 from worker.infra.queries import QUERIES
-from worker.lease.lease import Claim
-from worker.lease.progress import defer_step, stamp_step
+from worker.lease.lease import SyncSession
+from worker.lease.progress import defer_step, mark_complete
 from worker.planner.steps import (
     ReadInvestmentTransactions,
 )
@@ -23,7 +23,7 @@ from worker.sync.store_rows import Entity, Listed, read_rows, store_rows
 
 PRODUCT: Final = "investment_transactions"
 ASK_AGAIN_AFTER: Final = timedelta(minutes=5)
-DOUBTED: Final = "doubted_rows"
+MISSING_ROWS: Final = "missing_rows"
 
 
 def investment_transaction_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
@@ -47,37 +47,44 @@ INVESTMENT_TRANSACTIONS: Final = Entity(
 )
 
 
-async def sync_investment_transactions(claim: Claim, step: ReadInvestmentTransactions) -> None:
-    """Read the movements of one investment. Raises PluggyError, FencedOff."""
-    started_at = claim.now
-    page = await claim.pluggy.investment_transactions(step.investment_id)
+async def sync_investment_transactions(
+    session: SyncSession, step: ReadInvestmentTransactions
+) -> None:
+    """Read the movements of one investment. Raises PluggyError, LeaseLost."""
+    started_at = session.now
+    page = await session.pluggy.investment_transactions(step.investment_id)
     rows, rejected = await read_rows(page, owner_key="investmentId", owner=step.investment_id)
-    records = await claim.db.fetch(
-        QUERIES["load_live_investment_transactions_ids"], claim.item_id, step.investment_id
+    records = await session.db.fetch(
+        QUERIES["load_live_investment_transactions_ids"], session.item_id, step.investment_id
     )
     held = {record["id"] for record in records}
     listed = Listed.of(rows, rejected).among(held)
-    async with claim.page() as conn:
+    async with session.page() as conn:
         if held and not page:
-            await defer_step(conn, claim, PRODUCT, step.investment_id)
+            await defer_step(conn, session, PRODUCT, step.investment_id)
             return
         await store_rows(
             conn,
-            claim,
+            session,
             INVESTMENT_TRANSACTIONS,
             rows,
             rejected,
             account_id=step.investment_id,
             owner_columns={"investment_id": step.investment_id},
         )
-        if await _doubt(conn, claim, step.investment_id, held - listed):
+        if await _doubt(conn, session, step.investment_id, held - listed):
             await defer_step(
-                conn, claim, PRODUCT, step.investment_id, reason=DOUBTED, pause=ASK_AGAIN_AFTER
+                conn,
+                session,
+                PRODUCT,
+                step.investment_id,
+                reason=MISSING_ROWS,
+                pause=ASK_AGAIN_AFTER,
             )
             return
-        await stamp_step(
+        await mark_complete(
             conn,
-            claim,
+            session,
             PRODUCT,
             step.investment_id,
             started_at=started_at,
@@ -87,17 +94,17 @@ async def sync_investment_transactions(claim: Claim, step: ReadInvestmentTransac
 
 
 async def _doubt(
-    conn: Connection, claim: Claim, investment_id: uuid.UUID, missing: set[uuid.UUID]
+    conn: Connection, session: SyncSession, investment_id: uuid.UUID, missing: set[uuid.UUID]
 ) -> bool:
     """Bury what two lists have left out; returns whether one leaves out something new."""
     if not missing:
         return False
     records = await conn.fetch(
-        QUERIES["doubt_investment_transactions"], claim.item_id, investment_id, sorted(missing)
+        QUERIES["doubt_investment_transactions"], session.item_id, investment_id, sorted(missing)
     )
     proven = [record["id"] for record in records]
-    buried = await conn.fetch(
-        QUERIES["tombstone_investment_transactions"], claim.item_id, proven, claim.run
+    tombstoned = await conn.fetch(
+        QUERIES["tombstone_investment_transactions"], session.item_id, proven, session.run
     )
-    claim.counts.deleted += len(buried)
+    session.counts.deleted += len(tombstoned)
     return len(proven) < len(missing)

@@ -11,8 +11,8 @@ import msgspec
 from worker.infra.parsing import parse_uuid
 from worker.infra.postgres import Connection
 from worker.infra.queries import QUERIES
-from worker.lease.lease import Claim
-from worker.lease.progress import stamp_step
+from worker.lease.lease import SyncSession
+from worker.lease.progress import mark_complete
 from worker.planner.freshness import latest_collection
 from worker.pluggy_api.errors import PluggyUnavailable
 from worker.pluggy_api.item_status import Item, later_of, read_item
@@ -51,36 +51,36 @@ def is_open_finance(fields: Mapping[str, Any]) -> bool:
     return inner(fields, "connector").get("isOpenFinance") is True
 
 
-async def sync_item(claim: Claim) -> Item:
-    """Fetch the item and store its row. Raises PluggyError, FencedOff."""
-    started_at = claim.now
-    body = await claim.pluggy.item(claim.item_id)
+async def fetch_item(session: SyncSession) -> Item:
+    """Fetch the item and store its row. Raises PluggyError, LeaseLost."""
+    started_at = session.now
+    body = await session.pluggy.item(session.item_id)
     # The connector comes along in every item and changes for reasons of its own.
     payload = without_key(body, "connector")
     fields = decode_object(body)
-    if parse_uuid(fields.get("id")) != claim.item_id:
+    if parse_uuid(fields.get("id")) != session.item_id:
         raise PluggyUnavailable("another_item")
-    row = Row(claim.item_id, payload, row_hash(payload), fields)
-    async with claim.page() as conn:
-        held = await conn.fetchrow(QUERIES["load_item_version"], claim.item_id)
-        latest = latest_collection(claim.pluggy.pluggy_now, claim.now)
+    row = Row(session.item_id, payload, row_hash(payload), fields)
+    async with session.page() as conn:
+        held = await conn.fetchrow(QUERIES["load_item_version"], session.item_id)
+        latest = latest_collection(session.pluggy.pluggy_now, session.now)
         item = read_item(fields, is_open_finance=is_open_finance(fields), latest=latest)
-        claim.counts.seen += 1
-        if held is not None and held["deleted_at"] is None and is_stale(claim, row, held):
-            claim.counts.older_skipped += 1
-            item = later_of(_held(claim, held), item)
+        session.counts.seen += 1
+        if held is not None and held["deleted_at"] is None and is_stale(session, row, held):
+            session.counts.older_skipped += 1
+            item = later_of(_held(session, held), item)
         elif held is not None and _same(row, held):
-            claim.counts.unchanged += 1
+            session.counts.unchanged += 1
         else:
-            await note_novelties(conn, claim.run, "items", [fields])
-            await _write(conn, claim, row)
+            await note_novelties(conn, session.run, "items", [fields])
+            await _write(conn, session, row)
             if held is not None and held["deleted_at"] is not None:
-                await conn.execute(QUERIES["forget_reads"], claim.item_id)
-            claim.counts.inserted += held is None
-            claim.counts.changed += held is not None
-        await stamp_step(
+                await conn.execute(QUERIES["reset_reads"], session.item_id)
+            session.counts.inserted += held is None
+            session.counts.changed += held is not None
+        await mark_complete(
             conn,
-            claim,
+            session,
             "items",
             started_at=started_at,
             source_updated_at=item.last_updated_at,
@@ -88,7 +88,7 @@ async def sync_item(claim: Claim) -> Item:
     return item
 
 
-async def _write(conn: Connection, claim: Claim, row: Row) -> None:
+async def _write(conn: Connection, session: SyncSession, row: Row) -> None:
     document = item_row(row.fields) | {
         "id": row.id,
         "payload": msgspec.Raw(row.raw),
@@ -96,13 +96,13 @@ async def _write(conn: Connection, claim: Claim, row: Row) -> None:
         "row_version": ROW_VERSION,
     }
     text_of_row = msgspec.json.encode(document).decode()
-    await conn.execute(QUERIES["upsert_item"], text_of_row, claim.run)
+    await conn.execute(QUERIES["upsert_item"], text_of_row, session.run)
 
 
-def _held(claim: Claim, held: asyncpg.Record) -> Item:
+def _held(session: SyncSession, held: asyncpg.Record) -> Item:
     fields = decode_object(held["payload"].encode())
     is_open = bool(held["connector_is_open_finance"])
-    return read_item(fields, is_open_finance=is_open, latest=claim.latest)
+    return read_item(fields, is_open_finance=is_open, latest=session.latest)
 
 
 def _same(row: Row, held: asyncpg.Record) -> bool:
@@ -116,18 +116,18 @@ def _same(row: Row, held: asyncpg.Record) -> bool:
     )
 
 
-async def settle_what_died(claim: Claim) -> None:
+async def settle_what_died(session: SyncSession) -> None:
     """Events that died because Pluggy does not know the item are explained by its item/deleted.
 
     Two statements, each in a transaction of its own, as all that changes events.
     """
-    for query in ("forget_unknown_item", "ignore_unknown_events"):
-        await claim.db.execute(QUERIES[query], claim.item_id, claim.lease.token)
+    for query in ("delete_unknown_item", "ignore_unknown_events"):
+        await session.db.execute(QUERIES[query], session.item_id, session.lease.token)
 
 
-async def bury_item(claim: Claim) -> None:
+async def tombstone_item(session: SyncSession) -> None:
     """Tombstone the item and all it owns."""
-    async with claim.page() as conn:
-        claim.counts.deleted += await conn.fetchval(
-            QUERIES["tombstone_item"], claim.item_id, claim.run
+    async with session.page() as conn:
+        session.counts.deleted += await conn.fetchval(
+            QUERIES["tombstone_item"], session.item_id, session.run
         )

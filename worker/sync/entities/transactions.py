@@ -13,8 +13,8 @@ from worker.infra.lanes import Lane
 from worker.infra.parsing import parse_uuid
 from worker.infra.postgres import Connection
 from worker.infra.queries import QUERIES
-from worker.lease.lease import Claim
-from worker.lease.progress import defer_step, expect_first_rows, stamp_step
+from worker.lease.lease import SyncSession
+from worker.lease.progress import defer_step, expect_first_rows, mark_complete
 from worker.planner.steps import ReadDelta
 from worker.pluggy_api.endpoints import Page
 from worker.pluggy_api.errors import CursorRefused, PluggyNotFound
@@ -81,38 +81,40 @@ TRANSACTIONS: Final = Entity(
 )
 
 
-async def store_page(conn: Connection, claim: Claim, account_id: uuid.UUID, page: Page) -> Listed:
+async def store_page(
+    conn: Connection, session: SyncSession, account_id: uuid.UUID, page: Page
+) -> Listed:
     """Store a page of an account's rows; returns what it listed.
 
     Raises PluggyUnavailable if a row is another account's.
     """
     rows, rejected = await read_rows(page.rows, owner_key="accountId", owner=account_id)
-    before = claim.counts.inserted
-    await store_rows(conn, claim, TRANSACTIONS, rows, rejected, account_id=account_id)
-    if claim.counts.inserted > before:
+    before = session.counts.inserted
+    await store_rows(conn, session, TRANSACTIONS, rows, rejected, account_id=account_id)
+    if session.counts.inserted > before:
         # A new row may be the witness that an account had none of.
-        await conn.execute(QUERIES["hurry_deletions"], claim.item_id, account_id, claim.now)
+        await conn.execute(QUERIES["hurry_deletions"], session.item_id, account_id, session.now)
     listed = Listed.of(rows, rejected)
     if listed.ids:
         # An unchanged row leaves no other trace of having been shown.
         shown = sorted(listed.ids)
-        await conn.execute(QUERIES["forget_absent"], claim.item_id, account_id, shown)
-        await unflag(conn, claim, account_id, shown)
+        await conn.execute(QUERIES["delete_absent"], session.item_id, account_id, shown)
+        await unflag(conn, session, account_id, shown)
     return listed
 
 
-async def sync_delta(claim: Claim, step: ReadDelta) -> None:
+async def sync_delta(session: SyncSession, step: ReadDelta) -> None:
     """Read what was created since; the watermark moves in the transaction of the last page.
 
-    A cursor that is refused begins it anew. Raises PluggyError, FencedOff.
+    A cursor that is refused begins it anew. Raises PluggyError, LeaseLost.
     """
     walk_from_s = asyncio.get_running_loop().time() + SECONDS_IN_PLAN
-    await from_the_start(lambda: _read_delta(claim, step, walk_from_s))
+    await from_the_start(lambda: _read_delta(session, step, walk_from_s))
 
 
-async def _read_delta(claim: Claim, step: ReadDelta, walk_from_s: float) -> None:
-    started_at, clock = claim.now, asyncio.get_running_loop().time
-    page = await claim.pluggy.transactions(step.account_id, created_at_from=step.created_at_from)
+async def _read_delta(session: SyncSession, step: ReadDelta, walk_from_s: float) -> None:
+    started_at, clock = session.now, asyncio.get_running_loop().time
+    page = await session.pluggy.transactions(step.account_id, created_at_from=step.created_at_from)
     pluggy_started_at, pages, rows_seen = page.pluggy_now, 1, 0
     cursors: set[str] = set()
     while page.next is not None:
@@ -120,12 +122,12 @@ async def _read_delta(claim: Claim, step: ReadDelta, walk_from_s: float) -> None
             raise CursorRefused("cursor_repeated")
         cursors.add(page.next)
         rows_seen += len(page.rows)
-        async with claim.page() as conn:
-            await store_page(conn, claim, step.account_id, page)
+        async with session.page() as conn:
+            await store_page(conn, session, step.account_id, page)
             if pages >= PAGES_IN_PLAN or clock() > walk_from_s:
                 await conn.execute(
                     QUERIES["start_walk"],
-                    claim.item_id,
+                    session.item_id,
                     step.account_id,
                     "delta",
                     int(Lane.RETRY),
@@ -138,24 +140,24 @@ async def _read_delta(claim: Claim, step: ReadDelta, walk_from_s: float) -> None
                     rows_seen,
                     False,
                     step.created_at_from,
-                    claim.read_seq,
+                    session.read_seq,
                 )
                 return
-        page = await claim.pluggy.next_transactions(page.next)
+        page = await session.pluggy.next_transactions(page.next)
         pages += 1
-    suspicious = pages > 1 or await _holds_since(claim, step)
+    suspicious = pages > 1 or await _holds_since(session, step)
     if not page.rows and (suspicious or step.expects_rows):
-        is_answer = await witnessed(claim, step.account_id, suspicious=suspicious)
+        is_answer = await witnessed(session, step.account_id, suspicious=suspicious)
     else:
         is_answer = True
     if not is_answer:
-        await put_off(claim, step.account_id)
+        await deferred(session, step.account_id)
         return
-    async with claim.page() as conn:
-        await store_page(conn, claim, step.account_id, page)
-        await stamp_step(
+    async with session.page() as conn:
+        await store_page(conn, session, step.account_id, page)
+        await mark_complete(
             conn,
-            claim,
+            session,
             PRODUCT,
             step.account_id,
             started_at=started_at,
@@ -163,53 +165,53 @@ async def _read_delta(claim: Claim, step: ReadDelta, walk_from_s: float) -> None
             watermark=pluggy_started_at,
             read_since=step.created_at_from,
         )
-        await expect_first_rows(conn, claim, PRODUCT, step.account_id)
+        await expect_first_rows(conn, session, PRODUCT, step.account_id)
 
 
-async def _holds_since(claim: Claim, step: ReadDelta) -> bool:
+async def _holds_since(session: SyncSession, step: ReadDelta) -> bool:
     return bool(
-        await claim.db.fetchval(
+        await session.db.fetchval(
             QUERIES["holds_rows_created_since"],
-            claim.item_id,
+            session.item_id,
             step.account_id,
             step.created_at_from,
         )
     )
 
 
-async def witnessed(claim: Claim, account_id: uuid.UUID, *, suspicious: bool) -> bool:
+async def witnessed(session: SyncSession, account_id: uuid.UUID, *, suspicious: bool) -> bool:
     """Whether a row that we hold live comes back when asked by id: then empty means empty.
 
     An account without such a row has nothing to lose: there the account itself is the witness, but
     only if the answer has been empty for a while, for rows may show up after their event. What
     nothing but an event makes suspicious is looked at again for it (see plan_confirmations).
     """
-    question = await Question.about(claim, account_id, ())
+    question = await Question.about(session, account_id, ())
     if not question.witnesses:
-        return not suspicious or await _lives_without_rows(claim, account_id)
-    page = await claim.pluggy.transactions(account_id, ids=question.witnesses)
-    async with claim.page() as conn:
-        listed = await store_page(conn, claim, account_id, page)
+        return not suspicious or await _lives_without_rows(session, account_id)
+    page = await session.pluggy.transactions(account_id, ids=question.witnesses)
+    async with session.page() as conn:
+        listed = await store_page(conn, session, account_id, page)
     return bool(listed.ids.intersection(question.witnesses))
 
 
-async def _lives_without_rows(claim: Claim, account_id: uuid.UUID) -> bool:
-    empty_for_long = await claim.db.fetchval(
-        QUERIES["is_put_off_for"], claim.item_id, PRODUCT, account_id, EMPTY_FOR_LONG
+async def _lives_without_rows(session: SyncSession, account_id: uuid.UUID) -> bool:
+    empty_for_long = await session.db.fetchval(
+        QUERIES["is_deferred_for"], session.item_id, PRODUCT, account_id, EMPTY_FOR_LONG
     )
-    return bool(empty_for_long) and await account_answers(claim, account_id)
+    return bool(empty_for_long) and await account_answers(session, account_id)
 
 
-async def account_answers(claim: Claim, account_id: uuid.UUID) -> bool:
+async def account_answers(session: SyncSession, account_id: uuid.UUID) -> bool:
     """Whether the account itself can be read: the last witness, where no row can be one."""
     try:
-        await claim.pluggy.account(account_id)
+        await session.pluggy.account(account_id)
     except PluggyNotFound:
         return False
     return True
 
 
-async def put_off(claim: Claim, account_id: uuid.UUID) -> None:
+async def deferred(session: SyncSession, account_id: uuid.UUID) -> None:
     """The answer proves nothing: no watermark, no stamp, no event settled."""
-    async with claim.page() as conn:
-        await defer_step(conn, claim, PRODUCT, account_id)
+    async with session.page() as conn:
+        await defer_step(conn, session, PRODUCT, account_id)

@@ -1,4 +1,4 @@
--- name: read_plan
+-- name: load_item_state
 -- What a sync of an item has to know, in one statement: its place in the order of events and reads
 -- (drawn after the snapshot, so it is above that of every event seen), the generation and the pending events that
 -- it counts (one snapshot: read apart, an event between the two would be settled unseen), the steps,
@@ -36,7 +36,7 @@ SELECT
     coalesce((
         SELECT jsonb_agg(jsonb_build_object(
             'product', p.product, 'account_id', p.account_id, 'watermark', p.watermark,
-            'source_updated_at', p.source_updated_at, 'stamped_at', p.stamped_at,
+            'source_updated_at', p.source_updated_at, 'complete_read_at', p.complete_read_at,
             'walked_at', p.walked_at, 'read_seq', p.read_seq,
             'walked_seq', p.walked_seq, 'recent_seq', p.recent_seq, 'dead_seq', p.dead_seq,
             'fingerprint', p.fingerprint,
@@ -77,7 +77,7 @@ SELECT
               WHERE e.item_id = s.item_id AND e.state IN ('pending', 'walking')
                 AND e.event = 'transactions/created' AND e.account_id IS NOT NULL) AS c
     ), '{}')::text AS newest_rows,
-    (SELECT n.look_at FROM pluggy_sync.item_nets n WHERE n.item_id = s.item_id) AS look_at,
+    (SELECT n.silence_check_at FROM pluggy_sync.item_reconciliations n WHERE n.item_id = s.item_id) AS silence_check_at,
     (SELECT i.connector_is_open_finance FROM pluggy.items i WHERE i.id = s.item_id)
         AS is_open_finance,
     (SELECT i.payload::text FROM pluggy.items i WHERE i.id = s.item_id) AS item,

@@ -1,5 +1,5 @@
--- name: claim_rung_item
--- Leases the item that was rung for, if it is due in the live lane. $1 item, $2 lease length.
+-- name: claim_woken_item
+-- Leases the item that was woken for, if it is due in the live lane. $1 item, $2 lease length.
 WITH due AS (
     SELECT s.item_id, s.lane
     FROM pluggy_sync.item_sync s
@@ -131,7 +131,7 @@ FROM lease
 WHERE s.item_id = lease.item_id AND (SELECT count(*) FROM events) >= 0
 RETURNING s.generation, coalesce(s.run_at <= clock_timestamp(), false) AS due, s.lane;
 
--- name: hand_back_item
+-- name: release_item
 -- Gives an item back without settling anything: it stays due, no attempt is spent. $1 item, $2 token.
 UPDATE pluggy_sync.item_leases SET token = NULL, until = '-infinity'
 WHERE item_id = $1 AND token = $2

@@ -10,21 +10,21 @@ WITH RECURSIVE held AS (
 SELECT held.id FROM held
 WHERE held.id IS NOT NULL
   AND NOT EXISTS (SELECT FROM pluggy.connectors c WHERE c.id = held.id)
-  AND NOT EXISTS (SELECT FROM pluggy_sync.catalogue_sync s
+  AND NOT EXISTS (SELECT FROM pluggy_sync.reference_data_sync s
                   WHERE s.product = 'connectors' AND held.id::text = ANY (s.unknown_ids));
 
--- name: claim_catalogue
+-- name: lease_reference_data
 -- Leases connectors or categories, whichever is due: once a day, and connectors also when an event
 -- names one ($2: or an item has one that we do not hold). At most once a minute, not while backed off,
 -- and not while everything is halted.
 -- $1 lease length, $2 whether there are unknown connectors.
 WITH due AS (
     SELECT c.product
-    FROM pluggy_sync.catalogue_sync c
+    FROM pluggy_sync.reference_data_sync c
     WHERE c.until <= now()
       AND (c.started_at IS NULL OR c.started_at <= now() - interval '1 minute')
       AND (c.next_try_at IS NULL OR c.next_try_at <= now())
-      AND (coalesce(greatest(c.stamped_at, c.dead_at), '-infinity') <= now() - interval '1 day'
+      AND (coalesce(greatest(c.complete_read_at, c.dead_at), '-infinity') <= now() - interval '1 day'
            OR (c.product = 'connectors' AND (
                ($2::boolean AND c.dead_at IS NULL)
                OR EXISTS (SELECT FROM pluggy_sync.webhook_events e
@@ -34,7 +34,7 @@ WITH due AS (
     LIMIT 1
     FOR UPDATE SKIP LOCKED
 )
-UPDATE pluggy_sync.catalogue_sync c
+UPDATE pluggy_sync.reference_data_sync c
 SET token = gen_random_uuid(), until = clock_timestamp() + $1::interval,
     started_at = clock_timestamp(), read_seq = nextval('pluggy_sync.pending_seq')
 FROM due
@@ -43,29 +43,29 @@ WHERE c.product = due.product
 RETURNING c.product, c.token, c.started_at, c.read_seq, c.attempts, c.failing_since, c.dead_at,
           coalesce(c.absences_asked_at <= now() - interval '1 day', true) AS absences_due;
 
--- name: fence_catalogue
+-- name: fence_reference_data
 -- First statement of the transaction that writes: 0 rows: another worker has taken over.
 -- $1 product, $2 token, $3 lease length.
-UPDATE pluggy_sync.catalogue_sync SET until = clock_timestamp() + $3::interval
+UPDATE pluggy_sync.reference_data_sync SET until = clock_timestamp() + $3::interval
 WHERE product = $1 AND token = $2
 RETURNING set_config('idle_in_transaction_session_timeout', '15s', true) AS stall_limit;
 
--- name: stamp_catalogue
+-- name: mark_reference_data_complete
 -- A complete read has been stored; frees the lease. $1 product, $2 token, $3 asked for absences,
 -- $4 connectors of items that Pluggy does not know either.
-UPDATE pluggy_sync.catalogue_sync
-SET token = NULL, until = '-infinity', stamped_at = started_at,
+UPDATE pluggy_sync.reference_data_sync
+SET token = NULL, until = '-infinity', complete_read_at = started_at,
     absences_asked_at = CASE WHEN $3 THEN started_at ELSE absences_asked_at END,
     unknown_ids = unknown_ids || $4::text[],
     attempts = 0, failing_since = NULL, failed_at = NULL, next_try_at = NULL, dead_at = NULL,
     failure_class = NULL, failure_code = NULL, error_id = NULL
 WHERE product = $1 AND token = $2;
 
--- name: fail_catalogue
+-- name: fail_reference_data
 -- A read has failed; frees the lease. $1 product, $2 token, $3 class, $4 code, $5 errorId, $6 attempts,
 -- $7 pause before the next try (null: dead now, and with it the events that had asked for it by then).
 WITH failed AS (
-    UPDATE pluggy_sync.catalogue_sync
+    UPDATE pluggy_sync.reference_data_sync
     SET token = NULL, until = '-infinity', failure_class = $3, failure_code = $4, error_id = $5,
         attempts = $6, failed_at = now(), next_try_at = now() + $7::interval,
         failing_since = CASE WHEN dead_at IS NULL THEN coalesce(failing_since, now()) ELSE now() END,
@@ -80,9 +80,9 @@ WHERE f.product = 'connectors' AND f.dead_at IS NOT NULL
   AND e.item_id IS NULL AND e.state = 'pending' AND e.connector_id IS NOT NULL
   AND e.pending_seq < f.read_seq;
 
--- name: hand_back_catalogue
+-- name: release_reference_data
 -- Frees the lease and spends no attempt. $1 product, $2 token, $3 pause before the next try.
-UPDATE pluggy_sync.catalogue_sync
+UPDATE pluggy_sync.reference_data_sync
 SET token = NULL, until = '-infinity', next_try_at = now() + $3::interval
 WHERE product = $1 AND token = $2;
 

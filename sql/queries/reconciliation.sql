@@ -1,4 +1,4 @@
--- name: take_turn
+-- name: take_periodic_task_lease
 -- Whether it is the caller's turn at something that one worker at a time does now and then; nobody's
 -- while everything is halted. $1 name, $2 pause until the next turn.
 UPDATE pluggy_sync.turns SET due_at = clock_timestamp() + $2::interval
@@ -6,41 +6,41 @@ WHERE name = $1 AND due_at <= now()
   AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
 RETURNING true;
 
--- name: end_turn
+-- name: end_periodic_task
 -- What came of a turn. $1 name, $2 failure code (null: done).
 UPDATE pluggy_sync.turns
 SET failure_code = $2, done_at = CASE WHEN $2::text IS NULL THEN clock_timestamp() ELSE done_at END
 WHERE name = $1;
 
--- name: set_look
+-- name: set_silence_check
 -- When the silence alarm looks at an item next; a new item also gets its place in the round of
 -- verifies, which is spread by the hash of its id. Nothing without the lease: what a worker that stood
 -- still has to say is old. $1 item, $2 when (null: never), $3 token.
-INSERT INTO pluggy_sync.item_nets AS n (item_id, look_at, verify_at)
+INSERT INTO pluggy_sync.item_reconciliations AS n (item_id, silence_check_at, verify_at)
 SELECT $1, $2, now() + interval '1 day'
     + interval '5 days' * (('x' || left(md5($1::uuid::text), 8))::bit(32)::bigint / 4294967296.0)
 FROM pluggy_sync.item_leases WHERE item_id = $1 AND token = $3
-ON CONFLICT (item_id) DO UPDATE SET look_at = excluded.look_at
-WHERE n.look_at IS DISTINCT FROM excluded.look_at;
+ON CONFLICT (item_id) DO UPDATE SET silence_check_at = excluded.silence_check_at
+WHERE n.silence_check_at IS DISTINCT FROM excluded.silence_check_at;
 
--- name: forget_nets
+-- name: delete_reconciliations
 -- An item that is no more. $1 item, $2 token, without which nothing is forgotten.
-DELETE FROM pluggy_sync.item_nets n USING pluggy_sync.item_leases l
+DELETE FROM pluggy_sync.item_reconciliations n USING pluggy_sync.item_leases l
 WHERE n.item_id = $1 AND l.item_id = n.item_id AND l.token = $2;
 
--- name: plan_reread
+-- name: plan_recent_read
 -- After a read of transactions: the last 14 days are due within a day of the first read behind the last
 -- time that they were; nothing is due if no account owes them. $1 item.
-UPDATE pluggy_sync.item_nets n
-SET reread_at = CASE WHEN d.owes THEN now() + interval '23 hours' END
+UPDATE pluggy_sync.item_reconciliations n
+SET recent_read_at = CASE WHEN d.owes THEN now() + interval '23 hours' END
 FROM (SELECT EXISTS (
           SELECT FROM pluggy_sync.product_sync p
           JOIN pluggy.accounts a ON a.item_id = p.item_id AND a.id = p.account_id
           WHERE p.item_id = $1 AND p.product = 'transactions' AND a.deleted_at IS NULL
             AND p.read_seq > coalesce(p.recent_seq, 0)) AS owes) AS d
-WHERE n.item_id = $1 AND (n.reread_at IS NOT NULL) <> d.owes;
+WHERE n.item_id = $1 AND (n.recent_read_at IS NOT NULL) <> d.owes;
 
--- name: stamp_recent
+-- name: mark_recent_complete
 -- The last 14 days of an account have been read. What failed before this claim is over; a failure of a
 -- step beside it, which is backed off, is not. $1 item, $2 account, $3 when the read started, $4 its place.
 UPDATE pluggy_sync.product_sync p
@@ -77,13 +77,13 @@ ON CONFLICT (item_id, source_updated_at) DO NOTHING;
 -- Three hours later: has a webhook that ends a collection come after all?
 UPDATE pluggy_sync.missed_webhooks m
 SET judged_at = now(),
-    told_at = (SELECT min(e.accepted_at) FROM pluggy_sync.webhook_events e
+    announced_at = (SELECT min(e.accepted_at) FROM pluggy_sync.webhook_events e
                WHERE e.item_id = m.item_id
                  AND e.event IN ('item/created', 'item/updated', 'item/error')
                  AND e.accepted_at >= m.collected_at - interval '5 minutes'
                  AND e.accepted_at <= m.found_at + interval '3 hours')
 WHERE m.judged_at IS NULL AND m.found_at <= now() - interval '3 hours'
-RETURNING m.item_id, m.source_updated_at, m.told_at;
+RETURNING m.item_id, m.source_updated_at, m.announced_at;
 
 -- name: note_drift
 -- What a verify has changed in a page. $1 run, $2 product, $3 account, $4 item, $5 inserted,
@@ -95,43 +95,43 @@ ON CONFLICT (run_id, product, account_id) DO UPDATE SET
     inserted = d.inserted + excluded.inserted, changed = d.changed + excluded.changed,
     deleted = d.deleted + excluded.deleted;
 
--- name: load_due_looks
+-- name: load_due_silence_checks
 -- $1 limit.
-SELECT item_id, look_at AS due_at, true AS readable FROM pluggy_sync.item_nets
-WHERE look_at <= now() ORDER BY look_at LIMIT $1;
+SELECT item_id, silence_check_at AS due_at, true AS readable FROM pluggy_sync.item_reconciliations
+WHERE silence_check_at <= now() ORDER BY silence_check_at LIMIT $1;
 
--- name: end_looks
+-- name: end_silence_checks
 -- The alarm is an event by now; the look itself sets the next one. $1 items.
-UPDATE pluggy_sync.item_nets SET look_at = NULL
-WHERE item_id = ANY($1::uuid[]) AND look_at <= now();
+UPDATE pluggy_sync.item_reconciliations SET silence_check_at = NULL
+WHERE item_id = ANY($1::uuid[]) AND silence_check_at <= now();
 
--- name: load_due_rereads
+-- name: load_due_recent_reads
 -- readable: without a consent every list is empty, which proves nothing. $1 limit.
-SELECT n.item_id, n.reread_at AS due_at,
+SELECT n.item_id, n.recent_read_at AS due_at,
        i.id IS NOT NULL AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
            AND coalesce(i.consent_expires_at > now(), true) AS readable
-FROM pluggy_sync.item_nets n
+FROM pluggy_sync.item_reconciliations n
 LEFT JOIN pluggy.items i ON i.id = n.item_id AND i.deleted_at IS NULL
-WHERE n.reread_at <= now() ORDER BY n.reread_at LIMIT $1;
+WHERE n.recent_read_at <= now() ORDER BY n.recent_read_at LIMIT $1;
 
--- name: end_rereads
+-- name: end_recent_reads
 -- $1 items.
-UPDATE pluggy_sync.item_nets SET reread_at = NULL
-WHERE item_id = ANY($1::uuid[]) AND reread_at <= now();
+UPDATE pluggy_sync.item_reconciliations SET recent_read_at = NULL
+WHERE item_id = ANY($1::uuid[]) AND recent_read_at <= now();
 
 -- name: load_due_verifies
 -- readable: as above. $1 limit.
 SELECT n.item_id, n.verify_at AS due_at,
        i.id IS NOT NULL AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
            AND coalesce(i.consent_expires_at > now(), true) AS readable
-FROM pluggy_sync.item_nets n
+FROM pluggy_sync.item_reconciliations n
 LEFT JOIN pluggy.items i ON i.id = n.item_id AND i.deleted_at IS NULL
 WHERE n.verify_at <= now() ORDER BY n.verify_at LIMIT $1;
 
 -- name: end_verifies
 -- On to the next round, at the item's own place in it. Six days: a verify that has to wait for better
 -- lanes still ends within the week. $1 items.
-UPDATE pluggy_sync.item_nets
+UPDATE pluggy_sync.item_reconciliations
 SET verify_at = verify_at + interval '6 days'
     * (1 + floor(extract(epoch FROM now() - verify_at) / (6 * 86400)))
 WHERE item_id = ANY($1::uuid[]) AND verify_at <= now();
@@ -148,13 +148,13 @@ SELECT n.item_id, n.deletions_at AS due_at,
                  AND f.deletion_flag = 'no_witness' AND f.deleted_at IS NULL
                  AND w.deleted_at IS NULL AND w.deletion_flagged_at IS NULL
                  AND w.deletion_refused_at IS NULL) AS readable
-FROM pluggy_sync.item_nets n
+FROM pluggy_sync.item_reconciliations n
 LEFT JOIN pluggy.items i ON i.id = n.item_id AND i.deleted_at IS NULL
 WHERE n.deletions_at <= now() ORDER BY n.deletions_at LIMIT $1;
 
 -- name: end_deletions
 -- Once a day as long as such rows are flagged. $1 items.
-UPDATE pluggy_sync.item_nets n
+UPDATE pluggy_sync.item_reconciliations n
 SET deletions_at = CASE WHEN EXISTS (
         SELECT FROM pluggy.transactions t
         WHERE t.item_id = n.item_id AND t.deletion_flagged_at IS NOT NULL
@@ -164,13 +164,13 @@ WHERE n.item_id = ANY($1::uuid[]) AND n.deletions_at <= now();
 
 -- name: plan_deletions
 -- Rows were flagged for want of a witness. $1 item, $2 when they are asked for again.
-UPDATE pluggy_sync.item_nets SET deletions_at = $2
+UPDATE pluggy_sync.item_reconciliations SET deletions_at = $2
 WHERE item_id = $1 AND (deletions_at IS NULL OR deletions_at > $2);
 
 -- name: hurry_deletions
 -- An account has new rows: those that no witness could be found for are asked for again now.
 -- $1 item, $2 account, $3 now.
-UPDATE pluggy_sync.item_nets SET deletions_at = $3
+UPDATE pluggy_sync.item_reconciliations SET deletions_at = $3
 WHERE item_id = $1 AND (deletions_at IS NULL OR deletions_at > $3)
   AND EXISTS (SELECT FROM pluggy.transactions
               WHERE item_id = $1 AND account_id = $2 AND deletion_flagged_at IS NOT NULL
@@ -180,7 +180,7 @@ WHERE item_id = $1 AND (deletions_at IS NULL OR deletions_at > $3)
 -- name: load_subscriptions
 SELECT hook_id, event, state, since FROM pluggy_sync.subscriptions;
 
--- name: forget_subscriptions
+-- name: delete_subscriptions
 DELETE FROM pluggy_sync.subscriptions;
 
 -- name: store_subscriptions
