@@ -1,4 +1,4 @@
-"""Postgres and Valkey for demo, tests and trials, started from wheels or from what is installed."""
+"""Embedded Postgres and Valkey for the demo, tests and development."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Postgres and Valkey in the foreground, for trials and development (`make services`)."""
+"""Run Postgres and Valkey in the foreground for development (`make services`)."""
 
 import argparse
 import os

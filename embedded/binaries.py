@@ -1,7 +1,7 @@
-"""Where the servers' programs are: a named directory, the wheels, what is installed.
+"""Find the server programs: in a given directory, in the wheels, or installed on the system.
 
-Only the wheels' files are used. Importing the Postgres wheel's package and starting servers through
-it would, as root, add a user to the machine and open every directory above the data to everybody.
+Only files of the wheels are used. The Postgres wheel's own Python package would, as root, add a
+user to the machine and make every directory above the data readable to all users.
 """
 
 import atexit

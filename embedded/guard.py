@@ -1,9 +1,9 @@
-"""Runs one server and ends it when whoever asked for it is gone, however that one ended.
+"""Supervise one server and end it when its launcher is gone, even after a crash of the launcher.
 
-A script of its own, started by path, that needs the standard library only. It stands between the
-launcher and the server because a death signal set by the launcher would fire when the launching
-*thread* ends, and macOS has none at all. Its standard input is a pipe that only the launcher holds
-open: end of file means that the launcher is gone. The server's output goes to standard error.
+A script started by path, with the standard library only. It stands between launcher and server
+because a death signal set by the launcher would fire when the launching *thread* ends, and macOS
+has no such signal. Its standard input is a pipe that only the launcher holds open: end of file
+means that the launcher is gone. The server's output goes to standard error.
 """
 
 import contextlib

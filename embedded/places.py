@@ -1,4 +1,4 @@
-"""The directories a server lives in: whose they are, who may enter, and who sweeps them up.
+"""Private directories of a server: creation, ownership, locks and clean-up.
 
 <tmp>/pluggy-sync-XXXXXXXX/     ours; others may only pass, and only if the server is another
     owner                       locked for as long as the launcher or its guard lives

@@ -1,4 +1,4 @@
-"""A port of 127.0.0.1 that nobody listens on."""
+"""Choose a free TCP port on 127.0.0.1."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""A Postgres of our own, its cluster made at the first start."""
+"""An embedded Postgres server; its cluster is created at the first start."""
 
 import ctypes
 import secrets

@@ -1,4 +1,4 @@
-"""What both servers have in common: start, wait for an answer, stop, kill, pause."""
+"""Common behaviour of embedded servers: start, wait until ready, stop, kill, pause."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A Valkey (or, where that is what is installed, Redis) of our own."""
+"""An embedded Valkey server, or Redis where that is installed."""
 
 import json
 import secrets

@@ -1,1 +1,1 @@
-"""The door: authenticates, parses, accepts and answers webhooks."""
+"""The webhook receiver: authenticates, parses, stores and answers deliveries."""

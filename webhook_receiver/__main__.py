@@ -1,4 +1,4 @@
-"""`python -m webhook_receiver`: the receiver process."""
+"""Entry point of the receiver process: `python -m webhook_receiver`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door: authenticate, parse, accept, answer; within four seconds whatever happens."""
+"""HTTP handlers of the receiver: every delivery is answered within four seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may deliver: a shared secret in a header or in the path, compared in constant time."""
+"""Authenticate deliveries by a shared secret, compared in constant time."""
 
 from __future__ import annotations
 

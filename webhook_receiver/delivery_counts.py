@@ -1,4 +1,4 @@
-"""Deliveries counted by minute, event and answer; flushed from memory, so a crash loses seconds."""
+"""Count deliveries by minute, event and answer. A crash loses at most ten seconds of counts."""
 
 from __future__ import annotations
 

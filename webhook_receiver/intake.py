@@ -1,4 +1,4 @@
-"""Groups events that arrive together into one commit, and rings for items that it made due."""
+"""Batch concurrent deliveries into one commit, then wake workers for the items that became due."""
 
 from __future__ import annotations
 

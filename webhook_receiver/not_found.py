@@ -1,4 +1,4 @@
-"""What is not asked for right: unknown paths, methods and expectations."""
+"""Handle unknown paths, wrong methods and the Expect header."""
 
 from __future__ import annotations
 

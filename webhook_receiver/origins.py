@@ -1,4 +1,4 @@
-"""Where deliveries may come from: addresses, seen through the proxies that we trust."""
+"""Allow deliveries by client address, read through trusted proxies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of the receiver: JSON with a name and a sentence, and nothing internal."""
+"""JSON error responses of the receiver: an error name and a sentence, nothing internal."""
 
 from __future__ import annotations
 

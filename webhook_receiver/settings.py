@@ -1,4 +1,4 @@
-"""What the receiver reads from the environment: no Pluggy credentials."""
+"""Settings of the receiver. They hold no Pluggy credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where events are kept before their 2xx: in Postgres, and in the spool while Postgres is away."""
+"""Store events before their 2xx: in Postgres, or in the spool while Postgres is away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wakes for items that became due, beside the answers: no delivery waits for Redis."""
+"""Wake workers in the background, so that no delivery waits for Redis."""
 
 from __future__ import annotations
 

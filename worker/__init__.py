@@ -1,1 +1,1 @@
-"""The engine: reads what Pluggy holds and keeps Postgres equal to it."""
+"""The worker: reads changes from Pluggy and keeps the mirror in Postgres equal to it."""

@@ -1,4 +1,4 @@
-"""The worker's own small HTTP server: is it alive, can it work, and its metrics."""
+"""HTTP health server of a worker: liveness, readiness and Prometheus metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wiring of a worker process: `arq worker.main.WorkerSettings`."""
+"""The arq worker process: opens its connections and starts its tasks. No logic of its own."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Tests of the plan that each event leads to."""
+"""Tests of the planner."""

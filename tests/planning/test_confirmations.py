@@ -1,4 +1,4 @@
-"""An answer that contradicts its event is asked for again, on one schedule, and then believed."""
+"""Rechecks of an answer that contradicts its event: one schedule, then the answer is accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of which only a part can be read: what is readable is used, and nothing costs too much."""
+"""Partly unreadable events: readable parts are used, and the cost is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where deltas start: no createdAt stays unread for more than the hour, whatever the sequence."""
+"""Starts of deltas: any createdAt is read within an hour, in any sequence of reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each event leads to: the plan, row by row."""
+"""The plan of each event, row by row of the table of events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan for any events and any state: what holds whatever comes together."""
+"""Properties of the plan for any events and any state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No sequence of odd times and clock steps hides a later collection."""
+"""Odd times and clock steps never hide a later collection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each event costs in requests to Pluggy: the table of docs/requests.md, row by row."""
+"""The cost of each event in requests to Pluggy: the table of docs/requests.md, row by row."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Tests of whole processes, of import rules and of the planted faults."""
+"""Tests of whole processes, of import rules and of the mutants."""

@@ -1,4 +1,4 @@
-"""A full run with marked secrets and marked people: nothing of either comes out anywhere."""
+"""A full run with marked secrets and personal data: none of them appears in any output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge of the chaos suite finds what is lost, doubled or left undone."""
+"""The judge of the chaos suite finds lost, duplicated and unfinished work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that is told to stop hands back what it has, wherever in its work it is told."""
+"""A worker that is asked to stop releases its items, at any point of its work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded servers: what they hold, whom they let in, and what they leave behind."""
+"""The embedded servers: durability, access, and clean-up."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Fail-overs of Postgres: sessions that are left read-only, and addresses of several hosts."""
+"""Fail-overs of Postgres: read-only sessions, and URLs with several hosts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Halts and a Pluggy that is down, as several worker processes meet them."""
+"""Halts and outages of Pluggy with several worker processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker's health server: what it answers, and where it listens."""
+"""The worker's health server: its answers and its port."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""The import rules of pyproject.toml notice what they forbid, each of them."""
+"""The import rules of pyproject.toml catch each forbidden import."""
 
 from __future__ import annotations
 

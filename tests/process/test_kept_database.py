@@ -1,4 +1,4 @@
-"""A database that a test leaves is for the next test as a new copy of the template would be."""
+"""A database that is reused between tests equals a new copy of the template."""
 
 from __future__ import annotations
 

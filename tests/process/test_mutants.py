@@ -1,4 +1,4 @@
-"""The planted faults are there to be found: each applies, and names tests that exist."""
+"""Each mutant's patch applies and names tests that exist."""
 
 from __future__ import annotations
 

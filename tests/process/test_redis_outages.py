@@ -1,4 +1,4 @@
-"""Redis that answers and is of no use: read-only, full, loading; and its unsafe settings."""
+"""A Redis that answers but cannot be used (read-only, full, loading), and its unsafe settings."""
 
 from __future__ import annotations
 

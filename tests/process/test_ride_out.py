@@ -1,4 +1,4 @@
-"""Worker processes over a Redis and a Postgres that are killed, restarted or stand still."""
+"""Worker processes while Redis and Postgres are killed, restarted or paused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing holds up the loop: what is much is done in slices, or beside it."""
+"""No callback blocks the event loop: long work is sliced, or runs in a thread."""
 
 from __future__ import annotations
 

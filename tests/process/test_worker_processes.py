@@ -1,4 +1,4 @@
-"""Real processes killed, stopped, woken and deployed in the middle of a sync: nothing is lost."""
+"""Real worker processes killed, stopped and deployed during a sync lose nothing."""
 
 from __future__ import annotations
 

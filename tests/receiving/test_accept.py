@@ -1,4 +1,4 @@
-"""Storing events: what a delivery writes, and what a second one does not."""
+"""Accepting events: rows that a delivery writes, and that its duplicate does not."""
 
 import asyncio
 import json

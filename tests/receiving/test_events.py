@@ -1,4 +1,4 @@
-"""What is read of a webhook's body, and what is refused."""
+"""Parsing webhook bodies: fields that are read, and bodies that are refused."""
 
 import json
 import uuid

@@ -1,4 +1,4 @@
-"""What a stranger may cost our HTTP servers: the receiver, and the worker's health server."""
+"""Hostile requests: limits of the receiver and of the worker's health server."""
 
 from __future__ import annotations
 

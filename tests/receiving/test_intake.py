@@ -1,4 +1,4 @@
-"""Groups, counts and rings of the receiver."""
+"""Batches, counts and wake-ups of the receiver."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Promises that a planted fault breaks and that no other test is about."""
+"""Promises that a mutant breaks and that no other test covers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The receiver while Postgres or Redis is down, stands still or is cut off."""
+"""The receiver while Postgres or Redis is down, paused or cut off."""
 
 import asyncio
 import json

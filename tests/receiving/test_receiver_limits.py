@@ -1,4 +1,4 @@
-"""What one sender can take of the receiver: connections, time, and bytes of headers."""
+"""Limits of the receiver for one client: connections, time, and bytes of headers."""
 
 from __future__ import annotations
 

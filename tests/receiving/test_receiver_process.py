@@ -1,4 +1,4 @@
-"""`python -m webhook_receiver`: start, stop and what it logs."""
+"""`python -m webhook_receiver`: start, stop and log."""
 
 import asyncio
 import json

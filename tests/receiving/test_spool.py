@@ -1,4 +1,4 @@
-"""Events while Postgres is away: kept in Redis, fsynced, and drained when it is back."""
+"""The spool: events are kept in Redis, fsynced, while Postgres is away, and drained afterwards."""
 
 from __future__ import annotations
 

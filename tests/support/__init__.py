@@ -1,1 +1,1 @@
-"""Shared by tests: processes, stubs, proxies and small models."""
+"""Shared parts of the tests: processes, stubs, proxies and small models."""

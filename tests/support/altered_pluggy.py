@@ -1,4 +1,4 @@
-"""The simulator behind a proxy that alters its answers as a test says."""
+"""The simulator behind a proxy that alters its answers as a test orders."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The one place where tests of simulated worlds get another "today" from.
+"""Fixed dates for tests of simulated worlds.
 
-Worlds are drawn from a seed and the day, so what passes today may fail tomorrow: tests that depend
-on the day run as of each of these moments, by the simulator's own clock.
+Worlds are drawn from a seed and the day, so a test may pass today and fail tomorrow. Tests that
+depend on the day run at each of these moments, by the simulator's own clock.
 """
 
 from datetime import datetime

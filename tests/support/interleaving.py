@@ -1,4 +1,4 @@
-"""Actors that stop before every statement: any interleaving of real code over real Postgres."""
+"""Actors that pause before every statement: any interleaving of real code over real Postgres."""
 
 from __future__ import annotations
 

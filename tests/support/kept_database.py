@@ -1,7 +1,7 @@
-"""A database that tests get one after another: emptying it costs a tenth of copying the template.
+"""One database reused by successive tests: emptying it takes a tenth of the time of a new copy.
 
-What a test may have left is looked at by Postgres's own catalogs: after anything but rows (a table,
-a grant, a comment, statistics) the database is dropped, and the next test gets a new copy.
+After a test the catalogs of Postgres are compared: if anything but rows was changed (a table, a
+grant, a comment, statistics), the database is dropped and the next test gets a new copy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A Pluggy that leaves rows out of its transactions, in lists and when they are asked for by id."""
+"""A stub of Pluggy that leaves out transactions, in lists and in reads by id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is held of an item, for tests of the plan: read to its end, but for what they change."""
+"""Item states for planner tests: completely read, apart from the fields that a test changes."""
 
 from __future__ import annotations
 

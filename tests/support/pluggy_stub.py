@@ -1,4 +1,4 @@
-"""A Pluggy that answers exactly as a test says, where the simulator is too well-behaved."""
+"""A stub of Pluggy with fixed answers, for behaviour that the simulator does not have."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A small model of the service for the protocol: one version an item, and what must be true.
+"""A small model of the service for protocol tests: one version per item, and its invariants.
 
-Pluggy holds one version per item, an event tells that it changed, a sync reads it and writes it
-under the fence. Receivers and workers are actors; everything they run on Postgres is the real code.
+Pluggy holds one version per item; an event announces that it changed; a sync reads it and writes
+it under the fence. Receivers and workers are actors; all their statements are the real code's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TCP proxies: one goes deaf when told to, one cuts a connection at a given message."""
+"""TCP proxies: one stops forwarding on demand, one cuts a connection at a given message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The receiver on a port of its own inside a test, and as the process that it is in production."""
+"""The receiver inside a test on a free port, and as a separate process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service of processes: a receiver, a simulator and the stores; the tests start the workers."""
+"""The service as processes: a receiver, a simulator and the servers; tests start the workers."""
 
 from __future__ import annotations
 

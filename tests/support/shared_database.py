@@ -1,4 +1,4 @@
-"""One database for all tests of a module, emptied before each: making one takes longer."""
+"""One database for all tests of a module, emptied before each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts the simulator as the separate process that it always is, and makes control calls."""
+"""The simulator as a separate process, with its control calls."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""For tests of the simulator: a caller with a key, and a receiver of webhooks that can refuse."""
+"""Tools for tests of the simulator: a caller with a key, and a webhook receiver that can refuse."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""The engine in the test's own loop, over real Postgres and a real simulator."""
+"""The engine in the test's event loop, over real Postgres and a real simulator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A watchdog over the loop: how much CPU time one callback takes, while others wait for it."""
+"""Measure the CPU time of each callback of the event loop."""
 
 from __future__ import annotations
 

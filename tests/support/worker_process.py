@@ -1,4 +1,4 @@
-"""The worker as the process that it is in production, to be stopped, woken and killed."""
+"""The worker as a real process that tests can stop, wake and kill."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The durable inbox of announced events: events, accept, spool, drain."""
+"""The durable inbox of events: parse, accept into Postgres, spool during an outage, drain."""

@@ -1,4 +1,4 @@
-"""Storing events: the one statement that earns a 2xx."""
+"""Accept events: store them and make their items due, in the one statement that allows a 2xx."""
 
 from __future__ import annotations
 

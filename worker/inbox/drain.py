@@ -1,4 +1,4 @@
-"""The way back from the spool: portions of it are accepted as any delivery is, then forgotten."""
+"""Drain the spool: accept spooled events in batches, then remove them from Redis."""
 
 from __future__ import annotations
 

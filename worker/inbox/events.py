@@ -1,4 +1,4 @@
-"""Webhook bodies: bytes in, a validated event out, or a clear refusal. No input or output."""
+"""Parse webhook bodies into validated events. Pure functions without input or output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The spool: where events wait in Redis, fsynced, while Postgres is away."""
+"""The spool: fsynced storage for events in Redis while Postgres is away."""
 
 from __future__ import annotations
 

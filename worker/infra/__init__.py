@@ -1,1 +1,1 @@
-"""Settings, log, metrics, Postgres, Redis, an HTTP server: nothing here knows Pluggy."""
+"""Infrastructure that knows no Pluggy: settings, logs, metrics, Postgres, Redis, HTTP server."""

@@ -1,4 +1,4 @@
-"""JSON nested deeper than a parser follows: its deep parts are found without recursion."""
+"""Find and replace deeply nested parts of JSON text without recursion."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The bounds of our HTTP servers: what a stranger may cost before any of our code runs.
+"""Limits of our HTTP servers on connections, header size and time, applied before any handler.
 
-aiohttp alone unpacks compressed bodies, waits for a head without end, and reads on for ten seconds
-what nobody asked for.
+aiohttp alone decompresses request bodies, waits for headers without a time-out, and reads unwanted
+bodies for ten seconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lanes: the priority of work, in the queue of items and at Pluggy's rate limit."""
+"""Lanes: the priority classes of work, in the queue of items and at Pluggy's rate limit."""
 
 from enum import IntEnum
 

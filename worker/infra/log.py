@@ -1,4 +1,4 @@
-"""Structured logs on stdout: one line an event, JSON or for a console, never a body or a secret."""
+"""Structured logging to stdout: one line per event, JSON or console; no bodies, no secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counters of a worker process, for Prometheus; totals over all workers come from pluggy_ops."""
+"""Prometheus counters of one worker process. Totals over all workers come from pluggy_ops."""
 
 from __future__ import annotations
 

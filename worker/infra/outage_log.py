@@ -1,4 +1,4 @@
-"""Outages of Redis or Postgres as a process sees them: a line at the beginning, one at the end."""
+"""Track the outages of one server (Postgres or Redis), and log their beginning and end."""
 
 from __future__ import annotations
 

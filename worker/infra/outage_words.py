@@ -1,4 +1,4 @@
-"""The words for outages of Postgres and Redis, the same in logs, probes, commands and tables."""
+"""Names of Postgres and Redis outages, shared by logs, probes, commands and tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text, times and UUIDs of others, read strictly; what cannot be read is None."""
+"""Strict parsers for text, times and UUIDs of untrusted input; unreadable values become None."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections to Postgres: the pool of a process, and what may not wait for ever."""
+"""Connection pool to Postgres, statement time-outs, and the errors that mean an outage."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A Postgres of several hosts, of which one takes writes: the first that does is connected to.
+"""Connect to the writable server among several Postgres hosts.
 
-asyncpg asks one host after the other, within one time-out: a host that is gone without a word takes
-all of it. Here the next host is asked when the one before is slow.
+asyncpg tries hosts one after the other within one time-out, and a host that drops packets uses up
+all of it. Here the next host is tried in parallel as soon as the one before is slow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The SQL of the service by name: in `sql/queries/**/*.sql`, `-- name: x` opens a query."""
+"""Named SQL statements: `-- name: x` in `sql/queries/**/*.sql` begins the statement `x`."""
 
 from __future__ import annotations
 

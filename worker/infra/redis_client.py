@@ -1,4 +1,4 @@
-"""A client of Redis that knows when Redis is away or takes no writes, and tries once a second."""
+"""Redis client that fails fast during an outage and retries at most once a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Under which names our keys stand in Redis; free of libraries, so that anybody may import it."""
+"""Prefix of our keys in Redis. Imports no library, so every program can use it."""
 
 from typing import Final
 

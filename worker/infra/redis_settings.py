@@ -1,4 +1,4 @@
-"""The settings of Redis that decide whether an event in it survives: asked for, logged, stored."""
+"""Check the Redis settings that decide whether spooled events survive; log and store the result."""
 
 from __future__ import annotations
 

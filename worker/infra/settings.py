@@ -1,4 +1,4 @@
-"""The environment, read once per process: every name, its default, and what is wrong with it."""
+"""Settings of all processes: environment names, defaults and validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Background tasks: how they are ended, and that the main one is."""
+"""Cancel asyncio tasks reliably, the main task of the process included."""
 
 from __future__ import annotations
 

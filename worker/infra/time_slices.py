@@ -1,4 +1,4 @@
-"""Turns of the event loop: long work is done in slices, or beside the loop in a thread."""
+"""Keep the event loop responsive: split long work into slices, or run it in a thread."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Pure functions: the state of an item and its events in, the steps of a sync out."""
+"""The planner: pure functions from an item's state and pending events to the steps of a sync."""

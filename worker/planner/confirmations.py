@@ -1,9 +1,8 @@
-"""Answers that contradict their event: which they are, and when they are asked for again.
+"""Detect answers that contradict their event, and schedule rechecks of them.
 
-One schedule for each item and thing (a product, or a product of an account), however many events
-wait for it. It is kept on the events, from the first answer that contradicted one; a read of the
-thing for whatever cause is a look. So no step backs off, and any read that finds the changes ends
-it.
+There is one schedule per item and product (or product of an account), shared by all events that
+wait for it. It is stored on the events and starts with the first contradicting answer; any read of
+the product counts as a recheck. So no step backs off, and any read that finds the changes ends it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which reads an event still needs of an item: not done since, not blocked, not under way."""
+"""Decide the reads that an event still needs: not done since, not blocked, not already running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the stamps of a step say about an event: answered, owed, or collected anew since."""
+"""Compare the marks of a step with an event: already answered, still owed, or collected since."""
 
 from __future__ import annotations
 

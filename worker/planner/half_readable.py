@@ -1,4 +1,4 @@
-"""Events of which a part cannot be read: a walk of the account stands for the ids, once a day."""
+"""Plan partly unreadable events: one account walk a day replaces the ids that cannot be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of an item as a whole, webhooks and our own: what each leads to."""
+"""Plan events of a whole item: Pluggy's webhooks and our own events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of each event: the needs it still has, and the outcome that follows from them."""
+"""Derive the outcome of an event from its remaining needs."""
 
 from __future__ import annotations
 

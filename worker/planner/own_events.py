@@ -1,4 +1,4 @@
-"""Our own events of a part of an item: repeated first reads, recent days, deletions."""
+"""Plan our own events about part of an item: first rechecks, recent days, deletion candidates."""
 
 from __future__ import annotations
 

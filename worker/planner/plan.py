@@ -1,6 +1,6 @@
-"""What to do about an item: a pure function from item, events and what we hold to a SyncPlan.
+"""Plan a sync: item, pending events and stored state in; steps and outcomes out. Pure.
 
-It is asked again after every round of steps: a step that has committed shows in what we hold, so
+The plan is made again after every round of steps. A committed step shows in the stored state, so
 the plan shrinks until only outcomes are left.
 """
 

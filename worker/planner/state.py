@@ -1,4 +1,4 @@
-"""What we hold of an item when a sync plans: its events, steps, walks and accounts."""
+"""The stored state of an item that a plan is made from: events, steps, walks and accounts."""
 
 from __future__ import annotations
 

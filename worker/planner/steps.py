@@ -1,4 +1,4 @@
-"""The steps of a plan: what each reads, and how those that read the same are joined."""
+"""The steps of a plan, and how steps that read the same data are merged."""
 
 from __future__ import annotations
 

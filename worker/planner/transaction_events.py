@@ -1,4 +1,4 @@
-"""Events of one account's transactions: what each leads to."""
+"""Plan events about one account's transactions."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Pluggy's API over HTTP: client, endpoints, rate limit, errors, and values of its JSON."""
+"""Pluggy's API over HTTP: client, endpoints, rate limit, circuit breaker, errors and values."""

@@ -1,4 +1,4 @@
-"""An answer's body, read and unpacked bit by bit: what is too large is refused in time."""
+"""Read and decompress response bodies within a size limit."""
 
 from __future__ import annotations
 

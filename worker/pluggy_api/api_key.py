@@ -1,4 +1,4 @@
-"""Our key for Pluggy's API: how old it is, what it was answered, and who refuses it."""
+"""State of our API key: age, last accepted use, and refusals."""
 
 from __future__ import annotations
 

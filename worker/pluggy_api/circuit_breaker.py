@@ -1,4 +1,4 @@
-"""Is Pluggy down? Counts the calls of all workers in Redis and judges the last half minute."""
+"""Decide whether Pluggy is down, from the calls of all workers in the last 30 seconds."""
 
 from __future__ import annotations
 

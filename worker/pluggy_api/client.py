@@ -1,4 +1,4 @@
-"""The connection to Pluggy: keys, limits, time-outs, and errors by class."""
+"""HTTP client for Pluggy: API key, rate limit, time-outs, and classified errors."""
 
 from __future__ import annotations
 

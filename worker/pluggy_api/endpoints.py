@@ -1,4 +1,4 @@
-"""What we read of Pluggy, one method an endpoint; each counts the requests it takes."""
+"""Pluggy's endpoints: list or get each kind of row, page by page, and count the requests."""
 
 from __future__ import annotations
 

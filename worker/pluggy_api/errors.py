@@ -1,13 +1,13 @@
-"""What can go wrong with Pluggy, classified in one place.
+"""Errors of Pluggy calls by class, and the reaction to each.
 
 PluggyError
- ├─ PluggyUnavailable   retry   5xx, time-outs, resets, broken JSON, anything unknown
- ├─ Deferred              later   429 and our own rate budget: costs no attempt
- ├─ PluggyRefused       refused 401, 403, 410 on one thing while our key is good: retried, then dead
- ├─ PluggyRejected      reject  a 4xx with a code about this very thing: dead at once
- │   └─ PluggyNotFound  reject  404; often an answer and no failure
- └─ PluggyHalt          halt    about us, not the item: everything is parked
-     └─ PluggyDown      down    about Pluggy, not the item: everything is parked
+ ├─ PluggyUnavailable   retry   5xx, time-outs, resets, broken JSON, unclassified errors
+ ├─ Deferred            later   429 and our own rate limit: wait, no attempt is counted
+ ├─ PluggyRefused       refused 401, 403, 410 on one resource, our key works: retry, then dead
+ ├─ PluggyRejected      reject  a 4xx with a code about this one resource: dead at once
+ │   └─ PluggyNotFound  reject  404; often a normal answer
+ └─ PluggyHalt          halt    about our access, not the item: all work is parked
+     └─ PluggyDown      down    about Pluggy, not the item: all work is parked
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Requests and answers of Pluggy's API, and what they are counted and shown under."""
+"""Requests and responses of Pluggy's API, and their names in limits and logs."""
 
 from __future__ import annotations
 

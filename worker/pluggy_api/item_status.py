@@ -1,4 +1,4 @@
-"""An item as the planner sees it: is it being collected, and when was each product collected."""
+"""Status of an item: whether a collection is running, and when each product was last collected."""
 
 from __future__ import annotations
 

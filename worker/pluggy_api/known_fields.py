@@ -1,7 +1,8 @@
-"""What this release knows of Pluggy's answers: fields, inner ones in braces, values after `=`.
+"""Known fields and values of Pluggy's answers, for the detection of schema drift.
 
-From https://docs.pluggy.ai/reference, whose examples of loans have Open Finance's own values.
-Inner fields where no braces stand, and values where no `=` stands, are free: nothing there is new.
+`{...}` holds the fields of an inner object, `=` is followed by the known values. An inner object
+without braces and a field without `=` may hold anything.
+Source: https://docs.pluggy.ai/reference. The loan examples there use Open Finance's own values.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a 429 says: whose limit it is, and how long to wait."""
+"""Interpret 429 responses: which limit was reached, and how many seconds to wait."""
 
 from __future__ import annotations
 

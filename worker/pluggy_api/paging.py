@@ -1,4 +1,4 @@
-"""Reads of several pages: begun anew when a place in the list is refused, and bounded in memory."""
+"""Read multi-page lists: restart when a cursor is refused, with a limit on memory."""
 
 from __future__ import annotations
 

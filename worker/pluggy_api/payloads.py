@@ -1,4 +1,4 @@
-"""Pluggy's JSON as bytes: envelopes whose rows stay raw, and text that Postgres can store."""
+"""Decode Pluggy's JSON: list envelopes with raw rows, and text that Postgres can store."""
 
 from __future__ import annotations
 

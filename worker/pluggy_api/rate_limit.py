@@ -1,17 +1,15 @@
-"""The rate budget: Pluggy's limits a minute, shared by all workers through Redis.
+"""The rate limiter: Pluggy's limits per minute, shared by all workers through Redis.
 
 One token bucket per endpoint group. For a limit of L a minute: burst L/12, refilled by
 (L - burst)/60 a second, so that no fixed window of a minute ever sees more than L.
 
-Items that we do not hold are named by whoever writes webhooks: the first request for each takes a
-token of a quarter of the limit as well, and never waits for one in its slot. So does the request
-for an item that we hold, of a share of its own: who names one item without end leaves the rest to
-others.
+Shares bound the cost of forged webhooks. The first request for an item that is not stored also
+takes a token from a bucket with a quarter of the limit; one for a stored item named by a webhook
+takes one from a bucket of that item. Other items keep the rest.
 
-Who finds no token takes a turn behind those of its lane that wait already, if it comes within two
-seconds, in the live lane five. Without turns all wake for the same token: of eight that wait, one
-in four goes away in vain (7/8 to the power of 11) although there is a token for each, and its slot
-does other work.
+A caller without a token reserves the next one of its lane, if that comes within two seconds (live
+lane: five). Without reservations all callers would wake for the same token: of eight, one in four
+would be deferred (7/8 to the power of 11) although there is a token for each.
 """
 
 from __future__ import annotations

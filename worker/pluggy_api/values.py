@@ -1,4 +1,4 @@
-"""Pluggy's values as column values: tolerant of other types, exact with money, UTC with times."""
+"""Convert Pluggy's JSON values to column values: tolerant types, exact money, times in UTC."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Wake-ups of workers through arq; a wake-up may be lost, the work never is."""
+"""Wake-ups of workers through arq. A wake-up may be lost; the work stays due in Postgres."""

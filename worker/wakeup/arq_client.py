@@ -1,7 +1,7 @@
-"""The client by which arq reads its queue: while Redis is away, nobody seems to have woken.
+"""The Redis client that arq reads its queue with; during an outage the queue looks empty.
 
-arq's poll loop ends the process on the first error of Redis, and on a job id that is not UTF-8. To
-wrap the loop would not help: it loses count of its slots. But its client is a public setting.
+arq's poll loop ends the process on the first Redis error, and on a job id that is not UTF-8. A
+wrapper around the loop would lose count of the job slots; the client is a public setting of arq.
 """
 
 from __future__ import annotations

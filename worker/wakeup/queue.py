@@ -1,4 +1,4 @@
-"""The waker: rings workers through arq's queue in Redis. Losing a ring loses no work."""
+"""Wake workers by enqueuing arq jobs in Redis. A job carries only an item id."""
 
 from __future__ import annotations
 
