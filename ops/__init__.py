@@ -1,1 +1,1 @@
-"""The window and the hand: command line, page, read barrier and demo."""
+"""The operator's tools: command line, migrations, demo, and the comparison with Pluggy."""

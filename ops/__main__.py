@@ -1,4 +1,4 @@
-"""The program `pluggy-sync`, and `python -m ops`: an interrupt is no traceback, at no moment."""
+"""The program `pluggy-sync`, also `python -m ops`: Ctrl-C ends it without a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migrations: numbered SQL files, forward only, checksummed; changed views are made anew."""
+"""Migrations: numbered SQL files, forward only, checksummed; changed views are created again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Database roles of the processes: made on demand, their rights given anew by every migration."""
+"""Database roles of the processes: created on request, their grants renewed by every migration."""
 
 from __future__ import annotations
 

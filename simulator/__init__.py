@@ -1,1 +1,1 @@
-"""A stand-in for the data side of Pluggy's API: one process on loopback, deterministic by seed."""
+"""A simulator of the data side of Pluggy's API: one local process, deterministic by seed."""

@@ -1,4 +1,4 @@
-"""The simulator's clock: it can run faster than the wall, stand still, or be stepped forward."""
+"""The simulator's clock: runs faster than real time, stands still, or is stepped forward."""
 
 import asyncio
 import heapq

@@ -1,4 +1,4 @@
-"""Everything that one running simulator holds, wired once."""
+"""The state of one running simulator, wired once."""
 
 from dataclasses import dataclass
 from random import Random

@@ -1,4 +1,4 @@
-"""Everything that exists in the simulator, found by id."""
+"""Indexes over everything in the simulator, by id."""
 
 from random import Random
 from typing import Any

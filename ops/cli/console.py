@@ -1,4 +1,4 @@
-"""What all commands share: a database, output for people or programs, errors in one line."""
+"""The console of all commands: database connection, output as table or JSON, errors in one line."""
 
 from __future__ import annotations
 

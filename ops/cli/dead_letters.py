@@ -1,4 +1,4 @@
-"""`pluggy-sync dead-letters`: events that were given up on, and sending them back to work."""
+"""`pluggy-sync dead-letters`: list the events that were given up on, and requeue them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pluggy-sync flags`: absent rows that are not tombstoned by themselves, and decisions on them."""
+"""`pluggy-sync flags`: list rows flagged as deleted, and accept or refuse their deletion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of item ids as people have them: one a line, or CSV with an itemId column."""
+"""Lists of item ids from files: one id a line, or CSV with an itemId column."""
 
 from __future__ import annotations
 

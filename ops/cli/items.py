@@ -1,4 +1,4 @@
-"""`pluggy-sync items`: tell the mirror of items that exist already, and look at one."""
+"""`pluggy-sync items`: register items that exist already, show one, report one as deleted."""
 
 from __future__ import annotations
 

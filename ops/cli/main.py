@@ -1,4 +1,4 @@
-"""The command line: `pluggy-sync`."""
+"""The arguments of `pluggy-sync`, and which module runs which command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pluggy-sync migrate`: bring the database up to date, or take it over for another application."""
+"""`pluggy-sync migrate`: bring the database up to date, or adopt it for another application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pluggy-sync resync`: read items anew, from beginning to end, behind all other work."""
+"""`pluggy-sync resync`: read items again from beginning to end, in the lowest lane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pluggy-sync status` and `worklist`: what is wrong or waits for somebody, and what mends it."""
+"""`pluggy-sync status` and `worklist`: what is wrong, who it waits for, and the command to run."""
 
 from __future__ import annotations
 

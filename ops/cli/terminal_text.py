@@ -1,6 +1,6 @@
-"""Text of others as a terminal may show it: control characters written out, not obeyed.
+"""Safe text for a terminal: control characters in foreign text are escaped.
 
-Names of banks, codes and event names come from Pluggy and from every sender that can deliver to the
+Names of banks, codes and event names come from Pluggy and from anyone that can deliver to the
 receiver. An escape sequence in one of them could rewrite what an operator reads.
 """
 

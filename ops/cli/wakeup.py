@@ -1,4 +1,4 @@
-"""Wakes workers for a command; where that fails they find what was stored when they sweep."""
+"""Wake-ups after a command; if Redis fails, the workers' sweep finds the stored events."""
 
 from __future__ import annotations
 

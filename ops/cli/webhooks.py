@@ -1,4 +1,4 @@
-"""`pluggy-sync webhooks`: look at Pluggy's list of webhooks, and make it right."""
+"""`pluggy-sync webhooks`: show Pluggy's list of webhooks, and correct it."""
 
 from __future__ import annotations
 

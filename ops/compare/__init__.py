@@ -1,1 +1,1 @@
-"""A second opinion on the mirror, which imports nothing of what it judges."""
+"""An independent comparison of the mirror with Pluggy; imports nothing of the worker."""

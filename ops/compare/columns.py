@@ -1,4 +1,4 @@
-"""What each typed column of the mirror must hold, by table."""
+"""The expected value of each typed column of the mirror, by table."""
 
 from __future__ import annotations
 

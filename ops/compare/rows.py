@@ -1,4 +1,4 @@
-"""Compares the mirror with Pluggy row by row, by code that knows nothing of the worker."""
+"""The comparison of the mirror with Pluggy, row by row and in both directions."""
 
 from __future__ import annotations
 

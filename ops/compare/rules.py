@@ -1,4 +1,4 @@
-"""Rules that tell a column's value from Pluggy's JSON alone: a second opinion on the worker's."""
+"""Rules that derive a column's value from Pluggy's JSON, written independently of the worker's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Pluggy would return, read row by row from the simulator; never held whole."""
+"""The simulator's rows, as Pluggy would return them, streamed one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run of the demo has shown, for a person and as one line of JSON."""
+"""The results of a demo run, as text for a person and as one line of JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's processes, each under a guard that ends it when the demo is gone, however it ended."""
+"""The demo's processes, each under a guard that ends it when the demo ends, in whatever way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole service against the simulator: items, update rounds, and every row compared."""
+"""The run of the demo: items, rounds of updates, and a comparison of every row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's progress: a live picture on a terminal, plain lines elsewhere; on standard error."""
+"""The demo's progress on standard error: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

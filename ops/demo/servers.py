@@ -1,4 +1,4 @@
-"""Postgres and Redis of the demo: embedded, or a database of its own on servers given by URL."""
+"""The demo's Postgres and Redis: embedded, or a database of its own on servers given by URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the demo asks of the simulator: subscribe, connect items, have the bank change things."""
+"""The demo's requests to the simulator: subscribe, connect items, change data at the bank."""
 
 from __future__ import annotations
 

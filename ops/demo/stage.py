@@ -1,4 +1,4 @@
-"""What the demo runs: servers, simulator, receiver and workers, up together and down together."""
+"""The demo's stack of servers, simulator, receiver and workers, started and stopped as one."""
 
 from __future__ import annotations
 

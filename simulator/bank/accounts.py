@@ -1,4 +1,4 @@
-"""An account: what is shown of it, and its transactions kept in listing order."""
+"""Accounts: their fields as Pluggy shows them, and their transactions in listing order."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator

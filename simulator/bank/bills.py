@@ -1,4 +1,4 @@
-"""Card bills: a closed one takes its purchases, gives them its id, and is paid from the bank."""
+"""Card bills: a closed bill collects purchases, gives them its id, and is paid from the bank."""
 
 import copy
 from random import Random

@@ -1,4 +1,4 @@
-"""The bank's side: what it changed on its books since the last collection."""
+"""Changes at the bank since the last collection: new, changed, removed and pending rows."""
 
 import copy
 from collections.abc import Callable, Iterable, Sequence

@@ -1,4 +1,4 @@
-"""What a bank brings by itself between two collections."""
+"""Changes that a bank makes by itself between two collections."""
 
 from simulator.clock import DAY_MS
 from simulator.items.item import Item

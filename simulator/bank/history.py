@@ -1,4 +1,4 @@
-"""A year of movements on an account, drawn from a seed, ending now."""
+"""The first year of movements on an account, drawn from a seed, ending now."""
 
 import copy
 from collections.abc import Iterator

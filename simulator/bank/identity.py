@@ -1,4 +1,4 @@
-"""Who the connected person is."""
+"""Identities: the connected person or firm."""
 
 from random import Random
 from typing import Any

@@ -1,4 +1,4 @@
-"""Investments and their movements, drawn from a seed, and how one moves on."""
+"""Investments and their movements, drawn from a seed, and how they change over time."""
 
 from random import Random
 from typing import Any

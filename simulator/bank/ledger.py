@@ -1,4 +1,4 @@
-"""The bank's own books: what an item's holder gained and spent, in cents by calendar month."""
+"""The bank's own totals: an item's income and spending in cents by calendar month."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Loans, drawn from a seed, and how one is paid off month by month."""
+"""Loans, drawn from a seed, and their repayment month by month."""
 
 from random import Random
 from typing import Any

@@ -1,4 +1,4 @@
-"""What happens on Brazilian accounts: kinds of movement, merchants and their usual amounts."""
+"""Kinds of movement on Brazilian accounts, with merchants and usual amounts."""
 
 from random import Random
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""How an account looks when it is first seen, and what its balance says."""
+"""The opening of an account: its first fields, and its balance."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""How the products other than transactions change in a collection."""
+"""How all products other than transactions change in a collection."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple

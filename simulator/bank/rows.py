@@ -1,4 +1,4 @@
-"""A transaction as the simulator keeps it (about 400 bytes) and as Pluggy shows it."""
+"""Transactions: the compact form that is stored (about 400 bytes), and the form Pluggy shows."""
 
 from typing import TYPE_CHECKING, Any
 

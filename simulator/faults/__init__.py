@@ -1,1 +1,1 @@
-"""Faults on demand, and shapes that no contract promises."""
+"""Faults on demand, and unusual shapes of data."""

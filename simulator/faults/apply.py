@@ -1,4 +1,4 @@
-"""Carries out a fault: before the work, on the decoded answer, or on the wire."""
+"""Applies a fault: before the request is handled, to the decoded answer, or on the wire."""
 
 import asyncio
 import copy

@@ -1,4 +1,4 @@
-"""Faults on demand: which requests they hit, and what they do to an answer."""
+"""Faults on demand: the requests that a fault matches, and its effect on an answer."""
 
 from fnmatch import fnmatchcase
 from random import Random

@@ -1,4 +1,4 @@
-"""Shapes that real data takes now and then and that no contract promises."""
+"""Unusual shapes that real data takes at times and that no contract promises."""
 
 from collections.abc import Callable
 from typing import Any

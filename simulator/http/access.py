@@ -1,4 +1,4 @@
-"""Keys, connect tokens, connectors and categories."""
+"""Endpoints of keys, connect tokens, connectors and categories."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How answers are read from requests and written: JSON, envelopes, checked parameters."""
+"""Reading requests and writing answers: JSON, envelopes, checked parameters."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The control calls under /_simulator: make items, collect, break things, move time, tell truth."""
+"""The control calls under /_simulator: make items, collect, add faults, move time, show truth."""
 
 from typing import Any, Literal, TypeVar
 

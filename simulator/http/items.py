@@ -1,4 +1,4 @@
-"""Items: create, read, list, refresh, answer MFA, stop the auto-sync, delete."""
+"""Endpoints of items: create, read, list, refresh, answer MFA, stop the auto-sync, delete."""
 
 from typing import Any
 

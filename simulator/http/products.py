@@ -1,4 +1,4 @@
-"""Accounts, investments, loans, identity, bills and consents."""
+"""Endpoints of accounts, investments, loans, identity, bills and consents."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

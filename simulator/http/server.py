@@ -1,4 +1,4 @@
-"""The HTTP server: every request passes one gate that logs, spoils, limits and authenticates."""
+"""The HTTP server: logs, applies faults to, limits and authenticates every request in one place."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,4 +1,4 @@
-"""Transactions: the cursor listing, the dead page listing, one row, and its category."""
+"""Endpoints of transactions: the cursor listing, the retired page listing, a row, its category."""
 
 from itertools import islice
 

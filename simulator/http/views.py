@@ -1,7 +1,7 @@
-"""Other views of one item: as it was before a collection, or only a part of it.
+"""Altered views of one item for one request: as before a collection, or only a part of it.
 
-A copy of the world in which nothing but this item differs is handed to the request's handler, so
-that lists, questions by id and single rows agree with each other.
+The request's handler receives a copy of the world that differs in this item only, so that lists,
+reads by id and single rows agree with each other.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""Webhook subscriptions over HTTP."""
+"""Endpoints of webhook subscriptions."""
 
 from aiohttp import web
 

@@ -1,1 +1,1 @@
-"""Connected items: their life, their collections, and the merge."""
+"""Connected items: their life cycle, their collections, and the merge."""

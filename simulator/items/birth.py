@@ -1,4 +1,4 @@
-"""A first import: accounts, a year of movements, and every other product of a new item."""
+"""The first import of an item: accounts, a year of movements, and every other product."""
 
 import asyncio
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""One collection: what the bank changed is merged, and the webhooks that follow from it."""
+"""One collection: merges what the bank changed, and emits the webhooks that follow."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The permission that a person gave to a connection."""
+"""Consents: the permission that a person gave to a connection."""
 
 from simulator.bank.history import new_id
 from simulator.clock import DAY_MS, iso

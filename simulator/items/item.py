@@ -1,4 +1,4 @@
-"""An item: one connected person at one institution, and everything collected for it."""
+"""Items: one person connected at one institution, with everything collected for it."""
 
 from collections import deque
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The life of an item: runs through its execution steps, auto-sync, retries, and the end."""
+"""The life cycle of an item: execution steps, auto-sync, retries, and deletion."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

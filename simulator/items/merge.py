@@ -1,4 +1,4 @@
-"""Pluggy's merge: what a bank reports now, matched with what was held, gives three lists.
+"""Pluggy's merge: compares a bank's report with the stored rows, and returns three lists.
 
 A row keeps its id if the bank's own id is the same, or else if description, amount, date and the
 position among identical rows of the day are. A scheduled row that settles under another text keeps

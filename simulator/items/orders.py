@@ -1,4 +1,4 @@
-"""What a collection is asked to find, and what it reports back."""
+"""The instructions for a collection, and its report."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""How a collection can end, and what the item then shows."""
+"""The possible outcomes of a collection, and the item's fields after each."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The sandbox users of Pluggy's documentation: what happens when each of them connects."""
+"""The sandbox users of Pluggy's documentation, and the outcome of connecting each."""
 
 from dataclasses import dataclass, replace
 from typing import Any

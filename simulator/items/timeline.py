@@ -1,4 +1,4 @@
-"""What changed in an item and when, in order."""
+"""The timeline of an item: its changes, in order, with their times."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What Pluggy would return for an item, entity by entity, to compare a mirror with."""
+"""The true state of an item, entity by entity, for comparison with a mirror."""
 
 from collections.abc import Iterator
 from typing import Any

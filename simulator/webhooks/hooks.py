@@ -1,4 +1,4 @@
-"""Webhook subscriptions: what Pluggy accepts as one, and the store of them."""
+"""Webhook subscriptions: which ones Pluggy accepts, and the store of them."""
 
 import ipaddress
 from random import Random

@@ -1,4 +1,4 @@
-"""One database mirrors one Pluggy application."""
+"""The installation: one database mirrors one Pluggy application."""
 
 import asyncio
 import uuid

@@ -1,4 +1,4 @@
-"""Purge: after the retention time nothing personal of a deleted item is left, only a receipt."""
+"""Purge: after the retention time only a receipt is left of a deleted item."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nets: what webhooks lose is found and healed in time, at little cost and once."""
+"""Reconciliations: what webhooks lose is found in time, at little cost and once."""
 
 from __future__ import annotations
 

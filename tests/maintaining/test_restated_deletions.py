@@ -1,4 +1,4 @@
-"""Rows that are flagged because too many are gone at once, and what stands for them."""
+"""Restated rows that are flagged because too many are gone at once, and their replacements."""
 
 from __future__ import annotations
 

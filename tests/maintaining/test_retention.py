@@ -1,4 +1,4 @@
-"""Retention: our own state stays bounded, and nothing that is needed goes."""
+"""Retention: our own state stays bounded, and nothing that is needed is deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chores: each in its turn, none in the way of another."""
+"""Periodic tasks: each runs at its interval, and a failing one stops no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The subscription watch: every way in which Pluggy's list of webhooks can be wrong."""
+"""The subscription check: every way in which Pluggy's list of webhooks can be wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: what it stores, what it says, and how it fails."""
+"""The command line: what it stores, its output, and how it fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pluggy-sync webhooks`: what it shows, mends and makes at Pluggy, and how it fails."""
+"""`pluggy-sync webhooks`: what it shows, corrects and creates at Pluggy, and how it fails."""
 
 from __future__ import annotations
 

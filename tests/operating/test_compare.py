@@ -1,4 +1,4 @@
-"""The comparison finds every kind of difference, and nothing where there is none."""
+"""The comparison: it finds every kind of difference, and none where there is none."""
 # ruff: noqa: S608 - statements are put together from constants
 
 from __future__ import annotations

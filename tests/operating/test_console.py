@@ -1,4 +1,4 @@
-"""What commands print where: terminals of any width, pipes, a full disk; and lists of any form."""
+"""Output of commands on terminals of any width, pipes and a full disk; input lists of any form."""
 
 from __future__ import annotations
 

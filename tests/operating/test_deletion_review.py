@@ -1,4 +1,4 @@
-"""Flagged rows: a person buries or keeps them, safely beside a running sync."""
+"""Flagged rows: a person tombstones or keeps them, safely beside a running sync."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo as a person or a script runs it: outcome, exit status, and that nothing stays."""
+"""The demo as a person or a script runs it: result, exit status, and no process left behind."""
 
 from __future__ import annotations
 

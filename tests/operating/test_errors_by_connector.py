@@ -1,4 +1,4 @@
-"""What operators see of a bank that is down, and of reads that fail."""
+"""Errors by connector: a bank that is down, and reads that fail."""
 
 from __future__ import annotations
 

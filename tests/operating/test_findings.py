@@ -1,4 +1,4 @@
-"""Findings: each wrong thing has a row while it is wrong, a weight, a light and a command."""
+"""Findings: each fault has a row while it lasts, with a weight, a light and a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Freshness by what the item itself says, and the small views beside it."""
+"""Freshness by what the item itself reports, and the small views beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What applications query: signs, currencies, days, and rows that are flagged for deletion."""
+"""Views for applications: signs, currencies, days, and rows that are flagged for deletion."""
 
 from __future__ import annotations
 

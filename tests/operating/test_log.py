@@ -1,4 +1,4 @@
-"""What the log says, and what it never shows."""
+"""The log: its lines, and what they never contain."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What is for a person is a warning; what the worker settles by itself is not."""
+"""Log levels: a warning needs a person; what the worker handles by itself is no warning."""
 
 from __future__ import annotations
 

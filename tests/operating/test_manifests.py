@@ -1,4 +1,4 @@
-"""Procfile, image, compose file and manifests say the same, and what a cluster accepts."""
+"""Procfile, image, compose file and manifests: they agree, and a cluster accepts them."""
 
 import copy
 import re

@@ -1,4 +1,4 @@
-"""`pluggy-sync resync`: which items it takes, how far it is, and that it repairs what differs."""
+"""`pluggy-sync resync`: which items it takes, its progress, and that it repairs differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/security.md and docs/lgpd.md claim, where no other test holds it."""
+"""Claims of docs/security.md and docs/lgpd.md that no other test checks."""
 
 from __future__ import annotations
 

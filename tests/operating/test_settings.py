@@ -1,4 +1,4 @@
-"""The environment: every name, its default, and what is said about it when it is wrong."""
+"""The environment: every name, its default, and the message when it is wrong."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Every column that others query says what it means."""
+"""Comments in the database: every column that others query is described."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""arq's own loop over a Redis that goes away at any moment: it goes on, and loses no slot."""
+"""arq's loop over a Redis that fails at any moment: it continues, and no slot is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much bulk work a process begins: no more than its slots, and than the rate limits carry."""
+"""Bulk slots: a process begins no more bulk work than its slots and the rate limit allow."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The whole engine under any interleaving: at rest every row is Pluggy's, whatever died or stalled.
+"""The whole engine under any interleaving: at rest every row equals Pluggy's.
 
-The same actors as in the small model of the protocol, but with real syncs of real pages from the
-simulator: each stops before every statement, and any other one goes on from there.
+The actors are those of the small model of the protocol, with real syncs of real pages from the
+simulator. Each stops before every statement, any other continues from there, and any may die.
 """
 
 from __future__ import annotations

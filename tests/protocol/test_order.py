@@ -1,4 +1,4 @@
-"""What answers an event is decided by order: Postgres's clock going back changes nothing."""
+"""Order of events and reads: by sequence numbers, so a clock that goes back changes nothing."""
 
 from __future__ import annotations
 

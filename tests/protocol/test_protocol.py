@@ -1,4 +1,4 @@
-"""Claim, plan, fence, settle, hand back: facts of the protocol, each on its own."""
+"""Claim, plan, fence, settle, release: facts of the protocol, one test each."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The protocol under any interleaving: accept, claim, plan, fence, settle lose and double nothing.
+"""The protocol under any interleaving: accept, claim, plan, fence, settle lose and repeat nothing.
 
-Receivers and workers of a small model (see tests/support/protocol_world.py) stand still before any
-statement, die there, or go on after their lease is gone, in any order that hypothesis thinks of.
+Receivers and workers of a small model (see tests/support/protocol_world.py) stop before any
+statement, die there, or continue after their lease has lapsed, in any order hypothesis draws.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How tasks are ended that forget a cancellation."""
+"""Ending asyncio tasks that swallow a cancellation."""
 
 from __future__ import annotations
 

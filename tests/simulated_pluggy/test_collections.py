@@ -1,4 +1,4 @@
-"""The simulator: what one collection changes, and that webhooks, lists and truth agree on it."""
+"""The simulator: the changes of one collection, on which webhooks, lists and truth agree."""
 
 from collections.abc import Iterator
 from typing import Any

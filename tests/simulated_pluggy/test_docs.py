@@ -1,4 +1,4 @@
-"""The simulator's page in docs/ names every call, field, fault and option that there is."""
+"""The simulator's page in docs/: it names every call, field, fault and option."""
 
 import re
 from pathlib import Path

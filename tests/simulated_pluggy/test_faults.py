@@ -1,4 +1,4 @@
-"""The simulator: every kind of fault, how it is aimed, and when it is used up."""
+"""The simulator: every kind of fault, its target, and when it is used up."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""The simulator: the life of an item, from POST /items to DELETE, on a clock that is stepped."""
+"""The simulator: the life of an item, from POST /items to DELETE, on a stepped clock."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""The simulator: same seed and same calls give the same bytes; other seeds give another world."""
+"""The simulator: the same seed and calls give the same bytes; another seed gives another world."""
 
 import socket
 from typing import Any

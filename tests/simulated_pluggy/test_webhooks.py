@@ -1,4 +1,4 @@
-"""The simulator: subscriptions, and deliveries with their attempts, rounds and mishaps."""
+"""The simulator: subscriptions, and deliveries with their attempts, rounds and faults."""
 
 import itertools
 from collections.abc import Iterator

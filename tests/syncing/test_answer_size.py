@@ -1,4 +1,4 @@
-"""Answers are bounded in bytes, values and depth; a bad row never takes its page along."""
+"""Limits on answers in bytes, values and depth; a bad row does not fail its page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that events name, asked for by id: in blocks, each once, and never again from the start."""
+"""Reads by id of rows that events name: in blocks, each once, resumed by a later claim."""
 
 from __future__ import annotations
 

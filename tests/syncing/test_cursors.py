@@ -1,4 +1,4 @@
-"""A refused cursor is no refusal of the list: every read of several pages begins anew."""
+"""Refused cursors: the read begins again from its first page; the list is not refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many rows of an account may be tombstoned without a person, and by which witnesses."""
+"""Deletion limits: how many rows of an account are tombstoned without a person, and witnesses."""
 
 from __future__ import annotations
 

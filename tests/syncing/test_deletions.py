@@ -1,4 +1,4 @@
-"""Nothing is destroyed by mistake: absence finds candidates, a question with witnesses decides."""
+"""Deletions: absence makes a candidate, and a request with witnesses decides."""
 
 from __future__ import annotations
 

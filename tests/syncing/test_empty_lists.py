@@ -1,4 +1,4 @@
-"""The last investment or loan of an item needs two looks; the last account a person."""
+"""Empty lists: the last investment or loan needs two reads, the last account a person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read of Pluggy: cursors, pages, amounts and its clock."""
+"""Reads of each endpoint: cursors, pages, amounts and Pluggy's clock."""
 
 import json
 import time

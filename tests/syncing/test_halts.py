@@ -1,4 +1,4 @@
-"""Failures: what is about us parks everything, what is about an item is retried or dies."""
+"""Failures: those that concern us halt everything, those of an item are retried or become dead."""
 
 from __future__ import annotations
 

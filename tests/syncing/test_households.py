@@ -1,4 +1,4 @@
-"""What a household gained and spent, by month, is what the bank's own books say."""
+"""Monthly totals of a household in the mirror equal those in the bank's own books."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Investment transactions: no change of them needs a change of the investment to be mirrored."""
+"""Investment transactions: their changes are mirrored although the investment has not changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job: an item that is told of is mirrored row for row."""
+"""The main job: an announced item is mirrored row for row."""
 
 from __future__ import annotations
 

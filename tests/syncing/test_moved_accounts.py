@@ -1,4 +1,4 @@
-"""An account that Pluggy lists under another item, and one that two items list."""
+"""Accounts that Pluggy lists under another item, or under two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers that Pluggy should not give: none stops an item for ever, none undoes what is newer."""
+"""Answers that Pluggy should not give: no item stays stuck, nothing newer is overwritten."""
 
 from __future__ import annotations
 

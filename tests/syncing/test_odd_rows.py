@@ -1,4 +1,4 @@
-"""What is odd in one place of an answer costs the mirror nothing but that place."""
+"""Odd values in one place of an answer: only that place is lost."""
 
 from __future__ import annotations
 

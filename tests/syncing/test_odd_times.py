@@ -1,4 +1,4 @@
-"""Odd times of Pluggy: one wrong answer lives as long as one answer."""
+"""Odd times from Pluggy: a wrong time has no effect beyond the answer that carried it."""
 
 from __future__ import annotations
 

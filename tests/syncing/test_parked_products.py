@@ -1,4 +1,4 @@
-"""Refusals of a part: the thing's own, or a product's, which is parked alone; all else goes on."""
+"""Refusals of a single account or item fail their step; refusals of a product park it alone."""
 
 from __future__ import annotations
 

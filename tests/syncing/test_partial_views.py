@@ -1,4 +1,4 @@
-"""Whatever parts of an account Pluggy hides, and in whatever order: the limits hold."""
+"""Partial answers: the deletion limits hold whatever part of an account is hidden, in any order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pluggy's JSON as bytes: nothing is lost, and Postgres can store what is kept."""
+"""Pluggy's JSON as bytes: nothing is lost, and Postgres can store all that is kept."""
 
 import json
 from collections.abc import Callable

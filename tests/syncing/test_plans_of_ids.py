@@ -1,4 +1,4 @@
-"""Statements about many ids: arrays, by an index or a hash table, also where a plan is generic."""
+"""Query plans of statements about many ids: an index or a hash table, also in a generic plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every other product: mirrored, tombstoned only when proven, read only when due."""
+"""All other products: mirrored, tombstoned only when proven, read only when due."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rate budget over a real Valkey; time moves by shifting what is stored, or stands still."""
+"""The rate limit over a real Valkey; time moves by shifting stored values, or stands still."""
 
 import asyncio
 import subprocess

@@ -1,4 +1,4 @@
-"""Defects that the oracle found: the fact that each of them broke."""
+"""Regressions: defects that the oracle found, one test each."""
 
 from __future__ import annotations
 

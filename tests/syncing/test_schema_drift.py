@@ -1,4 +1,4 @@
-"""Contract drift is counted and nothing else is told; a new column needs no call to be filled."""
+"""Contract drift: it is counted and changes nothing else; a new column needs no extra request."""
 
 from __future__ import annotations
 

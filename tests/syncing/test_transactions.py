@@ -1,4 +1,4 @@
-"""Deltas, ids and watermarks: what webhooks tell of transactions is mirrored, and nothing more."""
+"""Deltas, ids and watermarks: what webhooks announce of transactions is mirrored, and no more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items that webhooks name, unknown and held ones: a share of the rate limit, and no more."""
+"""Items that webhooks name, stored or unknown: a bounded share of the rate limit."""
 
 from __future__ import annotations
 

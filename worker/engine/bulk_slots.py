@@ -1,4 +1,4 @@
-"""How much of a process bulk work may take, so that live work always finds a slot."""
+"""AIMD limit on concurrent bulk syncs of a process, which keeps slots free for live work."""
 
 from __future__ import annotations
 

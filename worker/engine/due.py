@@ -1,4 +1,4 @@
-"""When an item has work again: the earliest of its waiting events and its walks."""
+"""When an item is due next, and in which lane: the earliest of its waiting events and its walks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a failed step leaves behind: attempts, the next try, or a dead letter."""
+"""Records a failed step: its attempts with the time of the next one, or a dead letter."""
 
 from __future__ import annotations
 

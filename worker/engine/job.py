@@ -1,4 +1,4 @@
-"""The one arq job: claim what is due and sync it; a ring only wakes, and can be done without."""
+"""The arq job `sync_item`: lease the best due item, sync it, wake a worker for the next one."""
 
 from __future__ import annotations
 

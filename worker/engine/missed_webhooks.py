@@ -1,4 +1,4 @@
-"""The silence alarm's side of a sync: when to look at the item next, and what nobody told of."""
+"""Missed webhooks: schedules an item's silence check, and records collections nobody announced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What rows are listed by may itself be gone: its own list, asked again, tells."""
+"""Reads that answer 404 for their account or investment: re-read the parent's own list.
+
+If the parent is missing there too, it is treated as deleted.
+"""
 
 from __future__ import annotations
 

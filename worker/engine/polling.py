@@ -1,4 +1,4 @@
-"""Work that is begun without a ring while Redis is away: what is due, Postgres knows."""
+"""Polling: syncs due items straight from Postgres while Redis is away and nothing can be woken."""
 
 from __future__ import annotations
 

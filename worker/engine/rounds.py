@@ -1,4 +1,4 @@
-"""The rounds of a sync: plan, take the steps, look again at what is held, until nothing is left."""
+"""The rounds of a sync: plan, take the steps, reload the item's state, until no step is left."""
 
 from __future__ import annotations
 

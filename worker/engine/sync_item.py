@@ -1,4 +1,4 @@
-"""One claim from plan to settlement: read what is held, take the steps, settle, walk, hand back."""
+"""The sync of a leased item: load its state, run the rounds, settle its events, walk, release."""
 
 from __future__ import annotations
 

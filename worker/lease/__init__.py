@@ -1,1 +1,1 @@
-"""The lease on an item, the record of its runs and progress, halts and parked products."""
+"""The lease on an item, the record of its runs and reads, halts and parked products."""

@@ -1,7 +1,7 @@
-"""Halt and resume: a failure about us, not about an item, parks everything behind a probe.
+"""Halt and resume of all syncs: a circuit breaker for failures that no single item causes.
 
-A halt has a second witness: keys are refused by everything asked, an endpoint that everything needs
-is retired for all, or no item at all is answered.
+A halt needs a second witness: every key is refused, an endpoint that every sync needs is retired,
+or several other items answer with the same refusal. A probe once a minute ends it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A claimed item: its lease, the run of its writes, and the fence around every write."""
+"""The lease on an item, the fence that every write checks, and the run that every write names."""
 
 from __future__ import annotations
 

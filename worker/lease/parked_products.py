@@ -1,4 +1,4 @@
-"""Parked products: what Pluggy refuses for several items is left out alone, all else goes on."""
+"""Parked products: skipped after Pluggy refuses them for several items, until a probe succeeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Marks on a step: a complete read has committed, or an answer proves nothing yet."""
+"""Records the outcome of a read: complete with its watermark, or deferred if it proves nothing."""
 
 from __future__ import annotations
 

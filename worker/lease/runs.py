@@ -1,4 +1,4 @@
-"""Runs that are one transaction: opened, filled and closed before anyone can see any of it."""
+"""Runs of a single transaction: opened, filled and closed in it, so none is ever left open."""
 
 from __future__ import annotations
 

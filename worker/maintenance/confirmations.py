@@ -1,6 +1,6 @@
-"""What is read again soon after a first read: a look is an event of our own.
+"""Confirmations: reads a list again soon after its first read, because rows may show up late.
 
-Lists that were empty, and the hour before a walk or a long delta, of which rows show up late.
+Two kinds: lists that were empty, and the hour before a walk or a long delta.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""What a person decides about rows whose absence proves too little: tombstone or keep them.
+"""A person's decisions on rows flagged as deleted: tombstone them, or keep them.
 
-A decision locks the row of the item's lease for the length of its one transaction, instead of
-leasing the item or leaving an event for the next sync: every page of a sync begins by writing that
-row, so neither sees half of the other, the person sees at once what became of it, and a sync under
-way goes on as if nothing had been.
+A decision takes one transaction, which locks the item's lease row. Every page of a sync begins by
+writing that row, so a decision and a page never interleave, a sync under way continues, and the
+decision is visible at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One installation mirrors one Pluggy application: refuse to talk to another one by mistake."""
+"""The installation: refuses to start with another Pluggy application than the database mirrors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Purge: when the retention time of a deleted item is over, nothing personal of it is kept.
+"""Purge: deletes what is personal in an item when its retention time after deletion is over.
 
-It holds the item's lease like a sync: nothing of the item is written beside it, and an event that
-comes in between goes first.
+It holds the item's lease like a sync, so nothing else writes the item; a new event goes first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The nets for what webhooks lose: what is due becomes an event of our own, like any other."""
+"""Periodic reconciliations that catch lost webhooks: each stores what is due as our own event."""
 
 from __future__ import annotations
 

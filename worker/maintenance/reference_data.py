@@ -1,4 +1,4 @@
-"""Connectors and categories: what Pluggy lists for all, refreshed by one worker at a time."""
+"""Connectors and categories: lists common to all items, refreshed by one worker at a time."""
 
 from __future__ import annotations
 

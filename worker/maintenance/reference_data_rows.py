@@ -1,4 +1,4 @@
-"""What connectors and categories look like: how each is listed, asked for by id, and mapped."""
+"""Columns and endpoints of connectors and categories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Restatements: which created row stands for which deleted one. Rows are linked, never merged.
+"""Restatements: links a deleted transaction to the created one that replaces it; no row is merged.
 
 Pluggy gives a row whose amount, date or text the bank has changed a new id and deletes the old one,
 and nothing says that they are the same; https://docs.pluggy.ai/docs/transactions.

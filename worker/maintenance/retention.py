@@ -1,4 +1,4 @@
-"""Retention: what tells only how things came about is kept for RETENTION_DAYS, then it goes."""
+"""Retention: deletes settled events, runs and other records of the past after RETENTION_DAYS."""
 
 from __future__ import annotations
 

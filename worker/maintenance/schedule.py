@@ -1,6 +1,6 @@
-"""Periodic tasks of a worker, run one after the other, each on its own schedule.
+"""The schedule of a worker's periodic tasks, run one after the other, each at its own interval.
 
-They run apart from the sweep, so that a slow one delays no wake-up.
+They run apart from the sweep, so that a slow task delays no wake-up.
 """
 
 from __future__ import annotations

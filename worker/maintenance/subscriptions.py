@@ -1,4 +1,4 @@
-"""The subscription watch: does Pluggy still send every event to us, once, with the right secret?"""
+"""The subscription check: does Pluggy send every event to us, once, with the right secret?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The net under the waker: every two seconds, due items that nobody works on are woken again."""
+"""The sweep: wakes workers for due items every two seconds; a lost wake-up costs only seconds."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Ways of reading from Pluggy, and of storing the rows that differ."""
+"""Ways of reading from Pluggy, and storing the rows that differ."""

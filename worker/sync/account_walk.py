@@ -1,4 +1,4 @@
-"""Walks: all pages of an account, one a transaction, resumable; then what is missing is asked."""
+"""Walks: a resumable scan of an account, one page a transaction, that finds deletion candidates."""
 
 from __future__ import annotations
 

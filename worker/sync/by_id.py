@@ -1,4 +1,4 @@
-"""Rows that events name are asked for by id, block by block; each block is remembered as done."""
+"""Reads by id: the rows that events name, in blocks of one request, each recorded when answered."""
 
 from __future__ import annotations
 

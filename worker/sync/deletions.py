@@ -1,6 +1,9 @@
-"""Deletions are confirmed: a row missing from a list is only a candidate. It is tombstoned after it
-was asked for by id and did not come back, in a question whose witnesses all did, and never more of
-an account than a limit that counts over seven days."""
+"""Proof of deletion for transactions: a row missing from a list is only a candidate.
+
+It is tombstoned after a request for its id, beside rows known to exist (witnesses), has returned
+all witnesses and not the row, and within a limit per account that counts over seven days. Anything
+else is flagged: asked for again, or left to a person.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An empty list where rows are held proves nothing by itself; what two looks at it do, is here."""
+"""Empty lists of accounts, investments and loans: what to ask for, and when absence is proven."""
 
 from __future__ import annotations
 

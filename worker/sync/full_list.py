@@ -1,4 +1,4 @@
-"""Read a product that Pluggy lists completely; confirm rows that are missing by their id."""
+"""Complete lists: read a product that Pluggy lists whole, and ask by id for missing rows."""
 
 from __future__ import annotations
 

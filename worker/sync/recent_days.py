@@ -1,6 +1,6 @@
-"""The last days of an account, read again once a day: what a lost event has left behind.
+"""The daily recent read: the last 14 days of an account, which finds rows of lost webhooks.
 
-Nominates nothing and moves no watermark: rows are listed by their date, and old ones are not.
+It finds no deletion candidates and moves no watermark: rows are listed by date, not by creation.
 """
 
 from __future__ import annotations

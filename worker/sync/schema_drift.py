@@ -1,7 +1,7 @@
-"""Contract drift: fields and values that Pluggy sends and this release does not know are counted.
+"""Contract drift: counts fields and values that Pluggy sends and this release does not know.
 
-Nothing is refused for them, and nothing is lost: they are in `payload`. What is noted are names of
-fields and values of fields that have a known set of values; never a value of any other field.
+Such rows are stored as usual, with everything in `payload`. Recorded are the names of unknown
+fields, and unknown values of fields with a known set of values; never values of other fields.
 """
 
 from __future__ import annotations

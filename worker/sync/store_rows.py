@@ -1,4 +1,4 @@
-"""Storing a page of rows: only what differs is sent, and a bad row never takes its page along."""
+"""Storage of a page of rows: writes only what differs, and sets bad rows aside one by one."""
 
 from __future__ import annotations
 

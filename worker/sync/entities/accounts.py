@@ -1,4 +1,4 @@
-"""Accounts: a complete list by item; a tombstone takes transactions and bills along."""
+"""Accounts: a complete list by item; a tombstone includes the account's transactions and bills."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Consents: what the person allows, of Open Finance connectors; a list by item."""
+"""Consents: what a person has permitted at an Open Finance connector, a complete list by item."""
 
 from __future__ import annotations
 

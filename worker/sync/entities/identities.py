@@ -1,4 +1,4 @@
-"""Identities: who the item belongs to; one object, listed as one row or none."""
+"""Identities: the person or firm behind an item; one object, handled as a list of one or none."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Investment transactions: listed by investment, without a GET by id.
+"""Investment transactions: a complete list by investment; Pluggy has no GET by id for them.
 
-A row that a complete, non-empty list leaves out is doubted; a second such list buries it.
+A row missing from a complete, non-empty list is a deletion candidate; it is tombstoned when a
+second such list leaves it out too.
 """
 
 from __future__ import annotations

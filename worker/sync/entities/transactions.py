@@ -1,4 +1,4 @@
-"""Transactions: what is read of an account since its watermark, and rows asked for by id."""
+"""Transactions: their columns, how a page is stored, and the delta since an account's watermark."""
 
 from __future__ import annotations
 
