@@ -76,7 +76,7 @@ def _row(account: uuid.UUID, number: int) -> dict[str, Any]:
         "category": f"Category {number % 30}",
         "bill_id": str(uuid.UUID(int=number // 50 + 1)) if number % 3 == 0 else None,
         "source_created_at": at.isoformat(),
-        "row_hash": row_id.hex,
+        "row_hash": f"\\x{row_id.hex}",
         "row_version": 1,
     }
     return row | {"payload": {"filler": "x" * 300, **row}}
@@ -90,7 +90,7 @@ async def load(bare: Connection, indexed: Connection, rows: int) -> tuple[float,
         told = json.dumps(page)
         for place, conn in enumerate((bare, indexed)):
             began = time.perf_counter()
-            await conn.fetch(QUERIES["upsert_transactions"], told, account, 1)
+            await conn.fetch(QUERIES["upsert_transactions"], told, account, 1, datetime.now(UTC))
             took[place] += time.perf_counter() - began
     for conn in (bare, indexed):
         await conn.execute("VACUUM ANALYZE pluggy.transactions")

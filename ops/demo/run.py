@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -179,7 +180,7 @@ async def _collect(watch: Watch, items: list[str], number: int) -> None:
 async def _sabotage(conn: Connection) -> None:
     """Break three rows: one missing, one extra, one different."""
     missing = await conn.fetchval(QUERIES["sabotage_missing"])
-    extra = await conn.fetchval(QUERIES["sabotage_extra"])
+    extra = await conn.fetchval(QUERIES["sabotage_extra"], uuid.uuid4())
     different = await conn.fetchval(QUERIES["sabotage_different"], extra)
     if None in (missing, extra, different):
         raise DemoFailed("--sabotage needs two transactions at least")

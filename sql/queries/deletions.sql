@@ -43,15 +43,15 @@ WHERE item_id = $1 AND deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
 ORDER BY id;
 
 -- name: accept_flagged
--- A person agrees that these rows are gone. $1 item, $2 ids, $3 run.
+-- A person agrees that these rows are gone. $1 item, $2 ids, $3 run, $4 time.
 UPDATE pluggy.transactions
-SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3, deletion_flagged_at = NULL,
+SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3, deletion_flagged_at = NULL,
     deletion_flag = NULL, deletion_cause = 'accepted'
 WHERE item_id = $1 AND id = ANY ($2::uuid[]);
 
 -- name: refuse_flagged
--- A person says that these rows stay. $1 item, $2 ids, $3 run.
+-- A person says that these rows stay. $1 item, $2 ids, $3 run, $4 time.
 UPDATE pluggy.transactions
-SET deletion_refused_at = now(), changed_at = clock_timestamp(), run_id = $3,
+SET deletion_refused_at = $4::timestamptz, changed_at = $4, run_id = $3,
     deletion_flagged_at = NULL, deletion_flag = NULL, deletion_cause = NULL, missing_since = NULL
 WHERE item_id = $1 AND id = ANY ($2::uuid[]);

@@ -41,9 +41,9 @@ WHERE ctid = (SELECT ctid FROM pluggy.transactions WHERE deleted_at IS NULL
 RETURNING id;
 
 -- name: sabotage_extra
--- Invents one row, as a copy of another. Returns it.
+-- Invents one row, as a copy of another. $1 its id. Returns it.
 INSERT INTO pluggy.transactions
-SELECT (jsonb_populate_record(t, jsonb_build_object('id', gen_random_uuid()))).*
+SELECT (jsonb_populate_record(t, jsonb_build_object('id', $1::uuid))).*
 FROM pluggy.transactions t
 WHERE t.deleted_at IS NULL
 ORDER BY t.item_id, t.id LIMIT 1

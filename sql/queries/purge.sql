@@ -152,7 +152,7 @@ WHERE id IN (SELECT id FROM pluggy_sync.webhook_events
 
 -- name: finish_purge
 -- The item's own row goes last, for it is what a purge that was interrupted is found by.
--- $1 item, $2 run. Returns the receipt.
+-- $1 item, $2 run, $3 time. Returns the receipt.
 WITH item AS (
     DELETE FROM pluggy.items WHERE id = $1 RETURNING deleted_at
 ), purge AS (
@@ -163,7 +163,7 @@ INSERT INTO pluggy_sync.purge_receipts
 SELECT $1, item.deleted_at, purge.begun_at, purge.deleted || '{"items": 1}', $2,
        -- Not those that are on their way: each is looked at again until it is settled.
        coalesce((SELECT least(
-           max(e.id) FILTER (WHERE e.accepted_at < now() - interval '1 hour'),
+           max(e.id) FILTER (WHERE e.accepted_at < $3::timestamptz - interval '1 hour'),
            min(e.id) FILTER (WHERE e.state IN ('pending', 'walking')) - 1)
         FROM pluggy_sync.webhook_events e WHERE e.item_id = $1), 0)
 FROM item, purge

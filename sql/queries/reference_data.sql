@@ -48,7 +48,8 @@ RETURNING c.product, c.token, c.started_at, c.read_seq, c.attempts, c.failing_si
 -- $1 product, $2 token, $3 lease length.
 UPDATE pluggy_sync.reference_data_sync SET until = clock_timestamp() + $3::interval
 WHERE product = $1 AND token = $2
-RETURNING set_config('idle_in_transaction_session_timeout', '15s', true) AS stall_limit;
+RETURNING clock_timestamp() AS now,
+          set_config('idle_in_transaction_session_timeout', '15s', true) AS stall_limit;
 
 -- name: mark_reference_data_complete
 -- A complete read has been stored; frees the lease. $1 product, $2 token, $3 asked for absences,
@@ -94,35 +95,29 @@ ORDER BY id;
 
 -- name: settle_connector_events
 -- Events whose connector was read after they became pending. $1 event ids, $2 place of the read, $3 run.
+WITH known AS (
+    SELECT id FROM pluggy.connectors
+)
 UPDATE pluggy_sync.webhook_events e
 SET settled_at = clock_timestamp(), run_id = $3,
-    state = CASE WHEN k.known THEN 'applied' ELSE 'ignored' END,
-    reason = CASE WHEN NOT k.known THEN 'connector_unknown' END
-FROM (SELECT o.id, EXISTS (SELECT FROM pluggy.connectors c
-                           JOIN pluggy_sync.webhook_events n ON n.connector_id = c.id
-                           WHERE n.id = o.id) AS known
-      FROM unnest($1::bigint[]) AS o(id)) AS k
-WHERE e.id = k.id AND e.state = 'pending' AND e.pending_seq < $2;
+    state = CASE WHEN e.connector_id IN (SELECT id FROM known) THEN 'applied' ELSE 'ignored' END,
+    reason = CASE WHEN e.connector_id NOT IN (SELECT id FROM known) THEN 'connector_unknown' END
+WHERE e.id = ANY ($1::bigint[]) AND e.state = 'pending' AND e.pending_seq < $2;
 
 -- name: load_connectors_versions
 SELECT id, row_hash, row_version, deleted_at FROM pluggy.connectors;
 
 -- name: upsert_connectors
--- $1 the row as JSON, $2 run. Clears a tombstone. Returns whether it is new.
+-- $1 the row as JSON, $2 run, $3 time. Clears a tombstone. Returns whether it is new.
 INSERT INTO pluggy.connectors AS held
     (id, name, type, country, institution_url, image_url, primary_color, has_mfa, oauth,
      is_open_finance, is_sandbox, health_status, health_stage, products, source_created_at,
-     source_updated_at, payload, row_hash, row_version, run_id)
+     source_updated_at, payload, row_hash, row_version, run_id, first_seen_at, changed_at)
 SELECT r.id, r.name, r.type, r.country, r.institution_url, r.image_url, r.primary_color, r.has_mfa,
        r.oauth, r.is_open_finance, r.is_sandbox, r.health_status, r.health_stage, r.products,
-       r.source_created_at, r.source_updated_at, r.payload, decode(r.row_hash, 'hex'),
-       r.row_version, $2
-FROM jsonb_to_record($1::jsonb) AS r(
-    id integer, name text, type text, country text, institution_url text, image_url text,
-    primary_color text, has_mfa boolean, oauth boolean, is_open_finance boolean,
-    is_sandbox boolean, health_status text, health_stage text, products text[],
-    source_created_at timestamptz, source_updated_at timestamptz, payload jsonb, row_hash text,
-    row_version smallint)
+       r.source_created_at, r.source_updated_at, r.payload, r.row_hash, r.row_version, $2,
+       $3::timestamptz, $3
+FROM jsonb_populate_record(NULL::pluggy.connectors, $1::jsonb) AS r
 ON CONFLICT (id) DO UPDATE SET
     name = excluded.name, type = excluded.type, country = excluded.country,
     institution_url = excluded.institution_url, image_url = excluded.image_url,
@@ -132,12 +127,12 @@ ON CONFLICT (id) DO UPDATE SET
     products = excluded.products, source_created_at = excluded.source_created_at,
     source_updated_at = excluded.source_updated_at, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
-    changed_at = clock_timestamp(), deleted_at = NULL
+    changed_at = excluded.changed_at, deleted_at = NULL
 RETURNING xmax = 0 AS is_new;
 
 -- name: tombstone_connectors
--- Connectors that Pluggy no longer knows, neither listed nor by id. $1 ids, $2 run.
-UPDATE pluggy.connectors SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+-- Connectors that Pluggy no longer knows, neither listed nor by id. $1 ids, $2 run, $3 time.
+UPDATE pluggy.connectors SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
 WHERE id = ANY ($1::integer[]) AND deleted_at IS NULL
 RETURNING id;
 
@@ -145,24 +140,22 @@ RETURNING id;
 SELECT id, row_hash, row_version, deleted_at FROM pluggy.categories;
 
 -- name: upsert_categories
--- $1 the row as JSON, $2 run. Clears a tombstone. Returns whether it is new.
+-- $1 the row as JSON, $2 run, $3 time. Clears a tombstone. Returns whether it is new.
 INSERT INTO pluggy.categories AS held
     (id, description, description_translated, parent_id, parent_description, payload, row_hash,
-     row_version, run_id)
+     row_version, run_id, first_seen_at, changed_at)
 SELECT r.id, r.description, r.description_translated, r.parent_id, r.parent_description, r.payload,
-       decode(r.row_hash, 'hex'), r.row_version, $2
-FROM jsonb_to_record($1::jsonb) AS r(
-    id text, description text, description_translated text, parent_id text,
-    parent_description text, payload jsonb, row_hash text, row_version smallint)
+       r.row_hash, r.row_version, $2, $3::timestamptz, $3
+FROM jsonb_populate_record(NULL::pluggy.categories, $1::jsonb) AS r
 ON CONFLICT (id) DO UPDATE SET
     description = excluded.description, description_translated = excluded.description_translated,
     parent_id = excluded.parent_id, parent_description = excluded.parent_description,
     payload = excluded.payload, row_hash = excluded.row_hash, row_version = excluded.row_version,
-    run_id = excluded.run_id, changed_at = clock_timestamp(), deleted_at = NULL
+    run_id = excluded.run_id, changed_at = excluded.changed_at, deleted_at = NULL
 RETURNING xmax = 0 AS is_new;
 
 -- name: tombstone_categories
--- Categories that Pluggy no longer knows, neither listed nor by id. $1 ids, $2 run.
-UPDATE pluggy.categories SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+-- Categories that Pluggy no longer knows, neither listed nor by id. $1 ids, $2 run, $3 time.
+UPDATE pluggy.categories SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
 WHERE id = ANY ($1::text[]) AND deleted_at IS NULL
 RETURNING id;

@@ -251,7 +251,8 @@ async def test_other_items_lose_nothing(stack: Stack) -> None:
 async def test_an_item_that_answers_again_is_read_anew_instead_of_purged(stack: Stack) -> None:
     item = await stack.synced_item(transactions=40)
     run = await stack.db.fetchval(QUERIES["open_run"], uuid.UUID(item["id"]), "sync", [])
-    await stack.db.fetchval(QUERIES["tombstone_item"], uuid.UUID(item["id"]), run)
+    now = await stack.db.fetchval("SELECT clock_timestamp()")
+    await stack.db.fetchval(QUERIES["tombstone_item"], uuid.UUID(item["id"]), run, now)
     assert await stack.live(item["id"]) == {}
     await wait(stack, RETENTION)
     assert await purge(stack) == 1

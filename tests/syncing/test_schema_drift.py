@@ -211,7 +211,6 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
     for old, new in (
         ("paid_installments, source", "paid_installments, amortization, source"),
         ("r.paid_installments,", "r.paid_installments, r.amortization,"),
-        ("paid_installments integer,", "paid_installments integer, amortization text,"),
         ("SET\n", "SET\n    amortization = excluded.amortization,\n"),
     ):
         changed = re.sub(re.escape(old).replace(r",\ ", r",\s+"), new, statement, count=1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import asyncpg
 
@@ -86,6 +87,7 @@ async def _decide_item(
 ) -> Decided | None:
     """Decide about one item in the caller's transaction; None if nothing is flagged any more."""
     await conn.execute(QUERIES["lock_lease"], item_id)
+    now = await conn.fetchval("SELECT clock_timestamp()")
     # Only now: the page that was waited for may have shown the rows.
     rows = await _load(conn, "load_flagged", item_id, ids)
     accounts = await _load(conn, "load_flagged_accounts", item_id, ids)
@@ -93,8 +95,8 @@ async def _decide_item(
         return None
     async with run_of_its_own(conn, "flag", item_id=item_id) as run:
         if rows:
-            await conn.execute(QUERIES[query], item_id, rows, run.id)
-        written = len(rows) + await _decide_accounts(conn, query, item_id, accounts, run.id)
+            await conn.execute(QUERIES[query], item_id, rows, run.id, now)
+        written = len(rows) + await _decide_accounts(conn, query, item_id, accounts, run.id, now)
         run.counts.seen = len(rows) + len(accounts)
         if query == "accept_flagged":
             run.counts.deleted = written
@@ -111,17 +113,21 @@ async def _load(
 
 
 async def _decide_accounts(
-    conn: Connection, query: str, item_id: uuid.UUID, accounts: Sequence[uuid.UUID], run_id: int
+    conn: Connection,
+    query: str,
+    item_id: uuid.UUID,
+    accounts: Sequence[uuid.UUID],
+    run_id: int,
+    now: datetime,
 ) -> int:
     """Accept takes along what an account owns; returns how many rows were written."""
     if query != "accept_flagged":
-        now = await conn.fetchval("SELECT clock_timestamp()")
         refused = [item_id, list(accounts), run_id, now]
         await conn.execute(QUERIES["refuse_flagged_accounts"], *refused)
         return len(accounts)
     return sum(
         [
-            await conn.fetchval(QUERIES["tombstone_accounts"], item_id, account_id, run_id)
+            await conn.fetchval(QUERIES["tombstone_accounts"], item_id, account_id, run_id, now)
             for account_id in accounts
         ]
     )

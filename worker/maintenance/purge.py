@@ -142,7 +142,9 @@ async def _delete(session: SyncSession) -> None:
         if session.generation > generation:
             return
         async with run_of_its_own(conn, "purge", item_id=session.item_id) as run:
-            receipt = await conn.fetchval(QUERIES["finish_purge"], session.item_id, run.id)
+            receipt = await conn.fetchval(
+                QUERIES["finish_purge"], session.item_id, run.id, session.now
+            )
             run.counts.deleted = 1
     log.info("item_purged", receipt=receipt)
 

@@ -107,16 +107,14 @@ async def _refresh(db: Pool, reader: PluggyReader, turn: Turn, unknown: Sequence
     except TimeoutError as error:
         raise PluggyUnavailable("timeout") from error
     async with db.acquire() as conn, conn.transaction():
-        if (
-            await conn.fetchrow(QUERIES["fence_reference_data"], turn.product, turn.token, LEASE)
-            is None
-        ):
+        now = await conn.fetchval(QUERIES["fence_reference_data"], turn.product, turn.token, LEASE)
+        if now is None:
             log.warning("lease_lost", product=turn.product)
             return
         event_ids = [event["id"] for event in events]
         async with run_of_its_own(conn, "reference_data", event_ids=event_ids) as run:
             run.api_requests, run.plan = reader.requests, [turn.product]
-            await _store(conn, turn, run, found, held)
+            await _store(conn, turn, run, found, held, now)
             await conn.execute(QUERIES["settle_connector_events"], event_ids, turn.read_seq, run.id)
         rate_limited = [str(key) for key in found.gone if key not in held]
         await conn.execute(
@@ -169,7 +167,12 @@ def _key(turn: Turn, raw: bytes) -> Key | None:
 
 
 async def _store(
-    conn: Connection, turn: Turn, run: OwnRun, found: Found, held: Mapping[Key, asyncpg.Record]
+    conn: Connection,
+    turn: Turn,
+    run: OwnRun,
+    found: Found,
+    held: Mapping[Key, asyncpg.Record],
+    now: datetime,
 ) -> None:
     run.counts.seen = len(found.rows) + len(found.unreadable)
     rejected = [(row_hash(raw).hex(), "id is unreadable", raw) for raw in found.unreadable]
@@ -177,11 +180,10 @@ async def _store(
     run.counts.unchanged = len(found.rows) - len(changed)
     await note_novelties(conn, run.id, turn.product, map(decode_object, changed.values()))
     for key, raw in changed.items():
-        if (reason := await _upsert(conn, turn, run, key, raw)) is not None:
+        if (reason := await _upsert(conn, turn, run, key, raw, now)) is not None:
             rejected.append((str(key), reason, raw))
-    tombstoned = await conn.fetch(
-        QUERIES[f"tombstone_{turn.product}"], [key for key in found.gone if key in held], run.id
-    )
+    gone = [key for key in found.gone if key in held]
+    tombstoned = await conn.fetch(QUERIES[f"tombstone_{turn.product}"], gone, run.id, now)
     run.counts.deleted = len(tombstoned)
     await _set_aside(conn, turn, run, rejected)
 
@@ -195,18 +197,20 @@ def _same(turn: Turn, raw: bytes, held: asyncpg.Record | None) -> bool:
     )
 
 
-async def _upsert(conn: Connection, turn: Turn, run: OwnRun, key: Key, raw: bytes) -> str | None:
+async def _upsert(
+    conn: Connection, turn: Turn, run: OwnRun, key: Key, raw: bytes, now: datetime
+) -> str | None:
     """Store one row, for few ever change; returns why Postgres refuses it."""
     document = turn.reference_data.mapper(decode_object(raw)) | {
         "id": key,
         "payload": msgspec.Raw(raw),
-        "row_hash": row_hash(raw).hex(),
+        "row_hash": "\\x" + row_hash(raw).hex(),
         "row_version": turn.reference_data.version,
     }
     body = msgspec.json.encode(document).decode()
     try:
         async with conn.transaction():
-            is_new = await conn.fetchval(QUERIES[f"upsert_{turn.product}"], body, run.id)
+            is_new = await conn.fetchval(QUERIES[f"upsert_{turn.product}"], body, run.id, now)
     except (
         asyncpg.DataError,
         asyncpg.ProgramLimitExceededError,

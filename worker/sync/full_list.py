@@ -90,7 +90,7 @@ async def sync_listing(
         )
         for row_id in [*answers.absent, *(answers.moved if page else ())]:
             session.counts.deleted += await conn.fetchval(
-                QUERIES[f"tombstone_{product}"], session.item_id, row_id, session.run
+                QUERIES[f"tombstone_{product}"], session.item_id, row_id, session.run, session.now
             )
         if answers.go_on:
             await defer_step(conn, session, product, account_id, reason=UNASKED)

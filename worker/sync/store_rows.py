@@ -223,7 +223,7 @@ async def _documents(
             | {
                 "id": row.id,
                 "payload": msgspec.Raw(row.raw),
-                "row_hash": row.hash.hex(),
+                "row_hash": "\\x" + row.hash.hex(),
                 "row_version": entity.version,
             }
         )
@@ -263,7 +263,7 @@ async def _upsert_documents(
 ) -> None:
     body = msgspec.json.encode(documents).decode()
     records = await conn.fetch(
-        QUERIES[f"upsert_{entity.product}"], body, session.item_id, session.run
+        QUERIES[f"upsert_{entity.product}"], body, session.item_id, session.run, session.now
     )
     new = sum(record["is_new"] for record in records)
     session.counts.inserted += new

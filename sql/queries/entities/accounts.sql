@@ -9,27 +9,19 @@ FROM pluggy.accounts WHERE item_id = $1 AND id = ANY($2::uuid[]);
 SELECT id FROM pluggy.accounts WHERE item_id = $1 AND $2::uuid IS NOT NULL AND deleted_at IS NULL ORDER BY id;
 
 -- name: upsert_accounts
--- $1 rows as JSON, $2 item, $3 run. Clears tombstones and flags. Returns which rows are new.
+-- $1 rows as JSON, $2 item, $3 run, $4 time. Clears tombstones and flags. Returns which rows are new.
 INSERT INTO pluggy.accounts AS held
     (item_id, id, type, subtype, number, name, marketing_name, owner, tax_number, currency_code,
      balance, bank_transfer_number, bank_closing_balance, credit_level, credit_brand, credit_limit,
      credit_available_limit, credit_minimum_payment, credit_balance_close_date,
      credit_balance_due_date, credit_status, source_created_at, source_updated_at, payload,
-     row_hash, row_version, run_id)
+     row_hash, row_version, run_id, first_seen_at, changed_at)
 SELECT $2, r.id, r.type, r.subtype, r.number, r.name, r.marketing_name, r.owner, r.tax_number,
        r.currency_code, r.balance, r.bank_transfer_number, r.bank_closing_balance, r.credit_level,
        r.credit_brand, r.credit_limit, r.credit_available_limit, r.credit_minimum_payment,
-       r.credit_balance_close_date, r.credit_balance_due_date, r.credit_status,
-       r.source_created_at, r.source_updated_at, r.payload, decode(r.row_hash, 'hex'),
-       r.row_version, $3
-FROM jsonb_to_recordset($1::jsonb) AS r(
-    id uuid, type text, subtype text, number text, name text, marketing_name text, owner text,
-    tax_number text, currency_code text, balance numeric, bank_transfer_number text,
-    bank_closing_balance numeric, credit_level text, credit_brand text, credit_limit numeric,
-    credit_available_limit numeric, credit_minimum_payment numeric,
-    credit_balance_close_date date, credit_balance_due_date date, credit_status text,
-    source_created_at timestamptz, source_updated_at timestamptz, payload jsonb, row_hash text,
-    row_version smallint)
+       r.credit_balance_close_date, r.credit_balance_due_date, r.credit_status, r.source_created_at,
+       r.source_updated_at, r.payload, r.row_hash, r.row_version, $3, $4::timestamptz, $4
+FROM jsonb_populate_recordset(NULL::pluggy.accounts, $1::jsonb) AS r
 ORDER BY r.id
 ON CONFLICT (item_id, id) DO UPDATE SET
     type = excluded.type, subtype = excluded.subtype, number = excluded.number,
@@ -45,26 +37,26 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     credit_status = excluded.credit_status, source_created_at = excluded.source_created_at,
     source_updated_at = excluded.source_updated_at, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
-    changed_at = clock_timestamp(), deleted_at = NULL, deletion_flagged_at = NULL,
+    changed_at = excluded.changed_at, deleted_at = NULL, deletion_flagged_at = NULL,
     deletion_flag = NULL, deletion_refused_at = NULL
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_accounts
 -- An account that Pluggy no longer knows, its transactions and its bills; nothing of it is read any
--- more, and all of it again should it come back. $1 item, $2 account, $3 run.
+-- more, and all of it again should it come back. $1 item, $2 account, $3 run, $4 time.
 WITH account AS (
     UPDATE pluggy.accounts
-    SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3,
+    SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3,
         deletion_flagged_at = NULL, deletion_flag = NULL
     WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id
 ), transactions AS (
     UPDATE pluggy.transactions
-    SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3,
+    SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3,
         deletion_flagged_at = NULL, deletion_flag = NULL, deletion_cause = NULL,
         missing_since = NULL
     WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL RETURNING id
 ), bills AS (
-    UPDATE pluggy.bills SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3
+    UPDATE pluggy.bills SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
     WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL RETURNING id
 ), walks AS (
     DELETE FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2 RETURNING walk_id

@@ -10,19 +10,15 @@ SELECT id FROM pluggy.bills WHERE item_id = $1 AND account_id = $2 AND deleted_a
 ORDER BY id;
 
 -- name: upsert_bills
--- $1 rows as JSON, $2 item, $3 run. Clears tombstones. Returns which rows are new.
+-- $1 rows as JSON, $2 item, $3 run, $4 time. Clears tombstones. Returns which rows are new.
 INSERT INTO pluggy.bills AS held
     (item_id, id, account_id, due_date, closing_date, total_amount, currency_code,
      minimum_payment_amount, allows_installments, source_created_at, source_updated_at, payload,
-     row_hash, row_version, run_id)
+     row_hash, row_version, run_id, first_seen_at, changed_at)
 SELECT $2, r.id, r.account_id, r.due_date, r.closing_date, r.total_amount, r.currency_code,
        r.minimum_payment_amount, r.allows_installments, r.source_created_at, r.source_updated_at,
-       r.payload, decode(r.row_hash, 'hex'), r.row_version, $3
-FROM jsonb_to_recordset($1::jsonb) AS r(
-    id uuid, account_id uuid, due_date date, closing_date date, total_amount numeric,
-    currency_code text, minimum_payment_amount numeric, allows_installments boolean,
-    source_created_at timestamptz, source_updated_at timestamptz, payload jsonb, row_hash text,
-    row_version smallint)
+       r.payload, r.row_hash, r.row_version, $3, $4::timestamptz, $4
+FROM jsonb_populate_recordset(NULL::pluggy.bills, $1::jsonb) AS r
 ORDER BY r.id
 ON CONFLICT (item_id, id) DO UPDATE SET
     account_id = excluded.account_id, due_date = excluded.due_date,
@@ -30,16 +26,15 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     currency_code = excluded.currency_code,
     minimum_payment_amount = excluded.minimum_payment_amount,
     allows_installments = excluded.allows_installments,
-    source_created_at = excluded.source_created_at,
-    source_updated_at = excluded.source_updated_at, payload = excluded.payload,
-    row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
-    changed_at = clock_timestamp(), deleted_at = NULL
+    source_created_at = excluded.source_created_at, source_updated_at = excluded.source_updated_at,
+    payload = excluded.payload, row_hash = excluded.row_hash, row_version = excluded.row_version,
+    run_id = excluded.run_id, changed_at = excluded.changed_at, deleted_at = NULL
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_bills
--- A bill that Pluggy no longer knows. $1 item, $2 id, $3 run.
+-- A bill that Pluggy no longer knows. $1 item, $2 id, $3 run, $4 time.
 WITH gone AS (
-    UPDATE pluggy.bills SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3
+    UPDATE pluggy.bills SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
     WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id
 )
 SELECT count(*) AS deleted FROM gone;

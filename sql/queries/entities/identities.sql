@@ -10,35 +10,30 @@ SELECT id FROM pluggy.identities WHERE item_id = $1 AND $2::uuid IS NOT NULL AND
 ORDER BY id;
 
 -- name: upsert_identities
--- $1 rows as JSON, $2 item, $3 run. Clears tombstones. Returns which rows are new.
+-- $1 rows as JSON, $2 item, $3 run, $4 time. Clears tombstones. Returns which rows are new.
 INSERT INTO pluggy.identities AS held
     (item_id, id, full_name, company_name, document, document_type, tax_number, birth_date,
      job_title, investor_profile, source_created_at, source_updated_at, payload, row_hash,
-     row_version, run_id)
+     row_version, run_id, first_seen_at, changed_at)
 SELECT $2, r.id, r.full_name, r.company_name, r.document, r.document_type, r.tax_number,
        r.birth_date, r.job_title, r.investor_profile, r.source_created_at, r.source_updated_at,
-       r.payload, decode(r.row_hash, 'hex'), r.row_version, $3
-FROM jsonb_to_recordset($1::jsonb) AS r(
-    id uuid, full_name text, company_name text, document text, document_type text,
-    tax_number text, birth_date date, job_title text, investor_profile text,
-    source_created_at timestamptz, source_updated_at timestamptz, payload jsonb, row_hash text,
-    row_version smallint)
+       r.payload, r.row_hash, r.row_version, $3, $4::timestamptz, $4
+FROM jsonb_populate_recordset(NULL::pluggy.identities, $1::jsonb) AS r
 ORDER BY r.id
 ON CONFLICT (item_id, id) DO UPDATE SET
     full_name = excluded.full_name, company_name = excluded.company_name,
     document = excluded.document, document_type = excluded.document_type,
     tax_number = excluded.tax_number, birth_date = excluded.birth_date,
     job_title = excluded.job_title, investor_profile = excluded.investor_profile,
-    source_created_at = excluded.source_created_at,
-    source_updated_at = excluded.source_updated_at, payload = excluded.payload,
-    row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
-    changed_at = clock_timestamp(), deleted_at = NULL
+    source_created_at = excluded.source_created_at, source_updated_at = excluded.source_updated_at,
+    payload = excluded.payload, row_hash = excluded.row_hash, row_version = excluded.row_version,
+    run_id = excluded.run_id, changed_at = excluded.changed_at, deleted_at = NULL
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_identities
--- An identity that Pluggy no longer knows. $1 item, $2 id, $3 run.
+-- An identity that Pluggy no longer knows. $1 item, $2 id, $3 run, $4 time.
 WITH gone AS (
-    UPDATE pluggy.identities SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3
+    UPDATE pluggy.identities SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
     WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id
 )
 SELECT count(*) AS deleted FROM gone;

@@ -10,17 +10,15 @@ SELECT id FROM pluggy.investment_transactions WHERE item_id = $1 AND investment_
 ORDER BY id;
 
 -- name: upsert_investment_transactions
--- $1 rows as JSON, $2 item, $3 run. Clears tombstones. Returns which rows are new.
+-- $1 rows as JSON, $2 item, $3 run, $4 time. Clears tombstones. Returns which rows are new.
 INSERT INTO pluggy.investment_transactions AS held
     (item_id, id, investment_id, type, movement_type, quantity, value, amount, net_amount, date,
-     trade_date, description, brokerage_number, payload, row_hash, row_version, run_id)
+     trade_date, description, brokerage_number, payload, row_hash, row_version, run_id,
+     first_seen_at, changed_at)
 SELECT $2, r.id, r.investment_id, r.type, r.movement_type, r.quantity, r.value, r.amount,
-       r.net_amount, r.date, r.trade_date, r.description, r.brokerage_number, r.payload,
-       decode(r.row_hash, 'hex'), r.row_version, $3
-FROM jsonb_to_recordset($1::jsonb) AS r(
-    id uuid, investment_id uuid, type text, movement_type text, quantity numeric, value numeric,
-    amount numeric, net_amount numeric, date timestamptz, trade_date timestamptz,
-    description text, brokerage_number text, payload jsonb, row_hash text, row_version smallint)
+       r.net_amount, r.date, r.trade_date, r.description, r.brokerage_number, r.payload, r.row_hash,
+       r.row_version, $3, $4::timestamptz, $4
+FROM jsonb_populate_recordset(NULL::pluggy.investment_transactions, $1::jsonb) AS r
 ORDER BY r.id
 ON CONFLICT (item_id, id) DO UPDATE SET
     investment_id = excluded.investment_id, type = excluded.type,
@@ -29,25 +27,25 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     trade_date = excluded.trade_date, description = excluded.description,
     brokerage_number = excluded.brokerage_number, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
-    changed_at = clock_timestamp(), deleted_at = NULL, missing_since = NULL
+    changed_at = excluded.changed_at, deleted_at = NULL, missing_since = NULL
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: doubt_investment_transactions
--- Missing from a complete, non-empty list for the first time. $1 item, $2 investment, $3 ids.
+-- Missing from a complete, non-empty list for the first time. $1 item, $2 investment, $3 ids, $4 time.
 -- Returns those that a list before had missed too.
 WITH missing AS (
     SELECT id, missing_since FROM pluggy.investment_transactions
     WHERE item_id = $1 AND investment_id = $2 AND id = ANY($3::uuid[]) AND deleted_at IS NULL
 ), newly_missing AS (
-    UPDATE pluggy.investment_transactions t SET missing_since = now()
-    FROM missing m
-    WHERE t.item_id = $1 AND t.id = m.id AND m.missing_since IS NULL
+    UPDATE pluggy.investment_transactions SET missing_since = $4::timestamptz
+    WHERE item_id = $1 AND investment_id = $2 AND id = ANY($3::uuid[]) AND deleted_at IS NULL
+      AND missing_since IS NULL
 )
 SELECT id FROM missing WHERE missing_since IS NOT NULL;
 
 -- name: tombstone_investment_transactions
--- $1 item, $2 ids, $3 run.
+-- $1 item, $2 ids, $3 run, $4 time.
 UPDATE pluggy.investment_transactions
-SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3, missing_since = NULL
+SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3, missing_since = NULL
 WHERE item_id = $1 AND id = ANY($2::uuid[]) AND deleted_at IS NULL
 RETURNING id;

@@ -10,39 +10,31 @@ SELECT id FROM pluggy.investments WHERE item_id = $1 AND $2::uuid IS NOT NULL AN
 ORDER BY id;
 
 -- name: upsert_investments
--- $1 rows as JSON, $2 item, $3 run. Clears tombstones. Returns which rows are new.
+-- $1 rows as JSON, $2 item, $3 run, $4 time. Clears tombstones. Returns which rows are new.
 INSERT INTO pluggy.investments AS held
     (item_id, id, type, subtype, name, number, code, isin, status, currency_code, balance, amount,
      amount_original, amount_profit, amount_withdrawal, quantity, value, taxes, taxes2, rate,
      rate_type, fixed_annual_rate, last_month_rate, annual_rate, last_twelve_months_rate, issuer,
      issuer_cnpj, owner, institution_name, date, due_date, issue_date, purchase_date,
-     source_created_at, source_updated_at, payload, row_hash, row_version, run_id)
+     source_created_at, source_updated_at, payload, row_hash, row_version, run_id, first_seen_at,
+     changed_at)
 SELECT $2, r.id, r.type, r.subtype, r.name, r.number, r.code, r.isin, r.status, r.currency_code,
        r.balance, r.amount, r.amount_original, r.amount_profit, r.amount_withdrawal, r.quantity,
        r.value, r.taxes, r.taxes2, r.rate, r.rate_type, r.fixed_annual_rate, r.last_month_rate,
        r.annual_rate, r.last_twelve_months_rate, r.issuer, r.issuer_cnpj, r.owner,
        r.institution_name, r.date, r.due_date, r.issue_date, r.purchase_date, r.source_created_at,
-       r.source_updated_at, r.payload, decode(r.row_hash, 'hex'), r.row_version, $3
-FROM jsonb_to_recordset($1::jsonb) AS r(
-    id uuid, type text, subtype text, name text, number text, code text, isin text, status text,
-    currency_code text, balance numeric, amount numeric, amount_original numeric,
-    amount_profit numeric, amount_withdrawal numeric, quantity numeric, value numeric,
-    taxes numeric, taxes2 numeric, rate numeric, rate_type text, fixed_annual_rate numeric,
-    last_month_rate numeric, annual_rate numeric, last_twelve_months_rate numeric, issuer text,
-    issuer_cnpj text, owner text, institution_name text, date timestamptz, due_date date,
-    issue_date date, purchase_date date, source_created_at timestamptz,
-    source_updated_at timestamptz, payload jsonb, row_hash text, row_version smallint)
+       r.source_updated_at, r.payload, r.row_hash, r.row_version, $3, $4::timestamptz, $4
+FROM jsonb_populate_recordset(NULL::pluggy.investments, $1::jsonb) AS r
 ORDER BY r.id
 ON CONFLICT (item_id, id) DO UPDATE SET
     type = excluded.type, subtype = excluded.subtype, name = excluded.name,
-    number = excluded.number, code = excluded.code, isin = excluded.isin,
-    status = excluded.status, currency_code = excluded.currency_code, balance = excluded.balance,
-    amount = excluded.amount, amount_original = excluded.amount_original,
-    amount_profit = excluded.amount_profit, amount_withdrawal = excluded.amount_withdrawal,
-    quantity = excluded.quantity, value = excluded.value, taxes = excluded.taxes,
-    taxes2 = excluded.taxes2, rate = excluded.rate, rate_type = excluded.rate_type,
-    fixed_annual_rate = excluded.fixed_annual_rate, last_month_rate = excluded.last_month_rate,
-    annual_rate = excluded.annual_rate,
+    number = excluded.number, code = excluded.code, isin = excluded.isin, status = excluded.status,
+    currency_code = excluded.currency_code, balance = excluded.balance, amount = excluded.amount,
+    amount_original = excluded.amount_original, amount_profit = excluded.amount_profit,
+    amount_withdrawal = excluded.amount_withdrawal, quantity = excluded.quantity,
+    value = excluded.value, taxes = excluded.taxes, taxes2 = excluded.taxes2, rate = excluded.rate,
+    rate_type = excluded.rate_type, fixed_annual_rate = excluded.fixed_annual_rate,
+    last_month_rate = excluded.last_month_rate, annual_rate = excluded.annual_rate,
     last_twelve_months_rate = excluded.last_twelve_months_rate, issuer = excluded.issuer,
     issuer_cnpj = excluded.issuer_cnpj, owner = excluded.owner,
     institution_name = excluded.institution_name, date = excluded.date,
@@ -50,19 +42,19 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     purchase_date = excluded.purchase_date, source_created_at = excluded.source_created_at,
     source_updated_at = excluded.source_updated_at, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
-    changed_at = clock_timestamp(), deleted_at = NULL, missing_since = NULL,
+    changed_at = excluded.changed_at, deleted_at = NULL, missing_since = NULL,
     missing_collected_at = NULL
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_investments
 -- An investment that Pluggy no longer knows, and its transactions, of which nothing is read any more.
--- $1 item, $2 investment, $3 run.
+-- $1 item, $2 investment, $3 run, $4 time.
 WITH investment AS (
-    UPDATE pluggy.investments SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3
+    UPDATE pluggy.investments SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
     WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id
 ), transactions AS (
     UPDATE pluggy.investment_transactions
-    SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3
+    SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
     WHERE item_id = $1 AND investment_id = $2 AND deleted_at IS NULL RETURNING id
 ), steps AS (
     DELETE FROM pluggy_sync.product_sync WHERE item_id = $1 AND account_id = $2

@@ -5,31 +5,27 @@ SELECT row_hash, row_version, source_updated_at, changed_at, deleted_at, run_id,
 FROM pluggy.items WHERE id = $1;
 
 -- name: upsert_item
--- $1 the row as JSON, $2 run. Clears a tombstone.
+-- $1 the row as JSON, $2 run, $3 time. Clears a tombstone.
 INSERT INTO pluggy.items AS held
-    (id, connector_id, connector_name, connector_is_open_finance, status, execution_status, error_code, client_user_id, products,
-     source_created_at, source_updated_at, last_updated_at, next_auto_sync_at, consent_expires_at,
-     payload, row_hash, row_version, run_id)
-SELECT r.id, r.connector_id, r.connector_name, r.connector_is_open_finance, r.status, r.execution_status, r.error_code,
-       r.client_user_id, r.products, r.source_created_at, r.source_updated_at, r.last_updated_at,
-       r.next_auto_sync_at, r.consent_expires_at, r.payload, decode(r.row_hash, 'hex'),
-       r.row_version, $2
-FROM jsonb_to_record($1::jsonb) AS r(
-    id uuid, connector_id integer, connector_name text, connector_is_open_finance boolean, status text, execution_status text,
-    error_code text, client_user_id text, products text[], source_created_at timestamptz,
-    source_updated_at timestamptz, last_updated_at timestamptz, next_auto_sync_at timestamptz,
-    consent_expires_at timestamptz, payload jsonb, row_hash text, row_version smallint)
+    (id, connector_id, connector_name, connector_is_open_finance, status, execution_status,
+     error_code, client_user_id, products, source_created_at, source_updated_at, last_updated_at,
+     next_auto_sync_at, consent_expires_at, payload, row_hash, row_version, run_id, first_seen_at,
+     changed_at)
+SELECT r.id, r.connector_id, r.connector_name, r.connector_is_open_finance, r.status,
+       r.execution_status, r.error_code, r.client_user_id, r.products, r.source_created_at,
+       r.source_updated_at, r.last_updated_at, r.next_auto_sync_at, r.consent_expires_at, r.payload,
+       r.row_hash, r.row_version, $2, $3::timestamptz, $3
+FROM jsonb_populate_record(NULL::pluggy.items, $1::jsonb) AS r
 ON CONFLICT (id) DO UPDATE SET
     connector_id = excluded.connector_id, connector_name = excluded.connector_name,
-    connector_is_open_finance = excluded.connector_is_open_finance,
-    status = excluded.status, execution_status = excluded.execution_status,
-    error_code = excluded.error_code, client_user_id = excluded.client_user_id,
-    products = excluded.products, source_created_at = excluded.source_created_at,
-    source_updated_at = excluded.source_updated_at, last_updated_at = excluded.last_updated_at,
-    next_auto_sync_at = excluded.next_auto_sync_at,
+    connector_is_open_finance = excluded.connector_is_open_finance, status = excluded.status,
+    execution_status = excluded.execution_status, error_code = excluded.error_code,
+    client_user_id = excluded.client_user_id, products = excluded.products,
+    source_created_at = excluded.source_created_at, source_updated_at = excluded.source_updated_at,
+    last_updated_at = excluded.last_updated_at, next_auto_sync_at = excluded.next_auto_sync_at,
     consent_expires_at = excluded.consent_expires_at, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
-    changed_at = clock_timestamp(), deleted_at = NULL;
+    changed_at = excluded.changed_at, deleted_at = NULL;
 
 -- name: reset_reads
 -- An item that was tombstoned answers again: what was read of it is tombstoned, too, so all is read anew.
@@ -42,39 +38,39 @@ SET complete_read_at = NULL, source_updated_at = NULL, watermark = NULL, walked_
 WHERE item_id = $1;
 
 -- name: tombstone_item
--- An item that Pluggy has deleted, and all it owns. $1 item, $2 run. Returns how many rows.
+-- An item that Pluggy has deleted, and all it owns. $1 item, $2 run, $3 time. Returns how many rows.
 WITH item AS (
-    UPDATE pluggy.items SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    UPDATE pluggy.items SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
     WHERE id = $1 AND deleted_at IS NULL RETURNING id
 ), accounts AS (
     UPDATE pluggy.accounts
-    SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2,
+    SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2,
         deletion_flagged_at = NULL, deletion_flag = NULL
     WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
 ), transactions AS (
     UPDATE pluggy.transactions
-    SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2,
+    SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2,
         deletion_flagged_at = NULL, deletion_flag = NULL, deletion_cause = NULL,
         missing_since = NULL
     WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
 ), investments AS (
-    UPDATE pluggy.investments SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    UPDATE pluggy.investments SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
     WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
 ), investment_transactions AS (
     UPDATE pluggy.investment_transactions
-    SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
     WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
 ), loans AS (
-    UPDATE pluggy.loans SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    UPDATE pluggy.loans SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
     WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
 ), identities AS (
-    UPDATE pluggy.identities SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    UPDATE pluggy.identities SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
     WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
 ), bills AS (
-    UPDATE pluggy.bills SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    UPDATE pluggy.bills SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
     WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
 ), consents AS (
-    UPDATE pluggy.consents SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $2
+    UPDATE pluggy.consents SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
     WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
 ), walks AS (
     DELETE FROM pluggy_sync.account_walks WHERE item_id = $1 RETURNING walk_id
@@ -95,9 +91,11 @@ WHERE item_id = $1 AND product = 'items' AND failure_code = '404:ITEM_NOT_FOUND'
 
 -- name: ignore_unknown_events
 -- What died because Pluggy does not know the item. $1 item, $2 token.
+WITH item AS (
+    SELECT id FROM pluggy.items WHERE id = $1
+)
 UPDATE pluggy_sync.webhook_events
 SET state = 'ignored', settled_at = clock_timestamp(),
-    reason = CASE WHEN EXISTS (SELECT FROM pluggy.items WHERE id = $1) THEN 'item_deleted'
-                  ELSE 'item_unknown' END
+    reason = CASE WHEN EXISTS (SELECT FROM item) THEN 'item_deleted' ELSE 'item_unknown' END
 WHERE item_id = $1 AND state = 'dead' AND reason = '404:ITEM_NOT_FOUND'
   AND EXISTS (SELECT FROM pluggy_sync.item_leases WHERE item_id = $1 AND token = $2);

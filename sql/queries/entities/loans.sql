@@ -10,24 +10,18 @@ SELECT id FROM pluggy.loans WHERE item_id = $1 AND $2::uuid IS NOT NULL AND dele
 ORDER BY id;
 
 -- name: upsert_loans
--- $1 rows as JSON, $2 item, $3 run. Clears tombstones. Returns which rows are new.
+-- $1 rows as JSON, $2 item, $3 run, $4 time. Clears tombstones. Returns which rows are new.
 INSERT INTO pluggy.loans AS held
     (item_id, id, contract_number, ipoc_code, product_name, type, kind, currency_code,
      contract_amount, outstanding_balance, cet, date, contract_date, settlement_date, due_date,
      first_installment_due_date, total_installments, paid_installments, source_created_at,
-     source_updated_at, payload, row_hash, row_version, run_id)
+     source_updated_at, payload, row_hash, row_version, run_id, first_seen_at, changed_at)
 SELECT $2, r.id, r.contract_number, r.ipoc_code, r.product_name, r.type, r.kind, r.currency_code,
-       r.contract_amount, r.outstanding_balance, r.cet, r.date, r.contract_date,
-       r.settlement_date, r.due_date, r.first_installment_due_date, r.total_installments,
-       r.paid_installments, r.source_created_at, r.source_updated_at, r.payload,
-       decode(r.row_hash, 'hex'), r.row_version, $3
-FROM jsonb_to_recordset($1::jsonb) AS r(
-    id uuid, contract_number text, ipoc_code text, product_name text, type text, kind text,
-    currency_code text, contract_amount numeric, outstanding_balance numeric, cet numeric,
-    date date, contract_date date, settlement_date date, due_date date,
-    first_installment_due_date date, total_installments integer, paid_installments integer,
-    source_created_at timestamptz, source_updated_at timestamptz, payload jsonb, row_hash text,
-    row_version smallint)
+       r.contract_amount, r.outstanding_balance, r.cet, r.date, r.contract_date, r.settlement_date,
+       r.due_date, r.first_installment_due_date, r.total_installments, r.paid_installments,
+       r.source_created_at, r.source_updated_at, r.payload, r.row_hash, r.row_version, $3,
+       $4::timestamptz, $4
+FROM jsonb_populate_recordset(NULL::pluggy.loans, $1::jsonb) AS r
 ORDER BY r.id
 ON CONFLICT (item_id, id) DO UPDATE SET
     contract_number = excluded.contract_number, ipoc_code = excluded.ipoc_code,
@@ -35,21 +29,19 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     currency_code = excluded.currency_code, contract_amount = excluded.contract_amount,
     outstanding_balance = excluded.outstanding_balance, cet = excluded.cet, date = excluded.date,
     contract_date = excluded.contract_date, settlement_date = excluded.settlement_date,
-    due_date = excluded.due_date,
-    first_installment_due_date = excluded.first_installment_due_date,
+    due_date = excluded.due_date, first_installment_due_date = excluded.first_installment_due_date,
     total_installments = excluded.total_installments,
-    paid_installments = excluded.paid_installments,
-    source_created_at = excluded.source_created_at,
+    paid_installments = excluded.paid_installments, source_created_at = excluded.source_created_at,
     source_updated_at = excluded.source_updated_at, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
-    changed_at = clock_timestamp(), deleted_at = NULL, missing_since = NULL,
+    changed_at = excluded.changed_at, deleted_at = NULL, missing_since = NULL,
     missing_collected_at = NULL
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_loans
--- A loan that Pluggy no longer knows. $1 item, $2 id, $3 run.
+-- A loan that Pluggy no longer knows. $1 item, $2 id, $3 run, $4 time.
 WITH gone AS (
-    UPDATE pluggy.loans SET deleted_at = now(), changed_at = clock_timestamp(), run_id = $3
+    UPDATE pluggy.loans SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
     WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id
 )
 SELECT count(*) AS deleted FROM gone;

@@ -5,27 +5,20 @@ SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
 FROM pluggy.transactions WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: upsert_transactions
--- $1 rows as JSON, $2 item, $3 run. Clears tombstones and flags. Returns which rows are new.
+-- $1 rows as JSON, $2 item, $3 run, $4 time. Clears tombstones and flags. Returns which rows are new.
 INSERT INTO pluggy.transactions AS held
     (item_id, id, account_id, description, description_raw, currency_code, amount,
      amount_in_account_currency, date, posted_on, type, status, balance, category, category_id,
-     provider_code, provider_id, operation_type, payment_method, merchant_name,
-     installment_number, total_installments, bill_id, order_in_day, source_created_at,
-     source_updated_at, payload, row_hash, row_version, run_id)
+     provider_code, provider_id, operation_type, payment_method, merchant_name, installment_number,
+     total_installments, bill_id, order_in_day, source_created_at, source_updated_at, payload,
+     row_hash, row_version, run_id, first_seen_at, changed_at)
 SELECT $2, r.id, r.account_id, r.description, r.description_raw, r.currency_code, r.amount,
        r.amount_in_account_currency, r.date, r.posted_on, r.type, r.status, r.balance, r.category,
        r.category_id, r.provider_code, r.provider_id, r.operation_type, r.payment_method,
        r.merchant_name, r.installment_number, r.total_installments, r.bill_id, r.order_in_day,
-       r.source_created_at, r.source_updated_at, r.payload, decode(r.row_hash, 'hex'),
-       r.row_version, $3
-FROM jsonb_to_recordset($1::jsonb) AS r(
-    id uuid, account_id uuid, description text, description_raw text, currency_code text,
-    amount numeric, amount_in_account_currency numeric, date timestamptz, posted_on date,
-    type text, status text, balance numeric, category text, category_id text, provider_code text,
-    provider_id text, operation_type text, payment_method text, merchant_name text,
-    installment_number integer, total_installments integer, bill_id uuid, order_in_day integer,
-    source_created_at timestamptz, source_updated_at timestamptz, payload jsonb, row_hash text,
-    row_version smallint)
+       r.source_created_at, r.source_updated_at, r.payload, r.row_hash, r.row_version, $3,
+       $4::timestamptz, $4
+FROM jsonb_populate_recordset(NULL::pluggy.transactions, $1::jsonb) AS r
 ORDER BY r.id
 ON CONFLICT (item_id, id) DO UPDATE SET
     account_id = excluded.account_id, description = excluded.description,
@@ -41,7 +34,7 @@ ON CONFLICT (item_id, id) DO UPDATE SET
     order_in_day = excluded.order_in_day, source_created_at = excluded.source_created_at,
     source_updated_at = excluded.source_updated_at, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
-    changed_at = clock_timestamp(), deleted_at = NULL, deletion_flagged_at = NULL,
+    changed_at = excluded.changed_at, deleted_at = NULL, deletion_flagged_at = NULL,
     deletion_flag = NULL, deletion_refused_at = NULL, missing_since = NULL, deletion_cause = NULL
 RETURNING id, xmax = 0 AS is_new;
 

@@ -100,12 +100,10 @@ async def _doubt(
     """Bury what two lists have left out; returns whether one leaves out something new."""
     if not missing:
         return False
-    records = await conn.fetch(
-        QUERIES["doubt_investment_transactions"], session.item_id, investment_id, sorted(missing)
-    )
+    asked = [session.item_id, investment_id, sorted(missing), session.now]
+    records = await conn.fetch(QUERIES["doubt_investment_transactions"], *asked)
     proven = [record["id"] for record in records]
-    tombstoned = await conn.fetch(
-        QUERIES["tombstone_investment_transactions"], session.item_id, proven, session.run
-    )
+    gone = [session.item_id, proven, session.run, session.now]
+    tombstoned = await conn.fetch(QUERIES["tombstone_investment_transactions"], *gone)
     session.counts.deleted += len(tombstoned)
     return len(proven) < len(missing)

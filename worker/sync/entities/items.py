@@ -92,11 +92,11 @@ async def _write(conn: Connection, session: SyncSession, row: Row) -> None:
     document = item_row(row.fields) | {
         "id": row.id,
         "payload": msgspec.Raw(row.raw),
-        "row_hash": row.hash.hex(),
+        "row_hash": "\\x" + row.hash.hex(),
         "row_version": ROW_VERSION,
     }
     text_of_row = msgspec.json.encode(document).decode()
-    await conn.execute(QUERIES["upsert_item"], text_of_row, session.run)
+    await conn.execute(QUERIES["upsert_item"], text_of_row, session.run, session.now)
 
 
 def _held(session: SyncSession, held: asyncpg.Record) -> Item:
@@ -129,5 +129,5 @@ async def tombstone_item(session: SyncSession) -> None:
     """Tombstone the item and all it owns."""
     async with session.page() as conn:
         session.counts.deleted += await conn.fetchval(
-            QUERIES["tombstone_item"], session.item_id, session.run
+            QUERIES["tombstone_item"], session.item_id, session.run, session.now
         )
