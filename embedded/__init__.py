@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embedded.places import EmbeddedError
+from embedded.directories import EmbeddedError
 from embedded.postgres import Postgres
 from embedded.valkey import Valkey
 

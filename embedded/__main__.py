@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from embedded.places import EmbeddedError
+from embedded.directories import EmbeddedError
 from embedded.postgres import Postgres
 from embedded.server import Server
 from embedded.valkey import Valkey

@@ -14,16 +14,22 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from embedded.places import Account, EmbeddedError, close_place, may_reach, open_place
+from embedded.directories import (
+    Account,
+    EmbeddedError,
+    close_directories,
+    may_reach,
+    open_directories,
+)
 
 # What the mirror's SQL needs (MERGE, UNIQUE NULLS NOT DISTINCT and their like).
-OLDEST_POSTGRES = 15
+MIN_POSTGRES_VERSION = 15
 DEBIAN = Path("/usr/lib/postgresql")
 
 NO_POSTGRES = f"""\
 No Postgres to start was found. Any one of these helps:
   pip install 'pluggy-sync[embedded]'    (Linux x86_64 and aarch64, macOS arm64)
-  install PostgreSQL {OLDEST_POSTGRES} or newer, such as: apt-get install postgresql
+  install PostgreSQL {MIN_POSTGRES_VERSION} or newer, such as: apt-get install postgresql
   PG_BINDIR=/where/postgres/and/initdb/are
   DATABASE_URL=postgresql://...    of a server that runs already"""
 
@@ -89,7 +95,7 @@ def _postgres_of_wheel() -> Path | None:
 
 def _postgres_of_debian() -> list[Path]:
     versions = [p for p in DEBIAN.glob("*") if p.name.isdigit()]
-    recent = [p for p in versions if int(p.name) >= OLDEST_POSTGRES]
+    recent = [p for p in versions if int(p.name) >= MIN_POSTGRES_VERSION]
     return [p / "bin" for p in sorted(recent, key=lambda p: int(p.name), reverse=True)]
 
 
@@ -108,9 +114,9 @@ def _valkey_of_wheel() -> Path | None:
 @cache
 def _copies(account: Account) -> Path:
     """A directory for copies that the account may reach, gone when this process is."""
-    place = open_place(account, None)
-    atexit.register(close_place, place)
-    return place.run
+    directories = open_directories(account, None)
+    atexit.register(close_directories, directories)
+    return directories.run
 
 
 @cache

@@ -19,7 +19,7 @@ from typing import NamedTuple, NoReturn
 
 PR_SET_PDEATHSIG = 1
 # How long a server may take to end by itself once its launcher is gone.
-GRACE_S = 1.0
+GRACE_TIMEOUT_S = 1.0
 
 
 class Process(NamedTuple):
@@ -162,7 +162,7 @@ def main(launcher: int, uid: int, gid: int, end: signal.Signals, argv: list[str]
         signal_all([server], end)
         # One that was made to stand still could not follow.
         signal_all(family(server), signal.SIGCONT)
-        if not ended_within(server, GRACE_S):
+        if not ended_within(server, GRACE_TIMEOUT_S):
             kill_family(server)
     return status
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from embedded.binaries import postgres_bin
-from embedded.places import Place, write_private
+from embedded.directories import ServerDirectories, write_private
 from embedded.ports import free_port
 from embedded.server import Server
 
@@ -21,7 +21,7 @@ SETTINGS = {
     "log_line_prefix": "%m [%p] ",
 }
 # For speed: transactions confirmed in the last moments before a crash may be lost.
-FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 # In the private directory only; on the network only with the password.
 SOCKET_RULES = "local all all trust\n"
 TCP_RULES = "host all all 127.0.0.1/32 scram-sha-256\n"
@@ -39,22 +39,22 @@ class Postgres(Server):
     # Immediate shutdown: the next start recovers.
     abandon_signal: ClassVar = signal.SIGQUIT
 
-    def _prepare(self, place: Place) -> list[str]:
+    def _prepare(self, directories: ServerDirectories) -> list[str]:
         binaries = postgres_bin(self._account)
-        if not (place.data / "cluster").exists():
-            self._make_cluster(binaries, place)
+        if not (directories.data / "cluster").exists():
+            self._make_cluster(binaries, directories)
         if self.tcp and self.port is None:
             self.port = free_port()
-        rules = place.run / "pg_hba.conf"
+        rules = directories.run / "pg_hba.conf"
         write_private(rules, TCP_RULES if self.tcp else SOCKET_RULES, self._account)
-        settings = SETTINGS | ({} if self.durable else FORGETFUL) | self._transport(place)
+        settings = SETTINGS | ({} if self.durable else NOT_DURABLE) | self._transport(directories)
         settings["hba_file"] = str(rules)
-        command = [str(binaries / "postgres"), "-D", str(place.data / "cluster")]
+        command = [str(binaries / "postgres"), "-D", str(directories.data / "cluster")]
         return command + [
             word for key, value in settings.items() for word in ("-c", f"{key}={value}")
         ]
 
-    def _transport(self, place: Place) -> dict[str, str]:
+    def _transport(self, directories: ServerDirectories) -> dict[str, str]:
         if self.tcp:
             return {
                 "listen_addresses": "127.0.0.1",
@@ -64,21 +64,21 @@ class Postgres(Server):
         return {
             "listen_addresses": "",
             "port": str(SOCKET_PORT),
-            "unix_socket_directories": str(place.run),
+            "unix_socket_directories": str(directories.run),
             "unix_socket_permissions": "0700",
         }
 
-    def _make_cluster(self, binaries: Path, place: Place) -> None:
+    def _make_cluster(self, binaries: Path, directories: ServerDirectories) -> None:
         """Make it under another name first: a half-made one is never taken for a cluster."""
-        unfinished = place.data / "cluster.new"
+        unfinished = directories.data / "cluster.new"
         with suppress(FileNotFoundError):
             shutil.rmtree(unfinished)
-        write_private(self._password_path(place), secrets.token_urlsafe(24), self._account)
+        write_private(self._password_path(directories), secrets.token_urlsafe(24), self._account)
         command = [str(binaries / "initdb"), "-D", str(unfinished), "-U", "postgres"]
         command += ["--locale=C", "--encoding=UTF8", "--auth=scram-sha-256", "--no-instructions"]
-        command += [f"--pwfile={self._password_path(place)}"]
-        self._run(command if self.durable else [*command, "--no-sync"], place)
-        unfinished.rename(place.data / "cluster")
+        command += [f"--pwfile={self._password_path(directories)}"]
+        self._run(command if self.durable else [*command, "--no-sync"], directories)
+        unfinished.rename(directories.data / "cluster")
 
     def kill(self) -> None:
         """As a crash, but for the bit of shared memory that would stay until the machine restarts.
@@ -87,24 +87,24 @@ class Postgres(Server):
         on the seventh line.
         """
         super().kill()
-        if self._place and len(lines := self._lines_of_pid_file(self._place)) >= 7:
+        if self._directories and len(lines := self._lines_of_pid_file(self._directories)) >= 7:
             ctypes.CDLL(None).shmctl(int(lines[6].split()[-1]), IPC_RMID, None)
 
-    def _answers(self, place: Place) -> bool:
+    def _answers(self, directories: ServerDirectories) -> bool:
         """Whether the server says so itself: the first line is its pid, the eighth its state."""
-        lines = self._lines_of_pid_file(place)
+        lines = self._lines_of_pid_file(directories)
         return len(lines) >= 8 and lines[0] == str(self._pid) and lines[7].strip() == "ready"
 
-    def _lines_of_pid_file(self, place: Place) -> list[str]:
+    def _lines_of_pid_file(self, directories: ServerDirectories) -> list[str]:
         with suppress(FileNotFoundError):
-            return (place.data / "cluster" / "postmaster.pid").read_text().splitlines()
+            return (directories.data / "cluster" / "postmaster.pid").read_text().splitlines()
         return []
 
-    def _url(self, place: Place) -> str:
+    def _url(self, directories: ServerDirectories) -> str:
         if self.tcp:
-            password = self._password_path(place).read_text()
+            password = self._password_path(directories).read_text()
             return f"postgresql://postgres:{password}@127.0.0.1:{self.port}/postgres"
-        return f"postgresql://postgres@/postgres?host={place.run}&port={SOCKET_PORT}"
+        return f"postgresql://postgres@/postgres?host={directories.run}&port={SOCKET_PORT}"
 
-    def _password_path(self, place: Place) -> Path:
-        return place.data / "password"
+    def _password_path(self, directories: ServerDirectories) -> Path:
+        return directories.data / "password"

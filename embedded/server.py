@@ -11,19 +11,19 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from embedded import guard
-from embedded.places import (
+from embedded.directories import (
     Account,
     EmbeddedError,
-    Place,
-    close_place,
+    ServerDirectories,
+    close_directories,
+    open_directories,
     open_log,
-    open_place,
     server_account,
 )
 
 # Only against hanging: recovery of a large database after a crash is the longest wait there is.
-START_S = 120
-STOP_S = 30
+START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 30
 # Other processes may take the port that was free a moment ago.
 PORT_TRIES = 5
 
@@ -50,28 +50,28 @@ class Server(ABC):
         self.port: int | None = None
         self._data_dir = data_dir
         self._account: Account = server_account()
-        self._place: Place | None = None
+        self._directories: ServerDirectories | None = None
         self._guard: subprocess.Popen[str] | None = None
         self._pid = 0
 
     @abstractmethod
-    def _prepare(self, place: Place) -> list[str]:
+    def _prepare(self, directories: ServerDirectories) -> list[str]:
         """Write what the server reads, choose a port if it has none, and return its command."""
 
     @abstractmethod
-    def _answers(self, place: Place) -> bool:
+    def _answers(self, directories: ServerDirectories) -> bool:
         """Whether the server takes connections."""
 
     @abstractmethod
-    def _url(self, place: Place) -> str:
+    def _url(self, directories: ServerDirectories) -> str:
         """Where clients find the server."""
 
     @property
     def url(self) -> str:
         """Where clients find the server; the same until `stop`."""
-        if self._place is None:
+        if self._directories is None:
             raise EmbeddedError(f"{self.name} has not been started.")
-        return self._url(self._place)
+        return self._url(self._directories)
 
     @property
     def pid(self) -> int:
@@ -89,10 +89,10 @@ class Server(ABC):
         if self.running:
             raise EmbeddedError(f"{self.name} is running already.")
         self._close_guard()
-        if self._place is None:
-            self._place = open_place(self._account, self._data_dir)
+        if self._directories is None:
+            self._directories = open_directories(self._account, self._data_dir)
         try:
-            self._start_on_a_free_port(self._place)
+            self._start_on_a_free_port(self._directories)
         except BaseException:
             self.stop()
             raise
@@ -103,13 +103,13 @@ class Server(ABC):
             self.resume()
             guard.signal_all([self._pid], self.stop_signal)
             try:
-                self._wait_for_guard(STOP_S)
+                self._wait_for_guard(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 self.kill()
         self._close_guard()
-        if self._place is not None:
-            close_place(self._place)
-            self._place = None
+        if self._directories is not None:
+            close_directories(self._directories)
+            self._directories = None
             self.port = None
 
     def kill(self) -> None:
@@ -139,35 +139,35 @@ class Server(ABC):
     ) -> None:
         self.stop()
 
-    def _start_on_a_free_port(self, place: Place) -> None:
+    def _start_on_a_free_port(self, directories: ServerDirectories) -> None:
         tries = PORT_TRIES if self.tcp and self.port is None else 1
         while True:
             tries -= 1
             try:
-                return self._start_here(place)
+                return self._start_here(directories)
             except EmbeddedError:
                 if not tries:
                     raise
                 self._close_guard()
                 self.port = None
 
-    def _start_here(self, place: Place) -> None:
-        self._spawn(self._prepare(place), place)
-        deadline = time.monotonic() + START_S
-        while not self._answers(place):
+    def _start_here(self, directories: ServerDirectories) -> None:
+        self._spawn(self._prepare(directories), directories)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._answers(directories):
             if not self.running or time.monotonic() > deadline:
-                raise EmbeddedError(f"{self.name} did not start:\n{self._end_of_log(place)}")
+                raise EmbeddedError(f"{self.name} did not start:\n{self._end_of_log(directories)}")
             time.sleep(0.005)
 
-    def _run(self, command: list[str], place: Place) -> None:
+    def _run(self, command: list[str], directories: ServerDirectories) -> None:
         """Run a command of the server's to its end, as its user and under the same guard."""
-        self._spawn(command, place)
-        if self._wait_for_guard(START_S):
-            raise EmbeddedError(f"{command[0]} failed:\n{self._end_of_log(place)}")
+        self._spawn(command, directories)
+        if self._wait_for_guard(START_TIMEOUT_S):
+            raise EmbeddedError(f"{command[0]} failed:\n{self._end_of_log(directories)}")
         self._close_guard()
 
-    def _spawn(self, command: list[str], place: Place) -> None:
-        log = open_log(self._log_path(place))
+    def _spawn(self, command: list[str], directories: ServerDirectories) -> None:
+        log = open_log(self._log_path(directories))
         numbers = [os.getpid(), self._account.uid, self._account.gid, self.abandon_signal]
         self._guard = subprocess.Popen(  # noqa: S603 - our own script, our own arguments
             [sys.executable, "-I", "-S", guard.__file__, *(str(int(n)) for n in numbers), *command],
@@ -181,14 +181,14 @@ class Server(ABC):
             # A terminal's Ctrl-C reaches us, and we stop the server in good order.
             start_new_session=True,
             # The place is not to be swept before the guard has ended the server.
-            pass_fds=place.locks,
+            pass_fds=directories.locks,
         )
         os.close(log)
         assert self._guard.stdout  # noqa: S101 - for the type checker: it is a pipe
-        told = self._guard.stdout.readline()
-        if not told:
-            raise EmbeddedError(f"{self.name} did not start:\n{self._end_of_log(place)}")
-        self._pid = int(told)
+        first_line = self._guard.stdout.readline()
+        if not first_line:
+            raise EmbeddedError(f"{self.name} did not start:\n{self._end_of_log(directories)}")
+        self._pid = int(first_line)
 
     def _wait_for_guard(self, timeout_s: float | None) -> int:
         assert self._guard  # noqa: S101 - for the type checker: callers have spawned it
@@ -202,9 +202,9 @@ class Server(ABC):
                 pass
             self._guard = None
 
-    def _log_path(self, place: Place) -> Path:
-        return place.data / "server.log"
+    def _log_path(self, directories: ServerDirectories) -> Path:
+        return directories.data / "server.log"
 
-    def _end_of_log(self, place: Place) -> str:
-        lines = self._log_path(place).read_text(errors="replace").splitlines()
+    def _end_of_log(self, directories: ServerDirectories) -> str:
+        lines = self._log_path(directories).read_text(errors="replace").splitlines()
         return "\n".join(lines[-15:])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from embedded.binaries import valkey_server
-from embedded.places import Place, write_private
+from embedded.directories import ServerDirectories, write_private
 from embedded.ports import free_port
 from embedded.server import Server
 
@@ -26,35 +26,35 @@ class Valkey(Server):
         super().__init__(data_dir, durable, tcp)
         self._password = secrets.token_urlsafe(24) if tcp else ""
 
-    def _prepare(self, place: Place) -> list[str]:
+    def _prepare(self, directories: ServerDirectories) -> list[str]:
         if self.tcp and self.port is None:
             self.port = free_port()
-        path = place.run / "valkey.conf"
-        write_private(path, self._configuration(place), self._account)
+        path = directories.run / "valkey.conf"
+        write_private(path, self._configuration(directories), self._account)
         return [str(valkey_server(self._account)), str(path)]
 
-    def _configuration(self, place: Place) -> str:
+    def _configuration(self, directories: ServerDirectories) -> str:
         # One directive a line; its quoted strings are written as JSON's are.
         settings = {
             "bind": "127.0.0.1",
             "daemonize": "no",
-            "dir": place.data,
+            "dir": directories.data,
             "save": "",
             "appendonly": "yes" if self.durable else "no",
             "appendfsync": "always",
             "maxmemory-policy": "noeviction",
-        } | self._transport(place)
+        } | self._transport(directories)
         return "".join(
             f"{name} {json.dumps(str(value), ensure_ascii=False)}\n"
             for name, value in settings.items()
         )
 
-    def _transport(self, place: Place) -> dict[str, object]:
+    def _transport(self, directories: ServerDirectories) -> dict[str, object]:
         if self.tcp:
             return {"port": self.port, "requirepass": self._password}
-        return {"port": 0, "unixsocket": self._socket_path(place), "unixsocketperm": "700"}
+        return {"port": 0, "unixsocket": self._socket_path(directories), "unixsocketperm": "700"}
 
-    def _answers(self, place: Place) -> bool:
+    def _answers(self, directories: ServerDirectories) -> bool:
         """Whether it says PONG; while it still reads its file it says LOADING."""
         greeting = f"AUTH {self._password}\r\nPING\r\n" if self.tcp else "PING\r\n"
         family = socket.AF_INET if self.tcp else socket.AF_UNIX
@@ -62,17 +62,17 @@ class Valkey(Server):
             client.settimeout(1)
             try:
                 client.connect(
-                    ("127.0.0.1", self.port) if self.tcp else str(self._socket_path(place))
+                    ("127.0.0.1", self.port) if self.tcp else str(self._socket_path(directories))
                 )
                 client.sendall(greeting.encode())
                 return b"+PONG" in client.recv(512)
             except OSError:
                 return False
 
-    def _url(self, place: Place) -> str:
+    def _url(self, directories: ServerDirectories) -> str:
         if self.tcp:
             return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
-        return f"unix://{self._socket_path(place)}?db=0"
+        return f"unix://{self._socket_path(directories)}?db=0"
 
-    def _socket_path(self, place: Place) -> Path:
-        return place.run / "valkey.sock"
+    def _socket_path(self, directories: ServerDirectories) -> Path:
+        return directories.run / "valkey.sock"

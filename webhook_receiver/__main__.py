@@ -52,27 +52,27 @@ async def serve(settings: ReceiverSettings) -> None:
         db=db,
     )
     runner = receiver_runner(services)
-    looking: list[asyncio.Task[None]] = []
+    checks: list[asyncio.Task[None]] = []
     await runner.setup()
     try:
         log.info("receiver_started", port=await _listen(runner, settings.port))
-        looking.append(asyncio.create_task(_look_at(redis)))
+        checks.append(asyncio.create_task(_check_redis(redis)))
         stop = asyncio.Event()
         for signal_number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
         await stop.wait()
     finally:
         await runner.cleanup()
-        await end(*looking)
+        await end(*checks)
         await redis.aclose()
         await close_pool(db)
         log.info("receiver_stopped")
 
 
-async def _look_at(redis: Redis) -> None:
+async def _check_redis(redis: Redis) -> None:
     """Say at start whether Redis is away, or its settings unsafe for what is spooled in it."""
     try:
-        await RedisSafety(redis).look()
+        await RedisSafety(redis).check()
     except (RedisError, OSError) as error:
         log.warning(redis_outage(error), error=type(error).__name__)
 

@@ -16,7 +16,7 @@ from prometheus_client import generate_latest
 from webhook_receiver.authentication import Authenticator
 from webhook_receiver.delivery_counts import DeliveryCounts
 from webhook_receiver.intake import Intake, NotTaken
-from webhook_receiver.not_found import go_on, meet, unknown
+from webhook_receiver.not_found import handle_expect, not_found, send_continue
 from webhook_receiver.origins import Origins
 from webhook_receiver.responses import json_errors, refusal, unavailable
 from webhook_receiver.storage import NotReady, Stores
@@ -69,7 +69,7 @@ class Refused(Exception):
 
 
 DELIVERY_PATH: Final = "/webhooks/pluggy"
-SERVICES: Final = web.AppKey("door", ReceiverServices)
+SERVICES: Final = web.AppKey("services", ReceiverServices)
 STORING: Final = web.AppKey("storing", asyncio.Task[None])
 
 
@@ -84,9 +84,9 @@ def receiver_app(services: ReceiverServices) -> web.Application:
         ("GET", "/livez", livez),
         ("GET", "/readyz", readyz),
         ("GET", "/metrics", metrics),
-        ("*", "/{anything:.*}", unknown),
+        ("*", "/{anything:.*}", not_found),
     ):
-        app.router.add_route(method, path, handler, expect_handler=meet)
+        app.router.add_route(method, path, handler, expect_handler=handle_expect)
     app.cleanup_ctx.append(_background)
     return app
 
@@ -101,7 +101,7 @@ def receiver_runner(services: ReceiverServices, limits: HttpLimits | None = None
 async def _background(app: web.Application) -> AsyncIterator[None]:
     services = app[SERVICES]
     storing = asyncio.create_task(services.intake.run())
-    watching = asyncio.create_task(services.stores.watch(services.intake.rings.wake_for))
+    watching = asyncio.create_task(services.stores.watch(services.intake.wakeups.wake_for))
     counting = asyncio.create_task(services.counts.run(services.db))
     app[STORING] = storing
     yield
@@ -166,7 +166,7 @@ def _refuse_body(request: web.Request) -> None:
 async def _body(services: ReceiverServices, request: web.Request) -> bytes:
     try:
         async with asyncio.timeout(services.body_timeout_s):
-            await go_on(request)
+            await send_continue(request)
             return await request.read()
     except TimeoutError:
         detail = f"the body did not arrive within {services.body_timeout_s:g} seconds"
@@ -185,10 +185,10 @@ async def _parsed(parse: Parser, body: bytes) -> WebhookEvent:
 
 
 async def _store(
-    services: ReceiverServices, event: WebhookEvent, within_s: float
+    services: ReceiverServices, event: WebhookEvent, timeout_s: float
 ) -> tuple[str, web.Response]:
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(timeout_s):
             accepted = await services.intake.accept(event)
     except UnstorableEvent:
         return "unstorable", refusal(400, "unstorable_event", "Postgres refuses this event's data")

@@ -16,14 +16,14 @@ from worker.infra.queries import QUERIES
 
 log = structlog.get_logger()
 
-FLUSH_EVERY_S: Final = 10.0
+FLUSH_INTERVAL_S: Final = 10.0
 FLUSH_TIMEOUT_S: Final = 3.0
 DISTINCT_EVENTS: Final = 200
 OTHER: Final = "other"
 
 REFUSED: Final = ("unauthorized", "encoded", "too_large", "slow_body", "malformed", "unstorable")
 """Answers 4xx: what their senders will not send again as they should."""
-TELL_EVERY_S: Final = 60.0
+LOG_INTERVAL_S: Final = 60.0
 
 DELIVERIES = Metric("pluggy_sync_deliveries", "Webhook deliveries by answer", ["answer"])
 
@@ -35,7 +35,7 @@ class DeliveryCounts:
         self._counts: Counter[tuple[datetime, str, str]] = Counter()
         self._names: set[str] = set()
         self._refused: Counter[str] = Counter()
-        self._said_at = -TELL_EVERY_S
+        self._logged_at = -LOG_INTERVAL_S
 
     def add(self, event: str, answer: str) -> None:
         """Count one answer: accepted, duplicate, kept, malformed, unauthorized, too_large …"""
@@ -53,20 +53,20 @@ class DeliveryCounts:
         """Flush until cancelled, and once more then."""
         try:
             while True:
-                await asyncio.sleep(FLUSH_EVERY_S)
-                self.tell_refused()
+                await asyncio.sleep(FLUSH_INTERVAL_S)
+                self.log_refused()
                 await self.flush(db)
         finally:
-            self._said_at = -TELL_EVERY_S
-            self.tell_refused()
+            self._logged_at = -LOG_INTERVAL_S
+            self.log_refused()
             await self.flush(db)
 
-    def tell_refused(self) -> None:
+    def log_refused(self) -> None:
         """One line a minute at most for all that was refused, with the count of each kind."""
-        if not self._refused or time.monotonic() - self._said_at < TELL_EVERY_S:
+        if not self._refused or time.monotonic() - self._logged_at < LOG_INTERVAL_S:
             return
         refused, self._refused = self._refused, Counter()
-        self._said_at = time.monotonic()
+        self._logged_at = time.monotonic()
         log.warning("deliveries_refused", count=refused.total(), **refused)
 
     async def flush(self, db: Pool) -> None:

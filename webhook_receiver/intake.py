@@ -16,10 +16,10 @@ from worker.inbox.accept import Accepted
 from worker.inbox.events import WebhookEvent
 from worker.wakeup.queue import Waker
 
-GROUP_MAX: Final = 500
-GROUP_MAX_BYTES: Final = 8 * 1024 * 1024
-WAITING_MAX: Final = 5000
-WAITING_MAX_BYTES: Final = 64 * 1024 * 1024
+MAX_GROUP: Final = 500
+MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
+MAX_WAITING: Final = 5000
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 
 WAITING = Gauge("pluggy_sync_deliveries_waiting", "Deliveries that wait for the next commit")
 
@@ -41,7 +41,7 @@ class Intake:
 
     def __init__(self, stores: Stores, waker: Waker) -> None:
         self._stores = stores
-        self.rings = WakeUps(waker)
+        self.wakeups = WakeUps(waker)
         self._waiting: deque[Delivery] = deque()
         self._waiting_bytes = 0
         self._changed = asyncio.Event()
@@ -52,7 +52,7 @@ class Intake:
 
         Raises UnstorableEvent, NotTaken, and what the stores raise if none of them takes it.
         """
-        full = len(self._waiting) >= WAITING_MAX or self._waiting_bytes >= WAITING_MAX_BYTES
+        full = len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES
         if full or self._closed:
             raise NotTaken
         answer: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
@@ -69,7 +69,7 @@ class Intake:
             self._changed.clear()
             while group := self._next_group():
                 await self._store(group)
-        await self.rings.settle()
+        await self.wakeups.settle()
 
     def close(self) -> None:
         """Take nothing more; run() ends when the last group is stored."""
@@ -79,7 +79,7 @@ class Intake:
     def _next_group(self) -> list[Delivery]:
         group: list[Delivery] = []
         size = 0
-        while self._waiting and len(group) < GROUP_MAX and size < GROUP_MAX_BYTES:
+        while self._waiting and len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
             delivery = self._waiting.popleft()
             self._waiting_bytes -= len(delivery.event.body)
             WAITING.dec()
@@ -97,15 +97,15 @@ class Intake:
         except Exception as error:  # each sender of the group gets it, as a 503
             answers = [error] * len(group)
         for delivery, answer in zip(group, answers, strict=True):
-            _tell(delivery, answer)
-        self.rings.wake_for(
+            _resolve(delivery, answer)
+        self.wakeups.wake_for(
             event.item_id
             for event, answer in zip(events, answers, strict=True)
             if isinstance(answer, Accepted) and answer.made_due and event.item_id is not None
         )
 
 
-def _tell(delivery: Delivery, answer: Accepted | Exception) -> None:
+def _resolve(delivery: Delivery, answer: Accepted | Exception) -> None:
     if delivery.answer.done():
         return
     if isinstance(answer, Exception):

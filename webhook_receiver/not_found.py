@@ -7,8 +7,8 @@ from aiohttp import HttpVersion11, web
 from webhook_receiver.responses import refusal
 
 
-async def meet(request: web.Request) -> web.StreamResponse | None:
-    """Refuse any expectation but 100-continue, which go_on() answers once the body is wanted.
+async def handle_expect(request: web.Request) -> web.StreamResponse | None:
+    """Refuse every expectation but 100-continue, which send_continue() answers later.
 
     aiohttp's own answer comes before our checks, repeats the header, and stumbles over some bytes.
     """
@@ -17,7 +17,7 @@ async def meet(request: web.Request) -> web.StreamResponse | None:
     return None
 
 
-async def go_on(request: web.Request) -> None:
+async def send_continue(request: web.Request) -> None:
     """Tell whoever waits for it to send the body."""
     if _expects(request):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -30,7 +30,7 @@ def _expects(request: web.Request) -> str:
     return request.headers.get("Expect", "").lower() if request.version == HttpVersion11 else ""
 
 
-async def unknown(request: web.Request) -> web.StreamResponse:
+async def not_found(request: web.Request) -> web.StreamResponse:
     """Stands behind all routes, so that these too meet expectations in our way."""
     methods: set[str] = set()
     for resource in request.app.router.resources():

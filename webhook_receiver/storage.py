@@ -50,8 +50,8 @@ class Stores:
         self._postgres_timeout_s = postgres_timeout_s
         self._postgres = ServerOutage("postgres")
         self._asked = False
-        self._looking: asyncio.Task[Outage | None] | None = None
-        self._troubled = False
+        self._checking: asyncio.Task[Outage | None] | None = None
+        self._drain_failing = False
 
     async def store(self, events: Sequence[WebhookEvent]) -> Sequence[Accepted | Exception]:
         """Keep a group of events. Raises what the store that was asked last raised."""
@@ -65,10 +65,10 @@ class Stores:
             return await second(events)
 
     async def _to_postgres(self, events: Sequence[WebhookEvent]) -> Sequence[Accepted | Exception]:
-        within_s = self._postgres_timeout_s
+        timeout_s = self._postgres_timeout_s
         try:
-            async with asyncio.timeout(within_s):
-                answers = await accept_events(self._db, events, timeout_s=within_s)
+            async with asyncio.timeout(timeout_s):
+                answers = await accept_events(self._db, events, timeout_s=timeout_s)
         except Exception as error:
             self._postgres.failed(error)
             raise
@@ -86,11 +86,11 @@ class Stores:
         us our rights, is no reason to spool. All who ask share one look: deliveries need the
         sessions.
         """
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._outage())
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._outage())
             # Whoever asked may be gone.
-            self._looking.add_done_callback(lambda look: look.cancelled() or look.exception())
-        return await asyncio.shield(self._looking)
+            self._checking.add_done_callback(lambda look: look.cancelled() or look.exception())
+        return await asyncio.shield(self._checking)
 
     async def _outage(self) -> Outage | None:
         try:
@@ -114,9 +114,9 @@ class Stores:
             raise NotReady(word, redis_outage(error)) from error
         return word
 
-    async def _ask(self, within_s: float) -> None:
+    async def _ask(self, timeout_s: float) -> None:
         """What storing needs: its tables, its rights, a session that writes. Stores nothing."""
-        await accept_events(self._db, (), timeout_s=within_s)
+        await accept_events(self._db, (), timeout_s=timeout_s)
 
     async def watch(self, wake_for: Callable[[Iterable[uuid.UUID]], None]) -> None:
         """Look for a Postgres that is back, and drain what is spooled, until cancelled."""
@@ -124,12 +124,12 @@ class Stores:
             try:
                 await self._probe()
                 await self._drain(wake_for)
-                self._troubled = False
+                self._drain_failing = False
             except Exception as error:  # Redis or Postgres; both are looked for again
                 # One line an outage.
-                if not self._troubled:
+                if not self._drain_failing:
                     log.warning("spool_not_drained", error=type(error).__name__)
-                self._troubled = True
+                self._drain_failing = True
             await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _probe(self) -> None:

@@ -21,7 +21,7 @@ class WakeUps:
     def __init__(self, waker: Waker) -> None:
         self._waker = waker
         self._due: dict[uuid.UUID, None] = {}
-        self._ringing: asyncio.Task[None] | None = None
+        self._waking: asyncio.Task[None] | None = None
         self._redis = ServerOutage("redis")
 
     def wake_for(self, item_ids: Iterable[uuid.UUID]) -> None:
@@ -29,24 +29,24 @@ class WakeUps:
         for item_id in item_ids:
             if len(self._due) < MAX_WAKES:
                 self._due[item_id] = None
-        if self._due and self._ringing is None:
-            self._ringing = asyncio.create_task(self._wake_all())
+        if self._due and self._waking is None:
+            self._waking = asyncio.create_task(self._wake_all())
 
     async def settle(self) -> None:
         """Wait until all is woken for."""
-        if self._ringing is not None:
-            await self._ringing
+        if self._waking is not None:
+            await self._waking
 
     async def _wake_all(self) -> None:
         while self._due:
             item_ids, self._due = list(self._due), {}
             await self._wake(item_ids)
-        self._ringing = None
+        self._waking = None
 
     async def _wake(self, item_ids: list[uuid.UUID]) -> None:
         try:
             async with asyncio.timeout(WAKE_TIMEOUT_S):
-                await self._waker.ring(item_ids)
+                await self._waker.wake(item_ids)
         except Exception as error:  # the events are stored; the sweep rings for them
             self._redis.failed(error)
         else:

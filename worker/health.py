@@ -33,17 +33,17 @@ LAST_PORT: Final = 65535
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class Heartbeat:
     """What moves in a worker that is alive: at() is when it last did, by the monotonic clock."""
 
     name: str
-    within_s: float
+    timeout_s: float
     at: Callable[[], float]
 
     @property
     def is_due(self) -> bool:
         """Whether it should have moved since."""
-        return time.monotonic() - self.at() >= self.within_s
+        return time.monotonic() - self.at() >= self.timeout_s
 
 
 class Readiness:
@@ -81,17 +81,17 @@ class Readiness:
         return None
 
 
-def beat_of(sweep: Sweep) -> Beat:
+def sweep_heartbeat(sweep: Sweep) -> Heartbeat:
     """The sweep goes on also while Postgres or Redis is away."""
-    return Beat("sweep", TICK_TIMEOUT_S, lambda: sweep.ticked_at)
+    return Heartbeat("sweep", TICK_TIMEOUT_S, lambda: sweep.ticked_at)
 
 
-def health_app(sweep: Sweep, beats: Sequence[Beat]) -> web.Application:
+def health_app(sweep: Sweep, heartbeats: Sequence[Heartbeat]) -> web.Application:
     """`/livez` fails if something stopped moving, `/readyz` if Postgres or Redis is of no use."""
     readiness = Readiness(sweep)
 
     async def livez(_: web.Request) -> web.Response:
-        stuck = [beat.name for beat in beats if beat.is_due]
+        stuck = [heartbeat.name for heartbeat in heartbeats if heartbeat.is_due]
         return _answer(not stuck, "no_progress", f"stuck: {', '.join(stuck)}")
 
     async def readyz(_: web.Request) -> web.Response:
@@ -114,13 +114,13 @@ def health_app(sweep: Sweep, beats: Sequence[Beat]) -> web.Application:
 
 
 async def start_health_server(
-    sweep: Sweep, port: int, beats: Sequence[Beat], limits: HttpLimits = LIMITS
+    sweep: Sweep, port: int, heartbeats: Sequence[Heartbeat], limits: HttpLimits = LIMITS
 ) -> web.AppRunner:
     """Listen on the port, or on the next free one (several workers on one machine).
 
     What has to move is looked up at each call: it changes when the worker has started.
     """
-    runner = BoundedRunner(health_app(sweep, beats), limits)
+    runner = BoundedRunner(health_app(sweep, heartbeats), limits)
     await runner.setup()
     for candidate in range(port, min(port + PORTS_TO_TRY, LAST_PORT + 1)):
         try:

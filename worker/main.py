@@ -24,7 +24,7 @@ from worker.engine.bulk_slots import BulkSlots
 from worker.engine.job import Worker, sync_item
 from worker.engine.polling import PolledWork
 from worker.engine.sync_item import Engine
-from worker.health import TICK_TIMEOUT_S, Beat, beat_of, start_health_server
+from worker.health import TICK_TIMEOUT_S, Heartbeat, start_health_server, sweep_heartbeat
 from worker.inbox.drain import drain
 from worker.inbox.spool import Spool
 from worker.infra import log as logs
@@ -85,14 +85,14 @@ async def startup(ctx: dict[str, Any]) -> None:
     Exits with a message if this database is another application's, or is not migrated.
     """
     settings: PluggySettings = ctx["settings"]
-    reader: QueueClient = ctx["redis"]
+    queue: QueueClient = ctx["redis"]
     postgres = ServerOutage("postgres")
     db = await open_pool(
         settings.database_url.get_secret_value(),
         max_size=settings.worker_slots + 4,
         statement_cache=settings.database_statement_cache,
     )
-    redis = connect_watched(settings.redis_url.get_secret_value(), reader.outage)
+    redis = connect_watched(settings.redis_url.get_secret_value(), queue.outage)
     client = PluggyClient.of(settings, redis)
     await client.__aenter__()
     slots = settings.worker_slots
@@ -102,7 +102,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     waker = ArqWaker(redis)
     worker = Worker(db, engine, waker, postgres)
     polled = PolledWork(worker, slots)
-    sweep = Sweep(db, waker, ctx["worker_id"], slots, polled, postgres, reader.outage)
+    sweep = Sweep(db, waker, ctx["worker_id"], slots, polled, postgres, queue.outage)
     periodic_tasks = PeriodicTasks(
         [
             PeriodicTask("halt", 1.0, partial(probe_halt, db, client, ledger)),
@@ -111,10 +111,10 @@ async def startup(ctx: dict[str, Any]) -> None:
         ],
         postgres,
     )
-    beats = [_waiting(postgres)]
+    heartbeats = [_start_heartbeat(postgres)]
     ctx |= {"db": db, "client": client, "redis_client": redis, "worker": worker, "polled": polled}
     ctx["background"] = [asyncio.create_task(insist(_arqs_loop()))]
-    ctx["health"] = await start_health_server(sweep, settings.metrics_port, beats)
+    ctx["health"] = await start_health_server(sweep, settings.metrics_port, heartbeats)
     await _check_installation(db, settings, postgres)
     with contextlib.suppress(*POSTGRES_AWAY):  # its time comes by itself
         await db.execute(QUERIES["probe_soon"])
@@ -122,8 +122,8 @@ async def startup(ctx: dict[str, Any]) -> None:
         asyncio.create_task(sweep.run()),
         asyncio.create_task(periodic_tasks.run()),
     ]
-    sweep.ticked_at = periodic_tasks.ticked_at = reader.read_at = time.monotonic()
-    beats[:] = _beats(sweep, reader, periodic_tasks)
+    sweep.ticked_at = periodic_tasks.ticked_at = queue.read_at = time.monotonic()
+    heartbeats[:] = _heartbeats(sweep, queue, periodic_tasks)
     log.info("worker_started", worker_id=ctx["worker_id"], slots=slots)
 
 
@@ -152,24 +152,24 @@ async def _check_installation(db: Pool, settings: PluggySettings, postgres: Serv
         except ForeignInstallation as error:
             raise SystemExit(f"pluggy-sync: {error}") from None
         except asyncpg.PostgresError as error:
-            told = why_refused(error) or f"Postgres refuses: {error.sqlstate}"
-            raise SystemExit(f"pluggy-sync: {told}") from None
+            advice = why_refused(error) or f"Postgres refuses: {error.sqlstate}"
+            raise SystemExit(f"pluggy-sync: {advice}") from None
         else:
             return
 
 
-def _waiting(postgres: ServerOutage) -> Beat:
+def _start_heartbeat(postgres: ServerOutage) -> Heartbeat:
     """A worker that waits for Postgres is alive as long as it goes on trying."""
     began = time.monotonic()
-    return Beat("start", TICK_TIMEOUT_S, lambda: max(began, postgres.failed_at))
+    return Heartbeat("start", TICK_TIMEOUT_S, lambda: max(began, postgres.failed_at))
 
 
-def _beats(sweep: Sweep, reader: QueueClient, periodic_tasks: PeriodicTasks) -> list[Beat]:
+def _heartbeats(sweep: Sweep, queue: QueueClient, periodic_tasks: PeriodicTasks) -> list[Heartbeat]:
     """What has to move in a worker that is alive."""
     return [
-        beat_of(sweep),
-        Beat("queue", QUEUE_READ_TIMEOUT_S, lambda: reader.read_at),
-        Beat("periodic_tasks", PERIODIC_TASKS_TIMEOUT_S, lambda: periodic_tasks.ticked_at),
+        sweep_heartbeat(sweep),
+        Heartbeat("queue", QUEUE_READ_TIMEOUT_S, lambda: queue.read_at),
+        Heartbeat("periodic_tasks", PERIODIC_TASKS_TIMEOUT_S, lambda: periodic_tasks.ticked_at),
     ]
 
 
@@ -224,7 +224,7 @@ async def shutdown(ctx: dict[str, Any]) -> None:
 def worker_settings(settings: PluggySettings) -> type:
     """arq's settings class for an environment."""
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    reader = queue_client(settings.redis_url.get_secret_value(), ServerOutage("redis"))
+    queue = queue_client(settings.redis_url.get_secret_value(), ServerOutage("redis"))
     return type(
         "WorkerSettings",
         (),
@@ -233,7 +233,7 @@ def worker_settings(settings: PluggySettings) -> type:
             "on_startup": startup,
             "on_shutdown": shutdown,
             "ctx": {"settings": settings, "worker_id": worker_id},
-            "redis_pool": reader,
+            "redis_pool": queue,
             "queue_name": QUEUE_NAME,
             "max_jobs": settings.worker_slots,
             "job_timeout": JOB_TIMEOUT_S,

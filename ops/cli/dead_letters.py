@@ -19,7 +19,7 @@ from ops.cli.console import (
     print_rows,
     run,
 )
-from ops.cli.wakeup import ring
+from ops.cli.wakeup import wake
 from worker.infra.queries import QUERIES
 from worker.infra.settings import Environment, load
 
@@ -115,5 +115,5 @@ async def _requeue(choice: Choice) -> list[dict[str, Any]]:
     async with database(settings) as db:
         found = await db.fetch(QUERIES["requeue_dead_letters"], *choice.arguments)
     due = {record["item_id"] for record in found if record["made_due"]}
-    await ring(settings, sorted(due))
+    await wake(settings, sorted(due))
     return [dict(record) for record in found]

@@ -24,7 +24,7 @@ from ops.cli.console import (
     say,
 )
 from ops.cli.item_ids import Line, read_ids
-from ops.cli.wakeup import ring
+from ops.cli.wakeup import wake
 from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import parse_webhook, registration
 from worker.infra.lanes import Lane
@@ -78,7 +78,7 @@ async def _tell_deleted(item_ids: Sequence[uuid.UUID]) -> list[Answer]:
     events = [parse_webhook(json.dumps(body).encode(), now) for body in bodies]
     async with database(settings) as db:
         stored = await accept_events(db, events, timeout_s=ANSWER_TIMEOUT_S)
-    await ring(settings, item_ids)
+    await wake(settings, item_ids)
     lines = [Line(number, str(item_id), item_id) for number, item_id in enumerate(item_ids, 1)]
     return [
         _answer(line, item_id, accepted)
@@ -107,7 +107,7 @@ async def _register_now(lines: Iterable[Line]) -> list[Answer]:
     settings = load(Environment)
     async with database(settings) as db:
         answers, due = await _register(db, lines, Lane.LIVE)
-    await ring(settings, due)
+    await wake(settings, due)
     return answers
 
 

@@ -13,13 +13,13 @@ from worker.infra.settings import Environment
 from worker.wakeup.queue import ArqWaker
 
 
-async def ring(settings: Environment, item_ids: Sequence[uuid.UUID]) -> None:
+async def wake(settings: Environment, item_ids: Sequence[uuid.UUID]) -> None:
     """Wake workers for items that are due now; warns if Redis is away."""
     if not item_ids:
         return
     redis = connect(settings.redis_url.get_secret_value())
     try:
-        await ArqWaker(redis).ring(item_ids)
+        await ArqWaker(redis).wake(item_ids)
     except (RedisError, OSError) as error:
         click.echo(
             f"pluggy-sync: warning: Redis does not answer ({type(error).__name__});"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from embedded import guard
-from embedded.places import Account, close_place, open_place
+from embedded.directories import Account, close_directories, open_directories
 
 GRACE_S: Final = 0.8
 """How long all children together may take to stop by themselves; nobody needs what they hold."""
@@ -105,13 +105,13 @@ class Children:
 @contextmanager
 def children() -> Iterator[Children]:
     """A place for the demo's processes; a later start sweeps it up if this one is killed."""
-    place = open_place(Account(os.geteuid(), os.getegid()), None)
-    started = Children(place.data, place.locks)
+    directories = open_directories(Account(os.geteuid(), os.getegid()), None)
+    started = Children(directories.data, directories.locks)
     try:
         yield started
     finally:
         started.stop()
-        close_place(place)
+        close_directories(directories)
 
 
 def _spawn(

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import aiohttp
 import asyncpg
 
-from embedded.places import EmbeddedError
+from embedded.directories import EmbeddedError
 from ops.cli.console import console
 from ops.compare.rows import Comparison, Connection, compare
 from ops.compare.truth import SimulatorTruth, TruthError

@@ -23,7 +23,7 @@ BOMB_MIB: Final = 2048
 PAUSE_S: Final = 0.5
 """After each attack: with their sizes that is half a gigabit a second, on the machine of all."""
 DRIP_EVERY_S: Final = 0.2
-TELL_EVERY_S: Final = 1.0
+LOG_INTERVAL_S: Final = 1.0
 HEAD: Final = (
     b"POST /webhooks/pluggy HTTP/1.1\r\nHost: x\r\nX-Webhook-Secret: a-guess-that-is-wrong\r\n"
 )
@@ -93,7 +93,7 @@ async def attack(ports: Sequence[int]) -> None:
             for _ in range(EACH):
                 group.create_task(_keep_on(next(turns), kind, one, ended))
         while True:
-            await asyncio.sleep(TELL_EVERY_S)
+            await asyncio.sleep(LOG_INTERVAL_S)
             print(json.dumps({"event": "attacked", **ended}), flush=True)
 
 

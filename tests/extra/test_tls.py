@@ -157,10 +157,10 @@ async def test_a_postgres_without_tls_is_refused_where_tls_is_asked_for(postgres
         await reach(f"{postgres}?sslmode=require")
 
 
-async def ring(url: str) -> int:
+async def wake(url: str) -> int:
     redis = connect(url)
     try:
-        return await ArqWaker(redis).ring([uuid.uuid4()])
+        return await ArqWaker(redis).wake([uuid.uuid4()])
     finally:
         await redis.aclose()
 
@@ -169,16 +169,16 @@ async def test_redis_is_reached_by_tls_and_its_certificate_is_checked(
     valkey: str, papers: Path
 ) -> None:
     async with front(valkey, papers) as (standing, url):
-        assert await ring(f"{url}?ssl_ca_certs={papers}/ca.pem") == 1
-        assert await ring(f"{url}?ssl_cert_reqs=none") == 1
+        assert await wake(f"{url}?ssl_ca_certs={papers}/ca.pem") == 1
+        assert await wake(f"{url}?ssl_cert_reqs=none") == 1
         assert standing.encrypted == 2
         for authority in ("stranger.pem", None):
             parameters = f"?ssl_ca_certs={papers}/{authority}" if authority else ""
             with pytest.raises(RedisConnectionError):
-                await ring(url + parameters)
+                await wake(url + parameters)
     async with front(valkey, papers, name="elsewhere") as (_, url):
         with pytest.raises(RedisConnectionError):
-            await ring(f"{url}?ssl_ca_certs={papers}/ca.pem")
+            await wake(f"{url}?ssl_ca_certs={papers}/ca.pem")
 
 
 async def test_the_whole_service_runs_by_tls(

@@ -114,7 +114,7 @@ async def rest(stack: OracleStack, item_id: str, *, most_shifts: int | None = No
         shifts += 1
         if shifts > 1:
             # The first time the sweep has to find it by itself.
-            await ArqWaker(stack.redis).ring([uuid.UUID(item_id)])
+            await ArqWaker(stack.redis).wake([uuid.UUID(item_id)])
 
 
 def _is_done(state: Any) -> bool:

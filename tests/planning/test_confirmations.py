@@ -125,8 +125,8 @@ async def test_accounts_that_show_up_after_item_created_are_read_at_the_first_lo
     async with lagging(stack, empty("/accounts?")):
         await stack.tell("item/created", item["id"])
         await stack.quiet()
-        told = await last(stack, item["id"])
-        assert (told["state"], told["confirming"]) == ("pending", "accounts")
+        announced = await last(stack, item["id"])
+        assert (announced["state"], announced["confirming"]) == ("pending", "accounts")
         assert (await reasons(stack, item["id"]))["accounts"] == ("fresh", "confirming")
         assert await backed_off(stack, item["id"]) == 0
     await later(stack, LOOKS[0])
@@ -175,8 +175,8 @@ async def test_an_account_that_is_listed_later_is_not_given_up_on(stack: Stack, 
         await stack.reset_requests()
         await stack.tell(name, item["id"], accountId=hidden, transactionIds=ids)
         await stack.quiet()
-        told = await last(stack, item["id"])
-        assert (told["state"], told["confirming"]) == ("pending", "accounts")
+        announced = await last(stack, item["id"])
+        assert (announced["state"], announced["confirming"]) == ("pending", "accounts")
         await later(stack, LOOKS[0])
         assert (await last(stack, item["id"]))["state"] == "pending"
     await later(stack, LOOKS[1])
@@ -216,8 +216,8 @@ async def test_an_item_that_still_shows_its_collection_before_is_fetched_again(
     async with lagging(stack, stale):
         await stack.tell("item/updated", item["id"])
         await stack.quiet()
-        told = await last(stack, item["id"])
-        assert (told["state"], told["confirming"]) == ("pending", "items")
+        announced = await last(stack, item["id"])
+        assert (announced["state"], announced["confirming"]) == ("pending", "items")
         assert {reason for _, reason in (await reasons(stack, item["id"])).values()} == {
             "confirming"
         }
@@ -253,10 +253,10 @@ async def test_rows_that_show_up_after_their_event_are_read_at_a_look(stack: Sta
     item = await old_item(stack, transactions=60, accounts=1)
     answer = await stack.collect(item["id"], created=4)
     [(account_id, ids)] = changed(answer, "created").items()
-    [told] = [e for e in answer["events"] if e["event"] == "transactions/created"]
+    [announced] = [e for e in answer["events"] if e["event"] == "transactions/created"]
     await stack.reset_requests()
     async with lagging(stack, without_rows(ids)):
-        await tell_all(stack, {"events": [told]})
+        await tell_all(stack, {"events": [announced]})
         await stack.quiet()
         event = await last(stack, item["id"])
         assert (event["state"], event["confirming"]) == ("pending", f"transactions/{account_id}")
@@ -276,9 +276,9 @@ async def test_rows_that_show_up_after_their_event_are_read_at_a_look(stack: Sta
 async def test_an_empty_delta_after_announced_rows_backs_no_step_off(stack: Stack) -> None:
     item = await old_item(stack, transactions=60, accounts=1)
     answer = await stack.collect(item["id"], created=4)
-    [told] = [e for e in answer["events"] if e["event"] == "transactions/created"]
+    [announced] = [e for e in answer["events"] if e["event"] == "transactions/created"]
     async with lagging(stack, lambda path, body: NOTHING if "createdAtFrom=" in path else body):
-        await tell_all(stack, {"events": [told]})
+        await tell_all(stack, {"events": [announced]})
         await stack.quiet()
         assert (await last(stack, item["id"]))["state"] == "pending"
         assert await backed_off(stack, item["id"]) == 0
@@ -309,9 +309,9 @@ async def test_a_read_for_another_cause_ends_the_looks(stack: Stack) -> None:
     item = await old_item(stack, transactions=60, accounts=1)
     answer = await stack.collect(item["id"], created=4)
     [ids] = changed(answer, "created").values()
-    told = [e for e in answer["events"] if e["event"] == "transactions/created"]
+    announced = [e for e in answer["events"] if e["event"] == "transactions/created"]
     async with lagging(stack, without_rows(ids)):
-        await tell_all(stack, {"events": told})
+        await tell_all(stack, {"events": announced})
         await stack.quiet()
     assert (await last(stack, item["id"]))["state"] == "pending"
     await stack.order("sync/verify", item["id"])
@@ -426,8 +426,8 @@ def test_a_collection_read_again_within_the_hour_is_no_sign_that_the_announced_o
         replace(read, complete_read_at=NOW - 5 * MINUTE, source_updated_at=collected)
         for read in fresh_steps()
     ]
-    told = item_state(event("item/updated"), changed=verified)
-    found = decided(told, of=item(collected=collected))
+    announced = item_state(event("item/updated"), changed=verified)
+    found = decided(announced, of=item(collected=collected))
     assert found.steps == []
     outcome = only(found.outcomes)
     lately = collected_hours_ago < 1
@@ -457,20 +457,20 @@ def test_an_event_that_joined_late_has_a_schedule_of_its_own_afterwards(
     late: timedelta, again: bool
 ) -> None:
     since = NOW - RECHECK_AFTER[-1]
-    told = event(
+    announced = event(
         "transactions/created",
         account_id=SAVINGS,
         confirming="accounts",
         confirming_since=since,
         pending_since=since + MAX_JOINED + late,
     )
-    outcome = only(decided(item_state(told, changed=[read_accounts(0)])).outcomes)
+    outcome = only(decided(item_state(announced, changed=[read_accounts(0)])).outcomes)
     assert (outcome.state == "pending") is again
     assert outcome.confirming_since == (NOW if again else None)
 
 
 def test_a_look_at_an_account_s_rows_is_one_delta_that_needs_no_witness() -> None:
-    told = event(
+    announced = event(
         "transactions/created",
         created_at_from=NOW - MINUTE,
         expected_rows=2,
@@ -485,28 +485,30 @@ def test_a_look_at_an_account_s_rows_is_one_delta_that_needs_no_witness() -> Non
         read_since=NOW - HOUR,
         read_seq=2**62,
     )
-    found = decided(item_state(told, changed=[read], newest_rows={CHECKING: NOW - HOUR}))
+    found = decided(item_state(announced, changed=[read], newest_rows={CHECKING: NOW - HOUR}))
     [look] = found.steps
     assert isinstance(look, ReadDelta)
     assert not look.expects_rows
-    brought = decided(item_state(told, changed=[read], newest_rows={CHECKING: NOW}))
+    brought = decided(item_state(announced, changed=[read], newest_rows={CHECKING: NOW}))
     assert (brought.steps, only(brought.outcomes).state) == ([], "applied")
 
 
 def test_a_look_that_may_not_run_now_waits_for_its_step() -> None:
-    told = event(
+    announced = event(
         "transactions/created",
         account_id=SAVINGS,
         confirming="accounts",
         confirming_since=NOW - timedelta(seconds=10),
     )
     waits = step("accounts", complete_read_at=NOW - timedelta(seconds=9), read_seq=2**62)
-    assert [type(s) for s in decided(item_state(told, changed=[waits])).steps] == [ReadAccounts]
+    assert [type(s) for s in decided(item_state(announced, changed=[waits])).steps] == [
+        ReadAccounts
+    ]
     blocked = step(
         "accounts",
         complete_read_at=NOW - timedelta(seconds=9),
         read_seq=2**62,
         next_try_at=NOW + MINUTE,
     )
-    found = decided(item_state(told, changed=[blocked]))
+    found = decided(item_state(announced, changed=[blocked]))
     assert (found.steps, only(found.outcomes).due_at) == ([], NOW + MINUTE)

@@ -236,6 +236,6 @@ def test_of_an_account_without_a_watermark_the_first_walk_is_the_answer() -> Non
 
 
 def test_an_item_in_progress_holds_back_what_only_names_the_item() -> None:
-    told = event("transactions/updated", account_id=None, ids_open=None, age=MINUTE)
-    outcome = only(decided(item_state(told), of=item("UPDATING")).outcomes)
+    announced = event("transactions/updated", account_id=None, ids_open=None, age=MINUTE)
+    outcome = only(decided(item_state(announced), of=item("UPDATING")).outcomes)
     assert (outcome.state, outcome.reason) == ("pending", "collection_in_progress")

@@ -24,7 +24,7 @@ from tests.support.planning import (
     item_state,
     step,
 )
-from worker.planner.freshness import NARROW_FOR, NARROW_OVERLAP, OVERLAP, is_narrow, is_wide_due
+from worker.planner.freshness import NARROW_OVERLAP, NARROW_TTL, OVERLAP, is_narrow, is_wide_due
 from worker.planner.state import Step
 from worker.planner.steps import ReadDelta
 
@@ -36,9 +36,10 @@ NARROW = READ | {
 }
 
 
-def started(fields: dict[str, datetime], **told: Any) -> datetime:
+def started(fields: dict[str, datetime], **announced: Any) -> datetime:
     state = item_state(
-        event("transactions/created", **told), changed=[step("transactions", CHECKING, **fields)]
+        event("transactions/created", **announced),
+        changed=[step("transactions", CHECKING, **fields)],
     )
     [found] = decided(state).steps
     assert isinstance(found, ReadDelta)
@@ -61,7 +62,7 @@ def test_a_narrow_delta_starts_no_later_than_its_event_says() -> None:
         {"wide_by": NOW},
         {"wide_by": None},
         {"read_up_to": None},
-        {"narrow_until": NOW + NARROW_FOR + MINUTE},
+        {"narrow_until": NOW + NARROW_TTL + MINUTE},
         {"wide_by": NOW + OVERLAP + MINUTE},
     ],
 )
@@ -110,7 +111,7 @@ def read(at: Step, since: datetime, now: datetime, *, is_long: bool) -> Step:
         watermark=now,
         read_up_to=now,
         complete_read_at=now,
-        narrow_until=now + NARROW_FOR if is_long else None,
+        narrow_until=now + NARROW_TTL if is_long else None,
         wide_by=ordered or (now + OVERLAP if is_long else None),
     )
 
@@ -127,8 +128,10 @@ def test_no_sequence_of_deltas_leaves_a_time_unread_for_more_than_the_hour(
         due, now = at.wide_by, now + turn.after
         if due is not None and due <= now:
             at, wide = wide_read(at, due, wide, turn), due
-        told: dict[str, Any] = {} if turn.tells is None else {"created_at_from": now - turn.tells}
-        since = start_of(at, now, "transactions/created", **told)
+        announced: dict[str, Any] = (
+            {} if turn.tells is None else {"created_at_from": now - turn.tells}
+        )
+        since = start_of(at, now, "transactions/created", **announced)
         assert since <= now - (turn.tells or timedelta())
         assert at.read_up_to is not None
         assert since <= at.read_up_to, "what was created since the last delta is left out"
@@ -152,8 +155,8 @@ def wide_read(at: Step, due: datetime, wide: datetime | None, turn: Turn) -> Ste
     return read(at, since, due, is_long=turn.is_long)
 
 
-def start_of(at: Step, now: datetime, name: str, **told: Any) -> datetime:
+def start_of(at: Step, now: datetime, name: str, **announced: Any) -> datetime:
     """From which createdAt the plan reads for an event that comes then."""
-    state = item_state(event(name, pending_seq=2**60, **told), changed=[at])
+    state = item_state(event(name, pending_seq=2**60, **announced), changed=[at])
     [found] = [s for s in decided(replace(state, now=now)).steps if isinstance(s, ReadDelta)]
     return found.created_at_from

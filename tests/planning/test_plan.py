@@ -366,16 +366,18 @@ def test_a_delta_starts_no_later_than_any_open_event_says_that_rows_begin() -> N
     since = NOW - 3 * DAY
     known = {"complete_read_at": NOW, "watermark": NOW, "source_updated_at": READ_BEFORE}
     read = step("transactions", CHECKING, **known, read_since=since)
-    told = event("transactions/created", created_at_from=since)
-    found = decided(item_state(told, event("item/updated", 2), changed=[read]))
+    announced = event("transactions/created", created_at_from=since)
+    found = decided(item_state(announced, event("item/updated", 2), changed=[read]))
     assert ReadDelta(CHECKING, since, False, COLLECTED) in found.steps
-    assert found.outcomes[told.id].state == "applied"
+    assert found.outcomes[announced.id].state == "applied"
 
 
 def test_a_delta_waits_for_no_walk_of_all_pages_but_for_its_own() -> None:
-    told = event("transactions/created")
-    assert [type(s) for s in decided(item_state(told, walks=[walk(CHECKING)])).steps] == [ReadDelta]
-    own = decided(item_state(told, walks=[walk(CHECKING, "delta")]))
+    announced = event("transactions/created")
+    assert [type(s) for s in decided(item_state(announced, walks=[walk(CHECKING)])).steps] == [
+        ReadDelta
+    ]
+    own = decided(item_state(announced, walks=[walk(CHECKING, "delta")]))
     assert (own.steps, only(own.outcomes).state) == ([], "walking")
 
 
@@ -402,9 +404,9 @@ def test_a_deleted_row_that_still_comes_back_is_asked_for_once_more_after_five_m
 
 @pytest.mark.parametrize("name", sorted(TRANSACTION_EVENTS))
 def test_transactions_are_read_whatever_the_items_status_and_never_superseded(name: str) -> None:
-    told = event(name, age=3 * DAY)
+    announced = event(name, age=3 * DAY)
     state = item_state(
-        told, changed=[step("transactions", CHECKING, complete_read_at=NOW - 9 * DAY)]
+        announced, changed=[step("transactions", CHECKING, complete_read_at=NOW - 9 * DAY)]
     )
     under_way, done = decided(state, of=item("UPDATING")), decided(state)
     assert under_way == done
@@ -413,18 +415,18 @@ def test_transactions_are_read_whatever_the_items_status_and_never_superseded(na
 
 @pytest.mark.parametrize("name", sorted(TRANSACTION_EVENTS))
 def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_look(name: str) -> None:
-    told = event(name, account_id=SAVINGS)
-    looks = decided(item_state(told))
+    announced = event(name, account_id=SAVINGS)
+    looks = decided(item_state(announced))
     assert looks.steps == [ReadAccounts(COLLECTED)]
     looked = step("accounts", complete_read_at=NOW, source_updated_at=READ_AFTER)
-    waits = only(decided(item_state(told, changed=[looked])).outcomes)
+    waits = only(decided(item_state(announced, changed=[looked])).outcomes)
     assert (waits.state, waits.confirming, waits.confirming_since) == ("pending", "accounts", NOW)
     assert waits.due_at == NOW + timedelta(seconds=5)
     since = NOW - 5 * MINUTE
-    told = event(
+    announced = event(
         name, account_id=SAVINGS, confirming="accounts", confirming_since=since, age=6 * MINUTE
     )
-    found = decided(item_state(told, changed=[looked]))
+    found = decided(item_state(announced, changed=[looked]))
     assert found.steps == []
     assert (only(found.outcomes).state, only(found.outcomes).reason) == (
         "dead",
@@ -433,25 +435,25 @@ def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_look(name: st
 
 
 def test_events_of_a_tombstoned_account_are_ignored_after_one_look() -> None:
-    told = event("transactions/created", account_id=SAVINGS)
-    assert decided(item_state(told, tombstoned=[SAVINGS])).steps == [ReadAccounts(COLLECTED)]
+    announced = event("transactions/created", account_id=SAVINGS)
+    assert decided(item_state(announced, tombstoned=[SAVINGS])).steps == [ReadAccounts(COLLECTED)]
     looked = step("accounts", complete_read_at=NOW, source_updated_at=READ_AFTER)
-    outcome = only(decided(item_state(told, tombstoned=[SAVINGS], changed=[looked])).outcomes)
+    outcome = only(decided(item_state(announced, tombstoned=[SAVINGS], changed=[looked])).outcomes)
     assert (outcome.state, outcome.reason) == ("ignored", "account_deleted")
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_item_deleted_buries_only_what_a_404_proves(known: bool) -> None:
-    told = event("item/deleted")
-    answers = decided(item_state(told, known=known))
+    announced = event("item/deleted")
+    answers = decided(item_state(announced, known=known))
     assert answers.steps == []
     assert only(answers.outcomes).due_at == NOW + 5 * MINUTE
     again = event("item/deleted", ask_again_at=NOW)
     outcome = only(decided(item_state(again)).outcomes)
     assert (outcome.state, outcome.reason) == ("ignored", "item_still_exists")
-    gone = decided(item_state(told, known=known), of=Gone())
+    gone = decided(item_state(announced, known=known), of=Gone())
     assert gone.steps == ([TombstoneItem()] if known else [])
-    tombstoned = only(decided(item_state(told, item_deleted=True), of=Gone()).outcomes)
+    tombstoned = only(decided(item_state(announced, item_deleted=True), of=Gone()).outcomes)
     assert tombstoned.state == "applied"
 
 
@@ -476,9 +478,9 @@ def test_a_verify_reads_every_product_and_walks_every_account_in_the_audit_lane(
 
 
 def test_a_product_that_is_not_wanted_is_never_read() -> None:
-    told = event("item/created")
+    announced = event("item/created")
     looked = step("accounts", source_updated_at=READ_AFTER)
-    found = decided(item_state(told, steps=[looked]), products=("items", "accounts", "loans"))
+    found = decided(item_state(announced, steps=[looked]), products=("items", "accounts", "loans"))
     assert found.steps == [ReadProduct("loans", NO_ACCOUNT, COLLECTED)]
     rows = decided(item_state(event("transactions/created")), products=("items", "accounts"))
     assert only(rows.outcomes).reason == "product_not_enabled"

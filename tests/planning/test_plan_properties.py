@@ -153,8 +153,8 @@ items = st.builds(item, statuses, st.none() | past)
 answers = st.one_of(items, items, items, st.just(Gone()))
 
 
-def alone(state: ItemState, told: PendingEvent) -> ItemState:
-    return replace(state, events=[told])
+def alone(state: ItemState, announced: PendingEvent) -> ItemState:
+    return replace(state, events=[announced])
 
 
 def stored(state: ItemState, found: PlannedStep) -> Step:
@@ -183,7 +183,7 @@ def _reversed(mapping: Mapping[K, V]) -> dict[K, V]:
 @given(states(), answers)
 def test_every_event_has_an_outcome(state: ItemState, of: Item | Gone) -> None:
     outcomes = decided(state, of=of).outcomes
-    assert set(outcomes) == {told.id for told in state.events}
+    assert set(outcomes) == {announced.id for announced in state.events}
     for outcome in outcomes.values():
         assert (outcome.state == "pending") is (outcome.due_at is not None)
         assert (
@@ -213,11 +213,11 @@ def test_each_event_is_judged_alone_and_none_is_settled_while_a_step_of_its_is_p
 ) -> None:
     together = decided(state, of=of)
     keys = set()
-    for told in state.events:
-        single = decided(alone(state, told), of=of)
-        assert single.outcomes[told.id] == together.outcomes[told.id]
+    for announced in state.events:
+        single = decided(alone(state, announced), of=of)
+        assert single.outcomes[announced.id] == together.outcomes[announced.id]
         if single.steps:
-            assert together.outcomes[told.id].state == "pending"
+            assert together.outcomes[announced.id].state == "pending"
         keys |= {step_key(found) for found in single.steps}
     # Movements wait for the list that tells which investments have changed, whoever asks for it.
     if ("ReadProduct", "investments", NO_ACCOUNT) in keys:
@@ -233,17 +233,17 @@ def test_a_dead_step_is_planned_only_for_an_event_newer_than_its_death(
     for found in decided(state, of=of).steps:
         dead_at = stored(state, found).dead_at
         assert dead_at is None or any(
-            _is_newer(told, stored(state, found)) for told in state.events
+            _is_newer(announced, stored(state, found)) for announced in state.events
         )
-    for told in state.events:
-        outcome = decided(alone(state, told), of=of).outcomes[told.id]
+    for announced in state.events:
+        outcome = decided(alone(state, announced), of=of).outcomes[announced.id]
         if outcome.state == "dead" and outcome.reason != "account_not_of_item":
-            assert any(s.dead_at and not _is_newer(told, s) for s in state.steps.values())
+            assert any(s.dead_at and not _is_newer(announced, s) for s in state.steps.values())
 
 
-def _is_newer(told: PendingEvent, died: Step) -> bool:
+def _is_newer(announced: PendingEvent, died: Step) -> bool:
     assert died.dead_seq is not None
-    return told.pending_seq > died.dead_seq
+    return announced.pending_seq > died.dead_seq
 
 
 @many
@@ -253,8 +253,8 @@ def test_to_events_that_are_all_newer_a_dead_step_is_like_one_that_never_failed(
 ) -> None:
     newest = max((s.dead_at for s in state.steps.values() if s.dead_at), default=NOW)
     events = [
-        msgspec.structs.replace(told, pending_seq=place(newest + timedelta(seconds=1)))
-        for told in state.events
+        msgspec.structs.replace(announced, pending_seq=place(newest + timedelta(seconds=1)))
+        for announced in state.events
     ]
     alive = {
         key: msgspec.structs.replace(s, dead_at=None, dead_seq=None)
@@ -273,19 +273,23 @@ def test_a_collection_under_way_holds_back_item_events_and_nothing_else(
     done, under_way = (decided(state, of=item(s, collected)) for s in ("UPDATED", "UPDATING"))
     known = state.step("accounts").complete_read_at is not None
     goes_on = [
-        told
-        for told in state.events
-        if told.event in (*TRANSACTION_EVENTS, "item/deleted")
-        or (told.event in (*QUIET_EVENTS, "sync/deletions") and known)
-        or (told.event == "sync/verify" and known and state.now - told.pending_since >= DAY)
+        announced
+        for announced in state.events
+        if announced.event in (*TRANSACTION_EVENTS, "item/deleted")
+        or (announced.event in (*QUIET_EVENTS, "sync/deletions") and known)
+        or (
+            announced.event == "sync/verify"
+            and known
+            and state.now - announced.pending_since >= DAY
+        )
     ]
-    for told in state.events:
-        outcome = under_way.outcomes[told.id]
-        if told in goes_on:
-            assert outcome == done.outcomes[told.id]
-        elif told.event in ("sync/silence", "sync/confirm") and known:
+    for announced in state.events:
+        outcome = under_way.outcomes[announced.id]
+        if announced in goes_on:
+            assert outcome == done.outcomes[announced.id]
+        elif announced.event in ("sync/silence", "sync/confirm") and known:
             assert (outcome.state, outcome.reason) == ("applied", None)
-        elif state.now - told.pending_since >= SUPERSEDED_AFTER:
+        elif state.now - announced.pending_since >= SUPERSEDED_AFTER:
             assert (outcome.state, outcome.reason) == ("ignored", "superseded")
         else:
             assert (outcome.state, outcome.reason) == ("pending", "collection_in_progress")
@@ -368,17 +372,17 @@ def _check_served(state: ItemState, found: SyncPlan, answered: Answered, of: Ite
     """An event is applied only if what it tells of has been looked at since it came."""
     if isinstance(of, Gone):
         return
-    for told in state.events:
-        if found.outcomes[told.id].state != "applied" or told.account_id is None:
+    for announced in state.events:
+        if found.outcomes[announced.id].state != "applied" or announced.account_id is None:
             continue
-        at = state.step("transactions", told.account_id)
-        if told.event == "transactions/created":
-            assert max(at.read_seq or 0, at.walked_seq or 0) >= told.pending_seq
-            walked = at.walked_seq is not None and at.walked_seq >= told.pending_seq
-            if told.created_at_from is not None and at.read_since is not None and not walked:
-                assert at.read_since <= told.created_at_from
+        at = state.step("transactions", announced.account_id)
+        if announced.event == "transactions/created":
+            assert max(at.read_seq or 0, at.walked_seq or 0) >= announced.pending_seq
+            walked = at.walked_seq is not None and at.walked_seq >= announced.pending_seq
+            if announced.created_at_from is not None and at.read_since is not None and not walked:
+                assert at.read_since <= announced.created_at_from
         else:
-            assert told.id in answered.events or not told.ids_open
+            assert announced.id in answered.events or not announced.ids_open
 
 
 @many
@@ -388,12 +392,12 @@ def test_a_thing_has_one_schedule_of_looks_however_many_events_wait_for_it(
 ) -> None:
     found = decided(state, of=of)
     schedules: dict[str, set[Any]] = {}
-    for told in state.events:
-        outcome = found.outcomes[told.id]
+    for announced in state.events:
+        outcome = found.outcomes[announced.id]
         # What waits for something else keeps what it had.
         fresh = (outcome.confirming, outcome.confirming_since) != (
-            told.confirming,
-            told.confirming_since,
+            announced.confirming,
+            announced.confirming_since,
         )
         if outcome.confirming is not None and fresh:
             schedules.setdefault(outcome.confirming, set()).add(outcome.confirming_since)
@@ -417,13 +421,13 @@ def test_what_is_looked_at_again_comes_to_an_end_within_five_looks(
         for planned in found.steps:
             state, _ = _taken(state, Answered(), planned)
         looks += bool(found.steps) or outcome.confirming == "items"
-        told = msgspec.structs.replace(
+        announced = msgspec.structs.replace(
             state.events[0],
             confirming=outcome.confirming,
             confirming_since=outcome.confirming_since,
         )
         later = max(state.now, outcome.due_at) + timedelta(seconds=1)
-        state = replace(state, events=[told], now=later)
+        state = replace(state, events=[announced], now=later)
         if outcome.confirming == "items":
             seen = msgspec.structs.replace(state.step("items"), complete_read_at=later)
             state = _with(state, seen)

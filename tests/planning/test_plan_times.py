@@ -73,21 +73,21 @@ class Model:
         )
 
     def item(self, turn: Turn, ours: datetime) -> Item:
-        told: str | None = self.collected_at.isoformat()
+        announced: str | None = self.collected_at.isoformat()
         if isinstance(turn.odd, timedelta):
             # Never to the microsecond when something is collected later.
-            told = (self.now + turn.odd + timedelta(microseconds=7)).isoformat()
+            announced = (self.now + turn.odd + timedelta(microseconds=7)).isoformat()
         elif turn.odd is not None:
-            told = None if turn.odd == "null" else turn.odd
-        fields: dict[str, Any] = {"status": "UPDATED", "lastUpdatedAt": told}
+            announced = None if turn.odd == "null" else turn.odd
+        fields: dict[str, Any] = {"status": "UPDATED", "lastUpdatedAt": announced}
         latest = latest_collection(self.now.replace(microsecond=0), ours)
         return read_item(fields, is_open_finance=False, latest=latest)
 
     def state(self, ours: datetime) -> ItemState:
         self.place += 2
-        told = event("item/updated", pending_since=ours, pending_seq=self.place)
+        announced = event("item/updated", pending_since=ours, pending_seq=self.place)
         others = [s for s in fresh_steps() if s.product != "loans"]
-        return replace(item_state(told, steps=[*others, self.step]), now=ours)
+        return replace(item_state(announced, steps=[*others, self.step]), now=ours)
 
     def play(self, turn: Turn) -> bool:
         """Returns whether the product was read, or wanted where the read fails."""
@@ -150,16 +150,21 @@ def test_no_watermark_is_far_ahead_of_our_clock(ahead: timedelta) -> None:
     assert found == NOW + ahead if ahead <= AHEAD else found < NOW
 
 
-@pytest.mark.parametrize(("told", "later"), [(1, True), (4, False), (6, True), (-59, True)])
+@pytest.mark.parametrize(("announced", "later"), [(1, True), (4, False), (6, True), (-59, True)])
 def test_a_mark_after_the_start_of_its_read_counts_from_an_overlap_before_it(
-    told: int, later: bool
+    announced: int, later: bool
 ) -> None:
     """Minutes; the read of NOW was told that the collection ended 4 minutes later."""
     minute = timedelta(minutes=1)
     read = Step("loans", complete_read_at=NOW, source_updated_at=NOW + 4 * minute)
-    assert is_later(NOW + told * minute, read) is later
+    assert is_later(NOW + announced * minute, read) is later
 
 
 def test_an_event_is_answered_by_reads_of_a_later_place_only() -> None:
-    told = event("item/updated", pending_seq=7)
-    assert [is_answered(place, told) for place in (None, 6, 7, 8)] == [False, False, True, True]
+    announced = event("item/updated", pending_seq=7)
+    assert [is_answered(place, announced) for place in (None, 6, 7, 8)] == [
+        False,
+        False,
+        True,
+        True,
+    ]

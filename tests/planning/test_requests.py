@@ -59,8 +59,8 @@ async def same_collection(stack: Stack, item_id: str) -> None:
 
 
 async def delivered_twice(stack: Stack, item_id: str) -> None:
-    told = {"event": "item/updated", "eventId": str(uuid.uuid4()), "itemId": item_id}
-    event = parse_webhook(json.dumps(told).encode(), now())
+    announced = {"event": "item/updated", "eventId": str(uuid.uuid4()), "itemId": item_id}
+    event = parse_webhook(json.dumps(announced).encode(), now())
     await stack.accept(event)
     await stack.quiet()
     await stack.reset_requests()
@@ -151,8 +151,8 @@ async def never_moves(stack: Stack, item_id: str) -> None:
 
 async def never_shown(stack: Stack, item_id: str) -> None:
     [account_id, *_] = await stack.live(item_id, "accounts")
-    told = {"transactionsCount": 3, "transactionsCreatedAtFrom": "2999-01-01T00:00:00Z"}
-    await stack.tell("transactions/created", item_id, accountId=account_id, **told)
+    announced = {"transactionsCount": 3, "transactionsCreatedAtFrom": "2999-01-01T00:00:00Z"}
+    await stack.tell("transactions/created", item_id, accountId=account_id, **announced)
     await all_looks(stack)
 
 
@@ -196,7 +196,7 @@ async def household(stack: Stack) -> dict[str, Any]:
     raise AssertionError("the simulator makes no such household")
 
 
-def stated() -> dict[str, dict[str, int]]:
+def announced() -> dict[str, dict[str, int]]:
     """The table of the page: requests by what happened and column."""
     lines = re.findall(r"^\| (.+) \|$", PAGE.read_text(), re.MULTILINE)
     head, *found = [line.split(" | ") for line in lines]
@@ -215,7 +215,7 @@ async def test_new_rows_are_read_before_the_other_lists(stack: Stack) -> None:
     asked = [entry["path"] for entry in log if entry["method"] == "GET"]
     assert asked[:2] == [f"/items/{item['id']}", "/accounts"]
     assert set(asked[2:4]) == {"/v2/transactions"}
-    assert len(asked) == stated()["item/updated without news"]["all"]
+    assert len(asked) == announced()["item/updated without news"]["all"]
     await stack.assert_equal(item["id"])
 
 
@@ -238,11 +238,11 @@ async def test_each_event_costs_what_the_page_says(stack: Stack, happened: str) 
         for endpoint, count in (await stack.requests()).items()
         if endpoint.startswith("GET ")
     }
-    expected = stated()[happened]
+    expected = announced()[happened]
     assert asked | {"all": sum(asked.values())} == {
         column: count for column, count in expected.items() if count or column == "all"
     }
 
 
 def test_the_page_names_all_that_is_measured_and_nothing_else() -> None:
-    assert list(stated()) == list(HAPPENINGS)
+    assert list(announced()) == list(HAPPENINGS)

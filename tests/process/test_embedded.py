@@ -21,7 +21,7 @@ import redis.asyncio
 from arq.connections import RedisSettings, create_pool
 
 import embedded
-from embedded import EmbeddedError, Postgres, Valkey, binaries, guard, places
+from embedded import EmbeddedError, Postgres, Valkey, binaries, directories, guard
 from embedded.server import Server
 
 ROOT = Path(__file__).parents[2]
@@ -233,7 +233,7 @@ async def test_postgres_is_what_the_mirror_expects() -> None:
         "listen_addresses": "",
     }
     assert collation == "C"
-    assert version >= binaries.OLDEST_POSTGRES
+    assert version >= binaries.MIN_POSTGRES_VERSION
 
 
 async def test_a_durable_valkey_writes_before_it_answers_and_never_evicts() -> None:
@@ -321,7 +321,7 @@ def test_the_next_start_sweeps_what_a_killed_launcher_left_and_nothing_else(
 
 def make_place(base: Path, name: str, *, age_s: float) -> Path:
     """A directory of ours that has no owner, last changed so long ago."""
-    top = base / f"{places.PREFIX}{name}"
+    top = base / f"{directories.PREFIX}{name}"
     (top / "run").mkdir(parents=True)
     changed = time.time() - age_s
     os.utime(top, (changed, changed))
@@ -329,12 +329,12 @@ def make_place(base: Path, name: str, *, age_s: float) -> Path:
 
 
 def test_a_sweep_creates_nothing_and_spares_what_is_young(temporary_directory: Path) -> None:
-    young = make_place(temporary_directory, "young", age_s=places.YOUNG_S / 2)
+    young = make_place(temporary_directory, "young", age_s=directories.MIN_ORPHAN_AGE_S / 2)
     ahead = make_place(temporary_directory, "ahead", age_s=-3600)
-    old = make_place(temporary_directory, "old", age_s=places.YOUNG_S + 60)
-    file = temporary_directory / f"{places.PREFIX}file"
+    old = make_place(temporary_directory, "old", age_s=directories.MIN_ORPHAN_AGE_S + 60)
+    file = temporary_directory / f"{directories.PREFIX}file"
     file.write_text("of another program")
-    places.sweep(temporary_directory)
+    directories.sweep(temporary_directory)
     assert our_places() == {young, ahead, file}
     assert [entry.name for top in (young, ahead) for entry in top.iterdir()] == ["run", "run"]
     assert not old.exists()
@@ -347,7 +347,7 @@ def test_many_servers_start_at_once_and_none_sweeps_another_away(
     with ThreadPoolExecutor(len(servers) + 2) as threads:
         running = [threads.submit(server.start) for server in servers]
         while not all(start.done() for start in running):
-            places.sweep(temporary_directory)
+            directories.sweep(temporary_directory)
         try:
             for start in running:
                 start.result()
@@ -359,13 +359,13 @@ def test_many_servers_start_at_once_and_none_sweeps_another_away(
 
 
 def test_a_place_is_never_swept_between_its_making_and_its_lock(temporary_directory: Path) -> None:
-    account = places.server_account()
+    account = directories.server_account()
 
     def come_and_go() -> None:
         for _ in range(100):
-            place = places.open_place(account, None)
+            place = directories.open_directories(account, None)
             assert (place.run.is_dir(), place.data.is_dir()) == (True, True)
-            places.close_place(place)
+            directories.close_directories(place)
 
     with ThreadPoolExecutor(8) as threads:
         for done in [threads.submit(come_and_go) for _ in range(8)]:
@@ -462,7 +462,7 @@ async def test_without_a_given_url_one_of_our_own_is_there_for_the_block() -> No
 def test_no_directory_above_changes_its_owner_or_mode(
     kind: type[Server], tcp: bool, data_dir: Path
 ) -> None:
-    account = places.server_account()
+    account = directories.server_account()
     used = [data_dir, binaries.postgres_bin(account), binaries.valkey_server(account)]
     above = {directory for path in used for directory in path.parents}
 
@@ -477,7 +477,7 @@ def test_no_directory_above_changes_its_owner_or_mode(
 
 @BOTH
 def test_a_server_never_runs_as_root(kind: type[Server]) -> None:
-    account = places.server_account()
+    account = directories.server_account()
     with kind() as server:
         server.pause()
         for pid in guard.family(server.pid):
@@ -501,7 +501,7 @@ def test_only_its_user_may_enter_a_server_s_directories(kind: type[Server], data
         for private in (run, data_dir):
             held = private.stat()
             assert stat.S_IMODE(held.st_mode) == 0o700
-            assert held.st_uid == places.server_account().uid
+            assert held.st_uid == directories.server_account().uid
         assert {stat.S_IMODE(p.stat().st_mode) & 0o077 for p in data_dir.iterdir()} == {0}
 
 
@@ -589,9 +589,9 @@ def test_another_user_s_directory_is_not_taken_over(data_dir: Path) -> None:
 
 
 def test_a_named_directory_of_programs_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = binaries.postgres_bin(places.server_account())
+    found = binaries.postgres_bin(directories.server_account())
     monkeypatch.setenv("PG_BINDIR", str(found))
-    assert binaries.postgres_bin(places.server_account()) == found
+    assert binaries.postgres_bin(directories.server_account()) == found
     monkeypatch.setenv("PG_BINDIR", "/nowhere")
     with pytest.raises(EmbeddedError, match="PG_BINDIR is /nowhere, which lacks"):
         Postgres().start()

@@ -16,10 +16,10 @@ from worker.health import (
     LAST_PORT,
     SWEEP_TIMEOUT_S,
     TICK_TIMEOUT_S,
-    Beat,
-    beat_of,
+    Heartbeat,
     listening_port,
     start_health_server,
+    sweep_heartbeat,
 )
 from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.infra.redis_client import connect
@@ -32,8 +32,8 @@ def sweep_over(db: Pool, redis: ArqRedis) -> Sweep:
 
 
 @asynccontextmanager
-async def serving(sweep: Sweep, port: int = 0, *beats: Beat) -> AsyncIterator[str]:
-    runner = await start_health_server(sweep, port, [beat_of(sweep), *beats])
+async def serving(sweep: Sweep, port: int = 0, *heartbeats: Heartbeat) -> AsyncIterator[str]:
+    runner = await start_health_server(sweep, port, [sweep_heartbeat(sweep), *heartbeats])
     yield f"http://127.0.0.1:{listening_port(runner)}"
     await runner.cleanup()
 
@@ -93,7 +93,7 @@ async def test_a_worker_whose_queue_nobody_reads_is_not_alive_and_says_what_is_s
     db: Pool, redis: ArqRedis
 ) -> None:
     read_at = time.monotonic()
-    async with serving(sweep_over(db, redis), 0, Beat("queue", 50.0, lambda: read_at)) as url:
+    async with serving(sweep_over(db, redis), 0, Heartbeat("queue", 50.0, lambda: read_at)) as url:
         assert (await get(f"{url}/livez"))[0] == 200
         read_at -= 50
         assert await get(f"{url}/livez") == (

@@ -91,7 +91,7 @@ class Loop:
             assert not self.main.done(), self.main.exception()
             missing = [item for item in items if str(item) not in self.done]
             # Again, as the sweep does: a ring that comes with the outage may be lost.
-            await ArqWaker(redis).ring(missing)
+            await ArqWaker(redis).wake(missing)
             return not missing
 
         await until(heard, "every ring is heard")
@@ -133,7 +133,7 @@ async def test_a_connection_cut_at_any_message_costs_neither_the_loop_nor_a_slot
     for at_message in range(1, 41):
         await redis.flushall()
         # Before the loop begins, so that it meets its first rings at the same message each time.
-        await ArqWaker(redis).ring([uuid.uuid4() for _ in range(2)])
+        await ArqWaker(redis).wake([uuid.uuid4() for _ in range(2)])
         async with (
             CuttingProxy(valkey.port, at_message=at_message, unheard=unheard) as proxy,
             looping(through(proxy, valkey)) as loop,
@@ -224,7 +224,7 @@ async def test_ids_that_are_no_text_are_removed_and_the_others_run(
         async with looping(valkey.url) as loop:
             await loop.runs(redis)
     # Rings that were given twice may be there still.
-    assert [await redis.zscore(QUEUE_NAME, ring) for ring in odd] == [None, None]
+    assert [await redis.zscore(QUEUE_NAME, wake) for wake in odd] == [None, None]
     assert [(line["event"], line["rings"]) for line in logs if "rings" in line] == [
         ("wakes_removed", 2)
     ]

@@ -89,29 +89,29 @@ async def keys(redis: ArqRedis) -> set[str]:
 
 async def test_a_ring_is_a_job_that_an_arq_worker_runs(redis: ArqRedis, redis_url: str) -> None:
     items = [uuid.uuid4() for _ in range(5)]
-    assert await ArqWaker(redis).ring(items) == 5
+    assert await ArqWaker(redis).wake(items) == 5
     assert sorted(await run(redis_url)) == sorted(str(item) for item in items)
     assert await redis.zcard(QUEUE_NAME) == 0
 
 
 async def test_a_ring_leaves_nothing_behind(redis: ArqRedis, redis_url: str) -> None:
     before = await keys(redis)
-    await ArqWaker(redis).ring([uuid.uuid4()])
+    await ArqWaker(redis).wake([uuid.uuid4()])
     await run(redis_url)
     assert await keys(redis) == before
 
 
 async def test_ids_are_random_and_start_with_our_prefix(redis: ArqRedis) -> None:
     item = uuid.uuid4()
-    await ArqWaker(redis).ring([item, item, item])
-    rings = [ring.decode() for ring in await redis.zrange(QUEUE_NAME, 0, -1)]
+    await ArqWaker(redis).wake([item, item, item])
+    rings = [wake.decode() for wake in await redis.zrange(QUEUE_NAME, 0, -1)]
     assert len(set(rings)) == 3
-    assert all(ring.startswith(PREFIX) and str(item) not in ring for ring in rings)
+    assert all(wake.startswith(PREFIX) and str(item) not in wake for wake in rings)
     assert {key for key in await keys(redis) if key.startswith("arq:")} == {
-        f"arq:job:{ring}" for ring in rings
+        f"arq:job:{wake}" for wake in rings
     }
-    for ring in rings:
-        assert 0 < await redis.pttl(f"arq:job:{ring}") <= 3_600_000
+    for wake in rings:
+        assert 0 < await redis.pttl(f"arq:job:{wake}") <= 3_600_000
 
 
 async def test_a_ring_rings_while_another_of_its_item_is_running(
@@ -123,9 +123,9 @@ async def test_a_ring_rings_while_another_of_its_item_is_running(
         nonlocal runs
         runs += 1
         if runs == 1:
-            assert await ArqWaker(redis).ring([uuid.UUID(item_id)]) == 1
+            assert await ArqWaker(redis).wake([uuid.UUID(item_id)]) == 1
 
-    await ArqWaker(redis).ring([item])
+    await ArqWaker(redis).wake([item])
     burst = burst_worker(redis_url, ring_once_more)
     await burst.async_run()
     await burst.close()
@@ -133,7 +133,7 @@ async def test_a_ring_rings_while_another_of_its_item_is_running(
 
 
 async def test_no_items_ring_nothing(redis: ArqRedis) -> None:
-    assert await ArqWaker(redis).ring([]) == 0
+    assert await ArqWaker(redis).wake([]) == 0
     assert await redis.zcard(QUEUE_NAME) == 0
 
 
@@ -145,10 +145,10 @@ async def test_the_queue_never_holds_more_than_twice_the_slots(
     if slots is not None:
         await waker.announce_slots(slots)
     assert await waker.room() == most
-    woken = await asyncio.gather(*(waker.ring([uuid.uuid4() for _ in range(9)]) for _ in range(20)))
+    woken = await asyncio.gather(*(waker.wake([uuid.uuid4() for _ in range(9)]) for _ in range(20)))
     assert (sum(woken), await redis.zcard(QUEUE_NAME)) == (most, most)
     assert await waker.room() == 0
-    assert await waker.ring([uuid.uuid4()]) == 0
+    assert await waker.wake([uuid.uuid4()]) == 0
 
 
 async def test_the_first_of_a_group_ring_where_room_is_short(
@@ -156,16 +156,16 @@ async def test_the_first_of_a_group_ring_where_room_is_short(
 ) -> None:
     waker, items = ArqWaker(redis), [uuid.uuid4() for _ in range(10)]
     await waker.announce_slots(2)
-    assert await waker.ring(items) == 4
+    assert await waker.wake(items) == 4
     assert set(await run(redis_url)) == {str(item) for item in items[:4]}
 
 
 async def test_fewer_slots_than_before_leave_no_room(redis: ArqRedis) -> None:
     waker = ArqWaker(redis)
-    await waker.ring([uuid.uuid4() for _ in range(10)])
+    await waker.wake([uuid.uuid4() for _ in range(10)])
     await waker.announce_slots(2)
     assert await waker.room() == -6
-    assert await waker.ring([uuid.uuid4()]) == 0
+    assert await waker.wake([uuid.uuid4()]) == 0
 
 
 async def test_slots_that_nobody_announces_any_more_are_forgotten(redis: ArqRedis) -> None:
@@ -174,7 +174,7 @@ async def test_slots_that_nobody_announces_any_more_are_forgotten(redis: ArqRedi
 
 
 async def test_a_worker_whose_clock_is_behind_redis_runs_a_ring_at_once(redis: ArqRedis) -> None:
-    await ArqWaker(redis).ring([uuid.uuid4()])
+    await ArqWaker(redis).wake([uuid.uuid4()])
     [(_, score)] = await redis.zrange(QUEUE_NAME, 0, -1, withscores=True)
     seconds, _ = await redis.time()
     # arq runs what is dated before its own clock; NTP keeps clocks closer than this.
@@ -218,7 +218,7 @@ async def test_malformed_jobs_end_no_worker_and_are_gone_afterwards(
     await redis.zadd(QUEUE_NAME, {f"{PREFIX}without-job": 1})
     await redis.zadd(QUEUE_NAME, {b"\xff\xfe": 1})
     item = uuid.uuid4()
-    await ArqWaker(redis).ring([item])
+    await ArqWaker(redis).wake([item])
     assert await run(redis_url) == [str(item)]
     assert await keys(redis) == before
 
@@ -244,7 +244,7 @@ async def test_a_job_that_raises_ends_no_worker(redis: ArqRedis, redis_url: str)
     async def fail(_: dict[str, Any], item_id: str) -> None:
         raise RuntimeError(item_id)
 
-    await ArqWaker(redis).ring([uuid.uuid4() for _ in range(3)])
+    await ArqWaker(redis).wake([uuid.uuid4() for _ in range(3)])
     burst = burst_worker(redis_url, fail)
     await burst.async_run()
     await burst.close()
@@ -286,9 +286,9 @@ async def test_pickle_is_used_nowhere(
             raise RuntimeError("its error is serialized too")
 
     items = [uuid.uuid4() for _ in range(3)]
-    await ArqWaker(redis).ring(items)
-    for ring in await redis.zrange(QUEUE_NAME, 0, -1):
-        job = await redis.get(b"arq:job:" + ring)
+    await ArqWaker(redis).wake(items)
+    for wake in await redis.zrange(QUEUE_NAME, 0, -1):
+        job = await redis.get(b"arq:job:" + wake)
         assert job is not None
         with pytest.raises(Exception, match=r".*"):
             pickle.Unpickler(io.BytesIO(job)).load()  # noqa: S301 - our own bytes

@@ -22,8 +22,8 @@ from tests.support.receiver import (
     until,
 )
 from tests.support.shared_database import database_from, forget_events
-from webhook_receiver.delivery_counts import DISTINCT_EVENTS, TELL_EVERY_S, DeliveryCounts
-from webhook_receiver.intake import WAITING_MAX, WAITING_MAX_BYTES, NotTaken
+from webhook_receiver.delivery_counts import DISTINCT_EVENTS, LOG_INTERVAL_S, DeliveryCounts
+from webhook_receiver.intake import MAX_WAITING, MAX_WAITING_BYTES, NotTaken
 from worker.inbox.events import parse_webhook
 from worker.infra.postgres import Pool
 from worker.wakeup.queue import QUEUE_NAME, SLOTS_KEY
@@ -109,7 +109,7 @@ async def test_a_sender_that_gave_up_within_the_intake_harms_no_group(
 
 
 @pytest.mark.parametrize(
-    ("padding", "most"), [(0, WAITING_MAX), (WAITING_MAX_BYTES // 20, 20)], ids=["number", "bytes"]
+    ("padding", "most"), [(0, MAX_WAITING), (MAX_WAITING_BYTES // 20, 20)], ids=["number", "bytes"]
 )
 async def test_deliveries_wait_in_bounded_memory(
     doorway: Doorway, db: Pool, padding: int, most: int
@@ -170,7 +170,7 @@ async def test_only_what_makes_an_item_due_rings(
         return bool(await redis.zcard(QUEUE_NAME) >= 2)
 
     await until(has_rung)
-    await doorway.services.intake.rings.settle()
+    await doorway.services.intake.wakeups.settle()
     jobs = [await redis.get(b"arq:job:" + ring) for ring in await redis.zrange(QUEUE_NAME, 0, -1)]
     assert sorted(str(i) in str(job) for job in jobs for i in (item_id, other_id)) == [
         False,
@@ -183,7 +183,7 @@ async def test_only_what_makes_an_item_due_rings(
 async def test_a_full_queue_gets_no_more_rings(doorway: Doorway, redis: ArqRedis) -> None:
     await redis.set(SLOTS_KEY, 3)
     replies = await asyncio.gather(*(doorway.deliver(told()) for _ in range(30)))
-    await doorway.services.intake.rings.settle()
+    await doorway.services.intake.wakeups.settle()
     assert {reply.status for reply in replies} == {202}
     assert await redis.zcard(QUEUE_NAME) == 6
 
@@ -236,16 +236,16 @@ async def test_refused_deliveries_are_one_line_a_minute_with_their_count(
     with capture_logs() as logs:
         for answer in [*["unauthorized"] * 60, "malformed", "accepted", "unavailable"]:
             counts.add("", answer)
-        counts.tell_refused()
+        counts.log_refused()
         for answer in ("unauthorized", "too_large", "slow_body", "encoded"):
             counts.add("", answer)
-        now += TELL_EVERY_S - 1
-        counts.tell_refused()
+        now += LOG_INTERVAL_S - 1
+        counts.log_refused()
         told_within_the_minute = len(logs)
         now += 1
-        counts.tell_refused()
-        now += TELL_EVERY_S
-        counts.tell_refused()
+        counts.log_refused()
+        now += LOG_INTERVAL_S
+        counts.log_refused()
     assert told_within_the_minute == 1
     line = {"event": "deliveries_refused", "log_level": "warning"}
     assert logs == [
@@ -260,7 +260,7 @@ async def test_what_was_refused_is_told_when_the_receiver_stops(
     with capture_logs() as logs:
         async with open_door(database_url, redis_url) as doorway:
             await doorway.deliver(told(), secret=None)
-            doorway.services.counts.tell_refused()
+            doorway.services.counts.log_refused()
             await doorway.deliver(b"[]")
     found = [line for line in logs if line["event"] == "deliveries_refused"]
     assert [line["count"] for line in found] == [1, 1]

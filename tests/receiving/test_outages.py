@@ -184,7 +184,7 @@ async def test_an_outage_of_redis_is_one_line_in_the_log(
     try:
         for _ in range(5):
             await doorway.deliver(told())
-            await doorway.services.intake.rings.settle()
+            await doorway.services.intake.wakeups.settle()
     finally:
         await asyncio.to_thread(valkey.start)
     said = capsys.readouterr().out

@@ -162,7 +162,7 @@ async def test_events_are_taken_while_postgres_is_away_and_stored_when_it_is_bac
     due = "SELECT count(*) FROM pluggy_sync.item_sync WHERE run_at <= now() AND generation = 1"
     assert await db.fetchval(due) == 40
     # The way back rings as the usual one does.
-    await doorway.services.intake.rings.settle()
+    await doorway.services.intake.wakeups.settle()
     assert await redis.zcard(QUEUE_NAME) == 40
     assert (await doorway.call("GET", "/readyz")).body == {"status": "ok"}
 

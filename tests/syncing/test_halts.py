@@ -131,7 +131,7 @@ async def test_a_probe_that_walks_ends_the_halt(stack: Stack) -> None:
         await stack.tell("item/created", item["id"])
     await stack.quiet()
     await stack.shift(timedelta(hours=1))
-    await stack.worker.engine.ledger.forget()  # only walks are due now
+    await stack.worker.engine.ledger.reset()  # only walks are due now
     await stack.quiet()
     assert (await overview(stack))["halted_by"] == "pluggy_down"
     await stack.simulator.adelete("/_simulator/faults")

@@ -26,7 +26,7 @@ from worker.pluggy_api.rate_limit import (
     MAX_WAIT_S,
     LocalBucket,
     RateBudget,
-    Turn,
+    Reservation,
 )
 
 DAY_MS = 86_400_000
@@ -35,7 +35,7 @@ KEY = f"{PREFIX}budget:items"
 
 async def shift(redis: ArqRedis, seconds: float) -> None:
     """Let time pass for the bucket."""
-    for field in ("at", "blocked_until", *(f"last_turn:{lane.value}" for lane in Lane)):
+    for field in ("at", "blocked_until", *(f"last_reservation:{lane.value}" for lane in Lane)):
         if await held(redis, field) is not None:
             await command(redis, "HINCRBYFLOAT", KEY, field, -1000 * seconds)
 
@@ -166,7 +166,7 @@ def test_patching_items_has_its_own_limit() -> None:
 async def test_after_a_429_nobody_calls_until_its_time(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=360)
     await stop_the_clock(redis, tokens=30)
-    await budget.empty("items", for_s=42.0)
+    await budget.empty("items", wait_s=42.0)
     for lane in Lane:
         with pytest.raises(Deferred) as deferred:
             await budget.acquire("items", lane)
@@ -176,7 +176,7 @@ async def test_after_a_429_nobody_calls_until_its_time(redis: ArqRedis) -> None:
 
 async def test_after_its_time_calls_go_on_within_the_limit(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=360)
-    await budget.empty("items", for_s=42.0)
+    await budget.empty("items", wait_s=42.0)
     await shift(redis, 41)
     assert 0 < (await budget.take("items", Lane.LIVE)).wait_s <= 1
     await shift(redis, 1.5)
@@ -185,8 +185,8 @@ async def test_after_its_time_calls_go_on_within_the_limit(redis: ArqRedis) -> N
 
 async def test_a_shorter_429_does_not_shorten_a_longer_one(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=360)
-    await budget.empty("items", for_s=300)
-    await budget.empty("items", for_s=1)
+    await budget.empty("items", wait_s=300)
+    await budget.empty("items", wait_s=1)
     assert (await budget.take("items", Lane.LIVE)).wait_s > 250
 
 
@@ -219,17 +219,17 @@ async def test_many_who_wait_in_vain_are_put_off_for_a_second_at_least(redis: Ar
     assert {type(wait) for wait in waits} <= {Deferred, type(None)}
 
 
-async def queue_up(budget: RateBudget, lane: Lane, waiting: int) -> list[Turn]:
+async def queue_up(budget: RateBudget, lane: Lane, waiting: int) -> list[Reservation]:
     """So many that ask at once and are patient."""
-    turns = [await budget.take("items", lane, patience_s=MAX_WAIT_S) for _ in range(waiting)]
-    assert all(turn.at_ms for turn in turns)
-    return turns
+    reservations = [await budget.take("items", lane, patience_s=MAX_WAIT_S) for _ in range(waiting)]
+    assert all(reservation.at_ms for reservation in reservations)
+    return reservations
 
 
 async def test_who_waits_has_a_turn_of_its_own(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=360)
-    turns = [turn.at_ms for turn in await queue_up(budget, Lane.LIVE, 8)]
-    apart = [later - earlier for earlier, later in pairwise(turns)]
+    reservations = [reservation.at_ms for reservation in await queue_up(budget, Lane.LIVE, 8)]
+    apart = [later - earlier for earlier, later in pairwise(reservations)]
     assert apart == [pytest.approx(60_000 / 330, abs=2)] * 7
 
 
@@ -240,17 +240,20 @@ async def test_turns_are_as_far_apart_as_calls_come(
 ) -> None:
     budget = RateBudget(redis, per_minute=360)
     await hold(redis, tokens=30 * FLOOR_BY_LANE[lane] + 1 - short_of_a_call)
-    turns = [turn.at_ms for turn in await queue_up(budget, lane, 8)]
-    apart = [later - earlier for earlier, later in pairwise(turns)]
+    reservations = [reservation.at_ms for reservation in await queue_up(budget, lane, 8)]
+    apart = [later - earlier for earlier, later in pairwise(reservations)]
     assert apart == [pytest.approx(60_000 / 330, abs=2)] * 7
 
 
 async def test_each_who_comes_at_its_turn_is_served(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=360)
-    turns = await queue_up(budget, Lane.LIVE, 8)
-    await shift(redis, turns[-1].wait_s)
-    served = [await budget.take("items", Lane.LIVE, turn=turn) for turn in turns]
-    assert [turn.wait_s for turn in served] == [0.0] * 8
+    reservations = await queue_up(budget, Lane.LIVE, 8)
+    await shift(redis, reservations[-1].wait_s)
+    served = [
+        await budget.take("items", Lane.LIVE, reservation=reservation)
+        for reservation in reservations
+    ]
+    assert [reservation.wait_s for reservation in served] == [0.0] * 8
 
 
 async def test_all_are_served_for_whom_there_are_calls_in_time(redis: ArqRedis) -> None:
@@ -263,10 +266,12 @@ async def test_nobody_takes_what_others_wait_for(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=12)
     await stop_the_clock(redis, tokens=1)
     seconds, _ = await redis.time()
-    turn = (int(seconds) + 2) * 1000
-    await command(redis, "HSET", KEY, "last_turn:0", turn)
+    reservation = (int(seconds) + 2) * 1000
+    await command(redis, "HSET", KEY, "last_reservation:0", reservation)
     assert (await budget.take("items", Lane.LIVE)).wait_s > 0
-    assert (await budget.take("items", Lane.LIVE, turn=Turn(1.0, turn))).wait_s == 0
+    assert (
+        await budget.take("items", Lane.LIVE, reservation=Reservation(1.0, reservation))
+    ).wait_s == 0
 
 
 async def test_a_lane_does_not_queue_behind_a_worse_one(redis: ArqRedis) -> None:
@@ -313,7 +318,7 @@ async def test_after_a_clock_that_has_gone_back_far_calls_go_on_within_the_limit
 async def test_a_429_of_a_clock_that_has_gone_back_lasts_no_longer(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=360)
     await budget.take("items", Lane.LIVE)
-    await budget.empty("items", for_s=300)
+    await budget.empty("items", wait_s=300)
     await shift(redis, -3600)
     assert 250 < (await budget.take("items", Lane.LIVE)).wait_s < 301
     assert 250 < (await budget.take("items", Lane.LIVE)).wait_s < 301
@@ -325,7 +330,7 @@ async def test_a_bucket_is_forgotten_after_a_day_and_not_after_a_quiet_hour(
     budget = RateBudget(redis, per_minute=360)
     await budget.take("items", Lane.LIVE)
     assert 3_600_000 < await redis.pttl(KEY) <= DAY_MS
-    await budget.empty("items", for_s=3600)
+    await budget.empty("items", wait_s=3600)
     assert await redis.pttl(KEY) > 3_600_000
 
 
@@ -417,7 +422,7 @@ async def test_without_redis_calls_go_on_at_a_tenth_of_the_limit(
             with pytest.raises(Deferred) as deferred:
                 await budget.acquire("items", Lane.LIVE)
             assert 9 < deferred.value.wait_s < 11
-        await budget.empty("items", for_s=1.0)
+        await budget.empty("items", wait_s=1.0)
     finally:
         if how == "killed":
             await asyncio.to_thread(valkey.start)

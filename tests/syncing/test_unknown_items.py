@@ -18,7 +18,7 @@ from tests.syncing.test_rate_limit import command
 from worker.infra.redis_keys import PREFIX
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.errors import Deferred
-from worker.pluggy_api.rate_limit import MAX_WAIT_S, UNKNOWN_TURNS_MS, RateBudget
+from worker.pluggy_api.rate_limit import MAX_WAIT_S, UNKNOWN_RESERVATIONS_MS, RateBudget
 
 LIMIT = 360
 SHARE = LIMIT // 4
@@ -27,7 +27,7 @@ KEY = f"{PREFIX}budget:items:unknown"
 
 async def shift(redis: ArqRedis, seconds: float, key: str = KEY) -> None:
     """Let time pass for the share."""
-    for field in ("at", "last_turn"):
+    for field in ("at", "last_reservation"):
         if await command(redis, "HEXISTS", key, field):
             await command(redis, "HINCRBYFLOAT", key, field, -1000 * seconds)
 
@@ -86,10 +86,10 @@ async def test_each_that_is_sent_away_gets_a_time_of_its_own(redis: ArqRedis) ->
 async def test_times_are_not_given_for_ever_ahead(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=LIMIT)
     waits = [await budget._take_share("items") for _ in range(1500)]
-    assert max(waits) <= UNKNOWN_TURNS_MS / 1000
+    assert max(waits) <= UNKNOWN_RESERVATIONS_MS / 1000
     # Of a clock that has gone back by a day.
     await shift(redis, -86_400)
-    assert await budget._take_share("items") <= UNKNOWN_TURNS_MS / 1000
+    assert await budget._take_share("items") <= UNKNOWN_RESERVATIONS_MS / 1000
 
 
 async def test_a_storm_of_unknown_items_takes_its_share_and_halts_nothing(stack: Stack) -> None:
@@ -171,7 +171,7 @@ def limited(stack: Stack) -> PluggyClient:
 
 
 async def waits(redis: ArqRedis) -> bool:
-    return bool(await command(redis, "HEXISTS", f"{PREFIX}budget:items", "last_turn:0"))
+    return bool(await command(redis, "HEXISTS", f"{PREFIX}budget:items", "last_reservation:0"))
 
 
 async def test_events_that_come_while_a_request_waits_cost_no_further_one(stack: Stack) -> None:

@@ -18,7 +18,7 @@ from worker.lease.lease import LeaseLost, SyncSession
 from worker.lease.parked_products import park_if_refused
 from worker.planner.state import Step
 from worker.pluggy_api.errors import (
-    RETRY_FOR,
+    MAX_RETRY_AGE,
     Failure,
     PluggyError,
     PluggyHalt,
@@ -135,7 +135,7 @@ def _next_try(session: SyncSession, step: Step, failure: Failure) -> tuple[int, 
     """Attempts so far, and the pause before the next; None: dead."""
     attempts = 1 if step.dead_at is not None else step.attempts + 1
     since = None if step.dead_at is not None else step.failing_since
-    exhausted = since is not None and session.now - since >= RETRY_FOR
+    exhausted = since is not None and session.now - since >= MAX_RETRY_AGE
     if failure.failure_class == "reject" or exhausted:
         return attempts, None
     return attempts, timedelta(seconds=retry_pause_s(attempts))

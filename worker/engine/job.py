@@ -116,7 +116,7 @@ class Worker:
             item_id = await self.db.fetchval(QUERIES["next_due_item"], int(self._lowest_lane()))
         # Redis away: its client has told of it.
         with contextlib.suppress(RedisError, OSError):
-            await self.waker.ring([item_id] if item_id else [])
+            await self.waker.wake([item_id] if item_id else [])
 
     def _lowest_lane(self) -> Lane:
         return Lane.AUDIT if self.engine.bulk.free > 0 else Lane.RETRY

@@ -150,7 +150,7 @@ class Engine:
     async def _resume_if_answered(self, session: SyncSession) -> None:
         """A probe that was not halted itself has been answered, be it for a plan or for a walk."""
         if session.lease.probe and session.pluggy.requests:
-            await self.ledger.forget()
+            await self.ledger.reset()
             await resume(self.db)
 
     async def release(self, lease: Lease, session: SyncSession | None = None) -> None:

@@ -19,11 +19,11 @@ from worker.infra.redis_keys import PREFIX
 
 SPOOL: Final = PREFIX + "spool"
 TOTALS: Final = SPOOL + ":totals"
-MAX_ENTRIES: Final = 100_000
-MAX_BYTES: Final = 128 * 1024 * 1024
-PORTION: Final = 500
-PORTION_BYTES: Final = 4 * 1024 * 1024
-FSYNC_WITHIN_MS: Final = 500
+MAX_SPOOL_ENTRIES: Final = 100_000
+MAX_SPOOL_BYTES: Final = 128 * 1024 * 1024
+DRAIN_BATCH_SIZE: Final = 500
+MAX_DRAIN_BYTES: Final = 4 * 1024 * 1024
+FSYNC_TIMEOUT_MS: Final = 500
 
 ENTRIES = Gauge("pluggy_sync_spool_entries", "Events in Redis that wait for Postgres")
 BYTES = Gauge("pluggy_sync_spool_bytes", "Bytes of the events in Redis that wait for Postgres")
@@ -59,7 +59,7 @@ return answers
 
 # Any of them, so that processes that drain side by side seldom take the same.
 # ARGV: most entries, most bytes (but always one entry).
-TAKE_SCRIPT: Final = """
+TAKE_BATCH_SCRIPT: Final = """
 local taken, size = {}, 0
 for _, field in ipairs(redis.call('HRANDFIELD', KEYS[1], ARGV[1])) do
   local value = redis.call('HGET', KEYS[1], field)
@@ -122,7 +122,11 @@ class Spool:
     """A hash in Redis, from the event's key to its Entry; bounded in number and bytes."""
 
     def __init__(
-        self, redis: Redis, *, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES
+        self,
+        redis: Redis,
+        *,
+        max_entries: int = MAX_SPOOL_ENTRIES,
+        max_bytes: int = MAX_SPOOL_BYTES,
     ) -> None:
         self._redis = redis
         self._bounds = (max_entries, max_bytes)
@@ -137,7 +141,7 @@ class Spool:
         written = [part for event in events for part in (_field(event), _value(event))]
         async with self._redis.pipeline(transaction=False) as pipe:  # one connection
             pipe.execute_command("EVAL", ADD_SCRIPT, 2, SPOOL, TOTALS, *self._bounds, *written)
-            pipe.execute_command("WAITAOF", 1, 0, FSYNC_WITHIN_MS)
+            pipe.execute_command("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS)
             answers, (fsynced, _) = await pipe.execute()
         if not fsynced:
             raise SpoolRefuses("Redis did not confirm the fsync in time")
@@ -151,7 +155,7 @@ class Spool:
 
     async def take(self) -> dict[bytes, bytes]:
         """A portion of what is spooled, field to value; it stays until it is removed."""
-        taken = await self._call(TAKE_SCRIPT, [SPOOL], PORTION, PORTION_BYTES)
+        taken = await self._call(TAKE_BATCH_SCRIPT, [SPOOL], DRAIN_BATCH_SIZE, MAX_DRAIN_BYTES)
         return dict(zip(taken[::2], taken[1::2], strict=True))
 
     async def remove(self, entries: Mapping[bytes, bytes]) -> None:
@@ -169,9 +173,9 @@ class Spool:
             pipe.hlen(SPOOL)
             pipe.hmget(TOTALS, ["bytes", "since"])
             pipe.time()
-            entries, (held, since), (now, _) = await pipe.execute()
+            entries, (stored, since), (now, _) = await pipe.execute()
         age_s = max(0, now - int(since)) if entries and since else 0
-        found = Figures(entries, int(held or 0) if entries else 0, age_s)
+        found = Figures(entries, int(stored or 0) if entries else 0, age_s)
         ENTRIES.set(found.entries)
         BYTES.set(found.bytes)
         OLDEST.set(found.oldest_age_s)

@@ -143,9 +143,9 @@ class BoundedConnection(web.RequestHandler):
 
     def discard(self, body_bytes: int | None) -> None:
         """Parse nothing more of what comes, and close when the rest of the body has come."""
-        most = self._limits.unread_bytes
+        max_bytes = self._limits.unread_bytes
         self._unparsed_bytes = 0
-        self._discarded_until = most if body_bytes is None else min(body_bytes, most)
+        self._discarded_until = max_bytes if body_bytes is None else min(body_bytes, max_bytes)
 
     def data_received(self, data: bytes) -> None:
         if self._discarded_until is not None:
@@ -176,8 +176,8 @@ class BoundedConnection(web.RequestHandler):
         self._silent.pop(self, None)
         super().force_close()
 
-    def _bound(self, most: int, answer: bytes = b"") -> None:
-        if self._unparsed_bytes > most and self.transport is not None:
+    def _bound(self, max_bytes: int, answer: bytes = b"") -> None:
+        if self._unparsed_bytes > max_bytes and self.transport is not None:
             self.transport.write(answer)
             self.force_close()
 

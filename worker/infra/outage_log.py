@@ -31,7 +31,7 @@ class ServerOutage:
     since: float | None = None
     failed_at: float = 0.0
     word: str | None = None
-    _said: set[str] = field(default_factory=set)
+    _logged: set[str] = field(default_factory=set)
 
     @property
     def lasts(self) -> bool:
@@ -54,8 +54,8 @@ class ServerOutage:
         if self.since is None:
             self.since = self.failed_at
         self.word = self._word(error)
-        if self.word not in self._said:
-            self._said.add(self.word)
+        if self.word not in self._logged:
+            self._logged.add(self.word)
             log.warning(self.word, error=type(error).__name__)
 
     def answered(self) -> None:
@@ -65,7 +65,7 @@ class ServerOutage:
             return
         log.warning(f"{self.server}_back", away_s=round(time.monotonic() - self.since, 1))
         self.since = self.word = None
-        self._said.clear()
+        self._logged.clear()
 
     def _word(self, error: BaseException) -> str:
         word = WORDS.get(self.server)

@@ -122,10 +122,10 @@ class _Sessions:
     async def connect(self, *_: Any, **options: Any) -> asyncpg.Connection[asyncpg.Record]:
         """What the pool calls. Raises as Hosts.connect()."""
         session = await self._hosts.connect(**options)
-        session.add_query_logger(self._look)
+        session.add_query_logger(self._on_query)
         return session
 
-    def _look(self, query: asyncpg.connection.LoggedQuery) -> None:
+    def _on_query(self, query: asyncpg.connection.LoggedQuery) -> None:
         if isinstance(query.exception, asyncpg.ReadOnlySQLTransactionError) and self.pool:
             self._expiring = asyncio.create_task(self.pool.expire_connections())
 
@@ -157,7 +157,7 @@ async def fetch_within(
 
 def why_refused(error: Exception) -> str | None:
     """What a person can do about a refusal of Postgres; never its words, which may hold values."""
-    return next((told for kind, told in REFUSALS.items() if isinstance(error, kind)), None)
+    return next((advice for kind, advice in REFUSALS.items() if isinstance(error, kind)), None)
 
 
 def rows_written(status: str) -> int:

@@ -95,17 +95,17 @@ async def _first(urls: Sequence[str], options: dict[str, Any]) -> tuple[str, Ses
                 return asked.pop(found), found.result()
         if (found := await _answered(asked, None)) is not None:
             return asked.pop(found), found.result()
-        raise _most_telling(list(asked))
+        raise _most_specific(list(asked))
     finally:
         await _give_up(list(asked))
 
 
 async def _answered(
-    asked: dict[asyncio.Task[Session], str], within_s: float | None
+    asked: dict[asyncio.Task[Session], str], timeout_s: float | None
 ) -> asyncio.Task[Session] | None:
     """The first that has a session; None if all have failed, or none has in time."""
     pending = {task for task in asked if not task.done()}
-    deadline = None if within_s is None else asyncio.get_running_loop().time() + within_s
+    deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
     while pending:
         left_s = None if deadline is None else deadline - asyncio.get_running_loop().time()
         done, pending = await asyncio.wait(
@@ -118,7 +118,7 @@ async def _answered(
     return None
 
 
-def _most_telling(failed: Sequence[asyncio.Task[Session]]) -> BaseException:
+def _most_specific(failed: Sequence[asyncio.Task[Session]]) -> BaseException:
     """A host that answers and refuses tells more than one that is away."""
     errors = [error for task in failed if (error := task.exception()) is not None]
     return next((e for e in errors if not isinstance(e, OSError)), errors[-1])

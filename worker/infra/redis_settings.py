@@ -48,9 +48,9 @@ class RedisSettings:
 
 async def read_redis_settings(redis: Redis) -> RedisSettings:
     """Ask Redis. Raises RedisError or OSError if it is away."""
-    persistence = await _told(redis, "INFO", "persistence")
-    memory = await _told(redis, "INFO", "memory")
-    fsync = (await _told(redis, "CONFIG GET", "appendfsync")).get("appendfsync")
+    persistence = await _ask(redis, "INFO", "persistence")
+    memory = await _ask(redis, "INFO", "memory")
+    fsync = (await _ask(redis, "CONFIG GET", "appendfsync")).get("appendfsync")
     policy = memory.get("maxmemory_policy")
     append_only, maxmemory = persistence.get("aof_enabled"), memory.get("maxmemory")
     return RedisSettings(
@@ -61,7 +61,7 @@ async def read_redis_settings(redis: Redis) -> RedisSettings:
     )
 
 
-async def _told(redis: Redis, command: str, about: str) -> dict[str, Any]:
+async def _ask(redis: Redis, command: str, about: str) -> dict[str, Any]:
     """What a server refuses to say is nothing: managed ones forbid CONFIG."""
     try:
         answer = await redis.execute_command(command, about)
@@ -79,19 +79,19 @@ class RedisSafety:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._said: list[str] = []
+        self._logged: list[str] = []
 
-    async def look(self) -> RedisSettings:
+    async def check(self) -> RedisSettings:
         """Ask, and log what has become unsafe. Raises as read_redis_settings()."""
         found = await read_redis_settings(self._redis)
-        if found.unsafe and found.unsafe != self._said:
+        if found.unsafe and found.unsafe != self._logged:
             advice = "; ".join(ADVICE[name] for name in found.unsafe)
             log.warning("redis_unsafe", unsafe=found.unsafe, advice=advice)
-        self._said = found.unsafe
+        self._logged = found.unsafe
         return found
 
     async def record(self, db: Pool) -> bool:
         """Look, and store what was found for status and findings; there is never more to do."""
-        found = await self.look()
+        found = await self.check()
         await db.execute(QUERIES["record_redis_settings"], *astuple(found), found.unsafe)
         return False

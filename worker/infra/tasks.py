@@ -6,10 +6,10 @@ import asyncio
 import random
 from typing import Any, Final
 
-ASK_AGAIN_AFTER_S: Final = 0.1
-INSIST_EVERY_S: Final = 1.0
-LOOKS: Final = 30
-POLL_INTERVAL_S: Final = 0.1
+RECANCEL_AFTER_S: Final = 0.1
+RECANCEL_INTERVAL_S: Final = 1.0
+CHECKS: Final = 30
+CHECK_INTERVAL_S: Final = 0.1
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
@@ -22,7 +22,7 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=ASK_AGAIN_AFTER_S)
+        _, pending = await asyncio.wait(pending, timeout=RECANCEL_AFTER_S)
 
 
 async def insist(task: asyncio.Task[Any]) -> None:
@@ -31,7 +31,7 @@ async def insist(task: asyncio.Task[Any]) -> None:
     arq cancels its loop once and then waits for it: the process would stay until it is killed.
     """
     while True:
-        await asyncio.sleep(INSIST_EVERY_S)
+        await asyncio.sleep(RECANCEL_INTERVAL_S)
         if await _stays_cancelled(task):
             task.cancel()
 
@@ -42,8 +42,8 @@ async def _stays_cancelled(task: asyncio.Task[Any]) -> bool:
     A time-out within it does so too, for a moment, and redis-py has one of no length before each
     command: two looks met such moments in a worker within hours, and nobody had asked it to end.
     """
-    for _ in range(LOOKS):
+    for _ in range(CHECKS):
         if not task.cancelling():
             return False
-        await asyncio.sleep(random.uniform(0.5, 1.5) * POLL_INTERVAL_S)  # noqa: S311 - out of step
+        await asyncio.sleep(random.uniform(0.5, 1.5) * CHECK_INTERVAL_S)  # noqa: S311 - out of step
     return task.cancelling() > 0

@@ -100,7 +100,7 @@ async def probe_halt(db: Pool, client: PluggyClient, ledger: CallLedger) -> bool
     except PluggyError as error:
         log.info("probe_failed", code=error.code, error_id=error.error_id)
     else:
-        await ledger.forget()
+        await ledger.reset()
         return await resume(db)
     return False
 

@@ -10,7 +10,7 @@ from typing import Final
 from worker.infra.postgres import Connection
 from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
-from worker.planner.freshness import NARROW_FOR, OVERLAP, bounded, is_narrow
+from worker.planner.freshness import NARROW_TTL, OVERLAP, bounded, is_narrow
 from worker.planner.state import NO_ACCOUNT
 
 EMPTY_ANSWER = "empty_answer"
@@ -77,7 +77,7 @@ async def mark_complete(
             narrow,
             walked_at is not None,
             ROWS_OF_A_PAGE if before is not None else 0,
-            NARROW_FOR,
+            NARROW_TTL,
             OVERLAP,
         )
 

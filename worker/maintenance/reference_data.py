@@ -24,7 +24,7 @@ from worker.planner.state import NO_ACCOUNT
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import (
-    RETRY_FOR,
+    MAX_RETRY_AGE,
     Failure,
     PluggyError,
     PluggyHalt,
@@ -267,7 +267,7 @@ def _next_try(turn: Turn, failure: Failure) -> tuple[int, timedelta | None]:
     """Attempts so far, and the pause before the next; None: dead until something asks again."""
     attempts = 1 if turn.dead_at is not None else turn.attempts + 1
     since = None if turn.dead_at is not None else turn.failing_since
-    exhausted = since is not None and turn.started_at - since >= RETRY_FOR
+    exhausted = since is not None and turn.started_at - since >= MAX_RETRY_AGE
     retired = failure.status == ENDPOINT_RETIRED
     if failure.failure_class == "reject" or retired or exhausted:
         return attempts, None

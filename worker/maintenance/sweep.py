@@ -69,7 +69,7 @@ class Sweep:
         self.postgres.answered()
         try:
             await self.waker.announce_slots(slots)
-            return await self.waker.ring(await self._due(await self.waker.room()))
+            return await self.waker.wake(await self._due(await self.waker.room()))
         except RedisError:
             if self.polled is not None:
                 self.polled.begin(await self._due(self.polled.free))

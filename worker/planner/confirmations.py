@@ -37,8 +37,8 @@ def key_of(thing: Thing) -> str:
 
 def next_recheck(since: datetime, read_at: datetime | None) -> datetime | None:
     """When what was last read at read_at is looked at next; None: the last look has been made."""
-    looks = (since + after for after in RECHECK_AFTER)
-    return next((look for look in looks if read_at is None or look > read_at), None)
+    rechecks = (since + after for after in RECHECK_AFTER)
+    return next((recheck for recheck in rechecks if read_at is None or recheck > read_at), None)
 
 
 def schedule_of(item_state: ItemState, event: PendingEvent, thing: Thing) -> datetime:
@@ -98,13 +98,13 @@ def item_recheck_due(item_state: ItemState) -> bool:
     """Whether the item itself has to be fetched now, although it is held."""
     read_at = item_state.step(*ITEM).complete_read_at
     schedules = [e.confirming_since for e in item_state.events if e.confirming == key_of(ITEM)]
-    looks = [next_recheck(since, read_at) for since in schedules if since is not None]
-    return any(look is not None and look <= item_state.now for look in looks)
+    rechecks = [next_recheck(since, read_at) for since in schedules if since is not None]
+    return any(recheck is not None and recheck <= item_state.now for recheck in rechecks)
 
 
 def first_recheck_due(item_state: ItemState, step: Step) -> bool:
     """Whether a list that was empty at its first read is to be read again now."""
     if not step.awaits_rows or step.first_read_at is None or step.dead_at is not None:
         return False
-    look = next_recheck(step.first_read_at, step.complete_read_at)
-    return look is not None and look <= item_state.now
+    recheck = next_recheck(step.first_read_at, step.complete_read_at)
+    return recheck is not None and recheck <= item_state.now

@@ -29,8 +29,8 @@ from worker.planner.steps import (
 )
 from worker.pluggy_api.item_status import Item
 
-RECENT: Final = timedelta(days=14)
-RECENT_EVERY: Final = timedelta(hours=20)
+RECENT_DAYS: Final = timedelta(days=14)
+RECENT_INTERVAL: Final = timedelta(hours=20)
 """Once a day beside an item/updated: the next one comes a day later, but never on the dot."""
 LISTED_BY_ITEM: Final = ("investments", "loans", "identities", "consents")
 QUIET_EVENTS: Final = frozenset(
@@ -79,7 +79,7 @@ class Reads:
         if event.event in SAY_NOTHING or is_answered(step.read_seq, event):
             return False
         read_at = step.complete_read_at
-        recent = read_at is not None and self.item_state.now - read_at < RECENT_EVERY
+        recent = read_at is not None and self.item_state.now - read_at < RECENT_INTERVAL
         return event.event != "sync/silence" or not recent
 
     def recent_due(self, step: Step) -> bool:
@@ -87,7 +87,7 @@ class Reads:
         walk = self.item_state.walks.get(step.account_id)
         if not owes_recent(step) or (walk is not None and walk.kind != "recent"):
             return False
-        return step.recent_at is None or self.item_state.now - step.recent_at >= RECENT_EVERY
+        return step.recent_at is None or self.item_state.now - step.recent_at >= RECENT_INTERVAL
 
     def want_accounts(self, needs: Needs, event: PendingEvent, item: Item) -> None:
         """The list of accounts, unless it is blocked."""
@@ -223,7 +223,7 @@ class Reads:
         if step.account_id in self.item_state.walks and step.dead_at is None:
             needs.walking = True
             return
-        needs.steps.append(ReadRecent(step.account_id, (self.item_state.now - RECENT).date()))
+        needs.steps.append(ReadRecent(step.account_id, (self.item_state.now - RECENT_DAYS).date()))
 
     def confirm(
         self,
@@ -237,13 +237,13 @@ class Reads:
         """Look again at what contradicts the event; False: the last look has been made."""
         step = self.item_state.step(*thing)
         since = since or schedule_of(self.item_state, event, thing)
-        silence_check_at = next_recheck(since, step.complete_read_at)
-        if silence_check_at is None:
+        recheck_at = next_recheck(since, step.complete_read_at)
+        if recheck_at is None:
             return False
         needs.confirming = key_of(thing), since
-        if silence_check_at > self.item_state.now or thing == ITEM:
+        if recheck_at > self.item_state.now or thing == ITEM:
             # The item itself is fetched before anything is planned.
-            needs.waits.append(max(silence_check_at, self.item_state.now))
+            needs.waits.append(max(recheck_at, self.item_state.now))
         elif thing == ACCOUNTS:
             self.want_accounts(needs, event, item)
         else:

@@ -9,7 +9,7 @@ from worker.planner.state import ItemState, PendingEvent, Step
 
 OVERLAP: Final = timedelta(hours=1)
 """A delta starts so much before the watermark: rows may become visible after their createdAt."""
-NARROW_FOR: Final = timedelta(minutes=10)
+NARROW_TTL: Final = timedelta(minutes=10)
 """So long deltas may start later, once an overlap of more than a page has been read to its end."""
 NARROW_OVERLAP: Final = timedelta(minutes=2)
 """Such a delta starts so much before the last one."""
@@ -51,10 +51,10 @@ def latest_collection(pluggys: datetime | None, ours: datetime) -> datetime:
     return latest_by(ours, ours) if pluggys is None else min(pluggys, LAST) + CLOCKS_DIFFER
 
 
-def bounded(told: datetime | None, started_at: datetime | None) -> datetime | None:
+def bounded(stated: datetime | None, started_at: datetime | None) -> datetime | None:
     """Pluggy's clock at the start of a read, or an overlap before ours if it is far ahead of it."""
-    if told is None or started_at is None or told <= started_at + AHEAD:
-        return told
+    if stated is None or started_at is None or stated <= started_at + AHEAD:
+        return stated
     return started_at - OVERLAP
 
 
@@ -89,7 +89,7 @@ def may_be_narrow(step: Step, now: datetime) -> bool:
     """Whether the overlap was read lately; times further ahead are of a clock that was set back."""
     if step.narrow_until is None or step.wide_by is None:
         return False
-    return now < step.narrow_until <= now + NARROW_FOR and now < step.wide_by <= now + OVERLAP
+    return now < step.narrow_until <= now + NARROW_TTL and now < step.wide_by <= now + OVERLAP
 
 
 def is_narrow(read_since: datetime | None, watermark: datetime | None) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 
 from worker.planner.state import NO_ACCOUNT, ItemState, PendingEvent, Step
 
-WALK_EVERY: Final = timedelta(days=1)
+WALK_INTERVAL: Final = timedelta(days=1)
 """At most one walk per account for this cause: forged events may be half-readable too."""
 ID_EVENTS: Final = frozenset({"transactions/updated", "transactions/deleted"})
 
@@ -19,9 +19,9 @@ def has_unreadable_ids(event: PendingEvent) -> bool:
 
 def next_walk_at(item_state: ItemState, step: Step) -> datetime | None:
     """When a walk for this cause is allowed again; None: now."""
-    if step.unreadable_walk_at is None or step.unreadable_walk_at + WALK_EVERY <= item_state.now:
+    if step.unreadable_walk_at is None or step.unreadable_walk_at + WALK_INTERVAL <= item_state.now:
         return None
-    return step.unreadable_walk_at + WALK_EVERY
+    return step.unreadable_walk_at + WALK_INTERVAL
 
 
 def is_newest_unreadable(item_state: ItemState, event: PendingEvent) -> bool:

@@ -17,13 +17,13 @@ from worker.pluggy_api.item_status import Item
 
 def decide_gone(reads: Reads, event: PendingEvent) -> Outcome | Needs:
     """Pluggy answers 404: a deletion if item/deleted has said so, else a failure."""
-    told = any(e.event == "item/deleted" for e in reads.item_state.events)
-    if reads.item_state.item is None and told:
+    deletion_announced = any(e.event == "item/deleted" for e in reads.item_state.events)
+    if reads.item_state.item is None and deletion_announced:
         return Outcome("ignored", "item_unknown")
     if reads.item_state.item_deleted:
         is_deletion = event.event == "item/deleted"
         return Outcome("applied") if is_deletion else Outcome("ignored", "item_deleted")
-    if told:
+    if deletion_announced:
         return Needs(steps=[TombstoneItem()])
     # Without item/deleted a 404 is a failure of the item step: the engine has recorded it.
     return decide_not_read(reads, event)
@@ -58,8 +58,8 @@ def decide_item_event(reads: Reads, event: PendingEvent, item: Item) -> Outcome 
         return Outcome("applied")
     if item.in_progress and not _verifies_anyway(reads, event):
         # The alarm has looked; when it looks again is said by the item, not by this event.
-        silent = event.event == "sync/silence" and reads.accounts_known()
-        return Outcome("applied") if silent else hold_back(reads.item_state, event)
+        is_silence_check = event.event == "sync/silence" and reads.accounts_known()
+        return Outcome("applied") if is_silence_check else hold_back(reads.item_state, event)
     needs = Needs()
     accounts = reads.item_state.step("accounts")
     if reads.read_wanted(event, accounts, item.source_updated_at("accounts")):

@@ -15,8 +15,8 @@ from worker.planner.steps import PlannedStep, ReadInvestmentTransactions
 
 ASK_AGAIN_AFTER: Final = timedelta(minutes=5)
 SUPERSEDED_AFTER: Final = timedelta(hours=24)
-MIN_PAUSE: Final = timedelta(seconds=30)
-MAX_PAUSE: Final = timedelta(hours=1)
+MIN_COLLECTION_PAUSE: Final = timedelta(seconds=30)
+MAX_COLLECTION_PAUSE: Final = timedelta(hours=1)
 
 PRODUCT_PARKED: Final = "product_parked"
 
@@ -92,7 +92,7 @@ class Needs:
 
 def doubling_pause(age: timedelta) -> timedelta:
     """As long again as it already took, between 30 s and 1 h: doubles without a stored counter."""
-    return min(MAX_PAUSE, max(MIN_PAUSE, age))
+    return min(MAX_COLLECTION_PAUSE, max(MIN_COLLECTION_PAUSE, age))
 
 
 def hold_back(item_state: ItemState, event: PendingEvent) -> Outcome:

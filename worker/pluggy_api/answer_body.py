@@ -11,32 +11,32 @@ import aiohttp
 
 from worker.pluggy_api.errors import PluggyUnavailable
 
-MAX_BYTES: Final = 16 * 1024 * 1024
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """Of an unpacked body: a full page of 500 rows has about one MiB."""
 CHUNK_BYTES: Final = 64 * 1024
-TURN_BYTES: Final = 1024 * 1024
+YIELD_AFTER_BYTES: Final = 1024 * 1024
 """After so many unpacked bytes the loop gets a turn: a little that arrives may be much unpacked."""
 ENCODINGS: Final = "gzip, deflate"
 GZIP_OR_ZLIB: Final = 47
 
 
-async def read_body(response: aiohttp.ClientResponse, *, most: int = MAX_BYTES) -> bytes:
+async def read_body(response: aiohttp.ClientResponse, *, max_bytes: int = MAX_BODY_BYTES) -> bytes:
     """The body of a response that aiohttp has not unpacked.
 
-    Raises PluggyUnavailable if it is larger than `most`, or not packed as its headers say.
+    Raises PluggyUnavailable if it is larger than `max_bytes`, or not packed as its headers say.
     """
     packed = _is_packed(response)
     body = bytearray()
     inflate = _Inflate()
-    turn_at = TURN_BYTES
+    yield_at = YIELD_AFTER_BYTES
     async for chunk in response.content.iter_chunked(CHUNK_BYTES):
         for part in inflate.parts(chunk) if packed else (chunk,):
             body += part
-            if len(body) > most:
+            if len(body) > max_bytes:
                 response.close()  # the rest is not even received
                 raise PluggyUnavailable("answer_too_large", status=response.status)
-            if len(body) > turn_at:
-                turn_at = len(body) + TURN_BYTES
+            if len(body) > yield_at:
+                yield_at = len(body) + YIELD_AFTER_BYTES
                 await asyncio.sleep(0)
     if packed and body and not inflate.ended:
         raise PluggyUnavailable("broken_encoding", status=response.status)

@@ -17,8 +17,8 @@ log = structlog.get_logger()
 
 BUCKET_S: Final = 5
 BUCKETS: Final = 6
-LEAST_CALLS: Final = 10
-LEAST_ITEMS: Final = 3
+MIN_CALLS: Final = 10
+MIN_ITEMS: Final = 3
 """Fewer calls or items than these prove nothing about Pluggy as a whole."""
 
 
@@ -56,10 +56,10 @@ class CallLedger:
             return False
         failed = sum(int(count[0] or 0) for count in counts)
         answered = sum(int(count[1] or 0) for count in counts)
-        enough = failed + answered >= LEAST_CALLS and len(items) >= LEAST_ITEMS
+        enough = failed + answered >= MIN_CALLS and len(items) >= MIN_ITEMS
         return enough and failed > answered
 
-    async def forget(self) -> None:
+    async def reset(self) -> None:
         """Pluggy answers again: what failed before says nothing any more."""
         newest = int(time.time()) // BUCKET_S
         keys = [_key(newest - age) for age in range(BUCKETS + 1)]

@@ -49,11 +49,11 @@ MAX_TRIES: Final = 3
 """The call, with the key renewed, and once more after a plain thing was answered."""
 REFUSED_STATUS: Final = (401, 403, 410)
 
-BAD_KEYS: Final = (
+BAD_KEYS_ADVICE: Final = (
     "Pluggy refuses PLUGGY_CLIENT_ID / PLUGGY_CLIENT_SECRET: set valid keys (and look at"
     " PLUGGY_BASE_URL) and restart."
 )
-REFUSED: Final = (
+KEY_REFUSED_ADVICE: Final = (
     "Pluggy refuses a fresh key: check in Pluggy's dashboard that the application is enabled."
 )
 
@@ -153,7 +153,7 @@ class PluggyClient:
             if key is None or new_key or key.has_run_out(time.monotonic()):
                 key = await self._renew(Lane.LIVE, count)
             if not await self._is_plainly_answered(key, Lane.LIVE, count):
-                raise PluggyHalt("key_refused", advice=REFUSED)
+                raise PluggyHalt("key_refused", advice=KEY_REFUSED_ADVICE)
 
     async def _bounded(self, endpoint: str, work: Awaitable[T]) -> T:
         """All that belongs to a call, in time; errors as Pluggy's, with what they are about."""
@@ -238,7 +238,7 @@ class PluggyClient:
             wait_s = own_wait_s(answer.headers)
             return Deferred(f"429:{code}", wait_s=wait_s, status=429, is_own=True)
         wait_s = group_wait_s(answer.headers)
-        await self._budget.empty(group, for_s=wait_s)
+        await self._budget.empty(group, wait_s=wait_s)
         return Deferred("429", wait_s=wait_s, status=429)
 
     async def _valid_key(self, lane: Lane, count: Callable[[], None]) -> ApiKey:
@@ -285,7 +285,9 @@ class PluggyClient:
         if len(self._refusals.keys) == 1:
             return await self._renew(lane, count)
         error_id = decode_error(answer.body)[1]
-        raise PluggyHalt("key_refused", advice=REFUSED, status=answer.status, error_id=error_id)
+        raise PluggyHalt(
+            "key_refused", advice=KEY_REFUSED_ADVICE, status=answer.status, error_id=error_id
+        )
 
     async def _is_plainly_answered(
         self, key: ApiKey, lane: Lane, count: Callable[[], None]
@@ -322,7 +324,10 @@ class PluggyClient:
         if 400 <= answer.status < 500 and answer.status not in (408, 429):
             _, error_id = decode_error(answer.body)
             raise PluggyHalt(
-                f"auth:{answer.status}", advice=BAD_KEYS, status=answer.status, error_id=error_id
+                f"auth:{answer.status}",
+                advice=BAD_KEYS_ADVICE,
+                status=answer.status,
+                error_id=error_id,
             )
         if answer.status == 429:
             raise await self._limit_reached(answer, "auth", None)

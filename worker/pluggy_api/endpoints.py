@@ -26,7 +26,7 @@ from worker.pluggy_api.errors import (
     PluggyUnavailable,
 )
 from worker.pluggy_api.http import Answer
-from worker.pluggy_api.paging import PagesSoFar, from_the_start, of_the_place, query_of
+from worker.pluggy_api.paging import PagesSoFar, as_cursor_refusal, query_of, with_restarts
 from worker.pluggy_api.payloads import (
     Envelope,
     NotAList,
@@ -38,7 +38,7 @@ from worker.pluggy_api.payloads import (
 )
 
 NO_IDENTITY: Final = "404:IDENTITY_NOT_FOUND"
-MAX_PAGES: Final = 1000
+MAX_LIST_PAGES: Final = 1000
 LIST_TIMEOUT_S: Final = 30.0
 """A list is read in one claim: one that takes longer fails, and is shown."""
 MAX_PAGES_OF_IDS: Final = 10
@@ -210,18 +210,18 @@ class PluggyReader:
         try:
             return await self._page(f"/v2/transactions{query_of(cursor)}")
         except PluggyError as error:
-            raise of_the_place(error) from error
+            raise as_cursor_refusal(error) from error
 
     async def _whole(self, path: str) -> Page:
         """All pages behind cursors as one; read anew, a few times, if a cursor is refused."""
         until = asyncio.get_running_loop().time() + LIST_TIMEOUT_S
-        return await from_the_start(lambda: self._pages_of(path, until))
+        return await with_restarts(lambda: self._pages_of(path, until))
 
     async def _pages_of(self, path: str, until: float) -> Page:
         first = page = await self._page(path)
-        rows, held = [*first.rows], PagesSoFar()
+        rows, so_far = [*first.rows], PagesSoFar()
         for _ in range(MAX_PAGES_OF_IDS):
-            held.add(page.rows)
+            so_far.add(page.rows)
             if page.next is None:
                 return replace(first, rows=rows, next=None)
             if asyncio.get_running_loop().time() > until:
@@ -234,21 +234,21 @@ class PluggyReader:
     async def _all(self, path: str) -> Sequence[msgspec.Raw]:
         """All pages of a list; read anew, a few times, if a page behind the first is refused."""
         until = asyncio.get_running_loop().time() + LIST_TIMEOUT_S
-        return await from_the_start(lambda: self._all_pages(path, until))
+        return await with_restarts(lambda: self._all_pages(path, until))
 
     async def _all_pages(self, path: str, until: float) -> Sequence[msgspec.Raw]:
         """All pages of a list with `page` and `totalPages`; totalPages is 0 if there is nothing."""
         rows: list[msgspec.Raw] = []
         before: list[bytes] = []
-        held = PagesSoFar()
-        for page in range(1, MAX_PAGES + 1):
+        so_far = PagesSoFar()
+        for page in range(1, MAX_LIST_PAGES + 1):
             envelope = await (self._list(path) if page == 1 else self._further(path, page))
             read = list(map(bytes, envelope.results))
             if read and read == before and envelope.total > len(rows):
                 raise CursorRefused("page_repeated")
             before = read
             rows += envelope.results
-            held.add(envelope.results)
+            so_far.add(envelope.results)
             if not envelope.results and page < envelope.total_pages:
                 raise CursorRefused("empty_page")
             if not envelope.results or page >= (envelope.total_pages or 1):
@@ -262,7 +262,7 @@ class PluggyReader:
         try:
             return await self._list(f"{path}{_and(path)}page={page}")
         except PluggyError as error:
-            raise of_the_place(error) from error
+            raise as_cursor_refusal(error) from error
 
     async def _pause_between_pages(self) -> None:
         if self.between_pages is not None:
@@ -334,9 +334,9 @@ def _and(path: str) -> str:
 def _pluggy_now(answer: Answer) -> datetime:
     """Pluggy's clock. An answer without Date could move no watermark, so it is no good answer."""
     try:
-        told = parsedate_to_datetime(answer.headers["Date"])
+        stated = parsedate_to_datetime(answer.headers["Date"])
         # "-0000" is UTC too, and not the zone of this machine.
-        return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
+        return stated.replace(tzinfo=UTC) if stated.tzinfo is None else stated.astimezone(UTC)
     except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
         raise PluggyUnavailable("no_date_header") from error
 

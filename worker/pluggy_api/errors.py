@@ -19,7 +19,7 @@ from typing import ClassVar, Self
 
 RETRY_BASE_S = 2.0
 RETRY_CAP_S = 3600.0
-RETRY_FOR = timedelta(days=3)
+MAX_RETRY_AGE = timedelta(days=3)
 ODD_PAGES = ("not_a_list", "unusable_cursor")
 MAX_RESTARTS = 2
 """So often a read begins anew because of its cursor before that is its failure."""

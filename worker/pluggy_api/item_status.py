@@ -103,21 +103,21 @@ def _without_later(item: Item, latest: datetime) -> Item:
     )
 
 
-def _until(latest: datetime, told: datetime | None) -> datetime | None:
-    return None if told is not None and told > latest else told
+def _until(latest: datetime, stated: datetime | None) -> datetime | None:
+    return None if stated is not None and stated > latest else stated
 
 
-def later_of(held: Item, answer: Item) -> Item:
+def later_of(stored: Item, answer: Item) -> Item:
     """The item as held, with what an older answer about it says was collected later.
 
     Which of the two answers lags cannot be known; a read too many loses nothing.
     """
     return replace(
-        held,
-        last_updated_at=_later(held.last_updated_at, answer.last_updated_at),
-        updated_at=_later(held.updated_at, answer.updated_at),
-        collected_at={p: _later(t, answer.collected_at[p]) for p, t in held.collected_at.items()},
-        unknown=held.unknown | answer.unknown,
+        stored,
+        last_updated_at=_later(stored.last_updated_at, answer.last_updated_at),
+        updated_at=_later(stored.updated_at, answer.updated_at),
+        collected_at={p: _later(t, answer.collected_at[p]) for p, t in stored.collected_at.items()},
+        unknown=stored.unknown | answer.unknown,
     )
 
 

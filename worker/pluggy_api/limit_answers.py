@@ -29,8 +29,8 @@ def group_wait_s(headers: Mapping[str, str]) -> float:
     RateLimit-Reset is the precise one (Retry-After is always 60), unless it is no delay: some
     servers send an epoch. What neither says is a window.
     """
-    told = [_delay_s(headers, "RateLimit-Reset"), _delay_s(headers, "Retry-After")]
-    known = [delay for delay in told if delay is not None]
+    stated = [_delay_s(headers, "RateLimit-Reset"), _delay_s(headers, "Retry-After")]
+    known = [delay for delay in stated if delay is not None]
     sane = [delay for delay in known if delay <= MAX_GROUP_WAIT_S]
     wait_s = sane[0] if sane else MAX_GROUP_WAIT_S if known else WINDOW_S
     return max(MIN_WAIT_S, wait_s)
@@ -38,8 +38,8 @@ def group_wait_s(headers: Mapping[str, str]) -> float:
 
 def own_wait_s(headers: Mapping[str, str]) -> float:
     """Seconds to leave one thing alone, a day at most."""
-    told = [_delay_s(headers, "Retry-After"), _delay_s(headers, "RateLimit-Reset")]
-    wait_s = next((delay for delay in told if delay is not None), WINDOW_S)
+    stated = [_delay_s(headers, "Retry-After"), _delay_s(headers, "RateLimit-Reset")]
+    wait_s = next((delay for delay in stated if delay is not None), WINDOW_S)
     return min(MAX_OWN_WAIT_S, max(MIN_WAIT_S, wait_s))
 
 
@@ -63,7 +63,7 @@ def _until_s(moment: str, sent: str | None) -> float | None:
 
 def _http_date(text: str) -> datetime | None:
     try:
-        told = parsedate_to_datetime(text)
-        return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
+        stated = parsedate_to_datetime(text)
+        return stated.replace(tzinfo=UTC) if stated.tzinfo is None else stated.astimezone(UTC)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

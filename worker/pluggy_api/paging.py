@@ -21,7 +21,7 @@ LIST_BYTES: Final = 32 * 1024 * 1024
 LIST_ROWS: Final = 50_000
 
 
-async def from_the_start(read: Callable[[], Awaitable[T]]) -> T:
+async def with_restarts(read: Callable[[], Awaitable[T]]) -> T:
     """Await a read of several pages, again and again while a place in it is refused.
 
     Raises CursorRefused once it has begun anew MAX_RESTARTS times, and what the read raises.
@@ -32,7 +32,7 @@ async def from_the_start(read: Callable[[], Awaitable[T]]) -> T:
     return await read()
 
 
-def of_the_place(error: PluggyError) -> PluggyError:
+def as_cursor_refusal(error: PluggyError) -> PluggyError:
     """What a further page was refused with: CursorRefused if that is about its place."""
     return CursorRefused.of(error) or error
 

@@ -31,7 +31,7 @@ from worker.pluggy_api.errors import Deferred
 MAX_WAIT_S: Final = 2.0
 MAX_LIVE_WAIT_S: Final = 5.0
 """Live work waits longer in its slot: sent away, it would lose its place to what came later."""
-LATE_TURN_S: Final = 0.5
+LATE_RESERVATION_S: Final = 0.5
 """How much longer somebody waits whose turn has come, but whose token a better lane has taken."""
 MIN_DEFER_S: Final = 1.0
 """Whoever has waited in vain comes back no sooner: each return costs a claim."""
@@ -41,13 +41,13 @@ UNKNOWN_SHARE: Final = 1 / 4
 """Share of the limit for items that we do not hold."""
 ITEM_SHARE: Final = 1 / 12
 """Share of the limit for one item that we hold, as far as webhooks name it."""
-ITEM_LEAST: Final = 12
+MIN_ITEM_SHARE: Final = 12
 """So often a minute any item may be asked for, as far as the limit itself allows."""
 ITEM_BURST: Final = 1 / 3
 """Of an item's share at once: a collection is told of by several webhooks within seconds."""
 SHARE_KEPT_MS: Final = 86_400_000
 ITEM_SHARE_KEPT_MS: Final = 600_000
-UNKNOWN_TURNS_MS: Final = 600_000
+UNKNOWN_RESERVATIONS_MS: Final = 600_000
 """So far ahead turns of unknown items are given; whoever comes later tries again by then."""
 CLOCK_WAIT_MS: Final = 120_000
 """A clock that goes back further than this is not waited for."""
@@ -71,18 +71,19 @@ TAKE_SCRIPT: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local burst, refill, floor = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local last_turn, turn, patience = 'last_turn:' .. ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local held = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'blocked_until', last_turn)
-local tokens, at = tonumber(held[1]) or 0, tonumber(held[2]) or now
-local blocked_until = tonumber(held[3]) or 0
+local last_reservation = 'last_reservation:' .. ARGV[4]
+local reservation, patience = tonumber(ARGV[5]), tonumber(ARGV[6])
+local stored = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'blocked_until', last_reservation)
+local tokens, at = tonumber(stored[1]) or 0, tonumber(stored[2]) or now
+local blocked_until = tonumber(stored[3]) or 0
 if at - now > tonumber(ARGV[8]) then
   blocked_until = math.max(0, blocked_until - (at - now))
   tokens, at = 0, now
   redis.call('HSET', KEYS[1], 'blocked_until', blocked_until)
 end
 tokens = math.min(burst, tokens + math.max(0, now - at) * refill)
-local ahead = (tonumber(held[4]) or 0) - now
-if turn ~= 0 or ahead < 0 or ahead > tonumber(ARGV[7]) then ahead = 0 end
+local ahead = (tonumber(stored[4]) or 0) - now
+if reservation ~= 0 or ahead < 0 or ahead > tonumber(ARGV[7]) then ahead = 0 end
 local before = ahead * refill
 local wait = 0
 if blocked_until > now then
@@ -94,24 +95,24 @@ else
   wait = math.ceil((floor + 1 - tokens) / refill)
   local queued = wait
   if ahead > 0 then queued = math.max(wait, math.ceil(ahead + 1 / refill)) end
-  if turn == 0 and queued <= patience then
-    wait, turn = queued, now + queued
-    redis.call('HSET', KEYS[1], last_turn, turn)
-  elseif turn == 0 and wait <= patience then
+  if reservation == 0 and queued <= patience then
+    wait, reservation = queued, now + queued
+    redis.call('HSET', KEYS[1], last_reservation, reservation)
+  elseif reservation == 0 and wait <= patience then
     wait = patience
   end
   wait = math.max(1, wait)
 end
 redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', math.max(now, at))
 redis.call('PEXPIRE', KEYS[1], math.max(86400000, wait + 60000))
-return {wait, turn}
+return {wait, reservation}
 """
 
 EMPTY_SCRIPT: Final = """
 local time = redis.call('TIME')
 local until_ms = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1])
-local held = tonumber(redis.call('HGET', KEYS[1], 'blocked_until')) or 0
-redis.call('HSET', KEYS[1], 'tokens', '0', 'blocked_until', math.max(held, until_ms))
+local stored = tonumber(redis.call('HGET', KEYS[1], 'blocked_until')) or 0
+redis.call('HSET', KEYS[1], 'tokens', '0', 'blocked_until', math.max(stored, until_ms))
 redis.call('PEXPIRE', KEYS[1], tonumber(ARGV[1]) + 86400000)
 return 0
 """
@@ -124,15 +125,15 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local burst, refill = tonumber(ARGV[1]), tonumber(ARGV[2])
 local patience, farthest = tonumber(ARGV[3]), tonumber(ARGV[4])
-local held = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'last_turn')
-local at = tonumber(held[2]) or now
-local tokens = math.min(burst, (tonumber(held[1]) or burst) + math.max(0, now - at) * refill) - 1
+local stored = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'last_reservation')
+local at = tonumber(stored[2]) or now
+local tokens = math.min(burst, (tonumber(stored[1]) or burst) + math.max(0, now - at) * refill) - 1
 local wait = math.ceil(math.max(0, -tokens / refill))
 if wait > patience then
   tokens = tokens + 1
-  local last = math.min(tonumber(held[3]) or 0, now + farthest)
+  local last = math.min(tonumber(stored[3]) or 0, now + farthest)
   wait = math.ceil(math.min(farthest, math.max(last + 1 / refill - now, wait)))
-  redis.call('HSET', KEYS[1], 'last_turn', now + wait)
+  redis.call('HSET', KEYS[1], 'last_reservation', now + wait)
 end
 redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', now)
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
@@ -141,14 +142,14 @@ return wait
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Reservation:
     """How long to wait for a call, 0: taken. at_ms (Redis's clock): the turn to come back with."""
 
     wait_s: float
     at_ms: int = 0
 
 
-NO_TURN: Final = Turn(0.0)
+NO_RESERVATION: Final = Reservation(0.0)
 
 
 @dataclass(slots=True)
@@ -184,13 +185,15 @@ class RateBudget:
     async def acquire(self, group: str, lane: Lane) -> None:
         """Wait for a call of this group, as long as this lane waits at most. Raises Deferred."""
         patience_s = MAX_LIVE_WAIT_S if lane == Lane.LIVE else MAX_WAIT_S
-        deadline, turn, left_s = time.monotonic() + patience_s, NO_TURN, patience_s
-        while (turn := await self.take(group, lane, turn=turn, patience_s=left_s)).wait_s:
-            if turn.wait_s > left_s:
-                raise Deferred("rate_budget", wait_s=max(turn.wait_s, MIN_DEFER_S))
-            await asyncio.sleep(turn.wait_s)
-            until = deadline + LATE_TURN_S if turn.at_ms else deadline
+        deadline, left_s = time.monotonic() + patience_s, patience_s
+        given = await self.take(group, lane, patience_s=left_s)
+        while given.wait_s:
+            if given.wait_s > left_s:
+                raise Deferred("rate_budget", wait_s=max(given.wait_s, MIN_DEFER_S))
+            await asyncio.sleep(given.wait_s)
+            until = deadline + LATE_RESERVATION_S if given.at_ms else deadline
             left_s = max(0.0, until - time.monotonic())
+            given = await self.take(group, lane, reservation=given, patience_s=left_s)
 
     async def take_share(self, group: str, item_id: uuid.UUID | None = None) -> None:
         """Wait for a call for an item that we hold; None: for any that we do not.
@@ -207,26 +210,31 @@ class RateBudget:
         if item_id is None:
             name, share, burst, kept_ms = "unknown", limit * UNKNOWN_SHARE, BURST, SHARE_KEPT_MS
         else:
-            share = max(limit * ITEM_SHARE, min(limit, ITEM_LEAST))
+            share = max(limit * ITEM_SHARE, min(limit, MIN_ITEM_SHARE))
             name, burst, kept_ms = str(item_id), ITEM_BURST, ITEM_SHARE_KEPT_MS
         refill_per_ms = share * (1 - burst) / 60_000
         asked = [max(1.0, share * burst), refill_per_ms, int(MAX_WAIT_S * 1000)]
-        bounds = [UNKNOWN_TURNS_MS, kept_ms]
+        bounds = [UNKNOWN_RESERVATIONS_MS, kept_ms]
         try:
             wait_ms = await self._share(keys=[f"{_key(group)}:{name}"], args=[*asked, *bounds])
         except (RedisError, OSError):
             return 0.0  # the local bucket of the group is small enough
         return float(wait_ms) / 1000
 
-    async def empty(self, group: str, *, for_s: float) -> None:
+    async def empty(self, group: str, *, wait_s: float) -> None:
         """Pluggy has answered 429: nobody calls this group for so many seconds."""
         # Redis away: its client has told of it, and the local share is small enough.
         with contextlib.suppress(RedisError, OSError):
-            await self._empty(keys=[_key(group)], args=[int(for_s * 1000)])
+            await self._empty(keys=[_key(group)], args=[int(wait_s * 1000)])
 
     async def take(
-        self, group: str, lane: Lane, *, turn: Turn = NO_TURN, patience_s: float = 0.0
-    ) -> Turn:
+        self,
+        group: str,
+        lane: Lane,
+        *,
+        reservation: Reservation = NO_RESERVATION,
+        patience_s: float = 0.0,
+    ) -> Reservation:
         """Take a call if there is one, or a turn if one comes within the patience.
 
         Without a turn: the wait until there may be a call. turn: the one that was given before.
@@ -237,15 +245,15 @@ class RateBudget:
         # A small burst has no room for floors: every lane gets its call at last.
         floor = max(0.0, min(FLOOR_BY_LANE[lane] * burst, burst - 1))
         try:
-            asked = [int(lane), turn.at_ms, int(patience_s * 1000)]
+            asked = [int(lane), reservation.at_ms, int(patience_s * 1000)]
             bounds = [int(MAX_LIVE_WAIT_S * 1000), CLOCK_WAIT_MS]
-            wait_ms, turn_ms = await self._take(
+            wait_ms, reserved_ms = await self._take(
                 keys=[_key(group)], args=[burst, refill_per_ms, floor, *asked, *bounds]
             )
         except (RedisError, OSError):
             bucket = self._local.setdefault(group, LocalBucket(refill_per_ms * 1000 / 10))
-            return Turn(bucket.take())
-        return Turn(wait_ms / 1000, turn_ms)
+            return Reservation(bucket.take())
+        return Reservation(wait_ms / 1000, reserved_ms)
 
     def limit(self, group: str) -> int:
         """Calls a minute that Pluggy allows for a group."""

@@ -16,7 +16,7 @@ from worker.infra.postgres import Connection
 from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.lease.progress import expect_first_rows, mark_complete
-from worker.planner.due_reads import RECENT as RECENT_DAYS
+from worker.planner.due_reads import RECENT_DAYS
 from worker.planner.state import Walk
 from worker.planner.steps import (
     AskWalk,

@@ -33,8 +33,8 @@ class QueueClient(WatchedRedis):
         try:
             return await super().execute_command(*args, **options)
         except (RedisError, OSError) as error:
-            self.tell(error)
-            return nothing(args)
+            self.log_refusal(error)
+            return empty_answer(args)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> QueuePipeline:
         return QueuePipeline(self, transaction, shard_hint)
@@ -42,13 +42,13 @@ class QueueClient(WatchedRedis):
     async def zrangebyscore(self, name: Any, *args: Any, **options: Any) -> list[bytes]:
         """The rings that are due; ids that arq could not decode are removed from the queue."""
         self.read_at = time.monotonic()
-        rings: list[bytes] = await super().zrangebyscore(name, *args, **options)
-        if bad := [ring for ring in rings if not _is_text(ring)]:
-            log.warning("wakes_removed", rings=len(bad), reason="not_utf8")
+        job_ids: list[bytes] = await super().zrangebyscore(name, *args, **options)
+        if bad := [job_id for job_id in job_ids if not _is_text(job_id)]:
+            log.warning("wakes_removed", job_ids=len(bad), reason="not_utf8")
             await self.zrem(name, *bad)
-        return [ring for ring in rings if ring not in bad] if bad else rings
+        return [job_id for job_id in job_ids if job_id not in bad] if bad else job_ids
 
-    def tell(self, error: RedisError | OSError) -> None:
+    def log_refusal(self, error: RedisError | OSError) -> None:
         """Log a refusal, each kind once; outages are told already."""
         name = type(error).__name__
         if isinstance(error, ResponseError) and name not in self._refusals:
@@ -78,8 +78,8 @@ class QueuePipeline(WatchedPipeline):
         try:
             return await super().immediate_execute_command(*args, **options)
         except (RedisError, OSError) as error:
-            self._reader.tell(error)
-            return nothing(args)
+            self._reader.log_refusal(error)
+            return empty_answer(args)
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         commands = [args for args, _ in self.command_stack]
@@ -89,8 +89,8 @@ class QueuePipeline(WatchedPipeline):
         except (RedisError, OSError) as error:
             if watching:
                 raise WatchError(str(error)) from error
-            self._reader.tell(error)
-            return [nothing(command) for command in commands]
+            self._reader.log_refusal(error)
+            return [empty_answer(command) for command in commands]
 
     async def reset(self) -> None:
         """Give the connection back. To unwatch needs Redis: a closed connection watches nothing."""
@@ -103,15 +103,15 @@ class QueuePipeline(WatchedPipeline):
             await super().reset()  # type: ignore[no-untyped-call]  # redis-py
 
 
-def nothing(command: Sequence[Any]) -> Any:
+def empty_answer(command: Sequence[Any]) -> Any:
     """What a command answers while Redis is away; a job that EXISTS is another worker's."""
     answers: dict[Any, Any] = {"ZRANGEBYSCORE": [], "ZCARD": 0, "EXISTS": 1, "INFO": {}}
     return answers.get(command[0])
 
 
-def _is_text(ring: bytes) -> bool:
+def _is_text(job_id: bytes) -> bool:
     try:
-        ring.decode()
+        job_id.decode()
     except UnicodeDecodeError:
         return False
     return True

@@ -42,7 +42,7 @@ return woken
 class Waker(Protocol):
     """Wakes workers; the seam behind which arq stands."""
 
-    async def ring(self, item_ids: Sequence[uuid.UUID]) -> int:
+    async def wake(self, item_ids: Sequence[uuid.UUID]) -> int:
         """Wake a worker for each item, as far as the queue has room; returns how many."""
 
     async def room(self) -> int:
@@ -56,7 +56,7 @@ class ArqWaker:
         self.redis = redis
         self._script = redis.register_script(WAKE_SCRIPT)
 
-    async def ring(self, item_ids: Sequence[uuid.UUID]) -> int:
+    async def wake(self, item_ids: Sequence[uuid.UUID]) -> int:
         if not item_ids:
             return 0
         arguments: list[Any] = [ASSUMED_SLOTS, WAKE_EXPIRES_MS, CLOCKS_APART_MS]

@@ -18,7 +18,7 @@ from worker.lease.progress import defer_step, expect_first_rows, mark_complete
 from worker.planner.steps import ReadDelta
 from worker.pluggy_api.endpoints import Page
 from worker.pluggy_api.errors import CursorRefused, PluggyNotFound
-from worker.pluggy_api.paging import from_the_start
+from worker.pluggy_api.paging import with_restarts
 from worker.pluggy_api.values import (
     inner,
     integer,
@@ -109,7 +109,7 @@ async def sync_delta(session: SyncSession, step: ReadDelta) -> None:
     A cursor that is refused begins it anew. Raises PluggyError, LeaseLost.
     """
     walk_from_s = asyncio.get_running_loop().time() + SECONDS_IN_PLAN
-    await from_the_start(lambda: _read_delta(session, step, walk_from_s))
+    await with_restarts(lambda: _read_delta(session, step, walk_from_s))
 
 
 async def _read_delta(session: SyncSession, step: ReadDelta, walk_from_s: float) -> None:

@@ -21,7 +21,7 @@ PREFIX = "pluggy-sync-"
 # Postgres refuses to run as root. By number, because a name might have to be created.
 NOBODY = 65534
 # A directory without an owner may be on its way between being made and being locked.
-YOUNG_S = 600.0
+MIN_ORPHAN_AGE_S = 600.0
 # macOS allows 104 bytes for a socket's path, Linux 108.
 MAX_SOCKET_PATH = 103
 
@@ -43,7 +43,7 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Place:
+class ServerDirectories:
     """Where one server lives."""
 
     top: Path
@@ -71,7 +71,7 @@ def may_reach(account: Account, path: Path) -> bool:
     return True
 
 
-def open_place(account: Account, data_dir: Path | None) -> Place:
+def open_directories(account: Account, data_dir: Path | None) -> ServerDirectories:
     """Make the directories of a server, after removing those that dead owners left."""
     base = _base(account)
     sweep(base)
@@ -83,20 +83,20 @@ def open_place(account: Account, data_dir: Path | None) -> Place:
             top.chmod(0o711)
         run = _make_private(top / "run", account)
         if data_dir is None:
-            return Place(top, run, _make_private(top / "data", account), (owner,))
+            return ServerDirectories(top, run, _make_private(top / "data", account), (owner,))
         data = _claim(data_dir.absolute(), account)
         in_use = _lock(data / "in-use", f"{data} is in use by another server.")
-        return Place(top, run, data, (owner, in_use))
+        return ServerDirectories(top, run, data, (owner, in_use))
     except BaseException:
         shutil.rmtree(top)
         os.close(owner)
         raise
 
 
-def close_place(place: Place) -> None:
+def close_directories(directories: ServerDirectories) -> None:
     """Remove what is temporary; a data directory that was given stays."""
-    shutil.rmtree(place.top)
-    for lock in place.locks:
+    shutil.rmtree(directories.top)
+    for lock in directories.locks:
         os.close(lock)
 
 
@@ -185,7 +185,7 @@ def _remove_if_orphaned(top: Path) -> None:
         owner = _open_here(top / "owner", os.O_RDWR)
     except FileNotFoundError:
         # One that another sweep is removing has just lost an entry, so it counts as young too.
-        if time.time() - top.stat().st_mtime > YOUNG_S:
+        if time.time() - top.stat().st_mtime > MIN_ORPHAN_AGE_S:
             shutil.rmtree(top)
         return
     try:
