@@ -13,7 +13,7 @@ from simulator.http.server import MAX_LINE, create_app
 from simulator.state import STATE, Options
 
 HOST = "127.0.0.1"
-# Requests under way get so long to end after a signal.
+# Time that requests under way have to end after a signal.
 _GRACE_S = 1.0
 
 
@@ -86,7 +86,7 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> 
 @click.option("--min-update-hours", default=0, help="PATCH /items earlier answers 409; 0: never.")
 @click.option("--items-limit", default=0, help="POST /items beyond it answers 409; 0: no limit.")
 def main(created_webhook_status: str, **options: object) -> None:
-    """A stand-in for Pluggy's data API on loopback.
+    """A simulator of Pluggy's data API on loopback.
 
     Prints one line, "simulator ready http://127.0.0.1:PORT", once it listens, and stops on
     SIGINT or SIGTERM. Control calls live under /_simulator/.

@@ -29,14 +29,14 @@ def _second_text(second: int) -> str:
 
 def iso(ms: int) -> str:
     """Pluggy's usual shape of a time: UTC, milliseconds, Z."""
-    # Three in every row shown: what repeats is remembered.
+    # Every row has three of them: repeated ones come from a cache.
     day, rest = divmod(ms, DAY_MS)
     return f"{day_text(day)}T{_second_text(rest // 1000)}.{rest % 1000:03d}Z"
 
 
 @lru_cache(maxsize=4096)
-def stamp(ms: int) -> str:
-    """The same, for the few times that many rows share."""
+def shared_iso(ms: int) -> str:
+    """The same, cached whole, for the few times that many rows share."""
     return iso(ms)
 
 
@@ -48,12 +48,12 @@ def parse_iso(text: str) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
-# Timers kept before the cancelled ones are swept out for the first time.
+# Timers kept before cancelled ones are removed for the first time.
 _TIMERS = 1_000
 
 
 class Timer:
-    """Something that happens once, at a time of the simulator's clock."""
+    """A call to make once, at a time of the simulator's clock."""
 
     __slots__ = ("action", "due_ms")
 
@@ -136,13 +136,13 @@ class Clock:
             self._base_ms += step_ms
             left_ms -= step_ms
             timer.fire()
-            # Lets whoever slept until now run before time moves on.
+            # Tasks that slept until now run before time moves on.
             await asyncio.sleep(0)
             await asyncio.gather(*self._busy)
         self._base_ms += left_ms
         self._arm()
 
-    async def forget(self) -> None:
+    async def drop_timers(self) -> None:
         """Drop every timer, once the work that one began is done."""
         await asyncio.gather(*self._busy)
         self._timers = []
@@ -154,7 +154,7 @@ class Clock:
             self._alarm = None
         if self._timers and self.scale > 0:
             wait_s = self.real_seconds(max(0, self._timers[0][0] - self.now_ms()))
-            # asyncio refuses absurdly far alarms; looking again every hour costs nothing.
+            # asyncio refuses alarms that are too far off; checking every hour costs nothing.
             self._alarm = asyncio.get_running_loop().call_later(min(wait_s, 3600.0), self._wake)
 
     def _wake(self) -> None:

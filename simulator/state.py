@@ -50,7 +50,7 @@ class Options:
 
 
 class Simulator:
-    """The parts, and the few acts that need several of them."""
+    """The parts of a simulator, and the actions that need several of them."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -87,12 +87,12 @@ class Simulator:
         self.lifecycle = Lifecycle(
             self.world,
             Pace(options.step_s, options.first_rows, options.rows_a_day),
-            self.tell,
+            self.emit,
         )
 
     async def reset(self) -> None:
-        """As just started, but for the clock and the keys given out. Nothing is told of it."""
-        await self.clock.forget()
+        """As just started, but for the clock and the keys given out. No webhook is emitted."""
+        await self.clock.drop_timers()
         await self.delivery.close()
         self._begin()
         await self.delivery.open()
@@ -107,8 +107,8 @@ class Simulator:
                 headers[self.options.webhook_secret_header] = self.options.webhook_secret
             self.hooks.add("all", self.options.webhook_url, headers)
 
-    def tell(self, item: Item, events: list[Event]) -> None:
-        """Bring events to every subscription and to the item's own URL."""
+    def emit(self, item: Item, events: list[Event]) -> None:
+        """Deliver events to every subscription and to the item's own URL."""
         for event in events:
             self.delivery.emit(event, item_url=item.webhook_url)
 

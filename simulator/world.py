@@ -25,7 +25,7 @@ class World:
         self.deleted: set[str] = set()
         self.accounts: dict[str, Account] = {}
         self.rows: dict[str, Row] = {}
-        # Bills, investments, loans, identities and consents: whose they are.
+        # Owners of bills, investments, loans, identities and consents.
         self.owners: dict[str, Item] = {}
         self._ordinal = 0
 
@@ -37,7 +37,7 @@ class World:
         webhook_url: str | None = None,
         products: list[str] | None = None,
     ) -> Item:
-        """An item that has collected nothing yet. Each has its own dice, so items do not mix."""
+        """An item without collected data; each has a random generator of its own."""
         random = Random(f"item:{self.seed}:{self._ordinal}")
         self._ordinal += 1
         item = Item(
@@ -63,11 +63,8 @@ class World:
     def item_of(self, account: Account) -> Item:
         return self.items[account.item_id]
 
-    def open_accounts(self, item: Item) -> list[Account]:
-        return [account for account in item.accounts.values() if not account.closed]
-
     def close(self, item: Item, closed_id: str) -> None:
-        """An account, an investment or a loan that the institution lists no more."""
+        """Remove an account, an investment or a loan that the institution no longer lists."""
         if closed_id in item.accounts:
             self.close_account(item, closed_id)
         elif closed_id in item.investments:
@@ -86,9 +83,8 @@ class World:
         del item.bills[bill_id], self.owners[bill_id]
 
     def close_account(self, item: Item, account_id: str) -> None:
-        """A closed account is listed no more, nor is anything on it."""
+        """Remove an account and everything on it."""
         account = item.accounts.pop(account_id)
-        account.closed = True
         del self.accounts[account_id]
         for row in account.rows:
             del self.rows[row.id]

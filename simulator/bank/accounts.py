@@ -34,10 +34,9 @@ class Account:
         self.owner = owner
         self.open_finance = open_finance
         self.closing_day = closing_day
-        self.closed = False
         self.quirks: tuple[str, ...] = ()
         self.without: frozenset[str] = frozenset()
-        # What the account held before the first row that is known.
+        # The balance before the first known row.
         self.opening_cents = 0
         self.rows: list[Row] = []
         self._by_creation: list[Row] = []
@@ -105,7 +104,7 @@ class Account:
         return known
 
     def bill_month(self, date: int) -> str:
-        """A bill is called by the month in which it falls due."""
+        """A bill's name is the month in which it is due."""
         return day_text(self.closing_of(date) + DUE_AFTER_DAYS)[:7]
 
 
@@ -114,7 +113,7 @@ DUE_AFTER_DAYS = 8
 
 
 def _creation_key(row: Row) -> Key:
-    # The id makes it exact: one import stamps all its rows alike.
+    # The id makes the order total: one import gives all its rows the same time.
     return (row.created, row.id)
 
 

@@ -24,7 +24,7 @@ def closings(account: Account, *, first_day: int, last_day: int) -> list[int]:
 
 
 def in_reais(row: Row) -> int:
-    """What a row puts on its bill, in cents; a payment is not part of it."""
+    """A row's amount on its bill, in cents; payments do not count."""
     if row.kind is BILL_PAYMENT:
         return 0
     return row.foreign[1] if row.foreign else row.cents
@@ -64,16 +64,16 @@ def _plain(day: int) -> str:
     return iso(day * DAY_MS)[:19]
 
 
-def paid(random: Random, held: dict[str, Any], *, day: int, now_ms: int) -> dict[str, Any]:
+def paid(random: Random, stored: dict[str, Any], *, day: int, now_ms: int) -> dict[str, Any]:
     payment = {
         "id": new_id(random),
         "valueType": "FULL_PAYMENT",
         "paymentDate": _plain(day),
         "paymentMode": "DEBIT_ACCOUNT",
-        "amount": held["totalAmount"],
+        "amount": stored["totalAmount"],
         "currencyCode": "BRL",
     }
-    return held | {"payments": [*held["payments"], payment], "updatedAt": iso(now_ms)}
+    return stored | {"payments": [*stored["payments"], payment], "updatedAt": iso(now_ms)}
 
 
 def payment_rows(
@@ -125,11 +125,11 @@ def _billed(row: Row, bill_id: str) -> Row:
 
 def pay(world: World, item: Item, bill_id: str, now_ms: int) -> list[Edit]:
     """Pay a bill in full today; the edits are the rows on both accounts."""
-    held, day = item.bills[bill_id], now_ms // DAY_MS
-    card = item.accounts[held["accountId"]]
+    stored, day = item.bills[bill_id], now_ms // DAY_MS
+    card = item.accounts[stored["accountId"]]
     bank = next((a for a in item.accounts.values() if a.type == "BANK"), None)
-    item.bills[bill_id] = paid(item.random, held, day=day, now_ms=now_ms)
-    cents = round(held["totalAmount"] * 100)
+    item.bills[bill_id] = paid(item.random, stored, day=day, now_ms=now_ms)
+    cents = round(stored["totalAmount"] * 100)
     rows = payment_rows(item.random, card, bank, day=day, cents=cents, now_ms=now_ms)
     return [Edit(row.account, None, row) for row in rows]
 
@@ -145,13 +145,13 @@ def unpaid(item: Item, *, due_by: str | None = None) -> list[str]:
 
 
 def by_calendar(world: World, item: Item, *, since_ms: int, now_ms: int) -> list[Edit]:
-    """Close and pay what has fallen due since the last collection."""
+    """Close and pay the bills that have become due since the last collection."""
     edits: list[Edit] = []
     yesterday = now_ms // DAY_MS - 1
     for card in [a for a in item.accounts.values() if a.type == "CREDIT"]:
         for closing in closings(card, first_day=since_ms // DAY_MS, last_day=yesterday):
             if not _is_closed(item, card, closing):
-                edits += close(world, item, card, closing, now_ms, held_ids(edits))
+                edits += close(world, item, card, closing, now_ms, stored_ids(edits))
     # Older unpaid bills belong to a history too short to show their payment.
     since, today = _plain(since_ms // DAY_MS), _plain(now_ms // DAY_MS)
     for bill_id in unpaid(item, due_by=today):
@@ -167,7 +167,7 @@ def wished(
     edits: list[Edit] = []
     before = set(item.bills)
     for card in [a for a in item.accounts.values() if a.type == "CREDIT"][:closed]:
-        edits += close(world, item, card, now_ms // DAY_MS, now_ms, held_ids(edits))
+        edits += close(world, item, card, now_ms // DAY_MS, now_ms, stored_ids(edits))
     born = [bill_id for bill_id in item.bills if bill_id not in before]
     due = [bill_id for bill_id in unpaid(item) if bill_id not in born][:settled]
     for bill_id in due:
@@ -175,8 +175,8 @@ def wished(
     return edits, born, due
 
 
-def held_ids(edits: list[Edit]) -> frozenset[str]:
-    return frozenset(edit.held.id for edit in edits if edit.held is not None)
+def stored_ids(edits: list[Edit]) -> frozenset[str]:
+    return frozenset(edit.stored.id for edit in edits if edit.stored is not None)
 
 
 def _is_closed(item: Item, card: Account, closing: int) -> bool:

@@ -19,10 +19,10 @@ _UNKNOWN_CATEGORY = "99999999"
 
 
 class Edit(NamedTuple):
-    """`held` as Pluggy knows it, `reported` as the bank shows it now; None: not there."""
+    """`stored` as Pluggy knows it, `reported` as the bank shows it now; None: not there."""
 
     account: Account
-    held: Row | None
+    stored: Row | None
     reported: Row | None
 
 
@@ -124,7 +124,7 @@ class Books:
         sizes = [len(account.rows) for account in self._accounts]
         since = self._now_ms - _WINDOW_DAYS * DAY_MS
         picked: list[Row] = []
-        # Bounded: where nearly everything is taken the dice would never find the rest.
+        # Bounded: where nearly everything is taken, random draws would never find the rest.
         for trial in range(20 * count if sum(sizes) else 0):
             rows = self._random.choices(self._accounts, sizes)[0].rows
             row = self._random.choice(rows)
@@ -151,22 +151,22 @@ class Books:
         return changed
 
     def _restate(self, row: Row) -> Row:
-        """The same event told differently: another amount, day or text, and no id in common."""
-        told = copy.copy(row)
+        """The same event restated: another amount, day or text, and no id in common."""
+        restated = copy.copy(row)
         if row.provider_id is not None:
-            told.provider_id = f"{self._random.getrandbits(64):016x}"
+            restated.provider_id = f"{self._random.getrandbits(64):016x}"
         dice = self._random.random()
         if dice < 0.4:
-            told.cents += 1 if told.cents > 0 else -1
+            restated.cents += 1 if restated.cents > 0 else -1
         elif dice < 0.7:
-            told.date -= DAY_MS
+            restated.date -= DAY_MS
         else:
-            told.description = f"{row.description} *"
-        return told
+            restated.description = f"{row.description} *"
+        return restated
 
 
 def settle(row: Row) -> Row:
-    """Booked, under its final text: without the bank's own id only amount and day still tell."""
+    """The posted row with its final text; without the bank's id only amount and day identify it."""
     settled = copy.copy(row)
     settled.posted = True
     settled.description = row.description.removeprefix(SCHEDULED)

@@ -136,7 +136,6 @@ _NAMES = """
 """
 
 SAME_PERSON = "04000000"
-CARD_PAYMENT = "05100000"
 
 
 def _parent_id(category_id: str, known: dict[str, str]) -> str | None:

@@ -16,13 +16,13 @@ _MONTH_DAYS = 30
 # Banks announce instalments and scheduled payments this far ahead.
 AHEAD_DAYS = 90
 SCHEDULED = "AGENDADO "
-# Of so many rows one has no category.
+# One row in so many has no category.
 UNCATEGORISED = 16
 _HOTELS = 7011
 
 
 def new_id(random: Random) -> str:
-    """A version 4 UUID from the item's own dice."""
+    """A version 4 UUID from the item's own random generator."""
     bits = random.getrandbits(128) & ~(0xF << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62
     text = f"{bits:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
@@ -122,7 +122,7 @@ class Movements:
         return start + 3 * HOUR_MS if kind.times == BRAZIL_MIDNIGHT else start
 
     def twin(self, row: Row) -> Row:
-        """The same coffee twice: only the id (and the bank's own id) tells them apart."""
+        """An identical row (the same coffee twice): only the ids differ."""
         twin = self._another(row)
         if row.provider_id is not None:
             twin.provider_id = f"{self._random.getrandbits(64):016x}"
@@ -134,14 +134,14 @@ class Movements:
         return twin
 
     def scheduled(self, row: Row) -> Row:
-        """The movement as the bank announces it."""
+        """The movement as a scheduled one, as the bank announces it."""
         row.description = f"{SCHEDULED}{row.description}"
         row.date = (self._now_ms // DAY_MS + 1 + self._random.randrange(AHEAD_DAYS)) * DAY_MS
         row.posted = False
         return row
 
     def _in_installments(self, first: Row) -> list[Row]:
-        """A purchase paid in months; what lies further ahead than banks tell is not there yet."""
+        """A purchase in monthly instalments, as far ahead as banks announce them."""
         total = self._random.choice(_INSTALLMENTS)
         rows = []
         base = first.description

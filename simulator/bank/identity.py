@@ -40,8 +40,8 @@ def identity(random: Random, *, item_id: str, owner: Party, now_ms: int) -> dict
     }
 
 
-def moved_house(random: Random, held: dict[str, Any], *, now_ms: int) -> dict[str, Any]:
-    return held | {
+def moved_house(random: Random, stored: dict[str, Any], *, now_ms: int) -> dict[str, Any]:
+    return stored | {
         "addresses": [address(random)],
         "phoneNumbers": [phone(random)],
         "updatedAt": iso(now_ms),

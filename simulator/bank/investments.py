@@ -71,7 +71,9 @@ def investment(random: Random, *, item_id: str, owner: Party, now_ms: int) -> di
     }
 
 
-def movement(random: Random, held: dict[str, Any], *, now_ms: int, days_ago: int) -> dict[str, Any]:
+def movement(
+    random: Random, stored: dict[str, Any], *, now_ms: int, days_ago: int
+) -> dict[str, Any]:
     """One movement of an investment; movements have neither updatedAt nor a GET by id."""
     kind = random.choice(("BUY", "BUY", "SELL", "INTEREST", "TAX"))
     quantity = random.randrange(1, 50)
@@ -90,24 +92,24 @@ def movement(random: Random, held: dict[str, Any], *, now_ms: int, days_ago: int
         "priceFactor": None,
         "date": day,
         "tradeDate": day,
-        "description": f"{'Aplicação' if kind == 'BUY' else 'Movimento'} {held['name']}",
+        "description": f"{'Aplicação' if kind == 'BUY' else 'Movimento'} {stored['name']}",
         "brokerageNumber": None,
         "expenses": {"incomeTax": money(cents // 100), "iof": 0},
     }
 
 
-def move_on(random: Random, held: dict[str, Any], *, now_ms: int) -> dict[str, Any]:
+def move_on(random: Random, stored: dict[str, Any], *, now_ms: int) -> dict[str, Any]:
     """The same investment after a day on the market."""
-    amount = round(held["amount"] * 100) + random.randrange(1, 50_000)
-    original = round(held["amountOriginal"] * 100)
+    amount = round(stored["amount"] * 100) + random.randrange(1, 50_000)
+    original = round(stored["amountOriginal"] * 100)
     taxes = max(0, (amount - original) * 15 // 100)
-    return held | {
+    return stored | {
         "amount": money(amount),
         "balance": money(amount - taxes),
         "amountProfit": money(amount - original),
         "amountWithdrawal": money(amount - taxes),
         "taxes": money(taxes),
-        "value": round(amount / held["quantity"] / 100, 4),
+        "value": round(amount / stored["quantity"] / 100, 4),
         "date": iso(now_ms // DAY_MS * DAY_MS),
         "updatedAt": iso(now_ms),
     }

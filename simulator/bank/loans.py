@@ -100,21 +100,21 @@ def _release(random: Random, day: int, cents: int) -> dict[str, Any]:
     }
 
 
-def pay(random: Random, held: dict[str, Any], *, now_ms: int) -> dict[str, Any]:
+def pay(random: Random, stored: dict[str, Any], *, now_ms: int) -> dict[str, Any]:
     """The same loan after one more instalment."""
-    installments = held["installments"]
+    installments = stored["installments"]
     paid = min(installments["paidInstallments"] + 1, installments["totalNumberOfInstallments"])
     left = installments["totalNumberOfInstallments"] - paid
-    total = round(held["contractAmount"] * 100)
+    total = round(stored["contractAmount"] * 100)
     part = total // installments["totalNumberOfInstallments"]
     today = now_ms // DAY_MS
-    return held | {
+    return stored | {
         "date": _plain(today),
         "installments": installments
         | {"paidInstallments": paid, "dueInstallments": left, "contractRemainingNumber": left},
         "payments": {
             "contractOutstandingBalance": money(part * left),
-            "releases": [*held["payments"]["releases"], _release(random, today, part)],
+            "releases": [*stored["payments"]["releases"], _release(random, today, part)],
         },
         "updatedAt": iso(now_ms),
     }

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from simulator.bank.people import Party, firm, person
 
-# How an institution reports the time of a movement.
-MIDNIGHT, BRAZIL_MIDNIGHT, EXACT = "midnight", "brazil_midnight", "exact"
+# How an institution reports the time of a movement, other than midnight in UTC.
+BRAZIL_MIDNIGHT, EXACT = "brazil_midnight", "exact"
 
 
 class Kind(NamedTuple):
@@ -133,7 +133,7 @@ class Merchant(NamedTuple):
 
 
 class Society:
-    """Everybody that an account can deal with, drawn once per seed and shared by all items."""
+    """All counterparties of accounts, drawn once per seed and shared by all items."""
 
     def __init__(self, seed: int) -> None:
         random = Random(f"society:{seed}")

@@ -92,7 +92,7 @@ def set_cycle(account: Account, now_ms: int) -> None:
 
 
 def set_opening(account: Account, cents: int) -> None:
-    """Choose what was there before, so that the balance is `cents` now."""
+    """Set the opening balance so that the balance is `cents` now."""
     account.opening_cents = cents - booked(account)
 
 
@@ -101,7 +101,7 @@ def booked(account: Account) -> int:
 
 
 def print_balances(account: Account, rows: Iterable[Row], before_cents: int) -> None:
-    """The bank prints beside some rows what the account then held; it stays as printed."""
+    """Set the balance after the row on some rows, as banks print it; it never changes."""
     cents = before_cents
     for row in rows:
         cents += row.cents if row.posted else 0
@@ -110,7 +110,7 @@ def print_balances(account: Account, rows: Iterable[Row], before_cents: int) -> 
 
 
 def set_balance(account: Account, now_ms: int) -> None:
-    """A bank account's money; a card's open bill."""
+    """Set the balance: of a bank account its money, of a card its open bill."""
     if account.type == "BANK":
         cents = account.opening_cents + booked(account)
         account.payload["balance"] = money(cents)

@@ -22,8 +22,8 @@ COLLECTED_AS = {
 }
 
 
-def held_ids(item: Item) -> frozenset[str]:
-    """Ids of all that these products hold; the identity is never replaced."""
+def stored_ids(item: Item) -> frozenset[str]:
+    """Ids of all rows of these products; the identity is never replaced."""
     movements = (row["id"] for rows in item.movements.values() for row in rows)
     return frozenset((*item.accounts, *item.investments, *item.loans, *movements))
 
@@ -31,15 +31,15 @@ def held_ids(item: Item) -> frozenset[str]:
 def change(
     world: World, item: Item, orders: dict[str, Counts], *, before: frozenset[str], now_ms: int
 ) -> dict[str, Ids]:
-    """Ids created, updated and deleted per product; fewer than wished if there are not enough.
+    """Ids created, updated and deleted per product; fewer than ordered if there are not enough.
 
-    `before`: what was held when the collection began. Only that is updated or deleted: a row made
+    `before`: ids stored when the collection began. Only that is updated or deleted: a row made
     and deleted in one collection was never there for anybody.
     """
     scene = _Scene(world, item, before, now_ms)
     # Parents first: no movement is made on an investment that goes in the same collection.
     names = [name for name in _CHANGES if name in orders]
-    return {name: _told(_CHANGES[name](scene, orders[name])) for name in names}
+    return {name: _ids(_CHANGES[name](scene, orders[name])) for name in names}
 
 
 class _Scene(NamedTuple):
@@ -56,7 +56,7 @@ class _Scene(NamedTuple):
 Changed = tuple[list[str], list[str], list[str]]
 
 
-def _told(changed: Changed) -> Ids:
+def _ids(changed: Changed) -> Ids:
     return dict(zip(("created", "updated", "deleted"), changed, strict=True))
 
 
@@ -67,8 +67,8 @@ def _investments(scene: _Scene, counts: Counts) -> Changed:
         world.close_investment(item, investment_id)
     updated = scene.sample(item.investments, counts.updated)
     for investment_id in updated:
-        held = item.investments[investment_id]
-        item.investments[investment_id] = investments.move_on(item.random, held, now_ms=now_ms)
+        stored = item.investments[investment_id]
+        item.investments[investment_id] = investments.move_on(item.random, stored, now_ms=now_ms)
     return [add_investment(world, item, now_ms) for _ in range(counts.created)], updated, deleted
 
 

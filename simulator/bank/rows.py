@@ -8,8 +8,8 @@ from simulator.bank.boleto import boleto
 from simulator.bank.categories import CATEGORIES
 from simulator.bank.movements import Kind
 from simulator.bank.people import Party
-from simulator.clock import DAY_MS, iso, stamp
-from simulator.faults.quirks import ODDITIES
+from simulator.clock import DAY_MS, iso, shared_iso
+from simulator.faults.quirks import QUIRKS
 
 if TYPE_CHECKING:
     from simulator.bank.accounts import Account
@@ -42,7 +42,7 @@ class Row(msgspec.Struct, gc=False):
 
 
 def dice_of(row_id: str) -> int:
-    """What is drawn for a row by its id: it stays, and costs no other row its dice."""
+    """A number drawn from a row's id: it never changes, and no other row's depends on it."""
     return int(row_id[:8], 16)
 
 
@@ -129,14 +129,14 @@ def render(row: Row) -> dict[str, Any]:
         "creditCardMetadata": _card_metadata(row) if is_card else None,
         "merchant": row.party.merchant if row.party else None,
         "order": row.order,
-        "createdAt": stamp(row.created),
-        "updatedAt": stamp(row.updated),
+        "createdAt": shared_iso(row.created),
+        "updatedAt": shared_iso(row.updated),
     }
-    return _odd(row, shown) if account.quirks else shown
+    return _with_quirk(row, shown) if account.quirks else shown
 
 
 def _category(row: Row) -> str | None:
-    """None where Pluggy knows none: on some rows, and on all without its premium feature."""
+    """None where Pluggy has none: on some rows, and on all without its premium feature."""
     return None if "categories" in row.account.without else row.category or None
 
 
@@ -146,11 +146,11 @@ def _converted(row: Row) -> int | float | None:
     return money(row.foreign[1])
 
 
-def _odd(row: Row, shown: dict[str, Any]) -> dict[str, Any]:
+def _with_quirk(row: Row, shown: dict[str, Any]) -> dict[str, Any]:
     """Each row has at most one quirk, for good: it follows from the id."""
     number = dice_of(row.id)
     quirks = (*row.account.quirks, "")
-    quirk = ODDITIES.get(quirks[number % len(quirks)])
+    quirk = QUIRKS.get(quirks[number % len(quirks)])
     if quirk is not None:
         quirk(shown, number // len(quirks))
     return shown

@@ -12,7 +12,7 @@ from simulator.bank.books import Edit
 from simulator.bank.rows import Row
 from simulator.clock import DAY_MS
 from simulator.faults.faults import Fault, apply_fault
-from simulator.faults.quirks import ODDITIES
+from simulator.faults.quirks import QUIRKS
 from simulator.http.answers import bytes_answer
 from simulator.http.cursor import next_query, write_cursor
 from simulator.items.collection import Scene, apply_edits
@@ -22,12 +22,12 @@ from simulator.state import Simulator
 _TIMEOUT_S = 120.0
 _SLOW_S = 10.0
 _DRIPS = 20
-_ON_CONTENT = frozenset({*ODDITIES, "empty", "repeat_cursor", "fields"})
+_ON_CONTENT = frozenset({*QUIRKS, "empty", "repeat_cursor", "fields"})
 _FAR_FUTURE_MS = 4_000_000_000_000
 
 
 async def before(fault: Fault) -> None:
-    """Either raises the wished error or waits until the client has given up."""
+    """Raise the error that the fault names, or wait until the client has given up."""
     if fault.kind == "status":
         raise fault.error()
     await asyncio.sleep(fault.seconds if fault.seconds is not None else _TIMEOUT_S)
@@ -36,7 +36,7 @@ async def before(fault: Fault) -> None:
 async def after(
     state: Simulator, request: web.Request, answer: web.Response, fault: Fault
 ) -> web.StreamResponse:
-    """The spoilt answer. The fault is spent only if there was something to spoil."""
+    """The answer with the fault applied. It counts as used only if it changed the answer."""
     body = bytes(answer.body) if isinstance(answer.body, bytes) else b""
     if fault.kind in _ON_CONTENT:
         spoilt = _mutated(request, fault, answer.status, body)
@@ -69,7 +69,7 @@ def _mutated(request: web.Request, fault: Fault, status: int, body: bytes) -> by
 
 
 def _repeat_cursor(request: web.Request, body: dict[str, Any]) -> bool:
-    """`next` leads to this very page again."""
+    """Make `next` lead to the same page again."""
     if "next" not in body:
         return False
     filters = [pair for pair in parse_qsl(request.query_string) if pair[0] != "after"]
@@ -93,7 +93,7 @@ def redate(state: Simulator, request: web.Request, *, announce: bool) -> bool:
     scene = Scene(state.world, item, state.lifecycle.links, state.clock.now_ms())
     apply_edits(scene, [Edit(account, unseen, moved)])
     if announce:
-        state.tell(item, scene.done.events)
+        state.emit(item, scene.done.events)
     return True
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from simulator.faults.quirks import ODDITIES
+from simulator.faults.quirks import QUIRKS
 from simulator.http.errors import ApiError
 
 Kind = Literal[
@@ -28,21 +28,21 @@ Kind = Literal[
     "nul",
     "date_shape",
 ]
-# These replace the work; the others spoil its answer.
+# These replace the handler's work; the others change its answer.
 BEFORE = frozenset({"status", "timeout"})
 # These have the request answered from another view of the item.
 VIEWS = frozenset({"partial", "lag"})
 
 
 class Subject(NamedTuple):
-    """What a request is about, as far as its address tells."""
+    """The subject of a request, as far as its address names it."""
 
     item: str | None = None
     account: str | None = None
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
-    """`times` hits and it is gone; or `rate` of all matching requests until removed.
+    """A fault: removed after `times` hits, or on a share `rate` of matching requests until removed.
 
     `skip` matching requests go through unharmed first: "the second page fails".
     """
@@ -115,7 +115,7 @@ class Faults:
         return count
 
     def take(self, item_id: str) -> list[Fault]:
-        """Remove the faults of one item; they tell what they have hit."""
+        """Remove and return the faults of one item, with what they have hit."""
         taken = [fault for fault in self._faults if fault.item == item_id]
         self._faults = [fault for fault in self._faults if fault.item != item_id]
         return taken
@@ -131,7 +131,7 @@ class Faults:
         return None
 
     def spend(self, fault: Fault) -> None:
-        """It really hit something: a fault on lists is not used up by an error."""
+        """Count a hit that had an effect: an error does not use up a fault on lists."""
         fault.hits += 1
         if fault.times is not None and fault.hits >= fault.times:
             self._faults = [other for other in self._faults if other is not fault]
@@ -158,7 +158,7 @@ def apply_fault(fault: Fault, body: dict[str, Any]) -> bool:
     if kind == "fields":
         return any([_set_fields(row, fault.fields) for row in rows])
     # A list, not a generator: every row is to be changed.
-    return any([ODDITIES[kind](row, number) for number, row in enumerate(rows)])
+    return any([QUIRKS[kind](row, number) for number, row in enumerate(rows)])
 
 
 def _set_fields(row: dict[str, Any], fields: dict[str, Any]) -> bool:
@@ -166,10 +166,10 @@ def _set_fields(row: dict[str, Any], fields: dict[str, Any]) -> bool:
     done = False
     for name, value in fields.items():
         *path, last = name.split(".")
-        held: Any = row
+        parent: Any = row
         for part in path:
-            held = held.get(part) if isinstance(held, dict) else None
-        if isinstance(held, dict):
-            held[last] = value
+            parent = parent.get(part) if isinstance(parent, dict) else None
+        if isinstance(parent, dict):
+            parent[last] = value
             done = True
     return done

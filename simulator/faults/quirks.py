@@ -53,8 +53,8 @@ def date_shape(row: Row, number: int) -> bool:
     return bool(names)
 
 
-# Each changes one row and says whether there was anything to change.
-ODDITIES: dict[str, Callable[[Row, int], bool]] = {
+# Each changes one row, and returns whether there was anything to change.
+QUIRKS: dict[str, Callable[[Row, int], bool]] = {
     "novelty": novelty,
     "wrong_type": wrong_type,
     "nul": nul,

@@ -24,7 +24,7 @@ async def create_key(request: web.Request) -> web.Response:
 
 
 async def create_connect_token(request: web.Request) -> web.Response:
-    """Only what is inside `options` counts, as with Pluggy."""
+    """Only the fields inside `options` count, as with Pluggy."""
     state, body = state_of(request), await json_body(request)
     if body.get("itemId") is not None:
         find_item(str(body["itemId"]), request)

@@ -57,7 +57,7 @@ async def json_body(request: web.Request) -> dict[str, Any]:
 
 
 def only_queries(request: web.Request, *known: str) -> None:
-    """The /v2 listings refuse what they do not know; the older endpoints let it pass."""
+    """The /v2 listings refuse unknown parameters; the older endpoints ignore them."""
     unknown = [name for name in request.query if name not in known]
     if unknown:
         raise bad_request(", ".join(f"property {name} should not exist" for name in unknown))

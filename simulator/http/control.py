@@ -10,7 +10,7 @@ from simulator.bank.categories import CATEGORIES
 from simulator.bank.products import COLLECTED_AS
 from simulator.clock import parse_iso
 from simulator.faults.faults import Fault
-from simulator.faults.quirks import ODDITIES
+from simulator.faults.quirks import QUIRKS
 from simulator.http.answers import bytes_answer, find_item, int_query, json_answer, json_body
 from simulator.http.errors import ApiError, bad_request
 from simulator.http.views import snapshot
@@ -68,7 +68,7 @@ async def create_item(request: web.Request) -> web.Response:
     state, order = state_of(request), await _order(request, NewItem)
     if order.connector_id not in state.world.connectors:
         raise bad_request(f"unknown connector {order.connector_id}")
-    if unknown := set(order.quirks) - set(ODDITIES):
+    if unknown := set(order.quirks) - set(QUIRKS):
         raise bad_request(f"unknown quirks: {', '.join(sorted(unknown))}")
     item = state.world.new_item(
         connector_id=order.connector_id,
@@ -98,7 +98,7 @@ def _time(text: str | None) -> int | None:
 
 
 def _check(item: Item, order: Order) -> None:
-    """Refuse what would do nothing: a misspelt wish must not look like success."""
+    """Refuse an order that would do nothing: a misspelt one must not look like success."""
     owned = {*item.accounts, *item.investments, *item.loans}
     if unknown := set(order.close) - owned:
         raise bad_request(f"not an open account, investment or loan: {', '.join(sorted(unknown))}")
@@ -128,7 +128,7 @@ async def collect_item(request: web.Request) -> web.Response:
 
 
 def _lag(state: Simulator, item: Item, lists: dict[str, int]) -> None:
-    """So many answers of each kind of request still show the item as it is now."""
+    """Have so many answers of each kind of request still show the item as it is now."""
     if not lists:
         return
     item.past = snapshot(item)
@@ -138,7 +138,7 @@ def _lag(state: Simulator, item: Item, lists: dict[str, int]) -> None:
 
 
 async def remove_item(request: web.Request) -> web.Response:
-    """Gone without the client's doing, as when Pluggy clears its sandbox."""
+    """Delete an item without the client's request, as when Pluggy clears its sandbox."""
     state = state_of(request)
     state.lifecycle.delete(find_item(request.match_info["id"], request))
     return json_answer({"count": 1})
@@ -172,9 +172,9 @@ def _deliveries(state: Simulator, last: int) -> dict[str, Any]:
 
 
 async def set_delivery_faults(request: web.Request) -> web.Response:
-    """What is not named goes back to no mischief."""
+    """Set the delivery faults; those not named are switched off."""
     body = await json_body(request)
-    # true is as good as 1 where a share or a time is meant.
+    # true counts as 1 for shares and times.
     body = {k: float(v) if isinstance(v, bool) and k != "quiet" else v for k, v in body.items()}
     try:
         state_of(request).delivery.delivery_faults = msgspec.convert(body, DeliveryFaults)
@@ -205,12 +205,12 @@ async def show_clock(request: web.Request) -> web.Response:
     return json_answer({"now": state.clock.now(), "scale": state.clock.scale})
 
 
-async def tell_ledger(request: web.Request) -> web.Response:
+async def get_ledger(request: web.Request) -> web.Response:
     item = find_item(request.match_info["id"], request)
     return json_answer({"months": ledger.by_month(item)})
 
 
-async def tell_truth(request: web.Request) -> web.StreamResponse:
+async def get_truth(request: web.Request) -> web.StreamResponse:
     world, item_id = state_of(request).world, request.match_info["id"]
     if item_id in world.deleted:
         return json_answer(truth.nothing())
@@ -225,7 +225,7 @@ async def tell_truth(request: web.Request) -> web.StreamResponse:
     return stream
 
 
-async def tell_all(request: web.Request) -> web.Response:
+async def get_truth_of_all(request: web.Request) -> web.Response:
     world = state_of(request).world
     return json_answer(
         {
@@ -237,7 +237,7 @@ async def tell_all(request: web.Request) -> web.Response:
     )
 
 
-async def tell_time_line(request: web.Request) -> web.Response:
+async def get_timeline(request: web.Request) -> web.Response:
     item = find_item(request.match_info["id"], request)
     return json_answer({"timeline": list(item.timeline)})
 
@@ -266,7 +266,7 @@ class Health(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def set_health(request: web.Request) -> web.Response:
-    """A connector goes ONLINE, UNSTABLE or OFFLINE, and says so."""
+    """Set a connector ONLINE, UNSTABLE or OFFLINE, and emit its webhook."""
     state, order = state_of(request), await _order(request, Health)
     text = request.match_info["id"]
     connector = state.world.connectors.get(int(text) if text.isdecimal() else -1)
@@ -294,10 +294,10 @@ ROUTES = [
     web.get("/_simulator/webhooks", list_deliveries),
     web.post("/_simulator/clock", move_clock),
     web.get("/_simulator/clock", show_clock),
-    web.get("/_simulator/truth", tell_all),
-    web.get("/_simulator/truth/{id}", tell_truth),
-    web.get("/_simulator/truth/{id}/timeline", tell_time_line),
-    web.get("/_simulator/ledger/{id}", tell_ledger),
+    web.get("/_simulator/truth", get_truth_of_all),
+    web.get("/_simulator/truth/{id}", get_truth),
+    web.get("/_simulator/truth/{id}/timeline", get_timeline),
+    web.get("/_simulator/ledger/{id}", get_ledger),
     web.get("/_simulator/requests", show_requests),
     web.delete("/_simulator/requests", reset_requests),
     web.delete("/_simulator/keys", revoke_keys),

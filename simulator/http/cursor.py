@@ -7,9 +7,6 @@ from urllib.parse import urlencode
 from simulator.clock import iso, parse_iso
 from simulator.http.errors import bad_request
 
-# Sorts before every row: the page that it asks for is the first one.
-BEFORE_ALL = (-(10**15), "")
-
 
 def write_cursor(date_ms: int, row_id: str) -> str:
     return base64.b64encode(f"{iso(date_ms)}|{row_id}".encode()).decode()

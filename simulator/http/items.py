@@ -71,7 +71,7 @@ def _parameters(connector: dict[str, Any], given: Any) -> dict[str, Any]:
 
 
 def _settings(state: Simulator, body: dict[str, Any]) -> dict[str, Any]:
-    """What POST and PATCH have in common; only what is there."""
+    """The fields that POST and PATCH share, as far as they are given."""
     settings: dict[str, Any] = {}
     if (user_id := body.get("clientUserId")) is not None:
         if not isinstance(user_id, str) or len(user_id) > _MAX_USER_ID:
@@ -116,7 +116,7 @@ def _refuse_creation(
 
 
 async def list_items(request: web.Request) -> web.Response:
-    """Newest first. A team has this only if Pluggy switched it on."""
+    """Newest first. Pluggy enables this listing per team."""
     state = state_of(request)
     only_queries(request, "clientUserId", "connectorId", "after")
     if not state.options.list_items:
@@ -146,7 +146,7 @@ def _newest_first(item: Item) -> tuple[int, str]:
 
 
 async def update_item(request: web.Request) -> web.Response:
-    """Whatever is sent is stored; then the item is collected."""
+    """Store the fields sent, then collect the item."""
     state, item, body = state_of(request), _item(request), await json_body(request)
     settings = _settings(state, body)
     _refuse_update(state, item, body)

@@ -23,7 +23,7 @@ _HEADER = _text(b'{"alg":"HS256","typ":"JWT"}')
 
 
 class Keys:
-    """Gives out and recognises keys. A key is only good for the process that made it."""
+    """Issues and checks keys. A key is only valid in the process that issued it."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Keys:
         return token
 
     def check(self, token: str | None) -> str:
-        """The kind of a good key; a missing, foreign or expired one is refused with 403."""
+        """The kind of a valid key; a missing, foreign or expired one is refused with 403."""
         expires_ms, kind = self._issued.get(token or "", (None, FULL))
         if expires_ms is not None and self._clock.now_ms() < expires_ms:
             return kind
@@ -74,7 +74,7 @@ class Keys:
         raise ApiError(403, "Missing or invalid authorization token", "API_KEY_MISSING_OR_INVALID")
 
     def revoke_all(self) -> int:
-        """Every key given out so far is refused from now on."""
+        """Revoke every key issued so far."""
         count = len(self._issued)
         self._issued.clear()
         return count

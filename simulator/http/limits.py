@@ -34,8 +34,8 @@ class Limits:
         limit = PATCH_ITEMS_LIMIT if group == "patch_items" else self.per_minute
         now_ms = self._clock.now_ms()
         window = now_ms // MINUTE_MS
-        held, used = self._windows.get((address, group), (window, 0))
-        used = used if held == window else 0
+        started, used = self._windows.get((address, group), (window, 0))
+        used = used if started == window else 0
         if used >= limit:
             raise self._refusal(limit, (window + 1) * MINUTE_MS - now_ms)
         self._windows[address, group] = (window, used + 1)

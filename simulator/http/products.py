@@ -40,8 +40,8 @@ async def get_account(request: web.Request) -> web.Response:
 
 async def list_investments(request: web.Request) -> web.Response:
     item, kind = item_query(request), request.query.get("type")
-    held = [] if item.withheld else list(item.investments.values())
-    return json_answer(paged(request, [row for row in held if kind in (None, row["type"])]))
+    rows = [] if item.withheld else list(item.investments.values())
+    return json_answer(paged(request, [row for row in rows if kind in (None, row["type"])]))
 
 
 async def list_investment_transactions(request: web.Request) -> web.Response:
@@ -80,7 +80,7 @@ async def list_consents(request: web.Request) -> web.Response:
 
 
 async def get_consent(request: web.Request) -> web.Response:
-    """A consent speaks of the connection, not of the person's data: it is never withheld."""
+    """A consent describes the connection, not the person's data: it is never withheld."""
     owner = world_of(request).owners.get(request.match_info["id"])
     consent = owner.consents.get(request.match_info["id"]) if owner else None
     if owner is None or consent is None:
@@ -89,23 +89,23 @@ async def get_consent(request: web.Request) -> web.Response:
     return json_answer(consent)
 
 
-def _owner(request: web.Request, held: Callable[[Item], Mapping[str, Payload]]) -> Item | None:
-    """The item that holds the id of the path, unless its data is withheld."""
+def _owner(request: web.Request, rows_of: Callable[[Item], Mapping[str, Payload]]) -> Item | None:
+    """The item that owns the id in the path, unless its data is withheld."""
     item = world_of(request).owners.get(request.match_info["id"])
-    if item is None or item.withheld or request.match_info["id"] not in held(item):
+    if item is None or item.withheld or request.match_info["id"] not in rows_of(item):
         return None
     request["item_id"] = item.id
     return item
 
 
-def _one(held: Callable[[Item], Mapping[str, Payload]], what: str, code: str) -> Any:
+def _one(rows_of: Callable[[Item], Mapping[str, Payload]], what: str, code: str) -> Any:
     """The handler of a GET by id."""
 
     async def get_one(request: web.Request) -> web.Response:
-        item = _owner(request, held)
+        item = _owner(request, rows_of)
         if item is None:
             raise not_found(what, code)
-        return json_answer(held(item)[request.match_info["id"]])
+        return json_answer(rows_of(item)[request.match_info["id"]])
 
     return get_one
 

@@ -54,7 +54,7 @@ async def list_by_cursor(request: web.Request) -> web.Response:
 
 
 def _named(request: web.Request, account: Account, ids: frozenset[str]) -> list[Row]:
-    """Ids of rows that are no more, or of another account, are simply absent."""
+    """Ids of deleted rows, or of another account's, are simply absent."""
     known = world_of(request).rows
     return [row for row in map(known.get, ids) if row is not None and row.account.id == account.id]
 

@@ -41,7 +41,7 @@ def snapshot(item: Item) -> Item:
     past.delete_json()
     past.past = None
     past.accounts = {account.id: _copied(account) for account in item.accounts.values()}
-    past.movements = {held: list(rows) for held, rows in item.movements.items()}
+    past.movements = {investment_id: list(rows) for investment_id, rows in item.movements.items()}
     for name in ("bills", "investments", "loans", "consents"):
         setattr(past, name, dict(getattr(item, name)))
     return past
@@ -55,7 +55,7 @@ def _copied(account: Account) -> Account:
 
 
 def past_owner(world: World, named: str) -> str | None:
-    """The item that had what is no more, as far as a lagging answer may still show it."""
+    """The item that owned a deleted row, if a lagging answer may still show it."""
     for item in world.items.values():
         if item.past is not None and named in _known(item.past):
             return item.id
@@ -90,7 +90,9 @@ def _cut(item: Item, template: str, rows: int) -> None:
         for account in item.accounts.values():
             account.load(account.rows[:rows])
     elif what == "movements":
-        item.movements = {held: listed[:rows] for held, listed in item.movements.items()}
+        item.movements = {
+            investment_id: listed[:rows] for investment_id, listed in item.movements.items()
+        }
     elif what is not None:
         setattr(item, what, dict(islice(getattr(item, what).items(), rows)))
 

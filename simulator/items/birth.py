@@ -14,7 +14,7 @@ from simulator.items import consents
 from simulator.items.item import Item, Payload
 from simulator.world import World
 
-# Rows drawn before other requests get their turn.
+# Rows drawn before control returns to the event loop.
 SLICE = 2_000
 _SUBTYPES = ("CHECKING_ACCOUNT", "CREDIT_CARD", "SAVINGS_ACCOUNT", "CREDIT_CARD")
 # A card's bills are paid by rows of its own; below this many rows a card shows no payment.
@@ -22,7 +22,7 @@ _ROWS_PER_PAYMENT = 20
 
 
 async def fill(world: World, item: Item, *, transactions: int, accounts: int) -> None:
-    """Give a new item everything that its products name."""
+    """Fill a new item with rows of all its products."""
     now_ms = world.clock.now_ms()
     made = [open_account(item, subtype, now_ms) for subtype in _wanted(item, accounts)]
     count = transactions if "TRANSACTIONS" in item.products else 0
@@ -123,8 +123,8 @@ def fill_products(world: World, item: Item, products: set[str], now_ms: int) -> 
         for _ in range(random.randrange(2, 6)):
             add_investment(world, item, now_ms)
     elif "INVESTMENTS_TRANSACTIONS" in products:
-        for held in item.investments.values():
-            item.movements[held["id"]] = _movements(item, held, now_ms)
+        for stored in item.investments.values():
+            item.movements[stored["id"]] = _movements(item, stored, now_ms)
     if "LOANS" in products:
         for _ in range(random.randrange(1, 3)):
             add_loan(world, item, now_ms)
@@ -141,12 +141,12 @@ def add_investment(world: World, item: Item, now_ms: int) -> str:
     return str(made["id"])
 
 
-def _movements(item: Item, held: Payload, now_ms: int) -> list[Payload]:
+def _movements(item: Item, stored: Payload, now_ms: int) -> list[Payload]:
     product, random = "INVESTMENTS_TRANSACTIONS", item.random
     if product not in item.products or product in item.unread:
         return []
     return [
-        investments.movement(random, held, now_ms=now_ms, days_ago=random.randrange(HISTORY_DAYS))
+        investments.movement(random, stored, now_ms=now_ms, days_ago=random.randrange(HISTORY_DAYS))
         for _ in range(random.randrange(1, 8))
     ]
 

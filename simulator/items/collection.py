@@ -19,14 +19,14 @@ from simulator.items.orders import Collected, Counts, Links, Order
 from simulator.webhooks.events import Event, item_event, transactions_changed, transactions_created
 from simulator.world import World
 
-# Of the rows that Pluggy deleted it still knows so many, should one come back.
+# Number of deleted rows that Pluggy remembers, in case one comes back.
 _REMEMBERED = 1_000
 ROWS_OF_A_NEW_ACCOUNT = 8
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One collection under way. It has one time: `now_ms` stamps all that it changes."""
+    """One collection under way. All its changes have one time: `now_ms`."""
 
     world: World
     item: Item
@@ -36,7 +36,7 @@ class Scene:
 
 
 def collect(world: World, item: Item, order: Order, *, links: Links) -> Collected:
-    """All at once: no request sees half of a collection."""
+    """Collect in one step: no request sees half of a collection."""
     scene = Scene(world, item, links, world.clock.now_ms())
     now_ms, done = scene.now_ms, scene.done
     if order.consent == "renewed":
@@ -69,19 +69,19 @@ def about_item(item: Item, name: str, triggered_by: str | None) -> Event:
 
 
 def first_events(item: Item, links: Links, *, triggered_by: str) -> list[Event]:
-    """What Pluggy tells after a first import."""
-    told = []
+    """Webhooks after a first import."""
+    events = []
     for account in item.accounts.values():
         if account.rows:
-            told += _about_rows(item, account.id, Merge(account.rows, [], []), links)
-    told.append(about_item(item, "item/created", triggered_by))
-    return told
+            events += _about_rows(item, account.id, Merge(account.rows, [], []), links)
+    events.append(about_item(item, "item/created", triggered_by))
+    return events
 
 
 def _read(scene: Scene, order: Order) -> str:
-    """The institution answered: change what it let be read. Returns the event's name."""
+    """Change the data that the institution let Pluggy read. Returns the event's name."""
     world, item, now_ms = scene.world, scene.item, scene.now_ms
-    before = product_changes.held_ids(item)
+    before = product_changes.stored_ids(item)
     stale = outcomes.reasons(item, order.partial)
     first = item.last_updated is None
     caught_up = item.unread - set(stale)
@@ -126,7 +126,7 @@ def _bill_edits(scene: Scene, order: Order, stale: dict[str, str]) -> list[Edit]
 
 
 def _first_rows(scene: Scene) -> list[Edit]:
-    """What is on the accounts that this collection has found."""
+    """Set the balances of the accounts that this collection has found."""
     item = scene.item
     found = scene.done.products.get("accounts", {}).get("created", [])
     accounts = [item.accounts[account_id] for account_id in found]
@@ -144,7 +144,7 @@ def _row_edits(
 ) -> list[Edit]:
     accounts = [account for account in scene.item.accounts.values() if _is_read(account, stale)]
     books = Books(scene.world, scene.item, accounts, scene.now_ms)
-    books.leave_alone(bills.held_ids(bill_edits))
+    books.leave_alone(bills.stored_ids(bill_edits))
     return books.draw(order.wishes(), also_due=order.calendar)
 
 
@@ -160,9 +160,9 @@ def apply_edits(scene: Scene, edits: list[Edit]) -> None:
         by_account[edit.account.id].append(edit)
     for account_id, of_account in by_account.items():
         account = item.accounts[account_id]
-        held, reported = _both_sides(account, of_account)
+        stored, reported = _both_sides(account, of_account)
         merged = merge(
-            held,
+            stored,
             reported,
             removed=[row for row in item.removed if row.account is account],
             now_ms=now_ms,
@@ -179,18 +179,18 @@ def apply_edits(scene: Scene, edits: list[Edit]) -> None:
 
 
 def _both_sides(account: Account, edits: list[Edit]) -> tuple[list[Row], list[Row]]:
-    """What is held and what is reported of all rows that the merge could take for an edited one.
+    """The stored and the reported side of all rows that the merge could take for an edited one.
 
-    The others would find themselves: leaving them out changes nothing and spares a long day.
+    The others would match themselves: leaving them out changes nothing and saves time.
     """
-    rows = [row for edit in edits for row in (edit.held, edit.reported) if row is not None]
+    rows = [row for edit in edits for row in (edit.stored, edit.reported) if row is not None]
     days = sorted({row.date // DAY_MS for row in rows})
     alike = {match_key(row) for row in rows}
-    held = [row for day in days for row in account.on_day(day) if match_key(row) in alike]
-    changed = {edit.held.id: edit.reported for edit in edits if edit.held is not None}
-    reported = [changed.get(row.id, row) for row in held]
-    added = [edit.reported for edit in edits if edit.held is None]
-    return held, [row for row in (*reported, *added) if row is not None]
+    stored = [row for day in days for row in account.on_day(day) if match_key(row) in alike]
+    changed = {edit.stored.id: edit.reported for edit in edits if edit.stored is not None}
+    reported = [changed.get(row.id, row) for row in stored]
+    added = [edit.reported for edit in edits if edit.stored is None]
+    return stored, [row for row in (*reported, *added) if row is not None]
 
 
 def _store(world: World, item: Item, account: Account, merged: Merge) -> None:
@@ -218,9 +218,9 @@ def _refresh(account: Account, now_ms: int) -> None:
 
 
 def _about_rows(item: Item, account_id: str, merged: Merge, links: Links) -> list[Event]:
-    told: list[Event] = []
+    events: list[Event] = []
     if merged.created:
-        told.append(
+        events.append(
             transactions_created(
                 merged.created,
                 item_id=item.id,
@@ -233,11 +233,11 @@ def _about_rows(item: Item, account_id: str, merged: Merge, links: Links) -> lis
         ("transactions/updated", [row.id for _, row in merged.updated]),
         ("transactions/deleted", [row.id for row in merged.deleted]),
     ):
-        told += transactions_changed(
+        events += transactions_changed(
             name,
             ids,
             item_id=item.id,
             account_id=account_id,
             client_user_id=item.client_user_id,
         )
-    return told
+    return events

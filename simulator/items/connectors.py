@@ -78,7 +78,7 @@ def _connector(
 
 
 def connectors() -> dict[int, dict[str, Any]]:
-    """A fresh list, for a world may change the health of each."""
+    """A new list each time, for a world may change the health of each."""
     made = [
         _connector(0, "Pluggy Bank", sandbox=True),
         _connector(MFA_CONNECTOR, "Pluggy Bank 2FA", sandbox=True, mfa=True),

@@ -25,22 +25,22 @@ def _time(ms: int | None) -> str | None:
 
 
 def withdraw(item: Item, how: str, now_ms: int) -> None:
-    """Revoked by the person, or run out: from now on the item's data is withheld."""
+    """End the consent (revoked or expired): the item's data is withheld from now on."""
     item.withheld = True
     shown = {"revokedAt": iso(now_ms)}
     if how == "expired":
         item.consent_expires = min(item.consent_expires or now_ms - 1000, now_ms - 1000)
         shown = {"expiresAt": iso(item.consent_expires)}
-    for consent_id, held in item.consents.items():
-        item.consents[consent_id] = held | shown
+    for consent_id, stored in item.consents.items():
+        item.consents[consent_id] = stored | shown
 
 
 def renew(item: Item, now_ms: int) -> None:
     item.withheld = False
     if item.consent_expires is not None:
         item.consent_expires = now_ms + _RENEWED_FOR_MS
-    for consent_id, held in item.consents.items():
-        item.consents[consent_id] = held | {
+    for consent_id, stored in item.consents.items():
+        item.consents[consent_id] = stored | {
             "revokedAt": None,
             "expiresAt": _time(item.consent_expires),
         }

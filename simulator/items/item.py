@@ -12,7 +12,7 @@ from simulator.bank.people import Party
 from simulator.bank.rows import Row
 from simulator.clock import Timer, iso
 
-# Which key of statusDetail speaks of which product.
+# Product -> its key in statusDetail.
 STATUS_KEYS = {
     "ACCOUNTS": "accounts",
     "CREDIT_CARDS": "creditCards",
@@ -30,7 +30,7 @@ Payload = dict[str, Any]
 
 
 class Item:
-    """All state of one item. Whoever changes what is shown calls `touch`."""
+    """All state of one item. Every change of what is shown calls `touch`."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Item:
         self._json = None
 
     def delete_json(self) -> None:
-        """For a change that is shown but is none of the item's own (its connector)."""
+        """Drop cached bytes after a change that is shown but not the item's own (its connector)."""
         self._json = None
 
     def owned_ids(self) -> Iterator[str]:

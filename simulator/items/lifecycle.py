@@ -14,7 +14,7 @@ from simulator.items.sandbox import MFA_TOKEN, Script, script_for
 from simulator.webhooks.events import Event
 from simulator.world import World
 
-# How long a person gets to answer, and takes to approve in the bank's app.
+# Time a person has to answer, and takes to approve in the bank's app.
 ANSWER_WITHIN_MS = 5 * 60_000
 _APPROVES_AFTER_MS = 10_000
 # Sandbox items that nothing updates are cleared away.
@@ -34,7 +34,7 @@ _STEPS = {
 
 @dataclass(frozen=True)
 class Run:
-    """One execution: whose, how it will go, and who began it."""
+    """One execution: its item, its outcome, and its trigger."""
 
     item: Item
     script: Script
@@ -44,7 +44,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast runs go and how much they bring."""
+    """The speed of runs, and the number of rows they bring."""
 
     step_s: float
     first_rows: int
@@ -54,11 +54,11 @@ class Pace:
 class Lifecycle:
     """Moves items on the clock's timers; each item has at most one."""
 
-    def __init__(self, world: World, pace: Pace, tell: Callable[[Item, list[Event]], None]) -> None:
+    def __init__(self, world: World, pace: Pace, emit: Callable[[Item, list[Event]], None]) -> None:
         self._world = world
         self._clock = world.clock
         self._pace = pace
-        self._tell = tell
+        self._emit = emit
         self.links = Links("http://127.0.0.1")
 
     async def be_born(self, item: Item, order: Order, *, transactions: int, accounts: int) -> None:
@@ -72,14 +72,14 @@ class Lifecycle:
         warned = outcomes.reasons(item, order.warned)
         outcomes.succeed(item, now_ms=now_ms, stale=stale, warned=warned)
         timeline.note_import(item, now_ms)
-        self._tell(item, first_events(item, self.links, triggered_by=order.triggered_by))
+        self._emit(item, first_events(item, self.links, triggered_by=order.triggered_by))
         self.plan_auto_sync(item)
         self.plan_expiry(item)
 
     def collect(self, item: Item, order: Order) -> Collected:
         """One collection, all at once; a run under way is over."""
         done = collect(self._world, item, order, links=self.links)
-        self._tell(item, done.events)
+        self._emit(item, done.events)
         self.plan_auto_sync(item)
         self.plan_expiry(item)
         return done
@@ -99,7 +99,7 @@ class Lifecycle:
         self._next(Run(item, script, triggered_by), self._logged_in)
 
     def plan_auto_sync(self, item: Item) -> None:
-        """Set the item's timer to what its nextAutoSyncAt promises; another one is void."""
+        """Set the item's timer to its nextAutoSyncAt; it replaces any other."""
         _cancel(item)
         if item.next_auto_sync is not None:
             item.timer = self._clock.call_at(item.next_auto_sync, lambda: self.start(item, "SYNC"))
@@ -107,14 +107,14 @@ class Lifecycle:
             item.timer = self._clock.call_later(SANDBOX_KEEPS_MS, lambda: self.delete(item))
 
     def plan_expiry(self, item: Item) -> None:
-        """A consent that runs out withholds the data by itself, without any webhook."""
+        """An expired consent withholds the data without any webhook."""
         if item.expiry is not None:
             item.expiry.cancel()
         if item.consent_expires is not None and not item.withheld:
             item.expiry = self._clock.call_at(item.consent_expires, lambda: self._expire(item))
 
     def stop_auto_sync(self, item: Item) -> None:
-        """Until the next forced update."""
+        """Stop the auto-sync until the next forced update."""
         now_ms = self._clock.now_ms()
         item.auto_sync_disabled, item.next_auto_sync = now_ms, None
         item.touch(now_ms)
@@ -124,7 +124,7 @@ class Lifecycle:
     def delete(self, item: Item) -> None:
         _cancel(item)
         self._world.delete(item)
-        self._tell(item, [about_item(item, "item/deleted", None)])
+        self._emit(item, [about_item(item, "item/deleted", None)])
 
     def _next(
         self, run: Run, action: Callable[[Run], None], *, after_ms: int | None = None
@@ -176,7 +176,7 @@ class Lifecycle:
     ) -> None:
         event = outcomes.wait(run.item, status, now_ms=self._clock.now_ms())
         run.item.parameter, run.item.user_action = parameter, user_action
-        self._tell(run.item, [about_item(run.item, event, run.triggered_by)])
+        self._emit(run.item, [about_item(run.item, event, run.triggered_by)])
 
     def _logged_in(self, run: Run) -> None:
         if run.script.failure is not None:
@@ -184,7 +184,7 @@ class Lifecycle:
         elif run.item.withheld and not run.renews:
             self._end(run, "USER_AUTHORIZATION_REVOKED")
         else:
-            self._tell(run.item, [about_item(run.item, "item/login_succeeded", run.triggered_by)])
+            self._emit(run.item, [about_item(run.item, "item/login_succeeded", run.triggered_by)])
             steps = [step for product, step in _STEPS.items() if product in run.item.products]
             self._walk(run, [*steps, "MERGING"])
 

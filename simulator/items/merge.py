@@ -18,13 +18,13 @@ from simulator.clock import DAY_MS
 
 class Merge(NamedTuple):
     created: list[Row]
-    updated: list[tuple[Row, Row]]  # as held, as it becomes
+    updated: list[tuple[Row, Row]]  # as stored, as it becomes
     deleted: list[Row]
 
 
 Pairs = list[tuple[Row, Row]]
 Key = Callable[[Row], Hashable]
-# What a bank printed beside a row once is not compared: identical rows may swap places.
+# The printed balance is not compared: identical rows may swap places.
 _NOT_CONTENT = frozenset({"id", "created", "updated", "balance"})
 _CONTENT = tuple(name for name in Row.__struct_fields__ if name not in _NOT_CONTENT)
 
@@ -47,12 +47,12 @@ def _settlement_key(row: Row) -> Hashable:
 
 
 def content(row: Row) -> tuple[object, ...]:
-    """What the bank says of a row; the rest is Pluggy's."""
+    """The bank's fields of a row; the rest is Pluggy's."""
     return tuple(getattr(row, name) for name in _CONTENT)
 
 
 def merge(
-    held: Iterable[Row],
+    stored: Iterable[Row],
     reported: Iterable[Row],
     *,
     removed: Iterable[Row] = (),
@@ -60,7 +60,7 @@ def merge(
     new_id: Callable[[], str],
 ) -> Merge:
     """Both lists cover the same days of one account; no row given is changed."""
-    pairs, left, fresh = _matched(list(held), list(reported))
+    pairs, left, fresh = _matched(list(stored), list(reported))
     returns: Pairs = []
     _, fresh = _pair(list(removed), fresh, _provider_key, returns)
     _, fresh = _pair([old for old in removed if not _in(returns, old)], fresh, _text_key, returns)
@@ -85,27 +85,27 @@ def _under_its_old_id(old: Row, now: Row, now_ms: int) -> Row:
     )
 
 
-def _matched(held: list[Row], reported: list[Row]) -> tuple[Pairs, list[Row], list[Row]]:
-    """Pairs of one row each, what is only held, what is only reported."""
+def _matched(stored: list[Row], reported: list[Row]) -> tuple[Pairs, list[Row], list[Row]]:
+    """Pairs of rows, rows only stored, rows only reported."""
     pairs: Pairs = []
-    held, reported = _pair(held, reported, _provider_key, pairs)
-    held, reported = _pair(held, reported, _text_key, pairs)
-    pending = [row for row in held if not row.posted]
+    stored, reported = _pair(stored, reported, _provider_key, pairs)
+    stored, reported = _pair(stored, reported, _text_key, pairs)
+    pending = [row for row in stored if not row.posted]
     settled = [row for row in reported if row.posted]
     gone, new = _pair(pending, settled, _settlement_key, pairs)
     return (
         pairs,
-        [row for row in held if row.posted] + gone,
+        [row for row in stored if row.posted] + gone,
         [row for row in reported if not row.posted] + new,
     )
 
 
 def _pair(
-    held: list[Row], reported: list[Row], key: Key, pairs: Pairs
+    stored: list[Row], reported: list[Row], key: Key, pairs: Pairs
 ) -> tuple[list[Row], list[Row]]:
     """Match rows of equal key, first with first; returns what is left of both sides, in order."""
     waiting: defaultdict[Hashable, deque[Row]] = defaultdict(deque)
-    for row in held:
+    for row in stored:
         waiting[key(row)].append(row)
     # No key is no match.
     waiting.pop(None, None)
@@ -118,7 +118,7 @@ def _pair(
             pairs.append((partner, row))
         else:
             fresh.append(row)
-    return [row for row in held if id(row) not in matched], fresh
+    return [row for row in stored if id(row) not in matched], fresh
 
 
 def _in(pairs: Pairs, row: Row) -> bool:

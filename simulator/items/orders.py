@@ -58,7 +58,7 @@ class Order(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 class Collected(msgspec.Struct):
-    """What happened: ids per account and product, and the bodies of the webhooks, in order."""
+    """The result: ids per account and product, and the bodies of the webhooks, in order."""
 
     accounts: dict[str, Ids] = {}
     products: dict[str, Ids] = {}
@@ -67,7 +67,7 @@ class Collected(msgspec.Struct):
 
 
 class Links(msgspec.Struct, frozen=True):
-    """How webhooks point back at this server."""
+    """The links in webhooks back to this server."""
 
     base_url: str
     legacy: bool = False

@@ -25,13 +25,13 @@ FAILURES = {
     "ERROR": ("OUTDATED", "Error"),
 }
 USUAL = {"LOGIN_ERROR": "INVALID_CREDENTIALS", "OUTDATED": "SITE_NOT_AVAILABLE"}
-# A status that waits: its execution status and the event that tells of it.
+# A status that waits: its execution status and its webhook event.
 WAITING = {
     "UPDATING": ("ACCOUNTS_IN_PROGRESS", "item/login_succeeded"),
     "WAITING_USER_INPUT": ("WAITING_USER_INPUT", "item/waiting_user_input"),
     "WAITING_USER_ACTION": ("WAITING_USER_ACTION", "item/waiting_user_action"),
 }
-# What `partial: true` means: banks fail most often there.
+# The products of `partial: true`: those for which banks fail most often.
 USUALLY_PARTIAL = ("INVESTMENTS", "INVESTMENTS_TRANSACTIONS", "LOANS")
 AUTO_SYNC_EVERY_MS = 24 * HOUR_MS
 RETRY_EVERY_MS = HOUR_MS
@@ -41,7 +41,7 @@ RETRIES = 5
 def fail(
     item: Item, execution_status: str, *, now_ms: int, provider_message: str | None = None
 ) -> str:
-    """Returns the event that tells of it."""
+    """Return the name of the webhook event."""
     status, message = FAILURES[execution_status]
     item.status, item.execution_status = status, execution_status
     item.error = {"code": execution_status, "message": message}
@@ -65,7 +65,7 @@ def _retry_at(item: Item, now_ms: int) -> int | None:
 
 
 def wait(item: Item, status: str, *, now_ms: int) -> str:
-    """Returns the event that tells of it."""
+    """Return the name of the webhook event."""
     execution_status, event = WAITING[status]
     item.status, item.execution_status = status, execution_status
     item.error = None

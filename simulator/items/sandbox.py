@@ -13,7 +13,7 @@ _PERF = "user-ok-perf-"
 
 @dataclass(frozen=True)
 class Script:
-    """How a run of this user goes."""
+    """The course of a run of this user."""
 
     failure: str | None = None  # execution status
     provider_message: str | None = None

@@ -8,7 +8,7 @@ from simulator.items.orders import Collected, Ids
 
 
 def note_import(item: Item, now_ms: int) -> None:
-    """A first import is told by numbers: a million lines would help nobody."""
+    """A first import is summed up in numbers instead of a million lines."""
     counts = {account.id: len(account.rows) for account in item.accounts.values()}
     item.timeline.append(
         _line(now_ms, "item", "imported", item.id)

@@ -20,7 +20,7 @@ ENTITIES = (
     "consents",
 )
 _CHUNK = 2_000
-# Up to so many rows the truth is one moment's; beyond that it is written while time goes on.
+# Up to so many rows the truth is a snapshot; beyond that it is streamed while data may change.
 AT_ONCE = 100_000
 
 
@@ -29,7 +29,7 @@ def nothing() -> dict[str, list[Any]]:
 
 
 def _owned(item: Item) -> dict[str, list[Any]]:
-    """Everything but the transactions, which may be too many for one list."""
+    """All rows but the transactions, which may be too many for one list."""
     return {
         "accounts": [account.payload for account in item.accounts.values()],
         "investments": list(item.investments.values()),
@@ -41,7 +41,7 @@ def _owned(item: Item) -> dict[str, list[Any]]:
 
 
 def owners(item: Item) -> dict[str, dict[str, str]]:
-    """Investment transactions do not say whose they are: id -> investment id."""
+    """Owners of investment transactions, which do not carry them: id -> investment id."""
     return {
         "investment_transactions": {
             row["id"]: investment_id

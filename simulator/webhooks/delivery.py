@@ -17,17 +17,17 @@ from simulator.webhooks.hooks import Hooks
 ANSWER_TIMEOUT_S = 5.0
 ATTEMPTS_IN_ROUND = 3
 KEPT = 10_000
-# Deliveries on their way at once; the rest wait in order.
+# Concurrent deliveries; the rest wait in order.
 AT_ONCE = 64
 
 
 class DeliveryFaults(msgspec.Struct, forbid_unknown_fields=True):
-    """What goes wrong between Pluggy and the receiver."""
+    """Faults between Pluggy and the receiver."""
 
     duplicate: float = 0.0  # share of deliveries that are made twice
     drop: float = 0.0  # share of events that are never delivered to an endpoint
-    shuffle: float = 0.0  # each delivery waits up to so many seconds on the wall
-    delay: float = 0.0  # and so many seconds in any case
+    shuffle: float = 0.0  # each delivery waits a random time up to this, in real seconds
+    delay: float = 0.0  # and this time in any case, in real seconds
     quiet: bool = False
 
 
@@ -38,7 +38,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Delivery:
-    """Takes events from the world and brings them to every endpoint that wants them."""
+    """Delivers events to every endpoint that subscribes to them."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Delivery:
             await self._session.close()
 
     def emit(self, event: Event, *, item_url: str | None = None) -> str:
-        """Hand over one event; the same eventId goes to all endpoints. Returns it."""
+        """Deliver one event to all endpoints under one eventId, and return that."""
         event_id = event.setdefault("eventId", new_id(self._ids))
         if self.delivery_faults.quiet:
             return str(event_id)
@@ -157,7 +157,7 @@ class Delivery:
             return None, f"{type(error).__name__}: {error}"[:200]
 
     def _count_failure(self, endpoint: Endpoint) -> None:
-        """After so many events in a row that nobody took, Pluggy disables a webhook."""
+        """Disable a webhook, as Pluggy does, after so many undeliverable events in a row."""
         self._given_up[endpoint.url] = self._given_up.get(endpoint.url, 0) + 1
         if endpoint.hook_id is not None and self._given_up[endpoint.url] >= self._disable_after:
             self._hooks.disable(endpoint.hook_id)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from simulator.bank.rows import Row
 from simulator.clock import iso
 
-# So that one event fits one GET by ids.
+# One event fits one GET by ids.
 UPDATED_BLOCK = 400
 
 Event = dict[str, Any]

@@ -32,7 +32,7 @@ def claims(token: str) -> dict[str, int]:
     return dict(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))))
 
 
-def test_it_listens_on_loopback_only_and_stops_cleanly_when_told_to() -> None:
+def test_it_listens_on_loopback_only_and_stops_cleanly_on_a_signal() -> None:
     running = SimulatorProcess().start()
     assert urlsplit(running.url).hostname == "127.0.0.1"
     assert running.stop() == 0
@@ -58,8 +58,8 @@ def test_it_imports_nothing_of_the_service() -> None:
 
 
 def test_a_key_is_a_jwt_that_lives_two_hours(caller: Caller) -> None:
-    told = claims(caller.key)
-    assert told["exp"] - told["iat"] == 7200
+    found = claims(caller.key)
+    assert found["exp"] - found["iat"] == 7200
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_a_connect_token_reads_its_item_and_accounts_and_nothing_else(
 ) -> None:
     item = simulator.post("/_simulator/items", {"transactions": 4})
     _, _, answer = caller.call("POST", "/connect_token", {"options": {"clientUserId": "u"}})
-    told = claims(answer["accessToken"])
-    assert told["exp"] - told["iat"] == 1800
+    found = claims(answer["accessToken"])
+    assert found["exp"] - found["iat"] == 1800
     headers = {"X-API-KEY": answer["accessToken"]}
     assert simulator.call("GET", f"/items/{item['id']}", headers=headers)[0] == 200
     assert simulator.call("GET", f"/accounts?itemId={item['id']}", headers=headers)[0] == 200

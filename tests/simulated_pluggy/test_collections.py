@@ -57,34 +57,34 @@ def test_the_lists_are_the_difference_between_the_truth_before_and_after(
     simulator: SimulatorProcess, item: Item
 ) -> None:
     before = by_id(truth(simulator, item)["transactions"])
-    told = collect(
+    report = collect(
         simulator, item, created=7, late=3, scheduled=2, twins=1, updated=9, deleted=5, restated=4
     )
     after = by_id(truth(simulator, item)["transactions"])
-    assert set(changed_ids(told, "created")) == after.keys() - before.keys()
-    assert set(changed_ids(told, "deleted")) == before.keys() - after.keys()
+    assert set(changed_ids(report, "created")) == after.keys() - before.keys()
+    assert set(changed_ids(report, "deleted")) == before.keys() - after.keys()
     differing = {
         row_id for row_id in before.keys() & after.keys() if before[row_id] != after[row_id]
     }
-    assert set(changed_ids(told, "updated")) == differing
-    assert len(changed_ids(told, "created")) == 7 + 3 + 2 + 2 + 4
-    assert len(changed_ids(told, "deleted")) == 5 + 4
-    assert len(changed_ids(told, "updated")) == 9
+    assert set(changed_ids(report, "updated")) == differing
+    assert len(changed_ids(report, "created")) == 7 + 3 + 2 + 2 + 4
+    assert len(changed_ids(report, "deleted")) == 5 + 4
+    assert len(changed_ids(report, "updated")) == 9
 
 
-def test_webhooks_tell_the_same_lists(
+def test_webhooks_announce_the_same_lists(
     simulator: SimulatorProcess, caller: Caller, receiver: Receiver, item: Item
 ) -> None:
     delivered(simulator)
-    told_before = len(receiver.deliveries)
-    told = collect(simulator, item, created=4, updated=3, deleted=2)
+    events_before = len(receiver.deliveries)
+    report = collect(simulator, item, created=4, updated=3, deleted=2)
     delivered(simulator)
-    bodies = [delivery.body for delivery in receiver.deliveries[told_before:]]
-    assert sorted(bodies, key=str) == sorted(told["events"], key=str)
+    bodies = [delivery.body for delivery in receiver.deliveries[events_before:]]
+    assert sorted(bodies, key=str) == sorted(report["events"], key=str)
     for name in ("updated", "deleted"):
         of_name = [body for body in bodies if body["event"] == f"transactions/{name}"]
         ids = [row_id for body in of_name for row_id in body["transactionIds"]]
-        assert sorted(ids) == sorted(changed_ids(told, name))
+        assert sorted(ids) == sorted(changed_ids(report, name))
     for body in (body for body in bodies if body["event"] == "transactions/created"):
         rows = caller.walk(
             f"?accountId={body['accountId']}&createdAtFrom={body['transactionsCreatedAtFrom']}"
@@ -99,35 +99,35 @@ def test_webhooks_tell_the_same_lists(
 def test_late_rows_are_created_now_and_dated_weeks_ago(
     simulator: SimulatorProcess, item: Item
 ) -> None:
-    told = collect(simulator, item, late=5)
+    report = collect(simulator, item, late=5)
     rows = by_id(truth(simulator, item)["transactions"])
-    late = [rows[row_id] for row_id in changed_ids(told, "created")]
+    late = [rows[row_id] for row_id in changed_ids(report, "created")]
     assert len(late) == 5
     assert all(row["date"] < row["createdAt"] for row in late)
-    assert {row["createdAt"] for row in late} == {told["item"]["lastUpdatedAt"]}
+    assert {row["createdAt"] for row in late} == {report["item"]["lastUpdatedAt"]}
 
 
 def test_pending_rows_settle_under_their_ids(simulator: SimulatorProcess, item: Item) -> None:
     collect(simulator, item, scheduled=3)
     before = by_id(truth(simulator, item)["transactions"])
     pending = {row_id for row_id, row in before.items() if row["status"] == "PENDING"}
-    told = collect(simulator, item, settled=3)
+    report = collect(simulator, item, settled=3)
     after = by_id(truth(simulator, item)["transactions"])
-    settled = changed_ids(told, "updated")
+    settled = changed_ids(report, "updated")
     assert len(settled) == 3
     assert set(settled) <= pending
     assert {after[row_id]["status"] for row_id in settled} == {"POSTED"}
     assert not any(after[row_id]["description"].startswith("AGENDADO") for row_id in settled)
-    assert not changed_ids(told, "created") + changed_ids(told, "deleted")
+    assert not changed_ids(report, "created") + changed_ids(report, "deleted")
 
 
 def test_a_restated_row_has_nothing_that_links_it_to_the_old_one(
     simulator: SimulatorProcess, item: Item
 ) -> None:
     before = by_id(truth(simulator, item)["transactions"])
-    told = collect(simulator, item, restated=1)
+    report = collect(simulator, item, restated=1)
     after = by_id(truth(simulator, item)["transactions"])
-    old, new = before[changed_ids(told, "deleted")[0]], after[changed_ids(told, "created")[0]]
+    old, new = before[changed_ids(report, "deleted")[0]], after[changed_ids(report, "created")[0]]
     same = sum(old[name] == new[name] for name in ("amount", "date", "description"))
     assert same == 2
     assert new["providerId"] is None or new["providerId"] != old["providerId"]
@@ -145,8 +145,8 @@ def test_a_deleted_row_returns_under_its_old_id(simulator: SimulatorProcess, ite
 def test_a_closing_bill_takes_its_rows_and_a_payment_shows_on_both_accounts(
     simulator: SimulatorProcess, item: Item
 ) -> None:
-    told = collect(simulator, item, products={"bills": {"created": 1}})
-    bill_id = told["changes"]["products"]["bills"]["created"][0]
+    report = collect(simulator, item, products={"bills": {"created": 1}})
+    bill_id = report["changes"]["products"]["bills"]["created"][0]
     now = truth(simulator, item)
     bill = by_id(now["bills"])[bill_id]
     named = {
@@ -154,11 +154,11 @@ def test_a_closing_bill_takes_its_rows_and_a_payment_shows_on_both_accounts(
         for row in now["transactions"]
         if (row["creditCardMetadata"] or {}).get("billId") == bill_id
     }
-    assert named == set(changed_ids(told, "updated"))
+    assert named == set(changed_ids(report, "updated"))
     while not by_id(truth(simulator, item)["bills"])[bill_id]["payments"]:
-        told = collect(simulator, item, products={"bills": {"updated": 1}})
+        report = collect(simulator, item, products={"bills": {"updated": 1}})
     rows = by_id(truth(simulator, item)["transactions"])
-    sides = [rows[row_id] for row_id in changed_ids(told, "created")]
+    sides = [rows[row_id] for row_id in changed_ids(report, "created")]
     assert sorted(row["description"] for row in sides) == [
         "PAGAMENTO FATURA CARTAO",
         "Pagamento recebido",
@@ -172,14 +172,14 @@ def test_other_products_change_and_their_lists_follow(
     before = truth(simulator, item)
     counts = {"created": 1, "updated": 1, "deleted": 1}
     names = ["investments", "investment_transactions", "loans"]
-    told = collect(
+    report = collect(
         simulator,
         item,
         products={name: counts for name in names} | {"identities": {"updated": 1}},
     )
     after = truth(simulator, item)
     for name in names:
-        changes = told["changes"]["products"][name]
+        changes = report["changes"]["products"][name]
         old, new = by_id(before[name]), by_id(after[name])
         assert set(changes["created"]) <= new.keys() - old.keys()
         assert set(changes["deleted"]) <= old.keys() - new.keys()
@@ -196,10 +196,10 @@ def test_what_a_collection_makes_is_not_changed_by_the_same_one(
     before = truth(simulator, item)
     everything = {"created": 3, "updated": 2, "deleted": 1000}
     names = ["investment_transactions", "loans", "investments"]
-    told = collect(simulator, item, products=dict.fromkeys(names, everything))
+    report = collect(simulator, item, products=dict.fromkeys(names, everything))
     after = truth(simulator, item)
     for name in names:
-        changes = told["changes"]["products"][name]
+        changes = report["changes"]["products"][name]
         old, new = by_id(before[name]), by_id(after[name])
         assert set(changes["deleted"]) <= old.keys() - new.keys()
         assert set(changes["created"]) <= new.keys() - old.keys()
@@ -212,7 +212,7 @@ def test_a_partial_collection_keeps_older_data_and_says_so(
     simulator: SimulatorProcess, item: Item
 ) -> None:
     before = truth(simulator, item)
-    told = collect(
+    report = collect(
         simulator,
         item,
         partial=["TRANSACTIONS", "LOANS"],
@@ -220,11 +220,11 @@ def test_a_partial_collection_keeps_older_data_and_says_so(
         products={"loans": {"created": 1}, "investments": {"updated": 1}},
     )
     after = truth(simulator, item)
-    assert told["item"]["executionStatus"] == "PARTIAL_SUCCESS"
-    detail = told["item"]["statusDetail"]
+    assert report["item"]["executionStatus"] == "PARTIAL_SUCCESS"
+    detail = report["item"]["statusDetail"]
     assert detail["transactions"]["isUpdated"] is False
     assert detail["transactions"]["lastUpdatedAt"] == item["lastUpdatedAt"]
-    assert detail["investments"]["lastUpdatedAt"] == told["item"]["lastUpdatedAt"]
+    assert detail["investments"]["lastUpdatedAt"] == report["item"]["lastUpdatedAt"]
     assert after["transactions"] == before["transactions"]
     assert after["loans"] == before["loans"]
     assert after["investments"] != before["investments"]
@@ -236,11 +236,11 @@ def test_without_consent_lists_are_empty_with_200_until_it_is_renewed(
 ) -> None:
     before = truth(simulator, item)
     account, row = before["accounts"][0]["id"], before["transactions"][0]["id"]
-    told = collect(simulator, item, consent=how)
-    assert told["item"]["executionStatus"] == "USER_AUTHORIZATION_REVOKED"
-    expires = told["item"]["consentExpiresAt"]
+    report = collect(simulator, item, consent=how)
+    assert report["item"]["executionStatus"] == "USER_AUTHORIZATION_REVOKED"
+    expires = report["item"]["consentExpiresAt"]
     assert (expires is None) == (how == "revoked")
-    assert expires is None or expires < told["item"]["updatedAt"]
+    assert expires is None or expires < report["item"]["updatedAt"]
     for path in (
         f"/accounts?itemId={item['id']}",
         f"/v2/transactions?accountId={account}",
@@ -278,8 +278,8 @@ def test_accounts_loans_and_investments_close_without_a_webhook_of_their_own(
     before = truth(simulator, item)
     account, loan = before["accounts"][0]["id"], before["loans"][0]["id"]
     investment = before["investments"][0]["id"]
-    told = collect(simulator, item, close=[account, loan, investment])
-    assert [event["event"] for event in told["events"]] == ["item/updated"]
+    report = collect(simulator, item, close=[account, loan, investment])
+    assert [event["event"] for event in report["events"]] == ["item/updated"]
     after = truth(simulator, item)
     assert account not in by_id(after["accounts"])
     assert all(row["accountId"] != account for row in after["transactions"])
@@ -305,10 +305,10 @@ def test_a_collection_can_end_in_any_status(
     simulator: SimulatorProcess, item: Item, status: str, execution_status: str, event: str
 ) -> None:
     before = truth(simulator, item)
-    told = collect(simulator, item, status=status, created=3)
-    assert told["item"]["executionStatus"] == execution_status
-    assert [body["event"] for body in told["events"]] == [event]
-    assert told["item"]["lastUpdatedAt"] == item["lastUpdatedAt"]
+    report = collect(simulator, item, status=status, created=3)
+    assert report["item"]["executionStatus"] == execution_status
+    assert [body["event"] for body in report["events"]] == [event]
+    assert report["item"]["lastUpdatedAt"] == item["lastUpdatedAt"]
     after = truth(simulator, item)
     assert after["transactions"] == before["transactions"]
     assert collect(simulator, item)["item"]["status"] == "UPDATED"
@@ -342,16 +342,16 @@ def test_time_brings_closed_and_paid_bills_settled_rows_and_auto_syncs() -> None
         assert restated
 
 
-def test_the_time_line_tells_every_change_in_order(simulator: SimulatorProcess, item: Item) -> None:
-    told = collect(simulator, item, created=2, deleted=1, products={"loans": {"updated": 1}})
+def test_the_timeline_holds_every_change_in_order(simulator: SimulatorProcess, item: Item) -> None:
+    report = collect(simulator, item, created=2, deleted=1, products={"loans": {"updated": 1}})
     lines = simulator.get(f"/_simulator/truth/{item['id']}/timeline")["timeline"]
     assert lines[0]["what"] == "imported"
     assert sum(lines[0]["transactions"].values()) == 300
     assert [line["at"] for line in lines] == sorted(line["at"] for line in lines)
     ids = {(line["entity"], line["what"], line["id"]) for line in lines}
-    for row_id in changed_ids(told, "created"):
+    for row_id in changed_ids(report, "created"):
         assert ("transactions", "created", row_id) in ids
-    assert ("loans", "updated", told["changes"]["products"]["loans"]["updated"][0]) in ids
+    assert ("loans", "updated", report["changes"]["products"]["loans"]["updated"][0]) in ids
     assert lines[-1]["executionStatus"] == "SUCCESS"
 
 

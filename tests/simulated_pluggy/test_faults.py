@@ -56,7 +56,7 @@ def raw(simulator: SimulatorProcess, path: str, key: str, timeout: float = 30) -
         connection.close()
 
 
-def test_a_status_hits_as_often_as_told_and_no_more(
+def test_a_status_hits_as_often_as_set_and_no_more(
     simulator: SimulatorProcess, caller: Caller, item: dict[str, Any]
 ) -> None:
     path = f"/items/{item['id']}"
@@ -199,7 +199,7 @@ def test_a_repeated_cursor_leads_back_to_the_same_page(
     assert healed["next"] != first["next"]
 
 
-def test_a_redated_row_escapes_the_walk_and_is_told(
+def test_a_redated_row_escapes_the_walk_and_is_announced(
     simulator: SimulatorProcess, caller: Caller, receiver: Receiver
 ) -> None:
     made = simulator.post("/_simulator/items", {"transactions": 1100, "accounts": 1})
@@ -210,8 +210,8 @@ def test_a_redated_row_escapes_the_walk_and_is_told(
     missed = before.keys() - walked
     assert len(missed) == 1
     delivered(simulator)
-    told = receiver.named("transactions/updated")[-1]
-    assert told["transactionIds"] == list(missed)
+    report = receiver.named("transactions/updated")[-1]
+    assert report["transactionIds"] == list(missed)
     row = caller.get(f"/transactions/{missed.pop()}")
     assert row["date"] > before[row["id"]]["date"]
 
@@ -220,12 +220,12 @@ def test_a_redated_row_can_go_untold(
     simulator: SimulatorProcess, caller: Caller, receiver: Receiver, account: str
 ) -> None:
     delivered(simulator)
-    told = len(receiver.deliveries)
+    report = len(receiver.deliveries)
     fault(simulator, "GET /v2/transactions", "redate", announce=False)
     caller.get(f"/v2/transactions?accountId={account}")
     assert simulator.get("/_simulator/faults") == []
     delivered(simulator)
-    assert len(receiver.deliveries) == told
+    assert len(receiver.deliveries) == report
 
 
 def test_odd_rows_come_from_faults_once_and_are_not_kept(
@@ -284,8 +284,8 @@ def test_a_status_can_be_an_answer_of_another_shape_with_headers_of_its_own(
     assert caller.get(f"/v2/transactions{following}") == {"data": []}
     headers = {"RateLimit-Reset": "1900000000", "Retry-After": "2"}
     fault(simulator, "GET /v2/transactions", "status", status=429, headers=headers)
-    status, told, _ = caller.call("GET", f"/v2/transactions{query}")
-    assert (status, told["RateLimit-Reset"], told["Retry-After"]) == (429, "1900000000", "2")
+    status, report, _ = caller.call("GET", f"/v2/transactions{query}")
+    assert (status, report["RateLimit-Reset"], report["Retry-After"]) == (429, "1900000000", "2")
 
 
 def test_headers_and_fields_of_an_ordinary_answer_can_be_odd(
@@ -325,14 +325,14 @@ def test_partial_lists_of_other_products_have_their_first_rows(
     simulator: SimulatorProcess, caller: Caller
 ) -> None:
     made = simulator.post("/_simulator/items", {"transactions": 40, "accounts": 3})
-    held = simulator.get(f"/_simulator/truth/{made['id']}")
+    stored = simulator.get(f"/_simulator/truth/{made['id']}")
     for name in ("accounts", "investments", "loans"):
         fault(simulator, f"GET /{name}", "partial", rows=1, rate=1, item=made["id"])
         listed = caller.get(f"/{name}?itemId={made['id']}")
-        assert (listed["results"], listed["total"]) == (held[name][:1], 1)
-        for row in held[name][1:]:
+        assert (listed["results"], listed["total"]) == (stored[name][:1], 1)
+        for row in stored[name][1:]:
             assert caller.refused("GET", f"/{name}/{row['id']}")[0] == 404
-    assert simulator.get(f"/_simulator/truth/{made['id']}") == held
+    assert simulator.get(f"/_simulator/truth/{made['id']}") == stored
 
 
 def test_answers_lag_behind_a_first_import(simulator: SimulatorProcess, caller: Caller) -> None:
@@ -356,10 +356,10 @@ def test_answers_lag_behind_a_collection(simulator: SimulatorProcess, caller: Ca
         "products": {"accounts": {"created": 1}, "loans": {"updated": 1}},
         "lag": {"GET /*": 6},
     }
-    told = simulator.post(f"/_simulator/items/{made['id']}/collect", order)
+    report = simulator.post(f"/_simulator/items/{made['id']}/collect", order)
     account = before["accounts"][0]["id"]
-    [added] = told["changes"]["products"]["accounts"]["created"]
-    [gone, _] = told["changes"]["accounts"][account]["deleted"]
+    [added] = report["changes"]["products"]["accounts"]["created"]
+    [gone, _] = report["changes"]["accounts"][account]["deleted"]
     assert caller.get(f"/items/{made['id']}") == made
     assert caller.get(f"/accounts?itemId={made['id']}")["results"] == before["accounts"]
     assert caller.get(f"/v2/transactions?accountId={account}")["results"] == before["transactions"]

@@ -463,12 +463,12 @@ def test_a_consent_that_runs_out_withholds_the_data_without_a_word(
     body = {"transactions": 4, "consentExpiresAt": expires, "autoSync": False}
     item = simulator.post("/_simulator/items", body)
     delivered(simulator)
-    told = len(receiver.deliveries)
+    report = len(receiver.deliveries)
     accounts = f"/accounts?itemId={item['id']}"
     assert len(caller.get(accounts)["results"]) == 2
     step(simulator, caller, 2 * HOUR)
     assert caller.get(accounts)["results"] == []
-    assert len(receiver.deliveries) == told
+    assert len(receiver.deliveries) == report
     caller.call("PATCH", f"/items/{item['id']}", {})
     step(simulator, caller, 60)
     renewed = read(caller, item)

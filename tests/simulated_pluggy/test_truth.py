@@ -131,14 +131,14 @@ def test_a_busy_receiver_changes_nothing_in_the_truth() -> None:
         Receiver(lambda body: 500) as receiver,
         SimulatorProcess(receiver.url, seed=42, **FROZEN) as running,
     ):
-        told = running.post("/_simulator/items", {"transactions": 700, "accounts": 3})
-        truth = running.get(f"/_simulator/truth/{told['id']}")
+        report = running.post("/_simulator/items", {"transactions": 700, "accounts": 3})
+        truth = running.get(f"/_simulator/truth/{report['id']}")
         # Four events, each refused three times in each of three rounds.
         for attempts in (12, 24, 36):
             receiver.wait_for(attempts)
             running.post("/_simulator/clock", {"advance": 3 * 3600})
         delivered(running)
-        assert running.get(f"/_simulator/truth/{told['id']}") == truth
+        assert running.get(f"/_simulator/truth/{report['id']}") == truth
     with SimulatorProcess(seed=42, **FROZEN) as running:
         alone = running.post("/_simulator/items", {"transactions": 700, "accounts": 3})
         assert running.get(f"/_simulator/truth/{alone['id']}") == truth

@@ -171,10 +171,10 @@ def test_bodies_carry_the_fields_that_real_traffic_has(
             "createdTransactionsLinkV2",
         }
         assert created["createdTransactionsLink"].startswith(f"{simulator.url}/v2/transactions?")
-        told = receiver.named("item/created")[0]
-        assert told == {
+        emitted = receiver.named("item/created")[0]
+        assert emitted == {
             "event": "item/created",
-            "eventId": told["eventId"],
+            "eventId": emitted["eventId"],
             "itemId": item["id"],
             "clientUserId": "user-1",
             "triggeredBy": "USER",
@@ -201,7 +201,7 @@ def test_the_legacy_flavour_of_links_points_at_the_page_listing() -> None:
         assert "/v2/transactions?" in created["createdTransactionsLinkV2"]
 
 
-def test_updates_are_told_in_blocks_of_at_most_400_ids(
+def test_updates_are_announced_in_blocks_of_at_most_400_ids(
     simulator: SimulatorProcess, caller: Caller
 ) -> None:
     with Receiver() as receiver:
@@ -318,10 +318,10 @@ def test_events_given_up_in_a_row_disable_a_subscription_until_it_is_enabled() -
         assert len(receiver.deliveries) == 9
 
 
-def test_mischief_duplicates_drops_shuffles_and_keeps_quiet(
+def test_delivery_faults_duplicate_drop_shuffle_and_keep_quiet(
     simulator: SimulatorProcess, caller: Caller
 ) -> None:
-    def told(delivery_faults: dict[str, Any]) -> list[dict[str, Any]]:
+    def emitted(delivery_faults: dict[str, Any]) -> list[dict[str, Any]]:
         with Receiver() as receiver:
             hook = subscribe(caller, "all", receiver.url)
             simulator.post("/_simulator/webhooks", delivery_faults)
@@ -335,16 +335,16 @@ def test_mischief_duplicates_drops_shuffles_and_keeps_quiet(
 
     item = simulator.post("/_simulator/items", {"transactions": 2})
     order: list[list[str]] = []
-    assert len(told({"duplicate": 1})) == 12
-    assert told({"drop": True}) == []
-    assert told({"quiet": True}) == []
-    shuffled = [body["eventId"] for body in told({"shuffle": 0.5})]
+    assert len(emitted({"duplicate": 1})) == 12
+    assert emitted({"drop": True}) == []
+    assert emitted({"quiet": True}) == []
+    shuffled = [body["eventId"] for body in emitted({"shuffle": 0.5})]
     assert sorted(shuffled) == sorted(order[-1])
     assert shuffled != order[-1]
-    assert len(told({})) == 6
+    assert len(emitted({})) == 6
 
 
-def test_an_unknown_mischief_is_refused(simulator: SimulatorProcess) -> None:
+def test_an_unknown_delivery_fault_is_refused(simulator: SimulatorProcess) -> None:
     assert simulator.call("POST", "/_simulator/webhooks", {"duplicates": 1})[0] == 400
 
 
