@@ -1,9 +1,9 @@
--- How far each step of an item is: one row per product, and per account where Pluggy lists by account
--- (account_id is the nil uuid for products that are listed by item).
+-- How far each step of an item is: one row per product and scope. scope_id is the account or the investment
+-- that Pluggy lists the product by, and the nil UUID for a product that is listed for the whole item.
 CREATE TABLE pluggy_sync.product_sync (
     item_id uuid NOT NULL,
     product text NOT NULL,
-    account_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    scope_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
     watermark timestamptz,
     source_updated_at timestamptz,
     complete_read_at timestamptz,
@@ -11,7 +11,6 @@ CREATE TABLE pluggy_sync.product_sync (
     walked_up_to timestamptz,
     fingerprint text,
     verified_at timestamptz,
-    rejected_rows integer NOT NULL DEFAULT 0,
     attempts integer NOT NULL DEFAULT 0,
     failing_since timestamptz,
     failed_at timestamptz,
@@ -22,7 +21,7 @@ CREATE TABLE pluggy_sync.product_sync (
     failure_code text,
     error_id text,
     stale_reason text,
-    PRIMARY KEY (item_id, product, account_id)
+    PRIMARY KEY (item_id, product, scope_id)
 ) WITH (fillfactor = 80);
 
 COMMENT ON COLUMN pluggy_sync.product_sync.watermark IS
@@ -34,7 +33,7 @@ COMMENT ON COLUMN pluggy_sync.product_sync.complete_read_at IS
 COMMENT ON COLUMN pluggy_sync.product_sync.walked_at IS
     'our clock when the last complete walk (all pages) started';
 
-COMMENT ON COLUMN pluggy_sync.product_sync.account_id IS
+COMMENT ON COLUMN pluggy_sync.product_sync.scope_id IS
     'the account, or the investment, that Pluggy lists by; the nil uuid: the item';
 COMMENT ON COLUMN pluggy_sync.product_sync.fingerprint IS
     'what an investment looked like when its transactions were last read';

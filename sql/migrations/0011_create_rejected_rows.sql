@@ -3,11 +3,11 @@
 CREATE TABLE pluggy_sync.rejected_rows (
     item_id uuid NOT NULL,
     product text NOT NULL,
-    account_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    scope_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
     row_id text NOT NULL,
     reason text NOT NULL,
     body bytea NOT NULL,
     run_id bigint NOT NULL,
     rejected_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (item_id, product, account_id, row_id)
+    PRIMARY KEY (item_id, product, scope_id, row_id)
 );

@@ -3,13 +3,13 @@
 CREATE TABLE pluggy_sync.drift (
     run_id bigint NOT NULL,
     product text NOT NULL,
-    account_id uuid NOT NULL,
+    scope_id uuid NOT NULL,
     item_id uuid NOT NULL,
     inserted integer NOT NULL,
     changed integer NOT NULL,
     deleted integer NOT NULL,
     found_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (run_id, product, account_id)
+    PRIMARY KEY (run_id, product, scope_id)
 );
 CREATE INDEX drift_item ON pluggy_sync.drift (item_id);
 

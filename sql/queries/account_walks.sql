@@ -23,13 +23,13 @@ ON CONFLICT (item_id, account_id) DO UPDATE SET
 -- A new ask makes a dead step of an account due again. $1 item, $2 account.
 UPDATE pluggy_sync.product_sync
 SET dead_at = NULL, dead_seq = NULL, attempts = 0, failing_since = NULL, next_try_at = NULL
-WHERE item_id = $1 AND account_id = $2 AND product = 'transactions' AND dead_at IS NOT NULL;
+WHERE item_id = $1 AND scope_id = $2 AND product = 'transactions' AND dead_at IS NOT NULL;
 
 -- name: note_unreadable_walk
 -- A walk stands for ids that an event named and nobody could read: the next one for this cause waits a
 -- day. $1 item, $2 account.
 UPDATE pluggy_sync.product_sync SET unreadable_walk_at = now()
-WHERE item_id = $1 AND account_id = $2 AND product = 'transactions';
+WHERE item_id = $1 AND scope_id = $2 AND product = 'transactions';
 
 -- name: load_walk
 -- $1 item, $2 account.
@@ -74,7 +74,7 @@ SELECT count(*) FROM pluggy.transactions WHERE item_id = $1 AND account_id = $2;
 -- name: load_attempts
 -- How often a step has failed in a row. $1 item, $2 product, $3 account.
 SELECT attempts FROM pluggy_sync.product_sync
-WHERE item_id = $1 AND product = $2 AND account_id = $3;
+WHERE item_id = $1 AND product = $2 AND scope_id = $3;
 
 -- name: load_deletion_candidates
 -- Live rows that a walk has not listed and that nobody has asked for yet: first seen before it began,
@@ -114,4 +114,4 @@ WITH walks AS (
 ), pages AS (
     DELETE FROM pluggy_sync.walk_pages p USING walks w WHERE p.walk_id = w.walk_id
 )
-DELETE FROM pluggy_sync.product_sync WHERE item_id = $1 AND account_id = $2;
+DELETE FROM pluggy_sync.product_sync WHERE item_id = $1 AND scope_id = $2;

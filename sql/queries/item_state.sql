@@ -28,14 +28,14 @@ SELECT
           AND (e.state = 'pending' OR (e.state = 'walking' AND NOT EXISTS (
               SELECT FROM pluggy_sync.account_walks w
               LEFT JOIN pluggy_sync.product_sync p
-                  ON p.item_id = w.item_id AND p.account_id = w.account_id
+                  ON p.item_id = w.item_id AND p.scope_id = w.account_id
                   AND p.product = 'transactions'
               WHERE w.item_id = e.item_id AND p.dead_at IS NULL
                 AND (e.account_id IS NULL OR e.account_id = w.account_id))))
     ), '[]')::text AS events,
     coalesce((
         SELECT jsonb_agg(jsonb_build_object(
-            'product', p.product, 'account_id', p.account_id, 'watermark', p.watermark,
+            'product', p.product, 'scope_id', p.scope_id, 'watermark', p.watermark,
             'source_updated_at', p.source_updated_at, 'complete_read_at', p.complete_read_at,
             'walked_at', p.walked_at, 'read_seq', p.read_seq,
             'walked_seq', p.walked_seq, 'recent_seq', p.recent_seq, 'dead_seq', p.dead_seq,

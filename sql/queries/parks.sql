@@ -13,10 +13,10 @@ FROM refused;
 
 -- name: find_other_scopes
 -- Items, or accounts or investments, whose list of a product was not refused in the last five minutes:
--- of other items first. $1 product, $2 item, $3 account, $4 how many.
-SELECT s.item_id, s.account_id
+-- of other items first. $1 product, $2 item, $3 scope, $4 how many.
+SELECT s.item_id, s.scope_id
 FROM (
-    SELECT i.id AS item_id, '00000000-0000-0000-0000-000000000000'::uuid AS account_id
+    SELECT i.id AS item_id, '00000000-0000-0000-0000-000000000000'::uuid AS scope_id
     FROM pluggy.items i
     WHERE i.deleted_at IS NULL
       AND ($1 IN ('accounts', 'investments', 'loans', 'identities')
@@ -29,8 +29,8 @@ FROM (
     WHERE n.deleted_at IS NULL AND $1 = 'investment_transactions'
 ) AS s
 LEFT JOIN pluggy_sync.product_sync p
-    ON p.item_id = s.item_id AND p.product = $1 AND p.account_id = s.account_id
-WHERE (s.item_id, s.account_id) <> ($2::uuid, $3::uuid)
+    ON p.item_id = s.item_id AND p.product = $1 AND p.scope_id = s.scope_id
+WHERE (s.item_id, s.scope_id) <> ($2::uuid, $3::uuid)
   AND (p.failed_at IS NULL OR p.failed_at <= now() - interval '5 minutes')
 ORDER BY s.item_id = $2::uuid, random()
 LIMIT $4;
@@ -84,15 +84,15 @@ WITH parked AS (
 SELECT EXISTS (SELECT FROM parked) AS is_new;
 
 -- name: mark_parked_steps
--- Steps that a sync has left out because their product is parked. $1 item, $2 product[], $3 account[].
+-- Steps that a sync has left out because their product is parked. $1 item, $2 product[], $3 scope[].
 INSERT INTO pluggy_sync.product_sync AS p
-    (item_id, product, account_id, parked_at, stale_reason, failure_class, failure_code, error_id,
+    (item_id, product, scope_id, parked_at, stale_reason, failure_class, failure_code, error_id,
      failure_endpoint)
-SELECT $1, s.product, s.account_id, now(), 'product_parked', 'refused', k.failure_code, k.error_id,
+SELECT $1, s.product, s.scope_id, now(), 'product_parked', 'refused', k.failure_code, k.error_id,
        k.endpoint
-FROM unnest($2::text[], $3::uuid[]) AS s(product, account_id)
+FROM unnest($2::text[], $3::uuid[]) AS s(product, scope_id)
 JOIN pluggy_sync.parked_products k USING (product)
-ON CONFLICT (item_id, product, account_id) DO UPDATE SET
+ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     parked_at = excluded.parked_at, stale_reason = excluded.stale_reason,
     failure_class = excluded.failure_class, failure_code = excluded.failure_code,
     error_id = excluded.error_id, failure_endpoint = excluded.failure_endpoint,
@@ -112,7 +112,7 @@ RETURNING product, parked_at;
 
 -- name: load_parked_scopes
 -- Some of what was left out of a product, at random. $1 product, $2 how many.
-SELECT p.item_id, p.account_id
+SELECT p.item_id, p.scope_id
 FROM pluggy_sync.product_sync p
 JOIN pluggy.items i ON i.id = p.item_id AND i.deleted_at IS NULL
 WHERE p.product = $1 AND p.parked_at IS NOT NULL

@@ -2,23 +2,23 @@
 -- A complete read of a step has committed; what failed is over. It replaces the marks of reads that
 -- started before it, whatever their values, and none of a read that started later: so an odd time of
 -- Pluggy lives as long as one read.
--- $1 item, $2 product, $3 account, $4 complete_read_at, $5 source_updated_at, $6 watermark,
+-- $1 item, $2 product, $3 scope, $4 complete_read_at, $5 source_updated_at, $6 watermark,
 -- $7 walked_at (null: no walk), $8 fingerprint (null: keep), $9 read_since (null: all was read),
 -- $10 read_seq: the place of its start.
 -- A walk covers the recent days too. A list is complete in itself, transactions only when walked: what
 -- was set aside before and was not met again is not there any more.
 WITH not_met AS (
     DELETE FROM pluggy_sync.rejected_rows
-    WHERE item_id = $1 AND product = $2 AND account_id = $3 AND rejected_at < $4::timestamptz
+    WHERE item_id = $1 AND product = $2 AND scope_id = $3 AND rejected_at < $4::timestamptz
       AND ($2::text <> 'transactions' OR $7::timestamptz IS NOT NULL)
 )
 INSERT INTO pluggy_sync.product_sync AS p
-    (item_id, product, account_id, complete_read_at, source_updated_at, watermark, read_since, read_seq,
+    (item_id, product, scope_id, complete_read_at, source_updated_at, watermark, read_since, read_seq,
      walked_at, walked_seq, recent_at, recent_seq, verified_at, fingerprint, first_read_at)
 SELECT $1, $2, $3, $4::timestamptz, $5, $6, $9, $10::bigint, $7::timestamptz, w.walked_seq, $7,
        w.walked_seq, CASE WHEN $2::text = 'transactions' THEN $7 ELSE $4 END, $8, $4::timestamptz
 FROM (SELECT CASE WHEN $7::timestamptz IS NOT NULL THEN $10::bigint END AS walked_seq) AS w
-ON CONFLICT (item_id, product, account_id) DO UPDATE SET
+ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     (complete_read_at, source_updated_at, watermark, read_since, read_seq) = (
         SELECT r.complete_read_at, r.source_updated_at, r.watermark, r.read_since, r.read_seq
         -- A list that is read again because its owner is gone is told no time: the mark stays.
@@ -47,7 +47,7 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
 -- name: load_watermark
 -- $1 item, $2 account.
 SELECT watermark FROM pluggy_sync.product_sync
-WHERE item_id = $1 AND product = 'transactions' AND account_id = $2;
+WHERE item_id = $1 AND product = 'transactions' AND scope_id = $2;
 
 -- name: note_overlap
 -- After the stamp of a read of transactions: for how long deltas may start after the overlap, and by when
@@ -61,7 +61,7 @@ WITH overlap AS (
         WHERE t.item_id = $1 AND t.account_id = $2 AND t.source_created_at >= p.watermark - $9::interval
         OFFSET $7::integer) AS is_long
     FROM pluggy_sync.product_sync p
-    WHERE p.item_id = $1 AND p.product = 'transactions' AND p.account_id = $2
+    WHERE p.item_id = $1 AND p.product = 'transactions' AND p.scope_id = $2
 )
 UPDATE pluggy_sync.product_sync p
 SET read_up_to = $4,
@@ -75,7 +75,7 @@ SET read_up_to = $4,
     wide_ordered = p.wide_ordered
         AND coalesce($5 OR p.wide_by > $3 AND p.wide_by <= $3 + $9, false)
 FROM overlap o
-WHERE p.item_id = $1 AND p.product = 'transactions' AND p.account_id = $2;
+WHERE p.item_id = $1 AND p.product = 'transactions' AND p.scope_id = $2;
 
 -- name: load_due_overlaps
 -- Items of which an overlap is to be read again. readable: without a consent every list is empty, which
@@ -96,7 +96,7 @@ WHERE item_id = ANY ($1::uuid[]) AND wide_by <= now() AND NOT wide_ordered;
 -- name: expect_first_rows
 -- After a complete read: a list that has been empty since its first read is looked at again 5 s, 30 s,
 -- 2 min and 5 min after that, unless Pluggy does not collect the product for this item at all.
--- $1 item, $2 product, $3 account, $4 whether rows were found (null: those held are looked for),
+-- $1 item, $2 product, $3 scope, $4 whether rows were found (null: those held are looked for),
 -- $5 Pluggy's name of the product (null: it is always collected).
 WITH looks AS (
     SELECT p.first_read_at, p.complete_read_at,
@@ -105,7 +105,7 @@ WITH looks AS (
            AND NOT EXISTS (SELECT FROM pluggy.items i
                            WHERE i.id = $1 AND NOT $5::text = ANY (i.products)) AS is_awaited
     FROM pluggy_sync.product_sync p
-    WHERE p.item_id = $1 AND p.product = $2 AND p.account_id = $3
+    WHERE p.item_id = $1 AND p.product = $2 AND p.scope_id = $3
       AND (p.awaits_rows OR p.first_read_at = p.complete_read_at)
 ), next AS (
     SELECT (SELECT min(l.first_read_at + after)
@@ -116,7 +116,7 @@ WITH looks AS (
 UPDATE pluggy_sync.product_sync p
 SET confirm_at = next.confirm_at, awaits_rows = next.confirm_at IS NOT NULL
 FROM next
-WHERE p.item_id = $1 AND p.product = $2 AND p.account_id = $3
+WHERE p.item_id = $1 AND p.product = $2 AND p.scope_id = $3
   AND (p.awaits_rows OR next.confirm_at IS NOT NULL);
 
 -- name: load_due_confirmations
@@ -131,13 +131,13 @@ UPDATE pluggy_sync.product_sync SET confirm_at = NULL
 WHERE item_id = ANY ($1::uuid[]) AND confirm_at <= now();
 
 -- name: record_failure
--- A try of a step has failed. $1 item, $2 product, $3 account, $4 class, $5 code, $6 errorId,
+-- A try of a step has failed. $1 item, $2 product, $3 scope, $4 class, $5 code, $6 errorId,
 -- $7 attempts so far, $8 pause before the next try (null: dead), $9 when the try began, $10 its place,
 -- $11 endpoint.
 -- It dies of what it was tried for: an event with a higher pending_seq has a try of its own.
 -- An account or an investment that is tombstoned has no steps: it may have been while this one was tried.
 INSERT INTO pluggy_sync.product_sync AS p
-    (item_id, product, account_id, failure_class, failure_code, error_id, attempts, failing_since,
+    (item_id, product, scope_id, failure_class, failure_code, error_id, attempts, failing_since,
      failed_at, next_try_at, dead_at, dead_seq, stale_reason, failure_endpoint)
 SELECT $1::uuid, $2::text, $3::uuid, $4::text, $5::text, $6::text, $7::integer, now(), now(),
        now() + $8::interval, CASE WHEN $8::interval IS NULL THEN $9::timestamptz END,
@@ -146,7 +146,7 @@ WHERE NOT EXISTS (SELECT FROM pluggy.accounts
                   WHERE item_id = $1 AND id = $3 AND deleted_at IS NOT NULL)
   AND NOT EXISTS (SELECT FROM pluggy.investments
                   WHERE item_id = $1 AND id = $3 AND deleted_at IS NOT NULL)
-ON CONFLICT (item_id, product, account_id) DO UPDATE SET
+ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     failure_class = excluded.failure_class, failure_code = excluded.failure_code,
     error_id = excluded.error_id, attempts = excluded.attempts,
     failing_since = CASE WHEN p.dead_at IS NULL THEN coalesce(p.failing_since, now()) ELSE now() END,
@@ -156,10 +156,10 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
 
 -- name: defer_step
 -- A step is put off without an attempt: a limit, or an answer that proves nothing yet.
--- $1 item, $2 product, $3 account, $4 reason, $5 pause (null: doubling with its age, 30 s to 1 h).
+-- $1 item, $2 product, $3 scope, $4 reason, $5 pause (null: doubling with its age, 30 s to 1 h).
 -- Not of what is tombstoned, as in record_failure.
 INSERT INTO pluggy_sync.product_sync AS p
-    (item_id, product, account_id, deferred_since, next_try_at, stale_reason)
+    (item_id, product, scope_id, deferred_since, next_try_at, stale_reason)
 SELECT $1::uuid, $2::text, $3::uuid, CASE WHEN $5::interval IS NULL THEN now() END,
        now() + coalesce($5::interval, interval '30 seconds'),
        CASE WHEN $5::interval IS NULL THEN $4::text END
@@ -167,7 +167,7 @@ WHERE NOT EXISTS (SELECT FROM pluggy.accounts
                   WHERE item_id = $1 AND id = $3 AND deleted_at IS NOT NULL)
   AND NOT EXISTS (SELECT FROM pluggy.investments
                   WHERE item_id = $1 AND id = $3 AND deleted_at IS NOT NULL)
-ON CONFLICT (item_id, product, account_id) DO UPDATE SET
+ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     deferred_since = CASE WHEN $5::interval IS NULL THEN coalesce(p.deferred_since, now())
                           ELSE p.deferred_since END,
     next_try_at = now() + coalesce($5::interval, least(interval '1 hour',
@@ -178,21 +178,21 @@ ON CONFLICT (item_id, product, account_id) DO UPDATE SET
 
 -- name: note_own_limit
 -- A step is put off by a limit of its own, not by that of all calls: shown with code and endpoint.
--- $1 item, $2 product, $3 account, $4 code, $5 endpoint.
+-- $1 item, $2 product, $3 scope, $4 code, $5 endpoint.
 UPDATE pluggy_sync.product_sync SET stale_reason = $4, failure_code = $4, failure_endpoint = $5
-WHERE item_id = $1 AND product = $2 AND account_id = $3;
+WHERE item_id = $1 AND product = $2 AND scope_id = $3;
 
 -- name: end_deferral
--- A question has been answered, so what was put off is due no later. $1 item, $2 product, $3 account.
+-- A question has been answered, so what was put off is due no later. $1 item, $2 product, $3 scope.
 UPDATE pluggy_sync.product_sync
 SET deferred_since = NULL, next_try_at = NULL, stale_reason = NULL, attempts = 0,
     failing_since = NULL, dead_at = NULL, dead_seq = NULL, failed_at = NULL, failure_class = NULL,
     failure_code = NULL, error_id = NULL
-WHERE item_id = $1 AND product = $2 AND account_id = $3
+WHERE item_id = $1 AND product = $2 AND scope_id = $3
   AND (deferred_since IS NOT NULL OR next_try_at IS NOT NULL OR attempts > 0);
 
 -- name: is_deferred_for
--- Whether a step's answers have proven nothing for so long. $1 item, $2 product, $3 account,
+-- Whether a step's answers have proven nothing for so long. $1 item, $2 product, $3 scope,
 -- $4 how long.
 SELECT coalesce(bool_or(deferred_since <= now() - $4::interval), false) AS is_deferred
-FROM pluggy_sync.product_sync WHERE item_id = $1 AND product = $2 AND account_id = $3;
+FROM pluggy_sync.product_sync WHERE item_id = $1 AND product = $2 AND scope_id = $3;

@@ -35,7 +35,7 @@ UPDATE pluggy_sync.item_reconciliations n
 SET recent_read_at = CASE WHEN d.owes THEN now() + interval '23 hours' END
 FROM (SELECT EXISTS (
           SELECT FROM pluggy_sync.product_sync p
-          JOIN pluggy.accounts a ON a.item_id = p.item_id AND a.id = p.account_id
+          JOIN pluggy.accounts a ON a.item_id = p.item_id AND a.id = p.scope_id
           WHERE p.item_id = $1 AND p.product = 'transactions' AND a.deleted_at IS NULL
             AND p.read_seq > coalesce(p.recent_seq, 0)) AS owes) AS d
 WHERE n.item_id = $1 AND (n.recent_read_at IS NOT NULL) <> d.owes;
@@ -56,8 +56,8 @@ SET recent_at = $3, recent_seq = $4,
     stale_reason = CASE WHEN f.stands THEN p.stale_reason END,
     dead_at = NULL, dead_seq = NULL
 FROM (SELECT next_try_at > now() AS stands FROM pluggy_sync.product_sync
-      WHERE item_id = $1 AND product = 'transactions' AND account_id = $2) AS f
-WHERE p.item_id = $1 AND p.product = 'transactions' AND p.account_id = $2;
+      WHERE item_id = $1 AND product = 'transactions' AND scope_id = $2) AS f
+WHERE p.item_id = $1 AND p.product = 'transactions' AND p.scope_id = $2;
 
 -- name: holds_rows_dated_since
 -- Whether an account has live rows that a read by date must list. $1 item, $2 account, $3 day.
@@ -86,12 +86,12 @@ WHERE m.judged_at IS NULL AND m.found_at <= now() - interval '3 hours'
 RETURNING m.item_id, m.source_updated_at, m.announced_at;
 
 -- name: note_drift
--- What a verify has changed in a page. $1 run, $2 product, $3 account, $4 item, $5 inserted,
+-- What a verify has changed in a page. $1 run, $2 product, $3 scope, $4 item, $5 inserted,
 -- $6 changed, $7 deleted.
 INSERT INTO pluggy_sync.drift AS d
-    (run_id, product, account_id, item_id, inserted, changed, deleted)
+    (run_id, product, scope_id, item_id, inserted, changed, deleted)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT (run_id, product, account_id) DO UPDATE SET
+ON CONFLICT (run_id, product, scope_id) DO UPDATE SET
     inserted = d.inserted + excluded.inserted, changed = d.changed + excluded.changed,
     deleted = d.deleted + excluded.deleted;
 

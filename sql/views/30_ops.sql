@@ -5,7 +5,7 @@
 -- that our last complete read covers. Incomplete: usable, but something of it is missing.
 CREATE VIEW pluggy_ops.freshness AS
 SELECT p.item_id, i.connector_id, i.connector_name, p.product,
-       nullif(p.account_id, '00000000-0000-0000-0000-000000000000') AS account_id,
+       nullif(p.scope_id, '00000000-0000-0000-0000-000000000000') AS account_id,
        i.status AS item_status, i.execution_status,
        coalesce(d.collected_at, i.last_updated_at) AS collected_at,
        p.source_updated_at AS read_collected_at, p.complete_read_at AS read_at, p.watermark,
@@ -36,7 +36,7 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN d.not_collected THEN 'not_collected'
            WHEN r.rejected_rows > 0 THEN 'rows_rejected'
            WHEN d.warned THEN 'collected_with_warning'
-           WHEN p.awaits_rows OR c.things && ARRAY['items', p.product, p.product || '/' || p.account_id]
+           WHEN p.awaits_rows OR c.things && ARRAY['items', p.product, p.product || '/' || p.scope_id]
                THEN 'confirming'
        END AS reason,
        b.blocked_on, CASE b.blocked_on WHEN 'user' THEN 'person' ELSE b.blocked_on END AS blocked_on_whom,
@@ -96,11 +96,11 @@ LEFT JOIN (
     WHERE x.payload -> 'statusDetail' <> 'null'
     GROUP BY x.id, k.product) AS d ON d.id = p.item_id AND d.product = p.product
 LEFT JOIN (
-    SELECT item_id, product, account_id, count(*) AS rejected_rows, min(rejected_at) AS rejected_since
-    FROM pluggy_sync.rejected_rows GROUP BY item_id, product, account_id) AS r
-    ON r.item_id = p.item_id AND r.product = p.product AND r.account_id = p.account_id
+    SELECT item_id, product, scope_id, count(*) AS rejected_rows, min(rejected_at) AS rejected_since
+    FROM pluggy_sync.rejected_rows GROUP BY item_id, product, scope_id) AS r
+    ON r.item_id = p.item_id AND r.product = p.product AND r.scope_id = p.scope_id
 LEFT JOIN pluggy_sync.account_walks w
-    ON w.item_id = p.item_id AND w.account_id = p.account_id AND p.product = 'transactions'
+    ON w.item_id = p.item_id AND w.account_id = p.scope_id AND p.product = 'transactions'
 -- What is looked at again, because the answer contradicted an event.
 LEFT JOIN (
     SELECT item_id, array_agg(confirming) AS things FROM pluggy_sync.webhook_events

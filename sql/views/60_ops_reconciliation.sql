@@ -11,7 +11,7 @@ WHERE m.announced_at IS NULL;
 -- Rows that a verify had to repair, by run; freshness says when each product was verified.
 CREATE VIEW pluggy_ops.drift AS
 SELECT d.item_id, i.connector_id, i.connector_name, d.product,
-       nullif(d.account_id, '00000000-0000-0000-0000-000000000000') AS account_id,
+       nullif(d.scope_id, '00000000-0000-0000-0000-000000000000') AS account_id,
        d.inserted, d.changed, d.deleted, d.found_at, d.run_id
 FROM pluggy_sync.drift d
 LEFT JOIN pluggy.items i ON i.id = d.item_id;

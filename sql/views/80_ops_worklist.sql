@@ -136,7 +136,7 @@ WITH stale AS MATERIALIZED (
       AND NOT (kind = 'reads_failing' AND EXISTS (
           SELECT FROM pluggy_sync.product_sync p
           WHERE p.item_id = stale.item_id AND p.product = stale.product AND p.dead_at IS NOT NULL
-            AND p.account_id = coalesce(stale.account_id, '00000000-0000-0000-0000-000000000000')
+            AND p.scope_id = coalesce(stale.account_id, '00000000-0000-0000-0000-000000000000')
             AND p.failure_code IN (SELECT e.reason FROM pluggy_sync.webhook_events e
                                    WHERE e.item_id = stale.item_id AND e.state = 'dead')))
     GROUP BY kind, item_id

@@ -156,7 +156,7 @@ async def test_figures_and_findings_go_when_they_are_old(db: Pool) -> None:
             age,
         )
         await db.execute(
-            "INSERT INTO pluggy_sync.drift (run_id, product, account_id, item_id, inserted,"
+            "INSERT INTO pluggy_sync.drift (run_id, product, scope_id, item_id, inserted,"
             " changed, deleted, found_at)"
             " SELECT $1, 'p', $2, $2, 1, 0, 0, now() - $3::interval",
             number,

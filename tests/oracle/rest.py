@@ -224,9 +224,9 @@ QUERIES_OF_STATE: Final = (
     ),
     (
         "step",
-        "SELECT product, account_id, watermark, source_updated_at, complete_read_at, walked_at,"
+        "SELECT product, scope_id, watermark, source_updated_at, complete_read_at, walked_at,"
         " attempts, next_try_at, dead_at, deferred_since, failure_code, stale_reason"
-        " FROM pluggy_sync.product_sync WHERE item_id = $1 ORDER BY product, account_id",
+        " FROM pluggy_sync.product_sync WHERE item_id = $1 ORDER BY product, scope_id",
     ),
     ("walk", "SELECT * FROM pluggy_sync.account_walks WHERE item_id = $1"),
     (
@@ -236,7 +236,7 @@ QUERIES_OF_STATE: Final = (
     ),
     (
         "rejected",
-        "SELECT product, account_id, row_id, reason FROM pluggy_sync.rejected_rows"
+        "SELECT product, scope_id, row_id, reason FROM pluggy_sync.rejected_rows"
         " WHERE item_id = $1 LIMIT 10",
     ),
     (

@@ -38,7 +38,7 @@ from worker.infra.lanes import Lane
 from worker.planner.due_reads import QUIET_EVENTS
 from worker.planner.freshness import AUDIT_BEYOND, OVERLAP
 from worker.planner.outcomes import SUPERSEDED_AFTER, Answered, Outcome, doubling_pause
-from worker.planner.state import NO_ACCOUNT, InvestmentState, Step
+from worker.planner.state import WHOLE_ITEM, InvestmentState, Step
 from worker.planner.steps import (
     AskIds,
     AskWalk,
@@ -55,10 +55,10 @@ from worker.planner.steps import (
 )
 
 ALL_BY_ITEM = {
-    ReadProduct("investments", NO_ACCOUNT, COLLECTED),
-    ReadProduct("loans", NO_ACCOUNT, COLLECTED),
-    ReadProduct("identities", NO_ACCOUNT, COLLECTED),
-    ReadProduct("consents", NO_ACCOUNT, COLLECTED),
+    ReadProduct("investments", WHOLE_ITEM, COLLECTED),
+    ReadProduct("loans", WHOLE_ITEM, COLLECTED),
+    ReadProduct("identities", WHOLE_ITEM, COLLECTED),
+    ReadProduct("consents", WHOLE_ITEM, COLLECTED),
 }
 BILLS = ReadProduct("bills", CARD, COLLECTED)
 WALKS = {AskWalk(a, Lane.BACKFILL, False, COLLECTED) for a in ACCOUNTS}
@@ -104,11 +104,11 @@ def test_of_a_known_item_only_what_was_collected_since_is_read(name: str) -> Non
     found = decided(item_state(event(name), changed=stale))
     assert set(found.steps) >= {
         ReadAccounts(COLLECTED),
-        ReadProduct("loans", NO_ACCOUNT, COLLECTED),
+        ReadProduct("loans", WHOLE_ITEM, COLLECTED),
     }
     after = decided(item_state(event(name), changed=stale[1:]))
     assert set(after.steps) == {
-        ReadProduct("loans", NO_ACCOUNT, COLLECTED),
+        ReadProduct("loans", WHOLE_ITEM, COLLECTED),
         ReadDelta(CARD, NOW - DAY - HOUR, False, COLLECTED),
         BILLS,
     }
@@ -166,10 +166,10 @@ def test_without_times_of_collection_every_event_that_says_so_reads(name: str) -
     dateless = item(collected=None)
     found = decided(item_state(event(name)), of=dateless)
     assert set(found.steps) == {ReadAccounts(None)} | {
-        ReadProduct(product, NO_ACCOUNT, None)
+        ReadProduct(product, WHOLE_ITEM, None)
         for product in ("investments", "loans", "identities", "consents")
     }
-    answered = [made_step(s.product, s.account_id, complete_read_at=NOW) for s in fresh_steps()]
+    answered = [made_step(s.product, s.scope_id, complete_read_at=NOW) for s in fresh_steps()]
     known = {"watermark": NOW, "fingerprint": "same", "recent_at": NOW, "recent_seq": place(NOW)}
     read = [msgspec.structs.replace(s, **known) for s in answered]
     again = decided(item_state(event(name), steps=read), of=dateless)
@@ -306,7 +306,7 @@ def test_a_time_more_than_a_week_before_the_watermark_asks_for_a_walk_in_the_aud
 
 
 def test_an_account_without_watermark_is_answered_by_its_walk() -> None:
-    steps = [s for s in fresh_steps() if s.account_id != CHECKING]
+    steps = [s for s in fresh_steps() if s.scope_id != CHECKING]
     asked = decided(item_state(event("transactions/created", expected_rows=1), steps=steps))
     assert asked.steps == [AskWalk(CHECKING, Lane.BACKFILL, True, COLLECTED)]
     waits = decided(item_state(event("transactions/created"), steps=steps, walks=[walk(CHECKING)]))
@@ -481,7 +481,7 @@ def test_a_product_that_is_not_wanted_is_never_read() -> None:
     announced = event("item/created")
     looked = step("accounts", source_updated_at=READ_AFTER)
     found = decided(item_state(announced, steps=[looked]), products=("items", "accounts", "loans"))
-    assert found.steps == [ReadProduct("loans", NO_ACCOUNT, COLLECTED)]
+    assert found.steps == [ReadProduct("loans", WHOLE_ITEM, COLLECTED)]
     rows = decided(item_state(event("transactions/created")), products=("items", "accounts"))
     assert only(rows.outcomes).reason == "product_not_enabled"
 
@@ -530,7 +530,7 @@ def test_a_dead_step_is_revived_by_events_newer_than_its_death_only(
 
 def test_a_dead_walk_is_asked_for_again_by_a_newer_event() -> None:
     dead = made_step("transactions", CHECKING, dead_at=NOW - 2 * MINUTE)
-    steps = [*(s for s in fresh_steps() if s.account_id != CHECKING), dead]
+    steps = [*(s for s in fresh_steps() if s.scope_id != CHECKING), dead]
     state = item_state(event("transactions/created"), steps=steps, walks=[walk(CHECKING)])
     assert [type(s) for s in decided(state).steps] == [AskWalk]
 
@@ -596,7 +596,7 @@ def test_long_questions_wait_for_the_other_steps() -> None:
 
 
 def test_one_walk_answers_several_events_in_the_best_of_their_lanes() -> None:
-    unread = [s for s in fresh_steps() if s.account_id != CHECKING]
+    unread = [s for s in fresh_steps() if s.scope_id != CHECKING]
     state = item_state(
         event("sync/verify", 1, lane=Lane.AUDIT),
         event("transactions/created", 2, expected_rows=2),
@@ -613,7 +613,7 @@ def test_the_last_days_are_read_once_for_the_event_that_asks_for_them(
 ) -> None:
     """Rows read later in the same sync, for another event, do not make them due again."""
     read = step("transactions", CHECKING, recent_at=read_at, complete_read_at=NOW + MINUTE)
-    others = [s for s in fresh_steps() if s.account_id != CHECKING]
+    others = [s for s in fresh_steps() if s.scope_id != CHECKING]
     steps = [msgspec.structs.replace(s, recent_at=NOW) for s in others]
     found = decided(item_state(event("sync/recent"), steps=steps, changed=[read]))
     assert (ReadRecent(CHECKING, (NOW - 14 * DAY).date()) in found.steps) is wanted

@@ -34,7 +34,7 @@ from worker.inbox.events import ITEM_EVENTS, OWN_EVENTS, TRANSACTION_EVENTS
 from worker.infra.lanes import Lane
 from worker.planner.due_reads import QUIET_EVENTS
 from worker.planner.outcomes import SUPERSEDED_AFTER, Answered, SyncPlan
-from worker.planner.state import NO_ACCOUNT, InvestmentState, ItemState, PendingEvent, Step
+from worker.planner.state import WHOLE_ITEM, InvestmentState, ItemState, PendingEvent, Step
 from worker.planner.steps import (
     AskAgain,
     AskIds,
@@ -54,7 +54,7 @@ from worker.pluggy_api.item_status import Item
 
 TOMBSTONED = uuid.UUID(int=4, version=4)
 PLACES = [
-    *[(p, NO_ACCOUNT) for p in ("accounts", "investments", "loans", "identities", "consents")],
+    *[(p, WHOLE_ITEM) for p in ("accounts", "investments", "loans", "identities", "consents")],
     *[("transactions", account) for account in (CHECKING, CARD)],
     ("bills", CARD),
     ("investment_transactions", INVESTMENT),
@@ -93,7 +93,7 @@ looked_at = st.just((None, None)) | st.tuples(
 def stored_steps(draw: st.DrawFn) -> list[Step]:
     """Steps as reads and failures leave them; what is absent was never tried."""
     found = []
-    for product, account_id in PLACES:
+    for product, scope_id in PLACES:
         fields: dict[str, Any] = {}
         if draw(st.booleans()):
             read_at = draw(past)
@@ -108,7 +108,7 @@ def stored_steps(draw: st.DrawFn) -> list[Step]:
                 fields |= {"fingerprint": draw(st.sampled_from(["same", "other"]))}
         fields |= draw(trouble)
         if fields:
-            found.append(made_step(product, account_id, **fields))
+            found.append(made_step(product, scope_id, **fields))
     return found
 
 
@@ -159,8 +159,8 @@ def alone(state: ItemState, announced: PendingEvent) -> ItemState:
 
 def stored(state: ItemState, found: PlannedStep) -> Step:
     """The row of product_sync that a step is judged by."""
-    name, product, account_id = step_key(found)
-    return state.step(PRODUCT_OF.get(name, product), account_id)
+    name, product, scope_id = step_key(found)
+    return state.step(PRODUCT_OF.get(name, product), scope_id)
 
 
 @many
@@ -220,7 +220,7 @@ def test_each_event_is_judged_alone_and_none_is_settled_while_a_step_of_its_is_p
             assert together.outcomes[announced.id].state == "pending"
         keys |= {step_key(found) for found in single.steps}
     # Movements wait for the list that tells which investments have changed, whoever asks for it.
-    if ("ReadProduct", "investments", NO_ACCOUNT) in keys:
+    if ("ReadProduct", "investments", WHOLE_ITEM) in keys:
         keys = {key for key in keys if key[0] != "ReadInvestmentTransactions"}
     assert {step_key(found) for found in together.steps} == keys
 
@@ -301,7 +301,7 @@ def test_a_collection_under_way_holds_back_item_events_and_nothing_else(
 @given(states())
 def test_an_item_that_may_not_be_read_now_has_no_step_and_nothing_applied(state: ItemState) -> None:
     waits = Step("items", next_try_at=NOW + MINUTE)
-    state = replace(state, steps={**state.steps, ("items", NO_ACCOUNT): waits})
+    state = replace(state, steps={**state.steps, ("items", WHOLE_ITEM): waits})
     found = decided(state, of=NotRead())
     assert found.steps == []
     assert {outcome.due_at for outcome in found.outcomes.values()} == {NOW + MINUTE}
@@ -355,7 +355,7 @@ def _taken(
             at = stored(state, planned)
             kept: dict[str, Any] = {"walked_at": at.walked_at, "recent_at": at.recent_at}
             kept |= {"walked_seq": at.walked_seq, "recent_seq": at.recent_seq}
-            fresh = made_step(at.product, at.account_id, **(kept | read))
+            fresh = made_step(at.product, at.scope_id, **(kept | read))
             return replace(_with(state, fresh), now=now), answered
         case ReadRecent():
             at = stored(state, planned)
@@ -365,7 +365,7 @@ def _taken(
 
 
 def _with(state: ItemState, changed: Step) -> ItemState:
-    return replace(state, steps={**state.steps, (changed.product, changed.account_id): changed})
+    return replace(state, steps={**state.steps, (changed.product, changed.scope_id): changed})
 
 
 def _check_served(state: ItemState, found: SyncPlan, answered: Answered, of: Item | Gone) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.examples import examples
 from tests.support.planning import NOW, decided, event, fresh_steps, item_state
 from worker.planner.freshness import AHEAD, bounded, is_answered, is_later, latest_collection
-from worker.planner.state import NO_ACCOUNT, ItemState, Step
+from worker.planner.state import WHOLE_ITEM, ItemState, Step
 from worker.planner.steps import ReadProduct
 from worker.pluggy_api.item_status import Item, read_item
 
@@ -102,7 +102,7 @@ class Model:
         if wanted and turn.reads:
             self.step = Step(
                 "loans",
-                NO_ACCOUNT,
+                WHOLE_ITEM,
                 complete_read_at=ours,
                 source_updated_at=wanted[0].source_updated_at,
                 read_seq=self.place + 1,

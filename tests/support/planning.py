@@ -13,7 +13,7 @@ from worker.infra.settings import PRODUCTS
 from worker.planner.outcomes import Answered, Outcome, SyncPlan
 from worker.planner.plan import plan
 from worker.planner.state import (
-    NO_ACCOUNT,
+    WHOLE_ITEM,
     AccountState,
     InvestmentState,
     ItemState,
@@ -42,7 +42,7 @@ def place(at: datetime, *, event: bool = False) -> int:
     return 2 * round(at.timestamp() * 1000) + event
 
 
-def made_step(product: str, account_id: uuid.UUID = NO_ACCOUNT, **fields: Any) -> Step:
+def made_step(product: str, scope_id: uuid.UUID = WHOLE_ITEM, **fields: Any) -> Step:
     """A step whose reads and death have their places in the order by their times."""
     for seq, at in (
         ("read_seq", "complete_read_at"),
@@ -52,7 +52,7 @@ def made_step(product: str, account_id: uuid.UUID = NO_ACCOUNT, **fields: Any) -
     ):
         if fields.get(at) is not None:
             fields.setdefault(seq, place(fields[at], event=seq == "dead_seq"))
-    return Step(product, account_id, **fields)
+    return Step(product, scope_id, **fields)
 
 
 def item(status: str = "UPDATED", collected: datetime | None = COLLECTED, **more: Any) -> Item:
@@ -62,12 +62,12 @@ def item(status: str = "UPDATED", collected: datetime | None = COLLECTED, **more
     return read_item(fields, is_open_finance=True)
 
 
-def step(product: str, account_id: uuid.UUID = NO_ACCOUNT, **fields: Any) -> Step:
+def step(product: str, scope_id: uuid.UUID = WHOLE_ITEM, **fields: Any) -> Step:
     """A step that was read completely a day ago."""
     read = {"complete_read_at": NOW - DAY, "source_updated_at": READ_BEFORE}
     if product == "transactions":
         read |= {"watermark": NOW - DAY, "walked_at": NOW - 30 * DAY, "recent_at": NOW - DAY}
-    return made_step(product, account_id, **(read | fields))
+    return made_step(product, scope_id, **(read | fields))
 
 
 def fresh_steps() -> list[Step]:
@@ -117,7 +117,7 @@ def item_state(
         now=NOW,
         generation=len(events),
         events=events,
-        steps={(s.product, s.account_id): s for s in rows},
+        steps={(s.product, s.scope_id): s for s in rows},
         walks={w.account_id: w for w in walks},
         accounts=live | {a: AccountState(a, False) for a in tombstoned},
         investments=list(investments),

@@ -61,7 +61,7 @@ ON CONFLICT (item_id) DO UPDATE SET version = excluded.version
 """
 STAMP = """
 INSERT INTO pluggy_sync.product_sync AS held (item_id, product, read_seq) VALUES ($1, 'model', $2)
-ON CONFLICT (item_id, product, account_id)
+ON CONFLICT (item_id, product, scope_id)
 DO UPDATE SET read_seq = greatest(held.read_seq, excluded.read_seq)
 """
 # A worker that stands still inside its transaction keeps its lock: its lease cannot be looked at.

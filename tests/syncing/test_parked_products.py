@@ -141,7 +141,7 @@ async def test_a_limit_of_one_account_defers_that_step_alone(stack: Stack) -> No
     due = await stack.db.fetchrow(
         "SELECT extract(epoch FROM next_try_at - now()) AS wait_s, attempts, stale_reason,"
         " failure_endpoint FROM pluggy_sync.product_sync"
-        " WHERE item_id = $1 AND product = 'transactions' AND account_id = $2",
+        " WHERE item_id = $1 AND product = 'transactions' AND scope_id = $2",
         item_id,
         uuid.UUID(bad),
     )

@@ -65,7 +65,7 @@ async def test_movements_of_an_investment_that_changed_are_read(stack: Stack) ->
     [investment, *_] = await stack.live(item["id"], "investments")
     await stack.db.execute(
         "UPDATE pluggy_sync.product_sync SET fingerprint = 'as it was before'"
-        " WHERE item_id = $1 AND account_id = $2",
+        " WHERE item_id = $1 AND scope_id = $2",
         item["id"],
         uuid.UUID(investment),
     )

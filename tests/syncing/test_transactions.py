@@ -30,11 +30,11 @@ async def tell_all(stack: Stack, answer: dict[str, Any]) -> None:
 
 async def watermarks(stack: Stack, item_id: str) -> dict[str, Any]:
     found = await stack.db.fetch(
-        "SELECT account_id, watermark FROM pluggy_sync.product_sync"
+        "SELECT scope_id, watermark FROM pluggy_sync.product_sync"
         " WHERE item_id = $1 AND product = 'transactions'",
         item_id,
     )
-    return {str(record["account_id"]): record["watermark"] for record in found}
+    return {str(record["scope_id"]): record["watermark"] for record in found}
 
 
 async def test_created_updated_and_deleted_rows_are_mirrored(stack: Stack) -> None:

@@ -72,7 +72,7 @@ async def record_failure(
 def _log_failure(step: Step, failure: Failure, where: str | None) -> None:
     facts = {
         "product": step.product,
-        "account_id": str(step.account_id),
+        "scope_id": str(step.scope_id),
         "code": failure.code,
         "error_id": failure.error_id,
         "endpoint": failure.endpoint,
@@ -87,7 +87,7 @@ def _log_failure(step: Step, failure: Failure, where: str | None) -> None:
 async def _store_failure(
     session: SyncSession, step: Step, failure: Failure, *, tried_at: datetime
 ) -> None:
-    key = (session.item_id, step.product, step.account_id)
+    key = (session.item_id, step.product, step.scope_id)
     async with session.page() as conn:
         await conn.execute(
             QUERIES["note_run_failure"], session.run_id, failure.code, failure.error_id

@@ -13,7 +13,7 @@ from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.planner.freshness import is_later
 from worker.planner.outcomes import SyncPlan
-from worker.planner.state import NO_ACCOUNT, ItemState, Step
+from worker.planner.state import WHOLE_ITEM, ItemState, Step
 from worker.planner.steps import Gone, NotRead
 from worker.pluggy_api.item_status import Item
 
@@ -106,7 +106,7 @@ def collected_unread(item: Item, item_state: ItemState, products: Collection[str
 
 def _is_ours(step: Step, item_state: ItemState, products: Collection[str]) -> bool:
     known = step.complete_read_at is not None and step.dead_at is None
-    live = step.account_id == NO_ACCOUNT or step.account_id in item_state.live_accounts
+    live = step.scope_id == WHOLE_ITEM or step.scope_id in item_state.live_accounts
     wanted = step.product in products and step.product not in item_state.parked
     return known and live and wanted and step.product in COLLECTED
 

@@ -25,7 +25,7 @@ from worker.planner.freshness import asks_again, is_answered
 from worker.planner.half_readable import asks_nothing
 from worker.planner.outcomes import Answered, SyncPlan
 from worker.planner.plan import plan
-from worker.planner.state import NO_ACCOUNT, ItemState, item_state_from_row
+from worker.planner.state import WHOLE_ITEM, ItemState, item_state_from_row
 from worker.planner.steps import (
     AskAgain,
     AskIds,
@@ -221,11 +221,11 @@ class Rounds:
         return item if recent and not item.in_progress else None
 
     async def _take(self, step: PlannedStep) -> None:
-        name, product, account_id = key = step_key(step)
+        name, product, scope_id = key = step_key(step)
         self.taken.add(key)
-        self.session.steps.append(f"{name} {product} {account_id}")
-        state = self.item_state.step(PRODUCT_OF.get(name, product), account_id)
-        self.session.drift_of = (state.product, account_id) if is_drift(step) else None
+        self.session.steps.append(f"{name} {product} {scope_id}")
+        state = self.item_state.step(PRODUCT_OF.get(name, product), scope_id)
+        self.session.drift_of = (state.product, scope_id) if is_drift(step) else None
         lane = self.session.lease.lane
         self.session.pluggy.lane = max(lane, Lane.BACKFILL) if is_sweep(step) else lane
         if not await attempt(self.session, state, self._work(step)):
@@ -236,14 +236,14 @@ class Rounds:
         match step:
             case ReadAccounts(source_updated_at):
                 return sync_listing(session, ACCOUNTS, source_updated_at=source_updated_at)
-            case ReadProduct(product, account_id, source_updated_at):
+            case ReadProduct(product, scope_id, source_updated_at):
                 work = sync_listing(
                     session,
                     LISTINGS[product],
                     source_updated_at=source_updated_at,
-                    account_id=account_id,
+                    scope_id=scope_id,
                 )
-                return work if account_id == NO_ACCOUNT else unless_gone(session, account_id, work)
+                return work if scope_id == WHOLE_ITEM else unless_gone(session, scope_id, work)
             case ReadInvestmentTransactions(investment_id):
                 work = sync_investment_transactions(session, step)
                 return unless_gone(session, investment_id, work)

@@ -101,9 +101,9 @@ class SyncSession:
     async def _note_drift(self, conn: Connection, before: tuple[int, int, int]) -> None:
         found = [now - then for now, then in zip(self.counts.news, before, strict=True)]
         if self.drift_of is not None and any(found):
-            product, account_id = self.drift_of
+            product, scope_id = self.drift_of
             await conn.execute(
-                QUERIES["note_drift"], self.run, product, account_id, self.item_id, *found
+                QUERIES["note_drift"], self.run, product, scope_id, self.item_id, *found
             )
 
     async def fence(self, conn: Connection) -> None:

@@ -95,7 +95,7 @@ async def _another_is_answered(session: SyncSession, step: Step) -> bool:
     Where there is no other the list is asked for once more from its beginning: what was refused may
     have been a cursor.
     """
-    own = (session.item_id, step.account_id)
+    own = (session.item_id, step.scope_id)
     others = await session.db.fetch(
         QUERIES["find_other_scopes"], step.product, *own, PROBED_AT_ONCE
     )
@@ -159,9 +159,7 @@ async def _probe(db: Pool, client: PluggyClient, product: str, parked_at: object
     answers: list[bool | None] = []
     try:
         for scope in scopes:
-            answers.append(
-                await _is_answered(reader, product, scope["item_id"], scope["account_id"])
-            )
+            answers.append(await _is_answered(reader, product, scope["item_id"], scope["scope_id"]))
             if answers[-1]:
                 break
     except PluggyHalt as error:

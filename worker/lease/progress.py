@@ -11,7 +11,7 @@ from worker.infra.postgres import Connection
 from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.planner.freshness import NARROW_TTL, OVERLAP, bounded, is_narrow
-from worker.planner.state import NO_ACCOUNT
+from worker.planner.state import WHOLE_ITEM
 
 EMPTY_ANSWER = "empty_answer"
 ROWS_OF_A_PAGE: Final = 500
@@ -35,7 +35,7 @@ async def mark_complete(
     conn: Connection,
     session: SyncSession,
     product: str,
-    account_id: uuid.UUID = NO_ACCOUNT,
+    scope_id: uuid.UUID = WHOLE_ITEM,
     *,
     started_at: datetime | None,
     source_updated_at: datetime | None,
@@ -51,13 +51,13 @@ async def mark_complete(
     """
     read_up_to, before = bounded(watermark, started_at), None
     if product == "transactions":
-        before = await conn.fetchval(QUERIES["load_watermark"], session.item_id, account_id)
+        before = await conn.fetchval(QUERIES["load_watermark"], session.item_id, scope_id)
     narrow = is_narrow(read_since, before)
     await conn.execute(
         QUERIES["mark_complete"],
         session.item_id,
         product,
-        account_id,
+        scope_id,
         started_at,
         source_updated_at,
         before if narrow else read_up_to,
@@ -71,7 +71,7 @@ async def mark_complete(
         await conn.execute(
             QUERIES["note_overlap"],
             session.item_id,
-            account_id,
+            scope_id,
             started_at,
             read_up_to,
             narrow,
@@ -86,7 +86,7 @@ async def expect_first_rows(
     conn: Connection,
     session: SyncSession,
     product: str,
-    account_id: uuid.UUID = NO_ACCOUNT,
+    scope_id: uuid.UUID = WHOLE_ITEM,
     *,
     found: bool | None = None,
 ) -> None:
@@ -97,7 +97,7 @@ async def expect_first_rows(
     if product in COLLECTED_AS:
         name = COLLECTED_AS[product]
         await conn.execute(
-            QUERIES["expect_first_rows"], session.item_id, product, account_id, found, name
+            QUERIES["expect_first_rows"], session.item_id, product, scope_id, found, name
         )
 
 
@@ -105,7 +105,7 @@ async def defer_step(
     conn: Connection,
     session: SyncSession,
     product: str,
-    account_id: uuid.UUID = NO_ACCOUNT,
+    scope_id: uuid.UUID = WHOLE_ITEM,
     *,
     reason: str = EMPTY_ANSWER,
     pause: timedelta | None = None,
@@ -114,5 +114,5 @@ async def defer_step(
 
     Without a pause it doubles with the age of the deferral, from 30 s to an hour.
     """
-    await conn.execute(QUERIES["defer_step"], session.item_id, product, account_id, reason, pause)
-    session.deferred.add((product, account_id))
+    await conn.execute(QUERIES["defer_step"], session.item_id, product, scope_id, reason, pause)
+    session.deferred.add((product, scope_id))

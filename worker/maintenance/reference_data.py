@@ -20,7 +20,7 @@ from worker.infra.queries import QUERIES
 from worker.lease.halt import halt
 from worker.lease.runs import OwnRun, run_of_its_own
 from worker.maintenance.reference_data_rows import REFERENCE_DATA, Key, ReferenceData
-from worker.planner.state import NO_ACCOUNT
+from worker.planner.state import WHOLE_ITEM
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import (
@@ -228,8 +228,8 @@ async def _set_aside(
     run.counts.rejected = len(rejected)
     if rejected:
         row_ids, reasons, bodies = map(list, zip(*rejected, strict=True))
-        # Of no item: the nil uuid stands for that.
-        key = (NO_ACCOUNT, turn.product, NO_ACCOUNT, run.id)
+        # Reference data belongs to no item: the nil UUID stands for the item, too.
+        key = (WHOLE_ITEM, turn.product, WHOLE_ITEM, run.id)
         await conn.execute(QUERIES["reject_rows"], *key, row_ids, reasons, bodies)
 
 

@@ -11,7 +11,7 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Final
 
-from worker.planner.state import NO_ACCOUNT, ItemState, PendingEvent, Step
+from worker.planner.state import WHOLE_ITEM, ItemState, PendingEvent, Step
 
 RECHECK_AFTER: Final = tuple(timedelta(seconds=s) for s in (5, 30, 120, 300))
 """Looks at a thing, counted from the first answer that contradicted an event about it."""
@@ -22,8 +22,8 @@ READ_LATELY: Final = timedelta(hours=1)
 
 Thing = tuple[str, uuid.UUID]
 """Product and account, as a step of product_sync is named."""
-ACCOUNTS: Final[Thing] = ("accounts", NO_ACCOUNT)
-ITEM: Final[Thing] = ("items", NO_ACCOUNT)
+ACCOUNTS: Final[Thing] = ("accounts", WHOLE_ITEM)
+ITEM: Final[Thing] = ("items", WHOLE_ITEM)
 READ_WITH_ITEM: Final = ("accounts", "investments", "loans", "identities")
 ANNOUNCES_COLLECTION: Final = frozenset({"item/created", "item/updated"})
 ANNOUNCES_ITEM: Final = ANNOUNCES_COLLECTION | {"sync/register", "sync/verify"}
@@ -31,8 +31,8 @@ ANNOUNCES_ITEM: Final = ANNOUNCES_COLLECTION | {"sync/register", "sync/verify"}
 
 def key_of(thing: Thing) -> str:
     """How a thing is named in webhook_events.confirming."""
-    product, account_id = thing
-    return product if account_id == NO_ACCOUNT else f"{product}/{account_id}"
+    product, scope_id = thing
+    return product if scope_id == WHOLE_ITEM else f"{product}/{scope_id}"
 
 
 def next_recheck(since: datetime, read_at: datetime | None) -> datetime | None:

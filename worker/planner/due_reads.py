@@ -18,7 +18,7 @@ from worker.planner.freshness import (
     owes_recent,
 )
 from worker.planner.outcomes import Answered, Needs
-from worker.planner.state import NO_ACCOUNT, ItemState, PendingEvent, Step
+from worker.planner.state import WHOLE_ITEM, ItemState, PendingEvent, Step
 from worker.planner.steps import (
     AskWalk,
     ReadAccounts,
@@ -84,7 +84,7 @@ class Reads:
 
     def recent_due(self, step: Step) -> bool:
         """Once a day, and never while a walk of the account covers it."""
-        walk = self.item_state.walks.get(step.account_id)
+        walk = self.item_state.walks.get(step.scope_id)
         if not owes_recent(step) or (walk is not None and walk.kind != "recent"):
             return False
         return step.recent_at is None or self.item_state.now - step.recent_at >= RECENT_INTERVAL
@@ -105,18 +105,18 @@ class Reads:
         event: PendingEvent,
         item: Item,
         product: str,
-        account_id: uuid.UUID = NO_ACCOUNT,
+        scope_id: uuid.UUID = WHOLE_ITEM,
     ) -> None:
         """One list of the item, or of one account, if it is due."""
         if product not in self.products:
             return
-        step = self.item_state.step(product, account_id)
+        step = self.item_state.step(product, scope_id)
         source_updated_at = item.source_updated_at(product)
         if self.read_wanted(event, step, source_updated_at) and not self.blocked(
             needs, step, event
         ):
             verifies = finds_drift(event, step, source_updated_at)
-            needs.steps.append(ReadProduct(product, account_id, source_updated_at, verifies))
+            needs.steps.append(ReadProduct(product, scope_id, source_updated_at, verifies))
 
     def want_bills(self, needs: Needs, event: PendingEvent, item: Item) -> None:
         """The bills of each card that are due."""
@@ -166,7 +166,7 @@ class Reads:
         expects_rows: bool | None = None,
     ) -> None:
         """New rows of an account since its watermark; its walk stands for it meanwhile."""
-        walk = self.item_state.walks.get(step.account_id)
+        walk = self.item_state.walks.get(step.scope_id)
         if self.blocked(needs, step, event):
             return
         if walk is not None and walk.kind == "delta" and step.dead_at is None:
@@ -175,7 +175,7 @@ class Reads:
         since = min([delta_from(step, self.item_state.now), *self._announced_from(step)])
         needs.steps.append(
             ReadDelta(
-                step.account_id,
+                step.scope_id,
                 since,
                 event.announces_rows if expects_rows is None else expects_rows,
                 source_updated_at,
@@ -191,7 +191,7 @@ class Reads:
         return [
             e.created_at_from
             for e in self.item_state.events
-            if e.account_id == step.account_id and e.created_at_from is not None
+            if e.account_id == step.scope_id and e.created_at_from is not None
             if not is_long_before(e.created_at_from, step.watermark)
         ]
 
@@ -206,24 +206,24 @@ class Reads:
         for_unreadable: bool = False,
     ) -> None:
         """A walk through all rows of an account, or the one that is under way."""
-        if step.account_id in self.item_state.walks and step.dead_at is None:
+        if step.scope_id in self.item_state.walks and step.dead_at is None:
             # One walk of an account at a time; when it has ended this event is planned again.
             needs.walking = True
         elif not self.blocked(needs, step, event):
             expects = event.announces_rows
             verifies = finds_drift(event, step, source_updated_at)
             needs.steps.append(
-                AskWalk(step.account_id, lane, expects, source_updated_at, verifies, for_unreadable)
+                AskWalk(step.scope_id, lane, expects, source_updated_at, verifies, for_unreadable)
             )
 
     def want_recent(self, needs: Needs, event: PendingEvent, step: Step) -> None:
         """The last 14 days of an account; a walk stands for them meanwhile."""
         if self.blocked(needs, step, event):
             return
-        if step.account_id in self.item_state.walks and step.dead_at is None:
+        if step.scope_id in self.item_state.walks and step.dead_at is None:
             needs.walking = True
             return
-        needs.steps.append(ReadRecent(step.account_id, (self.item_state.now - RECENT_DAYS).date()))
+        needs.steps.append(ReadRecent(step.scope_id, (self.item_state.now - RECENT_DAYS).date()))
 
     def confirm(
         self,
@@ -254,7 +254,7 @@ class Reads:
     def blocked(self, needs: Needs, step: Step, event: PendingEvent) -> bool:
         """Whether a step may not run now: parked, backed off (no event hurries it), or dead."""
         if step.product in self.item_state.parked:
-            needs.parked.add((step.product, step.account_id))
+            needs.parked.add((step.product, step.scope_id))
             needs.lacks = True
             return True
         if step.dead_at is not None:

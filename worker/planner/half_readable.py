@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from worker.planner.state import NO_ACCOUNT, ItemState, PendingEvent, Step
+from worker.planner.state import ItemState, PendingEvent, Step
 
 WALK_INTERVAL: Final = timedelta(days=1)
 """At most one walk per account for this cause: forged events may be half-readable too."""
@@ -45,7 +45,7 @@ def asks_nothing(item_state: ItemState, event: PendingEvent) -> bool:
 
     Its account is held and was walked for this cause within the day, and no id of it is readable.
     """
-    account = item_state.accounts.get(event.account_id or NO_ACCOUNT)
+    account = item_state.accounts.get(event.account_id) if event.account_id else None
     if account is None or not account.live or event.ids_open or not has_unreadable_ids(event):
         return False
     return next_walk_at(item_state, item_state.step("transactions", account.id)) is not None

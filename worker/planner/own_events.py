@@ -25,7 +25,7 @@ def decide_first_rechecks(reads: Reads, event: PendingEvent, item: Item) -> Need
         if step.product == "transactions":
             reads.want_walk(needs, event, step, Lane.RETRY, source_updated_at)
         elif not reads.blocked(needs, step, event):
-            read = ReadProduct(step.product, step.account_id, source_updated_at)
+            read = ReadProduct(step.product, step.scope_id, source_updated_at)
             needs.steps.append(read)
     if needs.nothing:
         reads.want_investment_transactions(needs, event, item)

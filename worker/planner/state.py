@@ -11,8 +11,8 @@ from typing import Final
 import asyncpg
 import msgspec
 
-NO_ACCOUNT: Final = uuid.UUID(int=0)
-"""account_id of a step that is read by item."""
+WHOLE_ITEM: Final = uuid.UUID(int=0)
+"""scope_id of a step that is read by item."""
 
 
 class PendingEvent(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ class Step(msgspec.Struct, frozen=True):
     """How far the reading of a product (of an account) is; see pluggy_sync.product_sync."""
 
     product: str
-    account_id: uuid.UUID = NO_ACCOUNT
+    scope_id: uuid.UUID = WHOLE_ITEM
     watermark: datetime | None = None
     source_updated_at: datetime | None = None
     complete_read_at: datetime | None = None
@@ -138,9 +138,9 @@ class ItemState:
     newest_rows: Mapping[uuid.UUID, datetime] = field(default_factory=dict)
     """createdAt of the newest row held, of accounts of open transactions/created events."""
 
-    def step(self, product: str, account_id: uuid.UUID = NO_ACCOUNT) -> Step:
+    def step(self, product: str, scope_id: uuid.UUID = WHOLE_ITEM) -> Step:
         """The step as stored, or a fresh one."""
-        return self.steps.get((product, account_id)) or Step(product, account_id)
+        return self.steps.get((product, scope_id)) or Step(product, scope_id)
 
     @property
     def live_cards(self) -> list[uuid.UUID]:
@@ -168,7 +168,7 @@ def item_state_from_row(item_id: uuid.UUID, row: asyncpg.Record) -> ItemState:
         now=row["now"],
         generation=row["generation"],
         events=_events.decode(row["events"]),
-        steps={(s.product, s.account_id): s for s in _steps.decode(row["steps"])},
+        steps={(s.product, s.scope_id): s for s in _steps.decode(row["steps"])},
         walks={w.account_id: w for w in _walks.decode(row["walks"])},
         accounts={a.id: a for a in _accounts.decode(row["accounts"])},
         investments=_investments.decode(row["investments"]),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from worker.infra.lanes import Lane
-from worker.planner.state import NO_ACCOUNT
+from worker.planner.state import WHOLE_ITEM
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class ReadProduct:
     """Read a complete list of a product: by item, or by account (bills)."""
 
     product: str
-    account_id: uuid.UUID
+    scope_id: uuid.UUID
     source_updated_at: datetime | None
     verifies: bool = field(default=False, compare=False)
 
@@ -131,8 +131,8 @@ PlannedStep = (
 def step_key(step: PlannedStep) -> tuple[str, str, uuid.UUID]:
     """What a step reads: one step per key is taken in a claim."""
     match step:
-        case ReadProduct(product, account_id):
-            return "ReadProduct", product, account_id
+        case ReadProduct(product, scope_id):
+            return "ReadProduct", product, scope_id
         case ReadInvestmentTransactions(investment_id):
             return "ReadInvestmentTransactions", "investment_transactions", investment_id
         case (
@@ -144,7 +144,7 @@ def step_key(step: PlannedStep) -> tuple[str, str, uuid.UUID]:
         ):
             return type(step).__name__, "transactions", account_id
         case ReadAccounts() | TombstoneItem():
-            return type(step).__name__, "items", NO_ACCOUNT
+            return type(step).__name__, "items", WHOLE_ITEM
 
 
 def is_drift(step: PlannedStep) -> bool:

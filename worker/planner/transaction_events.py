@@ -79,7 +79,7 @@ def _want_unreadable(
     again = next_walk_at(reads.item_state, step)
     if step.watermark is None:
         reads.want_walk(needs, event, step, Lane.BACKFILL, source_updated_at)
-    elif again is None or step.account_id in reads.item_state.walks:
+    elif again is None or step.scope_id in reads.item_state.walks:
         reads.want_walk(needs, event, step, Lane.AUDIT, source_updated_at, for_unreadable=True)
     elif not is_newest_unreadable(reads.item_state, event):
         return Outcome("ignored", "superseded")

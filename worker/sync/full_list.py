@@ -16,7 +16,7 @@ from worker.infra.parsing import parse_uuid
 from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.lease.progress import defer_step, expect_first_rows, mark_complete
-from worker.planner.state import NO_ACCOUNT
+from worker.planner.state import WHOLE_ITEM
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyNotFound
 from worker.pluggy_api.payloads import decode_object
@@ -49,7 +49,7 @@ async def sync_listing(
     listing: Listing,
     *,
     source_updated_at: datetime | None,
-    account_id: uuid.UUID = NO_ACCOUNT,
+    scope_id: uuid.UUID = WHOLE_ITEM,
 ) -> None:
     """Read the list and store it; tombstone what is proven absent. Raises PluggyError, LeaseLost.
 
@@ -59,10 +59,10 @@ async def sync_listing(
     them, asked for by id, comes back; see empty_lists for what two of them prove.
     """
     product, started_at = listing.entity.product, session.now
-    owner = session.item_id if account_id == NO_ACCOUNT else account_id
+    owner = session.item_id if scope_id == WHOLE_ITEM else scope_id
     page = await listing.fetch_all(session.pluggy, owner)
     rows, rejected = await read_rows(page, owner_key=listing.owner_key, owner=owner)
-    held = await live_ids(session, product, account_id)
+    held = await live_ids(session, product, scope_id)
     suspicious = not page and bool(held)
     missing = held - Listed.of(rows, rejected).ids
     look = await reread_empty_list(session, product, held) if suspicious else None
@@ -76,16 +76,16 @@ async def sync_listing(
         if suspicious and not answers.returned and not proven:
             if look is not None and answers.absent:
                 await note_missed(conn, session, product, look, answers.absent)
-            await defer_step(conn, session, product, account_id)
+            await defer_step(conn, session, product, scope_id)
             return
-        owned = {} if account_id == NO_ACCOUNT else {"account_id": account_id}
+        owned = {} if scope_id == WHOLE_ITEM else {"account_id": scope_id}
         await store_rows(
             conn,
             session,
             listing.entity,
             [*rows, *answers.returned],
             rejected,
-            account_id=account_id,
+            scope_id=scope_id,
             owner_columns=owned,
         )
         for row_id in [*answers.absent, *(answers.moved if page else ())]:
@@ -93,26 +93,24 @@ async def sync_listing(
                 QUERIES[f"tombstone_{product}"], session.item_id, row_id, session.run, session.now
             )
         if answers.go_on:
-            await defer_step(conn, session, product, account_id, reason=UNASKED)
+            await defer_step(conn, session, product, scope_id, reason=UNASKED)
             return
         await mark_complete(
             conn,
             session,
             product,
-            account_id,
+            scope_id,
             started_at=started_at,
             source_updated_at=source_updated_at,
         )
-        await expect_first_rows(conn, session, product, account_id, found=bool(page))
+        await expect_first_rows(conn, session, product, scope_id, found=bool(page))
 
 
 async def live_ids(
-    session: SyncSession, product: str, account_id: uuid.UUID = NO_ACCOUNT
+    session: SyncSession, product: str, scope_id: uuid.UUID = WHOLE_ITEM
 ) -> set[uuid.UUID]:
     """Ids of the rows of a list that we hold live."""
-    records = await session.db.fetch(
-        QUERIES[f"load_live_{product}_ids"], session.item_id, account_id
-    )
+    records = await session.db.fetch(QUERIES[f"load_live_{product}_ids"], session.item_id, scope_id)
     return {record["id"] for record in records}
 
 

@@ -17,7 +17,7 @@ from worker.infra.postgres import Connection
 from worker.infra.queries import QUERIES
 from worker.infra.time_slices import batches, yielding_to_others
 from worker.lease.lease import SyncSession
-from worker.planner.state import NO_ACCOUNT
+from worker.planner.state import WHOLE_ITEM
 from worker.pluggy_api.errors import PluggyUnavailable
 from worker.pluggy_api.payloads import Unreadable, decode_id, decode_object, row_hash
 from worker.pluggy_api.values import UnreadableRow, moment
@@ -132,7 +132,7 @@ async def store_rows(
     rows: Sequence[Row],
     rejected: Sequence[Rejected] = (),
     *,
-    account_id: uuid.UUID = NO_ACCOUNT,
+    scope_id: uuid.UUID = WHOLE_ITEM,
     owner_columns: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what differs, inside the page's transaction, and count it in the claim's run.
@@ -142,7 +142,7 @@ async def store_rows(
     unkept = list(rejected)
     for batch in batches(rows, BATCH_SIZE):
         unkept += await _store_batch(conn, session, entity, batch, owner_columns or {})
-    await _set_aside(conn, session, entity, account_id, unkept)
+    await _set_aside(conn, session, entity, scope_id, unkept)
     session.counts.seen += len(rows) + len(rejected)
 
 
@@ -274,7 +274,7 @@ async def _set_aside(
     conn: Connection,
     session: SyncSession,
     entity: Entity,
-    account_id: uuid.UUID,
+    scope_id: uuid.UUID,
     rejected: Sequence[Rejected],
 ) -> None:
     if not rejected:
@@ -284,7 +284,7 @@ async def _set_aside(
         QUERIES["reject_rows"],
         session.item_id,
         entity.product,
-        account_id,
+        scope_id,
         session.run,
         [r.row_id for r in rejected],
         [r.reason for r in rejected],

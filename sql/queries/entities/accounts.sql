@@ -63,7 +63,7 @@ WITH account AS (
 ), pages AS (
     DELETE FROM pluggy_sync.walk_pages p USING walks w WHERE p.walk_id = w.walk_id
 ), steps AS (
-    DELETE FROM pluggy_sync.product_sync WHERE item_id = $1 AND account_id = $2
+    DELETE FROM pluggy_sync.product_sync WHERE item_id = $1 AND scope_id = $2
 )
 SELECT (SELECT count(*) FROM account) + (SELECT count(*) FROM transactions)
      + (SELECT count(*) FROM bills) AS deleted;

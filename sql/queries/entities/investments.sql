@@ -57,6 +57,6 @@ WITH investment AS (
     SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
     WHERE item_id = $1 AND investment_id = $2 AND deleted_at IS NULL RETURNING id
 ), steps AS (
-    DELETE FROM pluggy_sync.product_sync WHERE item_id = $1 AND account_id = $2
+    DELETE FROM pluggy_sync.product_sync WHERE item_id = $1 AND scope_id = $2
 )
 SELECT (SELECT count(*) FROM investment) + (SELECT count(*) FROM transactions) AS deleted;

@@ -70,7 +70,7 @@ async def sync_investment_transactions(
             INVESTMENT_TRANSACTIONS,
             rows,
             rejected,
-            account_id=step.investment_id,
+            scope_id=step.investment_id,
             owner_columns={"investment_id": step.investment_id},
         )
         if await _doubt(conn, session, step.investment_id, held - listed):

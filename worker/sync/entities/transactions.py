@@ -90,7 +90,7 @@ async def store_page(
     """
     rows, rejected = await read_rows(page.rows, owner_key="accountId", owner=account_id)
     before = session.counts.inserted
-    await store_rows(conn, session, TRANSACTIONS, rows, rejected, account_id=account_id)
+    await store_rows(conn, session, TRANSACTIONS, rows, rejected, scope_id=account_id)
     if session.counts.inserted > before:
         # A new row may be the witness that an account had none of.
         await conn.execute(QUERIES["hurry_deletions"], session.item_id, account_id, session.now)
