@@ -1,0 +1,191 @@
+"""Names keep to the glossary: words that it replaced stay out of code, SQL and log events."""
+
+from __future__ import annotations
+
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+ROOMS: Final = ("worker", "webhook_receiver", "ops", "sql")
+
+REPLACED: Final = re.compile(
+    r"held|stamp|stamps|stamped|bury|buries|buried|nominee|nominees|nominates|doubted|nets"
+    r"|look|looks|looked|looking|untold|reread|rereads|ring|rings|ringing|rung|unrung|doorbell"
+    r"|vain|chore|chores|turn|turns|flag|flags|flagged|catalogue|catalogues|prolong|forget"
+    r"|forgets|forgotten|told|news|anew|whose|door|meet|deed|deeds|mend|mends|mended|spoil"
+    r"|oddities|mischief|deserters|crew|households"
+)
+"""Parts of names."""
+REPLACED_FORMS: Final = re.compile(
+    r"^(Claim|Place)$|PutOff|put_off|hand(ed|s)?_back|FencedOff|fenced_off|by_and_by"
+    r"|(^|_)(MOST|LEAST|LONGEST|SHORTEST|FEWEST)_|_(MAX|MIN|WITHIN_S|FOR_S)$|^(within|for)_s$"
+    r"|silence(?!_check)"
+)
+KEPT: Final = frozenset(
+    {
+        "flagged_deletions",  # a view and a column of the contract
+        "deletion_flagged_at",
+        "is_flag",  # click's
+        "flags",  # re's
+    }
+)
+NOT_CLEAN_YET: Final = frozenset(
+    {
+        "worker/engine/rounds.py",
+        "worker/engine/sync_item.py",
+        "worker/infra/outage_log.py",
+        "worker/lease/halt.py",
+        "worker/lease/lease.py",
+        "worker/lease/parked_products.py",
+        "worker/maintenance/confirmations.py",
+        "worker/maintenance/deletion_review.py",
+        "worker/maintenance/installation.py",
+        "worker/maintenance/reference_data.py",
+        "worker/maintenance/reference_data_rows.py",
+        "worker/maintenance/restatements.py",
+        "worker/maintenance/retention.py",
+        "worker/maintenance/subscriptions.py",
+        "worker/pluggy_api/circuit_breaker.py",
+        "worker/sync/account_walk.py",
+        "worker/sync/by_id.py",
+        "worker/sync/deletions.py",
+        "worker/sync/empty_lists.py",
+        "worker/sync/entities/investment_transactions.py",
+        "worker/sync/entities/items.py",
+        "worker/sync/full_list.py",
+        "worker/sync/schema_drift.py",
+        "worker/sync/store_rows.py",
+        "webhook_receiver/storage.py",
+        "ops/cli/console.py",
+        "ops/cli/deletions.py",
+        "ops/cli/items.py",
+        "ops/cli/main.py",
+        "ops/cli/resync.py",
+        "ops/cli/status.py",
+        "ops/cli/webhooks.py",
+        "ops/compare/columns.py",
+        "ops/compare/rows.py",
+        "ops/compare/rules.py",
+        "ops/compare/truth.py",
+        "ops/demo/figures.py",
+        "ops/demo/processes.py",
+        "ops/demo/run.py",
+        "ops/demo/servers.py",
+        "ops/demo/stage.py",
+        "ops/migrations.py",
+        "sql/migrations/0009_create_accounts.sql",
+        "sql/migrations/0010_create_transactions.sql",
+        "sql/migrations/0030_create_item_nets.sql",
+        "sql/migrations/0060_create_retention.sql",
+        "sql/migrations/0151_add_missing_since_to_lists.sql",
+        "sql/migrations/0155_flag_what_long_lists_name.sql",
+        "sql/queries/accept.sql",
+        "sql/queries/account_walks.sql",
+        "sql/queries/deletions.sql",
+        "sql/queries/deliveries.sql",
+        "sql/queries/empty_lists.sql",
+        "sql/queries/entities/accounts.sql",
+        "sql/queries/entities/bills.sql",
+        "sql/queries/entities/consents.sql",
+        "sql/queries/entities/identities.sql",
+        "sql/queries/entities/investment_transactions.sql",
+        "sql/queries/entities/investments.sql",
+        "sql/queries/entities/items.sql",
+        "sql/queries/entities/loans.sql",
+        "sql/queries/entities/transactions.sql",
+        "sql/queries/halts.sql",
+        "sql/queries/id_progress.sql",
+        "sql/queries/item_state.sql",
+        "sql/queries/ops.sql",
+        "sql/queries/parks.sql",
+        "sql/queries/product_sync.sql",
+        "sql/queries/reconciliation.sql",
+        "sql/queries/redis.sql",
+        "sql/queries/reference_data.sql",
+        "sql/queries/restatements.sql",
+        "sql/queries/resync.sql",
+        "sql/queries/retention.sql",
+        "sql/queries/runs.sql",
+        "sql/queries/sweep.sql",
+        "sql/roles.sql",
+        "sql/views/30_ops.sql",
+        "sql/views/60_ops_reconciliation.sql",
+        "sql/views/80_ops_worklist.sql",
+        "sql/views/91_comments_live.sql",
+        "sql/views/92_comments_ops.sql",
+    }
+)
+
+NAME: Final = re.compile(r"[A-Za-z_]\w*")
+PART: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
+LOG_CALL: Final = re.compile(r"\blog\.(?:debug|info|warning|error|exception)\(\s*(f?)\"([^\"]*)\"")
+NO_SQL_NAME: Final = re.compile(r"--(?! name:)[^\n]*|'(?:[^']|'')*'")
+
+FILES: Final = [
+    path
+    for room in ROOMS
+    for path in sorted((ROOT / room).rglob("*"))
+    if path.suffix in (".py", ".sql") and str(path.relative_to(ROOT)) not in NOT_CLEAN_YET
+]
+
+
+def names_of(path: Path) -> Iterator[str]:
+    """Identifiers of a file, names of statements and of log events included."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".sql":
+        yield from NAME.findall(NO_SQL_NAME.sub("", text))
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.NAME:
+            yield token.string
+    yield from (event for _, event in LOG_CALL.findall(text))
+
+
+def is_replaced(name: str) -> bool:
+    """Whether a name has a part, or a form, that the glossary has another word for."""
+    if name in KEPT:
+        return False
+    parts = [part.lower() for part in PART.findall(name)]
+    return any(map(REPLACED.fullmatch, parts)) or bool(REPLACED_FORMS.search(name))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_name_is_a_replaced_word(path: Path) -> None:
+    assert sorted({name for name in names_of(path) if is_replaced(name)}) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_of_log_events_can_be_searched_for(path: Path) -> None:
+    computed = [event for f, event in LOG_CALL.findall(path.read_text(encoding="utf-8")) if f]
+    assert computed == []
+
+
+@pytest.mark.parametrize(
+    ("name", "replaced"),
+    [
+        ("held_rows", True),
+        ("stored_rows", False),
+        ("HeldItem", True),
+        ("timestamp", False),
+        ("RING_WITHIN_S", True),
+        ("WAKE_TIMEOUT_S", False),
+        ("putOff", False),
+        ("is_put_off", True),
+        ("ROWS_MAX", True),
+        ("MAX_ROWS", False),
+        ("silence_check_at", False),
+        ("silence_at", True),
+        ("Claim", True),
+        ("claim_item", False),
+        ("deletion_flagged_at", False),
+        ("flagged_rows", True),
+    ],
+)
+def test_replaced_words_are_known_in_every_form(name: str, replaced: bool) -> None:
+    assert is_replaced(name) == replaced
