@@ -126,7 +126,7 @@ async def test_a_list_by_page_number_is_bounded_as_a_whole(redis: ArqRedis) -> N
     answers = [Said(body=page | {"n": n}) for n in range(2)]
     async with PluggyStub(*answers) as pluggy, reading(pluggy.url, redis) as reader:
         with pytest.raises(PluggyUnavailable, match=r"list_too_large"):
-            await reader.accounts(ACCOUNT)
+            await reader.rows(f"/accounts?itemId={ACCOUNT}")
         assert pluggy.count("GET") <= 7
 
 

@@ -115,7 +115,7 @@ async def test_one_thing_that_refuses_an_answered_key_costs_no_renewal(
         age_key(reader.client, age_s)
         for _ in range(3):
             with pytest.raises(PluggyRefused) as caught:
-                await reader.loans(ITEM)
+                await reader.rows(f"/loans?itemId={ITEM}")
         assert pluggy.count("POST") == 1
         # A plain thing is asked once for all that refuse within seconds.
         assert [path for path, _ in asked_for(pluggy)].count(PLAIN) == 1
@@ -215,7 +215,7 @@ async def test_any_answer_to_the_key_of_either_plain_thing_proves_it(
             reading(pluggy.url, redis) as reader,
         ):
             with pytest.raises(PluggyRefused):
-                await reader.loans(ITEM)
+                await reader.rows(f"/loans?itemId={ITEM}")
             await reader.client.probe(new_key=True, count=lambda: None)
 
 
@@ -451,7 +451,7 @@ async def test_the_simulator_s_faults_are_retried_and_pass(
     item = await quiet_simulator.apost("/_simulator/items", {"transactions": 5})
     fault = {"match": "GET /items/*", "kind": kind, "times": 1, **options}
     async with reading(quiet_simulator.url, redis, call_timeout_s=1.0) as reader:
-        await reader.accounts(uuid.UUID(item["id"]))
+        await reader.rows(f"/accounts?itemId={uuid.UUID(item['id'])}")
         await quiet_simulator.apost("/_simulator/faults", fault)
         with pytest.raises(PluggyUnavailable):
             await reader.item(uuid.UUID(item["id"]))
@@ -542,13 +542,13 @@ async def test_a_429_of_one_thing_leaves_its_group(
     paths = {f"/accounts/{ACCOUNT}": said}
     async with PluggyStub(paths=paths) as pluggy, reading(pluggy.url, redis) as reader:
         with pytest.raises(Deferred) as caught:
-            await reader.account(ACCOUNT)
+            await reader.row(f"/accounts/{ACCOUNT}")
         assert (caught.value.code, caught.value.wait_s) == (
             "429:ACCOUNT_OPEN_FINANCE_LIMIT",
             wait_s,
         )
         assert caught.value.is_own
-        await reader.account(ITEM)
+        await reader.row(f"/accounts/{ITEM}")
 
 
 async def test_a_429_of_one_group_leaves_the_others(redis: ArqRedis) -> None:
@@ -557,7 +557,7 @@ async def test_a_429_of_one_group_leaves_the_others(redis: ArqRedis) -> None:
     async with PluggyStub(limited, rows) as pluggy, reading(pluggy.url, redis) as reader:
         with pytest.raises(Deferred):
             await reader.item(ITEM)
-        assert await reader.accounts(ITEM) == []
+        assert await reader.rows(f"/accounts?itemId={ITEM}") == []
 
 
 async def test_the_simulator_s_limit_is_kept_by_the_reset_it_tells(redis: ArqRedis) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
 from datetime import timedelta
 
 import asyncpg
@@ -11,9 +10,17 @@ import pytest
 
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import changed, tell_all, watermarks
+from worker.infra.lanes import Lane
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.sync import full_list as listings
 from worker.sync.entities.accounts import ACCOUNTS
+
+LEFT_OF_THE_LEASE = (
+    "SELECT until - clock_timestamp() FROM pluggy_sync.item_leases WHERE item_id = $1"
+)
+SHORTEN_THE_LEASE = (
+    "UPDATE pluggy_sync.item_leases SET until = until - interval '25 s' WHERE item_id = $1"
+)
 
 
 async def tombstones(stack: Stack, item_id: str) -> int:
@@ -230,18 +237,15 @@ async def test_every_question_prolongs_the_lease(stack: Stack) -> None:
     lease = await stack.claim()
     left: list[timedelta] = []
 
-    async def fetch_slowly(reader: PluggyReader, row_id: uuid.UUID) -> bytes:
-        query = "SELECT until - clock_timestamp() FROM pluggy_sync.item_leases WHERE item_id = $1"
-        left.append(await stack.db.fetchval(query, lease.item_id))
-        await stack.db.execute(
-            "UPDATE pluggy_sync.item_leases SET until = until - interval '25 s' WHERE item_id = $1",
-            lease.item_id,
-        )
-        return await ACCOUNTS.fetch_one(reader, row_id)
+    class SlowReader(PluggyReader):
+        async def row(self, path: str) -> bytes:
+            left.append(await stack.db.fetchval(LEFT_OF_THE_LEASE, lease.item_id))
+            await stack.db.execute(SHORTEN_THE_LEASE, lease.item_id)
+            return await super().row(path)
 
     claim = await stack.worker.engine._begin(lease)
     await claim.open_run("sync")
-    slow = replace(ACCOUNTS, fetch_one=fetch_slowly)
-    await listings.sync_listing(claim, slow, source_updated_at=None)
+    claim.pluggy = SlowReader(stack.client, Lane.LIVE)
+    await listings.sync_listing(claim, ACCOUNTS, source_updated_at=None)
     assert len(left) == 3
     assert min(left) > timedelta(seconds=5)

@@ -115,7 +115,7 @@ async def test_a_list_is_read_to_its_last_page(redis: ArqRedis) -> None:
         for n in (1, 2, 3)
     ]
     async with PluggyStub(*pages) as pluggy, reading(pluggy.url, redis) as reader:
-        rows = await reader.accounts(ITEM)
+        rows = await reader.rows(f"/accounts?itemId={ITEM}")
         assert [json.loads(bytes(row))["id"] for row in rows] == [1, 2, 3]
         assert [asked.path.rpartition("?")[2] for asked in pluggy.asked[1:]] == [
             f"itemId={ITEM}",
@@ -127,7 +127,7 @@ async def test_a_list_is_read_to_its_last_page(redis: ArqRedis) -> None:
 async def test_a_list_without_rows_has_no_pages_and_ends(redis: ArqRedis) -> None:
     empty = Said(body={"results": [], "page": 1, "total": 0, "totalPages": 0})
     async with PluggyStub(empty) as pluggy, reading(pluggy.url, redis) as reader:
-        assert await reader.accounts(ITEM) == []
+        assert await reader.rows(f"/accounts?itemId={ITEM}") == []
         assert pluggy.count("GET") == 1
 
 

@@ -135,7 +135,7 @@ async def _read(reader: PluggyReader, turn: Turn, *, live: set[Key], wanted: set
     """
     rows: dict[Key, bytes] = {}
     unreadable: list[bytes] = []
-    for raw in map(bytes, await turn.reference_data.fetch_all(reader)):
+    for raw in map(bytes, await reader.rows(turn.reference_data.list_path)):
         key = _key(turn, raw)
         if key is None:
             unreadable.append(raw)
@@ -146,7 +146,7 @@ async def _read(reader: PluggyReader, turn: Turn, *, live: set[Key], wanted: set
     gone: list[Key] = []
     for key in _to_ask(turn, absent=live - rows.keys(), wanted=wanted - rows.keys()):
         try:
-            rows[key] = await turn.reference_data.fetch_one(reader, key)
+            rows[key] = await reader.row(turn.reference_data.row_path(key))
         except PluggyNotFound:
             gone.append(key)
     return Found(rows, gone, unreadable)

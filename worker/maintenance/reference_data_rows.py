@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote
 
-import msgspec
-
-from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.values import inner, integer, moment, text, texts
 
 Key = int | str
@@ -52,20 +50,24 @@ def _flag(value: object) -> bool | None:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceData:
-    """How one of the two is listed, asked for by id, and mapped; version as in sync.rows.Entity."""
+    """How one of the two is listed, read by id, and mapped; version as in sync.rows.Entity."""
 
     mapper: Callable[[Mapping[str, Any]], dict[str, Any]]
     version: int
     read_id: Callable[[object], Key | None]
-    fetch_all: Callable[[PluggyReader], Awaitable[Sequence[msgspec.Raw]]]
-    fetch_one: Callable[[PluggyReader, Any], Awaitable[bytes]]
+    path: str
+    query: str = ""
+
+    @property
+    def list_path(self) -> str:
+        return self.path + self.query
+
+    def row_path(self, key: Key) -> str:
+        return f"{self.path}/{quote(str(key), safe='')}"
 
 
 REFERENCE_DATA: Final = {
-    "connectors": ReferenceData(
-        connector_row, 1, integer, PluggyReader.connectors, PluggyReader.connector
-    ),
-    "categories": ReferenceData(
-        category_row, 1, text, PluggyReader.categories, PluggyReader.category
-    ),
+    # Those of the sandbox too.
+    "connectors": ReferenceData(connector_row, 1, integer, "/connectors", "?sandbox=true"),
+    "categories": ReferenceData(category_row, 1, text, "/categories"),
 }

@@ -216,7 +216,7 @@ async def watch_subscriptions(db: Pool, client: PluggyClient, expected: Expected
 async def fetch_subscriptions(client: PluggyClient) -> list[Subscription]:
     """Every webhook of the application. Raises PluggyError."""
     try:
-        rows = await PluggyReader(client, Lane.LIVE).webhooks()
+        rows = await PluggyReader(client, Lane.LIVE).rows("/webhooks")
     except PluggyError as error:
         if error.status == NO_CONTENT:
             return []  # documented for an application that has none

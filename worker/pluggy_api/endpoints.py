@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
-from urllib.parse import quote
 
 import msgspec
 
@@ -22,7 +21,6 @@ from worker.pluggy_api.errors import (
     CursorRefused,
     Deferred,
     PluggyError,
-    PluggyNotFound,
     PluggyUnavailable,
 )
 from worker.pluggy_api.http import Answer
@@ -37,7 +35,6 @@ from worker.pluggy_api.payloads import (
     decode_object,
 )
 
-NO_IDENTITY: Final = "404:IDENTITY_NOT_FOUND"
 MAX_LIST_PAGES: Final = 1000
 LIST_TIMEOUT_S: Final = 30.0
 """A list is read in one claim: one that takes longer fails, and is shown."""
@@ -78,7 +75,7 @@ class PluggyReader:
         """GET /items/{id}: the item's JSON."""
         if not self.granted:
             await self.reserve_item()
-        body = await self._object(f"/items/{item_id}")
+        body = await self.row(f"/items/{item_id}")
         self.of_unknown = False
         return body
 
@@ -101,82 +98,18 @@ class PluggyReader:
             raise
         self.granted = True
 
-    async def accounts(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
-        """GET /accounts?itemId=: all accounts of an item."""
-        return await self._all(f"/accounts?itemId={item_id}")
+    async def rows(self, path: str) -> Sequence[msgspec.Raw]:
+        """GET a list: the rows of all its pages. It is read again if a further page is refused."""
+        until = asyncio.get_running_loop().time() + LIST_TIMEOUT_S
+        return await with_restarts(lambda: self._all_pages(path, until))
 
-    async def account(self, account_id: uuid.UUID) -> bytes:
-        """GET /accounts/{id}; PluggyNotFound proves its absence, here and below."""
-        return await self._object(f"/accounts/{account_id}")
-
-    async def bills(self, account_id: uuid.UUID) -> Sequence[msgspec.Raw]:
-        """GET /bills?accountId=: all closed bills of a card."""
-        return await self._all(f"/bills?accountId={account_id}")
-
-    async def bill(self, bill_id: uuid.UUID) -> bytes:
-        """GET /bills/{id}."""
-        return await self._object(f"/bills/{bill_id}")
-
-    async def investments(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
-        """GET /investments?itemId=: all investments of an item."""
-        return await self._all(f"/investments?itemId={item_id}")
-
-    async def investment(self, investment_id: uuid.UUID) -> bytes:
-        """GET /investments/{id}."""
-        return await self._object(f"/investments/{investment_id}")
-
-    async def investment_transactions(self, investment_id: uuid.UUID) -> Sequence[msgspec.Raw]:
-        """GET /investments/{id}/transactions: all movements of an investment."""
-        return await self._all(f"/investments/{investment_id}/transactions")
-
-    async def loans(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
-        """GET /loans?itemId=: all loans of an item."""
-        return await self._all(f"/loans?itemId={item_id}")
-
-    async def loan(self, loan_id: uuid.UUID) -> bytes:
-        """GET /loans/{id}."""
-        return await self._object(f"/loans/{loan_id}")
-
-    async def identities(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
-        """GET /identity?itemId=: one object, or 404; given as a list of one or none."""
+    async def row(self, path: str) -> bytes:
+        """GET one object: its JSON. PluggyNotFound proves its absence."""
+        answer = await self._get(path)
         try:
-            return [msgspec.Raw(await self._object(f"/identity?itemId={item_id}"))]
-        except PluggyNotFound as answer:
-            if answer.code != NO_IDENTITY:
-                raise
-            return []
-
-    async def identity(self, identity_id: uuid.UUID) -> bytes:
-        """GET /identity/{id}."""
-        return await self._object(f"/identity/{identity_id}")
-
-    async def consents(self, item_id: uuid.UUID) -> Sequence[msgspec.Raw]:
-        """GET /consents?itemId=: all consents of an item."""
-        return await self._all(f"/consents?itemId={item_id}")
-
-    async def consent(self, consent_id: uuid.UUID) -> bytes:
-        """GET /consents/{id}."""
-        return await self._object(f"/consents/{consent_id}")
-
-    async def connectors(self) -> Sequence[msgspec.Raw]:
-        """GET /connectors: all of them, those of the sandbox too."""
-        return await self._all("/connectors?sandbox=true")
-
-    async def connector(self, connector_id: int) -> bytes:
-        """GET /connectors/{id}."""
-        return await self._object(f"/connectors/{connector_id}")
-
-    async def categories(self) -> Sequence[msgspec.Raw]:
-        """GET /categories: the whole tree."""
-        return await self._all("/categories")
-
-    async def category(self, category_id: str) -> bytes:
-        """GET /categories/{id}."""
-        return await self._object(f"/categories/{quote(category_id, safe='')}")
-
-    async def webhooks(self) -> Sequence[msgspec.Raw]:
-        """GET /webhooks: what this application is subscribed to; headers and URLs hold secrets."""
-        return await self._all("/webhooks")
+            return await beside(len(answer.body), _readable_object, answer.body)
+        except Unreadable as error:
+            raise PluggyUnavailable("unreadable_answer", status=answer.status) from error
 
     async def transactions(
         self,
@@ -231,11 +164,6 @@ class PluggyReader:
             rows += page.rows
         raise PluggyUnavailable("endless_list")
 
-    async def _all(self, path: str) -> Sequence[msgspec.Raw]:
-        """All pages of a list; read anew, a few times, if a page behind the first is refused."""
-        until = asyncio.get_running_loop().time() + LIST_TIMEOUT_S
-        return await with_restarts(lambda: self._all_pages(path, until))
-
     async def _all_pages(self, path: str, until: float) -> Sequence[msgspec.Raw]:
         """All pages of a list with `page` and `totalPages`; totalPages is 0 if there is nothing."""
         rows: list[msgspec.Raw] = []
@@ -267,13 +195,6 @@ class PluggyReader:
     async def _pause_between_pages(self) -> None:
         if self.between_pages is not None:
             await self.between_pages()
-
-    async def _object(self, path: str) -> bytes:
-        answer = await self._get(path)
-        try:
-            return await beside(len(answer.body), _readable_object, answer.body)
-        except Unreadable as error:
-            raise PluggyUnavailable("unreadable_answer", status=answer.status) from error
 
     async def _page(self, path: str) -> Page:
         answer = await self._get(path)

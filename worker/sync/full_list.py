@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -31,17 +31,29 @@ UNASKED: Final = "absent_rows_unasked"
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """How an entity is listed, and asked for by id.
+    """The endpoints of an entity: `path?owner_key=` lists it, `path/id` reads one row.
 
     owner_key is the field of a row that names what it is listed by: itemId or accountId. absent is
-    the failure code that proves that a row is gone.
+    the failure code that proves that a row is gone. is_single: the list is one object, or absent.
     """
 
     entity: Entity
+    path: str
     owner_key: str
     absent: str
-    fetch_all: Callable[[PluggyReader, uuid.UUID], Awaitable[Sequence[msgspec.Raw]]]
-    fetch_one: Callable[[PluggyReader, uuid.UUID], Awaitable[bytes]]
+    is_single: bool = False
+
+    async def read(self, pluggy: PluggyReader, owner: uuid.UUID) -> Sequence[msgspec.Raw]:
+        """All rows of an item or an account. Raises PluggyError."""
+        path = f"{self.path}?{self.owner_key}={owner}"
+        if not self.is_single:
+            return await pluggy.rows(path)
+        try:
+            return [msgspec.Raw(await pluggy.row(path))]
+        except PluggyNotFound as answer:
+            if answer.code != self.absent:
+                raise
+            return []
 
 
 async def sync_listing(
@@ -60,7 +72,7 @@ async def sync_listing(
     """
     product, started_at = listing.entity.product, session.now
     owner = session.item_id if scope_id == WHOLE_ITEM else scope_id
-    page = await listing.fetch_all(session.pluggy, owner)
+    page = await listing.read(session.pluggy, owner)
     rows, rejected = await read_rows(page, owner_key=listing.owner_key, owner=owner)
     held = await live_ids(session, product, scope_id)
     suspicious = not page and bool(held)
@@ -161,7 +173,7 @@ async def _ask_one(
 ) -> None:
     """Ask, and prolong the lease: a list of many questions may take longer than it."""
     try:
-        body = await listing.fetch_one(session.pluggy, row_id)
+        body = await session.pluggy.row(f"{listing.path}/{row_id}")
     except PluggyNotFound as answer:
         if answer.code != listing.absent:
             raise

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.values import day, inner, moment, money, text
 from worker.sync.full_list import Listing
 from worker.sync.store_rows import Entity
@@ -42,8 +41,7 @@ def account_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
 
 ACCOUNTS: Final = Listing(
     entity=Entity(product="accounts", mapper=account_row, version=1),
+    path="/accounts",
     owner_key="itemId",
     absent="404:ACCOUNT_NOT_FOUND",
-    fetch_all=PluggyReader.accounts,
-    fetch_one=PluggyReader.account,
 )

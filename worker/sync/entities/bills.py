@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.values import day, moment, money, text
 from worker.sync.full_list import Listing
 from worker.sync.store_rows import Entity
@@ -29,8 +28,7 @@ def bill_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
 
 BILLS: Final = Listing(
     entity=Entity(product="bills", mapper=bill_row, version=1),
+    path="/bills",
     owner_key="accountId",
     absent="404:CREDIT_CARD_BILL_NOT_FOUND",
-    fetch_all=PluggyReader.bills,
-    fetch_one=PluggyReader.bill,
 )

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.values import moment, texts
 from worker.sync.full_list import Listing
 from worker.sync.store_rows import Entity
@@ -25,8 +24,7 @@ def consent_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
 
 CONSENTS: Final = Listing(
     entity=Entity(product="consents", mapper=consent_row, version=1),
+    path="/consents",
     owner_key="itemId",
     absent="404:CONSENT_NOT_FOUND",
-    fetch_all=PluggyReader.consents,
-    fetch_one=PluggyReader.consent,
 )

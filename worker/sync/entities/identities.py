@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.values import day, moment, text
 from worker.sync.full_list import Listing
 from worker.sync.store_rows import Entity
@@ -30,8 +29,8 @@ def identity_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
 
 IDENTITIES: Final = Listing(
     entity=Entity(product="identities", mapper=identity_row, version=1),
+    path="/identity",
     owner_key="itemId",
     absent="404:IDENTITY_NOT_FOUND",
-    fetch_all=PluggyReader.identities,
-    fetch_one=PluggyReader.identity,
+    is_single=True,
 )

@@ -53,7 +53,7 @@ async def sync_investment_transactions(
 ) -> None:
     """Read the movements of one investment. Raises PluggyError, LeaseLost."""
     started_at = session.now
-    page = await session.pluggy.investment_transactions(step.investment_id)
+    page = await session.pluggy.rows(f"/investments/{step.investment_id}/transactions")
     rows, rejected = await read_rows(page, owner_key="investmentId", owner=step.investment_id)
     records = await session.db.fetch(
         QUERIES["load_live_investment_transactions_ids"], session.item_id, step.investment_id

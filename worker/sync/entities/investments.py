@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.values import day, inner, moment, money, text
 from worker.sync.full_list import Listing
 from worker.sync.store_rows import Entity
@@ -53,8 +52,7 @@ def investment_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
 
 INVESTMENTS: Final = Listing(
     entity=Entity(product="investments", mapper=investment_row, version=1),
+    path="/investments",
     owner_key="itemId",
     absent="404:INVESTMENT_NOT_FOUND",
-    fetch_all=PluggyReader.investments,
-    fetch_one=PluggyReader.investment,
 )

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.values import day, inner, integer, moment, money, text
 from worker.sync.full_list import Listing
 from worker.sync.store_rows import Entity
@@ -39,8 +38,7 @@ def loan_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
 
 LOANS: Final = Listing(
     entity=Entity(product="loans", mapper=loan_row, version=1),
+    path="/loans",
     owner_key="itemId",
     absent="404:LOAN_NOT_FOUND",
-    fetch_all=PluggyReader.loans,
-    fetch_one=PluggyReader.loan,
 )

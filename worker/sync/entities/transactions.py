@@ -205,7 +205,7 @@ async def _lives_without_rows(session: SyncSession, account_id: uuid.UUID) -> bo
 async def account_answers(session: SyncSession, account_id: uuid.UUID) -> bool:
     """Whether the account itself can be read: the last witness, where no row can be one."""
     try:
-        await session.pluggy.account(account_id)
+        await session.pluggy.row(f"/accounts/{account_id}")
     except PluggyNotFound:
         return False
     return True
