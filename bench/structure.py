@@ -52,9 +52,11 @@ class Way:
     """One event's way.
 
     hops: of the functions in the order of their first calls, those in another file than the one
-    before; switches: the same of all calls. statements: those with a name, each once.
+    before; switches: the same of all calls. statements: those with a name, each once. path: the
+    files in the order of their first calls; README.md draws that of `transactions/created`.
     """
 
+    path: tuple[str, ...]
     files: int
     functions: int
     hops: int
@@ -136,8 +138,10 @@ def _runs_beside(frame: FrameType) -> bool:
 
 def way_of(trace: Trace, requests: int) -> Way:
     functions = list(dict.fromkeys(trace.calls))
+    path = tuple(dict.fromkeys(code.co_filename for code in functions))
     return Way(
-        files=len({code.co_filename for code in functions}),
+        path=tuple(str(Path(name).relative_to(ROOT)) for name in path),
+        files=len(path),
         functions=len(functions),
         hops=_changes_of_file(functions),
         calls=len(trace.calls),
@@ -195,6 +199,9 @@ async def _hear(db: Pool, trace: Trace) -> None:
             connection.add_query_logger(trace.note_query)
 
 
+CREATED: Final = "transactions/created, three new rows"
+
+
 async def follow_both() -> dict[str, Way]:
     """Both ways, each after the same has happened once: connections and statements are warm."""
     ways: dict[str, Way] = {}
@@ -203,7 +210,7 @@ async def follow_both() -> dict[str, Way]:
         for _ in range(2):
             answer = await stack.collect(item["id"], created=NEW_ROWS)
             [event] = [e for e in answer["events"] if e["event"] == "transactions/created"]
-            ways["transactions/created, three new rows"] = await follow(stack, services, event)
+            ways[CREATED] = await follow(stack, services, event)
             for event in answer["events"]:
                 await services.deliver(event)
             await stack.quiet()
@@ -302,7 +309,8 @@ def measure() -> dict[str, dict[str, Any]]:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON line.")
-def main(as_json: bool) -> None:
+@click.option("--path", "with_path", is_flag=True, help="The files of each way, in their order.")
+def main(as_json: bool, with_path: bool) -> None:
     """Count files, functions, hops, rooms and lines; see the module's head."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     figures = measure()
@@ -312,7 +320,10 @@ def main(as_json: bool) -> None:
     for about, values in figures.items():
         click.echo(about)
         for name, value in values.items():
-            click.echo(f"  {name:<18}{value:>8}")
+            if name != "path":
+                click.echo(f"  {name:<18}{value:>8}")
+        for name in values.get("path", ()) if with_path else ():
+            click.echo(f"    {name}")
 
 
 if __name__ == "__main__":
