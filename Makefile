@@ -9,7 +9,7 @@ READY := .venv/.ready
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help .venv demo services test test-extra mutants oracle soak chaos bench check format lint types \
-	imports lock
+	imports lock store
 
 help: ## list the targets
 	@sed -n 's/^\([a-z.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -59,6 +59,9 @@ chaos: $(READY) ## break everything under load, up to 40 minutes (ARGS=--short)
 
 bench: $(READY) ## measure (ARGS=--quick)
 	$(BIN)/python -m bench $(ARGS)
+
+store: $(READY) ## write worker/store from sql/queries and a migrated database
+	@$(BIN)/python -m bench.store
 
 check: lint types imports ## everything static
 

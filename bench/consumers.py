@@ -22,7 +22,8 @@ import click
 
 import embedded
 from ops.migrations import migrate
-from worker.infra.queries import QUERIES, SQL_DIR
+from worker.infra.queries import QUERIES
+from worker.infra.sql_files import SQL_DIR
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -12,7 +12,7 @@ import asyncpg
 
 from ops.roles import make_roles
 from worker.infra.postgres_hosts import Hosts
-from worker.infra.queries import SQL_DIR
+from worker.infra.sql_files import SQL_DIR
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from worker.infra.queries import named_statements
+from worker.infra.sql_files import named_statements
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -1,12 +1,15 @@
 -- name: accept_events
--- Stores a group of deliveries and bumps their items in one statement.
--- $1 event_id[], $2 body_sha256[], $3 event[], $4 item_id[], $5 account_id[], $6 transaction_ids[]
--- (array literals), $7 created_at_from[], $8 expected_rows[], $9 lane[], $10 state[], $11 reason[],
--- $12 body[], $13 received_at[], $14 connector_id[].
--- Returns a row per key: whether it is new (or settled without effect and pending again), and whether
--- the bump made its item due, or lifted an item that was due already into the live lane: nobody has
--- been woken for that. New events, then revived ones, then items are each written in key order,
--- so that receivers never wait for each other in a circle.
+-- params: event_ids, body_sha256s, events, item_ids[?], account_ids[?], transaction_ids[?],
+--     created_at_froms[?], expected_rows[?], lanes, states, reasons[?], bodies, received_ats,
+--     connector_ids[?]
+-- returns: many AcceptedRow
+-- nullable: id
+-- Stores a group of deliveries and bumps their items in one statement. Arrays with an entry for
+-- each delivery; transaction_ids are array literals. Returns a row per key: whether it is new (or
+-- settled without effect and pending again), and whether the bump made its item due, or lifted an
+-- item that was due already into the live lane: nobody has been woken for that. New events, then
+-- revived ones, then items are each written in key order, so that receivers never wait for each
+-- other in a circle.
 WITH delivered AS MATERIALIZED (
     SELECT DISTINCT ON (event_id, body_sha256) *
     FROM unnest($1::text[], $2::bytea[], $3::text[], $4::uuid[], $5::uuid[], $6::text[],

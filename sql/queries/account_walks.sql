@@ -1,7 +1,8 @@
 -- name: start_walk
+-- params: item_id, account_id, kind, lane, expects_rows, source_updated_at?, next?, started_at?,
+--     pluggy_started_at?, pages, rows_seen, verifies, read_since?, read_seq?
+-- returns: none
 -- Asks for a walk of an account; a wider or better-laned ask replaces one that is under way.
--- $1 item, $2 account, $3 kind, $4 lane, $5 expects_rows, $6 source_updated_at, $7 next, $8 started_at,
--- $9 pluggy_started_at, $10 pages, $11 rows seen, $12 verifies, $13 read_since, $14 read_seq.
 WITH replaced AS (
     DELETE FROM pluggy_sync.walk_pages p USING pluggy_sync.account_walks w
     WHERE w.item_id = $1 AND w.account_id = $2 AND p.walk_id = w.walk_id
@@ -20,43 +21,55 @@ ON CONFLICT (item_id, account_id) DO UPDATE SET
     asked_at = clock_timestamp();
 
 -- name: revive_walk_step
--- A new ask makes a dead step of an account due again. $1 item, $2 account.
+-- params: item_id, account_id
+-- returns: none
+-- A new ask makes a dead step of an account due again.
 UPDATE pluggy_sync.product_sync
 SET dead_at = NULL, dead_seq = NULL, attempts = 0, failing_since = NULL, next_try_at = NULL
 WHERE item_id = $1 AND scope_id = $2 AND product = 'transactions' AND dead_at IS NOT NULL;
 
 -- name: note_unreadable_walk
--- A walk stands for ids that an event named and nobody could read: the next one for this cause waits a
--- day. $1 item, $2 account.
+-- params: item_id, account_id
+-- returns: none
+-- A walk stands for ids that an event named and nobody could read: the next one for this cause
+-- waits a day.
 UPDATE pluggy_sync.product_sync SET unreadable_walk_at = now()
 WHERE item_id = $1 AND scope_id = $2 AND product = 'transactions';
 
 -- name: load_walk
--- $1 item, $2 account.
+-- params: item_id, account_id
+-- returns: one? WalkRow
+-- nullable: started_at, pluggy_started_at, source_updated_at, next, read_at, read_since, read_seq
 SELECT * FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2;
 
 -- name: begin_walk
--- The first page has arrived. $1 item, $2 account, $3 started_at, $4 pluggy_started_at, $5 finds candidates,
--- $6 read_seq: the place of its start.
+-- params: item_id, account_id, started_at, pluggy_started_at, finds_candidates, read_seq?
+-- returns: none
+-- The first page has arrived. read_seq: the place of its start.
 UPDATE pluggy_sync.account_walks
 SET started_at = $3, pluggy_started_at = $4, finds_candidates = $5, read_seq = $6
 WHERE item_id = $1 AND account_id = $2;
 
 -- name: advance_walk
--- A page has been stored. $1 item, $2 account, $3 next, $4 rows, $5 read_at (null: more to come).
+-- params: item_id, account_id, next?, rows, read_at?
+-- returns: none
+-- A page has been stored. read_at is null while more pages are to come.
 UPDATE pluggy_sync.account_walks
 SET next = $3, pages = pages + 1, rows_seen = rows_seen + $4, read_at = $5
 WHERE item_id = $1 AND account_id = $2;
 
 -- name: add_walk_page
--- $1 walk, $2 cursor hash, $3 kind, $4 ids.
+-- params: walk_id, cursor_hash?, kind, ids
+-- returns: none
 INSERT INTO pluggy_sync.walk_pages (walk_id, page, cursor_hash, kind, ids)
 SELECT $1, coalesce(max(page), 0) + 1, $2, $3, $4::uuid[]
 FROM pluggy_sync.walk_pages WHERE walk_id = $1;
 
 -- name: restart_walk
--- Its cursor no longer works: its pages are read again from the first one, of what it has listed before.
--- Returns how often that was. $1 item, $2 account.
+-- params: item_id, account_id
+-- returns: value?
+-- Its cursor no longer works: its pages are read again from the first one, of what it has listed
+-- before. Returns how often that was.
 WITH pages AS (
     DELETE FROM pluggy_sync.walk_pages p USING pluggy_sync.account_walks w
     WHERE w.item_id = $1 AND w.account_id = $2 AND p.walk_id = w.walk_id
@@ -68,18 +81,24 @@ WHERE item_id = $1 AND account_id = $2
 RETURNING restarts;
 
 -- name: count_rows_known
--- Rows of an account that were ever listed. $1 item, $2 account.
+-- params: item_id, account_id
+-- returns: value
+-- Rows of an account that were ever listed.
 SELECT count(*) FROM pluggy.transactions WHERE item_id = $1 AND account_id = $2;
 
 -- name: load_attempts
--- How often a step has failed in a row. $1 item, $2 product, $3 account.
+-- params: item_id, product, scope_id
+-- returns: value?
+-- How often a step has failed in a row.
 SELECT attempts FROM pluggy_sync.product_sync
 WHERE item_id = $1 AND product = $2 AND scope_id = $3;
 
 -- name: load_deletion_candidates
--- Live rows that a walk has not listed and that nobody has asked for yet: first seen before it began,
--- dated within 365 days. NOT IN, because that is one look into a hash table a row, whatever number of
--- ids the planner expects. $1 item, $2 account, $3 walk, $4 its start, $5 limit.
+-- params: item_id, account_id, walk_id, started_at?, limit
+-- returns: values
+-- Live rows that a walk has not listed and that nobody has asked for yet: first seen before it
+-- began, dated within 365 days. NOT IN, because that is one look into a hash table a row, whatever
+-- number of ids the planner expects. started_at: when the walk began.
 SELECT t.id FROM pluggy.transactions t
 WHERE t.item_id = $1 AND t.account_id = $2 AND t.deleted_at IS NULL
   AND t.first_seen_at < $4 AND t.date > now() - interval '365 days'
@@ -87,13 +106,17 @@ WHERE t.item_id = $1 AND t.account_id = $2 AND t.deleted_at IS NULL
 ORDER BY t.id LIMIT $5;
 
 -- name: load_absent
--- Ids that were asked for and did not come back, by what that proves. $1 walk.
+-- params: walk_id
+-- returns: many AbsentId
+-- Ids that were asked for and did not come back, by what that proves.
 SELECT DISTINCT unnest(ids) AS id, kind FROM pluggy_sync.walk_pages
 WHERE walk_id = $1 AND kind IN ('absent', 'waiting', 'unproven');
 
 -- name: delete_absent
--- What a walk has asked for in vain and what has been shown since is no longer absent: it asks again.
--- $1 item, $2 account, $3 ids shown.
+-- params: item_id, account_id, shown
+-- returns: none
+-- What a walk has asked for in vain and what has been shown since is no longer absent: it asks
+-- again.
 UPDATE pluggy_sync.walk_pages p
 SET ids = ARRAY(SELECT id FROM unnest(p.ids) AS id WHERE id <> ALL ($3::uuid[]))
 FROM pluggy_sync.account_walks w
@@ -101,14 +124,17 @@ WHERE w.item_id = $1 AND w.account_id = $2 AND p.walk_id = w.walk_id AND p.kind 
   AND p.ids && $3::uuid[];
 
 -- name: finish_walk
--- $1 item, $2 account.
+-- params: item_id, account_id
+-- returns: none
 WITH walk AS (
     DELETE FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2 RETURNING walk_id
 )
 DELETE FROM pluggy_sync.walk_pages p USING walk w WHERE p.walk_id = w.walk_id;
 
 -- name: reset_owner
--- An account or an investment is gone: nothing of it is read any more. $1 item, $2 its id.
+-- params: item_id, scope_id
+-- returns: none
+-- An account or an investment is gone: nothing of it is read any more.
 WITH walks AS (
     DELETE FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2 RETURNING walk_id
 ), pages AS (

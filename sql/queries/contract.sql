@@ -1,6 +1,8 @@
 -- name: note_novelties
--- Written once a day each, and in the order of the key, so that pages never wait for each other in a
--- circle. At most 500 of an entity: keys of a map are no fields. $1 entity, $2 path[], $3 value[], $4 run.
+-- params: entity, paths, values, run_id
+-- returns: many Novelty
+-- Written once a day each, and in the order of the key, so that pages never wait for each other in
+-- a circle. At most 500 of an entity: keys of a map are no fields.
 INSERT INTO pluggy_sync.contract_drift AS d (entity, path, value, run_id)
 SELECT $1, n.path, n.value, $4
 FROM unnest($2::text[], $3::text[]) AS n(path, value)

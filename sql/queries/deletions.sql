@@ -1,11 +1,16 @@
 -- name: list_flagged_deletions
--- $1 item (null: any), $2 limit (null: all).
+-- params: item_id?, limit?
+-- returns: many FlaggedDeletion
+-- nullable: reason, flagged_at, posted_on
+-- Null: any item, without a limit.
 SELECT * FROM pluggy_ops.flagged_deletions
 WHERE $1::uuid IS NULL OR item_id = $1
 ORDER BY flagged_at, item_id, transaction_id LIMIT $2;
 
 -- name: load_flagged_items
--- Items that have flagged rows. $1 item (null: any), $2 ids of transactions or accounts (null: all).
+-- params: item_id?, ids?
+-- returns: values
+-- Items that have flagged rows. ids: of transactions or accounts. Null: any.
 SELECT item_id FROM pluggy.transactions
 WHERE deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
   AND ($1::uuid IS NULL OR item_id = $1) AND ($2::uuid[] IS NULL OR id = ANY ($2))
@@ -16,41 +21,53 @@ WHERE deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
 ORDER BY item_id;
 
 -- name: load_flagged_accounts
--- $1 item, $2 ids (null: all).
+-- params: item_id, ids?
+-- returns: values
+-- ids null: all.
 SELECT id FROM pluggy.accounts
 WHERE item_id = $1 AND deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
   AND ($2::uuid[] IS NULL OR id = ANY ($2))
 ORDER BY id;
 
 -- name: refuse_flagged_accounts
--- A person says that these accounts stay. $1 item, $2 ids, $3 run, $4 time.
+-- params: item_id, ids, run_id, now
+-- returns: none
+-- A person says that these accounts stay.
 UPDATE pluggy.accounts
 SET deletion_refused_at = $4::timestamptz, changed_at = $4::timestamptz, run_id = $3,
     deletion_flagged_at = NULL, deletion_flag = NULL
 WHERE item_id = $1 AND id = ANY ($2::uuid[]);
 
 -- name: lock_lease
+-- params: item_id
+-- returns: none
 -- Every page transaction of a sync begins by writing this row: none is under way, and none begins,
--- until the caller's transaction has ended. $1 item.
+-- until the caller's transaction has ended.
 SELECT set_config('lock_timeout', '10s', true) AS lock_timeout,
        (SELECT item_id FROM pluggy_sync.item_leases WHERE item_id = $1 FOR UPDATE) AS locked;
 
 -- name: load_flagged
--- $1 item, $2 transaction ids (null: all).
+-- params: item_id, ids?
+-- returns: values
+-- ids null: all.
 SELECT id FROM pluggy.transactions
 WHERE item_id = $1 AND deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
   AND ($2::uuid[] IS NULL OR id = ANY ($2))
 ORDER BY id;
 
 -- name: accept_flagged
--- A person agrees that these rows are gone. $1 item, $2 ids, $3 run, $4 time.
+-- params: item_id, ids, run_id, now
+-- returns: none
+-- A person agrees that these rows are gone.
 UPDATE pluggy.transactions
 SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3, deletion_flagged_at = NULL,
     deletion_flag = NULL, deletion_cause = 'accepted'
 WHERE item_id = $1 AND id = ANY ($2::uuid[]);
 
 -- name: refuse_flagged
--- A person says that these rows stay. $1 item, $2 ids, $3 run, $4 time.
+-- params: item_id, ids, run_id, now
+-- returns: none
+-- A person says that these rows stay.
 UPDATE pluggy.transactions
 SET deletion_refused_at = $4::timestamptz, changed_at = $4, run_id = $3,
     deletion_flagged_at = NULL, deletion_flag = NULL, deletion_cause = NULL, missing_since = NULL

@@ -1,6 +1,8 @@
 -- name: halt
--- Parks everything: the failure is about us, not about an item. Also what died of it in the last five
--- minutes is made due again, with locks in the order of accept_events. $1 failure code, $2 what to do about it, $3 pause between probes.
+-- params: failure_code, advice, probe_every
+-- returns: none
+-- Parks everything: the failure is about us, not about an item. Also what died of it in the last
+-- five minutes is made due again, with locks in the order of accept_events.
 WITH halted AS (
     UPDATE pluggy_sync.halts
     SET halted_at = coalesce(halted_at, now()), failure_code = $1, advice = $2, probe_every = $3,
@@ -40,10 +42,13 @@ ON CONFLICT (item_id) DO UPDATE
         run_at = least(s.run_at, excluded.run_at);
 
 -- name: judge_items_failing_alike
--- Whether the item just refused is one of so many held ones whose own read failed of one code in the
--- last five minutes, while nothing at all was read since the first of them; and a few other held items,
--- to be asked before that is believed. What is not held proves nothing: anybody can name such ids.
--- $1 item, $2 failure code, $3 how many items.
+-- params: item_id, failure_code, items
+-- returns: one? Verdict
+-- nullable: others
+-- Whether the item just refused is one of so many held ones whose own read failed of one code in
+-- the last five minutes, while nothing at all was read since the first of them; and a few other
+-- held items, to be asked before that is believed. What is not held proves nothing: anybody can
+-- name such ids.
 WITH alike AS (
     SELECT p.item_id, p.failed_at
     FROM pluggy_sync.product_sync p
@@ -64,6 +69,7 @@ SELECT are_alike, CASE WHEN are_alike THEN ARRAY(
 FROM judged;
 
 -- name: claim_halt_probe
+-- returns: value?
 -- What everything is halted by, if a probe is due now; it is then due again after the pause. While
 -- Pluggy is down the probe is an item that is due (claim_probe_item), if there is one.
 UPDATE pluggy_sync.halts SET probe_at = now() + probe_every
@@ -74,13 +80,16 @@ WHERE halted_at IS NOT NULL AND probe_at <= now()
 RETURNING failure_code;
 
 -- name: probe_soon
--- A worker starts, maybe with other keys or as a newer release: what is halted or parked is probed now.
+-- returns: none
+-- A worker starts, maybe with other keys or as a newer release: what is halted or parked is probed
+-- now.
 WITH parked AS (
     UPDATE pluggy_sync.parked_products SET probe_at = least(probe_at, now())
 )
 UPDATE pluggy_sync.halts SET probe_at = least(probe_at, now()) WHERE halted_at IS NOT NULL;
 
 -- name: resume
+-- returns: value?
 -- A probe has answered: everything goes on.
 UPDATE pluggy_sync.halts
 SET halted_at = NULL, failure_code = NULL, advice = NULL, probe_every = NULL,

@@ -1,7 +1,10 @@
 -- name: load_open_ids
--- The next ids of an event's list that have not been asked for. $1 event, $2 ids done in this claim
--- (null: as stored), $3 most ids. Returns how many are done before them, and to which question of the
--- event that belongs.
+-- params: event_id, done?, limit
+-- returns: one? OpenIdsRow
+-- nullable: ask_again_at, ids
+-- The next ids of an event's list that have not been asked for. done: ids done in this claim (null:
+-- as stored). Returns how many are done before them, and to which question of the event that
+-- belongs.
 SELECT e.pending_seq, e.ask_again_at, e.done,
        e.transaction_ids[e.done + 1 : e.done + $3::integer] AS ids
 FROM (
@@ -15,8 +18,9 @@ FROM (
 ) AS e;
 
 -- name: note_ids_asked
--- A block has been answered; in its transaction. $1 event[], $2 pending_seq[], $3 ask_again_at[],
--- $4 ids done[], $5 whether one of them came back[].
+-- params: event_ids, pending_seqs, ask_again_ats[?], dones, came_backs
+-- returns: none
+-- A block has been answered; in its transaction.
 INSERT INTO pluggy_sync.id_progress AS p (event_row_id, pending_seq, ask_again_at, done, came_back)
 SELECT asked.event_row_id, asked.pending_seq, asked.ask_again_at, asked.done, asked.came_back
 FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::integer[], $5::boolean[])
@@ -30,9 +34,11 @@ SET pending_seq = excluded.pending_seq, ask_again_at = excluded.ask_again_at, do
         AND p.ask_again_at IS NOT DISTINCT FROM excluded.ask_again_at;
 
 -- name: count_named_rows
--- Rows that events name as deleted, that we hold live and that no person has said to keep: those that a
--- block was answered without, and those still to be asked for. $1 item, $2 account, $3 events,
--- $4 ids absent from the block, $5 ids asked for in this claim. flags_all: it was decided in an earlier
+-- params: item_id, account_id, event_ids, absent, asked
+-- returns: one NamedCounts
+-- Rows that events name as deleted, that we hold live and that no person has said to keep: those
+-- that a block was answered without, and those still to be asked for. absent: ids that the block
+-- was answered without; asked: ids asked for in this claim. flags_all: it was decided in an earlier
 -- block that all are flagged; nothing is counted then.
 WITH named AS MATERIALIZED (
     SELECT e.transaction_ids[coalesce(p.done, 0) + 1 :] AS ids, coalesce(p.flags_all, false) AS flags_all
@@ -55,7 +61,9 @@ FROM ids JOIN pluggy.transactions t ON t.item_id = $1 AND t.id = ids.id
 WHERE t.account_id = $2 AND t.deleted_at IS NULL AND t.deletion_refused_at IS NULL;
 
 -- name: flag_all_named
--- What these events name is only flagged, in this block and in those to come. $1 events.
+-- params: event_ids
+-- returns: none
+-- What these events name is only flagged, in this block and in those to come.
 INSERT INTO pluggy_sync.id_progress AS p (event_row_id, pending_seq, ask_again_at, done, flags_all)
 SELECT id, pending_seq, ask_again_at, 0, true FROM pluggy_sync.webhook_events
 WHERE id = ANY ($1::bigint[])

@@ -1,20 +1,26 @@
 -- name: load_installation
+-- returns: one? Installation
 SELECT client_id, base_url FROM pluggy_sync.installation;
 
 -- name: remember_installation
--- Only the first process writes; a second one compares. $1 client id, $2 base URL.
+-- params: client_id, base_url
+-- returns: none
+-- Only the first process writes; a second one compares.
 INSERT INTO pluggy_sync.installation (client_id, base_url) VALUES ($1, $2)
 ON CONFLICT (only_row) DO NOTHING;
 
 -- name: adopt_installation
--- $1 client id, $2 base URL.
+-- params: client_id, base_url
+-- returns: none
 INSERT INTO pluggy_sync.installation (client_id, base_url) VALUES ($1, $2)
 ON CONFLICT (only_row) DO UPDATE
 SET client_id = excluded.client_id, base_url = excluded.base_url, adopted_at = clock_timestamp();
 
 -- name: remember_worker_settings
--- What views need to know of the settings; nothing is written if it is known. A zone that Postgres does
--- not know would fail every view of it: it is left out, and null returned. $1 zone, $2 requests a minute.
+-- params: zone, requests_per_minute
+-- returns: value?
+-- What views need to know of the settings; nothing is written if it is known. A zone that Postgres
+-- does not know would fail every view of it: it is left out, and null returned.
 WITH known AS (
     SELECT name FROM pg_timezone_names WHERE name = $1
 ), remembered AS (

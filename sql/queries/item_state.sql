@@ -1,9 +1,12 @@
 -- name: load_item_state
+-- params: item_id
+-- returns: one? ItemStateRow
+-- nullable: silence_check_at, is_open_finance, item, item_deleted_at
 -- What a sync of an item has to know, in one statement: its place in the order of events and reads
--- (drawn after the snapshot, so it is above that of every event seen), the generation and the pending events that
--- it counts (one snapshot: read apart, an event between the two would be settled unseen), the steps,
--- the walks under way, the accounts and the item as held. $1 item.
--- An event that waits for walks is open again as soon as no walk that it asked for is under way.
+-- (drawn after the snapshot, so it is above that of every event seen), the generation and the
+-- pending events that it counts (one snapshot: read apart, an event between the two would be
+-- settled unseen), the steps, the walks under way, the accounts and the item as held. An event that
+-- waits for walks is open again as soon as no walk that it asked for is under way.
 SELECT
     clock_timestamp() AS now,
     nextval('pluggy_sync.pending_seq') AS read_seq,

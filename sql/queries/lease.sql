@@ -1,5 +1,7 @@
 -- name: claim_woken_item
--- Leases the item that was woken for, if it is due in the live lane. $1 item, $2 lease length.
+-- params: item_id, lease_for
+-- returns: one? ClaimedItem
+-- Leases the item that was woken for, if it is due in the live lane.
 WITH due AS (
     SELECT s.item_id, s.lane
     FROM pluggy_sync.item_sync s
@@ -15,9 +17,11 @@ WHERE l.item_id = due.item_id
 RETURNING l.item_id, l.token, due.lane;
 
 -- name: claim_best_item
--- Leases the due item of the best lane that waits longest there. $1 lease length, $2 lowest lane
--- (the reserve of slots for live work). The lanes are tried one after the other, so that items that
--- are not due in a better lane are never scanned.
+-- params: lease_for, lowest_lane
+-- returns: one? ClaimedItem
+-- Leases the due item of the best lane that waits longest there. lowest_lane keeps the reserve of
+-- slots for live work. The lanes are tried one after the other, so that items that are not due in a
+-- better lane are never scanned.
 WITH due AS (
     SELECT found.item_id, found.lane
     FROM (VALUES (0), (1), (2), (3)) AS lanes(lane)
@@ -41,7 +45,9 @@ WHERE l.item_id = due.item_id
 RETURNING l.item_id, l.token, due.lane;
 
 -- name: claim_oldest_item
--- Leases the item that has been due longest in any lane, so that no lane starves. $1 lease length.
+-- params: lease_for
+-- returns: one? ClaimedItem
+-- Leases the item that has been due longest in any lane, so that no lane starves.
 WITH due AS (
     SELECT s.item_id, s.lane
     FROM pluggy_sync.item_sync s
@@ -59,9 +65,11 @@ WHERE l.item_id = due.item_id
 RETURNING l.item_id, l.token, due.lane;
 
 -- name: claim_probe_item
--- Leases one due item although Pluggy is down, when a probe is due. $1 lease length.
--- The best lane first; a random one of it, because the items that failed may be the ones that wait
--- longest. Other halts are probed without items (claim_halt_probe).
+-- params: lease_for
+-- returns: one? ClaimedItem
+-- Leases one due item although Pluggy is down, when a probe is due. The best lane first; a random
+-- one of it, because the items that failed may be the ones that wait longest. Other halts are
+-- probed without items (claim_halt_probe).
 WITH probe AS (
     UPDATE pluggy_sync.halts SET probe_at = now() + probe_every
     WHERE halted_at IS NOT NULL AND failure_code = 'pluggy_down' AND probe_at <= now()
@@ -84,10 +92,11 @@ WHERE l.item_id = due.item_id
 RETURNING l.item_id, l.token, due.lane;
 
 -- name: fence
+-- params: item_id, token, lease_for
+-- returns: one? Fence
 -- First statement of every page transaction: check, lock and heartbeat in one. 0 rows: fenced off,
--- roll back. $1 item, $2 token, $3 lease length.
--- A session that stalls inside its transaction is ended by the server after 15 s, because it holds
--- the lock that the next claim needs.
+-- roll back. A session that stalls inside its transaction is ended by the server after 15 s,
+-- because it holds the lock that the next claim needs.
 UPDATE pluggy_sync.item_leases
 SET until = clock_timestamp() + $3::interval
 WHERE item_id = $1 AND token = $2
@@ -96,11 +105,12 @@ RETURNING clock_timestamp() AS now,
           set_config('idle_in_transaction_session_timeout', '15s', true) AS stall_limit;
 
 -- name: settle_item
+-- params: item_id, token, generation, due_at?, lane, keep_for?, event_ids, states, reasons[?],
+--     error_ids[?], ask_again_ats[?], run_id?, confirmings[?], confirming_sinces[?]
+-- returns: one? Settled
 -- Ends what a claim has done, if its token still holds: each event to its outcome, done_generation,
 -- when and in which lane the item is due next; frees the lease unless a walk follows in this claim.
--- $1 item, $2 token, $3 generation read, $4 due again at (null: nothing left), $5 lane of that work,
--- $6 keep the lease for (null: free it), $7 event id[], $8 state[], $9 reason[], $10 error_id[],
--- $11 ask_again_at[], $12 run id, $13 confirming[], $14 confirming_since[].
+-- generation: that which was read; due_at null: nothing is left; keep_for null: the lease is freed.
 WITH lease AS (
     UPDATE pluggy_sync.item_leases
     SET token = CASE WHEN $6::interval IS NOT NULL THEN token END,
@@ -132,7 +142,9 @@ WHERE s.item_id = lease.item_id AND (SELECT count(*) FROM events) >= 0
 RETURNING s.generation, coalesce(s.run_at <= clock_timestamp(), false) AS due, s.lane;
 
 -- name: release_item
--- Gives an item back without settling anything: it stays due, no attempt is spent. $1 item, $2 token.
+-- params: item_id, token
+-- returns: none
+-- Gives an item back without settling anything: it stays due, no attempt is spent.
 UPDATE pluggy_sync.item_leases SET token = NULL, until = '-infinity'
 WHERE item_id = $1 AND token = $2
 RETURNING item_id;

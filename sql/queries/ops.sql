@@ -1,82 +1,37 @@
--- name: demo_progress
--- What the demo shows while it waits. $1 the last event before the update rounds: the lag is told of
--- those after it.
-SELECT
-    (SELECT count(*) FROM pluggy_live.items) AS items,
-    (SELECT count(*) FROM pluggy_live.accounts) AS accounts,
-    (SELECT count(*) FROM pluggy_live.transactions) AS transactions,
-    (SELECT count(*) FROM pluggy_sync.item_sync WHERE run_at <= now()) AS items_due,
-    (SELECT count(*) FROM pluggy_sync.workers) AS workers,
-    e.*
-FROM (
-    SELECT
-        count(*) AS accepted,
-        count(*) FILTER (WHERE state = 'applied') AS applied,
-        count(*) FILTER (WHERE state IN ('pending', 'walking')) AS open,
-        count(*) FILTER (WHERE state = 'dead') AS dead,
-        percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (
-            ORDER BY extract(epoch FROM settled_at - received_at) * 1000
-        ) FILTER (WHERE state = 'applied' AND id > $1) AS lag_ms,
-        coalesce(max(id), 0) AS last_event
-    FROM pluggy_sync.webhook_events
-    WHERE event NOT LIKE 'sync/%'
-) AS e;
-
--- name: spending_by_category
--- Own transfers and card bills move money, they do not spend it; rows without a category count.
-SELECT signed_currency_code AS currency, category, count(*) AS purchases, sum(-signed_amount) AS spent
-FROM pluggy_live.transactions
-WHERE signed_amount < 0 AND NOT is_future AND deletion_flagged_at IS NULL
-  AND coalesce(category_id, '') NOT LIKE '04%'   -- own transfers
-  AND coalesce(category_id, '') <> '05100000'    -- card bill payments
-GROUP BY 1, 2
-ORDER BY 1, spent DESC
-LIMIT 8;
-
--- name: sabotage_missing
--- Loses one row. Returns it.
-DELETE FROM pluggy.transactions
-WHERE ctid = (SELECT ctid FROM pluggy.transactions WHERE deleted_at IS NULL
-              ORDER BY item_id, id LIMIT 1)
-RETURNING id;
-
--- name: sabotage_extra
--- Invents one row, as a copy of another. $1 its id. Returns it.
-INSERT INTO pluggy.transactions
-SELECT (jsonb_populate_record(t, jsonb_build_object('id', $1::uuid))).*
-FROM pluggy.transactions t
-WHERE t.deleted_at IS NULL
-ORDER BY t.item_id, t.id LIMIT 1
-RETURNING id;
-
--- name: sabotage_different
--- Changes one row by a cent, in its column alone. $1 a row to leave alone. Returns it.
-UPDATE pluggy.transactions SET amount = amount + 0.01
-WHERE ctid = (SELECT ctid FROM pluggy.transactions WHERE deleted_at IS NULL AND id <> $1
-              ORDER BY item_id, id LIMIT 1)
-RETURNING id;
-
 -- name: overview
+-- returns: one? Overview
+-- nullable: *
 SELECT * FROM pluggy_ops.overview;
 
 -- name: findings
+-- returns: many Finding
+-- nullable: *
 SELECT * FROM pluggy_ops.findings ORDER BY weight DESC;
 
 -- name: list_worklist
--- The findings thing by thing. $1 kind, $2 item (null: any), $3 limit.
+-- params: kind?, item_id?, limit
+-- returns: many WorklistEntry
+-- nullable: *
+-- The findings thing by thing. Null: of any kind, of any item.
 SELECT * FROM pluggy_ops.worklist
 WHERE ($1::text IS NULL OR kind = $1) AND ($2::uuid IS NULL OR item_id = $2)
 ORDER BY weight DESC, since LIMIT $3;
 
 -- name: backlog
+-- returns: many Backlog
+-- nullable: *
 SELECT * FROM pluggy_ops.backlog;
 
 -- name: lag
+-- returns: many Lag
+-- nullable: *
 SELECT * FROM pluggy_ops.lag ORDER BY event;
 
 -- name: show_item
+-- params: item_id
+-- returns: one? ShownItem
+-- nullable: *
 -- An item as operators may see it, and whether it has work. No row if nothing is known of it.
--- $1 item.
 SELECT $1::uuid AS item_id, i.connector_id, i.connector_name, i.status, i.execution_status,
        i.error_code, i.products, i.last_updated_at, i.next_auto_sync_at, i.consent_expires_at,
        i.first_seen_at, i.changed_at, i.deleted_at, s.generation, s.done_generation, s.run_at,
@@ -90,7 +45,10 @@ WHERE i.id IS NOT NULL OR s.item_id IS NOT NULL
    OR EXISTS (SELECT FROM pluggy_sync.webhook_events e WHERE e.item_id = $1);
 
 -- name: count_item_rows
--- What is held of an item, products without a row left out. $1 item.
+-- params: item_id
+-- returns: many ItemRows
+-- nullable: changed_at
+-- What is held of an item, products without a row left out.
 SELECT entity, count(*) FILTER (WHERE deleted_at IS NULL) AS live, count(deleted_at) AS deleted,
        max(changed_at) AS changed_at
 FROM (
@@ -107,28 +65,38 @@ GROUP BY entity
 ORDER BY entity;
 
 -- name: item_freshness
--- $1 item.
+-- params: item_id
+-- returns: many ProductFreshness
+-- nullable: *
 SELECT product, account_id, state, reason, blocked_on, stale_since, read_at, collected_at, watermark,
        attempts, next_try_at, error_id
 FROM pluggy_ops.freshness WHERE item_id = $1
 ORDER BY product, account_id NULLS FIRST;
 
 -- name: item_walks
--- $1 item.
+-- params: item_id
+-- returns: many ItemWalk
+-- nullable: started_at
 SELECT account_id, kind, (ARRAY['live', 'retry', 'backfill', 'audit'])[lane + 1] AS lane, asked_at,
        started_at, pages, rows_seen
 FROM pluggy_sync.account_walks WHERE item_id = $1
 ORDER BY asked_at;
 
 -- name: item_open_events
--- Events of an item that are not applied yet. $1 item, $2 limit.
+-- params: item_id, limit
+-- returns: many OpenEvent
+-- nullable: account_id, ask_again_at
+-- Events of an item that are not applied yet.
 SELECT id, event, event_id, account_id, state, accepted_at, pending_since, ask_again_at
 FROM pluggy_sync.webhook_events
 WHERE item_id = $1 AND state IN ('pending', 'walking')
 ORDER BY id LIMIT $2;
 
 -- name: list_dead_letters
--- Oldest death first. $1 ids, $2 reason, $3 item, $4 connector (null: any), $5 limit (null: all).
+-- params: ids?, reason?, item_id?, connector_id?, limit?
+-- returns: many DeadLetter
+-- nullable: *
+-- Oldest death first. Null: any, without a limit.
 SELECT id, event, item_id, account_id, connector_name, reason, text, error_id, failure_class, attempts,
        first_failed_at, last_failed_at, accepted_at, died_at
 FROM pluggy_ops.dead_letters
@@ -137,9 +105,11 @@ WHERE ($1::bigint[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR reason = 
 ORDER BY died_at, id LIMIT $5;
 
 -- name: requeue_dead_letters
--- Dead events become pending again and their items due, in one statement, with locks in the order of
--- accept_events. $1 ids, $2 reason, $3 item, $4 connector (null: any). Returns them, and whether the
--- bump made their item due.
+-- params: ids?, reason?, item_id?, connector_id?
+-- returns: many Requeued
+-- nullable: item_id, account_id
+-- Dead events become pending again and their items due, in one statement, with locks in the order
+-- of accept_events. Null: any. Returns them, and whether the bump made their item due.
 WITH chosen AS (
     SELECT id FROM pluggy_sync.webhook_events
     WHERE state = 'dead' AND ($1::bigint[] IS NULL OR id = ANY ($1))

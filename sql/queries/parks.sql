@@ -1,6 +1,8 @@
 -- name: count_refused_items
--- Items whose step of a product was refused in the last five minutes, and whether any item's was read
--- since the first of them. $1 product, $2 failure code, which counts whatever its class.
+-- params: product, failure_code
+-- returns: one RefusedItems
+-- Items whose step of a product was refused in the last five minutes, and whether any item's was
+-- read since the first of them. failure_code counts whatever its class.
 WITH refused AS (
     SELECT item_id, failed_at FROM pluggy_sync.product_sync
     WHERE product = $1 AND failed_at > now() - interval '5 minutes'
@@ -12,8 +14,10 @@ SELECT count(DISTINCT item_id) AS items,
 FROM refused;
 
 -- name: find_other_scopes
--- Items, or accounts or investments, whose list of a product was not refused in the last five minutes:
--- of other items first. $1 product, $2 item, $3 scope, $4 how many.
+-- params: product, item_id, scope_id, limit
+-- returns: many Scope
+-- Items, or accounts or investments, whose list of a product was not refused in the last five
+-- minutes: of other items first.
 SELECT s.item_id, s.scope_id
 FROM (
     SELECT i.id AS item_id, '00000000-0000-0000-0000-000000000000'::uuid AS scope_id
@@ -36,10 +40,11 @@ ORDER BY s.item_id = $2::uuid, random()
 LIMIT $4;
 
 -- name: park_product
--- Leaves a product out from now on; its steps that were refused, and what died of them in the last five
--- minutes, are made due, for they wait no longer. With locks in the order of accept_events.
--- $1 product, $2 endpoint, $3 failure code, $4 errorId, $5 items refused, $6 advice, $7 pause between
--- probes. Returns whether it was not parked before.
+-- params: product, endpoint?, failure_code, error_id?, items, advice, probe_every
+-- returns: value
+-- Leaves a product out from now on; its steps that were refused, and what died of them in the last
+-- five minutes, are made due, for they wait no longer. With locks in the order of accept_events.
+-- Returns whether it was not parked before.
 WITH parked AS (
     INSERT INTO pluggy_sync.parked_products
         (product, endpoint, failure_code, error_id, items, advice, probe_at)
@@ -84,7 +89,9 @@ WITH parked AS (
 SELECT EXISTS (SELECT FROM parked) AS is_new;
 
 -- name: mark_parked_steps
--- Steps that a sync has left out because their product is parked. $1 item, $2 product[], $3 scope[].
+-- params: item_id, products, scope_ids
+-- returns: none
+-- Steps that a sync has left out because their product is parked.
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, scope_id, parked_at, stale_reason, failure_class, failure_code, error_id,
      failure_endpoint)
@@ -101,8 +108,10 @@ ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     WHERE p.parked_at IS NULL;
 
 -- name: claim_park_probe
--- A parked product whose probe is due, which is then due again after the pause; none while everything
--- is halted. $1 pause.
+-- params: pause
+-- returns: one? ParkedProduct
+-- A parked product whose probe is due, which is then due again after the pause; none while
+-- everything is halted.
 UPDATE pluggy_sync.parked_products
 SET probe_at = now() + $1::interval, probed_at = clock_timestamp()
 WHERE product = (SELECT product FROM pluggy_sync.parked_products
@@ -111,7 +120,9 @@ WHERE product = (SELECT product FROM pluggy_sync.parked_products
 RETURNING product, parked_at;
 
 -- name: load_parked_scopes
--- Some of what was left out of a product, at random. $1 product, $2 how many.
+-- params: product, limit
+-- returns: many Scope
+-- Some of what was left out of a product, at random.
 SELECT p.item_id, p.scope_id
 FROM pluggy_sync.product_sync p
 JOIN pluggy.items i ON i.id = p.item_id AND i.deleted_at IS NULL
@@ -120,19 +131,27 @@ ORDER BY random()
 LIMIT $2;
 
 -- name: delay_park_probe
--- A probe that said nothing is repeated sooner. $1 product, $2 pause.
+-- params: product, pause
+-- returns: none
+-- A probe that said nothing is repeated sooner.
 UPDATE pluggy_sync.parked_products SET probe_at = now() + $2::interval WHERE product = $1;
 
 -- name: unpark_unwanted
--- What is parked and not asked for any more holds nothing back. $1 products.
+-- params: products
+-- returns: none
+-- What is parked and not asked for any more holds nothing back.
 DELETE FROM pluggy_sync.parked_products WHERE NOT product = ANY ($1::text[]);
 
 -- name: unpark_product
--- $1 product, $2 parked at. What was left out keeps its mark until its item is told (free_steps).
+-- params: product, parked_at
+-- returns: none
+-- What was left out keeps its mark until its item is told (free_steps).
 DELETE FROM pluggy_sync.parked_products WHERE product = $1 AND parked_at = $2 RETURNING product;
 
 -- name: load_unparked_items
--- Items of which something was left out of a product that is parked no longer. $1 how many.
+-- params: limit
+-- returns: values
+-- Items of which something was left out of a product that is parked no longer.
 SELECT DISTINCT p.item_id
 FROM pluggy_sync.product_sync p
 WHERE p.parked_at IS NOT NULL
@@ -140,8 +159,10 @@ WHERE p.parked_at IS NOT NULL
 LIMIT $1;
 
 -- name: free_steps
--- Steps of products that are parked no longer may be taken, and the events that were settled without
--- them are pending again, with locks in the order of accept_events. $1 items.
+-- params: item_ids
+-- returns: none
+-- Steps of products that are parked no longer may be taken, and the events that were settled
+-- without them are pending again, with locks in the order of accept_events.
 WITH steps AS (
     UPDATE pluggy_sync.product_sync p
     SET parked_at = NULL, stale_reason = NULL, failure_class = NULL, failure_code = NULL,

@@ -1,12 +1,13 @@
 -- name: mark_complete
+-- params: item_id, product, scope_id, complete_read_at?, source_updated_at?, watermark?,
+--     walked_at?, fingerprint?, read_since?, read_seq?
+-- returns: none
 -- A complete read of a step has committed; what failed is over. It replaces the marks of reads that
--- started before it, whatever their values, and none of a read that started later: so an odd time of
--- Pluggy lives as long as one read.
--- $1 item, $2 product, $3 scope, $4 complete_read_at, $5 source_updated_at, $6 watermark,
--- $7 walked_at (null: no walk), $8 fingerprint (null: keep), $9 read_since (null: all was read),
--- $10 read_seq: the place of its start.
--- A walk covers the recent days too. A list is complete in itself, transactions only when walked: what
--- was set aside before and was not met again is not there any more.
+-- started before it, whatever their values, and none of a read that started later: so an odd time
+-- of Pluggy lives as long as one read. walked_at null: no walk; fingerprint null: keep; read_since
+-- null: all was read; read_seq: the place of its start. A walk covers the recent days too. A list
+-- is complete in itself, transactions only when walked: what was set aside before and was not met
+-- again is not there any more.
 WITH not_met AS (
     DELETE FROM pluggy_sync.rejected_rows
     WHERE item_id = $1 AND product = $2 AND scope_id = $3 AND rejected_at < $4::timestamptz
@@ -45,16 +46,19 @@ ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     failure_endpoint = NULL, stale_reason = NULL, parked_at = NULL;
 
 -- name: load_watermark
--- $1 item, $2 account.
+-- params: item_id, account_id
+-- returns: value?
 SELECT watermark FROM pluggy_sync.product_sync
 WHERE item_id = $1 AND product = 'transactions' AND scope_id = $2;
 
 -- name: note_overlap
--- After the stamp of a read of transactions: for how long deltas may start after the overlap, and by when
--- all of it is read again. Only if it has more rows than a page, else reading it costs no more; of a first
--- walk the rows show up late, so it is read again whatever it has.
--- $1 item, $2 account, $3 when the read started, $4 the same by Pluggy's clock, $5 whether it was narrow,
--- $6 whether a walk, $7 so many rows cost no more, $8 for how long deltas may be narrow, $9 the overlap.
+-- params: item_id, account_id, started_at?, pluggy_started_at?, narrow, walked, free_rows,
+--     narrow_for, overlap
+-- returns: none
+-- After the stamp of a read of transactions: for how long deltas may start after the overlap, and
+-- by when all of it is read again. Only if it has more rows than a page, else reading it costs no
+-- more; of a first walk the rows show up late, so it is read again whatever it has. narrow: whether
+-- the read was; free_rows: so many rows cost no more; narrow_for: how long deltas may be narrow.
 WITH overlap AS (
     SELECT EXISTS (
         SELECT FROM pluggy.transactions t
@@ -78,8 +82,11 @@ FROM overlap o
 WHERE p.item_id = $1 AND p.product = 'transactions' AND p.scope_id = $2;
 
 -- name: load_due_overlaps
--- Items of which an overlap is to be read again. readable: without a consent every list is empty, which
--- proves nothing; then the next delta reads it. $1 limit.
+-- params: limit
+-- returns: many DueReconciliation
+-- nullable: due_at
+-- Items of which an overlap is to be read again. readable: without a consent every list is empty,
+-- which proves nothing; then the next delta reads it.
 SELECT p.item_id, min(p.wide_by) AS due_at,
        bool_or(i.id IS NOT NULL AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
                AND coalesce(i.consent_expires_at > now(), true)) AS readable
@@ -89,15 +96,19 @@ WHERE p.wide_by <= now() AND NOT p.wide_ordered
 GROUP BY p.item_id ORDER BY 2 LIMIT $1;
 
 -- name: end_overlaps
--- They are an event by now; the read itself sets the next one. $1 items.
+-- params: item_ids
+-- returns: none
+-- They are an event by now; the read itself sets the next one.
 UPDATE pluggy_sync.product_sync SET wide_ordered = true
 WHERE item_id = ANY ($1::uuid[]) AND wide_by <= now() AND NOT wide_ordered;
 
 -- name: expect_first_rows
--- After a complete read: a list that has been empty since its first read is looked at again 5 s, 30 s,
--- 2 min and 5 min after that, unless Pluggy does not collect the product for this item at all.
--- $1 item, $2 product, $3 scope, $4 whether rows were found (null: those held are looked for),
--- $5 Pluggy's name of the product (null: it is always collected).
+-- params: item_id, product, scope_id, found?, collected_as?
+-- returns: none
+-- After a complete read: a list that has been empty since its first read is looked at again 5 s,
+-- 30 s, 2 min and 5 min after that, unless Pluggy does not collect the product for this item at
+-- all. found: whether there were rows (null: those held are looked for); collected_as: Pluggy's
+-- name of the product (null: it is always collected).
 WITH looks AS (
     SELECT p.first_read_at, p.complete_read_at,
            NOT coalesce($4::boolean, EXISTS (
@@ -120,22 +131,29 @@ WHERE p.item_id = $1 AND p.product = $2 AND p.scope_id = $3
   AND (p.awaits_rows OR next.confirm_at IS NOT NULL);
 
 -- name: load_due_confirmations
--- Items of which an empty first list is to be looked at again. $1 limit.
+-- params: limit
+-- returns: many DueReconciliation
+-- nullable: due_at
+-- Items of which an empty first list is to be looked at again.
 SELECT item_id, min(confirm_at) AS due_at, true AS readable
 FROM pluggy_sync.product_sync WHERE confirm_at <= now()
 GROUP BY item_id ORDER BY 2 LIMIT $1;
 
 -- name: end_confirmations
--- They are an event by now; the read itself sets the next one. $1 items.
+-- params: item_ids
+-- returns: none
+-- They are an event by now; the read itself sets the next one.
 UPDATE pluggy_sync.product_sync SET confirm_at = NULL
 WHERE item_id = ANY ($1::uuid[]) AND confirm_at <= now();
 
 -- name: record_failure
--- A try of a step has failed. $1 item, $2 product, $3 scope, $4 class, $5 code, $6 errorId,
--- $7 attempts so far, $8 pause before the next try (null: dead), $9 when the try began, $10 its place,
--- $11 endpoint.
--- It dies of what it was tried for: an event with a higher pending_seq has a try of its own.
--- An account or an investment that is tombstoned has no steps: it may have been while this one was tried.
+-- params: item_id, product, scope_id, failure_class, code, error_id?, attempts, pause?, tried_at,
+--     tried_seq?, endpoint?
+-- returns: none
+-- A try of a step has failed. attempts: so far; pause: before the next try (null: dead); tried_seq:
+-- the place of the try. It dies of what it was tried for: an event with a higher pending_seq has a
+-- try of its own. An account or an investment that is tombstoned has no steps: it may have been
+-- while this one was tried.
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, scope_id, failure_class, failure_code, error_id, attempts, failing_since,
      failed_at, next_try_at, dead_at, dead_seq, stale_reason, failure_endpoint)
@@ -155,9 +173,10 @@ ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     failure_endpoint = excluded.failure_endpoint;
 
 -- name: defer_step
--- A step is put off without an attempt: a limit, or an answer that proves nothing yet.
--- $1 item, $2 product, $3 scope, $4 reason, $5 pause (null: doubling with its age, 30 s to 1 h).
--- Not of what is tombstoned, as in record_failure.
+-- params: item_id, product, scope_id, reason, pause?
+-- returns: none
+-- A step is put off without an attempt: a limit, or an answer that proves nothing yet. pause null:
+-- doubling with its age, 30 s to 1 h. Not of what is tombstoned, as in record_failure.
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, scope_id, deferred_since, next_try_at, stale_reason)
 SELECT $1::uuid, $2::text, $3::uuid, CASE WHEN $5::interval IS NULL THEN now() END,
@@ -177,13 +196,16 @@ ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     dead_at = NULL, dead_seq = NULL;
 
 -- name: note_own_limit
+-- params: item_id, product, scope_id, code, endpoint?
+-- returns: none
 -- A step is put off by a limit of its own, not by that of all calls: shown with code and endpoint.
--- $1 item, $2 product, $3 scope, $4 code, $5 endpoint.
 UPDATE pluggy_sync.product_sync SET stale_reason = $4, failure_code = $4, failure_endpoint = $5
 WHERE item_id = $1 AND product = $2 AND scope_id = $3;
 
 -- name: end_deferral
--- A question has been answered, so what was put off is due no later. $1 item, $2 product, $3 scope.
+-- params: item_id, product, scope_id
+-- returns: none
+-- A question has been answered, so what was put off is due no later.
 UPDATE pluggy_sync.product_sync
 SET deferred_since = NULL, next_try_at = NULL, stale_reason = NULL, attempts = 0,
     failing_since = NULL, dead_at = NULL, dead_seq = NULL, failed_at = NULL, failure_class = NULL,
@@ -192,7 +214,8 @@ WHERE item_id = $1 AND product = $2 AND scope_id = $3
   AND (deferred_since IS NOT NULL OR next_try_at IS NOT NULL OR attempts > 0);
 
 -- name: is_deferred_for
--- Whether a step's answers have proven nothing for so long. $1 item, $2 product, $3 scope,
--- $4 how long.
+-- params: item_id, product, scope_id, how_long
+-- returns: value?
+-- Whether a step's answers have proven nothing for so long.
 SELECT coalesce(bool_or(deferred_since <= now() - $4::interval), false) AS is_deferred
 FROM pluggy_sync.product_sync WHERE item_id = $1 AND product = $2 AND scope_id = $3;

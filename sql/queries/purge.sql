@@ -1,6 +1,8 @@
 -- name: claim_item_to_purge
--- Leases a tombstoned item whose retention time is over and that has no work left; never while it is
--- halted or backed off. $1 retention time, $2 lease length.
+-- params: retention, lease_for
+-- returns: one? ItemToPurge
+-- Leases a tombstoned item whose retention time is over and that has no work left; never while it
+-- is halted or backed off.
 WITH due AS (
     SELECT i.id AS item_id, i.deleted_at, p.attempts
     FROM pluggy.items i
@@ -23,105 +25,128 @@ WHERE l.item_id = due.item_id
 RETURNING l.item_id, l.token, coalesce(due.attempts, 0) AS attempts, clock_timestamp() AS now;
 
 -- name: fail_purge
--- $1 item, $2 attempts, $3 code, $4 errorId, $5 pause before the next try.
+-- params: item_id, attempts, code, error_id?, pause
+-- returns: none
 UPDATE pluggy_sync.purges
 SET attempts = $2, failure_code = $3, error_id = $4, next_try_at = now() + $5::interval
 WHERE item_id = $1;
 
 -- name: begin_purge
--- Pluggy has answered 404 once more. $1 item.
+-- params: item_id
+-- returns: none
+-- Pluggy has answered 404 once more.
 UPDATE pluggy_sync.purges
 SET attempts = 0, failure_code = NULL, error_id = NULL, next_try_at = NULL
 WHERE item_id = $1;
 
 -- name: delete_purge
--- The item answers again. $1 item.
+-- params: item_id
+-- returns: none
+-- The item answers again.
 DELETE FROM pluggy_sync.purges WHERE item_id = $1;
 
 -- name: count_purged
--- $1 item, $2 table, $3 rows.
+-- params: item_id, table, rows
+-- returns: none
 UPDATE pluggy_sync.purges
 SET deleted = deleted || jsonb_build_object($2::text, coalesce((deleted ->> $2)::bigint, 0) + $3::bigint)
 WHERE item_id = $1;
 
 -- name: purge_transactions
--- $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
 DELETE FROM pluggy.transactions
 WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.transactions WHERE item_id = $1 LIMIT $2);
 
 -- name: purge_investment_transactions
--- $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
 DELETE FROM pluggy.investment_transactions
 WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.investment_transactions WHERE item_id = $1 LIMIT $2);
 
 -- name: purge_bills
--- $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
 DELETE FROM pluggy.bills
 WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.bills WHERE item_id = $1 LIMIT $2);
 
 -- name: purge_investments
--- $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
 DELETE FROM pluggy.investments
 WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.investments WHERE item_id = $1 LIMIT $2);
 
 -- name: purge_loans
--- $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
 DELETE FROM pluggy.loans
 WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.loans WHERE item_id = $1 LIMIT $2);
 
 -- name: purge_identities
--- $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
 DELETE FROM pluggy.identities
 WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.identities WHERE item_id = $1 LIMIT $2);
 
 -- name: purge_consents
--- $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
 DELETE FROM pluggy.consents
 WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.consents WHERE item_id = $1 LIMIT $2);
 
 -- name: purge_accounts
--- $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
 DELETE FROM pluggy.accounts
 WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.accounts WHERE item_id = $1 LIMIT $2);
 
 -- name: purge_restatements
--- $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
 DELETE FROM pluggy_sync.restatements
 WHERE item_id = $1 AND id IN (SELECT id FROM pluggy_sync.restatements WHERE item_id = $1 LIMIT $2);
 
 -- name: purge_rejected_rows
--- $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
 DELETE FROM pluggy_sync.rejected_rows
 WHERE ctid IN (SELECT ctid FROM pluggy_sync.rejected_rows WHERE item_id = $1 LIMIT $2);
 
 -- name: purge_product_sync
--- $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
 DELETE FROM pluggy_sync.product_sync
 WHERE ctid IN (SELECT ctid FROM pluggy_sync.product_sync WHERE item_id = $1 LIMIT $2);
 
 -- name: purge_walk_pages
--- $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
 DELETE FROM pluggy_sync.walk_pages p
 WHERE ctid IN (SELECT p.ctid FROM pluggy_sync.walk_pages p
                JOIN pluggy_sync.account_walks w USING (walk_id) WHERE w.item_id = $1 LIMIT $2);
 
 -- name: purge_account_walks
--- $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
 DELETE FROM pluggy_sync.account_walks
 WHERE ctid IN (SELECT ctid FROM pluggy_sync.account_walks WHERE item_id = $1 LIMIT $2);
 
 -- name: purge_drift
--- $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
 DELETE FROM pluggy_sync.drift
 WHERE ctid IN (SELECT ctid FROM pluggy_sync.drift WHERE item_id = $1 LIMIT $2);
 
 -- name: purge_missed_webhooks
--- $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
 DELETE FROM pluggy_sync.missed_webhooks
 WHERE ctid IN (SELECT ctid FROM pluggy_sync.missed_webhooks WHERE item_id = $1 LIMIT $2);
 
 -- name: purge_runs
--- Runs stay, the ids of accounts and investments in what they have done go. $1 item, $2 most rows.
+-- params: item_id, limit
+-- returns: count
+-- Runs stay, the ids of accounts and investments in what they have done go.
 UPDATE pluggy_sync.runs
 SET plan = regexp_replace(plan::text, ' [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}', '', 'g')::jsonb
 WHERE id IN (SELECT id FROM pluggy_sync.runs
@@ -130,17 +155,20 @@ WHERE id IN (SELECT id FROM pluggy_sync.runs
              LIMIT $2);
 
 -- name: purge_id_progress
+-- params: item_id, limit
+-- returns: count
 -- How far the lists of settled events were asked; an event may be settled without them.
--- $1 item, $2 most rows.
 DELETE FROM pluggy_sync.id_progress
 WHERE event_row_id IN (SELECT p.event_row_id FROM pluggy_sync.id_progress p
                        JOIN pluggy_sync.webhook_events e ON e.id = p.event_row_id
                        WHERE e.item_id = $1 AND e.state IN ('applied', 'dead', 'ignored') LIMIT $2);
 
 -- name: purge_webhook_events
+-- params: item_id, limit
+-- returns: count
 -- The record that an event came, and what became of it, stays; what it said goes. The digest of its
 -- body stays, so that a redelivery is still known for one. There is nothing left that a dead letter
--- could be sent back to. $1 item, $2 most rows.
+-- could be sent back to.
 UPDATE pluggy_sync.webhook_events
 SET body = '', transaction_ids = NULL, account_id = NULL,
     reason = CASE WHEN state = 'dead' THEN 'item_purged' ELSE reason END,
@@ -151,8 +179,10 @@ WHERE id IN (SELECT id FROM pluggy_sync.webhook_events
              LIMIT $2);
 
 -- name: finish_purge
--- The item's own row goes last, for it is what a purge that was interrupted is found by.
--- $1 item, $2 run, $3 time. Returns the receipt.
+-- params: item_id, run_id, now
+-- returns: value?
+-- The item's own row goes last, for it is what a purge that was interrupted is found by. Returns
+-- the receipt.
 WITH item AS (
     DELETE FROM pluggy.items WHERE id = $1 RETURNING deleted_at
 ), purge AS (
@@ -170,8 +200,9 @@ FROM item, purge
 RETURNING id;
 
 -- name: purge_late_events
+-- params: limit
+-- returns: count
 -- Events of purged items that came after the purge: settled, their bodies name the person, too.
--- $1 most rows.
 UPDATE pluggy_sync.webhook_events
 SET body = '', transaction_ids = NULL, account_id = NULL
 WHERE id IN (

@@ -1,21 +1,27 @@
 -- name: take_periodic_task_lease
--- Whether it is the caller's turn at something that one worker at a time does now and then; nobody's
--- while everything is halted. $1 name, $2 pause until the next turn.
+-- params: name, pause
+-- returns: value?
+-- Whether it is the caller's turn at something that one worker at a time does now and then;
+-- nobody's while everything is halted.
 UPDATE pluggy_sync.turns SET due_at = clock_timestamp() + $2::interval
 WHERE name = $1 AND due_at <= now()
   AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
 RETURNING true;
 
 -- name: end_periodic_task
--- What came of a turn. $1 name, $2 failure code (null: done).
+-- params: name, failure_code?
+-- returns: none
+-- What came of a turn. failure_code null: done.
 UPDATE pluggy_sync.turns
 SET failure_code = $2, done_at = CASE WHEN $2::text IS NULL THEN clock_timestamp() ELSE done_at END
 WHERE name = $1;
 
 -- name: set_silence_check
+-- params: item_id, due_at?, token
+-- returns: none
 -- When the silence alarm looks at an item next; a new item also gets its place in the round of
--- verifies, which is spread by the hash of its id. Nothing without the lease: what a worker that stood
--- still has to say is old. $1 item, $2 when (null: never), $3 token.
+-- verifies, which is spread by the hash of its id. Nothing without the lease: what a worker that
+-- stood still has to say is old. due_at null: never.
 INSERT INTO pluggy_sync.item_reconciliations AS n (item_id, silence_check_at, verify_at)
 SELECT $1, $2, now() + interval '1 day'
     + interval '5 days' * (('x' || left(md5($1::uuid::text), 8))::bit(32)::bigint / 4294967296.0)
@@ -24,13 +30,17 @@ ON CONFLICT (item_id) DO UPDATE SET silence_check_at = excluded.silence_check_at
 WHERE n.silence_check_at IS DISTINCT FROM excluded.silence_check_at;
 
 -- name: delete_reconciliations
--- An item that is no more. $1 item, $2 token, without which nothing is forgotten.
+-- params: item_id, token
+-- returns: none
+-- An item that is no more.
 DELETE FROM pluggy_sync.item_reconciliations n USING pluggy_sync.item_leases l
 WHERE n.item_id = $1 AND l.item_id = n.item_id AND l.token = $2;
 
 -- name: plan_recent_read
--- After a read of transactions: the last 14 days are due within a day of the first read behind the last
--- time that they were; nothing is due if no account owes them. $1 item.
+-- params: item_id
+-- returns: none
+-- After a read of transactions: the last 14 days are due within a day of the first read behind the
+-- last time that they were; nothing is due if no account owes them.
 UPDATE pluggy_sync.item_reconciliations n
 SET recent_read_at = CASE WHEN d.owes THEN now() + interval '23 hours' END
 FROM (SELECT EXISTS (
@@ -41,8 +51,10 @@ FROM (SELECT EXISTS (
 WHERE n.item_id = $1 AND (n.recent_read_at IS NOT NULL) <> d.owes;
 
 -- name: mark_recent_complete
--- The last 14 days of an account have been read. What failed before this claim is over; a failure of a
--- step beside it, which is backed off, is not. $1 item, $2 account, $3 when the read started, $4 its place.
+-- params: item_id, account_id, started_at?, read_seq?
+-- returns: none
+-- The last 14 days of an account have been read. What failed before this claim is over; a failure
+-- of a step beside it, which is backed off, is not. read_seq: the place of the read's start.
 UPDATE pluggy_sync.product_sync p
 SET recent_at = $3, recent_seq = $4,
     attempts = CASE WHEN f.stands THEN p.attempts ELSE 0 END,
@@ -60,7 +72,9 @@ FROM (SELECT next_try_at > now() AS stands FROM pluggy_sync.product_sync
 WHERE p.item_id = $1 AND p.product = 'transactions' AND p.scope_id = $2;
 
 -- name: holds_rows_dated_since
--- Whether an account has live rows that a read by date must list. $1 item, $2 account, $3 day.
+-- params: item_id, account_id, day
+-- returns: value
+-- Whether an account has live rows that a read by date must list.
 SELECT EXISTS (
     SELECT FROM pluggy.transactions
     WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL
@@ -68,12 +82,17 @@ SELECT EXISTS (
 ) AS holds;
 
 -- name: note_missed_webhook
--- A collection that nobody has told of yet. $1 item, $2 its lastUpdatedAt, $3 the same by our clock.
+-- params: item_id, source_updated_at, collected_at
+-- returns: none
+-- A collection that nobody has told of yet. source_updated_at: its lastUpdatedAt; collected_at: the
+-- same by our clock.
 INSERT INTO pluggy_sync.missed_webhooks (item_id, source_updated_at, collected_at)
 VALUES ($1, $2, $3)
 ON CONFLICT (item_id, source_updated_at) DO NOTHING;
 
 -- name: judge_missed_webhooks
+-- returns: many JudgedWebhook
+-- nullable: announced_at
 -- Three hours later: has a webhook that ends a collection come after all?
 UPDATE pluggy_sync.missed_webhooks m
 SET judged_at = now(),
@@ -86,8 +105,9 @@ WHERE m.judged_at IS NULL AND m.found_at <= now() - interval '3 hours'
 RETURNING m.item_id, m.source_updated_at, m.announced_at;
 
 -- name: note_drift
--- What a verify has changed in a page. $1 run, $2 product, $3 scope, $4 item, $5 inserted,
--- $6 changed, $7 deleted.
+-- params: run_id, product, scope_id, item_id, inserted, changed, deleted
+-- returns: none
+-- What a verify has changed in a page.
 INSERT INTO pluggy_sync.drift AS d
     (run_id, product, scope_id, item_id, inserted, changed, deleted)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -96,17 +116,24 @@ ON CONFLICT (run_id, product, scope_id) DO UPDATE SET
     deleted = d.deleted + excluded.deleted;
 
 -- name: load_due_silence_checks
--- $1 limit.
+-- params: limit
+-- returns: many DueReconciliation
+-- nullable: due_at
 SELECT item_id, silence_check_at AS due_at, true AS readable FROM pluggy_sync.item_reconciliations
 WHERE silence_check_at <= now() ORDER BY silence_check_at LIMIT $1;
 
 -- name: end_silence_checks
--- The alarm is an event by now; the look itself sets the next one. $1 items.
+-- params: item_ids
+-- returns: none
+-- The alarm is an event by now; the look itself sets the next one.
 UPDATE pluggy_sync.item_reconciliations SET silence_check_at = NULL
 WHERE item_id = ANY($1::uuid[]) AND silence_check_at <= now();
 
 -- name: load_due_recent_reads
--- readable: without a consent every list is empty, which proves nothing. $1 limit.
+-- params: limit
+-- returns: many DueReconciliation
+-- nullable: due_at
+-- readable: without a consent every list is empty, which proves nothing.
 SELECT n.item_id, n.recent_read_at AS due_at,
        i.id IS NOT NULL AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
            AND coalesce(i.consent_expires_at > now(), true) AS readable
@@ -115,12 +142,16 @@ LEFT JOIN pluggy.items i ON i.id = n.item_id AND i.deleted_at IS NULL
 WHERE n.recent_read_at <= now() ORDER BY n.recent_read_at LIMIT $1;
 
 -- name: end_recent_reads
--- $1 items.
+-- params: item_ids
+-- returns: none
 UPDATE pluggy_sync.item_reconciliations SET recent_read_at = NULL
 WHERE item_id = ANY($1::uuid[]) AND recent_read_at <= now();
 
 -- name: load_due_verifies
--- readable: as above. $1 limit.
+-- params: limit
+-- returns: many DueReconciliation
+-- nullable: due_at
+-- readable: as above.
 SELECT n.item_id, n.verify_at AS due_at,
        i.id IS NOT NULL AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
            AND coalesce(i.consent_expires_at > now(), true) AS readable
@@ -129,15 +160,20 @@ LEFT JOIN pluggy.items i ON i.id = n.item_id AND i.deleted_at IS NULL
 WHERE n.verify_at <= now() ORDER BY n.verify_at LIMIT $1;
 
 -- name: end_verifies
--- On to the next round, at the item's own place in it. Six days: a verify that has to wait for better
--- lanes still ends within the week. $1 items.
+-- params: item_ids
+-- returns: none
+-- On to the next round, at the item's own place in it. Six days: a verify that has to wait for
+-- better lanes still ends within the week.
 UPDATE pluggy_sync.item_reconciliations
 SET verify_at = verify_at + interval '6 days'
     * (1 + floor(extract(epoch FROM now() - verify_at) / (6 * 86400)))
 WHERE item_id = ANY($1::uuid[]) AND verify_at <= now();
 
 -- name: load_due_deletions
--- readable: as above, and some row that is flagged for want of a witness has one by now. $1 limit.
+-- params: limit
+-- returns: many DueReconciliation
+-- nullable: due_at
+-- readable: as above, and some row that is flagged for want of a witness has one by now.
 SELECT n.item_id, n.deletions_at AS due_at,
        i.id IS NOT NULL AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
            AND coalesce(i.consent_expires_at > now(), true)
@@ -153,7 +189,9 @@ LEFT JOIN pluggy.items i ON i.id = n.item_id AND i.deleted_at IS NULL
 WHERE n.deletions_at <= now() ORDER BY n.deletions_at LIMIT $1;
 
 -- name: end_deletions
--- Once a day as long as such rows are flagged. $1 items.
+-- params: item_ids
+-- returns: none
+-- Once a day as long as such rows are flagged.
 UPDATE pluggy_sync.item_reconciliations n
 SET deletions_at = CASE WHEN EXISTS (
         SELECT FROM pluggy.transactions t
@@ -163,13 +201,16 @@ SET deletions_at = CASE WHEN EXISTS (
 WHERE n.item_id = ANY($1::uuid[]) AND n.deletions_at <= now();
 
 -- name: plan_deletions
--- Rows were flagged for want of a witness. $1 item, $2 when they are asked for again.
+-- params: item_id, due_at
+-- returns: none
+-- Rows were flagged for want of a witness.
 UPDATE pluggy_sync.item_reconciliations SET deletions_at = $2
 WHERE item_id = $1 AND (deletions_at IS NULL OR deletions_at > $2);
 
 -- name: hurry_deletions
+-- params: item_id, account_id, now
+-- returns: none
 -- An account has new rows: those that no witness could be found for are asked for again now.
--- $1 item, $2 account, $3 now.
 UPDATE pluggy_sync.item_reconciliations SET deletions_at = $3
 WHERE item_id = $1 AND (deletions_at IS NULL OR deletions_at > $3)
   AND EXISTS (SELECT FROM pluggy.transactions
@@ -178,13 +219,18 @@ WHERE item_id = $1 AND (deletions_at IS NULL OR deletions_at > $3)
                 AND deleted_at IS NULL);
 
 -- name: load_subscriptions
+-- returns: many SubscriptionRow
+-- nullable: hook_id
 SELECT hook_id, event, state, since FROM pluggy_sync.subscriptions;
 
 -- name: delete_subscriptions
+-- returns: none
 DELETE FROM pluggy_sync.subscriptions;
 
 -- name: store_subscriptions
--- $1 hook_id[], $2 event[], $3 host[], $4 state[], $5 disabled_at[], $6 since[] (null: now).
+-- params: hook_ids[?], events, hosts[?], states, disabled_ats[?], sinces[?]
+-- returns: none
+-- A null in sinces: since now.
 INSERT INTO pluggy_sync.subscriptions (hook_id, event, host, state, disabled_at, since)
 SELECT hook_id, event, host, state, disabled_at, coalesce(since, clock_timestamp())
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])

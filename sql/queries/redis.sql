@@ -1,5 +1,6 @@
 -- name: record_redis_settings
--- $1 append_only, $2 append_fsync, $3 maxmemory in bytes, $4 maxmemory_policy, $5 what is unsafe.
+-- params: append_only?, append_fsync?, maxmemory_bytes?, maxmemory_policy?, unsafe
+-- returns: none
 INSERT INTO pluggy_sync.redis_settings AS held
     (append_only, append_fsync, maxmemory_bytes, maxmemory_policy, unsafe)
 VALUES ($1, $2, $3, $4, $5)

@@ -1,6 +1,7 @@
 -- name: load_unknown_connectors
--- Connectors of items that we do not hold and have not asked for in vain. The items are not scanned:
--- each step hops to the next connector in the index.
+-- returns: values
+-- Connectors of items that we do not hold and have not asked for in vain. The items are not
+-- scanned: each step hops to the next connector in the index.
 WITH RECURSIVE held AS (
     SELECT min(connector_id) AS id FROM pluggy.items
     UNION ALL
@@ -14,10 +15,12 @@ WHERE held.id IS NOT NULL
                   WHERE s.product = 'connectors' AND held.id::text = ANY (s.unknown_ids));
 
 -- name: lease_reference_data
+-- params: lease_for, has_unknown
+-- returns: one? ReferenceDataLease
+-- nullable: failing_since, dead_at
 -- Leases connectors or categories, whichever is due: once a day, and connectors also when an event
--- names one ($2: or an item has one that we do not hold). At most once a minute, not while backed off,
--- and not while everything is halted.
--- $1 lease length, $2 whether there are unknown connectors.
+-- names one (or, has_unknown, an item has one that we do not hold). At most once a minute, not
+-- while backed off, and not while everything is halted.
 WITH due AS (
     SELECT c.product
     FROM pluggy_sync.reference_data_sync c
@@ -44,16 +47,19 @@ RETURNING c.product, c.token, c.started_at, c.read_seq, c.attempts, c.failing_si
           coalesce(c.absences_asked_at <= now() - interval '1 day', true) AS absences_due;
 
 -- name: fence_reference_data
+-- params: product, token, lease_for
+-- returns: one? ReferenceDataFence
 -- First statement of the transaction that writes: 0 rows: another worker has taken over.
--- $1 product, $2 token, $3 lease length.
 UPDATE pluggy_sync.reference_data_sync SET until = clock_timestamp() + $3::interval
 WHERE product = $1 AND token = $2
 RETURNING clock_timestamp() AS now,
           set_config('idle_in_transaction_session_timeout', '15s', true) AS stall_limit;
 
 -- name: mark_reference_data_complete
--- A complete read has been stored; frees the lease. $1 product, $2 token, $3 asked for absences,
--- $4 connectors of items that Pluggy does not know either.
+-- params: product, token, absences_asked, unknown_ids
+-- returns: none
+-- A complete read has been stored; frees the lease. unknown_ids: connectors of items that Pluggy
+-- does not know either.
 UPDATE pluggy_sync.reference_data_sync
 SET token = NULL, until = '-infinity', complete_read_at = started_at,
     absences_asked_at = CASE WHEN $3 THEN started_at ELSE absences_asked_at END,
@@ -63,8 +69,10 @@ SET token = NULL, until = '-infinity', complete_read_at = started_at,
 WHERE product = $1 AND token = $2;
 
 -- name: fail_reference_data
--- A read has failed; frees the lease. $1 product, $2 token, $3 class, $4 code, $5 errorId, $6 attempts,
--- $7 pause before the next try (null: dead now, and with it the events that had asked for it by then).
+-- params: product, token, failure_class, code, error_id?, attempts, pause?
+-- returns: none
+-- A read has failed; frees the lease. pause: before the next try (null: dead now, and with it the
+-- events that had asked for it by then).
 WITH failed AS (
     UPDATE pluggy_sync.reference_data_sync
     SET token = NULL, until = '-infinity', failure_class = $3, failure_code = $4, error_id = $5,
@@ -82,19 +90,25 @@ WHERE f.product = 'connectors' AND f.dead_at IS NOT NULL
   AND e.pending_seq < f.read_seq;
 
 -- name: release_reference_data
--- Frees the lease and spends no attempt. $1 product, $2 token, $3 pause before the next try.
+-- params: product, token, pause
+-- returns: none
+-- Frees the lease and spends no attempt. pause: before the next try.
 UPDATE pluggy_sync.reference_data_sync
 SET token = NULL, until = '-infinity', next_try_at = now() + $3::interval
 WHERE product = $1 AND token = $2;
 
 -- name: load_connector_events
--- Those that the read answers. $1 its place.
+-- params: read_seq
+-- returns: many ConnectorEvent
+-- Those that the read answers.
 SELECT id, connector_id FROM pluggy_sync.webhook_events
 WHERE item_id IS NULL AND state = 'pending' AND connector_id IS NOT NULL AND pending_seq < $1
 ORDER BY id;
 
 -- name: settle_connector_events
--- Events whose connector was read after they became pending. $1 event ids, $2 place of the read, $3 run.
+-- params: event_ids, read_seq, run_id
+-- returns: none
+-- Events whose connector was read after they became pending.
 WITH known AS (
     SELECT id FROM pluggy.connectors
 )
@@ -105,10 +119,14 @@ SET settled_at = clock_timestamp(), run_id = $3,
 WHERE e.id = ANY ($1::bigint[]) AND e.state = 'pending' AND e.pending_seq < $2;
 
 -- name: load_connectors_versions
+-- returns: many ConnectorVersion
+-- nullable: deleted_at
 SELECT id, row_hash, row_version, deleted_at FROM pluggy.connectors;
 
 -- name: upsert_connectors
--- $1 the row as JSON, $2 run, $3 time. Clears a tombstone. Returns whether it is new.
+-- params: row, run_id, now
+-- returns: value
+-- row: a JSON object. Clears a tombstone. Returns whether it is new.
 INSERT INTO pluggy.connectors AS held
     (id, name, type, country, institution_url, image_url, primary_color, has_mfa, oauth,
      is_open_finance, is_sandbox, health_status, health_stage, products, source_created_at,
@@ -131,16 +149,22 @@ ON CONFLICT (id) DO UPDATE SET
 RETURNING xmax = 0 AS is_new;
 
 -- name: tombstone_connectors
--- Connectors that Pluggy no longer knows, neither listed nor by id. $1 ids, $2 run, $3 time.
+-- params: ids, run_id, now
+-- returns: values
+-- Connectors that Pluggy no longer knows, neither listed nor by id.
 UPDATE pluggy.connectors SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
 WHERE id = ANY ($1::integer[]) AND deleted_at IS NULL
 RETURNING id;
 
 -- name: load_categories_versions
+-- returns: many CategoryVersion
+-- nullable: deleted_at
 SELECT id, row_hash, row_version, deleted_at FROM pluggy.categories;
 
 -- name: upsert_categories
--- $1 the row as JSON, $2 run, $3 time. Clears a tombstone. Returns whether it is new.
+-- params: row, run_id, now
+-- returns: value
+-- row: a JSON object. Clears a tombstone. Returns whether it is new.
 INSERT INTO pluggy.categories AS held
     (id, description, description_translated, parent_id, parent_description, payload, row_hash,
      row_version, run_id, first_seen_at, changed_at)
@@ -155,7 +179,9 @@ ON CONFLICT (id) DO UPDATE SET
 RETURNING xmax = 0 AS is_new;
 
 -- name: tombstone_categories
--- Categories that Pluggy no longer knows, neither listed nor by id. $1 ids, $2 run, $3 time.
+-- params: ids, run_id, now
+-- returns: values
+-- Categories that Pluggy no longer knows, neither listed nor by id.
 UPDATE pluggy.categories SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
 WHERE id = ANY ($1::text[]) AND deleted_at IS NULL
 RETURNING id;

@@ -1,14 +1,17 @@
 -- name: mirrored_items
--- Items to be read anew, in the order of their ids. $1 connector, $2 client user (null: any), $3 after
--- this id, $4 limit.
+-- params: connector_id?, client_user_id?, after, limit
+-- returns: values
+-- Items to be read anew, in the order of their ids. Null: any; after: this id.
 SELECT id AS item_id FROM pluggy.items
 WHERE deleted_at IS NULL AND ($1::integer IS NULL OR connector_id = $1)
   AND ($2::text IS NULL OR client_user_id = $2) AND id > $3
 ORDER BY id LIMIT $4;
 
 -- name: announced_items
--- The same, of those that webhooks have told of within a time; also if nothing of them was mirrored yet.
--- $1 connector, $2 client user (null: any), $3 after this id, $4 limit, $5 accepted from, $6 before.
+-- params: connector_id?, client_user_id?, after, limit, accepted_from, accepted_before
+-- returns: values
+-- The same, of those that webhooks have told of within a time; also if nothing of them was mirrored
+-- yet. Null: any; after: this id.
 SELECT DISTINCT e.item_id
 FROM pluggy_sync.webhook_events e
 LEFT JOIN pluggy.items i ON i.id = e.item_id
@@ -20,12 +23,17 @@ WHERE e.accepted_at >= $5 AND e.accepted_at < $6 AND e.event NOT LIKE 'sync/%'
 ORDER BY e.item_id LIMIT $4;
 
 -- name: load_resynced
--- How far a resync is. $1 event ids.
+-- params: event_ids
+-- returns: many ResyncedItem
+-- nullable: item_id
+-- How far a resync is.
 SELECT item_id, state FROM pluggy_sync.webhook_events WHERE event_id = ANY ($1::text[]);
 
 -- name: estimate_resync
+-- params: item_ids, rows_a_page
+-- returns: one ResyncEstimate
 -- Requests that a full read of items takes, by Pluggy's groups of endpoints: what is held tells how
--- much there is. $1 items, $2 rows a page.
+-- much there is.
 WITH chosen AS (
     SELECT unnest($1::uuid[]) AS item_id
 ), accounts AS (

@@ -1,7 +1,9 @@
--- What is older than the retention time goes, a portion at a time: $1 retention time, $2 most rows.
--- Every condition stands in the outer statement too: a row that was changed meanwhile is judged anew.
+-- What is older than the retention time goes, a portion of rows at a time. Every condition stands in
+-- the outer statement too: a row that was changed meanwhile is judged again.
 
 -- name: delete_expired_webhook_events
+-- params: retention, limit
+-- returns: count
 -- Settled events only: what is pending, walking or dead stays whatever its age. Pluggy repeats a
 -- delivery for hours, so none comes that late for an event that is forgotten.
 DELETE FROM pluggy_sync.webhook_events e
@@ -12,12 +14,16 @@ WHERE e.state IN ('applied', 'ignored') AND e.settled_at < now() - $1::interval
                ORDER BY accepted_at LIMIT $2);
 
 -- name: delete_expired_delivery_counts
+-- params: retention, limit
+-- returns: count
 DELETE FROM pluggy_sync.delivery_counts d
 WHERE (d.minute, d.event, d.answer) IN (
     SELECT minute, event, answer FROM pluggy_sync.delivery_counts
     WHERE minute < now() - $1::interval ORDER BY minute LIMIT $2);
 
 -- name: delete_expired_rejected_rows
+-- params: retention, limit
+-- returns: count
 -- A row that is still there is met, and dated, by the verify of each week.
 DELETE FROM pluggy_sync.rejected_rows r
 WHERE r.rejected_at < now() - $1::interval
@@ -25,12 +31,16 @@ WHERE r.rejected_at < now() - $1::interval
                  WHERE rejected_at < now() - $1::interval LIMIT $2);
 
 -- name: delete_expired_contract_drift
+-- params: retention, limit
+-- returns: count
 DELETE FROM pluggy_sync.contract_drift d
 WHERE d.last_seen_at < now() - $1::interval
   AND d.ctid IN (SELECT ctid FROM pluggy_sync.contract_drift
                  WHERE last_seen_at < now() - $1::interval LIMIT $2);
 
 -- name: delete_expired_missed_webhooks
+-- params: retention, limit
+-- returns: count
 -- Those that are judged.
 DELETE FROM pluggy_sync.missed_webhooks m
 WHERE m.judged_at < now() - $1::interval
@@ -38,11 +48,15 @@ WHERE m.judged_at < now() - $1::interval
                  WHERE judged_at < now() - $1::interval LIMIT $2);
 
 -- name: delete_expired_drift
+-- params: retention, limit
+-- returns: count
 DELETE FROM pluggy_sync.drift d
 WHERE d.found_at < now() - $1::interval
   AND d.ctid IN (SELECT ctid FROM pluggy_sync.drift WHERE found_at < now() - $1::interval LIMIT $2);
 
 -- name: delete_expired_walk_pages
+-- params: retention, limit
+-- returns: count
 -- What a walk that is no more has left, if anything.
 DELETE FROM pluggy_sync.walk_pages p
 WHERE $1::interval IS NOT NULL
@@ -52,9 +66,11 @@ WHERE $1::interval IS NOT NULL
                  LIMIT $2);
 
 -- name: delete_expired_runs
--- The next portion of closed runs, in the order of their ids: those stay that a row names, for a row has
--- to tell why it is as it is, and those that have yet to be looked at for restatements. No row: the
--- walk rests, or another worker is at it. Returns whether there is more.
+-- params: retention, limit
+-- returns: value?
+-- The next portion of closed runs, in the order of their ids: those stay that a row names, for a
+-- row has to tell why it is as it is, and those that have yet to be looked at for restatements. No
+-- row: the walk rests, or another worker is at it. Returns whether there is more.
 WITH walk AS (
     SELECT run_id FROM pluggy_sync.retention_cursor WHERE rests_until <= now()
     FOR UPDATE SKIP LOCKED

@@ -1,6 +1,8 @@
 -- name: close_lost_runs
--- First act after a claim: runs of this item that a dead or fenced worker left open can commit nothing
--- more, so they get their place in the feed, in turn as close_run says. $1 item, $2 advisory lock key.
+-- params: item_id, lock
+-- returns: values
+-- First act after a claim: runs of this item that a dead or fenced worker left open can commit
+-- nothing more, so they get their place in the feed, in turn as close_run says.
 WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock($2))
 UPDATE pluggy_sync.runs
 SET outcome = 'lost', finished_at = clock_timestamp(), seq = nextval('pluggy_sync.run_seq')
@@ -9,15 +11,18 @@ WHERE item_id = $1 AND finished_at IS NULL
 RETURNING id;
 
 -- name: open_run
--- $1 item, $2 kind, $3 event ids.
+-- params: item_id?, kind, event_ids
+-- returns: value
 INSERT INTO pluggy_sync.runs (item_id, kind, event_ids) VALUES ($1, $2, $3) RETURNING id;
 
 -- name: close_run
--- Commits of runs go one at a time, so that seq follows commit order. The turn is taken by the closing
--- statement itself: taken before it, a worker that stands still in between would hold all others up.
--- Inside a transaction the standstill before COMMIT is bounded instead. $1 run, $2 outcome, $3 seen,
--- $4 inserted, $5 changed, $6 deleted, $7 unchanged, $8 older_skipped, $9 rejected, $10 api_requests,
--- $11 steps taken as JSON, $12 advisory lock key.
+-- params: run_id, outcome, seen, inserted, changed, deleted, unchanged, older_skipped, rejected,
+--     api_requests, plan, lock
+-- returns: none
+-- Commits of runs go one at a time, so that seq follows commit order. The turn is taken by the
+-- closing statement itself: taken before it, a worker that stands still in between would hold all
+-- others up. Inside a transaction the standstill before COMMIT is bounded instead. plan: the steps
+-- taken, as JSON.
 WITH turn AS MATERIALIZED (
     SELECT pg_advisory_xact_lock($12), set_config('idle_in_transaction_session_timeout', '5s', true)
 )
@@ -30,9 +35,12 @@ WHERE id = $1 AND finished_at IS NULL
 RETURNING seq;
 
 -- name: note_run_failure
--- The last one stays; also the last errorId, if a later failure has none. $1 run, $2 code, $3 errorId.
+-- params: run_id, code, error_id?
+-- returns: none
+-- The last one stays; also the last errorId, if a later failure has none.
 UPDATE pluggy_sync.runs SET failure_code = $2, error_id = coalesce($3, error_id) WHERE id = $1;
 
 -- name: has_open_runs
--- $1 item.
+-- params: item_id
+-- returns: value
 SELECT EXISTS (SELECT FROM pluggy_sync.runs WHERE item_id = $1 AND finished_at IS NULL) AS open;

@@ -1,6 +1,8 @@
 -- name: sweep_due_items
+-- params: lock, limit, lowest_lane
+-- returns: values
 -- Due items that nobody works on, best lane first; empty while another sweep holds the lock or
--- everything is halted. $1 advisory lock key, $2 limit, $3 lowest lane.
+-- everything is halted.
 SELECT s.item_id
 FROM pluggy_sync.item_sync s
 JOIN pluggy_sync.item_leases l USING (item_id)
@@ -13,7 +15,9 @@ ORDER BY s.lane, s.run_at
 LIMIT $2;
 
 -- name: next_due_item
--- The item that would be claimed next, if there is one. $1 lowest lane.
+-- params: lowest_lane
+-- returns: value?
+-- The item that would be claimed next, if there is one.
 SELECT found.item_id
 FROM (VALUES (0), (1), (2), (3)) AS lanes(lane)
 CROSS JOIN LATERAL (
@@ -29,6 +33,7 @@ CROSS JOIN LATERAL (
 LIMIT 1;
 
 -- name: ignore_events_without_item
+-- returns: many IgnoredEvents
 -- Settles pending events that name neither an item nor a connector. Returns how many there were, by
 -- name.
 WITH ignored AS (
@@ -40,8 +45,10 @@ WITH ignored AS (
 SELECT event, count(*) AS events FROM ignored GROUP BY event;
 
 -- name: beat_worker
--- A worker is alive. $1 worker id, $2 its slots, $3 the word for its outage of Redis, null if there
--- is none. Returns the slots of all live workers.
+-- params: worker_id, slots, redis_outage?
+-- returns: value
+-- A worker is alive. redis_outage: the word for its outage of Redis. Returns the slots of all live
+-- workers.
 WITH beat AS (
     INSERT INTO pluggy_sync.workers AS held (worker_id, slots, redis_outage, redis_outage_since)
     VALUES ($1, $2, $3, CASE WHEN $3::text IS NOT NULL THEN clock_timestamp() END)
@@ -58,9 +65,13 @@ FROM pluggy_sync.workers w
 WHERE w.seen_at > now() - interval '30 seconds' AND w.worker_id <> $1;
 
 -- name: probe_worker
--- What a worker needs of Postgres is a write. $1 worker id; no row before its first beat.
+-- params: worker_id
+-- returns: none
+-- What a worker needs of Postgres is a write.
 UPDATE pluggy_sync.workers SET seen_at = clock_timestamp() WHERE worker_id = $1;
 
 -- name: remove_worker
--- A worker has stopped. $1 worker id.
+-- params: worker_id
+-- returns: none
+-- A worker has stopped.
 DELETE FROM pluggy_sync.workers WHERE worker_id = $1;

@@ -16,7 +16,7 @@ import pytest
 
 from ops.migrations import MigrationRefused, load_scripts, migrate
 from tests.support.kept_database import execute, with_database
-from worker.infra.queries import SQL_DIR
+from worker.infra.sql_files import SQL_DIR
 
 SCHEMAS = (
     "SELECT array_agg(nspname::text ORDER BY nspname) FROM pg_namespace WHERE nspname ~ '^pluggy'"

@@ -12,7 +12,7 @@ import pytest
 
 from ops.migrations import Script, load_scripts, migrate
 from tests.support.stack import Stack
-from worker.infra.queries import SQL_DIR
+from worker.infra.sql_files import SQL_DIR
 
 SCRIPTS = [script.name for script in load_scripts(SQL_DIR / "migrations")]
 # Each takes something away from the code before it, or rewrites a table under a lock.

@@ -32,7 +32,8 @@ from tests.support.worker_process import WorkerProcess
 from worker.inbox.accept import accept_events
 from worker.inbox.events import parse_webhook
 from worker.infra.postgres import Pool, close_pool, open_pool
-from worker.infra.queries import QUERIES, SQL_DIR
+from worker.infra.queries import QUERIES
+from worker.infra.sql_files import SQL_DIR
 from worker.maintenance.deletion_review import accept_flags, list_flags, refuse_flags
 from worker.maintenance.purge import Purger
 from worker.maintenance.reconciliation import run_reconciliations

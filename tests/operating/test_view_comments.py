@@ -6,7 +6,7 @@ import re
 
 from ops.migrations import load_scripts
 from worker.infra.postgres import Pool
-from worker.infra.queries import SQL_DIR
+from worker.infra.sql_files import SQL_DIR
 
 COLUMNS = """
 SELECT c.relname AS view, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,

@@ -23,7 +23,8 @@ import worker.engine.rounds
 from ops.migrations import migrate
 from tests.support.stack import TABLES, Stack
 from tests.syncing.test_transactions import tell_all
-from worker.infra.queries import QUERIES, SQL_DIR
+from worker.infra.queries import QUERIES
+from worker.infra.sql_files import SQL_DIR
 from worker.maintenance.reference_data import refresh_reference_data
 from worker.pluggy_api.known_fields import SHAPES, parse_shape
 from worker.pluggy_api.values import text

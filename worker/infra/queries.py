@@ -1,11 +1,10 @@
-"""Named SQL statements: `-- name: x` in `sql/queries/**/*.sql` begins the statement `x`."""
+"""The statements of `sql/queries/**/*.sql` by name, for what does not call worker.store yet."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-SQL_DIR = Path(__file__).resolve().parents[2] / "sql"
+from worker.infra.sql_files import QUERIES_DIR, named_statements
 
 
 def load_queries(directory: Path) -> dict[str, str]:
@@ -19,13 +18,4 @@ def load_queries(directory: Path) -> dict[str, str]:
     return queries
 
 
-def named_statements(path: Path) -> list[tuple[str, str]]:
-    """Names and statements of one file, in their order."""
-    _, *chunks = re.split(r"^-- name: (\w+)\n", path.read_text(encoding="utf-8"), flags=re.M)
-    return [
-        (name, f"-- {name}\n{statement.strip()}")
-        for name, statement in zip(chunks[::2], chunks[1::2], strict=True)
-    ]
-
-
-QUERIES = load_queries(SQL_DIR / "queries")
+QUERIES = load_queries(QUERIES_DIR)

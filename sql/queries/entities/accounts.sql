@@ -1,15 +1,22 @@
 -- name: load_accounts_versions
--- $1 item, $2 ids. missing_since: a mark that the next sight of the row clears.
+-- params: item_id, ids
+-- returns: many HeldVersion
+-- nullable: source_updated_at, deleted_at, missing_since
+-- missing_since: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
        coalesce(deletion_flagged_at, deletion_refused_at) AS missing_since
 FROM pluggy.accounts WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: load_live_accounts_ids
--- $1 item, $2 unused (listed by item).
+-- params: item_id, owner_id
+-- returns: values
+-- owner_id is not used: accounts are listed by item.
 SELECT id FROM pluggy.accounts WHERE item_id = $1 AND $2::uuid IS NOT NULL AND deleted_at IS NULL ORDER BY id;
 
 -- name: upsert_accounts
--- $1 rows as JSON, $2 item, $3 run, $4 time. Clears tombstones and flags. Returns which rows are new.
+-- params: rows, item_id, run_id, now
+-- returns: many Upserted
+-- rows: a JSON array. Clears tombstones and flags. Returns which rows are new.
 INSERT INTO pluggy.accounts AS held
     (item_id, id, type, subtype, number, name, marketing_name, owner, tax_number, currency_code,
      balance, bank_transfer_number, bank_closing_balance, credit_level, credit_brand, credit_limit,
@@ -42,8 +49,10 @@ ON CONFLICT (item_id, id) DO UPDATE SET
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_accounts
+-- params: item_id, row_id, run_id, now
+-- returns: value
 -- An account that Pluggy no longer knows, its transactions and its bills; nothing of it is read any
--- more, and all of it again should it come back. $1 item, $2 account, $3 run, $4 time.
+-- more, and all of it again should it come back.
 WITH account AS (
     UPDATE pluggy.accounts
     SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3,

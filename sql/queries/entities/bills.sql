@@ -1,16 +1,23 @@
 -- name: load_bills_versions
--- $1 item, $2 ids. missing_since: a mark that the next sight of the row clears.
+-- params: item_id, ids
+-- returns: many HeldVersion
+-- nullable: source_updated_at, deleted_at, missing_since
+-- missing_since: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
        NULL::timestamptz AS missing_since
 FROM pluggy.bills WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: load_live_bills_ids
--- $1 item, $2 account.
+-- params: item_id, owner_id
+-- returns: values
+-- owner_id: the account.
 SELECT id FROM pluggy.bills WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL
 ORDER BY id;
 
 -- name: upsert_bills
--- $1 rows as JSON, $2 item, $3 run, $4 time. Clears tombstones. Returns which rows are new.
+-- params: rows, item_id, run_id, now
+-- returns: many Upserted
+-- rows: a JSON array. Clears tombstones. Returns which rows are new.
 INSERT INTO pluggy.bills AS held
     (item_id, id, account_id, due_date, closing_date, total_amount, currency_code,
      minimum_payment_amount, allows_installments, source_created_at, source_updated_at, payload,
@@ -32,7 +39,9 @@ ON CONFLICT (item_id, id) DO UPDATE SET
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_bills
--- A bill that Pluggy no longer knows. $1 item, $2 id, $3 run, $4 time.
+-- params: item_id, row_id, run_id, now
+-- returns: value
+-- A bill that Pluggy no longer knows.
 WITH gone AS (
     UPDATE pluggy.bills SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
     WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id

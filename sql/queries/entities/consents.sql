@@ -1,16 +1,23 @@
 -- name: load_consents_versions
--- $1 item, $2 ids. missing_since: a mark that the next sight of the row clears.
+-- params: item_id, ids
+-- returns: many HeldVersion
+-- nullable: source_updated_at, deleted_at, missing_since
+-- missing_since: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, NULL::timestamptz AS source_updated_at, changed_at, deleted_at,
        NULL::timestamptz AS missing_since
 FROM pluggy.consents WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: load_live_consents_ids
--- $1 item, $2 unused (listed by item).
+-- params: item_id, owner_id
+-- returns: values
+-- owner_id is not used: consents are listed by item.
 SELECT id FROM pluggy.consents WHERE item_id = $1 AND $2::uuid IS NOT NULL AND deleted_at IS NULL
 ORDER BY id;
 
 -- name: upsert_consents
--- $1 rows as JSON, $2 item, $3 run, $4 time. Clears tombstones. Returns which rows are new.
+-- params: rows, item_id, run_id, now
+-- returns: many Upserted
+-- rows: a JSON array. Clears tombstones. Returns which rows are new.
 INSERT INTO pluggy.consents AS held
     (item_id, id, products, permissions, expires_at, revoked_at, source_created_at, payload,
      row_hash, row_version, run_id, first_seen_at, changed_at)
@@ -27,7 +34,9 @@ ON CONFLICT (item_id, id) DO UPDATE SET
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_consents
--- A consent that Pluggy no longer knows. $1 item, $2 id, $3 run, $4 time.
+-- params: item_id, row_id, run_id, now
+-- returns: value
+-- A consent that Pluggy no longer knows.
 WITH gone AS (
     UPDATE pluggy.consents SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
     WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id

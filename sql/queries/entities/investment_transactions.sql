@@ -1,16 +1,23 @@
 -- name: load_investment_transactions_versions
--- $1 item, $2 ids. missing_since: a mark that the next sight of the row clears.
+-- params: item_id, ids
+-- returns: many HeldVersion
+-- nullable: source_updated_at, deleted_at, missing_since
+-- missing_since: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, NULL::timestamptz AS source_updated_at, changed_at, deleted_at,
        missing_since
 FROM pluggy.investment_transactions WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: load_live_investment_transactions_ids
--- $1 item, $2 investment.
+-- params: item_id, owner_id
+-- returns: values
+-- owner_id: the investment.
 SELECT id FROM pluggy.investment_transactions WHERE item_id = $1 AND investment_id = $2 AND deleted_at IS NULL
 ORDER BY id;
 
 -- name: upsert_investment_transactions
--- $1 rows as JSON, $2 item, $3 run, $4 time. Clears tombstones. Returns which rows are new.
+-- params: rows, item_id, run_id, now
+-- returns: many Upserted
+-- rows: a JSON array. Clears tombstones. Returns which rows are new.
 INSERT INTO pluggy.investment_transactions AS held
     (item_id, id, investment_id, type, movement_type, quantity, value, amount, net_amount, date,
      trade_date, description, brokerage_number, payload, row_hash, row_version, run_id,
@@ -31,8 +38,10 @@ ON CONFLICT (item_id, id) DO UPDATE SET
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: doubt_investment_transactions
--- Missing from a complete, non-empty list for the first time. $1 item, $2 investment, $3 ids, $4 time.
--- Returns those that a list before had missed too.
+-- params: item_id, investment_id, ids, now
+-- returns: values
+-- Missing from a complete, non-empty list for the first time. Returns those that a list before had
+-- missed too.
 WITH missing AS (
     SELECT id, missing_since FROM pluggy.investment_transactions
     WHERE item_id = $1 AND investment_id = $2 AND id = ANY($3::uuid[]) AND deleted_at IS NULL
@@ -44,7 +53,8 @@ WITH missing AS (
 SELECT id FROM missing WHERE missing_since IS NOT NULL;
 
 -- name: tombstone_investment_transactions
--- $1 item, $2 ids, $3 run, $4 time.
+-- params: item_id, ids, run_id, now
+-- returns: values
 UPDATE pluggy.investment_transactions
 SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3, missing_since = NULL
 WHERE item_id = $1 AND id = ANY($2::uuid[]) AND deleted_at IS NULL

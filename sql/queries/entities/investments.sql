@@ -1,16 +1,23 @@
 -- name: load_investments_versions
--- $1 item, $2 ids. missing_since: a mark that the next sight of the row clears.
+-- params: item_id, ids
+-- returns: many HeldVersion
+-- nullable: source_updated_at, deleted_at, missing_since
+-- missing_since: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
        missing_since
 FROM pluggy.investments WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: load_live_investments_ids
--- $1 item, $2 unused (listed by item).
+-- params: item_id, owner_id
+-- returns: values
+-- owner_id is not used: investments are listed by item.
 SELECT id FROM pluggy.investments WHERE item_id = $1 AND $2::uuid IS NOT NULL AND deleted_at IS NULL
 ORDER BY id;
 
 -- name: upsert_investments
--- $1 rows as JSON, $2 item, $3 run, $4 time. Clears tombstones. Returns which rows are new.
+-- params: rows, item_id, run_id, now
+-- returns: many Upserted
+-- rows: a JSON array. Clears tombstones. Returns which rows are new.
 INSERT INTO pluggy.investments AS held
     (item_id, id, type, subtype, name, number, code, isin, status, currency_code, balance, amount,
      amount_original, amount_profit, amount_withdrawal, quantity, value, taxes, taxes2, rate,
@@ -47,8 +54,10 @@ ON CONFLICT (item_id, id) DO UPDATE SET
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_investments
--- An investment that Pluggy no longer knows, and its transactions, of which nothing is read any more.
--- $1 item, $2 investment, $3 run, $4 time.
+-- params: item_id, row_id, run_id, now
+-- returns: value
+-- An investment that Pluggy no longer knows, and its transactions, of which nothing is read any
+-- more.
 WITH investment AS (
     UPDATE pluggy.investments SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
     WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id

@@ -1,11 +1,15 @@
 -- name: load_item_version
--- $1 item.
+-- params: item_id
+-- returns: one? ItemVersion
+-- nullable: source_updated_at, deleted_at, connector_id, connector_name, connector_is_open_finance
 SELECT row_hash, row_version, source_updated_at, changed_at, deleted_at, run_id, payload::text,
        connector_id, connector_name, connector_is_open_finance
 FROM pluggy.items WHERE id = $1;
 
 -- name: upsert_item
--- $1 the row as JSON, $2 run, $3 time. Clears a tombstone.
+-- params: row, run_id, now
+-- returns: none
+-- row: a JSON object. Clears a tombstone.
 INSERT INTO pluggy.items AS held
     (id, connector_id, connector_name, connector_is_open_finance, status, execution_status,
      error_code, client_user_id, products, source_created_at, source_updated_at, last_updated_at,
@@ -28,8 +32,10 @@ ON CONFLICT (id) DO UPDATE SET
     changed_at = excluded.changed_at, deleted_at = NULL;
 
 -- name: reset_reads
--- An item that was tombstoned answers again: what was read of it is tombstoned, too, so all is read anew.
--- $1 item.
+-- params: item_id
+-- returns: none
+-- An item that was tombstoned answers again: what was read of it is tombstoned, too, so all is read
+-- anew.
 UPDATE pluggy_sync.product_sync
 SET complete_read_at = NULL, source_updated_at = NULL, watermark = NULL, walked_at = NULL,
     read_since = NULL, recent_at = NULL, fingerprint = NULL, read_seq = NULL,
@@ -38,7 +44,9 @@ SET complete_read_at = NULL, source_updated_at = NULL, watermark = NULL, walked_
 WHERE item_id = $1;
 
 -- name: tombstone_item
--- An item that Pluggy has deleted, and all it owns. $1 item, $2 run, $3 time. Returns how many rows.
+-- params: item_id, run_id, now
+-- returns: value
+-- An item that Pluggy has deleted, and all it owns. Returns how many rows.
 WITH item AS (
     UPDATE pluggy.items SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
     WHERE id = $1 AND deleted_at IS NULL RETURNING id
@@ -84,13 +92,17 @@ SELECT (SELECT count(*) FROM item) + (SELECT count(*) FROM accounts)
      + (SELECT count(*) FROM consents) AS deleted;
 
 -- name: delete_unknown_item
--- That Pluggy does not know the item needs nobody any more. $1 item, $2 token.
+-- params: item_id, token
+-- returns: none
+-- That Pluggy does not know the item needs nobody any more.
 DELETE FROM pluggy_sync.product_sync
 WHERE item_id = $1 AND product = 'items' AND failure_code = '404:ITEM_NOT_FOUND'
   AND EXISTS (SELECT FROM pluggy_sync.item_leases WHERE item_id = $1 AND token = $2);
 
 -- name: ignore_unknown_events
--- What died because Pluggy does not know the item. $1 item, $2 token.
+-- params: item_id, token
+-- returns: none
+-- What died because Pluggy does not know the item.
 WITH item AS (
     SELECT id FROM pluggy.items WHERE id = $1
 )

@@ -1,16 +1,23 @@
 -- name: load_loans_versions
--- $1 item, $2 ids. missing_since: a mark that the next sight of the row clears.
+-- params: item_id, ids
+-- returns: many HeldVersion
+-- nullable: source_updated_at, deleted_at, missing_since
+-- missing_since: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
        missing_since
 FROM pluggy.loans WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: load_live_loans_ids
--- $1 item, $2 unused (listed by item).
+-- params: item_id, owner_id
+-- returns: values
+-- owner_id is not used: loans are listed by item.
 SELECT id FROM pluggy.loans WHERE item_id = $1 AND $2::uuid IS NOT NULL AND deleted_at IS NULL
 ORDER BY id;
 
 -- name: upsert_loans
--- $1 rows as JSON, $2 item, $3 run, $4 time. Clears tombstones. Returns which rows are new.
+-- params: rows, item_id, run_id, now
+-- returns: many Upserted
+-- rows: a JSON array. Clears tombstones. Returns which rows are new.
 INSERT INTO pluggy.loans AS held
     (item_id, id, contract_number, ipoc_code, product_name, type, kind, currency_code,
      contract_amount, outstanding_balance, cet, date, contract_date, settlement_date, due_date,
@@ -39,7 +46,9 @@ ON CONFLICT (item_id, id) DO UPDATE SET
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_loans
--- A loan that Pluggy no longer knows. $1 item, $2 id, $3 run, $4 time.
+-- params: item_id, row_id, run_id, now
+-- returns: value
+-- A loan that Pluggy no longer knows.
 WITH gone AS (
     UPDATE pluggy.loans SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
     WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id

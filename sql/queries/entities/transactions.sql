@@ -1,11 +1,16 @@
 -- name: load_transactions_versions
--- $1 item, $2 ids. missing_since: a mark that the next sight of the row clears.
+-- params: item_id, ids
+-- returns: many HeldVersion
+-- nullable: source_updated_at, deleted_at, missing_since
+-- missing_since: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
        coalesce(deletion_flagged_at, deletion_refused_at) AS missing_since
 FROM pluggy.transactions WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
 -- name: upsert_transactions
--- $1 rows as JSON, $2 item, $3 run, $4 time. Clears tombstones and flags. Returns which rows are new.
+-- params: rows, item_id, run_id, now
+-- returns: many Upserted
+-- rows: a JSON array. Clears tombstones and flags. Returns which rows are new.
 INSERT INTO pluggy.transactions AS held
     (item_id, id, account_id, description, description_raw, currency_code, amount,
      amount_in_account_currency, date, posted_on, type, status, balance, category, category_id,
@@ -39,11 +44,13 @@ ON CONFLICT (item_id, id) DO UPDATE SET
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: load_witnesses
--- Up to three rows of an account that are held live and that nothing suspects, to be asked for beside
--- suspects: one that is older than the oldest suspect that has an older row, the others newer than the
--- oldest suspect or beside it. At random among the nearest or newest 50, so that a witness that vanished
--- unnoticed does not block for ever. bracketed: the suspects to which the older witness is older.
--- $1 item, $2 account, $3 all suspected ids, $4 those of the question, $5 events whose ids are suspected
+-- params: item_id, account_id, suspected, asked, event_ids
+-- returns: one Witnesses
+-- Up to three rows of an account that are held live and that nothing suspects, to be asked for
+-- beside suspects: one that is older than the oldest suspect that has an older row, the others
+-- newer than the oldest suspect or beside it. At random among the nearest or newest 50, so that a
+-- witness that vanished unnoticed does not block for ever. bracketed: the suspects to which the
+-- older witness is older. asked: the ids of the question; event_ids: events whose ids are suspected
 -- too. NOT IN, because that is one look into a hash table a row, whatever number of ids the planner
 -- expects.
 WITH suspected AS MATERIALIZED (
@@ -89,8 +96,9 @@ SELECT ARRAY(SELECT id FROM (SELECT id, 0 AS place FROM older
        ARRAY(SELECT a.id FROM asked a CROSS JOIN span s WHERE a.date >= s.with_older) AS bracketed;
 
 -- name: holds_rows_created_since
+-- params: item_id, account_id, since?
+-- returns: value
 -- Whether we hold live rows that a delta must list; not those that are flagged as absent.
--- $1 item, $2 account, $3 created at or after.
 SELECT EXISTS (
     SELECT FROM pluggy.transactions
     WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND deletion_flagged_at IS NULL
@@ -98,8 +106,10 @@ SELECT EXISTS (
 ) AS holds;
 
 -- name: holds_rows_seen_before
--- Whether an account has live rows first seen before a time, those aside that are flagged as absent.
--- $1 item, $2 account, $3 time.
+-- params: item_id, account_id, before?
+-- returns: value
+-- Whether an account has live rows first seen before a time, those aside that are flagged as
+-- absent.
 SELECT EXISTS (
     SELECT FROM pluggy.transactions
     WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND deletion_flagged_at IS NULL
@@ -107,8 +117,10 @@ SELECT EXISTS (
 ) AS holds;
 
 -- name: count_deletions
--- How many rows of an account are live, and how many were tombstoned since a time for each cause that is
--- limited. $1 item, $2 account, $3 time.
+-- params: item_id, account_id, since
+-- returns: one DeletionCounts
+-- How many rows of an account are live, and how many were tombstoned since a time for each cause
+-- that is limited.
 SELECT count(*) FILTER (WHERE deleted_at IS NULL) AS live,
        count(*) FILTER (WHERE deleted_at > $3 AND deletion_cause = 'named') AS named,
        count(*) FILTER (WHERE deleted_at > $3 AND deletion_cause = 'missing') AS missing
@@ -116,14 +128,18 @@ FROM pluggy.transactions
 WHERE item_id = $1 AND account_id = $2;
 
 -- name: load_absent_rows
--- Of these ids, those that we hold live and no person has said to keep. $1 item, $2 account, $3 ids.
+-- params: item_id, account_id, ids
+-- returns: many AbsentRow
+-- nullable: missing_since
+-- Of these ids, those that we hold live and no person has said to keep.
 SELECT id, missing_since, coalesce(deletion_cause = 'named', false) AS was_named
 FROM pluggy.transactions
 WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND deletion_refused_at IS NULL
   AND id = ANY($3::uuid[]);
 
 -- name: tombstone_transactions
--- $1 item, $2 account, $3 ids, $4 run, $5 cause, $6 time.
+-- params: item_id, account_id, ids, run_id, cause, now
+-- returns: values
 UPDATE pluggy.transactions
 SET deleted_at = $6::timestamptz, changed_at = $6::timestamptz, run_id = $4,
     deletion_cause = $5, deletion_flagged_at = NULL, deletion_flag = NULL
@@ -131,9 +147,11 @@ WHERE item_id = $1 AND account_id = $2 AND id = ANY($3::uuid[]) AND deleted_at I
 RETURNING id;
 
 -- name: flag_transactions
--- Absent rows that are not tombstoned yet, or only if a person says so; a row that is flagged so already
--- is not written. $1 item, $2 account, $3 ids, $4 run, $5 reason, $6 cause, $7 time,
--- $8 ids among them that a question has answered without, though it had no older witness.
+-- params: item_id, account_id, ids, run_id, reason, cause, now, waiting
+-- returns: values
+-- Absent rows that are not tombstoned yet, or only if a person says so; a row that is flagged so
+-- already is not written. waiting: ids among them that a question has answered without, though it
+-- had no older witness.
 UPDATE pluggy.transactions t
 SET deletion_flagged_at = coalesce(t.deletion_flagged_at, $7::timestamptz), deletion_flag = $5,
     deletion_cause = $6, changed_at = $7::timestamptz, run_id = $4,
@@ -145,8 +163,9 @@ WHERE t.item_id = $1 AND t.account_id = $2 AND t.id = ANY($3::uuid[]) AND t.dele
 RETURNING t.id;
 
 -- name: unflag_transactions
+-- params: item_id, account_id, shown, run_id, now
+-- returns: values
 -- Rows that Pluggy has shown, though not so that they could be stored: they are not absent.
--- $1 item, $2 account, $3 ids shown, $4 run, $5 time.
 UPDATE pluggy.transactions
 SET deletion_flagged_at = NULL, deletion_flag = NULL, missing_since = NULL, deletion_cause = NULL,
     changed_at = $5::timestamptz, run_id = $4
@@ -155,7 +174,8 @@ WHERE item_id = $1 AND account_id = $2 AND deletion_flagged_at IS NOT NULL AND d
 RETURNING id;
 
 -- name: load_unwitnessed
--- $1 item, $2 account, $3 limit.
+-- params: item_id, account_id, limit
+-- returns: values
 SELECT id FROM pluggy.transactions
 WHERE item_id = $1 AND account_id = $2 AND deletion_flagged_at IS NOT NULL
   AND deletion_flag = 'no_witness' AND deleted_at IS NULL

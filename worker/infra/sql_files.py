@@ -1,0 +1,18 @@
+"""Named SQL statements: `-- name: x` in a file of `sql/` begins the statement `x`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+SQL_DIR = Path(__file__).resolve().parents[2] / "sql"
+QUERIES_DIR = SQL_DIR / "queries"
+
+
+def named_statements(path: Path) -> list[tuple[str, str]]:
+    """Names and statements of one file, in their order, with their comments."""
+    _, *chunks = re.split(r"^-- name: (\w+)\n", path.read_text(encoding="utf-8"), flags=re.M)
+    return [
+        (name, f"-- {name}\n{statement.strip()}")
+        for name, statement in zip(chunks[::2], chunks[1::2], strict=True)
+    ]
