@@ -13,7 +13,7 @@ from worker.planner.state import ItemState, PendingEvent, Walk
 def next_due(
     item_state: ItemState, outcomes: Mapping[int, Outcome]
 ) -> tuple[datetime | None, Lane]:
-    """When there is work again and in which lane: the earliest of events and walks; None: none."""
+    """Time and lane of the item's next work: the earliest of events and walks. None: no work."""
     found = [_event_due(item_state, event, outcomes.get(event.id)) for event in item_state.events]
     found += [_walk_due(item_state, walk) for walk in item_state.walks.values()]
     return min((due for due in found if due is not None), default=(None, Lane.AUDIT))
@@ -23,7 +23,7 @@ def _event_due(
     item_state: ItemState, event: PendingEvent, outcome: Outcome | None
 ) -> tuple[datetime, Lane] | None:
     if outcome is None or (outcome.state == "walking" and event.state == "walking"):
-        return item_state.now, Lane(event.lane)  # news, or its walks have ended: look again
+        return item_state.now, Lane(event.lane)  # new, or its walks have ended: plan again
     if outcome.state == "pending":
         return outcome.due_at or item_state.now, outcome.lane
     return None

@@ -33,7 +33,7 @@ MAX_JITTER_S = 30.0
 
 
 async def attempt(session: SyncSession, step: Step, work: Awaitable[object]) -> bool:
-    """Await a step's work; a failure is recorded and gives False.
+    """Await a step's work; on failure record it and return False.
 
     Raises LeaseLost, PluggyHalt, and the errors of a Postgres that is away.
     """
@@ -41,7 +41,7 @@ async def attempt(session: SyncSession, step: Step, work: Awaitable[object]) -> 
     try:
         await work
     except (LeaseLost, PluggyHalt, *POSTGRES_AWAY):
-        # Spends no attempt. The client turns Pluggy's OSErrors into its own.
+        # Not a failed attempt. The client turns Pluggy's OSErrors into its own errors.
         raise
     except Exception as error:
         await record_failure(session, step, error, tried_at=tried_at)
@@ -52,10 +52,10 @@ async def attempt(session: SyncSession, step: Step, work: Awaitable[object]) -> 
 async def record_failure(
     session: SyncSession, step: Step, error: Exception, *, tried_at: datetime
 ) -> None:
-    """Store a failed try. Raises PluggyHalt if all items fail alike, LeaseLost.
+    """Store a failed attempt. Raises PluggyHalt if all items fail alike, LeaseLost.
 
-    A step dies as of the claim's place: an event that became pending later, though before the
-    answer, may change the answer and has a try of its own. tried_at is for people.
+    A step is dead as of the claim's position: an event that became pending later, though before the
+    answer, may change the answer and gets an attempt of its own. tried_at is for people.
     """
     failure = classify(error)
     FAILURES.labels(product=step.product, failure_class=failure.failure_class).inc()
@@ -78,7 +78,7 @@ def _log_failure(step: Step, failure: Failure, where: str | None) -> None:
         "endpoint": failure.endpoint,
     }
     if failure.failure_class == "later":
-        # A rate limit is ordinary work; overview shows one that lasts.
+        # A rate limit is normal; pluggy_ops.overview shows one that lasts.
         log.info("step_deferred", **facts, wait_s=failure.wait_s)
     else:
         log.warning("step_failed", **facts, failure_class=failure.failure_class, where=where)
@@ -114,7 +114,7 @@ async def _store_failure(
 
 
 async def _judge(session: SyncSession, step: Step, failure: Failure) -> None:
-    """What is refused of one thing may be refused of all: then it is not about the thing."""
+    """Check whether the refusal concerns all items or the whole product instead of this one."""
     if step.product == "items":
         await raise_if_unable(session, failure)
     else:
@@ -126,7 +126,7 @@ def _with_jitter(wait_s: float) -> float:
 
 
 def _where(error: Exception) -> str:
-    """The last frames of a fault of ours; its text is left out, for it may quote a row."""
+    """The last frames of a bug of ours; without the error's text, which may quote a row."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     return " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
 

@@ -29,7 +29,7 @@ OLDEST_EVERY: Final = 20
 
 @dataclass(slots=True)
 class Worker:
-    """What the jobs of a worker process share."""
+    """State shared by the jobs of a worker process."""
 
     db: Pool
     engine: Engine
@@ -37,15 +37,15 @@ class Worker:
     postgres: ServerOutage = field(default_factory=partial(ServerOutage, "postgres"))
     claims: int = field(default=0)
     at_work: int = field(default=0)
-    """How many of the process's slots are taken, woken for or not."""
+    """Slots of the process in use, by arq's jobs and by polling."""
 
     async def claim(self, woken: uuid.UUID | None) -> Lease | None:
-        """The item woken for if it is due in the live lane, else the best due one.
+        """Lease the item that was woken if it is due in the live lane, else the best due one.
 
-        Every 20th claim takes the one that is due longest in any lane. While everything is halted:
-        once a minute one item, as a probe.
+        Every 20th claim takes the item due longest in any lane. While everything is halted: one
+        item a minute, as a probe.
         """
-        # Held while claiming: many are woken for at once, and each would see the same free slot.
+        # Taken while claiming: many jobs start at once, and each would see the same free slot.
         bulk = self.engine.bulk.take()
         try:
             return await self._claim(woken, Lane.AUDIT if bulk else Lane.RETRY)
@@ -70,9 +70,9 @@ class Worker:
         return _lease(found, probe=True) if found is not None else None
 
     async def work(self, woken: uuid.UUID) -> bool:
-        """Sync one item, then ring for the next due one; returns whether there was any to sync.
+        """Sync one item, then wake a worker for the next due one; returns whether one was synced.
 
-        One item a job: a worker that is told to stop takes no more jobs, and so no more items.
+        One item a job: a worker that is shutting down takes no more jobs, and so no more items.
         """
         lease = await self._claim_whole(woken)
         if lease is None:
@@ -83,14 +83,14 @@ class Worker:
         return True
 
     async def attend(self, woken: uuid.UUID) -> bool:
-        """Work; an outage of Postgres and a fault of ours are told and end nothing."""
+        """Do the work of a job; outages of Postgres and bugs of ours are logged and not raised."""
         self.at_work += 1
         try:
             return await self.work(woken)
         except POSTGRES_AWAY as error:
             self.postgres.failed(error)
         except POSTGRES_NOT_MIGRATED as error:
-            # Postgres's own words name what is missing. All stays due until it is there.
+            # Postgres's message names what is missing. All items stay due until it exists.
             log.error(Outage.POSTGRES_NOT_MIGRATED, advice=OLDER_RELEASE, missing=str(error))
         except Exception:
             log.exception("sync_crashed")
@@ -99,22 +99,22 @@ class Worker:
         return False
 
     async def _claim_whole(self, woken: uuid.UUID | None) -> Lease | None:
-        """Claim; whoever is cancelled meanwhile hands back what the claim has got."""
+        """Claim; if cancelled meanwhile, release the item that the claim has leased."""
         claiming = asyncio.create_task(self.claim(woken))
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
-            # Postgres away: the lease lapses.
+            # Postgres is away: the lease lapses by itself.
             with contextlib.suppress(*POSTGRES_AWAY):
                 if (lease := await claiming) is not None:
                     await self.engine.release(lease)
             raise
 
     async def _wake_next(self, item_id: uuid.UUID | None) -> None:
-        """Keep the chain of rings going while anything is due; the sweep mends a broken chain."""
+        """Wake a worker for the next due item; if this fails, the sweep will do it."""
         if item_id is None:
             item_id = await self.db.fetchval(QUERIES["next_due_item"], int(self._lowest_lane()))
-        # Redis away: its client has told of it.
+        # Redis is away: its client has logged it.
         with contextlib.suppress(RedisError, OSError):
             await self.waker.wake([item_id] if item_id else [])
 
@@ -123,7 +123,7 @@ class Worker:
 
 
 async def sync_item(ctx: dict[str, Any], item_id: str) -> None:
-    """arq job. Always "succeeds" for arq: what failed is in Postgres, with its next try."""
+    """The arq job. It always succeeds for arq: failures are in Postgres, with the next attempt."""
     worker: Worker = ctx["worker"]
     try:
         woken = uuid.UUID(item_id)

@@ -20,14 +20,17 @@ from worker.pluggy_api.item_status import Item
 log = structlog.get_logger()
 
 ALARM_AFTER: Final = timedelta(minutes=15)
-"""nextAutoSyncAt is a not-before time, and a collection and its webhooks take a while."""
+"""Pluggy collects after nextAutoSyncAt, never before, and a collection and its webhooks take time.
+"""
 FIRST_PAUSE: Final = timedelta(hours=1)
 MAX_PAUSE: Final = timedelta(hours=24)
 FARTHEST: Final = timedelta(days=2)
-"""Pluggy collects every 24 hours at least: what it promises for later than this (the year 9999) is
-looked at by then, so that one odd promise does not silence the alarm."""
+"""Farthest next check. Pluggy collects at least every 24 hours.
+
+A later promise (the year 9999) so does not disable the check.
+"""
 NO_DIFFERENCE: Final = timedelta(minutes=1)
-"""Pluggy tells its time in whole seconds: what differs by less than this is not written again."""
+"""Pluggy's times are whole seconds: a smaller difference than this is not written."""
 COLLECTED: Final = ("accounts", "transactions", "investments", "loans", "identities")
 OPEN: Final = ("pending", "walking")
 
@@ -35,13 +38,13 @@ OPEN: Final = ("pending", "walking")
 async def note_missed(
     session: SyncSession, item: Item | Gone | NotRead, item_state: ItemState
 ) -> None:
-    """Remember a collection that the alarm finds before any webhook. Raises LeaseLost."""
+    """Record a collection that a silence check found before any webhook. Raises LeaseLost."""
     if not isinstance(item, Item) or item.last_updated_at is None:
         return
     alarmed = any(event.event == "sync/silence" for event in item_state.events)
     if not alarmed or not collected_unread(item, item_state, session.products):
         return
-    # Never of the future: that may be beyond the calendar.
+    # Never a time in the future: it may be beyond the calendar.
     age = max(timedelta(0), (session.pluggy.pluggy_now or session.now) - item.last_updated_at)
     async with session.page() as conn:
         await conn.execute(
@@ -53,12 +56,12 @@ async def note_missed(
 async def expect_collection(
     session: SyncSession, item: Item | Gone | NotRead, item_state: ItemState, settled: SyncPlan
 ) -> None:
-    """After a sync: when the alarm looks next, if the lease is still held."""
+    """Schedule the next silence check after a sync, if the lease is still held."""
     token = session.lease.token
     if isinstance(item, Gone) and item_state.item_deleted:
         await session.db.execute(QUERIES["delete_reconciliations"], session.item_id, token)
     if not isinstance(item, Item) or session.pluggy.pluggy_now is None:
-        return  # nothing was asked, so nothing is known that was not known before
+        return  # the item was not fetched, so nothing new is known
     responsible = any(
         settled.outcomes[event.id].state in OPEN
         for event in item_state.events
@@ -81,10 +84,11 @@ async def expect_collection(
 def next_recheck(
     item: Item, *, now: datetime, pluggy_now: datetime, unannounced: bool
 ) -> datetime | None:
-    """By our clock: a while after the collection that Pluggy promises; None: it promises none.
+    """The next silence check by our clock, soon after the collection that Pluggy promises.
 
-    If that has passed and nothing has moved: after a pause that doubles from an hour to a day. If
-    something has moved, but only transactions/* told of it: item/updated has to come soon.
+    None: it promises none. If that time has passed and nothing was collected: after a pause that
+    doubles from an hour to a day. If something was collected and only transactions/* announced it,
+    item/updated is expected soon.
     """
     if unannounced:
         return now + ALARM_AFTER
@@ -97,7 +101,7 @@ def next_recheck(
 
 
 def collected_unread(item: Item, item_state: ItemState, products: Collection[str]) -> bool:
-    """Whether Pluggy has collected something since we read it. What is dead waits for a person."""
+    """Whether Pluggy has collected something since our last read; dead steps do not count."""
     return any(
         _is_ours(step, item_state, products) and _is_behind(step, item)
         for step in item_state.steps.values()

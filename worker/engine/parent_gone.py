@@ -22,10 +22,10 @@ LISTS: Final[Mapping[str, Listing]] = {
 
 
 async def unless_gone(session: SyncSession, owner_id: uuid.UUID, work: Awaitable[object]) -> None:
-    """Await a read of what an account or an investment owns.
+    """Await a read of rows that an account or an investment owns.
 
-    If the read answers 404 for the owner, the owner's own list is read again; if the owner is
-    missing there too, it is tombstoned and nothing is left to read. Raises PluggyError, LeaseLost.
+    If it answers 404 for the parent, the parent's own list is read again; if the parent is missing
+    there too, it is tombstoned and its steps are reset. Raises PluggyError, LeaseLost.
     """
     try:
         await work

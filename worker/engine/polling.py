@@ -16,7 +16,7 @@ RELEASE_TIMEOUT_S: Final = 5.0
 
 @dataclass(slots=True)
 class PolledWork:
-    """As many items at once as the process has slots, those that arq's jobs took included."""
+    """Syncs of due items without wake-ups; together with arq's jobs at most as many as slots."""
 
     worker: Worker
     slots: int
@@ -24,22 +24,22 @@ class PolledWork:
 
     @property
     def free(self) -> int:
-        """How many more items this process may begin."""
+        """Items that this process may begin now."""
         return max(0, self.slots - self.worker.at_work)
 
     def begin(self, due: Sequence[uuid.UUID]) -> None:
-        """Claim for each of them, as a ring would."""
+        """Claim once for each item, as a wake-up would."""
         for item_id in due[: self.free]:
             task = asyncio.create_task(self.worker.attend(item_id))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
     async def stop(self) -> None:
-        """Hand back what is under way."""
+        """Cancel the syncs under way, which release their items."""
         if not (tasks := set(self.tasks)):
             return
         for task in tasks:
             task.cancel()
-        # To be asked again would cut off the handing back.
+        # A second cancellation would interrupt the release.
         _, pending = await asyncio.wait(tasks, timeout=RELEASE_TIMEOUT_S)
         await end(*pending)

@@ -65,22 +65,22 @@ log = structlog.get_logger()
 
 ITEM_NOT_FOUND: Final = "404:ITEM_NOT_FOUND"
 STORED_ITEM_MAX_AGE: Final = timedelta(minutes=10)
-"""Longer than all looks at a contradicted answer: each of them is one request."""
+"""Longer than all rechecks of a contradicted answer: each of them is one request."""
 LISTINGS: Final = {
     listing.entity.product: listing for listing in (BILLS, CONSENTS, IDENTITIES, INVESTMENTS, LOANS)
 }
-# The step under which a failure is recorded, where the read is named otherwise.
+# The product under which a step's failure is recorded, where its name differs.
 PRODUCT_OF: Final = {"ReadAccounts": "accounts"}
 NO_PROGRESS_PAUSE: Final = timedelta(seconds=30)
 SHORT_WAIT_S: Final = 0.1
 LAST_BLOCK_TIMEOUT_S: Final = 8.0
-"""So long before a plan ends no further block of ids is begun: its call may take 20 s, a job 60."""
+"""No further block of ids is begun so long before a plan ends: its call may take 20 s, a job 60."""
 
 
 async def load_item_state(session: SyncSession) -> ItemState:
-    """One statement: the generation, the events that it counts, and what is held of the item.
+    """Load the item's state, its events and the generation that counts them, in one statement.
 
-    The first of a claim also draws the place of all that the claim reads.
+    The first of a claim also draws the position of all that the claim reads.
     """
     row = await session.db.fetchrow(QUERIES["load_item_state"], session.item_id)
     if row is None:
@@ -92,7 +92,7 @@ async def load_item_state(session: SyncSession) -> ItemState:
 
 @dataclass(slots=True)
 class Rounds:
-    """A sync of the events that `held` counts; later ones make the item due again."""
+    """The sync of the events in item_state; later events make the item due again."""
 
     session: SyncSession
     item_state: ItemState
@@ -103,7 +103,7 @@ class Rounds:
     unfinished: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
 
     async def run(self) -> SyncPlan:
-        """Take all steps that time allows; returns the last plan, whose outcomes hold.
+        """Take all steps that time allows; returns the last plan, whose outcomes are settled.
 
         Raises PluggyHalt, LeaseLost, and the errors of a Postgres that is away or not migrated.
         """
@@ -113,15 +113,15 @@ class Rounds:
         except (LeaseLost, PluggyHalt, *POSTGRES_AWAY, *POSTGRES_NOT_MIGRATED):
             raise
         except Exception as error:
-            # Of the item itself, or of no step: it backs off and is shown.
+            # A failure of the item itself or outside of all steps: it backs off and is shown.
             await record_failure(self.session, before, error, tried_at=tried_at)
             await self._reload()
             return plan(NotRead(), self.item_state, self.answered, products=self.session.products)
 
     async def _await_turn(self) -> None:
-        """Wait for the item's request, and count what became pending meanwhile as well.
+        """Wait for the item's rate limit, and include events that became pending meanwhile.
 
-        At the limit one request so answers all that came while it waited.
+        At the limit one request so answers all events that came while it waited.
         """
         if _waits(self.item_state) or self._stored_item() is not None:
             return
@@ -159,16 +159,16 @@ class Rounds:
             await self._reload()
 
     async def _reload(self) -> None:
-        """Reload what is held; the generation and its events stay those that were read together."""
+        """Reload the item's state, but keep the generation and the events that it counts."""
         fresh = await load_item_state(self.session)
         self.item_state = replace(
             fresh, generation=self.item_state.generation, events=self.item_state.events
         )
 
     def _goes_on_later(self, step: PlannedStep) -> bool:
-        """Whether the rest of a sweep is left to a later claim: there is news, or no call is left.
+        """Whether a later claim does the rest of a sweep: new events came, or no calls are left.
 
-        One step is taken in any case, or events without end would keep a sweep from its end.
+        One step is taken in any case, or endless events would keep a sweep from its end.
         """
         if not is_sweep(step) or not any(key[0] == step_key(step)[0] for key in self.taken):
             return False
@@ -197,14 +197,14 @@ class Rounds:
         return item
 
     def _stored_item(self) -> Item | None:
-        """The item as held, if it was fetched after the newest event and nothing was under way.
+        """The stored item, if fetched after the newest event while no collection was under way.
 
-        Not for a second question: that wants a look of its own.
+        Not for a recheck of an answer: that needs a new fetch.
         """
         item_state, step = self.item_state, self.item_state.step("items")
         if item_state.item is None or item_state.item_deleted or step.complete_read_at is None:
             return None
-        # A look at an empty list is one request: the list's.
+        # The recheck of an empty list is one request: the list's.
         asking = [
             e
             for e in item_state.events
@@ -261,7 +261,7 @@ class Rounds:
                 return tombstone_item(self.session)
 
     async def _ask_ids(self, step: AskIds) -> None:
-        # Of an id that several events name it counts most that it is deleted.
+        # An id named by several events is asked for as a deleted one if any says so.
         event_ids = sorted(step.event_ids, key=lambda event_id: event_id not in step.deleting)
         ids = OpenIds(self.session, deque(event_ids))
         try:
@@ -276,10 +276,10 @@ class Rounds:
             self.answered = self.answered.with_(Answered(again=frozenset({account_id})))
 
     def _repeats(self, current: SyncPlan) -> bool:
-        """Whether a step is wanted again that went well.
+        """Whether the plan still contains a step that succeeded.
 
-        One that failed or was put off may be due again already, one with thousands of ids is, and
-        so may be the next look at what contradicts an event.
+        Steps that failed or were deferred may be due again already, and so may those with thousands
+        of ids, and the next recheck of what contradicts an event.
         """
         if any(outcome.confirming for outcome in current.outcomes.values()):
             return False
@@ -287,7 +287,7 @@ class Rounds:
         return any((product, owner) not in self.session.deferred for _, product, owner in again)
 
     def _stuck(self, current: SyncPlan) -> SyncPlan:
-        """Steps that were taken and are still wanted: a fault of ours, which must not spin."""
+        """Delay steps that succeeded and are still planned: a bug of ours, which must not loop."""
         log.error("no_progress", steps=[type(step).__name__ for step in current.steps])
         later = self.item_state.now + NO_PROGRESS_PAUSE
         outcomes = {
@@ -300,11 +300,11 @@ class Rounds:
 
 
 def _waits(item_state: ItemState) -> bool:
-    """Whether the item itself may not be fetched now: backed off, or dead of all these events."""
+    """Whether the item may not be fetched now: backed off, or dead of all these events."""
     step = item_state.step("items")
     told = any(event.event == "item/deleted" for event in item_state.events)
     if told and step.failure_code == ITEM_NOT_FOUND:
-        return False  # what others died of is the answer that item/deleted asks for
+        return False  # the answer that made others dead is what item/deleted expects
     if step.dead_at is not None:
         return all(is_answered(step.dead_seq, event) for event in item_state.events)
     return step.next_try_at is not None and step.next_try_at > item_state.now

@@ -32,7 +32,7 @@ from worker.sync.account_walk import continue_walk
 log = structlog.get_logger()
 
 PLAN_TIMEOUT_S: Final = 45.0
-"""A plan that is not done by then hands back between steps."""
+"""A plan that takes longer releases the item between two steps."""
 WALK_START_TIMEOUT_S: Final = 20.0
 """No arq job runs longer than 60 s: a walk follows only a short plan."""
 WALK_TIMEOUT_S: Final = 20.0
@@ -40,7 +40,7 @@ WALK_TIMEOUT_S: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Syncs items that are claimed. Never raises for what Pluggy does; see failures."""
+    """Syncs leased items. Never raises for failures of Pluggy; see failures.py."""
 
     db: Pool
     client: PluggyClient
@@ -50,9 +50,9 @@ class Engine:
     bulk: BulkSlots
 
     async def sync(self, lease: Lease) -> bool:
-        """Do what is due for a claimed item; returns whether it is due again at once.
+        """Do what is due for a leased item; returns whether it is due again at once.
 
-        Errors: those of a Postgres that is away; the lease then lapses and nothing is counted.
+        Errors: those of a Postgres that is away; the lease then lapses and no attempt is counted.
         """
         bulk = lease.lane >= Lane.BACKFILL and self.bulk.take()
         session = None
@@ -61,7 +61,7 @@ class Engine:
                 session = await self._begin(lease)
                 return await self._sync_or_halt(session, bulk=bulk)
             except asyncio.CancelledError:
-                # A deploy: the item stays due and nobody has to wait for the lease to lapse.
+                # A shutdown: the item stays due, and no one waits for the lease to lapse.
                 await asyncio.shield(self.release(lease, session))
                 raise
             finally:
@@ -126,7 +126,7 @@ class Engine:
     async def _walk(
         self, session: SyncSession, item_state: ItemState, outcomes: Mapping[int, Outcome]
     ) -> Due:
-        """Walk until time is up or the item has news, then give the item back."""
+        """Walk until time is up or a new event has arrived, then settle and release the item."""
         clock = asyncio.get_running_loop().time
         until = clock() + WALK_TIMEOUT_S
         await session.open_run("walk")
@@ -148,13 +148,13 @@ class Engine:
         return await settle(session, again, outcomes, settling=())
 
     async def _resume_if_answered(self, session: SyncSession) -> None:
-        """A probe that was not halted itself has been answered, be it for a plan or for a walk."""
+        """Resume all work if this probe was answered and not halted itself."""
         if session.lease.probe and session.pluggy.requests:
             await self.ledger.reset()
             await resume(self.db)
 
     async def release(self, lease: Lease, session: SyncSession | None = None) -> None:
-        """Give an item back unfinished: it stays due, and no attempt is spent."""
+        """Release an item unfinished: it stays due, and no attempt is counted."""
         if session is not None:
             await session.close_run("released")
         await self.db.execute(QUERIES["release_item"], lease.item_id, lease.token)
@@ -162,7 +162,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """How a settlement left the item: due at once, and the generation by then."""
+    """The item after a settlement: whether it is due at once, and its generation."""
 
     now: bool
     generation: int
@@ -177,7 +177,7 @@ async def settle(
     run_id: int | None = None,
     keep_lease: bool = False,
 ) -> Due:
-    """Settle events and say when the item is due next. Raises LeaseLost if the lease is lost.
+    """Settle events and schedule the item. Raises LeaseLost if the lease is lost.
 
     outcomes are those of this claim's plan; settling names the events among them to settle now.
     """
@@ -210,7 +210,7 @@ async def settle(
 
 
 def _log_settled(state: str, **facts: object) -> None:
-    """Each name written out, so that it can be searched for; a dead event is for a person."""
+    """Log by literal event names, so that they can be searched for; a dead event needs a person."""
     match state:
         case "applied":
             log.info("events_applied", **facts)

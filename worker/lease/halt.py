@@ -33,15 +33,15 @@ GONE: Final = (
 
 
 async def halt(db: Pool, error: PluggyHalt) -> None:
-    """Park everything; what failed of the same in the last five minutes is made due again."""
+    """Halt all work, and make due again what failed with the same code in the last five minutes."""
     await db.execute(QUERIES["halt"], error.code, error.advice, error.probe_every)
     log.error("halted", code=error.code, error_id=error.error_id, advice=error.advice)
 
 
 async def raise_if_unable(session: SyncSession, failure: Failure) -> None:
-    """Raise PluggyHalt if the refusal of an item is no item's own: nothing can be read at all.
+    """Raise PluggyHalt if Pluggy refuses all items alike, so that the refusal is no single item's.
 
-    A few other items are asked before that is believed.
+    A few other items are asked for as second witnesses.
     """
     if failure.status == RETIRED and await _refuses(session, NO_ITEM, failure):
         raise _halted(failure, GONE)
@@ -57,7 +57,7 @@ async def raise_if_unable(session: SyncSession, failure: Failure) -> None:
 
 
 async def _refuses(session: SyncSession, item_id: uuid.UUID, failure: Failure) -> bool:
-    """Whether Pluggy refuses another item in the same way. The second witness."""
+    """Whether Pluggy refuses another item in the same way: the second witness."""
     try:
         await session.pluggy.item(item_id)
     except PluggyHalt:
@@ -80,15 +80,15 @@ async def raise_if_down(session: SyncSession) -> None:
 
 
 async def raise_if_still_down(session: SyncSession, failure: Failure) -> None:
-    """Raise PluggyDown if a probe has failed once more: it costs its item nothing."""
+    """Raise PluggyDown if a probe has failed again: the failure does not count against its item."""
     if failure.failure_class == "retry":
         raise PluggyDown
 
 
 async def probe_halt(db: Pool, client: PluggyClient, ledger: CallLedger) -> bool:
-    """Probe if it is due, by a new key and a plain thing, never by what refused.
+    """Probe if a probe is due: a new key and a request for a connector, never what was refused.
 
-    Returns whether everything goes on. Errors: those of a Postgres that is away.
+    Returns whether work is resumed. Errors: those of a Postgres that is away.
     """
     code = await db.fetchval(QUERIES["claim_halt_probe"])
     if code is None:
@@ -106,7 +106,7 @@ async def probe_halt(db: Pool, client: PluggyClient, ledger: CallLedger) -> bool
 
 
 async def resume(db: Pool) -> bool:
-    """A probe has answered: everything goes on. False if nothing was halted."""
+    """Resume all work after an answered probe. False if nothing was halted."""
     resumed_at = await db.fetchval(QUERIES["resume"])
     if resumed_at is not None:
         log.info("resumed")

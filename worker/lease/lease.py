@@ -24,12 +24,12 @@ RUN_SEQ_LOCK: Final = 0x70_6C_75_67_01
 
 
 class LeaseLost(Exception):
-    """The lease is another worker's: nothing of this claim may be written any more."""
+    """The lease is another worker's: this claim may write nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who may write an item; probe: taken although everything is halted."""
+    """The right to write an item; probe: taken as a probe while everything is halted."""
 
     item_id: uuid.UUID
     token: uuid.UUID
@@ -39,7 +39,7 @@ class Lease:
 
 @dataclass(slots=True)
 class Counts:
-    """What a run has done to rows of schema pluggy."""
+    """Counts of a run's effect on rows of schema pluggy."""
 
     seen: int = 0
     inserted: int = 0
@@ -49,7 +49,8 @@ class Counts:
     older_skipped: int = 0
     rejected: int = 0
     mapped_again: int = 0
-    """Among the changed: rows that Pluggy has not changed, written for a newer mapper or a mark."""
+    """Changed rows that Pluggy has not changed: written by a newer mapper, or for a mark of ours.
+    """
 
     @property
     def news(self) -> tuple[int, int, int]:
@@ -59,10 +60,10 @@ class Counts:
 
 @dataclass(slots=True)
 class SyncSession:
-    """All that a step needs. now is Postgres's clock as of the last statement that told it.
+    """The context of a step. now is Postgres's clock, as of the last statement that returned it.
 
-    read_seq is the place of what this claim reads in the order of events and reads, drawn with its
-    first plan: events that became pending before are answered by it.
+    read_seq is the position of this claim's reads in the order of events and reads, drawn with its
+    first plan: they answer all events that became pending before.
     """
 
     db: Pool
@@ -78,7 +79,7 @@ class SyncSession:
     steps: list[str] = field(default_factory=list)
     deferred: set[tuple[str, uuid.UUID]] = field(default_factory=set)
     drift_of: tuple[str, uuid.UUID] | None = None
-    """Product and account that a verify reads now: what its pages change nobody has told of."""
+    """Product and account that a verify reads now: a row that it changes proves a lost webhook."""
 
     @property
     def item_id(self) -> uuid.UUID:
@@ -86,7 +87,7 @@ class SyncSession:
 
     @property
     def latest(self) -> datetime:
-        """No time that Pluggy tells now can be later, by Postgres's clock and by Pluggy's own."""
+        """The latest time that Pluggy can report now, by Postgres's clock and by Pluggy's own."""
         return latest_by(self.now, self.pluggy.pluggy_now or self.now)
 
     @asynccontextmanager
@@ -107,7 +108,7 @@ class SyncSession:
             )
 
     async def fence(self, conn: Connection) -> None:
-        """Check, lock and prolong the lease in one. Raises LeaseLost."""
+        """Check, lock and renew the lease in one statement. Raises LeaseLost."""
         row = await conn.fetchrow(QUERIES["fence"], self.lease.item_id, self.lease.token, LEASE)
         if row is None:
             raise LeaseLost
@@ -115,7 +116,7 @@ class SyncSession:
         self.generation = row["generation"]
 
     async def renew(self) -> None:
-        """Hold the lease between two pages that are stored together. Raises LeaseLost."""
+        """Renew the lease between two pages that are stored together. Raises LeaseLost."""
         async with self.page():
             pass  # the fence is all of it
 
@@ -127,7 +128,7 @@ class SyncSession:
         return self.run_id
 
     async def open_run(self, kind: str, event_ids: Sequence[int] = ()) -> None:
-        """Open the run of what follows; kind is `sync` or `walk`. Raises LeaseLost.
+        """Open a run for the writes that follow; kind is `sync` or `walk`. Raises LeaseLost.
 
         Under the fence: the next claim has closed the lost runs once and would not see this one.
         """
@@ -141,8 +142,10 @@ class SyncSession:
             )
 
     async def close_run(self, outcome: str) -> None:
-        """Give the run its place in the feed. Before the item is settled: a run that is left open
-        while its item rests would never be closed."""
+        """Close the run, which gives it its place in the feed.
+
+        Before the item is settled: a run left open while its item rests would never be closed.
+        """
         if self.run_id is None:
             return
         counts, requests = self.counts, self.pluggy.requests
@@ -160,7 +163,7 @@ async def close_run_in_order(
     api_requests: int,
     plan: Sequence[str],
 ) -> None:
-    """Close a run with what it has done: from the commit on it has its place in the feed."""
+    """Store a run's counts and close it: with the commit it has its place in the feed."""
     await db.execute(
         QUERIES["close_run"],
         run_id,

@@ -35,7 +35,7 @@ RETIRED: Final = 410
 PROBE_EVERY: Final = timedelta(hours=1)
 PROBE_AGAIN: Final = timedelta(minutes=1)
 PROBED_AT_ONCE: Final = 3
-"""One thing may be refused for a reason of its own: another one may be answered."""
+"""Scopes a probe: one of them may be refused for a reason of its own and another answered."""
 FREED_AT_ONCE: Final = 500
 LISTS: Final = {
     "accounts": "/accounts?itemId={item}",
@@ -79,7 +79,7 @@ async def park_if_refused(session: SyncSession, step: Step, failure: Failure) ->
 
 
 def _may_concern_all(failure: Failure) -> bool:
-    """Whether it may be about the endpoint. That one thing is not there is about the thing."""
+    """Whether the refusal may concern the endpoint. A 404 with a code concerns one thing only."""
     not_there = failure.code.startswith("404:") and not failure.code.endswith(":no_code")
     return failure.failure_class in ("refused", "reject") and not not_there
 
@@ -90,10 +90,10 @@ def _endpoint(product: str) -> str:
 
 
 async def _another_is_answered(session: SyncSession, step: Step) -> bool:
-    """Ask for the same of a few other items, or accounts. The second witness.
+    """Ask for the same product of a few other items or accounts, as second witnesses.
 
-    Where there is no other the list is asked for once more from its beginning: what was refused may
-    have been a cursor.
+    If there are none, ask for the list again from its beginning: the refusal may have been a
+    cursor's.
     """
     own = (session.item_id, step.scope_id)
     others = await session.db.fetch(
@@ -108,7 +108,7 @@ async def _another_is_answered(session: SyncSession, step: Step) -> bool:
 async def _is_answered(
     reader: PluggyReader, product: str, item_id: uuid.UUID, owner_id: uuid.UUID
 ) -> bool | None:
-    """Whether Pluggy answers the list of a product; None: not to be told now. Raises PluggyHalt."""
+    """Whether Pluggy answers a product's list; None: unknown for now. Raises PluggyHalt."""
     path = LISTS[product].format(item=item_id, owner=owner_id)
     try:
         await reader.client.call(path, lane=reader.lane, count=partial(_count, reader))
@@ -130,7 +130,7 @@ def _count(reader: PluggyReader) -> None:
 
 
 async def mark_parked(session: SyncSession, steps: Collection[tuple[str, uuid.UUID]]) -> None:
-    """Remember what a sync leaves out, for the day on which it is no longer parked.
+    """Record the steps that a sync leaves out, so that they are read when the product is unparked.
 
     Raises LeaseLost.
     """
@@ -142,7 +142,7 @@ async def mark_parked(session: SyncSession, steps: Collection[tuple[str, uuid.UU
 
 
 async def tend_parks(db: Pool, client: PluggyClient, products: Sequence[str]) -> bool:
-    """Probe a parked product whose time has come, and free what is parked no longer.
+    """Probe a parked product if its probe is due, and free the items of unparked ones.
 
     Returns whether there may be more. Errors: those of a Postgres that is away.
     """
@@ -173,7 +173,7 @@ async def _probe(db: Pool, client: PluggyClient, product: str, parked_at: object
 
 
 async def _free(db: Pool) -> bool:
-    """Tell the items of which something was left out, so that it is read now."""
+    """Store an event for each item of which something was left out, so that it is read now."""
     records = await db.fetch(QUERIES["load_unparked_items"], FREED_AT_ONCE)
     if not records:
         return False

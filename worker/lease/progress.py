@@ -15,7 +15,8 @@ from worker.planner.state import WHOLE_ITEM
 
 EMPTY_ANSWER = "empty_answer"
 ROWS_OF_A_PAGE: Final = 500
-"""Pluggy's page of /v2/transactions: so many rows of an overlap cost no more than none."""
+"""Rows on Pluggy's page of /v2/transactions: an overlap of up to one page costs no extra request.
+"""
 COLLECTED_AS: Final[Mapping[str, str | None]] = {
     "transactions": "TRANSACTIONS",
     "bills": "CREDIT_CARDS",
@@ -24,7 +25,7 @@ COLLECTED_AS: Final[Mapping[str, str | None]] = {
     "identities": "IDENTITY",
     "consents": None,
 }
-"""Products whose first list is read again if it is empty, and how an item's `products` names them.
+"""Products whose first list is read again if it is empty, with their name in an item's `products`.
 
 None: not named there. Accounts are confirmed by the event that waits for them; movements follow
 their investment.
@@ -45,9 +46,9 @@ async def mark_complete(
     read_since: datetime | None = None,
     read_seq: int | None = None,
 ) -> None:
-    """Stamp a step in the transaction of its last page; what failed of it before is over.
+    """Mark a step complete in the transaction of its last page, and clear its failures.
 
-    read_seq is the place of the read's start; None: it started in this claim.
+    read_seq is the position of the read's start; None: it started in this claim.
     """
     read_up_to, before = bounded(watermark, started_at), None
     if product == "transactions":
@@ -90,9 +91,9 @@ async def expect_first_rows(
     *,
     found: bool | None = None,
 ) -> None:
-    """After the stamp of a list: look again soon if it has been empty since its first read.
+    """After a complete list: schedule another read if it has been empty since its first read.
 
-    found: whether it had rows; None: whether transactions of the account are held.
+    found: whether it had rows; None: whether transactions of the account are stored.
     """
     if product in COLLECTED_AS:
         name = COLLECTED_AS[product]
@@ -110,9 +111,9 @@ async def defer_step(
     reason: str = EMPTY_ANSWER,
     pause: timedelta | None = None,
 ) -> None:
-    """No watermark, no stamp, no event settled: the same again after the pause.
+    """Defer a step until after the pause: no watermark moves, no event is settled.
 
-    Without a pause it doubles with the age of the deferral, from 30 s to an hour.
+    Without a pause given, it doubles with the age of the deferral, from 30 s to an hour.
     """
     await conn.execute(QUERIES["defer_step"], session.item_id, product, scope_id, reason, pause)
     session.deferred.add((product, scope_id))

@@ -14,7 +14,7 @@ from worker.lease.lease import Counts, close_run_in_order
 
 @dataclass(slots=True)
 class OwnRun:
-    """The run that the writes of a transaction name; counts and plan are stored when it ends."""
+    """The run that a transaction's writes name; its counts and plan are stored when it ends."""
 
     id: int
     counts: Counts = field(default_factory=Counts)
@@ -26,10 +26,10 @@ class OwnRun:
 async def run_of_its_own(
     conn: Connection, kind: str, *, item_id: uuid.UUID | None = None, event_ids: Sequence[int] = ()
 ) -> AsyncIterator[OwnRun]:
-    """Open a run in the caller's transaction and close it as its last act.
+    """Open a run in the caller's transaction and close it as its last statement.
 
-    Whoever is killed in between leaves nothing behind, so no such run is ever lost. The place in
-    the feed is taken last: its lock lets one transaction commit at a time.
+    A process killed in between leaves nothing behind, so no such run is ever lost. The place in the
+    feed is taken last: its lock lets one transaction commit at a time.
     """
     run = OwnRun(await conn.fetchval(QUERIES["open_run"], item_id, kind, list(event_ids)))
     yield run

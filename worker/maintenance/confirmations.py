@@ -18,5 +18,5 @@ LOOKS: Final = (
 
 
 async def order_confirmations(db: Pool) -> bool:
-    """Order the looks that are due; returns whether there may be more."""
+    """Store events for the confirmations that are due; returns whether there may be more."""
     return sum([await order_reconciliation(db, net) for net in LOOKS]) > 0

@@ -21,7 +21,7 @@ from worker.lease.runs import run_of_its_own
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What a decision has changed of one item; the run is its place in the feed."""
+    """The rows of one item that a decision changed; the run is its place in the feed."""
 
     item_id: uuid.UUID
     run_id: int
@@ -44,9 +44,10 @@ async def accept_flags(
 ) -> list[Decided]:
     """Tombstone flagged rows: those of an item, those named, or both. One run an item.
 
-    Among transaction_ids may be ids of flagged accounts, whose transactions and bills go with them.
+    transaction_ids may include ids of flagged accounts; their transactions and bills are tombstoned
+    too.
 
-    Ids that are not flagged (any more) are left alone: a row that came back since stays. Raises
+    Ids that are not (or no longer) flagged are ignored: a row that came back stays. Raises
     ValueError if neither is given, asyncpg.LockNotAvailableError if a page takes over ten seconds;
     items decided by then stay decided.
     """
@@ -61,8 +62,8 @@ async def refuse_flags(
 ) -> list[Decided]:
     """Keep flagged rows; otherwise as accept_flags.
 
-    The refusal is remembered: until Pluggy has shown such a row again, its absence neither buries
-    nor flags it, whatever event names it.
+    The refusal is remembered: until Pluggy has shown such a row again, its absence neither
+    tombstones nor flags it, whatever event names it.
     """
     return await _decide(db, "refuse_flagged", item_id, transaction_ids)
 
@@ -88,7 +89,7 @@ async def _decide_item(
     """Decide about one item in the caller's transaction; None if nothing is flagged any more."""
     await conn.execute(QUERIES["lock_lease"], item_id)
     now = await conn.fetchval("SELECT clock_timestamp()")
-    # Only now: the page that was waited for may have shown the rows.
+    # Loaded after the lock: the page that held it may have shown the rows.
     rows = await _load(conn, "load_flagged", item_id, ids)
     accounts = await _load(conn, "load_flagged_accounts", item_id, ids)
     if not rows and not accounts:
@@ -120,7 +121,7 @@ async def _decide_accounts(
     run_id: int,
     now: datetime,
 ) -> int:
-    """Accept takes along what an account owns; returns how many rows were written."""
+    """Decide about accounts; accept includes their rows. Returns how many rows were written."""
     if query != "accept_flagged":
         refused = [item_id, list(accounts), run_id, now]
         await conn.execute(QUERIES["refuse_flagged_accounts"], *refused)

@@ -20,7 +20,7 @@ class ForeignInstallation(Exception):
 
 
 def remembered_url(base_url: str) -> str:
-    """A base URL as it is remembered: any loopback address is the simulator, whatever its port."""
+    """A base URL as stored: any loopback address is the simulator, whatever its port."""
     if is_on_loopback(base_url):
         return SIMULATOR
     parts = urlsplit(base_url)
@@ -28,7 +28,7 @@ def remembered_url(base_url: str) -> str:
 
 
 async def check_installation(db: Pool, client_id: str, base_url: str) -> None:
-    """Remember the application at the first start; raise ForeignInstallation at any other's."""
+    """Remember the application at the first start; raise ForeignInstallation for any other one."""
     url = remembered_url(base_url)
     held = await db.fetchrow(QUERIES["load_installation"])
     if held is None:
@@ -44,7 +44,7 @@ async def check_installation(db: Pool, client_id: str, base_url: str) -> None:
 
 
 async def remember_settings(db: Pool, zone: str, requests_per_minute: int) -> None:
-    """Tell the views which zone decides a row's day, and what Pluggy allows in a minute."""
+    """Store the zone that decides a row's day, and Pluggy's limit per minute, for the views."""
     if await db.fetchval(QUERIES["remember_worker_settings"], zone, requests_per_minute) is None:
         log.warning("zone_unknown_to_postgres", zone=zone)
 

@@ -34,7 +34,7 @@ from worker.pluggy_api.errors import (
 log = structlog.get_logger()
 
 BATCH: Final = 5000
-"""Rows a transaction: what it locks and writes stays small, whatever the item holds."""
+"""Rows per transaction: its locks and writes stay small, however many rows the item has."""
 PURGE_TIMEOUT_S: Final = 20.0
 ITEM_NOT_FOUND: Final = "404:ITEM_NOT_FOUND"
 
@@ -73,8 +73,8 @@ class Purger:
     async def purge(self) -> bool:
         """Do a portion of what is due; returns whether there may be more.
 
-        Never raises for what Pluggy does. Errors: those of a Postgres that is away; the lease then
-        lapses, and the purge goes on where it was.
+        Never raises for failures of Pluggy. Errors: those of a Postgres that is away; the lease
+        then lapses, and the next purge continues.
         """
         late = rows_written(await self.db.execute(QUERIES["purge_late_events"], BATCH))
         record = await self.db.fetchrow(QUERIES["claim_item_to_purge"], self.after, LEASE)
@@ -104,7 +104,7 @@ class Purger:
         await _release(session)
 
     async def _keep(self, session: SyncSession) -> None:
-        """The item is there again: the tombstone was wrong, and all of it is read anew."""
+        """Keep an item that exists again: its tombstone was wrong, and all of it is read again."""
         await accept_events(
             self.db, [own_event("sync/verify", session.item_id, lane=Lane.AUDIT, now=session.now)]
         )
@@ -113,7 +113,7 @@ class Purger:
 
 
 async def _item_answers(session: SyncSession) -> bool:
-    """One more look before anything is destroyed. Raises PluggyError."""
+    """Whether the item exists after all, asked before anything is deleted. Raises PluggyError."""
     try:
         await session.pluggy.item(session.item_id)
     except PluggyNotFound as answer:
@@ -124,7 +124,7 @@ async def _item_answers(session: SyncSession) -> bool:
 
 
 async def _delete(session: SyncSession) -> None:
-    """Delete batch by batch until nothing is left, time is up, or the item has news."""
+    """Delete batch by batch until nothing is left, time is up, or a new event arrives."""
     clock = asyncio.get_running_loop().time
     until = clock() + PURGE_TIMEOUT_S
     await session.open_run("purge")
@@ -137,7 +137,7 @@ async def _delete(session: SyncSession) -> None:
             if clock() > until or session.generation > generation:
                 return
     await session.close_run("done")
-    # A run of its own: after this nothing would claim the item again and close one left open.
+    # A run of its own: after this nothing would claim the item and close a lost run.
     async with session.page() as conn:
         if session.generation > generation:
             return
@@ -159,7 +159,7 @@ async def _delete_batch(session: SyncSession, table: str) -> int:
 
 
 async def _record_failure(session: SyncSession, attempts: int, error: PluggyError) -> None:
-    """Look again later, for as long as it takes: what was promised to be deleted has to be."""
+    """Schedule another attempt, for as long as it takes: a promised deletion has to happen."""
     log.warning("purge_failed", code=error.code, error_id=error.error_id)
     if isinstance(error, PluggyHalt):
         await halt(session.db, error)
@@ -180,6 +180,6 @@ async def _record_failure(session: SyncSession, attempts: int, error: PluggyErro
 
 
 async def _release(session: SyncSession) -> None:
-    """Free the item; a purge that is not done is found again by its tombstone."""
+    """Release the item; an unfinished purge is found again by the item's tombstone."""
     await session.close_run("released")
     await session.db.execute(QUERIES["release_item"], session.item_id, session.lease.token)

@@ -20,12 +20,12 @@ log = structlog.get_logger()
 
 RUN_INTERVAL: Final = timedelta(seconds=30)
 BATCH: Final = 100
-"""Items a net and turn: after an outage of days thousands may be due at once."""
+"""Items per reconciliation and run: after an outage of days thousands may be due at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """An event of our own with the queries that tell which items want it and that it is ordered."""
+    """An event of our own, with the queries that load items due for it and end their due time."""
 
     event: str
     lane: Lane
@@ -42,7 +42,7 @@ RECONCILIATIONS: Final = (
 
 
 async def run_reconciliations(db: Pool) -> bool:
-    """Order what is due, if it is this worker's turn; returns whether it was."""
+    """Store what is due, if this worker gets the lease of the task; returns whether it did."""
     if not await db.fetchval(QUERIES["take_periodic_task_lease"], "nets", RUN_INTERVAL):
         return False
     await order_due(db)
@@ -54,9 +54,9 @@ async def run_reconciliations(db: Pool) -> bool:
 
 
 async def order_due(db: Pool) -> int:
-    """Order what is due of every net; returns how many events are new.
+    """Store what is due of every reconciliation; returns how many events are new.
 
-    Two workers at once store one event, because its id names what was due.
+    Two workers at once store one event, because its id names the due time.
     """
     return sum([await order_reconciliation(db, net) for net in RECONCILIATIONS])
 
@@ -68,10 +68,9 @@ async def order_verify(
     order_id: str | None = None,
     timeout_s: float = 15.0,
 ) -> list[Accepted | UnstorableEvent]:
-    """Have items verified now, in the lane below all others; answers in the order given.
+    """Order a verify of items, in the lowest lane; answers in the order given.
 
-    An item that is not mirrored yet is registered by it. An order_id that was given before orders
-    nothing of an item again.
+    An item that is not mirrored yet is registered by it. A repeated order_id orders nothing again.
     """
     now = datetime.now(UTC)
     events = [
@@ -88,12 +87,12 @@ async def order_verify(
 
 
 def event_id_of(order_id: str, item_id: uuid.UUID) -> str:
-    """The event by which an order has an item verified."""
+    """The id of the event with which an order verifies an item."""
     return f"{order_id}:{item_id}"
 
 
 async def order_reconciliation(db: Pool, net: Reconciliation) -> int:
-    """Order what is due of one net; returns how many events are new."""
+    """Store what is due of one reconciliation; returns how many events are new."""
     due = await db.fetch(QUERIES[net.load], BATCH)
     if not due:
         return 0

@@ -42,7 +42,7 @@ LEASE: Final = timedelta(seconds=60)
 READ_TIMEOUT_S: Final = 40.0
 ENDPOINT_RETIRED: Final = 410
 ASKED_AT_ONCE: Final = 20
-"""So many rows are asked for by id in one refresh: a list that is cut short must not cost more."""
+"""Rows asked for by id in one refresh: a truncated list must not cost more requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What Pluggy has answered: rows by id, ids that it does not know, and rows of no use."""
+    """Pluggy's answers: rows by id, ids that it does not know, and unreadable rows."""
 
     rows: Mapping[Key, bytes]
     gone: Sequence[Key]
@@ -75,7 +75,7 @@ class Found:
 async def refresh_reference_data(db: Pool, client: PluggyClient) -> bool:
     """Refresh connectors or categories if either is due; returns whether one was.
 
-    Never raises for what Pluggy does. Errors: those of a Postgres that is away.
+    Never raises for failures of Pluggy. Errors: those of a Postgres that is away.
     """
     unknown = [r["id"] for r in await db.fetch(QUERIES["load_unknown_connectors"])]
     record = await db.fetchrow(QUERIES["lease_reference_data"], LEASE, bool(unknown))
@@ -128,10 +128,10 @@ async def _refresh(db: Pool, reader: PluggyReader, turn: Turn, unknown: Sequence
 
 
 async def _read(reader: PluggyReader, turn: Turn, *, live: set[Key], wanted: set[Key]) -> Found:
-    """One request for the list; more only for what it leaves out.
+    """Read the list in one request, and ask by id for rows missing from it.
 
-    Absence from the list is no proof: a 404 by id is. Absent rows are asked for once a day, or when
-    an event names one; connectors that an item has and we do not, once.
+    Absence from the list is no proof: a 404 by id is. Missing rows are asked for once a day, or
+    when an event names one; connectors that an item has and we do not, once.
     """
     rows: dict[Key, bytes] = {}
     unreadable: list[bytes] = []
@@ -154,7 +154,7 @@ async def _read(reader: PluggyReader, turn: Turn, *, live: set[Key], wanted: set
 
 def _to_ask(turn: Turn, *, absent: set[Key], wanted: set[Key]) -> list[Key]:
     others = sorted(absent - wanted, key=str) if turn.absences_due else []
-    # Not always the same ones: what still answers by id must not stand before what is gone.
+    # In random order: rows that still exist must not always come before those that are gone.
     random.shuffle(others)
     return [*sorted(wanted, key=str), *others][:ASKED_AT_ONCE]
 
@@ -200,7 +200,7 @@ def _same(turn: Turn, raw: bytes, held: asyncpg.Record | None) -> bool:
 async def _upsert(
     conn: Connection, turn: Turn, run: OwnRun, key: Key, raw: bytes, now: datetime
 ) -> str | None:
-    """Store one row, for few ever change; returns why Postgres refuses it."""
+    """Store one row, for few ever change; returns the error if Postgres refuses it."""
     document = turn.reference_data.mapper(decode_object(raw)) | {
         "id": key,
         "payload": msgspec.Raw(raw),

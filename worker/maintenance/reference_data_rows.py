@@ -50,7 +50,7 @@ def _flag(value: object) -> bool | None:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceData:
-    """How one of the two is listed, read by id, and mapped; version as in sync.rows.Entity."""
+    """How connectors or categories are listed, read by id, and mapped; version as in Entity."""
 
     mapper: Callable[[Mapping[str, Any]], dict[str, Any]]
     version: int

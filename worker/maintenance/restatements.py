@@ -27,7 +27,7 @@ log = structlog.get_logger()
 WITHIN: Final = timedelta(hours=24)
 DAYS_APART: Final = timedelta(days=3)
 MAX_SILENCE_DAYS: Final = timedelta(days=45)
-"""A row of the same amount and text that is dated further off is another one."""
+"""A row with the same amount and text but a date further away is a different one."""
 RESTATEMENTS_LOCK: Final = 0x70_6C_75_67_04
 """Advisory lock: one worker at a time."""
 MAX_RUNS: Final = 500
@@ -40,12 +40,13 @@ CONFIDENCE: Final[Mapping[str, Decimal]] = {
     "amount+description": Decimal("0.70"),
     "date+description": Decimal("0.60"),
 }
-"""By what agrees. An order, no probability: a person may want to look at the lower ones."""
+"""By the fields that agree. It is a ranking, not a probability: a person may check the lower ones.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One of two rows that may be the same: what is compared, and when it came or went."""
+    """One of two rows that may be the same: the compared fields, and when it came or went."""
 
     id: uuid.UUID
     amount: Decimal
@@ -63,13 +64,13 @@ class Version:
 
     @property
     def words(self) -> str:
-        """The description without case and spacing; empty: there is none to compare."""
+        """The description without case and spacing; empty if there is none."""
         return " ".join((self.description or "").casefold().split())
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A tombstone and what stands for it."""
+    """A tombstone and the row that replaces it."""
 
     id: uuid.UUID
     superseded_by: uuid.UUID
@@ -81,7 +82,7 @@ class Link:
 
 
 def agreement(deleted: Version, created: Version) -> str | None:
-    """What agrees, if two of amount, date and description do and one may follow the other."""
+    """The fields that agree, if two of amount, date and description do; None if fewer."""
     if not _may_follow(deleted, created):
         return None
     same = {
@@ -94,11 +95,11 @@ def agreement(deleted: Version, created: Version) -> str | None:
 
 
 def _may_follow(deleted: Version, created: Version) -> bool:
-    """Created after what it stands for, and seen within a day of its deletion."""
+    """Whether one was created after the other, and seen within a day of the other's deletion."""
     if deleted.id == created.id or deleted.deleted_at is None:
         return False
     if deleted.source_created_at is not None and created.source_created_at is not None:
-        # A first import shares one creation time: its rows never stand for each other.
+        # A first import gives all rows one creation time: they never replace each other.
         later = created.source_created_at > deleted.source_created_at
     else:
         later = created.first_seen_at > deleted.first_seen_at
@@ -106,10 +107,10 @@ def _may_follow(deleted: Version, created: Version) -> bool:
 
 
 def pair(deleted: Iterable[Version], created: Iterable[Version]) -> list[Link]:
-    """Link rows of one account, one to one, whatever their order.
+    """Link rows of one account one to one, whatever their order.
 
-    A link is made where each is the other's only best match. That takes both out, which may leave
-    others with one best match, and so on; what stays ambiguous is not linked.
+    A link is made where each is the other's only best match. That removes both, which may leave
+    others with one best match, and so on; ambiguous rows are not linked.
     """
     matches = _matches(deleted, created)
     links: list[Link] = []
@@ -128,7 +129,7 @@ _Pair = tuple[uuid.UUID, uuid.UUID]
 
 
 def _matches(deleted: Iterable[Version], created: Iterable[Version]) -> dict[_Pair, str]:
-    """All pairs that agree in two of three, so in the amount or in the description."""
+    """All pairs that agree in two of three fields, and so in the amount or in the description."""
     alike: defaultdict[Any, dict[uuid.UUID, Version]] = defaultdict(dict)
     for version in created:
         alike[version.money][version.id] = version
@@ -152,10 +153,11 @@ def _mutual(matches: Mapping[_Pair, str]) -> list[Link]:
 
 
 def certain(links: Iterable[Link], deleted: Iterable[Version]) -> list[Link]:
-    """Leave out links of flagged rows where restatement does not explain why they are absent.
+    """Leave out links of flagged rows where restatement does not explain their absence.
 
-    It does where most flagged rows of the account have their own replacement, dated like them. An
-    account of which Pluggy shows a part only has few, by chance: these stay flagged for a person.
+    It does where most flagged rows of the account have their own replacement with a similar date.
+    An account of which Pluggy shows only a part has few, by chance: these stay flagged for a
+    person.
     """
     flagged = {version.id for version in deleted if version.is_flagged}
     of_tombstones: list[Link] = []
@@ -170,7 +172,7 @@ def certain(links: Iterable[Link], deleted: Iterable[Version]) -> list[Link]:
 
 
 def _only_best(matches: Mapping[_Pair, str], *, side: int) -> dict[uuid.UUID, uuid.UUID]:
-    """For each row of one side its best match on the other, if there is a single best one."""
+    """Each row's best match on the other side, if there is a single best one."""
     best: dict[uuid.UUID, tuple[Decimal, set[uuid.UUID]]] = {}
     for ids, reason in matches.items():
         confidence, (own, other) = CONFIDENCE[reason], (ids[side], ids[1 - side])
@@ -183,12 +185,12 @@ def _only_best(matches: Mapping[_Pair, str], *, side: int) -> dict[uuid.UUID, uu
 
 
 async def link_restatements(db: Pool) -> bool:
-    """Look at the next runs that have created or deleted; returns whether there may be more.
+    """Check the next runs that have created or deleted rows; returns whether there may be more.
 
     One transaction, one run for each item that has new links. A flagged row that is linked becomes
-    a tombstone afterwards, by a transaction of its own: it takes the item's lease row before the
-    lock of the feed, as pages do. Errors: those of a Postgres that is away; what is linked by then
-    stays, and the next call goes on.
+    a tombstone afterwards, in a transaction of its own: it takes the item's lease row before the
+    lock of the feed, as pages do. Errors: those of a Postgres that is away; existing links stay,
+    and the next call continues.
     """
     more = await _link(db)
     for record in await db.fetch(QUERIES["load_linked_flags"], MAX_ITEMS):
@@ -213,7 +215,7 @@ async def _link(db: Pool) -> bool:
 
 
 def _items(runs: Sequence[Any]) -> tuple[dict[uuid.UUID, datetime], int | None]:
-    """Items to look at with the time of their earliest run, and up to where that comes."""
+    """Items to check with the time of their earliest run, and the last run that they cover."""
     items: dict[uuid.UUID, datetime] = {}
     seq: int | None = None
     for run in takewhile(lambda run: run["has_rested"], runs):
@@ -227,7 +229,7 @@ def _items(runs: Sequence[Any]) -> tuple[dict[uuid.UUID, datetime], int | None]:
 
 @dataclass(frozen=True, slots=True)
 class _Changes:
-    """Links to add to an item, by account, and those that no longer hold."""
+    """Links to add to an item, by account, and links that no longer hold."""
 
     item_id: uuid.UUID
     links: Sequence[tuple[uuid.UUID, Link]]
@@ -236,7 +238,8 @@ class _Changes:
     @classmethod
     async def of(cls, conn: Connection, item_id: uuid.UUID, since: datetime) -> _Changes:
         void = await conn.fetch(QUERIES["load_void_restatements"], item_id)
-        # As far back as a row that was created in that run may look, and an hour for its length.
+        # A row created in that run may replace one deleted so long before; an hour for the run's
+        # length.
         after = since - WITHIN - timedelta(hours=1)
         records = await conn.fetch(QUERIES["load_deleted"], item_id, after, MAX_ROWS)
         links: list[tuple[uuid.UUID, Link]] = []
@@ -244,7 +247,7 @@ class _Changes:
             deleted = [_version(row) for row in rows]
             created = await _load_created(conn, item_id, account_id, deleted)
             if MAX_ROWS in (len(records), len(created)):
-                # With a part of the rows nothing is known to be unambiguous.
+                # Ambiguity cannot be ruled out with only a part of the rows.
                 log.warning("too_many_to_link", account_id=str(account_id))
                 continue
             found = certain(pair(deleted, created), deleted)

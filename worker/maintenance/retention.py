@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 RUN_INTERVAL: Final = timedelta(minutes=5)
 PORTION: Final = 2000
-"""Rows a statement: what it locks and writes stays small, however much is old."""
+"""Rows per statement: its locks and writes stay small, however many rows are old."""
 WORK_TIMEOUT_S: Final = 5.0
 
 TABLES: Final = (
@@ -30,7 +30,7 @@ TABLES: Final = (
 
 
 async def delete_expired(db: Pool, keep: timedelta) -> bool:
-    """Forget a bounded time long, if it is this worker's turn; returns whether it was.
+    """Delete expired rows for a bounded time; returns whether this worker had the lease to do so.
 
     Errors: those of a Postgres that is away; nothing is lost by stopping anywhere.
     """
@@ -48,7 +48,7 @@ async def delete_expired(db: Pool, keep: timedelta) -> bool:
 
 
 async def _delete_expired(db: Pool, table: str, keep: timedelta, ends: float) -> None:
-    """A table's share: until nothing is left that is old, or the time is up."""
+    """Delete a table's expired rows, until none is left or time is up."""
     rows = PORTION
     while rows == PORTION and time.monotonic() < ends:
         rows = rows_written(await db.execute(QUERIES[f"delete_expired_{table}"], keep, PORTION))

@@ -25,10 +25,10 @@ POLL_INTERVAL_S: Final = 1.0
 
 @dataclass(slots=True)
 class PeriodicTask:
-    """Work in bounded portions, safe on all workers at once; it says whether there is more.
+    """Work in bounded portions, safe on all workers at once; it returns whether there is more.
 
-    due_at and refused are of this process: when it looks again, and whether Redis refused the last
-    look.
+    due_at and refused are of this process: the time of its next run, and whether Redis refused the
+    last one.
     """
 
     name: str
@@ -47,7 +47,7 @@ class PeriodicTasks:
     ticked_at: float = field(default_factory=time.monotonic)
 
     async def run(self) -> None:
-        """Go round until cancelled."""
+        """Run all tasks when they are due, until cancelled."""
         while True:
             for periodic_task in self.periodic_tasks:
                 if periodic_task.due_at <= time.monotonic():
@@ -63,7 +63,7 @@ class PeriodicTasks:
         except (*POSTGRES_AWAY, *POSTGRES_NOT_MIGRATED) as error:
             self.postgres.failed(error)
         except RedisError as error:
-            # That Redis is away its client has told; a refusal is told once.
+            # An outage is logged by the client of Redis; a refusal is logged here, once.
             if isinstance(error, ResponseError) and not periodic_task.refused:
                 log.warning(
                     "periodic_task_failed",

@@ -29,14 +29,14 @@ WANTED: Final = ITEM_EVENTS | TRANSACTION_EVENTS | CONNECTOR_EVENTS
 NO_CONTENT: Final = 204
 GOOD: Final = ("ok", "elsewhere")
 RECEIVER_PATH: Final = "/webhooks/pluggy"
-"""Where the receiver answers. A proxy may put a prefix before it, and changes nothing else."""
+"""The receiver's path. A proxy may add a prefix, and changes nothing else."""
 SHOWN_SEGMENT: Final = 16
-"""A part of a path that is as long as a secret has to be is shown as ***."""
+"""A part of a path as long as the shortest secret is shown as ***."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A webhook as Pluggy lists it. Neither url nor headers is ever stored or logged."""
+    """A webhook as Pluggy lists it. url and headers are never stored or logged."""
 
     id: str
     event: str
@@ -47,7 +47,7 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a right webhook looks like; any of the secrets is right while they are rotated."""
+    """The right webhook; any of the secrets is right while they are rotated."""
 
     url: str
     header: str
@@ -55,7 +55,7 @@ class Expected:
 
     @classmethod
     def of(cls, settings: PluggySettings) -> Self | None:
-        """None where nobody has said what a webhook has to look like."""
+        """The right webhook by these settings; None if they name none."""
         if settings.webhook_url is None:
             return None
         return cls(settings.webhook_url, settings.webhook_secret_header, settings.webhook_secrets)
@@ -63,7 +63,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is stored of a webhook, or of one that is missing (then without id)."""
+    """A judged webhook as stored, or a missing one (then without id)."""
 
     hook_id: str | None
     event: str
@@ -75,7 +75,7 @@ class Finding:
 
 
 def judge(hooks: Sequence[Subscription], expected: Expected) -> list[Finding]:
-    """What is right and wrong with the webhooks of an application; each wrong is told once."""
+    """Judge all webhooks of an application; each fault is reported once."""
     findings = [_judge_alone(hook, expected) for hook in hooks]
     findings = _mark_doubles(findings)
     ours = [f.event for f in findings if f.state not in ("elsewhere", "wrong_url")]
@@ -133,12 +133,12 @@ def shown_url(url: str, *, whole_path: bool) -> str | None:
 
 
 def carries_secret_in_path(hook: Subscription, expected: Expected) -> bool:
-    """The form for what cannot carry headers: an item's own URL, hooks made in the dashboard."""
+    """Whether the secret is in the path: for senders that cannot set headers."""
     return _plain(hook.url).rpartition("/")[0] == _plain(expected.url)
 
 
 def _plain(url: str) -> str:
-    """A URL as it is compared: case of scheme and host, a slash at the end do not count."""
+    """A URL for comparison: the case of scheme and host, and a slash at the end, do not count."""
     parts = urlsplit(url)
     plain = parts._replace(scheme=parts.scheme.lower(), netloc=parts.netloc.lower())
     return plain.geturl().rstrip("/")
@@ -153,7 +153,7 @@ def _is_one_of(given: str, secrets: Iterable[str]) -> bool:
 
 
 def _mark_doubles(findings: Sequence[Finding]) -> list[Finding]:
-    """Of those that tell the same, the one that tells most is kept."""
+    """Mark duplicates: of webhooks that announce the same events, the broadest is kept."""
     told: set[str] = set()
     marked: dict[int, Finding] = {}
     broadest = sorted(range(len(findings)), key=lambda i: -len(_announced_by(findings[i].event)))
@@ -177,7 +177,7 @@ def _covers(subscribed: str, event: str) -> bool:
 
 
 def read_subscription(fields: Mapping[str, Any]) -> Subscription:
-    """Read tolerantly: a webhook that cannot be read counts as one that goes elsewhere."""
+    """Read leniently: an unreadable webhook counts as one that leads elsewhere."""
     headers = fields.get("headers")
     return Subscription(
         id=str(fields.get("id") or ""),
@@ -198,7 +198,7 @@ def _readable_url(value: object) -> str:
 
 
 async def watch_subscriptions(db: Pool, client: PluggyClient, expected: Expected) -> bool:
-    """Look at Pluggy's list, if it is this worker's turn; returns whether it was."""
+    """Check Pluggy's list, if this worker gets the lease of the task; returns whether it did."""
     if not await db.fetchval(QUERIES["take_periodic_task_lease"], "subscriptions", CHECK_INTERVAL):
         return False
     failure: str | None = None
@@ -225,7 +225,7 @@ async def fetch_subscriptions(client: PluggyClient) -> list[Subscription]:
 
 
 async def store_findings(db: Pool, findings: Sequence[Finding]) -> None:
-    """Replace what was found before; what is as it was keeps its since."""
+    """Replace the previous findings; an unchanged one keeps its since."""
     async with db.acquire() as conn, conn.transaction():
         before = {
             (record["hook_id"], record["event"], record["state"]): record["since"]

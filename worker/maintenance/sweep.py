@@ -28,7 +28,7 @@ SWEEP_LOCK: Final = 0x70_6C_75_67_02
 
 @dataclass(slots=True)
 class Sweep:
-    """A background task of every worker. ticked_at and swept_at (monotonic) tell its health."""
+    """A background task of every worker. ticked_at and swept_at (monotonic) are for its health."""
 
     db: Pool
     waker: ArqWaker
@@ -58,7 +58,7 @@ class Sweep:
             await asyncio.sleep(SWEEP_EVERY_S)
 
     async def sweep(self) -> int:
-        """One turn; returns how many items were woken. Where Redis fails, they are begun not woken.
+        """Wake workers for due items; returns how many. If Redis fails, begin them in this process.
 
         Raises RedisError, and the errors of a Postgres that is away.
         """
@@ -82,7 +82,7 @@ class Sweep:
         return [record["item_id"] for record in due]
 
     def _tell(self, error: RedisError) -> None:
-        """Log a refusal, once until a sweep succeeds; that Redis is away its client has told."""
+        """Log a refusal once until a sweep succeeds; an outage is logged by the client of Redis."""
         if isinstance(error, ResponseError) and not self.refused:
             log.warning("sweep_failed", error=type(error).__name__)
             self.refused = True

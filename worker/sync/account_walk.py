@@ -28,16 +28,16 @@ from worker.sync.entities.transactions import PRODUCT, deferred, store_page, wit
 from worker.sync.recent_days import RECENT, mark_recent_complete
 
 WALK_TIMEOUT_S: Final = 20.0
-"""So long a claim walks at most before it hands the item back."""
+"""A claim walks at most for this time before it releases the item."""
 CHECK_EVERY_PAGES: Final = 100
 MAX_PAGES: Final = 10_000
 FAILS_BEFORE_RESTART: Final = 3
 MAX_CANDIDATES: Final = 5000
-"""So many are looked at together; more than that are flagged for a person anyway."""
+"""Candidates considered together; more than these are flagged for a person anyway."""
 
 
 async def ask_walk(session: SyncSession, step: AskWalk) -> None:
-    """Store the wish; the walk itself goes on under this or a later claim."""
+    """Store the walk; it is read under this claim or a later one."""
     async with session.page() as conn:
         await conn.execute(QUERIES["revive_walk_step"], session.item_id, step.account_id)
         await conn.execute(
@@ -64,7 +64,7 @@ async def ask_walk(session: SyncSession, step: AskWalk) -> None:
 async def continue_walk(
     session: SyncSession, walk: Walk, *, settled_generation: int, for_s: float
 ) -> bool:
-    """Go on with a walk until it ends, time is up or the item has news; returns whether it ended.
+    """Continue a walk until it ends, time is up or a new event arrives; returns whether it ended.
 
     Raises PluggyError, LeaseLost.
     """
@@ -82,7 +82,7 @@ async def continue_walk(
 
 
 async def _advance(session: SyncSession, walk: Walk) -> bool:
-    """Read one page, ask one question, or finish. False: put off, nothing more to do now."""
+    """Read one page, ask for one block of candidates, or finish. False: deferred, stop for now."""
     if walk.read_at is None:
         return await _read_page(session, walk)
     if candidates := await _load_candidates(session, walk):
@@ -109,9 +109,9 @@ async def _read_page(session: SyncSession, walk: Walk) -> bool:
 
 
 async def _begin_anew(session: SyncSession, walk: Walk, refusal: CursorRefused) -> None:
-    """Read from the first page again; what is stored stays. Raises the refusal after a few times.
+    """Read from the first page again, keeping stored rows. Raises the refusal after a few restarts.
 
-    Later tries begin anew too: a cursor that is refused would be refused for ever.
+    Later attempts restart too: a cursor that is refused once may be refused for ever.
     """
     async with session.page() as conn:
         restarts = await conn.fetchval(QUERIES["restart_walk"], session.item_id, walk.account_id)
@@ -120,7 +120,7 @@ async def _begin_anew(session: SyncSession, walk: Walk, refusal: CursorRefused) 
 
 
 async def _raise_if_endless(session: SyncSession, walk: Walk) -> None:
-    """Each page of an honest list has a row that no other page has."""
+    """Raise CursorRefused for an endless list: each page of a real one has at least one new row."""
     if walk.pages == 0 or walk.pages % CHECK_EVERY_PAGES:
         return
     rows = await session.db.fetchval(QUERIES["count_rows_known"], session.item_id, walk.account_id)
@@ -134,7 +134,8 @@ async def _fetch(session: SyncSession, walk: Walk) -> Page:
     try:
         return await session.pluggy.next_transactions(walk.next)
     except PluggyUnavailable as error:
-        # Some cursors are refused with a 5xx: so often the same page fails only because of its own.
+        # Some cursors are refused with a 5xx; after repeated failures of a page the cursor is
+        # blamed.
         if (error.status or 0) >= 500 and await _has_failed_often(session, walk):
             raise CursorRefused("cursor_refused", status=error.status) from error
         raise
@@ -156,7 +157,7 @@ async def _has_failed_often(session: SyncSession, walk: Walk) -> bool:
 
 
 async def _proves_nothing(session: SyncSession, walk: Walk) -> bool:
-    """Whether an empty last page needs a witness, and there is none."""
+    """Whether an empty last page needs a witness and has none."""
     suspicious = walk.pages > 0 or await session.db.fetchval(
         QUERIES["holds_rows_seen_before"], session.item_id, walk.account_id, session.now
     )
@@ -197,7 +198,7 @@ async def _store(
 async def _note(
     conn: Connection, walk: Walk, kind: str, ids: Iterable[uuid.UUID], cursor: str | None = None
 ) -> None:
-    """Remember what a page listed; a cursor that comes a second time violates a unique index."""
+    """Record the ids of a page; a repeated cursor violates a unique index."""
     cursor_hash = None if cursor is None else hashlib.sha256(cursor.encode()).digest()
     await conn.execute(QUERIES["add_walk_page"], walk.walk_id, cursor_hash, kind, list(ids))
 
@@ -220,7 +221,7 @@ async def _ask_about(session: SyncSession, walk: Walk, candidates: Sequence[uuid
     block = candidates[: QUESTION_SIZE - WITNESSES]
     question = await Question.about(session, walk.account_id, block, candidates)
     if not question.witnesses:
-        # All are suspects, for the list was empty: then those of other questions are witnesses.
+        # The list was empty, so every row is a candidate: those of other blocks serve as witnesses.
         question = await Question.about(session, walk.account_id, block)
     page = await session.pluggy.transactions(walk.account_id, ids=question.ids)
     async with session.page() as conn:
@@ -238,7 +239,7 @@ async def _ask_about(session: SyncSession, walk: Walk, candidates: Sequence[uuid
 
 
 async def _finish(session: SyncSession, walk: Walk) -> None:
-    """The one transaction in which the absent are tombstoned and the watermark moves."""
+    """Finish the walk: tombstone the absent rows and move the watermark in one transaction."""
     async with session.page() as conn:
         await tombstone_or_flag(conn, session, walk.account_id, await _load_absence(conn, walk))
         if walk.kind == RECENT:

@@ -29,14 +29,14 @@ from worker.sync.entities.transactions import PRODUCT, account_answers, deferred
 
 BLOCK_SIZE: Final = QUESTION_SIZE - WITNESSES
 LOAD_SIZE: Final = 1000
-"""Ids read from Postgres at once: a list may have any number of them."""
+"""Ids loaded from Postgres at once: an event may name any number of them."""
 UNDISTURBED_S: Final = 5.0
-"""So long blocks follow each other whatever else is told about the item; then that goes first."""
+"""Blocks follow each other for this time whatever else is announced; then new events go first."""
 
 
 @dataclass(slots=True)
 class _List:
-    """The ids of one event, as far as this claim has taken them."""
+    """The ids of one event, and how many of them this claim has taken."""
 
     pending_seq: int
     ask_again_at: datetime | None
@@ -46,7 +46,7 @@ class _List:
 
 @dataclass(slots=True)
 class OpenIds:
-    """The ids that events name and that are not asked for yet, in blocks for one request each.
+    """Ids that events name and that are not asked for yet, in blocks of one request each.
 
     An id that several events name is asked for once in a claim.
     """
@@ -58,13 +58,13 @@ class OpenIds:
     asked: set[uuid.UUID] = field(default_factory=set)
     returned: set[uuid.UUID] = field(default_factory=set)
     ended: set[int] = field(default_factory=set)
-    """Events of which nothing is left to take."""
+    """Events with no ids left to take."""
     answered_events: set[int] = field(default_factory=set)
     touched: list[tuple[int, uuid.UUID]] = field(default_factory=list)
-    """What the block under way takes from which event."""
+    """The ids of the current block, each with its event."""
 
     async def next_block(self) -> list[uuid.UUID]:
-        """Ids to ask for now; empty with `touched`: all were asked for others; without: the end."""
+        """Ids to ask for next. Empty with `touched`: all were asked for; without it: the end."""
         self.touched = []
         block: dict[uuid.UUID, None] = {}
         while len(block) < BLOCK_SIZE and (entry := await self._next()) is not None:
@@ -88,13 +88,13 @@ class OpenIds:
         if row is None or not row["ids"]:
             self.ended.add(self.waiting.popleft())
             return
-        # What is loaded and not taken is loaded again by the next claim.
+        # Ids that are loaded and not taken are loaded again by the next claim.
         self.lists[event_id] = held or _List(row["pending_seq"], row["ask_again_at"], row["done"])
         self.lists[event_id].taken = row["done"] + len(row["ids"])
         self.loaded.extend((event_id, row_id) for row_id in row["ids"])
 
     async def note(self, conn: Connection, listed: set[uuid.UUID]) -> None:
-        """Remember the block as answered, in the transaction that stores its rows."""
+        """Record the block as answered, in the transaction that stores its rows."""
         self.asked.update(row_id for _, row_id in self.touched)
         self.returned |= listed
         self.answered_events |= self.ended
@@ -113,17 +113,17 @@ class OpenIds:
 
     @property
     def answered(self) -> Answered:
-        """Events of which all ids are answered, and those of which some came back."""
+        """Events whose ids are all answered, and events of which some rows came back."""
         came_back = {event_id for event_id, held in self.lists.items() if held.came_back}
         return Answered(frozenset(self.answered_events), frozenset(came_back))
 
 
 async def sync_ids(session: SyncSession, step: AskIds, ids: OpenIds, *, until: float) -> None:
-    """Ask for rows by id: store what comes back, bury or flag what does not.
+    """Ask for rows by id: store those that come back, tombstone or flag the others.
 
-    Blocks are begun until the loop's clock says `until` or the item has news, one at least; the
-    next claim goes on behind the last one answered. An answer that proves nothing puts the step
-    off. An `ids` read never moves the watermark. Raises PluggyError, LeaseLost.
+    Blocks are begun until the loop's clock says `until` or a new event arrives, at least one; the
+    next claim continues after the last answered one. An answer that proves nothing defers the step.
+    A read by id never moves the watermark. Raises PluggyError, LeaseLost.
     """
     clock, generation = asyncio.get_running_loop().time, session.generation
     yields_at = clock() + UNDISTURBED_S
@@ -141,7 +141,7 @@ async def sync_ids(session: SyncSession, step: AskIds, ids: OpenIds, *, until: f
 
 
 async def _ask(session: SyncSession, step: AskIds, ids: OpenIds, block: list[uuid.UUID]) -> bool:
-    """Ask for a block and note its answer; False: the answer proves nothing."""
+    """Ask for a block and record its answer; False: the answer proves nothing."""
     if not block:
         async with session.page() as conn:
             await ids.note(conn, set())
@@ -169,10 +169,10 @@ async def _ask(session: SyncSession, step: AskIds, ids: OpenIds, block: list[uui
 async def _flags_named(
     conn: Connection, session: SyncSession, step: AskIds, ids: OpenIds, absent: Set[uuid.UUID]
 ) -> bool:
-    """Whether the named rows of this block are only flagged, for the blocks together are too many.
+    """Whether named rows of this block are only flagged: all blocks together exceed the limit.
 
-    Those still to be asked for count as if they were absent; a later claim keeps to the decision. A
-    block with nothing behind it is judged by what is absent from it.
+    Ids still to be asked for count as absent; a later claim keeps to the decision. The last block
+    is judged by its own absent rows.
     """
     if not absent:
         return False
@@ -197,17 +197,17 @@ async def _flags_named(
 async def _is_answered(
     session: SyncSession, account_id: uuid.UUID, question: Question, listed: set[uuid.UUID]
 ) -> bool:
-    """Whether what an answer leaves out means anything."""
+    """Whether a row's absence from the answer proves anything."""
     if question.witnesses:
         return not question.unanswered(listed)
     return bool(listed) or await account_answers(session, account_id)
 
 
 async def ask_again(session: SyncSession, account_id: uuid.UUID) -> bool:
-    """Ask for an account's rows that are flagged for want of a witness, if it has one by now.
+    """Ask again for rows flagged `no_witness`, if their account has a witness by now.
 
     They are judged together, after at most six requests. False: an answer proves nothing, and the
-    step is put off. Raises PluggyError, LeaseLost.
+    step is deferred. Raises PluggyError, LeaseLost.
     """
     rows, absence = await load_unwitnessed(session, account_id), Absence()
     if not rows:

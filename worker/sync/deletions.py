@@ -20,16 +20,16 @@ from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 
 QUESTION_SIZE: Final = 200
-"""Ids a request: 500 are allowed, but longer URLs fail in proxies."""
+"""Ids per request: Pluggy allows 500, but longer URLs fail in proxies."""
 WITNESSES: Final = 3
 LIMIT_COUNTS_FOR: Final = timedelta(days=7)
 MAX_NAMED_ROWS: Final = 20
 MAX_MISSING_ROWS: Final = 3
 ONE_IN: Final = 5
-"""20 %: more than the rows above, if one in five of the account's rows is more than they."""
+"""20 % of the account's rows: the limit where that is more than the numbers above."""
 CONFIRM_AFTER: Final = timedelta(days=1)
 MAX_ASKED_AGAIN: Final = 1000
-"""Flagged rows of an account asked for in one step."""
+"""Flagged rows of an account that one step asks for."""
 
 NAMED: Final = "named"
 MISSING: Final = "missing"
@@ -39,11 +39,11 @@ TOO_MANY: Final = "too_many_at_once"
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """Rows that were asked for and did not come back, by what that proves.
+    """Rows that were asked for and did not come back, by strength of proof.
 
-    proven: a witness older than the row came back, and all others of the question. waiting: all
-    came back, but none is older, for no such row exists; the same answer a day later proves it.
-    unproven: nobody could be a witness, or one did not come back.
+    proven: all witnesses came back, one of them older than the row. waiting: all came back, but no
+    older row exists; the same answer a day later is proof. unproven: there was no witness, or one
+    did not come back.
     """
 
     proven: frozenset[uuid.UUID] = frozenset()
@@ -52,11 +52,11 @@ class Absence:
 
     @property
     def ids(self) -> frozenset[uuid.UUID]:
-        """All of them."""
+        """The rows of all three kinds."""
         return self.proven | self.waiting | self.unproven
 
     def __or__(self, other: Absence) -> Absence:
-        """The absences of two questions."""
+        """Combine the absences of two questions."""
         return Absence(
             self.proven | other.proven,
             self.waiting | other.waiting,
@@ -66,7 +66,7 @@ class Absence:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Ids to ask for together: suspects, and rows that we hold live and that nothing suspects.
+    """Ids of one request: suspects, and witnesses, which are live rows that nothing suspects.
 
     bracketed are the suspects to which one of the witnesses is older.
     """
@@ -77,15 +77,15 @@ class Question:
 
     @property
     def ids(self) -> list[uuid.UUID]:
-        """All ids of the request."""
+        """All ids of the request, suspects first."""
         return [*sorted(self.suspects), *self.witnesses]
 
     def unanswered(self, listed: Collection[uuid.UUID]) -> bool:
-        """Witnesses were asked for and none came back: nothing is proven, in either direction."""
+        """Whether there were witnesses and none came back: then the answer proves nothing."""
         return bool(self.witnesses) and not set(listed).intersection(self.witnesses)
 
     def absence(self, listed: Collection[uuid.UUID]) -> Absence:
-        """What an answer that listed these ids proves about the suspects that it leaves out."""
+        """What an answer with these ids proves about the suspects missing from it."""
         absent = self.suspects.difference(listed)
         if not self.witnesses or not set(listed).issuperset(self.witnesses):
             return Absence(unproven=absent)
@@ -101,7 +101,7 @@ class Question:
         *,
         events: Sequence[int] = (),
     ) -> Question:
-        """A question about suspects; witnesses are none of all suspects nor named by the events."""
+        """Choose witnesses for suspects: none of all_suspects, and none that the events name."""
         found = await session.db.fetchrow(
             QUERIES["load_witnesses"],
             session.item_id,
@@ -127,9 +127,9 @@ async def tombstone_or_flag(
     """Tombstone rows whose absence is proven, or flag them.
 
     named are ids that a transactions/deleted named; they count against a limit of their own. A row
-    that was named once stays so while it is flagged. What is not proven yet is flagged `no_witness`
-    and asked for again by itself; what is over the limit `too_many_at_once`, for a person.
-    flags_named: with the blocks before and after it, what was named is over the limit.
+    that was named once stays so while it is flagged. Unproven rows are flagged `no_witness` and
+    asked for again later; rows over the limit are flagged `too_many_at_once`, for a person.
+    flags_named: the named rows of all blocks together are over the limit.
     """
     found = await conn.fetch(
         QUERIES["load_absent_rows"], session.item_id, account_id, list(absence.ids)
@@ -157,7 +157,7 @@ async def _decide(
     waiting = absence.waiting.intersection(ids)
     proven = absence.proven.intersection(ids) | _confirmed(session, rows, waiting)
     allowed = await allows(conn, session, account_id, cause, len(ids))
-    # Without any proof it is not known yet whether there are so many.
+    # Without proof it is unknown yet whether there are too many.
     reason = NO_WITNESS if allowed or absence.unproven.issuperset(ids) else TOO_MANY
     if allowed:
         await _tombstone(conn, session, account_id, cause, proven)
@@ -168,7 +168,7 @@ async def _decide(
 def _confirmed(
     session: SyncSession, rows: Sequence[asyncpg.Record], waiting: frozenset[uuid.UUID]
 ) -> frozenset[uuid.UUID]:
-    """Those of which a question said the same at least a day ago."""
+    """Waiting rows whose absence an earlier question, at least a day ago, found too."""
     latest = session.now - CONFIRM_AFTER
     return frozenset(
         row["id"]
@@ -182,7 +182,7 @@ def _confirmed(
 async def allows(
     conn: Connection, session: SyncSession, account_id: uuid.UUID, cause: str, absent: int
 ) -> bool:
-    """Whether so many more of the account may be tombstoned within seven days."""
+    """Whether so many more rows of the account may be tombstoned within seven days."""
     counted = await conn.fetchrow(
         QUERIES["count_deletions"], session.item_id, account_id, session.now - LIMIT_COUNTS_FOR
     )
@@ -192,7 +192,7 @@ async def allows(
 
 
 def within_limit(cause: str, *, live: int, before: int, absent: int) -> bool:
-    """Whether rows may be tombstoned: absent of live ones, where before were in the last days.
+    """Whether absent of the live rows may be tombstoned, after before rows in the last days.
 
     Named by a transactions/deleted: the larger of 20 rows and 20 % of the account. Found missing:
     the larger of 3 rows and 20 %, and never over half.
@@ -253,9 +253,9 @@ async def _flag(
 async def unflag(
     conn: Connection, session: SyncSession, account_id: uuid.UUID, shown: Collection[uuid.UUID]
 ) -> None:
-    """Clear the flags of rows that an answer showed and that were not stored by it.
+    """Clear the flags of rows that an answer showed but that were not stored from it.
 
-    Such are unreadable ones, and those that the answer shows older than we hold them.
+    These are unreadable rows, and rows that the answer shows older than they are stored.
     """
     unflagged = await conn.fetch(
         QUERIES["unflag_transactions"],
@@ -270,7 +270,7 @@ async def unflag(
 
 
 async def load_unwitnessed(session: SyncSession, account_id: uuid.UUID) -> tuple[uuid.UUID, ...]:
-    """Rows of an account that are flagged for want of a witness, if it has a witness by now."""
+    """Rows of an account flagged `no_witness`, if the account has a witness by now."""
     if not (await Question.about(session, account_id, ())).witnesses:
         return ()
     records = await session.db.fetch(

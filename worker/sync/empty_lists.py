@@ -18,7 +18,7 @@ from worker.pluggy_api.payloads import decode_object
 
 READS_APART: Final = timedelta(days=1)
 TWO_READS: Final = frozenset({"investments", "loans"})
-"""The last one gone is tombstoned after two looks; the last account is flagged for a person."""
+"""The last row is tombstoned after two reads; the last account is flagged for a person."""
 LOOKED_AT: Final = TWO_READS | {"accounts"}
 
 

@@ -25,7 +25,7 @@ from worker.sync.store_rows import Entity, Listed, Row, read_rows, store_rows
 
 WITNESSES: Final = 3
 ASK_TIMEOUT_S: Final = 10.0
-"""A step has to end well within a plan; what is left is asked for in the next claim."""
+"""A step has to end well within a plan; the next claim asks for the rest."""
 UNASKED: Final = "absent_rows_unasked"
 
 
@@ -33,8 +33,8 @@ UNASKED: Final = "absent_rows_unasked"
 class Listing:
     """The endpoints of an entity: `path?owner_key=` lists it, `path/id` reads one row.
 
-    owner_key is the field of a row that names what it is listed by: itemId or accountId. absent is
-    the failure code that proves that a row is gone. is_single: the list is one object, or absent.
+    owner_key is the field of a row that names the list it belongs to: itemId or accountId. absent
+    is the failure code that proves that a row is gone. is_single: the list is one object or none.
     """
 
     entity: Entity
@@ -63,12 +63,12 @@ async def sync_listing(
     source_updated_at: datetime | None,
     scope_id: uuid.UUID = WHOLE_ITEM,
 ) -> None:
-    """Read the list and store it; tombstone what is proven absent. Raises PluggyError, LeaseLost.
+    """Read the list and store it; tombstone proven absences. Raises PluggyError, LeaseLost.
 
-    A row that the list leaves out is absent if GET by id answers 404 with its own code, or with a
-    row of another owner: it has moved there, and our owner's list says so. An empty list where we
-    hold live rows is no answer (consent revoked, bank down: lists are empty with 200) unless one of
-    them, asked for by id, comes back; see empty_lists for what two of them prove.
+    A row missing from the list is absent if GET by id answers 404 with the entity's own code, or
+    returns a row of another owner (it has moved). An empty list where live rows are stored proves
+    nothing (consent revoked or bank down: lists are empty, with 200) unless one of those rows comes
+    back by id; see empty_lists.py for what two empty lists prove.
     """
     product, started_at = listing.entity.product, session.now
     owner = session.item_id if scope_id == WHOLE_ITEM else scope_id
@@ -121,24 +121,24 @@ async def sync_listing(
 async def live_ids(
     session: SyncSession, product: str, scope_id: uuid.UUID = WHOLE_ITEM
 ) -> set[uuid.UUID]:
-    """Ids of the rows of a list that we hold live."""
+    """Ids of the stored live rows of a list."""
     records = await session.db.fetch(QUERIES[f"load_live_{product}_ids"], session.item_id, scope_id)
     return {record["id"] for record in records}
 
 
 @dataclass(slots=True)
 class _Answers:
-    """What asking for rows by id has shown."""
+    """The answers to requests for single rows."""
 
     absent: list[uuid.UUID] = field(default_factory=list)
     moved: list[uuid.UUID] = field(default_factory=list)
-    """Rows that answer, but as another owner's."""
+    """Rows that exist, but belong to another owner."""
     returned: list[Row] = field(default_factory=list)
     unasked: int = 0
 
     @property
     def go_on(self) -> bool:
-        """Not all were asked, and what was proven absent will not be asked again: it ends."""
+        """Whether the next claim goes on: rows are left to ask for, and each claim ends some."""
         return self.unasked > 0 and bool(self.absent)
 
 
@@ -152,8 +152,8 @@ async def _ask(
 ) -> _Answers:
     """Ask for rows by id while time lasts; after an empty list, until a witness is found.
 
-    In random order: of those that answer although their list leaves them out, not always the same
-    ones keep the others from being asked.
+    In random order, so that rows which exist although their list lacks them do not always come
+    before the others.
     """
     answers = _Answers(unasked=len(row_ids))
     clock = asyncio.get_running_loop().time
@@ -171,7 +171,7 @@ async def _ask(
 async def _ask_one(
     session: SyncSession, listing: Listing, owner: uuid.UUID, row_id: uuid.UUID, answers: _Answers
 ) -> None:
-    """Ask, and prolong the lease: a list of many questions may take longer than it."""
+    """Ask for a row, and renew the lease: many requests may take longer than it lasts."""
     try:
         body = await session.pluggy.row(f"{listing.path}/{row_id}")
     except PluggyNotFound as answer:

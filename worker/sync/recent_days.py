@@ -20,7 +20,7 @@ RECENT: Final = "recent"
 
 
 async def sync_recent(session: SyncSession, step: ReadRecent) -> None:
-    """Read one page; more of them go on as a walk. Raises PluggyError, LeaseLost."""
+    """Read the first page; further pages are read as a walk. Raises PluggyError, LeaseLost."""
     started_at = session.now
     page = await session.pluggy.transactions(step.account_id, date_from=step.date_from)
     if not page.rows and page.next is None and await _proves_nothing(session, step):
@@ -57,7 +57,7 @@ async def mark_recent_complete(
     started_at: datetime | None,
     read_seq: int | None,
 ) -> None:
-    """Remember the read in the transaction of its last page."""
+    """Record the read in the transaction of its last page."""
     await conn.execute(
         QUERIES["mark_recent_complete"], session.item_id, account_id, started_at, read_seq
     )
@@ -65,7 +65,7 @@ async def mark_recent_complete(
 
 
 async def _proves_nothing(session: SyncSession, step: ReadRecent) -> bool:
-    """Whether an empty answer needs a witness, and there is none."""
+    """Whether an empty answer needs a witness and has none."""
     expects_rows = await session.db.fetchval(
         QUERIES["holds_rows_dated_since"], session.item_id, step.account_id, step.date_from
     )

@@ -22,16 +22,16 @@ log = structlog.get_logger()
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}", re.ASCII)
 VALUE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,59}", re.ASCII)
 MAX_NOVELTIES: Final = 100
-"""Of one page: a row may have any number of fields, and each novelty is a row and a line of log."""
+"""Novelties per page: a row may have any number of fields, and each is a row and a log line."""
 NOT_SHOWN: Final = "*"
-"""Stands for what does not look like a contract's name or value, and may be somebody's data."""
+"""Stands for text that does not look like a contract's name or value, and may be personal data."""
 
 Novelty = tuple[str, str]
 """Path and value; the value of a new field is empty."""
 
 
 def novelties(entity: str, rows: Iterable[Mapping[str, Any]]) -> set[Novelty]:
-    """What of these rows is not known of the entity."""
+    """Unknown fields and values in rows of an entity."""
     found: set[Novelty] = set()
     shape = SHAPES[entity]
     for fields in rows:
@@ -55,7 +55,7 @@ def _look(shape: Shape, fields: Mapping[str, Any], prefix: str, found: set[Novel
 
 
 def _entries(value: object) -> Sequence[object]:
-    """What a list holds, or the one value that it is; nothing for an absent one."""
+    """The entries of a list, or the one value; none for an absent value."""
     if isinstance(value, list):
         return value
     return () if value is None else (value,)
@@ -75,9 +75,9 @@ async def _looked_for(entity: str, rows: Iterable[Mapping[str, Any]]) -> set[Nov
 async def note_novelties(
     conn: Connection, run_id: int, entity: str, rows: Iterable[Mapping[str, Any]]
 ) -> None:
-    """Note what is new in rows that are about to be written, in their transaction.
+    """Record novelties of rows that are about to be written, in their transaction.
 
-    Rows that have not changed were looked at when they were written: they are not given here.
+    Unchanged rows were checked when they were written, and are not passed here.
     """
     found = sorted(await _looked_for(entity, rows))[:MAX_NOVELTIES]
     if not found:

@@ -24,18 +24,18 @@ from worker.pluggy_api.values import UnreadableRow, moment
 from worker.sync.schema_drift import note_novelties
 
 STALE_READ: Final = timedelta(minutes=10)
-"""An answer older than what we hold is a lagging replica for so long after our write; then it is
-Pluggy's word."""
+"""An older answer within this time of our write is a lagging replica's; later it is Pluggy's word.
+"""
 
 BATCH_SIZE: Final = 500
-"""Rows a statement: a full page of transactions."""
+"""Rows per statement: a full page of transactions."""
 
 Mapper = Callable[[Mapping[str, Any], ZoneInfo], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """What tells one table of rows from another. version rises when the mapper learns a column."""
+    """The parts that differ between entities. version rises when the mapper learns a column."""
 
     product: str
     mapper: Mapper
@@ -44,7 +44,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a page with what a comparison needs, its other columns not yet mapped."""
+    """A row of a page: the parts that a comparison needs, before its columns are mapped."""
 
     id: uuid.UUID
     raw: bytes
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row set aside; reason names fields, never values. id: None if not even that is readable."""
+    """A row set aside; reason names fields, never values. id is None if even that is unreadable."""
 
     id: uuid.UUID | None
     reason: str
@@ -67,13 +67,13 @@ class Rejected:
 
     @property
     def row_id(self) -> str:
-        """What tells it from others: its id, or what it is."""
+        """The row's id, or a hash of its body where it has none."""
         return row_hash(self.body).hex() if self.id is None else str(self.id)
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What an answer has listed: rows by id, unreadable ones too, and whether some have no id."""
+    """Rows that an answer listed, unreadable ones included; nameless: some had no readable id."""
 
     ids: frozenset[uuid.UUID]
     nameless: bool
@@ -85,14 +85,14 @@ class Listed:
         return cls(frozenset(named), any(r.id is None for r in rejected))
 
     def among(self, asked: Iterable[uuid.UUID]) -> set[uuid.UUID]:
-        """Which of these came back, or may have: a row without an id may be any of them."""
+        """The ids that came back, or may have: a row without an id may be any of them."""
         return set(asked) if self.nameless else set(self.ids.intersection(asked))
 
 
 async def read_rows(
     page: Sequence[msgspec.Raw], *, owner_key: str, owner: uuid.UUID
 ) -> tuple[list[Row], list[Rejected]]:
-    """Split a page into rows and rejects; of an id that stands twice the newer wins.
+    """Split a page into rows and rejects; of rows with the same id the newer wins.
 
     Raises PluggyUnavailable if a row is another owner's: then the whole page is not ours.
     """
@@ -111,7 +111,7 @@ async def read_rows(
 
 
 def _newer(first: Row | None, second: Row) -> Row:
-    """By Pluggy's time; the second where that does not tell."""
+    """The newer by Pluggy's time; the second if the times are unknown or equal."""
     if first is None or first.updated_at is None or second.updated_at is None:
         return second
     return first if first.updated_at > second.updated_at else second
@@ -135,7 +135,7 @@ async def store_rows(
     scope_id: uuid.UUID = WHOLE_ITEM,
     owner_columns: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write what differs, inside the page's transaction, and count it in the claim's run.
+    """Write rows that differ, in the page's transaction, and count them in the claim's run.
 
     owner_columns: columns that Pluggy's rows do not carry, such as the investment of its rows.
     """
@@ -153,7 +153,7 @@ async def _store_batch(
     rows: Sequence[Row],
     owner_columns: Mapping[str, Any],
 ) -> list[Rejected]:
-    """Write what differs; returns what could not be written."""
+    """Write rows that differ; returns rows that could not be written."""
     held = await _stored_versions(conn, session, entity, rows)
     newest = [row for row in rows if not _is_older(session, row, held.get(row.id))]
     changed = [row for row in newest if _differs(session, entity, row, held.get(row.id))]
@@ -162,7 +162,7 @@ async def _store_batch(
     for document in documents:
         document.update(owner_columns)
     unkept = [*unmappable, *await _upsert(conn, session, entity, documents)]
-    # Those too that are again as they are held.
+    # Unchanged rows are accepted too.
     kept = {row.id for row in newest} - {r.id for r in unkept}
     await conn.execute(
         QUERIES["accept_rejected_rows"], session.item_id, entity.product, list(map(str, kept))
@@ -196,9 +196,9 @@ def _differs(session: SyncSession, entity: Entity, row: Row, held: asyncpg.Recor
 
 
 def is_stale(session: SyncSession, row: Row, held: asyncpg.Record) -> bool:
-    """Whether an answer is older than what we hold. Equal times are no answer to that: it wins.
+    """Whether an answer is older than the stored row. With equal times the answer wins.
 
-    So it does over a time of the future, which cannot be when the row was updated.
+    It also wins over a stored time in the future, which cannot be when the row was updated.
     """
     source, updated_at = row.updated_at, held["source_updated_at"]
     if source is None or updated_at is None or updated_at > session.latest:
@@ -233,7 +233,7 @@ async def _documents(
 async def _upsert(
     conn: Connection, session: SyncSession, entity: Entity, documents: list[dict[str, Any]]
 ) -> list[Rejected]:
-    """All in one statement; if Postgres refuses the data, row by row to find the culprits."""
+    """Write all rows in one statement; if Postgres refuses it, one by one to find bad rows."""
     if not documents:
         return []
     try:

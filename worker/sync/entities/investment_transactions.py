@@ -97,7 +97,7 @@ async def sync_investment_transactions(
 async def _doubt(
     conn: Connection, session: SyncSession, investment_id: uuid.UUID, missing: set[uuid.UUID]
 ) -> bool:
-    """Bury what two lists have left out; returns whether one leaves out something new."""
+    """Tombstone rows missing from two lists; returns whether some are newly missing."""
     if not missing:
         return False
     asked = [session.item_id, investment_id, sorted(missing), session.now]

@@ -55,7 +55,7 @@ async def fetch_item(session: SyncSession) -> Item:
     """Fetch the item and store its row. Raises PluggyError, LeaseLost."""
     started_at = session.now
     body = await session.pluggy.item(session.item_id)
-    # The connector comes along in every item and changes for reasons of its own.
+    # Every item includes its connector, which changes independently of the item.
     payload = without_key(body, "connector")
     fields = decode_object(body)
     if parse_uuid(fields.get("id")) != session.item_id:
@@ -106,7 +106,7 @@ def _held(session: SyncSession, held: asyncpg.Record) -> Item:
 
 
 def _same(row: Row, held: asyncpg.Record) -> bool:
-    """The connector is not in the payload, so what of it is in columns is compared by itself."""
+    """Whether the stored row is equal; the connector's columns, not in the payload, one by one."""
     columns = item_row(row.fields)
     return bool(
         held["row_hash"] == row.hash
@@ -117,16 +117,16 @@ def _same(row: Row, held: asyncpg.Record) -> bool:
 
 
 async def settle_what_died(session: SyncSession) -> None:
-    """Events that died because Pluggy does not know the item are explained by its item/deleted.
+    """Settle events that died because Pluggy did not know the item: its item/deleted explains them.
 
-    Two statements, each in a transaction of its own, as all that changes events.
+    Two statements, each in a transaction of its own, like all that change events.
     """
     for query in ("delete_unknown_item", "ignore_unknown_events"):
         await session.db.execute(QUERIES[query], session.item_id, session.lease.token)
 
 
 async def tombstone_item(session: SyncSession) -> None:
-    """Tombstone the item and all it owns."""
+    """Tombstone the item and all its rows."""
     async with session.page() as conn:
         session.counts.deleted += await conn.fetchval(
             QUERIES["tombstone_item"], session.item_id, session.run, session.now

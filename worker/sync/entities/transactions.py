@@ -35,10 +35,11 @@ from worker.sync.deletions import Question, unflag
 from worker.sync.store_rows import Entity, Listed, read_rows, store_rows
 
 PRODUCT: Final = "transactions"
-PAGES_IN_PLAN: Final = 10
-SECONDS_IN_PLAN: Final = 15.0
-EMPTY_FOR_LONG: Final = timedelta(minutes=5)
-"""A delta that is longer goes on as a walk, page by page: a plan has to end soon."""
+MAX_DELTA_PAGES: Final = 10
+DELTA_TIMEOUT_S: Final = 15.0
+"""A longer delta continues as a walk, page by page: a plan has to end soon."""
+MIN_EMPTY_AGE: Final = timedelta(minutes=5)
+"""An account without rows is believed to be empty after so long: rows may follow their event."""
 
 
 def transaction_row(fields: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
@@ -84,7 +85,7 @@ TRANSACTIONS: Final = Entity(
 async def store_page(
     conn: Connection, session: SyncSession, account_id: uuid.UUID, page: Page
 ) -> Listed:
-    """Store a page of an account's rows; returns what it listed.
+    """Store a page of an account's rows; returns the rows that it listed.
 
     Raises PluggyUnavailable if a row is another account's.
     """
@@ -92,11 +93,11 @@ async def store_page(
     before = session.counts.inserted
     await store_rows(conn, session, TRANSACTIONS, rows, rejected, scope_id=account_id)
     if session.counts.inserted > before:
-        # A new row may be the witness that an account had none of.
+        # A new row may serve as the witness that the account lacked.
         await conn.execute(QUERIES["hurry_deletions"], session.item_id, account_id, session.now)
     listed = Listed.of(rows, rejected)
     if listed.ids:
-        # An unchanged row leaves no other trace of having been shown.
+        # Nothing else records that an unchanged row was shown.
         shown = sorted(listed.ids)
         await conn.execute(QUERIES["delete_absent"], session.item_id, account_id, shown)
         await unflag(conn, session, account_id, shown)
@@ -104,11 +105,11 @@ async def store_page(
 
 
 async def sync_delta(session: SyncSession, step: ReadDelta) -> None:
-    """Read what was created since; the watermark moves in the transaction of the last page.
+    """Read rows created since the watermark, which moves in the transaction of the last page.
 
-    A cursor that is refused begins it anew. Raises PluggyError, LeaseLost.
+    A refused cursor restarts the read. Raises PluggyError, LeaseLost.
     """
-    walk_from_s = asyncio.get_running_loop().time() + SECONDS_IN_PLAN
+    walk_from_s = asyncio.get_running_loop().time() + DELTA_TIMEOUT_S
     await with_restarts(lambda: _read_delta(session, step, walk_from_s))
 
 
@@ -124,7 +125,7 @@ async def _read_delta(session: SyncSession, step: ReadDelta, walk_from_s: float)
         rows_seen += len(page.rows)
         async with session.page() as conn:
             await store_page(conn, session, step.account_id, page)
-            if pages >= PAGES_IN_PLAN or clock() > walk_from_s:
+            if pages >= MAX_DELTA_PAGES or clock() > walk_from_s:
                 await conn.execute(
                     QUERIES["start_walk"],
                     session.item_id,
@@ -180,11 +181,11 @@ async def _holds_since(session: SyncSession, step: ReadDelta) -> bool:
 
 
 async def witnessed(session: SyncSession, account_id: uuid.UUID, *, suspicious: bool) -> bool:
-    """Whether a row that we hold live comes back when asked by id: then empty means empty.
+    """Whether a stored live row comes back by id, which proves that the empty answer is right.
 
-    An account without such a row has nothing to lose: there the account itself is the witness, but
-    only if the answer has been empty for a while, for rows may show up after their event. What
-    nothing but an event makes suspicious is looked at again for it (see plan_confirmations).
+    An account without such a row has nothing to lose: then the account itself is the witness, but
+    only after the answer has been empty for some time, for rows may show up after their event. An
+    answer that only an event contradicts is rechecked for it (see planner/confirmations.py).
     """
     question = await Question.about(session, account_id, ())
     if not question.witnesses:
@@ -197,7 +198,7 @@ async def witnessed(session: SyncSession, account_id: uuid.UUID, *, suspicious: 
 
 async def _lives_without_rows(session: SyncSession, account_id: uuid.UUID) -> bool:
     empty_for_long = await session.db.fetchval(
-        QUERIES["is_deferred_for"], session.item_id, PRODUCT, account_id, EMPTY_FOR_LONG
+        QUERIES["is_deferred_for"], session.item_id, PRODUCT, account_id, MIN_EMPTY_AGE
     )
     return bool(empty_for_long) and await account_answers(session, account_id)
 
@@ -212,6 +213,6 @@ async def account_answers(session: SyncSession, account_id: uuid.UUID) -> bool:
 
 
 async def deferred(session: SyncSession, account_id: uuid.UUID) -> None:
-    """The answer proves nothing: no watermark, no stamp, no event settled."""
+    """Defer the step, for the answer proves nothing: no watermark moves, no event is settled."""
     async with session.page() as conn:
         await defer_step(conn, session, PRODUCT, account_id)
