@@ -41,7 +41,7 @@ OF_AN_ITEM: Final = (
     "connector_name",
     "since",
     "due_at",
-    "what_to_do",
+    "what",
     "command",
 )
 
@@ -80,7 +80,7 @@ def status(context: click.Context, strict: bool, as_json: bool) -> None:
 
 
 def _show(found: Row) -> None:
-    print_fields({name: v for name, v in found["overview"].items() if name != "advice"})
+    print_fields(found["overview"])
     print_rows("findings", [{name: row[name] for name in FOR_PEOPLE} for row in found["findings"]])
     print_rows("backlog", found["backlog"])
     print_rows("from webhook to row, last hour", found["lag"])
@@ -144,12 +144,10 @@ def _light(overview: Row, findings: list[Row]) -> Row:
     if not coloured:
         return {"light": "green"}
     worst = coloured[0]
-    told = worst["what"]
     return {
         "light": worst["severity"],
-        "sentence": told,
+        "sentence": worst["what"],
         "since": worst["since"],
-        "advice": told,
         "findings": len(coloured),
     }
 

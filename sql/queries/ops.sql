@@ -68,10 +68,10 @@ ORDER BY entity;
 -- params: item_id
 -- returns: many ProductFreshness
 -- nullable: *
-SELECT product, account_id, state, reason, blocked_on, stale_since, read_at, collected_at, watermark,
+SELECT product, scope_id, state, reason, blocked_on, stale_since, read_at, collected_at, watermark,
        attempts, next_try_at, error_id
 FROM pluggy_ops.freshness WHERE item_id = $1
-ORDER BY product, account_id NULLS FIRST;
+ORDER BY product, scope_id NULLS FIRST;
 
 -- name: item_walks
 -- params: item_id
@@ -97,7 +97,7 @@ ORDER BY id LIMIT $2;
 -- returns: many DeadLetter
 -- nullable: *
 -- Oldest death first. Null: any, without a limit.
-SELECT id, event, item_id, account_id, connector_name, reason, text, error_id, failure_class, attempts,
+SELECT id, event, item_id, account_id, connector_name, reason, advice, error_id, failure_class, attempts,
        first_failed_at, last_failed_at, accepted_at, died_at
 FROM pluggy_ops.dead_letters
 WHERE ($1::bigint[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR reason = $2)

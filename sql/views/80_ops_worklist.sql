@@ -1,12 +1,11 @@
--- What is wrong or waits for somebody, thing by thing: items, webhooks at Pluggy, deliveries. Each kind
--- is one row of findings. How heavy a kind is, and who has to act, is said here alone.
+-- The weight, severity and responsible party of a kind are defined here alone.
 CREATE VIEW pluggy_ops.worklist AS
 WITH stale AS MATERIALIZED (
-    SELECT item_id, account_id, product, state, reason, blocked_on, stale_since, collected_at,
+    SELECT item_id, scope_id, product, state, reason, blocked_on, stale_since, collected_at,
            CASE WHEN reason IN ('login_error', 'consent_revoked', 'consent_expired') THEN 'reconnect'
                 WHEN reason IN ('waiting_user_input', 'waiting_user_action') THEN 'waiting_for_user'
                 WHEN reason = 'no_auto_sync' THEN 'no_auto_sync'
-                -- Told of the item below, and of the product in findings.
+                -- Listed by item below, and by product in findings.
                 WHEN reason IN ('collection_overdue', 'product_parked') THEN NULL
                 WHEN reason IN ('updating', 'merging') THEN 'collection_stuck'
                 WHEN reason = 'rows_rejected' THEN 'rows_rejected'
@@ -20,7 +19,7 @@ WITH stale AS MATERIALIZED (
            NULL::timestamptz AS due_at, 1::bigint AS how_many,
            'Pluggy does not know this item and has sent no item/deleted: if it was deleted, or never'
            || ' existed, deliver {"event": "item/deleted", "itemId": "' || p.item_id
-           || '"} to the receiver yourself, or run the command.' AS what_to_do,
+           || '"} to the receiver yourself, or run the command.' AS what,
            'pluggy-sync items deleted ' || p.item_id AS command
     FROM pluggy_sync.product_sync p
     WHERE p.product = 'items' AND p.dead_at IS NOT NULL AND p.failure_code LIKE '404:%'
@@ -33,7 +32,7 @@ WITH stale AS MATERIALIZED (
     WHERE state = 'dead' AND reason !~ '^4\d\d:' AND reason <> 'account_not_of_item'
     GROUP BY item_id
     UNION ALL
-    -- Asked again they would be refused again. Of an item that is not there the item itself is told.
+    -- Pluggy would refuse them again. Those of an unknown item are covered by item_not_found.
     SELECT 'refused_by_pluggy', item_id, NULL, min(settled_at), NULL, count(*),
            count(*) || ' events were given up on, for Pluggy does not know or refuses what they are about'
            || ' (' || string_agg(DISTINCT reason, ', ') || '): its support knows the error_id.',
@@ -54,7 +53,7 @@ WITH stale AS MATERIALIZED (
            'pluggy-sync items show ' || item_id
     FROM pluggy_sync.webhook_events
     WHERE state IN ('pending', 'walking') AND event = 'sync/verify'
-      -- Somebody's order to read all anew may take as long as it takes.
+      -- A resync that a person has ordered may take as long as it takes.
       AND event_id NOT LIKE 'resync:%'
       AND accepted_at < now() - interval '2 days'
     GROUP BY item_id
@@ -136,16 +135,16 @@ WITH stale AS MATERIALIZED (
       AND NOT (kind = 'reads_failing' AND EXISTS (
           SELECT FROM pluggy_sync.product_sync p
           WHERE p.item_id = stale.item_id AND p.product = stale.product AND p.dead_at IS NOT NULL
-            AND p.scope_id = coalesce(stale.account_id, '00000000-0000-0000-0000-000000000000')
+            AND p.scope_id = coalesce(stale.scope_id, '00000000-0000-0000-0000-000000000000')
             AND p.failure_code IN (SELECT e.reason FROM pluggy_sync.webhook_events e
                                    WHERE e.item_id = stale.item_id AND e.state = 'dead')))
     GROUP BY kind, item_id
 )
 SELECT w.kind, k.severity, k.blocked_on, w.item_id, i.connector_id, i.connector_name, w.account_id,
-       w.since, w.due_at, w.how_many, w.what_to_do, w.command, k.weight
+       w.since, w.due_at, w.how_many, w.what, w.command, k.weight
 FROM work w
 JOIN (VALUES
-    -- Weight: what hides news from you first, then what is not done, then what others do not do.
+    -- Weight: causes of missing data first, then work that is not done, then what others have to do.
     (70, 'subscription', 'yellow', 'us'),
     (68, 'missed_webhooks', 'yellow', 'us'),
     (60, 'item_not_found', 'yellow', 'us'),
@@ -169,3 +168,29 @@ JOIN (VALUES
 ) AS k(weight, kind, severity, blocked_on) ON k.kind = w.kind
 LEFT JOIN pluggy.items i ON i.id = w.item_id
 ORDER BY k.weight DESC, w.since;
+
+COMMENT ON VIEW pluggy_ops.worklist IS
+    'The findings item by item: one row per thing that is wrong or waits for somebody';
+COMMENT ON COLUMN pluggy_ops.worklist.kind IS 'What kind of thing is wrong; the kinds of findings';
+COMMENT ON COLUMN pluggy_ops.worklist.severity IS
+    'red or yellow, which colour the light of overview, or info, which does not';
+COMMENT ON COLUMN pluggy_ops.worklist.blocked_on IS
+    'The party that has to act: us (who runs this service), pluggy, bank or user';
+COMMENT ON COLUMN pluggy_ops.worklist.item_id IS
+    'The item that it is about; null: no item, or several';
+COMMENT ON COLUMN pluggy_ops.worklist.connector_id IS
+    'Pluggy''s number of the bank or broker; null: the item is not held';
+COMMENT ON COLUMN pluggy_ops.worklist.connector_name IS
+    'Name of the bank or broker; null: the item is not held';
+COMMENT ON COLUMN pluggy_ops.worklist.account_id IS
+    'The account that it is about; null: the whole item, or no item';
+COMMENT ON COLUMN pluggy_ops.worklist.since IS 'Since when, UTC; null: not known';
+COMMENT ON COLUMN pluggy_ops.worklist.due_at IS
+    'When it becomes worse, UTC, such as the end of a consent; null: it is so already';
+COMMENT ON COLUMN pluggy_ops.worklist.how_many IS
+    'How many of it there are: events, rows, items, products, as the text says';
+COMMENT ON COLUMN pluggy_ops.worklist.what IS
+    'What is wrong and what mends it, a sentence for a person';
+COMMENT ON COLUMN pluggy_ops.worklist.command IS
+    'Command to run about it; null: no command mends it, what says what does';
+COMMENT ON COLUMN pluggy_ops.worklist.weight IS 'Order of the findings: the heavier first';

@@ -1,157 +1,8 @@
--- Built on the other views: the file's name puts it behind them.
-
--- A row for each kind of thing that is wrong or waits for somebody, the heaviest first: what stands in the
--- worklist, by kind, and what is about the service as a whole. A user's findings (info) do not colour the
--- light of overview.
-CREATE VIEW pluggy_ops.findings AS
-WITH found AS (
-    SELECT 100 AS weight, 'red' AS severity, 'halted' AS kind, 'us' AS blocked_on,
-           'Halted: ' || h.advice AS what, h.halted_at AS since, 1::bigint AS how_many,
-           NULL::text AS command
-    FROM pluggy_sync.halts h
-    WHERE h.halted_at IS NOT NULL AND h.failure_code <> 'pluggy_down'
-    UNION ALL
-    SELECT 98, 'red', 'no_worker', 'us',
-           'No worker is alive: start one, webhooks are kept until then.', max(seen_at), 1, NULL
-    FROM pluggy_sync.workers
-    HAVING count(*) FILTER (WHERE seen_at > now() - interval '30 seconds') = 0
-    UNION ALL
-    SELECT 90, 'yellow', 'pluggy_down', 'pluggy',
-           'Pluggy does not answer: it is probed every few seconds, and work goes on by itself when it'
-           || ' answers. If https://status.pluggy.ai shows no trouble, see that PLUGGY_BASE_URL can be'
-           || ' reached from the workers.', h.halted_at, 1, NULL
-    FROM pluggy_sync.halts h
-    WHERE h.halted_at IS NOT NULL AND h.failure_code = 'pluggy_down'
-    UNION ALL
-    SELECT 92, 'yellow', 'redis_outage', 'us',
-           'Redis does not serve ' || count(*) || ' workers (' || string_agg(DISTINCT redis_outage, ', ')
-           || '): they take what is due from Postgres, each at a tenth of Pluggy''s limit.',
-           min(redis_outage_since), count(*), NULL
-    FROM pluggy_sync.workers
-    WHERE redis_outage IS NOT NULL AND seen_at > now() - interval '30 seconds'
-    HAVING count(*) > 0
-    UNION ALL
-    -- What it may throw away takes the place of work; the rest only matters while Postgres is away too.
-    SELECT CASE WHEN 'may_evict' = ANY (unsafe) THEN 83 ELSE 10 END,
-           CASE WHEN 'may_evict' = ANY (unsafe) THEN 'yellow' ELSE 'info' END, 'redis_unsafe', 'us',
-           'Redis is not set up to keep events (' || array_to_string(unsafe, ', ') || '): it needs'
-           || ' maxmemory-policy noeviction, appendonly yes and appendfsync always.',
-           checked_at, 1, NULL
-    FROM pluggy_sync.redis_settings
-    WHERE unsafe <> '{}'
-    UNION ALL
-    SELECT 82, 'yellow', 'product_parked', 'pluggy',
-           count(*) || ' products are refused by Pluggy and left out: '
-           || string_agg(product || ' (' || endpoint || ', ' || failure_code
-                         || coalesce(', error_id ' || error_id, '') || ')', ', ' ORDER BY parked_at)
-           || '. Pluggy is asked again once an hour; its support knows the error_id.',
-           min(parked_at), count(*), NULL
-    FROM pluggy_sync.parked_products
-    HAVING count(*) > 0
-    UNION ALL
-    -- Told by webhook and put off again and again by a limit. Nothing else says so: what fails or proves
-    -- nothing is stale, and a collection under way puts off the event, not a step.
-    SELECT 88, 'yellow', 'events_late', 'us',
-           'Webhooks wait for over five minutes: failure_code in runs says why; of 429 and rate_budget,'
-           || ' Pluggy''s rate limit is used up, which more workers do not mend.',
-           min(w.pending_since), count(*), NULL
-    FROM pluggy_sync.webhook_events w
-    WHERE w.state = 'pending' AND w.lane = 0 AND w.ask_again_at IS NULL
-      AND w.pending_since < now() - interval '5 minutes'
-      AND EXISTS (SELECT FROM pluggy_sync.product_sync p
-                  WHERE p.item_id = w.item_id AND p.next_try_at IS NOT NULL
-                    AND p.attempts = 0 AND p.deferred_since IS NULL)
-    HAVING count(*) > 0
-    UNION ALL
-    SELECT 86, 'yellow', 'work_waits', 'us',
-           'Work waits for over a minute: look at backlog and add workers.',
-           min(oldest_due_at), sum(due)::bigint, NULL
-    FROM pluggy_ops.backlog
-    HAVING max(oldest_due_age_s) > 60
-    UNION ALL
-    -- In a row: since the last minute in which one was taken.
-    SELECT 84, 'yellow', 'deliveries_refused', 'us',
-           sum(d.deliveries) || ' deliveries in a row were refused for their secret or their address (401):'
-           || ' if they are Pluggy''s, its webhooks carry another secret than WEBHOOK_SECRET.',
-           min(d.minute), sum(d.deliveries)::bigint, 'pluggy-sync webhooks register'
-    FROM pluggy_sync.delivery_counts d
-    WHERE d.answer = 'unauthorized' AND d.minute > now() - interval '1 day'
-      AND d.minute >= coalesce((SELECT max(minute) FROM pluggy_sync.delivery_counts
-                                WHERE answer IN ('accepted', 'duplicate', 'kept')
-                                  AND minute > now() - interval '1 day'), '-infinity')
-    HAVING sum(d.deliveries) >= 20
-    UNION ALL
-    SELECT 45, 'yellow', 'reference_data_failing', 'pluggy',
-           'The list of ' || string_agg(product, ' and of ') || ' cannot be read ('
-           || string_agg(DISTINCT failure_code, ', ') || '): it is tried again by itself.',
-           min(coalesce(failing_since, dead_at)), count(*), NULL
-    FROM pluggy_sync.reference_data_sync
-    WHERE dead_at IS NOT NULL OR failing_since < now() - interval '1 hour'
-    HAVING count(*) > 0
-    UNION ALL
-    SELECT w.weight, w.severity, w.kind, w.blocked_on,
-           CASE w.kind
-               WHEN 'subscription' THEN w.n || ' webhooks at Pluggy are missing or wrong: subscriptions says'
-                    || ' which.'
-               WHEN 'subscriptions_unchecked' THEN w.one
-               WHEN 'missed_webhooks' THEN w.things || ' collections of the last week came without a webhook:'
-                    || ' look at subscriptions, and whether the receiver was away.'
-               WHEN 'item_not_found' THEN 'Pluggy does not know ' || w.n || ' items and has sent no'
-                    || ' item/deleted: items deleted settles what is gone.'
-               WHEN 'dead_letters' THEN w.things || ' events were given up on: requeue what is mended.'
-               WHEN 'refused_by_pluggy' THEN w.things || ' events were given up on, for Pluggy does not know'
-                    || ' or refuses what they are about: its support knows the error_id.'
-               WHEN 'flagged_deletions' THEN w.things || ' rows are gone at Pluggy but not proven deleted:'
-                    || ' accept or refuse them.'
-               WHEN 'events_kept' THEN w.things || ' deliveries of the last week could not be read and were'
-                    || ' kept: a newer release may know them.'
-               WHEN 'rows_rejected' THEN w.things || ' products hold rows that cannot be read: rejected_rows'
-                    || ' says which, a newer release may read them.'
-               WHEN 'verify_late' THEN w.n || ' items wait for their verify for over two days: add workers,'
-                    || ' or see in backlog what goes before it.'
-               WHEN 'purge_late' THEN w.n || ' deleted items wait for their purge for over a day: Pluggy has'
-                    || ' to say once more that they are gone.'
-               WHEN 'reads_failing' THEN 'Reads of ' || w.things || ' products fail and are tried again:'
-                    || ' errors_by_connector says of what.'
-               WHEN 'collection_overdue' THEN w.n || ' items had no collection for over a day after the time'
-                    || ' that Pluggy promised: ask Pluggy''s support.'
-               WHEN 'collection_stuck' THEN w.n || ' items are being collected for over a day: ask Pluggy''s'
-                    || ' support.'
-               WHEN 'bank_error' THEN 'Banks do not give ' || w.things || ' products: errors_by_connector says'
-                    || ' which banks; Pluggy tries again by itself.'
-               WHEN 'bank_warning' THEN 'Banks have not given all of ' || w.things || ' products.'
-               WHEN 'reconnect' THEN w.n || ' items need their person to connect again.'
-               WHEN 'consent_expiring' THEN w.n || ' consents end within 14 days, the first at '
-                    || to_char(w.due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC: have them renewed.'
-               WHEN 'waiting_for_user' THEN w.n || ' logins wait for their person for over an hour.'
-               WHEN 'no_auto_sync' THEN w.n || ' items are no longer updated by Pluggy by itself: update them,'
-                    || ' or have their person connect again.'
-           END, w.since,
-           CASE WHEN w.kind IN ('missed_webhooks', 'dead_letters', 'refused_by_pluggy',
-                                'flagged_deletions', 'events_kept') THEN w.things ELSE w.n END,
-           CASE w.kind
-               WHEN 'subscription' THEN 'pluggy-sync webhooks register'
-               WHEN 'subscriptions_unchecked' THEN 'pluggy-sync webhooks list'
-               WHEN 'missed_webhooks' THEN 'pluggy-sync webhooks list'
-               WHEN 'dead_letters' THEN 'pluggy-sync dead-letters list'
-               WHEN 'refused_by_pluggy' THEN 'pluggy-sync dead-letters list'
-               WHEN 'flagged_deletions' THEN 'pluggy-sync flags list'
-               ELSE 'pluggy-sync worklist --kind ' || w.kind END
-    FROM (SELECT kind, weight, severity, blocked_on, count(*) AS n, sum(how_many)::bigint AS things,
-                 min(since) AS since, min(due_at) AS due_at, min(what_to_do) AS one
-          FROM pluggy_ops.worklist GROUP BY kind, weight, severity, blocked_on) AS w
-)
-SELECT severity, kind, blocked_on, what, since, how_many, command, weight
-FROM found
-ORDER BY weight DESC;
-
--- One row: is the service well, what is the heaviest that is not, and since when.
 CREATE VIEW pluggy_ops.overview AS
 WITH findings AS MATERIALIZED (SELECT * FROM pluggy_ops.findings),
      worst AS (SELECT * FROM findings WHERE severity <> 'info' ORDER BY weight DESC LIMIT 1)
 SELECT coalesce(f.severity, 'green') AS light,
        coalesce(f.what, 'All is well.') AS sentence, f.since,
-       coalesce(f.what, 'All is well.') AS advice,
        (SELECT count(*) FROM findings WHERE severity <> 'info') AS findings,
        (SELECT count(*) FROM findings WHERE severity = 'info') AS findings_info,
     h.halted_at, h.failure_code AS halted_by, w.live AS workers, w.slots,
@@ -177,3 +28,39 @@ CROSS JOIN (SELECT count(*) FILTER (WHERE state = 'stale') AS stale,
             FROM pluggy_ops.freshness) AS p
 CROSS JOIN (SELECT count(*) AS wrong FROM pluggy_ops.subscriptions
             WHERE state NOT IN ('ok', 'elsewhere', 'unchecked')) AS s;
+
+COMMENT ON VIEW pluggy_ops.overview IS
+    'Exactly one row: whether the service is well, the heaviest finding, and counts';
+COMMENT ON COLUMN pluggy_ops.overview.light IS
+    'Whether the service is well: green, yellow or red, by findings; users'' findings do not count';
+COMMENT ON COLUMN pluggy_ops.overview.sentence IS
+    'The heaviest finding that colours the light, or that all is well';
+COMMENT ON COLUMN pluggy_ops.overview.since IS
+    'Since when the heaviest finding stands, UTC; null: the light is green, or it is not known';
+COMMENT ON COLUMN pluggy_ops.overview.findings IS 'Kinds of findings that colour the light';
+COMMENT ON COLUMN pluggy_ops.overview.findings_info IS
+    'Kinds of findings that do not, such as those of users';
+COMMENT ON COLUMN pluggy_ops.overview.halted_at IS
+    'Since when everything is parked, UTC; null: it is not';
+COMMENT ON COLUMN pluggy_ops.overview.halted_by IS
+    'The code that parked everything; null: it is not';
+COMMENT ON COLUMN pluggy_ops.overview.workers IS 'Workers that reported within the last 30 seconds';
+COMMENT ON COLUMN pluggy_ops.overview.slots IS 'Job slots of these workers together';
+COMMENT ON COLUMN pluggy_ops.overview.items IS 'Items that are held, deleted ones not counted';
+COMMENT ON COLUMN pluggy_ops.overview.events_pending IS 'Events that wait to be applied';
+COMMENT ON COLUMN pluggy_ops.overview.events_walking IS
+    'Events that wait for the walk of an account';
+COMMENT ON COLUMN pluggy_ops.overview.dead_letters IS 'Events that were given up on';
+COMMENT ON COLUMN pluggy_ops.overview.items_due IS 'Items that have work now and nobody at it';
+COMMENT ON COLUMN pluggy_ops.overview.oldest_due_age_s IS
+    'Seconds that the oldest due item waits; 0: none is due';
+COMMENT ON COLUMN pluggy_ops.overview.stale_products IS
+    'Rows of freshness that are stale, whoever has to act';
+COMMENT ON COLUMN pluggy_ops.overview.incomplete_products IS
+    'Rows of freshness that are incomplete';
+COMMENT ON COLUMN pluggy_ops.overview.subscriptions_wrong IS
+    'Webhooks at Pluggy that are missing or wrong';
+COMMENT ON COLUMN pluggy_ops.overview.last_accepted_at IS
+    'When the last event was accepted, our own too, UTC; null: none yet';
+COMMENT ON COLUMN pluggy_ops.overview.events_late IS
+    'Events that a limit has deferred for over five minutes';

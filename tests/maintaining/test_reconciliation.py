@@ -190,8 +190,8 @@ async def test_an_item_that_pluggy_does_not_update_is_never_polled(stack: Stack)
         assert await cast(stack) == 0
     assert await stack.requests() == {}
     shown = await view(stack, "freshness", item["id"])
-    assert {(r["state"], r["reason"], r["blocked_on_whom"]) for r in shown} == {
-        ("stale", "no_auto_sync", "person")
+    assert {(r["state"], r["reason"], r["blocked_on"]) for r in shown} == {
+        ("stale", "no_auto_sync", "user")
     }
     assert [r["kind"] for r in await view(stack, "worklist", item["id"])] == ["no_auto_sync"]
 

@@ -254,7 +254,7 @@ async def test_status_tells_the_light_the_backlog_and_the_lag(
     await cli.json("items", "register", UNKNOWN)
     told = await cli.json("status", status=2)
     assert told["overview"]["light"] == "red"
-    assert "No worker is alive" in told["overview"]["advice"]
+    assert "No worker is alive" in told["overview"]["sentence"]
     assert told["findings"][0]["kind"] == "no_worker"
     assert {row["lane"]: row["due"] for row in told["backlog"]}["live"] == 1
     [lag] = [row for row in told["lag"] if row["event"] == "item/created"]
@@ -336,7 +336,7 @@ async def test_a_dead_letter_tells_what_was_tried_how_often_and_when(
     [row] = (await cli.json("dead-letters", "list"))["dead_letters"]
     assert row["failure_class"] == "retry"
     assert row["reason"].startswith("500")
-    assert row["text"] == "Tried for three days: requeue it when the cause is mended."
+    assert row["advice"] == "Tried for three days: requeue it when the cause is mended."
     assert row["attempts"] >= 4
     assert row["error_id"]
     first, last = [datetime.fromisoformat(row[f"{n}_failed_at"]) for n in ("first", "last")]
@@ -345,7 +345,7 @@ async def test_a_dead_letter_tells_what_was_tried_how_often_and_when(
     refused = await cli.json("dead-letters", "list", "--reason", "404:ITEM_NOT_FOUND")
     [row] = refused["dead_letters"]
     assert (row["failure_class"], row["attempts"]) == ("reject", 1)
-    assert row["text"].startswith("Pluggy does not know the item")
+    assert row["advice"].startswith("Pluggy does not know the item")
 
 
 async def test_requeue_makes_the_item_due_and_rings(

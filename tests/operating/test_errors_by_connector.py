@@ -12,7 +12,7 @@ BANK, OTHER = 201, 600
 
 async def errors(stack: Stack) -> list[dict[str, Any]]:
     found = await stack.db.fetch(
-        "SELECT connector_id, product, error, blocked_on_whom, items, of_items"
+        "SELECT connector_id, product, error, blocked_on, items, of_items"
         " FROM pluggy_ops.errors_by_connector"
     )
     return [dict(record) for record in found]
@@ -28,7 +28,7 @@ async def test_a_bank_that_is_down_is_shown_and_costs_no_attempt(stack: Stack) -
     await stack.quiet()
     [shown] = await errors(stack)
     assert shown["connector_id"] == BANK
-    assert (shown["product"], shown["blocked_on_whom"]) == (None, "bank")
+    assert (shown["product"], shown["blocked_on"]) == (None, "bank")
     assert (shown["items"], shown["of_items"]) == (2, 3)
     # It is no halt and no failure of ours.
     assert await attempts(stack) == 0
@@ -54,7 +54,7 @@ async def test_reads_that_fail_are_counted_by_bank_and_error(stack: Stack) -> No
             "connector_id": BANK,
             "product": "accounts",
             "error": "500:no_code",
-            "blocked_on_whom": "pluggy",
+            "blocked_on": "pluggy",
             "items": 2,
             "of_items": 2,
         }

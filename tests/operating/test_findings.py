@@ -411,7 +411,7 @@ async def test_what_pluggy_does_not_know_is_settled_by_its_command(
     row = (await findings(stack))["item_not_found"]
     [work] = await stack.db.fetch("SELECT * FROM pluggy_ops.worklist")
     [letter] = await stack.db.fetch("SELECT * FROM pluggy_ops.dead_letters")
-    for told in (row["what"], work["what_to_do"], letter["text"]):
+    for told in (row["what"], work["what"], letter["advice"]):
         assert "Pluggy does not know" in told
         assert "requeue" not in told.lower()
     command = shlex.split(work["command"])[1:]
@@ -472,5 +472,5 @@ async def test_a_consent_that_ends_soon_is_told_with_its_date(
         return
     work = await of_item(stack, "consent_expiring", item["id"])
     assert work["due_at"] == at
-    for told in (work["what_to_do"], (await findings(stack))["consent_expiring"]["what"]):
+    for told in (work["what"], (await findings(stack))["consent_expiring"]["what"]):
         assert f"{at:%Y-%m-%d}" in told

@@ -22,7 +22,7 @@ NOT_COLLECTED: Final = ("stale", "not_collected")
 WARNED: Final = ("incomplete", "collected_with_warning")
 UNREADABLE: Final = frozenset({"LOGIN_ERROR", "OUTDATED"})
 SHOWN: Final = """
-SELECT product, account_id, state, nullif(reason, 'confirming') AS reason
+SELECT product, scope_id, state, nullif(reason, 'confirming') AS reason
 FROM pluggy_ops.freshness WHERE item_id = $1
 """
 

@@ -160,8 +160,8 @@ async def test_what_tells_nothing_usable_is_in_the_worklist_until_a_week_is_over
         {"event": "boleto/updated"},
     ]
     await stack.accept(*(parse_webhook(json.dumps(body).encode(), now()) for body in bodies))
-    found = "SELECT what_to_do FROM pluggy_ops.worklist WHERE kind = 'events_kept' ORDER BY 1"
-    texts = [record["what_to_do"] for record in await stack.db.fetch(found)]
+    found = "SELECT what FROM pluggy_ops.worklist WHERE kind = 'events_kept' ORDER BY 1"
+    texts = [record["what"] for record in await stack.db.fetch(found)]
     assert [text.partition(" were kept")[0] for text in texts] == [
         "1 deliveries of connector/status_updated",
         "1 deliveries of item/updated",

@@ -184,7 +184,7 @@ async def test_a_consent_revoked_between_two_pages_buries_nothing(stack: Stack) 
     await stack.quiet()
     assert await tombstones(stack, item["id"]) == 0
     assert await watermarks(stack, item["id"]) == before
-    assert {r["reason"] for r in await freshness(stack, item["id"]) if r["account_id"]} >= {
+    assert {r["reason"] for r in await freshness(stack, item["id"]) if r["scope_id"]} >= {
         "empty_answer"
     }
 

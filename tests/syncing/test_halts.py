@@ -52,7 +52,7 @@ async def test_a_limit_that_lasts_is_told_after_five_minutes(stack: Stack) -> No
     await stack.quiet()
     shown = await overview(stack)
     assert (shown["events_late"], shown["stale_products"]) == (1, 0)
-    assert "rate limit" in shown["advice"]
+    assert "rate limit" in shown["sentence"]
     assert await stack.db.fetchval(
         "SELECT failure_code FROM pluggy_ops.runs ORDER BY id DESC LIMIT 1"
     ) in ("429", "rate_budget")
@@ -76,7 +76,7 @@ async def test_refused_credentials_park_everything_and_burn_no_attempt(stack: St
     assert await attempts(stack) == 0
     shown = await overview(stack)
     assert shown["light"] == "red"
-    assert "PLUGGY_CLIENT_ID" in shown["advice"]
+    assert "PLUGGY_CLIENT_ID" in shown["sentence"]
     assert (await stack.requests())["POST /auth"] <= 11
     await stack.simulator.adelete("/_simulator/faults")
     await stack.shift(timedelta(minutes=2))
@@ -160,8 +160,8 @@ async def test_what_everything_needs_and_is_retired_halts(stack: Stack) -> None:
     await stack.quiet()
     shown = await overview(stack)
     assert shown["light"] == "red"
-    assert "newer release" in shown["advice"]
-    assert "GET /items/{id} (410:ENDPOINT_DEPRECATED)" in shown["advice"]
+    assert "newer release" in shown["sentence"]
+    assert "GET /items/{id} (410:ENDPOINT_DEPRECATED)" in shown["sentence"]
     assert await stack.states(item["id"]) == ["applied", "pending"]
 
 
@@ -197,7 +197,7 @@ async def test_five_items_that_fail_alike_halt_and_come_back_to_life(stack: Stac
     await stack.quiet()
     shown = await overview(stack)
     assert (shown["halted_by"], shown["light"]) == (SOMETHING, "red")
-    assert f"{SOMETHING} to GET /items/{{id}}" in shown["advice"]
+    assert f"{SOMETHING} to GET /items/{{id}}" in shown["sentence"]
     assert shown["dead_letters"] == 0
     lanes = await stack.db.fetch("SELECT lane FROM pluggy_sync.item_sync")
     assert {Lane(row["lane"]) for row in lanes} <= {Lane.LIVE, Lane.RETRY}
@@ -360,7 +360,7 @@ async def test_keys_that_everything_refuses_halt_and_spend_nothing(stack: Stack)
     await stack.quiet()
     shown = await overview(stack)
     assert shown["halted_by"] == "key_refused"
-    assert "dashboard" in shown["advice"]
+    assert "dashboard" in shown["sentence"]
     assert await attempts(stack) == 0
     await stack.simulator.adelete("/_simulator/faults")
     await stack.shift(timedelta(minutes=1, seconds=1))

@@ -105,10 +105,10 @@ async def test_what_died_of_an_unknown_item_is_settled_by_its_deletion(stack: St
     unknown = str(uuid.uuid4())
     await stack.order("sync/register", unknown)
     await stack.quiet()
-    work = "SELECT kind, what_to_do FROM pluggy_ops.worklist ORDER BY kind"
+    work = "SELECT kind, what FROM pluggy_ops.worklist ORDER BY kind"
     assert await last_event(stack, unknown) == ("dead", "404:ITEM_NOT_FOUND")
     [not_found] = await stack.db.fetch(work)
-    assert f'{{"event": "item/deleted", "itemId": "{unknown}"}}' in not_found["what_to_do"]
+    assert f'{{"event": "item/deleted", "itemId": "{unknown}"}}' in not_found["what"]
     # As the worklist says.
     await stack.tell("item/deleted", unknown)
     await stack.quiet()
@@ -189,11 +189,10 @@ async def test_an_item_error_is_mirrored_and_its_reason_is_shown(stack: Stack) -
     await stack.tell("item/error", item["id"])
     await stack.quiet()
     shown = await stack.db.fetch(
-        "SELECT DISTINCT state, reason, blocked_on_whom"
-        " FROM pluggy_ops.freshness WHERE item_id = $1",
+        "SELECT DISTINCT state, reason, blocked_on FROM pluggy_ops.freshness WHERE item_id = $1",
         item["id"],
     )
-    assert [tuple(r) for r in shown] == [("stale", "login_error", "person")]
+    assert [tuple(r) for r in shown] == [("stale", "login_error", "user")]
 
 
 async def test_the_same_body_without_event_id_on_two_days_leads_to_two_syncs(stack: Stack) -> None:

@@ -160,12 +160,12 @@ async def shown(
     stack: Stack, item_id: str, product: str
 ) -> set[tuple[str, str | None, str | None]]:
     found = await stack.db.fetch(
-        "SELECT state, reason, blocked_on_whom FROM pluggy_ops.freshness"
+        "SELECT state, reason, blocked_on FROM pluggy_ops.freshness"
         " WHERE item_id = $1 AND product = $2",
         item_id,
         product,
     )
-    return {(row["state"], row["reason"], row["blocked_on_whom"]) for row in found}
+    return {(row["state"], row["reason"], row["blocked_on"]) for row in found}
 
 
 async def test_a_product_that_the_bank_did_not_give_is_stale_since_its_last_date(

@@ -21,7 +21,6 @@ class Overview(msgspec.Struct, frozen=True):
     light: str | None
     sentence: str | None
     since: datetime | None
-    advice: str | None
     findings: int | None
     findings_info: int | None
     halted_at: datetime | None
@@ -63,7 +62,7 @@ class WorklistEntry(msgspec.Struct, frozen=True):
     since: datetime | None
     due_at: datetime | None
     how_many: int | None
-    what_to_do: str | None
+    what: str | None
     command: str | None
     weight: int | None
 
@@ -115,7 +114,7 @@ class ItemRows(msgspec.Struct, frozen=True):
 
 class ProductFreshness(msgspec.Struct, frozen=True):
     product: str | None
-    account_id: uuid.UUID | None
+    scope_id: uuid.UUID | None
     state: str | None
     reason: str | None
     blocked_on: str | None
@@ -156,7 +155,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     account_id: uuid.UUID | None
     connector_name: str | None
     reason: str | None
-    text: str | None
+    advice: str | None
     error_id: str | None
     failure_class: str | None
     attempts: int | None

@@ -1,22 +1,3 @@
--- What the nets found that webhooks lost, and all that waits for a person.
-
--- Collections that nobody told of: waiting while a webhook may still come, proven three hours later.
-CREATE VIEW pluggy_ops.missed_webhooks AS
-SELECT m.item_id, i.connector_id, i.connector_name, m.source_updated_at AS collected_at, m.found_at,
-       CASE WHEN m.judged_at IS NULL THEN 'waiting' ELSE 'proven' END AS state, m.judged_at
-FROM pluggy_sync.missed_webhooks m
-LEFT JOIN pluggy.items i ON i.id = m.item_id
-WHERE m.announced_at IS NULL;
-
--- Rows that a verify had to repair, by run; freshness says when each product was verified.
-CREATE VIEW pluggy_ops.drift AS
-SELECT d.item_id, i.connector_id, i.connector_name, d.product,
-       nullif(d.scope_id, '00000000-0000-0000-0000-000000000000') AS account_id,
-       d.inserted, d.changed, d.deleted, d.found_at, d.run_id
-FROM pluggy_sync.drift d
-LEFT JOIN pluggy.items i ON i.id = d.item_id;
-
--- Webhooks as Pluggy has them, and what to do about those that are wrong. Empty without WEBHOOK_URL.
 CREATE VIEW pluggy_ops.subscriptions AS
 SELECT s.hook_id, s.event, s.host, s.state, s.disabled_at, s.since, t.done_at AS checked_at,
        CASE s.state
@@ -39,3 +20,22 @@ SELECT NULL, 'all', NULL, 'unchecked', NULL, t.done_at, t.done_at,
        'The list of webhooks cannot be read (' || t.failure_code || '): it is asked again every ten minutes.'
 FROM pluggy_sync.turns t
 WHERE t.name = 'subscriptions' AND t.failure_code IS NOT NULL;
+
+COMMENT ON VIEW pluggy_ops.subscriptions IS
+    'Webhooks as they are registered at Pluggy, with what is wrong about them. Empty without '
+    'WEBHOOK_URL';
+COMMENT ON COLUMN pluggy_ops.subscriptions.hook_id IS
+    'Pluggy''s id of the webhook; null: it is missing';
+COMMENT ON COLUMN pluggy_ops.subscriptions.event IS
+    'Name of the event that the webhook is for; all: every event';
+COMMENT ON COLUMN pluggy_ops.subscriptions.host IS
+    'Host that it goes to; null: none can be read, or the list cannot';
+COMMENT ON COLUMN pluggy_ops.subscriptions.state IS
+    'ok, elsewhere (not ours), missing, disabled, wrong_secret, wrong_url, wrong_path, double, or '
+    'unchecked (the list cannot be read)';
+COMMENT ON COLUMN pluggy_ops.subscriptions.disabled_at IS
+    'When Pluggy disabled it, UTC; null: it has not';
+COMMENT ON COLUMN pluggy_ops.subscriptions.since IS 'Since when, UTC; null: not known';
+COMMENT ON COLUMN pluggy_ops.subscriptions.checked_at IS
+    'When Pluggy''s list was last read, UTC; null: never';
+COMMENT ON COLUMN pluggy_ops.subscriptions.advice IS 'What mends it; null: it is right';
