@@ -175,14 +175,14 @@ HAPPENINGS: Final[dict[str, Happening]] = {
     "transactions/deleted of one account": rows("deleted"),
     "item/deleted, and the item is gone": item_deleted,
     "item/deleted, but the item still answers": deletion_denied,
-    "the silence alarm looks in vain": silence,
+    "a silence check that finds no collection": silence,
     "the weekly verify": weekly_verify,
     "an event of an unknown name, with its item": name_of_tomorrow,
     "three transactions/updated of one account, ids unreadable: a walk": unreadable_ids,
     "more of them within the day": unreadable_after_the_walk,
-    "item/updated, but the item never moves: all looks": never_moves,
-    "transactions/created of rows that never show up: all looks": never_shown,
-    "transactions/created of an account that is never listed: all looks": never_listed,
+    "item/updated, but the item never moves: all repeats": never_moves,
+    "transactions/created of rows that never show up: all repeats": never_shown,
+    "transactions/created of an account that is never listed: all repeats": never_listed,
     "a payment event, or one that names nothing": not_for_us,
 }
 
