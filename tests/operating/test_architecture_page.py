@@ -12,7 +12,7 @@ import pytest
 
 from bench.structure import CREATED, follow_both
 from worker.infra.postgres import Pool
-from worker.infra.queries import QUERIES
+from worker.infra.sql_files import QUERIES_DIR, named_statements
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGE: Final = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -115,13 +115,14 @@ def test_the_statements_in_the_sequence_exist() -> None:
     told = re.findall(r"->>D: ([^:\n]+)", sequence)
     named = {name for line in told for name in re.findall(r"[a-z_]+", line)}
     assert named
-    assert named - set(QUERIES) == set()
+    files = QUERIES_DIR.rglob("*.sql")
+    assert named - {name for path in files for name, _ in named_statements(path)} == set()
 
 
 async def test_the_pictures_show_the_files_of_one_event_in_the_order_of_execution() -> None:
-    """`python -m bench.structure --path` lists them; helpers in worker/infra/ are left out."""
+    """`python -m bench.structure --path` lists them; store/ and infra/ are left out."""
     way = (await follow_both())[CREATED].path
-    path = [name for name in way if not name.startswith("worker/infra/")]
+    path = [name for name in way if not name.startswith(("worker/infra/", "worker/store/"))]
     stages = [
         [f"{folder}{name}.py" for name in names.split(" → ")]
         for folder, names in STAGE.findall(README)
