@@ -80,9 +80,11 @@ async def migrate(url: str, *, roles: bool = False, sql_dir: Path = SQL_DIR) -> 
             # Who waits for a table's lock makes all others wait behind it: the service goes first.
             await conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
             await _ensure_ours(conn)
-            held = await _held(conn)
-            applied = await _apply(conn, held, sql_dir)
-            if roles or (ROLES in held and (applied or held[ROLES] != _roles(sql_dir).sha256)):
+            recorded = await _load_recorded(conn)
+            applied = await _apply(conn, recorded, sql_dir)
+            if roles or (
+                ROLES in recorded and (applied or recorded[ROLES] != _roles(sql_dir).sha256)
+            ):
                 await make_roles(conn, sql_dir / "roles.sql")
                 await _remember(conn, _roles(sql_dir))
                 applied.append(ROLES)
@@ -104,7 +106,7 @@ async def _ensure_ours(conn: Connection) -> None:
     await conn.execute(BOOKKEEPING)
 
 
-async def _held(conn: Connection) -> dict[str, str]:
+async def _load_recorded(conn: Connection) -> dict[str, str]:
     found = await conn.fetch("SELECT name, sha256 FROM pluggy_sync.migrations")
     return {record["name"]: record["sha256"] for record in found}
 
@@ -113,15 +115,15 @@ def _roles(sql_dir: Path) -> Script:
     return Script(ROLES, (sql_dir / "roles.sql").read_text(encoding="utf-8"))
 
 
-async def _apply(conn: Connection, held: Mapping[str, str], sql_dir: Path) -> list[str]:
+async def _apply(conn: Connection, recorded: Mapping[str, str], sql_dir: Path) -> list[str]:
     """Views hold no data: when a script or a view is new they are dropped before the scripts, which
     may change what views are made of, and made anew after them, readable by whoever could read them
     before."""
     scripts = load_scripts(sql_dir / "migrations")
-    _refuse_foreign_history(held, scripts)
-    pending = [script for script in scripts if script.name not in held]
+    _refuse_foreign_history(recorded, scripts)
+    pending = [script for script in scripts if script.name not in recorded]
     views = Script("views", "\n".join(view.sql for view in load_scripts(sql_dir / "views")))
-    if not pending and held.get(views.name) == views.sha256:
+    if not pending and recorded.get(views.name) == views.sha256:
         return []
     grants = await conn.fetch(GRANTS_ON_VIEWS, VIEW_SCHEMAS)
     await _drop_views(conn)
@@ -134,9 +136,9 @@ async def _apply(conn: Connection, held: Mapping[str, str], sql_dir: Path) -> li
     return [script.name for script in (*pending, views)]
 
 
-def _refuse_foreign_history(held: Mapping[str, str], scripts: Sequence[Script]) -> None:
+def _refuse_foreign_history(recorded: Mapping[str, str], scripts: Sequence[Script]) -> None:
     known = {script.name: script.sha256 for script in scripts}
-    applied = {name: sha256 for name, sha256 in held.items() if name[0].isdigit()}
+    applied = {name: sha256 for name, sha256 in recorded.items() if name[0].isdigit()}
     if newer := sorted(applied.keys() - known.keys()):
         raise MigrationRefused(f"the database is newer than this release: it has {newer[-1]}")
     if edited := sorted(name for name in applied if applied[name] != known[name]):

@@ -69,9 +69,9 @@ def explain(error: Exception, *, database: str = "DATABASE_URL") -> str:
     password. database: what names the one that was asked."""
     if isinstance(error, ABOUT_US):
         return " ".join(str(error).split())
-    if told := why_refused(error):
+    if reason := why_refused(error):
         word = postgres_outage(error)
-        return told if word is Outage.POSTGRES_AWAY else f"{told} ({word})"
+        return reason if word is Outage.POSTGRES_AWAY else f"{reason} ({word})"
     name = type(error).__name__
     if isinstance(error, POSTGRES_AWAY):
         return f"Postgres does not answer at {database} ({postgres_outage(error)}: {name})"
@@ -165,10 +165,10 @@ def say(line: str) -> None:
 
 def _cell(value: Any) -> Text:
     """No markup either: a name in brackets is a name."""
-    return Text(neutral(_told(value)))
+    return Text(neutral(_shown(value)))
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, datetime):

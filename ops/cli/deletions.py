@@ -10,7 +10,12 @@ import click
 
 from ops.cli.console import LIMIT, CommandFailed, database, json_option, print_json, print_rows, run
 from worker.infra.settings import Environment, load
-from worker.maintenance.deletion_review import Decided, accept_flags, list_flags, refuse_flags
+from worker.maintenance.deletion_review import (
+    Decided,
+    accept_deletions,
+    list_deletions,
+    refuse_deletions,
+)
 
 LISTED: Final = 100
 Decide = Callable[..., Awaitable[list[Decided]]]
@@ -44,7 +49,7 @@ def list_(item_id: uuid.UUID | None, limit: int, as_json: bool) -> None:
 @json_option
 def accept(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool) -> None:
     """Tombstone flagged rows: they are gone at the bank. What was shown since is left alone."""
-    _decide(accept_flags, "tombstoned", ids, item_id, as_json=as_json)
+    _decide(accept_deletions, "tombstoned", ids, item_id, as_json=as_json)
 
 
 @flags.command("refuse")
@@ -53,7 +58,7 @@ def accept(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool)
 @json_option
 def refuse(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool) -> None:
     """Keep flagged rows: their absence counts for nothing until Pluggy has shown them again."""
-    _decide(refuse_flags, "kept", ids, item_id, as_json=as_json)
+    _decide(refuse_deletions, "kept", ids, item_id, as_json=as_json)
 
 
 def _decide(
@@ -96,4 +101,4 @@ async def _run(
 
 async def _list(item_id: uuid.UUID | None, limit: int) -> list[dict[str, Any]]:
     async with database(load(Environment)) as db:
-        return [dict(record) for record in await list_flags(db, item_id=item_id, limit=limit)]
+        return [dict(record) for record in await list_deletions(db, item_id=item_id, limit=limit)]

@@ -133,11 +133,11 @@ async def _register(
             [registration(item_id, now, lane=lane) for _, item_id in readable],
             timeout_s=ANSWER_TIMEOUT_S,
         )
-        told = {
+        answered = {
             line.number: _answer(line, item_id, accepted)
             for (line, item_id), accepted in zip(readable, stored, strict=True)
         }
-        answers += [told.get(line.number) or _refused(line) for line in group]
+        answers += [answered.get(line.number) or _refused(line) for line in group]
         due += [
             item_id
             for (_, item_id), accepted in zip(readable, stored, strict=True)

@@ -25,10 +25,10 @@ class Commands(click.Group):
         try:
             return super().main(*arguments, **options)
         except OSError as error:
-            told = f"input or output fails: {error.strerror or type(error).__name__}"
+            text = f"input or output fails: {error.strerror or type(error).__name__}"
         except UnicodeEncodeError as error:
-            told = f"the output cannot be written as {error.encoding}"
-        CommandFailed(told).show()
+            text = f"the output cannot be written as {error.encoding}"
+        CommandFailed(text).show()
         sys.exit(CommandFailed.exit_code)
 
 

@@ -65,7 +65,7 @@ class Tally:
 
     def summary(self, per_minute: int) -> dict[str, Any]:
         """Minutes: of the group of endpoints that needs most, if nothing else is asked for."""
-        most = max(self.requests.values(), default=0)
+        slowest = max(self.requests.values(), default=0)
         return {
             "name": self.name,
             "dry_run": self.dry_run,
@@ -74,7 +74,7 @@ class Tally:
             "waiting": self.counts["waiting"],
             "done": self.counts["done"],
             "requests": self.requests.total(),
-            "minutes_at_least": math.ceil(most / (per_minute * (1 - BURST))),
+            "minutes_at_least": math.ceil(slowest / (per_minute * (1 - BURST))),
         }
 
 
@@ -159,7 +159,7 @@ async def _resync(choice: Choice, tally: Tally) -> dict[str, Any]:
     async with database(settings) as db:
         async for group in _groups(db, choice):
             tally.counts["items"] += len(group)
-            await _look(db, tally, group, settings.products)
+            await _check(db, tally, group, settings.products)
             if not tally.dry_run:
                 await _order(db, tally, group)
     return tally.summary(settings.pluggy_requests_per_minute)
@@ -183,7 +183,7 @@ async def _groups(db: Pool, choice: Choice) -> AsyncIterator[Sequence[uuid.UUID]
         after = found[-1]["item_id"]
 
 
-async def _look(
+async def _check(
     db: Pool, tally: Tally, group: Sequence[uuid.UUID], products: Sequence[str]
 ) -> None:
     """How far this resync is with a group, and what reading the rest of it takes."""

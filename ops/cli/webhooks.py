@@ -32,7 +32,7 @@ from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.errors import PluggyError, PluggyHalt, classify
 from worker.pluggy_api.http import Change
 
-MENDABLE = ("disabled", "wrong_secret")
+FIXABLE = ("disabled", "wrong_secret")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ class Fix:
             headers = {expected.header: expected.secrets[0]}
             made = {"event": self.event, "url": expected.url, "headers": headers}
             return "/webhooks", Change("POST", made)
-        mended = _mended(self.hook, expected) | {"enabled": True}
-        return f"/webhooks/{self.hook.id}", Change("PATCH", mended)
+        change = _fixed(self.hook, expected) | {"enabled": True}
+        return f"/webhooks/{self.hook.id}", Change("PATCH", change)
 
 
-def _mended(hook: Subscription, expected: Expected) -> dict[str, Any]:
+def _fixed(hook: Subscription, expected: Expected) -> dict[str, Any]:
     """The secret where this webhook carries it: in its path, or in the header beside others."""
     secret = expected.secrets[0]
     if carries_secret_in_path(hook, expected):
@@ -66,7 +66,7 @@ def _mended(hook: Subscription, expected: Expected) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Session:
     """Where to look and what should be there."""
 
     db: Pool
@@ -109,31 +109,31 @@ def register(dry_run: bool, as_json: bool) -> None:
 
 
 async def _list() -> list[dict[str, Any]]:
-    async with _place() as place:
-        return _rows(judge(await fetch_subscriptions(place.client), place.expected))
+    async with _open_session() as session:
+        return _rows(judge(await fetch_subscriptions(session.client), session.expected))
 
 
 async def _register(*, dry_run: bool) -> tuple[list[Fix], list[dict[str, Any]]]:
-    async with _place() as place:
-        _require_receiver_path(place.expected)
-        hooks = await fetch_subscriptions(place.client)
-        fixes = plan_fixes(hooks, place.expected)
+    async with _open_session() as session:
+        _require_receiver_path(session.expected)
+        hooks = await fetch_subscriptions(session.client)
+        fixes = plan_fixes(hooks, session.expected)
         if not dry_run:
             for fix in fixes:
-                path, change = fix.request(place.expected)
-                await place.client.call(path, lane=Lane.LIVE, count=lambda: None, change=change)
-            hooks = await fetch_subscriptions(place.client)
+                path, change = fix.request(session.expected)
+                await session.client.call(path, lane=Lane.LIVE, count=lambda: None, change=change)
+            hooks = await fetch_subscriptions(session.client)
             # At once, and not by the watch in ten minutes: the overview is green again.
-            await store_findings(place.db, judge(hooks, place.expected))
-        return fixes, _rows(judge(hooks, place.expected))
+            await store_findings(session.db, judge(hooks, session.expected))
+        return fixes, _rows(judge(hooks, session.expected))
 
 
 def plan_fixes(hooks: Sequence[Subscription], expected: Expected) -> list[Fix]:
     """What makes the list right. A disabled webhook still tells its events once it is mended."""
     by_id = {hook.id: hook for hook in hooks}
     findings = judge(hooks, expected)
-    mend = [Fix(f.event, by_id[f.hook_id or ""]) for f in findings if f.state in MENDABLE]
-    return mend + [Fix(f.event) for f in findings if f.state == "missing"]
+    fixes = [Fix(f.event, by_id[f.hook_id or ""]) for f in findings if f.state in FIXABLE]
+    return fixes + [Fix(f.event) for f in findings if f.state == "missing"]
 
 
 def _rows(findings: Iterable[Finding]) -> list[dict[str, Any]]:
@@ -148,7 +148,7 @@ def _show(findings: Sequence[Mapping[str, Any]], as_json: bool) -> None:
 
 
 @asynccontextmanager
-async def _place() -> AsyncIterator[Place]:
+async def _open_session() -> AsyncIterator[Session]:
     settings = load(PluggySettings)
     expected = _expected(settings)
     redis = connect(settings.redis_url.get_secret_value())
@@ -156,7 +156,7 @@ async def _place() -> AsyncIterator[Place]:
     try:
         async with database(settings) as db, client:
             await check_installation(db, settings.pluggy_client_id, settings.pluggy_base_url)
-            yield Place(db, client, expected)
+            yield Session(db, client, expected)
     except PluggyError as error:
         raise CommandFailed(_explain(error)) from error
     finally:

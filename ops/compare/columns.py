@@ -8,8 +8,8 @@ from typing import Final
 
 from ops.compare.rules import (
     Rule,
+    boolean,
     day,
-    flag,
     identifier,
     listed_under,
     moment,
@@ -42,7 +42,7 @@ ITEMS: Final = Mirrored(
     columns={
         "connector_id": whole("connector", "id"),
         "connector_name": text("connector", "name"),
-        "connector_is_open_finance": flag("connector", "isOpenFinance"),
+        "connector_is_open_finance": boolean("connector", "isOpenFinance"),
         "status": text("status"),
         "execution_status": text("executionStatus"),
         "error_code": text("error", "code"),
@@ -212,7 +212,7 @@ BILLS: Final = Mirrored(
         "total_amount": money("totalAmount"),
         "currency_code": text("totalAmountCurrencyCode"),
         "minimum_payment_amount": money("minimumPaymentAmount"),
-        "allows_installments": flag("allowsInstallments"),
+        "allows_installments": boolean("allowsInstallments"),
         "source_created_at": moment("createdAt"),
         "source_updated_at": moment("updatedAt"),
     },

@@ -114,11 +114,11 @@ async def _compare_batch(
     found: Comparison,
     item_id: str,
 ) -> None:
-    item_state = await _held(conn, table, batch, item_id)
+    stored = await _load_mirror(conn, table, batch, item_id)
     found.rows[table.table] += len(batch)
     for row in batch:
         row_id = row.fields["id"]
-        record = item_state.get(row_id)
+        record = stored.get(row_id)
         if record is None:
             found.note(Difference(MISSING, table.table, item_id, row_id))
         elif record["tombstoned"]:
@@ -131,17 +131,17 @@ def _different(
     table: Mirrored, row: TrueRow, record: asyncpg.Record, zone: ZoneInfo
 ) -> Iterable[str]:
     for column, rule in table.columns.items():
-        if record[f"held_{column}"] != rule(row, zone):
+        if record[f"stored_{column}"] != rule(row, zone):
             yield column
     if not record["same_payload"]:
         yield "payload"
 
 
-async def _held(
+async def _load_mirror(
     conn: Connection, table: Mirrored, batch: Sequence[TrueRow], item_id: str
 ) -> dict[str, asyncpg.Record]:
     """Held rows by id. Postgres compares the payloads: to jsonb 1.50 is 1.5, and true is not 1."""
-    columns = ", ".join(f"t.{column} AS held_{column}" for column in table.columns)
+    columns = ", ".join(f"t.{column} AS stored_{column}" for column in table.columns)
     records = await conn.fetch(
         # Names come from the constants of compare_columns.
         f"SELECT t.id, t.deleted_at IS NOT NULL AS tombstoned, {columns},"  # noqa: S608

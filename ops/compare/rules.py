@@ -72,7 +72,7 @@ def listed_under() -> Rule:
     return lambda row, _: uuid.UUID(row.listed_under) if row.listed_under else None
 
 
-def flag(*path: str) -> Rule:
+def boolean(*path: str) -> Rule:
     """True or false."""
 
     def rule(row: TrueRow, _: ZoneInfo) -> object:

@@ -91,9 +91,9 @@ async def _rows_of_object(
             async for row in _rows_of_object(scan, owners):
                 yield row
         else:
-            told, _ = await scan.value()
+            value, _ = await scan.value()
             if name == "owners":
-                owners.update(told)
+                owners.update(value)
         if await scan.peek() == ",":
             await scan.expect(",")
     await scan.expect("}")

@@ -136,10 +136,10 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _cell(value: Any) -> Text:
-    return Text(neutral(_told(value)))
+    return Text(neutral(_shown(value)))
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     if isinstance(value, Decimal):
         return f"{value:,.2f}"
     if isinstance(value, datetime):

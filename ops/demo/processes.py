@@ -141,8 +141,8 @@ def _spawn(
             pass_fds=locks,
         )
     assert watching.stdout  # noqa: S101 - for the type checker: it is a pipe
-    told = watching.stdout.readline()
-    if not told:
+    line = watching.stdout.readline()
+    if not line:
         with watching:
             raise ChildEnded(f"{name} did not start: {log.read_text(errors='replace')}")
-    return Child(name, int(told), log, watching)
+    return Child(name, int(line), log, watching)

@@ -67,7 +67,7 @@ class Watch:
     after_event: int = NONE_YET
     last: Progress = field(default_factory=Progress)
 
-    async def look(self) -> Progress:
+    async def check(self) -> Progress:
         """How far the mirror is. Raises ChildEnded."""
         self.stage.children.check()
         # Before the database is asked: what was delivered by now has been stored by then.
@@ -89,11 +89,11 @@ class Watch:
 
     async def until(self, what: str, done: Callable[[Progress], bool], rows: int = 0) -> Progress:
         """Raises DemoFailed, ChildEnded."""
-        within_s = APPLY_TIMEOUT_S + rows / ROWS_A_SECOND
-        deadline = time.monotonic() + within_s
-        while not done(progress := await self.look()):
+        timeout_s = APPLY_TIMEOUT_S + rows / ROWS_A_SECOND
+        deadline = time.monotonic() + timeout_s
+        while not done(progress := await self.check()):
             if time.monotonic() > deadline:
-                raise DemoFailed(f"waited {within_s:.0f} s for {what}, in vain: {progress}")
+                raise DemoFailed(f"waited {timeout_s:.0f} s for {what}, in vain: {progress}")
             await asyncio.sleep(POLL_INTERVAL_S)
         return progress
 
@@ -162,10 +162,10 @@ async def _connect_items(watch: Watch) -> list[str]:
     items = []
     for number in range(options.items):
         items.append(await watch.control.connect_item(number, transactions=options.transactions))
-        await watch.look()
+        await watch.check()
     progress = await watch.until_quiet(rows)
     watch.after_event = progress.last_event
-    await watch.look()
+    await watch.check()
     return items
 
 

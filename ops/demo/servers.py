@@ -32,7 +32,7 @@ class NoServer(Exception):
 def postgres(given_url: str | None) -> Iterator[str]:
     """A database that is gone afterwards."""
     if given_url is None:
-        with _forgotten(Postgres()) as url:
+        with _discarded(Postgres()) as url:
             yield url
         return
     name = DATABASE_PREFIX + uuid.uuid4().hex[:8]
@@ -51,7 +51,7 @@ def redis(given_url: str | None) -> Iterator[str]:
     """A Redis database that is empty, and again afterwards."""
     if given_url is None:
         # Durable, so that events are taken while Postgres is away: kill it and see.
-        with _forgotten(Valkey(durable=True)) as url:
+        with _discarded(Valkey(durable=True)) as url:
             yield url
         return
     url = _claim_number(given_url)
@@ -62,7 +62,7 @@ def redis(given_url: str | None) -> Iterator[str]:
 
 
 @contextmanager
-def _forgotten(server: Server) -> Iterator[str]:
+def _discarded(server: Server) -> Iterator[str]:
     """An embedded server whose data nobody needs: it is not stopped in good order, but at once."""
     with ExitStack() as stack:
         stack.callback(server.stop)

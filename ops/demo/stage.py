@@ -94,7 +94,7 @@ async def start_service(stage: Stage, session: aiohttp.ClientSession) -> Simulat
         WEBHOOK_SECRET=secret,
         **stage.servers(RECEIVER),
     )
-    url = await _told(stage, stage.simulator, _simulator_url)
+    url = await _wait_for(stage, stage.simulator, _simulator_url)
     pluggy = {
         "PLUGGY_BASE_URL": url,
         "PLUGGY_CLIENT_ID": client_id,
@@ -110,15 +110,15 @@ async def start_service(stage: Stage, session: aiohttp.ClientSession) -> Simulat
             **stage.servers(WORKER),
             **pluggy,
         )
-    port = await _told(stage, receiver, _receiver_port)
+    port = await _wait_for(stage, receiver, _receiver_port)
     control = SimulatorControl(session, url)
     hook = f"http://127.0.0.1:{port}/webhooks/pluggy"
     await control.subscribe(hook, client_id=client_id, secret=secret)
     return control
 
 
-async def _told(stage: Stage, child: Child, find: Callable[[Child], T | None]) -> T:
-    """Wait until a child's log tells what it is asked for."""
+async def _wait_for(stage: Stage, child: Child, find: Callable[[Child], T | None]) -> T:
+    """Wait until `find` returns a value from a child's log."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while (found := find(child)) is None:
         stage.children.check()
@@ -130,13 +130,13 @@ async def _told(stage: Stage, child: Child, find: Callable[[Child], T | None]) -
 
 def _simulator_url(child: Child) -> str | None:
     ready = "simulator ready "
-    told = [line.removeprefix(ready) for line in child.lines() if line.startswith(ready)]
-    return told[0] if told else None
+    ready_lines = [line.removeprefix(ready) for line in child.lines() if line.startswith(ready)]
+    return ready_lines[0] if ready_lines else None
 
 
 def _receiver_port(child: Child) -> int | None:
-    told = child.logged("receiver_started")
-    return int(told["port"]) if told else None
+    started = child.logged("receiver_started")
+    return int(started["port"]) if started else None
 
 
 def stop_on_every_signal() -> None:

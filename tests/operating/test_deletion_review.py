@@ -15,7 +15,7 @@ from tests.support.stack import Stack
 from tests.syncing.test_deletions import flagged, tombstones
 from worker.infra.queries import QUERIES
 from worker.lease.lease import LEASE
-from worker.maintenance.deletion_review import accept_flags, list_flags, refuse_flags
+from worker.maintenance.deletion_review import accept_deletions, list_deletions, refuse_deletions
 
 MANY = 30
 
@@ -56,18 +56,18 @@ def ids_of(records: Sequence[asyncpg.Record]) -> set[uuid.UUID]:
 
 async def test_accepted_flags_become_tombstones_and_the_mirror_equals_pluggy(stack: Stack) -> None:
     item_id, ids = await with_flags(stack)
-    assert ids_of(await list_flags(stack.db, item_id=uuid.UUID(item_id))) == set(ids)
-    [decided] = await accept_flags(stack.db, item_id=uuid.UUID(item_id))
+    assert ids_of(await list_deletions(stack.db, item_id=uuid.UUID(item_id))) == set(ids)
+    [decided] = await accept_deletions(stack.db, item_id=uuid.UUID(item_id))
     assert set(decided.transaction_ids) == set(ids)
-    assert await list_flags(stack.db, item_id=uuid.UUID(item_id)) == []
+    assert await list_deletions(stack.db, item_id=uuid.UUID(item_id)) == []
     assert await tombstones(stack, item_id) == MANY
     await stack.assert_equal(item_id, ["transactions"])
 
 
 async def test_a_decision_is_a_run_of_its_own(stack: Stack) -> None:
     item_id, ids = await with_flags(stack)
-    [accepted] = await accept_flags(stack.db, transaction_ids=ids[:10])
-    [refused] = await refuse_flags(stack.db, transaction_ids=ids[10:])
+    [accepted] = await accept_deletions(stack.db, transaction_ids=ids[:10])
+    [refused] = await refuse_deletions(stack.db, transaction_ids=ids[10:])
     for decided, deleted, changed in ((accepted, 10, 0), (refused, 0, MANY - 10)):
         run = await run_of(stack, decided.run_id)
         assert (run["kind"], str(run["item_id"]), run["outcome"]) == ("flag", item_id, "done")
@@ -77,13 +77,13 @@ async def test_a_decision_is_a_run_of_its_own(stack: Stack) -> None:
 
 async def test_only_the_flags_named_are_decided(stack: Stack) -> None:
     item_id, ids = await with_flags(stack)
-    await accept_flags(stack.db, transaction_ids=[ids[0], uuid.uuid4()])
+    await accept_deletions(stack.db, transaction_ids=[ids[0], uuid.uuid4()])
     assert await tombstones(stack, item_id) == 1
     assert ids_of(await flagged(stack, item_id)) == set(ids[1:])
     other = await stack.synced_item(transactions=5)
-    assert await accept_flags(stack.db, item_id=uuid.UUID(other["id"])) == []
+    assert await accept_deletions(stack.db, item_id=uuid.UUID(other["id"])) == []
     with pytest.raises(ValueError, match="name an item"):
-        await accept_flags(stack.db)
+        await accept_deletions(stack.db)
     assert await tombstones(stack, item_id) == 1
 
 
@@ -91,14 +91,14 @@ async def test_a_decision_about_nothing_opens_no_run(stack: Stack) -> None:
     item = await stack.synced_item(transactions=5)
     before = await stack.db.fetchval("SELECT count(*) FROM pluggy_sync.runs")
     live = [uuid.UUID(i) for i in await stack.live(item["id"])]
-    assert await accept_flags(stack.db, transaction_ids=live) == []
+    assert await accept_deletions(stack.db, transaction_ids=live) == []
     assert await stack.db.fetchval("SELECT count(*) FROM pluggy_sync.runs") == before
     assert await tombstones(stack, item["id"]) == 0
 
 
 async def test_a_refused_row_is_neither_flagged_nor_buried_again(stack: Stack) -> None:
     item_id, ids = await with_flags(stack)
-    await refuse_flags(stack.db, transaction_ids=ids)
+    await refuse_deletions(stack.db, transaction_ids=ids)
     await verify(stack, item_id)
     [account] = await stack.live(item_id, "accounts")
     await stack.tell(
@@ -115,7 +115,7 @@ async def test_a_refused_row_that_was_seen_again_is_judged_anew(stack: Stack) ->
     [account] = await stack.live(item["id"], "accounts")
     flags = "SET deletion_flagged_at = now(), deletion_flag = 'no_witness' WHERE item_id = $1"
     await stack.db.execute(f"UPDATE pluggy.transactions {flags}", item["id"])
-    await refuse_flags(stack.db, item_id=uuid.UUID(item["id"]))
+    await refuse_deletions(stack.db, item_id=uuid.UUID(item["id"]))
     refused = "SELECT count(*) FROM pluggy.transactions WHERE deletion_refused_at IS NOT NULL"
     assert await stack.db.fetchval(refused) >= 60
     await verify(stack, item["id"])
@@ -136,7 +136,7 @@ async def test_an_accepted_row_that_pluggy_shows_again_is_live_again(stack: Stac
         item["id"],
         row_id,
     )
-    await accept_flags(stack.db, item_id=uuid.UUID(item["id"]))
+    await accept_deletions(stack.db, item_id=uuid.UUID(item["id"]))
     assert row_id not in await stack.live(item["id"])
     await verify(stack, item["id"])
     await stack.assert_equal(item["id"])
@@ -148,7 +148,7 @@ async def test_a_decision_waits_for_the_page_that_a_sync_is_storing(stack: Stack
     lease = await stack.claim()
     async with stack.db.acquire() as conn, conn.transaction():
         assert await conn.fetchrow(QUERIES["fence"], lease.item_id, lease.token, LEASE)
-        deciding = asyncio.create_task(accept_flags(stack.db, item_id=uuid.UUID(item_id)))
+        deciding = asyncio.create_task(accept_deletions(stack.db, item_id=uuid.UUID(item_id)))
         await waits_for_a_lock(stack)
         # What the page shows of Pluggy: half of the rows are there after all.
         await conn.execute(
@@ -166,7 +166,7 @@ async def test_a_running_sync_goes_on_after_a_decision(stack: Stack) -> None:
     item_id, _ = await with_flags(stack)
     await stack.order("sync/verify", item_id)
     lease = await stack.claim()
-    await accept_flags(stack.db, item_id=uuid.UUID(item_id))
+    await accept_deletions(stack.db, item_id=uuid.UUID(item_id))
     await stack.worker.engine.sync(lease)
     await stack.quiet()
     assert set(await stack.states(item_id)) == {"applied"}

@@ -34,7 +34,7 @@ from worker.inbox.events import parse_webhook
 from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.infra.queries import QUERIES
 from worker.infra.sql_files import SQL_DIR
-from worker.maintenance.deletion_review import accept_flags, list_flags, refuse_flags
+from worker.maintenance.deletion_review import accept_deletions, list_deletions, refuse_deletions
 from worker.maintenance.purge import Purger
 from worker.maintenance.reconciliation import run_reconciliations
 from worker.maintenance.reference_data import refresh_reference_data
@@ -306,9 +306,9 @@ async def test_ops_looks_requeues_and_decides(site: str) -> None:
         assert len(await db.fetch(QUERIES["count_item_rows"], ITEM)) == 1
         [requeued] = await db.fetch(QUERIES["requeue_dead_letters"], None, None, ITEM, None)
         assert requeued["made_due"]
-        first, second = [row["transaction_id"] for row in await list_flags(db)]
-        [tombstoned] = await accept_flags(db, transaction_ids=[first])
-        [kept] = await refuse_flags(db, transaction_ids=[second])
+        first, second = [row["transaction_id"] for row in await list_deletions(db)]
+        [tombstoned] = await accept_deletions(db, transaction_ids=[first])
+        [kept] = await refuse_deletions(db, transaction_ids=[second])
         assert (tombstoned.transaction_ids, kept.transaction_ids) == ((first,), (second,))
         assert await db.fetchval("SELECT client_user_id FROM pluggy.items") == "somebody"
     assert await owner.fetchval("SELECT count(deleted_at) FROM pluggy.transactions") == 1

@@ -72,7 +72,7 @@ class Judge:
         if any(event["event"] == "item/deleted" for event in item.wire.lost):
             await self._deletion_arrives_late(item)
         await self._compare_after_nets(item)
-        await self.player.accept_flags(item)
+        await self.player.accept_deletions(item)
         truth = await self._compare(item, "after flags were accepted", flags=False)
         await self._check_work(item, truth)
 

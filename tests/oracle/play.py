@@ -20,7 +20,7 @@ from tests.oracle.postman import Wire
 from tests.oracle.rest import is_settled, order, pause_until_idle, shift
 from tests.oracle.scenario import Scenario, Step
 from tests.oracle.stack import OracleStack
-from worker.maintenance.deletion_review import Decided, accept_flags
+from worker.maintenance.deletion_review import Decided, accept_deletions
 
 STACK_WIDE: Final = frozenset(
     {
@@ -282,7 +282,7 @@ class Player:
         await self.delivered(within_s=step["ms"] / 1000)
         await pause_until_idle(self.stack, item.id, within_s=step["ms"] / 1000)
 
-    async def accept_flags(self, item: PlayedItem) -> None:
+    async def accept_deletions(self, item: PlayedItem) -> None:
         """A person has the flagged rows tombstoned."""
         for decided in await self._accept(uuid.UUID(item.id)):
             self.count("flags accepted", bool(decided.transaction_ids))
@@ -291,10 +291,10 @@ class Player:
         """Tried again while a worker that stands still within a page keeps others out."""
         for _ in range(ACCEPT_AGAIN):
             try:
-                return await accept_flags(self.stack.db, item_id=item_id)
+                return await accept_deletions(self.stack.db, item_id=item_id)
             except asyncpg.LockNotAvailableError:
                 self.count("(flags locked by a page)")
-        return await accept_flags(self.stack.db, item_id=item_id)
+        return await accept_deletions(self.stack.db, item_id=item_id)
 
 
 Does = Callable[[Player, PlayedItem, Step], Awaitable[None]]
@@ -323,7 +323,7 @@ DOES: Final[dict[str, Does]] = {
     "shift": Player._shift,
     "clock": Player._clock,
     "verify": Player._verify,
-    "accept": lambda player, item, _: player.accept_flags(item),
+    "accept": lambda player, item, _: player.accept_deletions(item),
     "register": Player._register,
     "pause": Player._pause,
     "rest": Player._rest,

@@ -25,7 +25,7 @@ from tests.support.stack import Stack, build_client, build_worker
 from tests.syncing.test_transactions import tell_all
 from worker.infra.postgres import close_pool, open_pool
 from worker.infra.redis_client import connect
-from worker.maintenance.deletion_review import accept_flags
+from worker.maintenance.deletion_review import accept_deletions
 
 ROOT = Path(__file__).resolve().parents[2]
 DOC = ROOT / "docs" / "consume.md"
@@ -357,7 +357,7 @@ async def test_deletions_and_decisions_come_through_the_feed(
         " WHERE id = $1",
         uuid.UUID(flagged),
     )
-    await accept_flags(stack.db, item_id=uuid.UUID(item["id"]))
+    await accept_deletions(stack.db, item_id=uuid.UUID(item["id"]))
     await names["read_on"](conn, "mine", changed)
     await conn.close()
     assert gone[1:] == [flagged]

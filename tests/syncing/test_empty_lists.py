@@ -10,7 +10,7 @@ import pytest
 from tests.support.altered_pluggy import altered, item_with
 from tests.support.stack import Stack
 from tests.syncing.test_deletions import flagged
-from worker.maintenance.deletion_review import accept_flags, refuse_flags
+from worker.maintenance.deletion_review import accept_deletions, refuse_deletions
 
 DAY = timedelta(days=1, minutes=1)
 OWNED = ("investments", "loans")
@@ -152,8 +152,8 @@ async def test_a_person_has_the_last_accounts_tombstoned_or_kept(stack: Stack) -
     [gone, kept] = await stack.live(item["id"], "accounts")
     await stack.collect(item["id"], close=[gone, kept])
     await look(stack, item["id"])
-    [refused] = await refuse_flags(stack.db, transaction_ids=[uuid.UUID(kept)])
-    [accepted] = await accept_flags(stack.db, item_id=uuid.UUID(item["id"]))
+    [refused] = await refuse_deletions(stack.db, transaction_ids=[uuid.UUID(kept)])
+    [accepted] = await accept_deletions(stack.db, item_id=uuid.UUID(item["id"]))
     assert (refused.account_ids, accepted.account_ids) == ((uuid.UUID(kept),), (uuid.UUID(gone),))
     assert set(await stack.live(item["id"], "accounts")) == {kept}
     rows = (await stack.live(item["id"])).values()

@@ -118,7 +118,7 @@ class Rounds:
             await self._reload()
             return plan(NotRead(), self.item_state, self.answered, products=self.session.products)
 
-    async def _await_turn(self) -> None:
+    async def _await_rate_limit(self) -> None:
         """Wait for the item's rate limit, and include events that became pending meanwhile.
 
         At the limit one request so answers all events that came while it waited.
@@ -133,7 +133,7 @@ class Rounds:
             self.item_state = await load_item_state(self.session)
 
     async def _run(self) -> SyncPlan:
-        await self._await_turn()
+        await self._await_rate_limit()
         item = await self._item()
         await note_missed(self.session, item, self.item_state)
         settled = await self._take_steps(item)
@@ -181,18 +181,18 @@ class Rounds:
     async def _item(self) -> Item | Gone | NotRead:
         if _waits(self.item_state):
             return NotRead()
-        look_due = item_recheck_due(self.item_state)
-        if not look_due and (known := self._stored_item()) is not None:
+        recheck_due = item_recheck_due(self.item_state)
+        if not recheck_due and (known := self._stored_item()) is not None:
             return known
         self.session.steps.append("item")
         try:
             item = await fetch_item(self.session)
         except PluggyNotFound as error:
-            told = any(event.event == "item/deleted" for event in self.item_state.events)
-            if error.code == ITEM_NOT_FOUND and (told or self.item_state.item_deleted):
+            announced = any(event.event == "item/deleted" for event in self.item_state.events)
+            if error.code == ITEM_NOT_FOUND and (announced or self.item_state.item_deleted):
                 return Gone()
             raise
-        if self.item_state.item_deleted or look_due:
+        if self.item_state.item_deleted or recheck_due:
             await self._reload()
         return item
 
@@ -302,8 +302,8 @@ class Rounds:
 def _waits(item_state: ItemState) -> bool:
     """Whether the item may not be fetched now: backed off, or dead of all these events."""
     step = item_state.step("items")
-    told = any(event.event == "item/deleted" for event in item_state.events)
-    if told and step.failure_code == ITEM_NOT_FOUND:
+    announced = any(event.event == "item/deleted" for event in item_state.events)
+    if announced and step.failure_code == ITEM_NOT_FOUND:
         return False  # the answer that made others dead is what item/deleted expects
     if step.dead_at is not None:
         return all(is_answered(step.dead_seq, event) for event in item_state.events)

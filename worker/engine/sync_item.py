@@ -135,7 +135,7 @@ class Engine:
             session.pluggy.lane = Lane(walk.lane)
             session.steps.append(f"{walk.kind} {walk.account_id}")
             walking = continue_walk(
-                session, walk, settled_generation=item_state.generation, for_s=until - clock()
+                session, walk, settled_generation=item_state.generation, timeout_s=until - clock()
             )
             work = unless_gone(session, walk.account_id, walking)
             if not await attempt(session, item_state.step("transactions", walk.account_id), work):

@@ -68,8 +68,8 @@ async def _refuses(session: SyncSession, item_id: uuid.UUID, failure: Failure) -
 
 
 def _halted(failure: Failure, advice: str) -> PluggyHalt:
-    told = advice.format(code=failure.code, endpoint=failure.endpoint)
-    return PluggyHalt(failure.code, advice=told, status=failure.status, error_id=failure.error_id)
+    text = advice.format(code=failure.code, endpoint=failure.endpoint)
+    return PluggyHalt(failure.code, advice=text, status=failure.status, error_id=failure.error_id)
 
 
 async def raise_if_down(session: SyncSession) -> None:

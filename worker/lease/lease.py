@@ -53,7 +53,7 @@ class Counts:
     """
 
     @property
-    def news(self) -> tuple[int, int, int]:
+    def changes(self) -> tuple[int, int, int]:
         """Rows inserted, changed and deleted because Pluggy's differ."""
         return self.inserted, max(0, self.changed - self.mapped_again), self.deleted
 
@@ -95,12 +95,12 @@ class SyncSession:
         """A transaction that may write, opened by the fence. Raises LeaseLost."""
         async with self.db.acquire() as conn, conn.transaction():
             await self.fence(conn)
-            before = self.counts.news
+            before = self.counts.changes
             yield conn
             await self._note_drift(conn, before)
 
     async def _note_drift(self, conn: Connection, before: tuple[int, int, int]) -> None:
-        found = [now - then for now, then in zip(self.counts.news, before, strict=True)]
+        found = [now - then for now, then in zip(self.counts.changes, before, strict=True)]
         if self.drift_of is not None and any(found):
             product, scope_id = self.drift_of
             await conn.execute(

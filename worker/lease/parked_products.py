@@ -72,10 +72,10 @@ async def park_if_refused(session: SyncSession, step: Step, failure: Failure) ->
     does = "has retired" if failure.status == RETIRED else "refuses"
     advice = RETIRED_ADVICE if failure.status == RETIRED else REFUSED_ADVICE
     endpoint, code, product = failure.endpoint, failure.code, step.product
-    told = advice.format(does=does, endpoint=endpoint, code=code, product=product)
-    about = (product, endpoint, code, failure.error_id, refused["items"], told, PROBE_EVERY)
+    text = advice.format(does=does, endpoint=endpoint, code=code, product=product)
+    about = (product, endpoint, code, failure.error_id, refused["items"], text, PROBE_EVERY)
     if await session.db.fetchval(QUERIES["park_product"], *about):
-        log.error("product_parked", product=product, code=code, endpoint=endpoint, advice=told)
+        log.error("product_parked", product=product, code=code, endpoint=endpoint, advice=text)
 
 
 def _may_concern_all(failure: Failure) -> bool:
@@ -179,7 +179,7 @@ async def _free(db: Pool) -> bool:
         return False
     items = sorted(record["item_id"] for record in records)
     now = await db.fetchval("SELECT clock_timestamp()")
-    told = [own_event("sync/unparked", item, lane=Lane.RETRY, now=now) for item in items]
-    await accept_events(db, told)
+    events = [own_event("sync/unparked", item, lane=Lane.RETRY, now=now) for item in items]
+    await accept_events(db, events)
     await db.execute(QUERIES["free_steps"], items)
     return len(items) == FREED_AT_ONCE

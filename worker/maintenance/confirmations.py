@@ -11,7 +11,7 @@ from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
 from worker.maintenance.reconciliation import Reconciliation, order_reconciliation
 
-LOOKS: Final = (
+CONFIRMATIONS: Final = (
     Reconciliation("sync/confirm", Lane.RETRY, "load_due_confirmations", "end_confirmations"),
     Reconciliation("sync/confirm", Lane.RETRY, "load_due_overlaps", "end_overlaps"),
 )
@@ -19,4 +19,7 @@ LOOKS: Final = (
 
 async def order_confirmations(db: Pool) -> bool:
     """Store events for the confirmations that are due; returns whether there may be more."""
-    return sum([await order_reconciliation(db, net) for net in LOOKS]) > 0
+    return (
+        sum([await order_reconciliation(db, reconciliation) for reconciliation in CONFIRMATIONS])
+        > 0
+    )

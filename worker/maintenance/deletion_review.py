@@ -29,14 +29,14 @@ class Decided:
     account_ids: tuple[uuid.UUID, ...] = ()
 
 
-async def list_flags(
+async def list_deletions(
     db: Pool, *, item_id: uuid.UUID | None = None, limit: int | None = None
 ) -> list[asyncpg.Record]:
     """Flagged rows with their reasons, oldest flag first: pluggy_ops.flagged_deletions."""
     return await db.fetch(QUERIES["list_flagged_deletions"], item_id, limit)
 
 
-async def accept_flags(
+async def accept_deletions(
     db: Pool,
     *,
     item_id: uuid.UUID | None = None,
@@ -54,7 +54,7 @@ async def accept_flags(
     return await _decide(db, "accept_flagged", item_id, transaction_ids)
 
 
-async def refuse_flags(
+async def refuse_deletions(
     db: Pool,
     *,
     item_id: uuid.UUID | None = None,

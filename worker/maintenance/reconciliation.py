@@ -58,7 +58,9 @@ async def order_due(db: Pool) -> int:
 
     Two workers at once store one event, because its id names the due time.
     """
-    return sum([await order_reconciliation(db, net) for net in RECONCILIATIONS])
+    return sum(
+        [await order_reconciliation(db, reconciliation) for reconciliation in RECONCILIATIONS]
+    )
 
 
 async def order_verify(
@@ -91,17 +93,17 @@ def event_id_of(order_id: str, item_id: uuid.UUID) -> str:
     return f"{order_id}:{item_id}"
 
 
-async def order_reconciliation(db: Pool, net: Reconciliation) -> int:
+async def order_reconciliation(db: Pool, reconciliation: Reconciliation) -> int:
     """Store what is due of one reconciliation; returns how many events are new."""
-    due = await db.fetch(QUERIES[net.load], BATCH)
+    due = await db.fetch(QUERIES[reconciliation.load], BATCH)
     if not due:
         return 0
-    name, now = net.event.removeprefix("sync/"), datetime.now(UTC)
+    name, now = reconciliation.event.removeprefix("sync/"), datetime.now(UTC)
     events = [
         own_event(
-            net.event,
+            reconciliation.event,
             record["item_id"],
-            lane=net.lane,
+            lane=reconciliation.lane,
             now=now,
             event_id=f"{name}:{record['item_id']}:{record['due_at'].isoformat()}",
         )
@@ -110,7 +112,9 @@ async def order_reconciliation(db: Pool, net: Reconciliation) -> int:
     ]
     answers = await accept_events(db, events) if events else []
     # Last, so that a crash repeats an order instead of losing it.
-    await db.execute(QUERIES[net.end], [record["item_id"] for record in due])
+    await db.execute(QUERIES[reconciliation.end], [record["item_id"] for record in due])
     ordered = sum(isinstance(answer, Accepted) and answer.is_new for answer in answers)
-    log.info("reconciliations_ordered", event_name=net.event, due=len(due), ordered=ordered)
+    log.info(
+        "reconciliations_ordered", event_name=reconciliation.event, due=len(due), ordered=ordered
+    )
     return ordered

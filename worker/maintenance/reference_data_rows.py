@@ -22,10 +22,10 @@ def connector_row(fields: Mapping[str, Any]) -> dict[str, Any]:
         "institution_url": text(fields.get("institutionUrl")),
         "image_url": text(fields.get("imageUrl")),
         "primary_color": text(fields.get("primaryColor")),
-        "has_mfa": _flag(fields.get("hasMFA")),
-        "oauth": _flag(fields.get("oauth")),
-        "is_open_finance": _flag(fields.get("isOpenFinance")),
-        "is_sandbox": _flag(fields.get("isSandbox")),
+        "has_mfa": _boolean(fields.get("hasMFA")),
+        "oauth": _boolean(fields.get("oauth")),
+        "is_open_finance": _boolean(fields.get("isOpenFinance")),
+        "is_sandbox": _boolean(fields.get("isSandbox")),
         "health_status": text(health.get("status")),
         "health_stage": text(health.get("stage")),
         "products": texts(fields.get("products")),
@@ -44,7 +44,7 @@ def category_row(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _flag(value: object) -> bool | None:
+def _boolean(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 

@@ -20,7 +20,7 @@ import structlog
 from worker.infra.postgres import Connection, Pool
 from worker.infra.queries import QUERIES
 from worker.lease.runs import run_of_its_own
-from worker.maintenance.deletion_review import accept_flags
+from worker.maintenance.deletion_review import accept_deletions
 
 log = structlog.get_logger()
 
@@ -159,16 +159,16 @@ def certain(links: Iterable[Link], deleted: Iterable[Version]) -> list[Link]:
     An account of which Pluggy shows only a part has few, by chance: these stay flagged for a
     person.
     """
-    flagged = {version.id for version in deleted if version.is_flagged}
+    candidates = {version.id for version in deleted if version.is_flagged}
     of_tombstones: list[Link] = []
-    of_flagged: list[Link] = []
+    of_candidates: list[Link] = []
     for link in links:
-        if link.id not in flagged:
+        if link.id not in candidates:
             of_tombstones.append(link)
         elif "date" in link.reason:
-            of_flagged.append(link)
-    explained = 2 * len(of_flagged) > len(flagged)
-    return of_tombstones + (of_flagged if explained else [])
+            of_candidates.append(link)
+    explained = 2 * len(of_candidates) > len(candidates)
+    return of_tombstones + (of_candidates if explained else [])
 
 
 def _only_best(matches: Mapping[_Pair, str], *, side: int) -> dict[uuid.UUID, uuid.UUID]:
@@ -194,7 +194,7 @@ async def link_restatements(db: Pool) -> bool:
     """
     more = await _link(db)
     for record in await db.fetch(QUERIES["load_linked_flags"], MAX_ITEMS):
-        await accept_flags(db, item_id=record["item_id"], transaction_ids=record["ids"])
+        await accept_deletions(db, item_id=record["item_id"], transaction_ids=record["ids"])
     return more
 
 

@@ -53,4 +53,4 @@ async def _delete_expired(db: Pool, table: str, keep: timedelta, ends: float) ->
     while rows == PORTION and time.monotonic() < ends:
         rows = rows_written(await db.execute(QUERIES[f"delete_expired_{table}"], keep, PORTION))
         if rows:
-            log.info("forgotten", table=table, rows=rows)
+            log.info("expired_rows_deleted", table=table, rows=rows)

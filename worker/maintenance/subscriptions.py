@@ -77,7 +77,7 @@ class Finding:
 def judge(hooks: Sequence[Subscription], expected: Expected) -> list[Finding]:
     """Judge all webhooks of an application; each fault is reported once."""
     findings = [_judge_alone(hook, expected) for hook in hooks]
-    findings = _mark_doubles(findings)
+    findings = _mark_duplicates(findings)
     ours = [f.event for f in findings if f.state not in ("elsewhere", "wrong_url")]
     missing = sorted(event for event in WANTED if not any(_covers(o, event) for o in ours))
     if len(missing) == len(WANTED):
@@ -152,18 +152,18 @@ def _is_one_of(given: str, secrets: Iterable[str]) -> bool:
     return any(hmac.compare_digest(given.encode(), secret.encode()) for secret in secrets)
 
 
-def _mark_doubles(findings: Sequence[Finding]) -> list[Finding]:
+def _mark_duplicates(findings: Sequence[Finding]) -> list[Finding]:
     """Mark duplicates: of webhooks that announce the same events, the broadest is kept."""
-    told: set[str] = set()
+    announced: set[str] = set()
     marked: dict[int, Finding] = {}
     broadest = sorted(range(len(findings)), key=lambda i: -len(_announced_by(findings[i].event)))
     for i in broadest:
         finding = findings[i]
         events = _announced_by(finding.event)
-        doubles = finding.state == "ok" and bool(events & told)
-        marked[i] = replace(finding, state="double") if doubles else finding
+        is_duplicate = finding.state == "ok" and bool(events & announced)
+        marked[i] = replace(finding, state="double") if is_duplicate else finding
         if finding.state == "ok":
-            told |= events
+            announced |= events
     return [marked[i] for i in range(len(findings))]
 
 
@@ -242,8 +242,8 @@ async def store_findings(db: Pool, findings: Sequence[Finding]) -> None:
             [f.disabled_at for f in findings],
             since,
         )
-    for finding, held_since in zip(findings, since, strict=True):
-        if finding.state not in GOOD and held_since is None:
+    for finding, known_since in zip(findings, since, strict=True):
+        if finding.state not in GOOD and known_since is None:
             log.warning("subscription_wrong", state=finding.state, event_name=finding.event)
 
 

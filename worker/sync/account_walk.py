@@ -23,7 +23,7 @@ from worker.planner.steps import (
 )
 from worker.pluggy_api.endpoints import Page
 from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyUnavailable
-from worker.sync.deletions import QUESTION_SIZE, WITNESSES, Absence, Question, tombstone_or_flag
+from worker.sync.deletions import QUESTION_SIZE, WITNESSES, Absence, Question, tombstone_or_mark
 from worker.sync.entities.transactions import PRODUCT, deferred, store_page, witnessed
 from worker.sync.recent_days import RECENT, mark_recent_complete
 
@@ -62,14 +62,14 @@ async def ask_walk(session: SyncSession, step: AskWalk) -> None:
 
 
 async def continue_walk(
-    session: SyncSession, walk: Walk, *, settled_generation: int, for_s: float
+    session: SyncSession, walk: Walk, *, settled_generation: int, timeout_s: float
 ) -> bool:
     """Continue a walk until it ends, time is up or a new event arrives; returns whether it ended.
 
     Raises PluggyError, LeaseLost.
     """
     clock = asyncio.get_running_loop().time
-    until = clock() + min(for_s, WALK_TIMEOUT_S)
+    until = clock() + min(timeout_s, WALK_TIMEOUT_S)
     session.drift_of = (PRODUCT, walk.account_id) if walk.verifies else None
     while await _advance(session, walk):
         found = await session.db.fetchrow(QUERIES["load_walk"], session.item_id, walk.account_id)
@@ -102,13 +102,13 @@ async def _read_page(session: SyncSession, walk: Walk) -> bool:
         async with session.page() as conn:
             await _store(conn, session, walk, page, started_at)
     except CursorRefused as error:
-        await _begin_anew(session, walk, error)
+        await _restart(session, walk, error)
     except asyncpg.UniqueViolationError:
-        await _begin_anew(session, walk, CursorRefused("cursor_repeated"))
+        await _restart(session, walk, CursorRefused("cursor_repeated"))
     return True
 
 
-async def _begin_anew(session: SyncSession, walk: Walk, refusal: CursorRefused) -> None:
+async def _restart(session: SyncSession, walk: Walk, refusal: CursorRefused) -> None:
     """Read from the first page again, keeping stored rows. Raises the refusal after a few restarts.
 
     Later attempts restart too: a cursor that is refused once may be refused for ever.
@@ -241,7 +241,7 @@ async def _ask_about(session: SyncSession, walk: Walk, candidates: Sequence[uuid
 async def _finish(session: SyncSession, walk: Walk) -> None:
     """Finish the walk: tombstone the absent rows and move the watermark in one transaction."""
     async with session.page() as conn:
-        await tombstone_or_flag(conn, session, walk.account_id, await _load_absence(conn, walk))
+        await tombstone_or_mark(conn, session, walk.account_id, await _load_absence(conn, walk))
         if walk.kind == RECENT:
             await mark_recent_complete(
                 conn, session, walk.account_id, walk.started_at, walk.read_seq

@@ -23,7 +23,7 @@ from worker.sync.deletions import (
     Question,
     allows,
     load_unwitnessed,
-    tombstone_or_flag,
+    tombstone_or_mark,
 )
 from worker.sync.entities.transactions import PRODUCT, account_answers, deferred, store_page
 
@@ -156,17 +156,17 @@ async def _ask(session: SyncSession, step: AskIds, ids: OpenIds, block: list[uui
     named = {row_id for event_id, row_id in ids.touched if event_id in step.deleting}
     async with session.page() as conn:
         await ids.note(conn, listed)
-        flags = await _flags_named(conn, session, step, ids, absent & named)
+        over_limit = await _exceeds_limit(conn, session, step, ids, absent & named)
         absence = question.absence(listed)
-        await tombstone_or_flag(
-            conn, session, step.account_id, absence, named=named, flags_named=flags
+        await tombstone_or_mark(
+            conn, session, step.account_id, absence, named=named, over_limit=over_limit
         )
         if listed:
             await conn.execute(QUERIES["end_deferral"], session.item_id, PRODUCT, step.account_id)
     return True
 
 
-async def _flags_named(
+async def _exceeds_limit(
     conn: Connection, session: SyncSession, step: AskIds, ids: OpenIds, absent: Set[uuid.UUID]
 ) -> bool:
     """Whether named rows of this block are only flagged: all blocks together exceed the limit.
@@ -223,6 +223,6 @@ async def ask_again(session: SyncSession, account_id: uuid.UUID) -> bool:
             return False
         absence |= question.absence(listed)
     async with session.page() as conn:
-        await tombstone_or_flag(conn, session, account_id, absence)
+        await tombstone_or_mark(conn, session, account_id, absence)
         await conn.execute(QUERIES["end_deferral"], session.item_id, PRODUCT, account_id)
     return True

@@ -115,14 +115,14 @@ class Question:
         return cls(frozenset(suspects), tuple(found["witnesses"]), frozenset(found["bracketed"]))
 
 
-async def tombstone_or_flag(
+async def tombstone_or_mark(
     conn: Connection,
     session: SyncSession,
     account_id: uuid.UUID,
     absence: Absence,
     *,
     named: Collection[uuid.UUID] = (),
-    flags_named: bool = False,
+    over_limit: bool = False,
 ) -> None:
     """Tombstone rows whose absence is proven, or flag them.
 
@@ -138,9 +138,9 @@ async def tombstone_or_flag(
     for row in found:
         rows[NAMED if row["was_named"] or row["id"] in named else MISSING].append(row)
     for cause, of_cause in rows.items():
-        if of_cause and cause == NAMED and flags_named:
+        if of_cause and cause == NAMED and over_limit:
             ids = [row["id"] for row in of_cause]
-            await _flag(conn, session, account_id, cause, TOO_MANY, ids, absence.waiting)
+            await _mark(conn, session, account_id, cause, TOO_MANY, ids, absence.waiting)
         elif of_cause:
             await _decide(conn, session, account_id, absence, cause, of_cause)
 
@@ -162,7 +162,7 @@ async def _decide(
     if allowed:
         await _tombstone(conn, session, account_id, cause, proven)
         ids = [row_id for row_id in ids if row_id not in proven]
-    await _flag(conn, session, account_id, cause, reason, ids, waiting)
+    await _mark(conn, session, account_id, cause, reason, ids, waiting)
 
 
 def _confirmed(
@@ -224,7 +224,7 @@ async def _tombstone(
     session.counts.deleted += len(tombstoned)
 
 
-async def _flag(
+async def _mark(
     conn: Connection,
     session: SyncSession,
     account_id: uuid.UUID,

@@ -16,14 +16,14 @@ from worker.lease.lease import SyncSession
 from worker.pluggy_api.item_status import Item, read_item
 from worker.pluggy_api.payloads import decode_object
 
-READS_APART: Final = timedelta(days=1)
-TWO_READS: Final = frozenset({"investments", "loans"})
+MIN_READ_INTERVAL: Final = timedelta(days=1)
+NEED_TWO_READS: Final = frozenset({"investments", "loans"})
 """The last row is tombstoned after two reads; the last account is flagged for a person."""
-LOOKED_AT: Final = TWO_READS | {"accounts"}
+RECHECKED: Final = NEED_TWO_READS | {"accounts"}
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Recheck:
     """What is held of a list that came empty, and what the collection behind the answer was like.
 
     ask: the rows to ask for now. proves: a 404 of each tombstones it; else it is remembered.
@@ -34,33 +34,37 @@ class Look:
     collected_at: datetime | None
 
 
-async def reread_empty_list(
-    session: SyncSession, product: str, held: Collection[uuid.UUID]
-) -> Look | None:
+async def plan_recheck(
+    session: SyncSession, product: str, stored: Collection[uuid.UUID]
+) -> Recheck | None:
     """What to ask about a list that came empty; None: a few rows, only to find a witness.
 
     The second look proves only if the rows were missed at least a day ago, and a collection since
     then succeeded: status SUCCESS, the product updated, the consent live, another list not empty.
     """
-    if product not in LOOKED_AT:
+    if product not in RECHECKED:
         return None
     item = await _load_item(session)
     if item is None or item.consent_lost(session.now):
         return None
     records = await session.db.fetch(QUERIES[f"load_missing_{product}"], session.item_id)
-    rows = [row for row in records if row["id"] in held]
+    rows = [row for row in records if row["id"] in stored]
     collected_at = item.source_updated_at(product)
     unmissed = frozenset(row["id"] for row in rows if row["missing_since"] is None)
     if unmissed:
-        is_look = product in TWO_READS or item.succeeded(product)
-        return Look(unmissed, False, collected_at) if is_look else None
-    if product in TWO_READS and await _is_second(session, product, rows, item):
-        return Look(frozenset(row["id"] for row in rows), True, collected_at)
+        is_recheck = product in NEED_TWO_READS or item.succeeded(product)
+        return Recheck(unmissed, False, collected_at) if is_recheck else None
+    if product in NEED_TWO_READS and await _is_second(session, product, rows, item):
+        return Recheck(frozenset(row["id"] for row in rows), True, collected_at)
     return None
 
 
 async def note_missed(
-    conn: Connection, session: SyncSession, product: str, look: Look, absent: Collection[uuid.UUID]
+    conn: Connection,
+    session: SyncSession,
+    product: str,
+    recheck: Recheck,
+    absent: Collection[uuid.UUID],
 ) -> None:
     """Remember rows that answered 404 at the first look; of accounts, flag them."""
     await conn.execute(
@@ -68,7 +72,7 @@ async def note_missed(
         session.item_id,
         list(absent),
         session.now,
-        look.collected_at,
+        recheck.collected_at,
         session.run,
     )
 
@@ -82,7 +86,7 @@ async def _is_second(
         return False
     first = max(row["missing_since"] for row in rows)
     seen = [row["missing_collected_at"] for row in rows if row["missing_collected_at"] is not None]
-    if first > session.now - READS_APART or any(at >= collected_at for at in seen):
+    if first > session.now - MIN_READ_INTERVAL or any(at >= collected_at for at in seen):
         return False
     return bool(
         await session.db.fetchval(QUERIES["has_another_list"], session.item_id, product, first)

@@ -20,7 +20,7 @@ from worker.planner.state import WHOLE_ITEM
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyNotFound
 from worker.pluggy_api.payloads import decode_object
-from worker.sync.empty_lists import note_missed, reread_empty_list
+from worker.sync.empty_lists import note_missed, plan_recheck
 from worker.sync.store_rows import Entity, Listed, Row, read_rows, store_rows
 
 WITNESSES: Final = 3
@@ -77,17 +77,17 @@ async def sync_listing(
     held = await live_ids(session, product, scope_id)
     suspicious = not page and bool(held)
     missing = held - Listed.of(rows, rejected).ids
-    look = await reread_empty_list(session, product, held) if suspicious else None
-    if look is None:
+    recheck = await plan_recheck(session, product, held) if suspicious else None
+    if recheck is None:
         answers = await _ask(session, listing, owner, missing, for_witness=suspicious)
     else:
-        answers = await _ask(session, listing, owner, set(look.ask))
-        answers.unasked += len(missing) - len(look.ask)
-    proven = look is not None and look.proves and bool(answers.absent) and not answers.moved
+        answers = await _ask(session, listing, owner, set(recheck.ask))
+        answers.unasked += len(missing) - len(recheck.ask)
+    proven = recheck is not None and recheck.proves and bool(answers.absent) and not answers.moved
     async with session.page() as conn:
         if suspicious and not answers.returned and not proven:
-            if look is not None and answers.absent:
-                await note_missed(conn, session, product, look, answers.absent)
+            if recheck is not None and answers.absent:
+                await note_missed(conn, session, product, recheck, answers.absent)
             await defer_step(conn, session, product, scope_id)
             return
         owned = {} if scope_id == WHOLE_ITEM else {"account_id": scope_id}

@@ -35,11 +35,11 @@ def novelties(entity: str, rows: Iterable[Mapping[str, Any]]) -> set[Novelty]:
     found: set[Novelty] = set()
     shape = SHAPES[entity]
     for fields in rows:
-        _look(shape, fields, "", found)
+        _compare(shape, fields, "", found)
     return found
 
 
-def _look(shape: Shape, fields: Mapping[str, Any], prefix: str, found: set[Novelty]) -> None:
+def _compare(shape: Shape, fields: Mapping[str, Any], prefix: str, found: set[Novelty]) -> None:
     if not shape.names.issuperset(fields):
         found.update((prefix + _shown(key, NAME), "") for key in fields.keys() - shape.names)
     for name, known in shape.values:
@@ -51,7 +51,7 @@ def _look(shape: Shape, fields: Mapping[str, Any], prefix: str, found: set[Novel
         inner_prefix = f"{prefix}{name}[]." if isinstance(value, list) else f"{prefix}{name}."
         for entry in _entries(value):
             if isinstance(entry, dict):
-                _look(inner, entry, inner_prefix, found)
+                _compare(inner, entry, inner_prefix, found)
 
 
 def _entries(value: object) -> Sequence[object]:
@@ -65,7 +65,7 @@ def _shown(text: str, pattern: re.Pattern[str]) -> str:
     return text if pattern.fullmatch(text) else NOT_SHOWN
 
 
-async def _looked_for(entity: str, rows: Iterable[Mapping[str, Any]]) -> set[Novelty]:
+async def _find_novelties(entity: str, rows: Iterable[Mapping[str, Any]]) -> set[Novelty]:
     found: set[Novelty] = set()
     async for fields in yielding_to_others(rows):
         found |= novelties(entity, [fields])
@@ -79,7 +79,7 @@ async def note_novelties(
 
     Unchanged rows were checked when they were written, and are not passed here.
     """
-    found = sorted(await _looked_for(entity, rows))[:MAX_NOVELTIES]
+    found = sorted(await _find_novelties(entity, rows))[:MAX_NOVELTIES]
     if not found:
         return
     noted = await conn.fetch(
