@@ -34,7 +34,7 @@ LAST_PORT: Final = 65535
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What moves in a worker that is alive: at() is when it last did, by the monotonic clock."""
+    """A loop that must make progress: at() is its last progress, by the monotonic clock."""
 
     name: str
     timeout_s: float
@@ -42,19 +42,19 @@ class Heartbeat:
 
     @property
     def is_due(self) -> bool:
-        """Whether it should have moved since."""
+        """Whether the loop has made no progress for longer than the time-out."""
         return time.monotonic() - self.at() >= self.timeout_s
 
 
 class Readiness:
-    """Asks Postgres and Redis for what the work needs of both: a write."""
+    """Probes Postgres and Redis by a write, as a sync needs it."""
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
         self._asking: asyncio.Future[list[Outage]] | None = None
 
     async def outages(self) -> list[Outage]:
-        """Outages as of now, within PROBE_TIMEOUT_S; concurrent callers share a probe."""
+        """Current outages, within PROBE_TIMEOUT_S. Concurrent callers share one probe."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.ensure_future(self._ask())
         return await asyncio.shield(self._asking)
@@ -76,18 +76,18 @@ class Readiness:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 await self._sweep.waker.redis.set(WRITE_PROBE, 1, px=PROBE_EXPIRES_MS)
         except (RedisError, OSError) as error:
-            # Its client may know why, and have asked nothing this time.
+            # During an outage the client fails fast and remembers the cause.
             return Outage(self._sweep.redis.word or redis_outage(error))
         return None
 
 
 def sweep_heartbeat(sweep: Sweep) -> Heartbeat:
-    """The sweep goes on also while Postgres or Redis is away."""
+    """Heartbeat of the sweep, which also runs while Postgres or Redis is away."""
     return Heartbeat("sweep", TICK_TIMEOUT_S, lambda: sweep.ticked_at)
 
 
 def health_app(sweep: Sweep, heartbeats: Sequence[Heartbeat]) -> web.Application:
-    """`/livez` fails if something stopped moving, `/readyz` if Postgres or Redis is of no use."""
+    """`/livez` fails if a loop is stuck, `/readyz` if Postgres or Redis takes no writes."""
     readiness = Readiness(sweep)
 
     async def livez(_: web.Request) -> web.Response:
@@ -97,7 +97,7 @@ def health_app(sweep: Sweep, heartbeats: Sequence[Heartbeat]) -> web.Application
     async def readyz(_: web.Request) -> web.Response:
         if outages := await readiness.outages():
             return _answer(False, outages[0], ", ".join(outages))
-        # The clock may be younger than that on a machine that has just started.
+        # On a machine that has just started the monotonic clock may be below SWEEP_TIMEOUT_S.
         swept = 0 < sweep.swept_at > time.monotonic() - SWEEP_TIMEOUT_S
         return _answer(swept, "no_sweep", f"no sweep ended in {SWEEP_TIMEOUT_S:g} s; see the log")
 
@@ -118,7 +118,7 @@ async def start_health_server(
 ) -> web.AppRunner:
     """Listen on the port, or on the next free one (several workers on one machine).
 
-    What has to move is looked up at each call: it changes when the worker has started.
+    heartbeats is read at each request: its content changes when the worker has started.
     """
     runner = BoundedRunner(health_app(sweep, heartbeats), limits)
     await runner.setup()
@@ -136,7 +136,7 @@ async def start_health_server(
 
 
 def listening_port(runner: web.AppRunner) -> int:
-    """The port on IPv4: port 0 may have given IPv6 another one."""
+    """The IPv4 port; with port 0, IPv6 may have another one."""
     ports = {len(address): int(address[1]) for address in runner.addresses}
     return ports.get(2) or next(iter(ports.values()))
 

@@ -71,18 +71,18 @@ JOB_TIMEOUT_S: Final = 60
 COMPLETION_WAIT_S: Final = 30
 POLL_DELAY_S: Final = 0.05
 QUEUE_READ_LIMIT: Final = 10_000
-"""Above all slots together: arq reads the head of the queue, where running jobs stay."""
+"""Above all slots together: arq reads the head of the queue, and running jobs stay there."""
 QUEUE_READ_TIMEOUT_S: Final = 2.0 * JOB_TIMEOUT_S
-"""arq does not look while all slots are taken; no job keeps one longer than its time-out."""
+"""arq does not read its queue while all slots are taken, at most for the time-out of a job."""
 PERIODIC_TASKS_TIMEOUT_S: Final = 600.0
 POSTGRES_PAUSE_S: Final = 1.0
 REMOVE_TIMEOUT_S: Final = 3.0
 
 
 async def startup(ctx: dict[str, Any]) -> None:
-    """Open what the jobs use, once Postgres answers.
+    """Open connections and start background tasks, once Postgres answers.
 
-    Exits with a message if this database is another application's, or is not migrated.
+    Exits with a message if the database belongs to another application or is not migrated.
     """
     settings: PluggySettings = ctx["settings"]
     queue: QueueClient = ctx["redis"]
@@ -116,7 +116,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     ctx["background"] = [asyncio.create_task(insist(_arqs_loop()))]
     ctx["health"] = await start_health_server(sweep, settings.metrics_port, heartbeats)
     await _check_installation(db, settings, postgres)
-    with contextlib.suppress(*POSTGRES_AWAY):  # its time comes by itself
+    with contextlib.suppress(*POSTGRES_AWAY):  # it becomes due by itself
         await db.execute(QUERIES["probe_soon"])
     ctx["background"] += [
         asyncio.create_task(sweep.run()),
@@ -128,7 +128,7 @@ async def startup(ctx: dict[str, Any]) -> None:
 
 
 def _arqs_loop() -> asyncio.Task[Any]:
-    """The task that runs arq's loop: it is the one that starts us up."""
+    """The task of arq's main loop, which runs startup()."""
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("startup() runs in arq's loop")
@@ -136,8 +136,8 @@ def _arqs_loop() -> asyncio.Task[Any]:
 
 
 async def _check_installation(db: Pool, settings: PluggySettings, postgres: ServerOutage) -> None:
-    """Wait for a Postgres that is away. Exits if it refuses us, is not migrated, or is another
-    application's."""
+    """Wait until Postgres answers. Exits if it refuses the login, is not migrated, or mirrors
+    another application."""
     while True:
         try:
             await check_installation(db, settings.pluggy_client_id, settings.pluggy_base_url)
@@ -159,13 +159,13 @@ async def _check_installation(db: Pool, settings: PluggySettings, postgres: Serv
 
 
 def _start_heartbeat(postgres: ServerOutage) -> Heartbeat:
-    """A worker that waits for Postgres is alive as long as it goes on trying."""
+    """Heartbeat of a worker that waits for Postgres: its last try."""
     began = time.monotonic()
     return Heartbeat("start", TICK_TIMEOUT_S, lambda: max(began, postgres.failed_at))
 
 
 def _heartbeats(sweep: Sweep, queue: QueueClient, periodic_tasks: PeriodicTasks) -> list[Heartbeat]:
-    """What has to move in a worker that is alive."""
+    """Heartbeats of a worker that has started."""
     return [
         sweep_heartbeat(sweep),
         Heartbeat("queue", QUEUE_READ_TIMEOUT_S, lambda: queue.read_at),
@@ -176,14 +176,14 @@ def _heartbeats(sweep: Sweep, queue: QueueClient, periodic_tasks: PeriodicTasks)
 def _periodic_tasks(
     db: Pool, redis: Redis, client: PluggyClient, settings: PluggySettings
 ) -> list[PeriodicTask]:
-    """What a worker does beside the items that it is woken for."""
+    """Periodic tasks of a worker, beside the sync of items."""
     keep = timedelta(days=settings.retention_days)
     purger = Purger(db, client, after=timedelta(days=settings.purge_after_days))
     return [
         PeriodicTask("spool", 1.0, partial(_drain, db, Spool(redis))),
         PeriodicTask("redis settings", 60.0, partial(RedisSafety(redis).record, db)),
         PeriodicTask("reference_data", 5.0, partial(refresh_reference_data, db, client)),
-        PeriodicTask("nets", 5.0, partial(run_reconciliations, db)),
+        PeriodicTask("reconciliations", 5.0, partial(run_reconciliations, db)),
         PeriodicTask("first lists", 2.0, partial(order_confirmations, db)),
         *_watch(db, client, settings),
         PeriodicTask("purge", 60.0, purger.purge),
@@ -193,12 +193,12 @@ def _periodic_tasks(
 
 
 async def _drain(db: Pool, spool: Spool) -> bool:
-    """A portion of what was accepted while Postgres was away; the sweep rings for it."""
+    """Drain one batch of the spool; the sweep wakes workers for it. Returns whether more waits."""
     return (await drain(db, spool)).entries > 0
 
 
 def _watch(db: Pool, client: PluggyClient, settings: PluggySettings) -> list[PeriodicTask]:
-    """The subscription watch, where it is said what a subscription has to look like."""
+    """The subscription watch, if settings name the expected subscription."""
     expected = Expected.of(settings)
     if expected is None:
         return []
@@ -206,13 +206,13 @@ def _watch(db: Pool, client: PluggyClient, settings: PluggySettings) -> list[Per
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:
-    """Close what startup opened, in reverse."""
+    """Close everything that startup opened, in reverse order."""
     if "health" not in ctx:
         return
     await ctx["health"].cleanup()
     await end(*ctx["background"])
     await ctx["polled"].stop()
-    # Its row is forgotten after a day; where Postgres refuses us there is none.
+    # Retention deletes the row after a day; where Postgres refuses the login there is none.
     with contextlib.suppress(*POSTGRES_AWAY, asyncpg.PostgresError):
         await fetch_within(ctx["db"], REMOVE_TIMEOUT_S, QUERIES["remove_worker"], ctx["worker_id"])
     await ctx["client"].__aexit__(None, None, None)
@@ -222,7 +222,7 @@ async def shutdown(ctx: dict[str, Any]) -> None:
 
 
 def worker_settings(settings: PluggySettings) -> type:
-    """arq's settings class for an environment."""
+    """Build arq's settings class from the environment."""
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     queue = queue_client(settings.redis_url.get_secret_value(), ServerOutage("redis"))
     return type(
@@ -239,7 +239,7 @@ def worker_settings(settings: PluggySettings) -> type:
             "job_timeout": JOB_TIMEOUT_S,
             "job_completion_wait": COMPLETION_WAIT_S,
             "keep_result": 0,
-            # Wakes are never retried by arq: what is due stays due in Postgres.
+            # arq never retries a job: due items stay due in Postgres.
             "retry_jobs": False,
             "max_tries": 1_000_000,
             "poll_delay": POLL_DELAY_S,

@@ -225,7 +225,7 @@ async def test_ids_that_are_no_text_are_removed_and_the_others_run(
             await loop.runs(redis)
     # Rings that were given twice may be there still.
     assert [await redis.zscore(QUEUE_NAME, wake) for wake in odd] == [None, None]
-    assert [(line["event"], line["rings"]) for line in logs if "rings" in line] == [
+    assert [(line["event"], line["job_ids"]) for line in logs if "job_ids" in line] == [
         ("wakes_removed", 2)
     ]
 

@@ -16,9 +16,9 @@ from worker.infra.time_slices import beside
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What became of one event: new or a duplicate, and whether it is worth a ring.
+    """Result of one event: new or duplicate, and whether its item needs a wake-up.
 
-    made_due: its item is due since then, or was due and is now in the live lane.
+    made_due: the event made its item due, or moved a due item to the live lane.
     """
 
     is_new: bool
@@ -27,17 +27,17 @@ class Accepted:
 
 
 class UnstorableEvent(ValueError):
-    """Postgres refuses this event's data; its neighbours in the group are stored."""
+    """Postgres refuses this event's data; the rest of the group is stored."""
 
 
 async def accept_events(
     db: Pool, events: Sequence[WebhookEvent], *, timeout_s: float = 3.0
 ) -> list[Accepted | UnstorableEvent]:
-    """Commit a group of events with the bumps of their items; answers in the order given.
+    """Commit a group of events and make their items due; results in the order given.
 
-    A group that fails on its data is repeated one by one, so that only the culprit is refused.
-    timeout_s is that of one statement. Raises TimeoutError, and asyncpg's errors when Postgres is
-    away.
+    A group that fails on its data is repeated event by event, so that only the faulty one is
+    refused. timeout_s applies to each statement. Raises TimeoutError, and asyncpg's errors during
+    an outage.
     """
     try:
         return list(await _accept(db, events, timeout_s))
@@ -65,7 +65,7 @@ async def _accept(db: Pool, events: Sequence[WebhookEvent], timeout_s: float) ->
 
 
 def _first_of(by_key: dict[tuple[str, bytes], Accepted], event: WebhookEvent) -> Accepted:
-    """The answer for an event; a twin later in the same group is a duplicate."""
+    """The result of an event; its copy later in the same group is a duplicate."""
     key = (event.event_id, event.body_sha256)
     answer = by_key[key]
     by_key[key] = replace(answer, is_new=False, made_due=False)

@@ -24,17 +24,17 @@ ACCEPT_TIMEOUT_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """A portion: how many entries have left the spool, and the items that this made due."""
+    """Result of a batch: number of entries that left the spool, and items made due."""
 
     entries: int = 0
     due: tuple[uuid.UUID, ...] = ()
 
 
 async def drain(db: Pool, spool: Spool) -> Drained:
-    """Accept a portion; every process may do so at any time.
+    """Accept one batch. Safe in several processes at once.
 
-    An entry leaves Redis only after Postgres has committed it. Whoever dies between leaves it to be
-    accepted again, which stores nothing. Raises as accept_events() does, and Redis's errors.
+    An entry leaves Redis only after Postgres has committed it. After a crash between the two it is
+    accepted again as a duplicate. Raises as accept_events(), and Redis's errors.
     """
     await spool.figures()
     entries = await spool.take()
@@ -45,7 +45,7 @@ async def drain(db: Pool, spool: Spool) -> Drained:
     done, due = dict(entries), list[uuid.UUID]()
     for field, event, answer in zip(entries, events, answers, strict=True):
         if isinstance(answer, UnstorableEvent):
-            if not await _tombstone(db, event, answer):
+            if not await _quarantine(db, event, answer):
                 del done[field]
         elif answer.made_due and event.item_id is not None:
             due.append(event.item_id)
@@ -55,7 +55,7 @@ async def drain(db: Pool, spool: Spool) -> Drained:
 
 
 def _event(field: bytes, value: bytes) -> WebhookEvent:
-    """The event of an entry; a dead letter if it is none that the receiver can have written."""
+    """Decode an entry; an unreadable one becomes a dead letter."""
     try:
         return read_entry(value).event()
     except (msgspec.MsgspecError, MalformedEvent):
@@ -70,10 +70,10 @@ def _event(field: bytes, value: bytes) -> WebhookEvent:
         )
 
 
-async def _tombstone(db: Pool, event: WebhookEvent, refused: UnstorableEvent) -> bool:
-    """Store what Postgres refuses as a dead letter; False if it refuses that too.
+async def _quarantine(db: Pool, event: WebhookEvent, refused: UnstorableEvent) -> bool:
+    """Store an event that Postgres refuses as a dead letter; False if it refuses that too.
 
-    Its sender was told that it is accepted, so that nobody sends it again.
+    The delivery was answered 2xx, so it will not be sent again.
     """
     for remains in _remains(replace(event, state="dead", reason=f"unstorable: {refused}")):
         [answer] = await accept_events(db, [remains], timeout_s=ACCEPT_TIMEOUT_S)
@@ -85,7 +85,7 @@ async def _tombstone(db: Pool, event: WebhookEvent, refused: UnstorableEvent) ->
 
 
 def _remains(event: WebhookEvent) -> Iterator[WebhookEvent]:
-    """An event with less and less of what Postgres may have refused."""
+    """The event, then copies with fewer of the fields that Postgres may have refused."""
     yield event
     bare = replace(
         event,

@@ -63,7 +63,7 @@ OWN_EVENTS: Final = frozenset(
 UNKNOWN_EVENT: Final = "unknown_event"
 UNREADABLE_ITEM: Final = "unreadable_item_id"
 UNREADABLE_CONNECTOR: Final = "unreadable_connector_id"
-"""Reasons of an event of which nothing can be used; pluggy_ops.worklist counts them."""
+"""Reasons of events without any usable field; pluggy_ops.worklist counts them."""
 
 
 class MalformedEvent(ValueError):
@@ -72,12 +72,11 @@ class MalformedEvent(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """A delivery that can be stored: validated ids beside the raw body.
+    """A delivery ready to be stored: validated ids beside the raw body.
 
-    state is `pending`, or `ignored` with its reason for what asks nothing of us. `kept` says that
-    the event may mean something that we could not read; what could be read is acted on.
-    expected_rows is how many rows the event says it is about: transactionsCount, or the number of
-    its transactionIds, those that cannot be read among them.
+    state is `pending`, or `ignored` with a reason if no work follows. kept: parts of the event
+    could not be read; the readable ones are used. expected_rows: the number of rows that the event
+    announces, transactionsCount or the length of transactionIds, unreadable ids included.
     """
 
     event_id: str
@@ -97,15 +96,15 @@ class WebhookEvent:
 
     @property
     def body_sha256(self) -> bytes:
-        """Second half of the key: the same eventId with another body is another event."""
+        """Second part of the key: the same eventId with another body is another event."""
         return hashlib.sha256(self.body).digest()
 
 
 def parse_webhook(body: bytes, received_at: datetime) -> WebhookEvent:
-    """Read a delivery's body. Raises MalformedEvent.
+    """Parse the body of a delivery. Raises MalformedEvent.
 
-    Source of the fields: https://docs.pluggy.ai/docs/webhooks (ids at the top level; `id` is a
-    deprecated alias that newer item events leave out; links are never read).
+    Source: https://docs.pluggy.ai/docs/webhooks. Ids are at the top level; `id` is a deprecated
+    alias that newer item events leave out. Links are never read.
     """
     fields = _json_object(body)
     name = fields.get("event")
@@ -121,7 +120,7 @@ def parse_webhook(body: bytes, received_at: datetime) -> WebhookEvent:
 
 
 def parse_registration(body: bytes, received_at: datetime) -> WebhookEvent:
-    """Read `{"itemId"}` of an item to register. Raises MalformedEvent."""
+    """Parse `{"itemId"}` of an item to register. Raises MalformedEvent."""
     item_id = parse_uuid(_json_object(body).get("itemId"))
     if item_id is None:
         raise MalformedEvent("no itemId, or it is no UUID")
@@ -131,9 +130,9 @@ def parse_registration(body: bytes, received_at: datetime) -> WebhookEvent:
 def own_event(
     name: str, item_id: uuid.UUID, *, lane: Lane, now: datetime, event_id: str | None = None
 ) -> WebhookEvent:
-    """An event of our own: what no webhook asked for goes the same way.
+    """An event of our own, for work that no webhook asks for.
 
-    Of those with the same event_id one is stored; without one it is always a new event.
+    Of events with the same event_id one is stored; without event_id it is always a new event.
     """
     if name not in OWN_EVENTS:
         raise ValueError(f"unknown event of our own: {name}")
@@ -148,7 +147,7 @@ def own_event(
 
 
 def registration(item_id: uuid.UUID, now: datetime, *, lane: Lane = Lane.LIVE) -> WebhookEvent:
-    """Our event for an item that was just connected; the same item again is a duplicate."""
+    """Our event for a newly connected item; a second one of the same item is a duplicate."""
     name = "sync/register"
     return WebhookEvent(
         f"register:{item_id}", name, _own_body(name, item_id), now, item_id=item_id, lane=lane
@@ -161,12 +160,12 @@ def _own_body(name: str, item_id: uuid.UUID) -> bytes:
 
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
-        # Python's own reader: lone surrogates and 1e200000 are JSON and must not refuse an event;
-        # nor must an integer that Python would not read for its length.
+        # The standard library's parser: lone surrogates, 1e200000 and integers of any length are
+        # JSON, and must not refuse an event.
         try:
             fields = json.loads(body, parse_constant=_no_constant, parse_int=float)
         except RecursionError:
-            # Nothing that we read lies deeper than an entry of a list.
+            # No field that we read is nested deeper than an entry of a list.
             flat = flattened(body, 3)
             fields = json.loads(flat, parse_constant=_no_constant, parse_int=float)
     except (TooMuchNesting, RecursionError) as error:
@@ -184,16 +183,16 @@ def _no_constant(name: str) -> None:
 
 def _event_id(value: object) -> str:
     if not isinstance(value, str) or not value:
-        # Never derived from the body: yesterday's body is byte-identical to today's.
+        # Never derived from the body: a later event may have the same bytes.
         return str(uuid.uuid4())
     if len(value) > MAX_EVENT_ID_LENGTH:
-        # An index entry has its bounds, and a redelivery the same digest.
+        # Index entries have a maximum size, and a redelivery has the same digest.
         return "sha256:" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
     return clean_text(value)
 
 
 def _known_name(name: str) -> str:
-    """The name that Pluggy documents, where an event only differs from it in number."""
+    """The documented name of an event that differs only in singular or plural."""
     thing, slash, change = name.partition("/")
     for spelling in (thing, f"{thing}s", thing.removesuffix("s")):
         if (known := f"{spelling}{slash}{change}") in KNOWN_EVENTS:
@@ -218,7 +217,7 @@ def _item_details(_: str, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _transaction_details(name: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """What can be read is used: without ids the account is read, without the account the item."""
+    """Use the readable ids: without transaction ids the account, without account id the item."""
     item_id, account_id = parse_uuid(fields.get("itemId")), parse_uuid(fields.get("accountId"))
     if item_id is None:
         return _unusable(UNREADABLE_ITEM)
@@ -247,7 +246,7 @@ def _other_details(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     if name.startswith(PAYMENT_PREFIXES):
         return {"state": "ignored", "reason": "payment_event"}
     item_id = parse_uuid(fields.get("itemId"))
-    # Nobody outside orders by the names of our own events.
+    # Deliveries from outside never trigger our own events.
     if item_id is None or name.startswith(OWN_PREFIX):
         return _unusable(UNKNOWN_EVENT)
     return {"item_id": item_id, "kept": True}
@@ -269,12 +268,12 @@ def _connector_id(value: object) -> int | None:
 
 
 def _transaction_ids(value: object) -> tuple[tuple[uuid.UUID, ...], int]:
-    """The ids that can be read, once each, and how many cannot; without any entry it is one."""
+    """(readable ids without duplicates, number of unreadable ones); no list counts as one."""
     if not isinstance(value, list) or not value:
         return (), 1
     ids: list[uuid.UUID | None]
     try:
-        # At once if all are well written: thousands, one by one, would hold up other deliveries.
+        # All at once if they are well formed: parsing thousands one by one delays other deliveries.
         ids = [*msgspec.convert(value, list[uuid.UUID])]
     except (msgspec.ValidationError, UnicodeEncodeError):  # the latter: a lone surrogate
         ids = [parse_uuid(entry) for entry in value]

@@ -29,12 +29,12 @@ ENTRIES = Gauge("pluggy_sync_spool_entries", "Events in Redis that wait for Post
 BYTES = Gauge("pluggy_sync_spool_bytes", "Bytes of the events in Redis that wait for Postgres")
 OLDEST = Gauge(
     "pluggy_sync_spool_oldest_age_seconds",
-    "How long ago the first event was spooled since the spool was last empty",
+    "Seconds since the first event was spooled after the spool was last empty",
 )
 
-# The first delivery stays, so that its received_at is kept. The last command writes even if nothing
-# is new: WAITAOF waits for what its own connection has written, and a duplicate is only
-# acknowledged once the first one, which came by another connection, is on disk.
+# The first delivery stays, so that its received_at is kept. The last command writes even if no
+# event is new: WAITAOF waits only for writes of its own connection, and a duplicate may only be
+# acknowledged once the first one, written by another connection, is on disk.
 # ARGV: most entries, most bytes, then field and value of each event.
 ADD_SCRIPT: Final = """
 local entries = redis.call('HLEN', KEYS[1])
@@ -57,7 +57,7 @@ redis.call('HINCRBY', KEYS[2], 'bytes', added)
 return answers
 """
 
-# Any of them, so that processes that drain side by side seldom take the same.
+# Random entries, so that processes that drain at the same time seldom take the same ones.
 # ARGV: most entries, most bytes (but always one entry).
 TAKE_BATCH_SCRIPT: Final = """
 local taken, size = {}, 0
@@ -71,7 +71,7 @@ end
 return taken
 """
 
-# Only what still is as it was taken. ARGV: field and SHA-1 of the value of each entry.
+# Only unchanged entries. ARGV: field and SHA-1 of the value of each entry.
 REMOVE_SCRIPT: Final = """
 local freed = 0
 for i = 1, #ARGV, 2 do
@@ -90,12 +90,12 @@ end
 
 
 class SpoolRefuses(Exception):
-    """Redis does not promise to keep an event; the text says why."""
+    """Redis cannot guarantee to keep an event; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is kept of an event: all that it is read from again. own: it is one of ours."""
+    """A spooled event: the parts from which it is parsed again. own: an event of ours."""
 
     event_id: str
     body: bytes
@@ -103,15 +103,15 @@ class Entry:
     own: bool
 
     def event(self) -> WebhookEvent:
-        """The event as the receiver has read it. Raises MalformedEvent."""
+        """The event as the receiver has parsed it. Raises MalformedEvent."""
         read = parse_registration if self.own else parse_webhook
-        # A delivery without eventId was given a random one, which stays its own.
+        # A delivery without eventId keeps the random one that it was given.
         return replace(read(self.body, self.received_at), event_id=self.event_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How much is spooled, and how long ago the spool was last empty."""
+    """Size of the spool, and seconds since it was last empty."""
 
     entries: int
     bytes: int
@@ -132,10 +132,10 @@ class Spool:
         self._bounds = (max_entries, max_bytes)
 
     async def add(self, events: Sequence[WebhookEvent]) -> list[Accepted | SpoolRefuses]:
-        """Keep events, fsynced; answers in the order given.
+        """Store events, fsynced; results in the order given.
 
-        Raises SpoolRefuses if Redis promises nothing, and RedisError or OSError if it is away. What
-        was written all the same is drained as if it had been acknowledged: accepting is idempotent.
+        Raises SpoolRefuses if Redis cannot guarantee durability, RedisError or OSError if it is
+        away. Events written in spite of an error are drained too: accepting is idempotent.
         """
         await self._check_durability()
         written = [part for event in events for part in (_field(event), _value(event))]
@@ -148,18 +148,18 @@ class Spool:
         return [_answer(answer) for answer in answers]
 
     async def check(self) -> None:
-        """Raise as add() would for the next event."""
+        """Raise the error that add() would raise for the next event."""
         if (await self.figures()).entries >= self._bounds[0]:
             raise SpoolRefuses("the spool is full")
         await self.add([])
 
     async def take(self) -> dict[bytes, bytes]:
-        """A portion of what is spooled, field to value; it stays until it is removed."""
+        """A batch of entries, field to value; they stay in Redis until remove()."""
         taken = await self._call(TAKE_BATCH_SCRIPT, [SPOOL], DRAIN_BATCH_SIZE, MAX_DRAIN_BYTES)
         return dict(zip(taken[::2], taken[1::2], strict=True))
 
     async def remove(self, entries: Mapping[bytes, bytes]) -> None:
-        """Forget entries that Postgres has committed, unless they have changed meanwhile."""
+        """Delete entries that Postgres has committed, unless they have changed since."""
         seen = [
             part
             for field, value in entries.items()
@@ -168,7 +168,7 @@ class Spool:
         await self._call(REMOVE_SCRIPT, [SPOOL, TOTALS], *seen)
 
     async def figures(self) -> Figures:
-        """How much is spooled now; also told to Prometheus."""
+        """The size of the spool; also sets the Prometheus gauges."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hlen(SPOOL)
             pipe.hmget(TOTALS, ["bytes", "since"])
@@ -182,7 +182,7 @@ class Spool:
         return found
 
     async def _check_durability(self) -> None:
-        """Before anything is written: what cannot be confirmed would only take up memory."""
+        """Raise SpoolRefuses before anything is written that could not be confirmed."""
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.execute_command("WAITAOF", 1, 0, 1)
             pipe.info("memory")
@@ -198,7 +198,7 @@ class Spool:
 
 
 def read_entry(value: bytes) -> Entry:
-    """Errors: msgspec's, if somebody else has written it."""
+    """Decode an entry. Raises msgspec's errors if another program has written it."""
     return _decoder.decode(value)
 
 
@@ -210,7 +210,7 @@ def _field(event: WebhookEvent) -> str:
 
 
 def _value(event: WebhookEvent) -> bytes:
-    # A webhook that only bears the name of an event of ours is kept as unknown.
+    # A webhook with the name of an event of ours is kept as unknown.
     own = event.event in OWN_EVENTS and not event.kept
     return msgspec.msgpack.encode(Entry(event.event_id, event.body, event.received_at, own))
 

@@ -10,11 +10,11 @@ _TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 
 
 class TooMuchNesting(ValueError):
-    """More brackets than there is time to look at."""
+    """The text has more than MAX_TOKENS brackets and strings."""
 
 
 def parts_at(body: bytes, depth: int) -> list[tuple[int, int]]:
-    """Begin and end of every array and object that lies `depth` levels down; the outermost is 1.
+    """(begin, end) of every array and object at nesting level `depth`; the outermost is 1.
 
     Raises TooMuchNesting.
     """
@@ -35,12 +35,12 @@ def parts_at(body: bytes, depth: int) -> list[tuple[int, int]]:
 
 
 def flattened(body: bytes, depth: int) -> bytes:
-    """The same JSON with null in place of what lies `depth` levels down. Raises TooMuchNesting."""
+    """The JSON with null in place of arrays and objects at level `depth`. Raises TooMuchNesting."""
     return replaced(body, [(part, b"null") for part in parts_at(body, depth)])
 
 
 def replaced(body: bytes, changes: list[tuple[tuple[int, int], bytes]]) -> bytes:
-    """The text with other bytes in place of parts that follow each other."""
+    """Replace parts of the text: ((begin, end), new bytes) each, in ascending order."""
     pieces: list[bytes] = []
     at = 0
     for (begin, end), text in changes:

@@ -32,14 +32,14 @@ BAD_REQUESTS = Counter("pluggy_sync_bad_requests", "Requests that are no HTTP")
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """What one server takes of all its clients, and of one.
+    """Limits of one server.
 
-    connections: below the 1024 files that a process may usually open.
+    connections: all clients together; below the usual limit of 1024 open files.
     head_timeout_s: from the first byte of a connection, or of a later request, to the end of its
-    headers. idle_s: between requests; above the minute after which load balancers close what is
-    idle, for the closing is theirs to do.
-    unread_bytes, unread_s: how much of a body, and for how long, is taken off the wire after the
-    answer, so that a client that only listens when it has sent all hears the answer.
+    headers. idle_s: between requests; longer than the minute of load balancers, so that they close
+    idle connections, not the server.
+    unread_bytes, unread_s: bytes and seconds of a body that are read and dropped after the answer,
+    because some clients read the answer only after they have sent everything.
     """
 
     connections: int = 900
@@ -51,7 +51,7 @@ class HttpLimits:
 
 
 class BoundedRunner(web.AppRunner):
-    """An AppRunner whose sites keep to limits. No access log, because a path may carry a secret."""
+    """An AppRunner with limits, and without an access log: paths may hold a secret."""
 
     def __init__(
         self, app: web.Application, limits: HttpLimits, *, shutdown_timeout: float = 60.0
@@ -69,7 +69,7 @@ class BoundedRunner(web.AppRunner):
 
     @property
     def server(self) -> web.Server | None:
-        """What sites make protocols of; to them it is the server."""
+        """The protocol factory that sites use as their server."""
         server = super().server
         if server is None:
             return None
@@ -77,10 +77,10 @@ class BoundedRunner(web.AppRunner):
 
 
 class _Connections:
-    """Makes a protocol for each connection.
+    """Protocol factory with a limit on connections.
 
-    One too many takes the place of the oldest that has not sent a request yet, so that silent ones
-    keep nobody out; where there is none, it is told so and closed.
+    Above the limit, a new connection replaces the oldest one that has sent no request yet, so that
+    silent clients block nobody. If there is none, the new connection gets a 503.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class _Connections:
 
 
 class TurnedAway(asyncio.Protocol):
-    """Answers 503 to whatever would come; Pluggy sends it again."""
+    """Answers 503 at once; Pluggy repeats the delivery."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         writer = cast(asyncio.Transport, transport)
@@ -115,7 +115,7 @@ class TurnedAway(asyncio.Protocol):
 
 
 class BoundedConnection(web.RequestHandler):
-    """A connection that is closed if a head, or what nobody reads, takes too long or too much."""
+    """A connection that is closed if headers or unread bytes exceed their limits."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class BoundedConnection(web.RequestHandler):
         super().connection_lost(exc)
 
     def discard(self, body_bytes: int | None) -> None:
-        """Parse nothing more of what comes, and close when the rest of the body has come."""
+        """Stop parsing, drop the rest of the body, then close."""
         max_bytes = self._limits.unread_bytes
         self._unparsed_bytes = 0
         self._discarded_until = max_bytes if body_bytes is None else min(body_bytes, max_bytes)
@@ -169,7 +169,7 @@ class BoundedConnection(web.RequestHandler):
 
     @property
     def _awaits_head(self) -> bool:
-        """Whether no request is being answered: what comes belongs to the next head."""
+        """Whether no request is being handled, so that new bytes belong to the next head."""
         return self._waiter is not None
 
     def force_close(self) -> None:
@@ -193,7 +193,7 @@ class BoundedConnection(web.RequestHandler):
 
 
 def bounded(limits: HttpLimits) -> Middleware:
-    """The middleware that goes with it: who was refused, or sends on, has to connect again."""
+    """Middleware of BoundedRunner: close connections after a 4xx or an unread body."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -212,10 +212,10 @@ def bounded(limits: HttpLimits) -> Middleware:
 
 
 def server_log() -> logging.Logger:
-    """The logger of aiohttp's server, without what is no HTTP.
+    """aiohttp's server logger without malformed requests, which are counted instead.
 
-    Such requests are counted: a line each would let a stranger fill the log, and aiohttp quotes the
-    bytes that it could not read, which may be a secret. Nothing of ours has failed.
+    A line for each would let anybody fill the log, and aiohttp quotes the malformed bytes, which
+    may hold a secret.
     """
     logger = logging.getLogger("aiohttp.server")
     if _is_ours not in logger.filters:

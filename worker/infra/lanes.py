@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class Lane(IntEnum):
-    """Which work goes first."""
+    """Priority of work; lower values go first."""
 
     LIVE = 0
     RETRY = 1

@@ -9,7 +9,7 @@ import structlog
 
 
 def configure(level: str, log_format: str) -> None:
-    """Set up structlog, and send the standard library's loggers the same way."""
+    """Configure structlog, and route the standard library's loggers through it."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -43,17 +43,17 @@ def configure(level: str, log_format: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    # Per job and per request lines of the libraries say nothing that our closing lines do not.
+    # The libraries' lines per job and per request repeat our own.
     quiet = max(logging.WARNING, getattr(logging, level))
     logging.getLogger("aiohttp.access").setLevel(quiet)
     _take_over("arq.worker", handler, quiet)
 
 
 def _take_over(name: str, handler: logging.Handler, level: int) -> None:
-    """Send a logger's records our way, and nowhere else.
+    """Route a logger's records to our handler only.
 
-    arq's command line configures its loggers after our settings were read, which undoes levels and
-    handlers but leaves filters alone.
+    arq's command line configures its loggers after our settings are read. That resets levels and
+    handlers, but not filters.
     """
 
     def ours(record: logging.LogRecord) -> bool:

@@ -13,7 +13,7 @@ REQUESTS: Final = Counter(
     "Requests to Pluggy, by endpoint group and status",
     ["group", "status"],
 )
-ROWS: Final = Counter("pluggy_sync_rows", "Rows of closed runs, by what became of them", ["change"])
+ROWS: Final = Counter("pluggy_sync_rows", "Rows of closed runs, by change", ["change"])
 FAILURES: Final = Counter(
     "pluggy_sync_step_failures", "Failed steps, by product and class", ["product", "failure_class"]
 )

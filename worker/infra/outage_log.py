@@ -22,9 +22,9 @@ WORDS: Final[Mapping[str, Callable[[BaseException], str]]] = {
 
 @dataclass(slots=True)
 class ServerOutage:
-    """Told of every failure and success with one server; says only what is news.
+    """Outage state of one server, fed with every failure and success.
 
-    word: the cause, while the outage lasts. An outage that has several says each of them once.
+    word: the cause, while the outage lasts. Each cause is logged once per outage.
     """
 
     server: str
@@ -40,16 +40,16 @@ class ServerOutage:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the last failure was just now: another try would prove nothing yet."""
+        """Whether the last failure is younger than RECHECK_AFTER_S, too early for another try."""
         return self.lasts and time.monotonic() - self.failed_at < RECHECK_AFTER_S
 
     @property
     def refuses_writes(self) -> bool:
-        """Whether the server answers, and only a write can tell that the outage is over."""
+        """Whether the server answers but refuses writes: only a write can end the outage."""
         return self.word in REFUSES_WRITES
 
     def failed(self, error: BaseException) -> None:
-        """The server did not do what it was asked for."""
+        """Note a failed call; log the first of each cause."""
         self.failed_at = time.monotonic()
         if self.since is None:
             self.since = self.failed_at
@@ -59,8 +59,8 @@ class ServerOutage:
             log.warning(self.word, error=type(error).__name__)
 
     def answered(self) -> None:
-        """The server did what it was asked for."""
-        # Connections fail one after the other: a success in between is no end of the outage.
+        """Note a successful call; it ends an outage without failures in the last second."""
+        # Connections fail one after the other: a success between two failures ends nothing.
         if self.since is None or self.is_fresh:
             return
         log.warning(f"{self.server}_back", away_s=round(time.monotonic() - self.since, 1))

@@ -17,7 +17,7 @@ from redis.exceptions import (
 
 
 class Outage(StrEnum):
-    """Why a server does not do what it is asked for."""
+    """Why Postgres or Redis cannot be used."""
 
     POSTGRES_AWAY = "postgres_away"
     POSTGRES_READ_ONLY = "postgres_read_only"
@@ -35,7 +35,7 @@ class Outage(StrEnum):
 REFUSES_WRITES: Final = frozenset(
     {Outage.REDIS_READ_ONLY, Outage.REDIS_NOT_PERSISTING, Outage.REDIS_FULL}
 )
-"""Redis answers, and reads go on: only a write can tell that it is over."""
+"""Redis answers reads but refuses writes: only a write can end the outage."""
 
 POSTGRES_READ_ONLY: Final = (
     asyncpg.ReadOnlySQLTransactionError,
@@ -68,7 +68,7 @@ _OF_REDIS: Final[tuple[tuple[tuple[type[Exception], ...], Outage], ...]] = (
     ((OutOfMemoryError,), Outage.REDIS_FULL),
     ((AuthenticationError, NoPermissionError), Outage.REDIS_ACCESS_DENIED),
 )
-# The codes that redis-py has no class for, and those of a script: Redis quotes them.
+# Error codes without a class in redis-py, and those that Redis quotes from a script.
 _CODES: Final[Mapping[str, Outage]] = {
     "READONLY": Outage.REDIS_READ_ONLY,
     "MISCONF": Outage.REDIS_NOT_PERSISTING,
@@ -79,14 +79,14 @@ _CODES: Final[Mapping[str, Outage]] = {
 
 
 def postgres_outage(error: BaseException) -> Outage:
-    """The word for an error of asyncpg, or of the connection."""
+    """The outage that an error of asyncpg or of the connection stands for."""
     return next(
         (word for kinds, word in _OF_POSTGRES if isinstance(error, kinds)), Outage.POSTGRES_AWAY
     )
 
 
 def redis_outage(error: BaseException) -> Outage:
-    """The word for an error of redis-py, or of the connection."""
+    """The outage that an error of redis-py or of the connection stands for."""
     for kinds, word in _OF_REDIS:
         if isinstance(error, kinds):
             return word
@@ -95,5 +95,5 @@ def redis_outage(error: BaseException) -> Outage:
 
 
 def refuses_writes(error: BaseException) -> bool:
-    """Whether Redis answers, but takes nothing: as little use to us as a Redis that is away."""
+    """Whether Redis answers but refuses writes, which counts as an outage."""
     return redis_outage(error) in REFUSES_WRITES

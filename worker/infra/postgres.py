@@ -19,10 +19,10 @@ POSTGRES_REFUSES_US: Final = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
-"""A session is refused: at start somebody has to look; later it may be a change of passwords."""
+"""A refused login: an error at start; later perhaps a change of passwords, so an outage."""
 
-# Postgres is away, read-only since a fail-over, or refuses for its own reasons, so that nothing can
-# be written. OSError covers refused connections and time-outs.
+# Errors of an outage: Postgres is down, read-only after a fail-over, or short of resources, so that
+# nothing can be written. OSError covers refused connections and time-outs.
 POSTGRES_AWAY: Final = (
     OSError,
     *POSTGRES_REFUSES_US,
@@ -36,7 +36,7 @@ POSTGRES_AWAY: Final = (
 )
 
 POSTGRES_NOT_MIGRATED: Final = (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError)
-"""Of an older release: all stays due until it is migrated, and no attempt is spent."""
+"""The schema is of an older release: work stays due until the migration; no attempt is counted."""
 NOT_MIGRATED: Final = "the database is not migrated: run pluggy-sync migrate"
 OLDER_RELEASE: Final = "the database is of an older release: run pluggy-sync migrate"
 
@@ -62,11 +62,11 @@ COMMAND_TIMEOUT_S = 15.0
 async def open_pool(
     url: str, *, max_size: int, statement_cache: int, command_timeout_s: float = COMMAND_TIMEOUT_S
 ) -> Pool:
-    """Open a pool that carries nothing PgBouncer in transaction mode would not.
+    """Open a connection pool that also works behind PgBouncer in transaction mode.
 
-    min_size is 0, so that a process starts while Postgres is away. Sessions that turn out to be
-    read-only are dropped, and new ones opened when they are needed; of several hosts in the URL
-    that one is connected to which takes writes. Errors: asyncpg's, OSError.
+    min_size is 0, so that a process starts while Postgres is away. Read-only sessions are replaced
+    by new ones. With several hosts in the URL, the writable one is used.
+    Raises asyncpg's errors and OSError.
     """
     sessions = _Sessions(url)
     pool: Pool = await asyncpg.create_pool(
@@ -90,14 +90,14 @@ else:
 
 
 class _Session(_Connection):
-    """A session that is closed without a word where the server has closed it already.
+    """A session whose close() does not fail if the server has closed it already.
 
-    The pool closes sessions that make way for new ones in a task that nobody waits for.
+    The pool closes replaced sessions in a task that nobody awaits.
     """
 
     def get_reset_query(self) -> str:
-        """Nothing to run when a session goes back to the pool: no statement of ours outlives its
-        transaction, and a third of all round trips were resets. asyncpg still rolls back."""
+        """No reset when a session returns to the pool: no statement of ours leaves session state,
+        and resets were a third of all round trips. asyncpg still rolls back."""
         return ""
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's
@@ -108,10 +108,9 @@ class _Session(_Connection):
 
 
 class _Sessions:
-    """Opens the sessions of a pool. When one is read-only, all make way for new ones.
+    """Opens the sessions of a pool, and expires all of them when one is read-only.
 
-    A session keeps what it was when it began: after a fail-over those of the old primary, or of
-    behind a proxy, would be refused every write for as long as they are used.
+    After a fail-over, sessions to the old primary stay read-only for as long as they are used.
     """
 
     def __init__(self, url: str) -> None:
@@ -120,7 +119,7 @@ class _Sessions:
         self._expiring: asyncio.Task[None] | None = None
 
     async def connect(self, *_: Any, **options: Any) -> asyncpg.Connection[asyncpg.Record]:
-        """What the pool calls. Raises as Hosts.connect()."""
+        """Connect callback of the pool. Raises as Hosts.connect()."""
         session = await self._hosts.connect(**options)
         session.add_query_logger(self._on_query)
         return session
@@ -131,7 +130,7 @@ class _Sessions:
 
 
 async def close_pool(pool: Pool, *, grace_s: float = 5.0) -> None:
-    """Close a pool; connections still busy after the grace time are cut."""
+    """Close a pool; terminate connections that are still busy after grace_s."""
     try:
         await asyncio.wait_for(pool.close(), grace_s)
     except TimeoutError:
@@ -141,11 +140,11 @@ async def close_pool(pool: Pool, *, grace_s: float = 5.0) -> None:
 async def fetch_within(
     db: Pool, timeout_s: float, query: str, *arguments: object
 ) -> list[asyncpg.Record]:
-    """Run one statement. Raises TimeoutError if that takes longer, connecting included.
+    """Run one statement; connecting counts towards the time-out. Raises TimeoutError.
 
-    asyncpg would ask the server to cancel and wait for its word before the pool gets the connection
-    back. A server that is paused or cut off says nothing, so the connection is dropped instead: the
-    next statement goes by a new one. What timed out may have been committed all the same.
+    asyncpg would send a cancel request and wait for the server's answer, which a paused server
+    never gives. Here the connection is dropped and the next statement opens a new one. A statement
+    that timed out may have been committed.
     """
     async with asyncio.timeout(timeout_s), db.acquire() as conn:
         try:
@@ -156,10 +155,10 @@ async def fetch_within(
 
 
 def why_refused(error: Exception) -> str | None:
-    """What a person can do about a refusal of Postgres; never its words, which may hold values."""
+    """Advice for a person about a Postgres error, without its text, which may hold values."""
     return next((advice for kind, advice in REFUSALS.items() if isinstance(error, kind)), None)
 
 
 def rows_written(status: str) -> int:
-    """How many rows a command has written, from Postgres's word for it: `DELETE 12`."""
+    """Rows that a command has written, from its status: `DELETE 12`."""
     return int(status.rsplit(" ", 1)[-1])

@@ -19,11 +19,11 @@ Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 NEXT_HOST_AFTER_S: Final = 0.3
 READ_WRITE: Final = "read-write"
 ATTRIBUTES: Final = ("any", "primary", "standby", "prefer-standby", READ_WRITE, "read-only")
-"""What libpq and asyncpg take as target_session_attrs."""
+"""Values of target_session_attrs in libpq and asyncpg."""
 
 
 def check_url(url: str) -> None:
-    """Raises ValueError at what is no URL of Postgres for certain; asyncpg alone knows the rest."""
+    """Raises ValueError for a URL that cannot be Postgres's; asyncpg checks the rest."""
     if urlsplit(url).scheme not in ("postgresql", "postgres"):
         raise ValueError("scheme")
     for host in single_hosts(url):
@@ -34,13 +34,13 @@ def check_url(url: str) -> None:
 
 
 def target_of(url: str) -> str | None:
-    """The target_session_attrs of a URL, or of the environment that libpq knows."""
+    """target_session_attrs of a URL, or of libpq's environment variable."""
     named = dict(parse_qsl(urlsplit(url).query)).get("target_session_attrs")
     return named or os.environ.get("PGTARGETSESSIONATTRS") or None
 
 
 def single_hosts(url: str) -> list[str]:
-    """The URL of each host of a URL, in its order; of one host the URL itself."""
+    """One URL per host of a URL, in its order; with one host the URL itself."""
     parts = urlsplit(url)
     login, at, hosts = parts.netloc.rpartition("@")
     if "," in hosts:
@@ -58,24 +58,24 @@ def single_hosts(url: str) -> list[str]:
 
 def _at(url: str, query: dict[str, str], host: str, port: str) -> str:
     one = query | {"host": host} | ({"port": port} if port else {})
-    # Put together by hand: urlunsplit() of Python 3.11 loses the slashes of an empty host.
+    # Not by urlunsplit(): that of Python 3.11 loses the slashes of an empty host.
     return f"{url.partition('?')[0]}?{urlencode(one)}"
 
 
 class Hosts:
-    """Connects to the first host of a URL that takes writes, or to what the URL asks for.
+    """Connects to the writable host of a URL, or as its target_session_attrs says.
 
-    The host that was connected to last is asked first.
+    The last connected host is tried first.
     """
 
     def __init__(self, url: str) -> None:
         wanted = target_of(url)
-        # Which of several is preferred, only asyncpg can tell: it has to see all of them.
+        # For prefer-standby asyncpg has to see all hosts.
         self._urls = [url] if wanted == "prefer-standby" else single_hosts(url)
         self._target = READ_WRITE if len(self._urls) > 1 and wanted is None else None
 
     async def connect(self, **options: Any) -> Session:
-        """A session. options are asyncpg's. Raises its errors, and OSError, of the last host."""
+        """Open a session; options are asyncpg's. Raises asyncpg's errors and OSError."""
         if self._target is not None:
             options = options | {"target_session_attrs": self._target}
         if len(self._urls) == 1:
@@ -86,7 +86,7 @@ class Hosts:
 
 
 async def _first(urls: Sequence[str], options: dict[str, Any]) -> tuple[str, Session]:
-    """Ask the hosts one after the other, each next when those before have failed or are slow."""
+    """Try the hosts in turn: the next one when those before have failed or are slow."""
     asked: dict[asyncio.Task[Session], str] = {}
     try:
         for url in urls:
@@ -103,7 +103,7 @@ async def _first(urls: Sequence[str], options: dict[str, Any]) -> tuple[str, Ses
 async def _answered(
     asked: dict[asyncio.Task[Session], str], timeout_s: float | None
 ) -> asyncio.Task[Session] | None:
-    """The first that has a session; None if all have failed, or none has in time."""
+    """The first task that has a session; None if all have failed, or at the time-out."""
     pending = {task for task in asked if not task.done()}
     deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
     while pending:
@@ -119,7 +119,7 @@ async def _answered(
 
 
 def _most_specific(failed: Sequence[asyncio.Task[Session]]) -> BaseException:
-    """A host that answers and refuses tells more than one that is away."""
+    """The error to raise: a refusal by a host is more specific than a failed connection."""
     errors = [error for task in failed if (error := task.exception()) is not None]
     return next((e for e in errors if not isinstance(e, OSError)), errors[-1])
 

@@ -8,7 +8,7 @@ from worker.infra.sql_files import QUERIES_DIR, named_statements
 
 
 def load_queries(directory: Path) -> dict[str, str]:
-    """Return {name: statement}. Raises ValueError on a name that stands twice."""
+    """Return {name: statement}. Raises ValueError on a duplicate name."""
     queries: dict[str, str] = {}
     for path in sorted(directory.rglob("*.sql")):
         for name, statement in named_statements(path):

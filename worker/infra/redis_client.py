@@ -22,7 +22,7 @@ PROBE_EXPIRES_MS: Final = 10_000
 
 
 class WatchedRedis(ArqRedis):
-    """While Redis is away one command at a time tries it; others fail at once, without waiting."""
+    """A client that, during an outage, lets one command at a time try; others fail at once."""
 
     def __init__(self, pool: ConnectionPool, outage: ServerOutage, **options: Any) -> None:
         self.outage = outage
@@ -39,7 +39,7 @@ class WatchedRedis(ArqRedis):
     async def watched(
         self, execute: Callable[..., Awaitable[Any]], *args: Any, **options: Any
     ) -> Any:
-        """Await what talks to Redis, and tell the outage what became of it."""
+        """Run a command or pipeline, and report its success or failure to the outage state."""
         trial = self.outage.lasts
         if trial and (self._tries or self.outage.is_fresh):
             raise RedisConnectionError("Redis is away")
@@ -49,7 +49,7 @@ class WatchedRedis(ArqRedis):
             if trial and self.outage.refuses_writes:
                 await self.probe()
         except (RedisError, OSError) as error:
-            # Other refusals are about the command: Redis is there.
+            # Other error replies are about the command: Redis is up.
             if not isinstance(error, ResponseError | WatchError) or refuses_writes(error):
                 self.outage.failed(error)
             raise
@@ -66,14 +66,14 @@ class WatchedRedis(ArqRedis):
 
 
 def connect_watched(url: str, outage: ServerOutage, *, timeout_s: float = 2.0) -> WatchedRedis:
-    """The client for all that a worker asks of Redis but the queue."""
+    """The client of a worker for everything but arq's queue."""
     client = WatchedRedis(connection_pool(url, timeout_s=timeout_s), outage)
     client.auto_close_connection_pool = True  # the pool is nobody else's
     return client
 
 
 class WatchedPipeline(Pipeline):
-    """The same for commands sent together."""
+    """A pipeline that reports to the outage state of its client."""
 
     def __init__(self, client: WatchedRedis, transaction: bool, shard_hint: str | None) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, transaction, shard_hint)
@@ -88,24 +88,24 @@ class WatchedPipeline(Pipeline):
 
 
 def connect(url: str, *, timeout_s: float = 2.0) -> ArqRedis:
-    """A client whose connections are opened when used. Errors come with the first command."""
+    """A client without outage state. It connects with the first command."""
     client = ArqRedis(connection_pool(url, timeout_s=timeout_s))
     client.auto_close_connection_pool = True  # the pool is nobody else's
     return client
 
 
 def connection_pool(url: str, *, timeout_s: float = 2.0) -> ConnectionPool:
-    """Connections that wait for an answer no longer than the time-out.
+    """A connection pool with a time-out on every answer.
 
-    By TLS (`rediss:`) the certificate has to be for the host, which redis-py alone does not demand;
-    the URL's own parameters go before that.
+    With TLS (`rediss:`) the certificate must match the host, which redis-py does not check by
+    default; parameters of the URL override that.
     """
     checked = url.startswith("rediss:") and "ssl_cert_reqs=none" not in url
     pool: ConnectionPool = ConnectionPool.from_url(
         url,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
-        # A replica since a fail-over: once more by a new connection, which leads to the primary.
+        # After a fail-over the server may be a replica: a new connection reaches the primary.
         retry=Retry(NoBackoff(), 1, supported_errors=(ReadOnlyError,)),
         retry_on_error=[ReadOnlyError],
         **({"ssl_check_hostname": True} if checked else {}),

@@ -25,7 +25,7 @@ ADVICE: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class RedisSettings:
-    """As Redis tells them; None: it does not. unsafe: keys of ADVICE, empty if all is well."""
+    """Persistence and memory settings; None if Redis does not say. unsafe: keys of ADVICE."""
 
     append_only: bool | None
     append_fsync: str | None
@@ -47,7 +47,7 @@ class RedisSettings:
 
 
 async def read_redis_settings(redis: Redis) -> RedisSettings:
-    """Ask Redis. Raises RedisError or OSError if it is away."""
+    """Read the settings. Raises RedisError or OSError if Redis is away."""
     persistence = await _ask(redis, "INFO", "persistence")
     memory = await _ask(redis, "INFO", "memory")
     fsync = (await _ask(redis, "CONFIG GET", "appendfsync")).get("appendfsync")
@@ -62,7 +62,7 @@ async def read_redis_settings(redis: Redis) -> RedisSettings:
 
 
 async def _ask(redis: Redis, command: str, about: str) -> dict[str, Any]:
-    """What a server refuses to say is nothing: managed ones forbid CONFIG."""
+    """The answer of INFO or CONFIG GET; empty if it is refused, as managed servers do."""
     try:
         answer = await redis.execute_command(command, about)
     except ResponseError:
@@ -75,14 +75,14 @@ def _text(value: Any) -> Any:
 
 
 class RedisSafety:
-    """Looks again and again; says what is unsafe when that is news."""
+    """Checks the settings repeatedly, and logs unsafe ones when they change."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._logged: list[str] = []
 
     async def check(self) -> RedisSettings:
-        """Ask, and log what has become unsafe. Raises as read_redis_settings()."""
+        """Read the settings and log new unsafe ones. Raises as read_redis_settings()."""
         found = await read_redis_settings(self._redis)
         if found.unsafe and found.unsafe != self._logged:
             advice = "; ".join(ADVICE[name] for name in found.unsafe)
@@ -91,7 +91,7 @@ class RedisSafety:
         return found
 
     async def record(self, db: Pool) -> bool:
-        """Look, and store what was found for status and findings; there is never more to do."""
+        """Check, and store the result for status and findings. Returns False: no more work."""
         found = await self.check()
         await db.execute(QUERIES["record_redis_settings"], *astuple(found), found.unsafe)
         return False

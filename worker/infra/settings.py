@@ -35,18 +35,18 @@ PRODUCTS = (
 
 
 class SettingsError(Exception):
-    """The environment does not say what this process needs; the text names what is missing."""
+    """A setting is missing or invalid; the text names it."""
 
 
 class SecretFiles(PydanticBaseSettingsSource):
-    """Reads `NAME` from the file that `NAME_FILE` names, as Docker and Kubernetes mount secrets."""
+    """Reads `NAME` from the file named by `NAME_FILE`, for mounted secrets."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         path = os.environ.get(f"{field_name.upper()}_FILE")
         if not path:
             return None, field_name, False
         try:
-            # An empty file is a secret that was not set.
+            # An empty file counts as not set.
             return Path(path).read_text(encoding="utf-8").strip() or None, field_name, False
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "not UTF-8"
@@ -61,7 +61,7 @@ class SecretFiles(PydanticBaseSettingsSource):
 
 
 class Environment(BaseSettings):
-    """What every process reads; an empty value is none. Secrets are kept out of reprs."""
+    """Settings of every process. An empty value counts as not set; reprs hide secrets."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True
@@ -96,7 +96,7 @@ class Environment(BaseSettings):
 
     @property
     def direct_url(self) -> str:
-        """Where migrations go: around a pooler, if there is one."""
+        """URL for migrations, which bypass a connection pooler."""
         return (self.database_direct_url or self.database_url).get_secret_value()
 
     @classmethod
@@ -112,7 +112,7 @@ class Environment(BaseSettings):
 
 
 class SyncSettings(Environment):
-    """How much is read, and how fast: what tells without Pluggy how long it will take."""
+    """Products and rate limit: enough to estimate the duration of a sync without Pluggy."""
 
     pluggy_requests_per_minute: Annotated[int, Field(ge=12)] = 360
     products: Annotated[tuple[str, ...], NoDecode] = PRODUCTS
@@ -130,7 +130,7 @@ class SyncSettings(Environment):
 
 
 class PluggySettings(SyncSettings):
-    """What a process needs that talks to Pluggy: workers and commands, never the receiver."""
+    """Settings of processes that call Pluggy: workers and commands, never the receiver."""
 
     pluggy_client_id: Annotated[str, Field(min_length=1)]
     pluggy_client_secret: SecretStr
@@ -167,13 +167,13 @@ class PluggySettings(SyncSettings):
 
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
-        """All secrets that are valid now, for the subscription watch."""
+        """All currently valid secrets, for the subscription watch."""
         parts = self.webhook_secret.get_secret_value().split(",")
         return tuple(part.strip() for part in parts if part.strip())
 
 
 def is_on_loopback(url: str) -> bool:
-    """Whether a URL leads to this machine, where only the simulator answers as Pluggy."""
+    """Whether a URL points to this machine, where the simulator may run."""
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ip_address(host).is_loopback
@@ -185,7 +185,7 @@ SettingsT = TypeVar("SettingsT", bound=Environment)
 
 
 def load(settings: type[SettingsT]) -> SettingsT:
-    """Read the environment. Raises SettingsError: all complaints on one line, no values."""
+    """Read the environment. Raises SettingsError: all faults on one line, without values."""
     try:
         return settings.model_validate({})
     except ValidationError as error:

@@ -13,10 +13,10 @@ CHECK_INTERVAL_S: Final = 0.1
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks until they have ended, whatever they end with.
+    """Cancel tasks repeatedly until all have ended, with any result.
 
-    Once is not enough: asyncio.wait_for(), by which redis-py sends, forgets a cancellation that
-    comes when it is done (https://github.com/python/cpython/issues/86296, mended in Python 3.12).
+    Once is not enough: asyncio.wait_for(), used by redis-py, loses a cancellation that arrives when
+    it is done (https://github.com/python/cpython/issues/86296, fixed in Python 3.12).
     """
     pending = set(tasks)
     while pending:
@@ -26,9 +26,9 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
 
 
 async def insist(task: asyncio.Task[Any]) -> None:
-    """Cancel a task again that was cancelled once and goes on, for the same reason; without end.
+    """Cancel a task again whenever a cancellation was lost, as in end(). Runs forever.
 
-    arq cancels its loop once and then waits for it: the process would stay until it is killed.
+    arq cancels its loop once and then waits for it: without this the process would not end.
     """
     while True:
         await asyncio.sleep(RECANCEL_INTERVAL_S)
@@ -37,10 +37,10 @@ async def insist(task: asyncio.Task[Any]) -> None:
 
 
 async def _stays_cancelled(task: asyncio.Task[Any]) -> bool:
-    """Whether somebody else has cancelled the task.
+    """Whether a task was cancelled from outside and still runs.
 
-    A time-out within it does so too, for a moment, and redis-py has one of no length before each
-    command: two looks met such moments in a worker within hours, and nobody had asked it to end.
+    A time-out inside the task also cancels it for a moment, and redis-py uses one of no length
+    before each command. Two checks met such moments within hours, hence CHECKS of them.
     """
     for _ in range(CHECKS):
         if not task.cancelling():

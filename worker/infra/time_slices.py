@@ -14,14 +14,14 @@ P = ParamSpec("P")
 
 SLICE_S: Final = 0.005
 HEAVY_BYTES: Final = 32 * 1024
-"""What is larger is parsed in a thread."""
+"""Larger bodies are parsed in a thread."""
 
-# One for all: each more would take its share of the interpreter from the loop.
+# One thread only: each further one would take interpreter time from the event loop.
 _beside: Final = ThreadPoolExecutor(1, thread_name_prefix="beside")
 
 
 async def yielding_to_others(things: Iterable[T]) -> AsyncIterator[T]:
-    """Things one by one; other tasks get a turn whenever work on them has taken 5 ms."""
+    """Iterate, and yield to other tasks after every 5 ms of work."""
     until = time.perf_counter() + SLICE_S
     for thing in things:
         yield thing
@@ -31,7 +31,7 @@ async def yielding_to_others(things: Iterable[T]) -> AsyncIterator[T]:
 
 
 async def beside(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call at once if that is about few bytes, else in a thread: the loop goes on meanwhile."""
+    """Call a function: directly for small input (size in bytes), otherwise in a thread."""
     if size <= HEAVY_BYTES:
         return work(*args, **kwargs)
     loop = asyncio.get_running_loop()
@@ -39,6 +39,6 @@ async def beside(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwa
 
 
 def batches(things: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Slices of at most `size`; none of nothing."""
+    """Slices of at most `size` elements; an empty sequence has none."""
     for start in range(0, len(things), size):
         yield things[start : start + size]

@@ -12,16 +12,16 @@ import aiohttp
 from worker.pluggy_api.errors import PluggyUnavailable
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
-"""Of an unpacked body: a full page of 500 rows has about one MiB."""
+"""Maximum of a decompressed body; a full page of 500 rows has about one MiB."""
 CHUNK_BYTES: Final = 64 * 1024
 YIELD_AFTER_BYTES: Final = 1024 * 1024
-"""After so many unpacked bytes the loop gets a turn: a little that arrives may be much unpacked."""
+"""Decompressed bytes between two yields to the event loop: a small body may expand a lot."""
 ENCODINGS: Final = "gzip, deflate"
 GZIP_OR_ZLIB: Final = 47
 
 
 async def read_body(response: aiohttp.ClientResponse, *, max_bytes: int = MAX_BODY_BYTES) -> bytes:
-    """The body of a response that aiohttp has not unpacked.
+    """Read a response's body, decompressed.
 
     Raises PluggyUnavailable if it is larger than `max_bytes`, or not packed as its headers say.
     """
@@ -53,18 +53,18 @@ def _is_packed(response: aiohttp.ClientResponse) -> bool:
 
 
 class _Inflate:
-    """Unpacks gzip and zlib into parts of a bounded size; several gzip members may follow."""
+    """Decompresses gzip and zlib, also several gzip members, into parts of bounded size."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(GZIP_OR_ZLIB)
 
     @property
     def ended(self) -> bool:
-        """Whether what was given ends where a member does."""
+        """Whether the input so far ends at the end of a member."""
         return self._stream.eof
 
     def parts(self, chunk: bytes) -> Iterator[bytes]:
-        """Raises PluggyUnavailable."""
+        """Decompress a chunk. Raises PluggyUnavailable."""
         try:
             while chunk:
                 if self._stream.eof:

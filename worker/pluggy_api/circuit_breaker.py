@@ -19,17 +19,17 @@ BUCKET_S: Final = 5
 BUCKETS: Final = 6
 MIN_CALLS: Final = 10
 MIN_ITEMS: Final = 3
-"""Fewer calls or items than these prove nothing about Pluggy as a whole."""
+"""Below these numbers the failures prove nothing about Pluggy as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallLedger:
-    """Calls and failures by five seconds; Redis away: nothing is counted and nothing is down."""
+    """Counts of calls in Redis, in five-second buckets. Without Redis Pluggy is never down."""
 
     redis: Redis
 
     async def note(self, item_id: uuid.UUID, *, failed: bool) -> None:
-        """Count a call that Pluggy answered (429 and refusals are answers) or failed."""
+        """Count a call as answered (429 and refusals included) or failed."""
         bucket = _key(int(time.time()) // BUCKET_S)
         try:
             async with self.redis.pipeline(transaction=False) as pipe:
@@ -42,7 +42,7 @@ class CallLedger:
             log.debug("call_not_counted", error=type(error).__name__)
 
     async def is_down(self) -> bool:
-        """More than half of at least ten calls on at least three items failed in 30 seconds."""
+        """Whether most of at least ten calls on at least three items failed in 30 seconds."""
         newest = int(time.time()) // BUCKET_S
         keys = [_key(newest - age) for age in range(BUCKETS + 1)]
         try:
@@ -60,13 +60,13 @@ class CallLedger:
         return enough and failed > answered
 
     async def reset(self) -> None:
-        """Pluggy answers again: what failed before says nothing any more."""
+        """Drop all counts: Pluggy answers again."""
         newest = int(time.time()) // BUCKET_S
         keys = [_key(newest - age) for age in range(BUCKETS + 1)]
         try:
             await self.redis.delete(*keys, *(f"{key}:items" for key in keys))
         except (RedisError, OSError) as error:
-            log.debug("calls_not_forgotten", error=type(error).__name__)
+            log.debug("calls_not_reset", error=type(error).__name__)
 
 
 def _key(bucket: int) -> str:

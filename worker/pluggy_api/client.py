@@ -42,11 +42,11 @@ from worker.pluggy_api.rate_limit import RateBudget
 T = TypeVar("T")
 
 CALL_TIMEOUT_S: Final = 20.0
-"""One call with everything that belongs to it: budget, renewal of the key, one repeat."""
+"""Time-out of a call, including the wait for the rate limit, key renewal and one repeat."""
 PLAIN_PATHS: Final = ("/connectors/200", "/items/00000000-0000-4000-8000-000000000000")
-"""Asked before a key is believed to be refused: what every key may see, and no item of anybody."""
+"""Paths that confirm a refused key: one that every key may read, and an item of nobody."""
 MAX_TRIES: Final = 3
-"""The call, with the key renewed, and once more after a plain thing was answered."""
+"""The call, a repeat with a renewed key, and one more after a plain path was answered."""
 REFUSED_STATUS: Final = (401, 403, 410)
 
 BAD_KEYS_ADVICE: Final = (
@@ -59,7 +59,7 @@ KEY_REFUSED_ADVICE: Final = (
 
 
 class PluggyClient:
-    """Pluggy's API with our own key. Opened with `async with`; safe for concurrent use."""
+    """HTTP client with our API key. Opened with `async with`; safe for concurrent use."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class PluggyClient:
 
     @classmethod
     def of(cls, settings: PluggySettings, redis: Redis) -> Self:
-        """The client of an environment, with the budget that it shares through Redis."""
+        """A client for the settings, with a rate limit shared through Redis."""
         return cls(
             base_url=settings.pluggy_base_url,
             client_id=settings.pluggy_client_id,
@@ -90,11 +90,11 @@ class PluggyClient:
 
     async def __aenter__(self) -> PluggyClient:
         self._session = aiohttp.ClientSession(
-            # sock_connect, not connect: waiting for a free connection is no failure of Pluggy's.
+            # sock_connect, not connect: waiting for a free connection is not Pluggy's failure.
             timeout=aiohttp.ClientTimeout(total=self._call_timeout_s, sock_connect=5),
             # Pages of 500 rows; long idle connections are closed by load balancers.
             connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=30),
-            # read_body unpacks: aiohttp would hold whatever a few bytes unpack to.
+            # read_body() decompresses with a limit, which aiohttp does not have.
             auto_decompress=False,
             headers={"Accept-Encoding": ENCODINGS},
             raise_for_status=False,
@@ -115,9 +115,9 @@ class PluggyClient:
         change: Change | None = None,
         granted: bool = False,
     ) -> Answer:
-        """GET a path, or change what it names; count is called once per request sent.
+        """GET a path, or send a change to it; count is called once per request sent.
 
-        granted: the call was reserved before. Raises PluggyError.
+        granted: the call has been reserved with reserve(). Raises PluggyError.
         """
         endpoint = f"{change.method if change else 'GET'} {endpoint_of(path)}"
         work = self._call_with_key(path, lane, count, change, granted)
@@ -126,10 +126,10 @@ class PluggyClient:
     async def reserve(
         self, endpoint: str, lane: Lane, *, of_unknown: bool, named: uuid.UUID | None = None
     ) -> None:
-        """Wait for a call that is made later, as granted. Raises Deferred.
+        """Wait for the rate limit of a later call, made with granted=True. Raises Deferred.
 
-        of_unknown: for an item that we do not hold; it also takes of the share of such items.
-        named: an item that we hold and a webhook has named; it also takes of its own share.
+        of_unknown: for an item that is not stored; also takes from the share of such items.
+        named: a stored item named by a webhook; also takes from the share of this item.
         """
         group = endpoint_group(endpoint)
         try:
@@ -141,9 +141,9 @@ class PluggyClient:
             raise
 
     async def probe(self, *, new_key: bool, count: Callable[[], None]) -> None:
-        """Ask a plain thing, with a new key if told so; any answer to our key will do.
+        """GET a plain path, with a new key if new_key; any accepted answer will do.
 
-        Raises PluggyError: Pluggy refuses the keys, or nothing was answered.
+        Raises PluggyError if Pluggy refuses the key or does not answer.
         """
         await self._bounded(f"GET {endpoint_of(PLAIN_PATHS[0])}", self._probe(new_key, count))
 
@@ -156,11 +156,11 @@ class PluggyClient:
                 raise PluggyHalt("key_refused", advice=KEY_REFUSED_ADVICE)
 
     async def _bounded(self, endpoint: str, work: Awaitable[T]) -> T:
-        """All that belongs to a call, in time; errors as Pluggy's, with what they are about."""
+        """Await the work within the call time-out; raise all errors as PluggyError."""
         try:
             async with asyncio.timeout(self._call_timeout_s):
                 return await work
-        # Without their causes: aiohttp quotes what it could not read, and bodies belong in no log.
+        # Without causes: aiohttp quotes bytes that it could not read, and bodies are not logged.
         except TimeoutError:
             raise PluggyUnavailable("timeout").at(endpoint) from None
         except (aiohttp.ClientError, OSError) as error:
@@ -208,7 +208,7 @@ class PluggyClient:
         count()
         async with self._session.request(
             change.method if change else "GET",
-            # The cursor is already encoded: yarl must not touch it.
+            # The cursor is encoded already; yarl must not change it.
             URL(self._base_url + path, encoded=True),
             headers={"X-API-KEY": key},
             json=change.body if change else None,
@@ -233,7 +233,7 @@ class PluggyClient:
         raise PluggyUnavailable(name, status=answer.status, error_id=error_id)
 
     async def _limit_reached(self, answer: Answer, group: str, code: str | None) -> Deferred:
-        """A limit of the group stops all calls of it; one of the thing's own only this one."""
+        """The error of a 429: a group limit blocks the whole group, another only this call."""
         if not is_group_limit(code):
             wait_s = own_wait_s(answer.headers)
             return Deferred(f"429:{code}", wait_s=wait_s, status=429, is_own=True)
@@ -242,7 +242,7 @@ class PluggyClient:
         return Deferred("429", wait_s=wait_s, status=429)
 
     async def _valid_key(self, lane: Lane, count: Callable[[], None]) -> ApiKey:
-        """The current key, renewed if it is old; one renewal at a time."""
+        """The current key, renewed if it has expired; one renewal at a time."""
         if self._key is not None and not self._key.has_run_out(time.monotonic()):
             return self._key
         async with self._renewing:
@@ -253,10 +253,10 @@ class PluggyClient:
     async def _key_after(
         self, answer: Answer, key: ApiKey, lane: Lane, count: Callable[[], None]
     ) -> ApiKey:
-        """The key to repeat a refused call with. Raises PluggyRefused if it is good as it is.
+        """The key to repeat a refused call with. Raises PluggyRefused if the key itself is valid.
 
-        A plain thing is the second witness: what it answers proves the key, whoever refuses it.
-        Raises PluggyHalt if keys are refused by that too, several seconds apart; Deferred before.
+        A plain path decides: if it accepts the key, the refusal is about the resource. If it
+        refuses keys too, several seconds apart, raises PluggyHalt; before that Deferred.
         """
         async with self._renewing:
             if self._key is not None and self._key is not key:
@@ -292,9 +292,9 @@ class PluggyClient:
     async def _is_plainly_answered(
         self, key: ApiKey, lane: Lane, count: Callable[[], None]
     ) -> bool:
-        """Whether something that every key may ask for answers this one.
+        """Whether a path that every key may read accepts this one.
 
-        Raises PluggyUnavailable if that can not be told, Deferred.
+        Raises PluggyUnavailable if no answer decides it, and Deferred.
         """
         refusals = 0
         for path in PLAIN_PATHS:
@@ -320,7 +320,7 @@ class PluggyClient:
         ) as response:
             REQUESTS.labels(group="auth", status=response.status).inc()
             answer = Answer(response.status, await read_body(response), response.headers)
-        # 404 too: then PLUGGY_BASE_URL is not Pluggy's. It is never about the item.
+        # Also 404: then PLUGGY_BASE_URL is wrong. It is never about the item.
         if 400 <= answer.status < 500 and answer.status not in (408, 429):
             _, error_id = decode_error(answer.body)
             raise PluggyHalt(

@@ -37,13 +37,13 @@ from worker.pluggy_api.payloads import (
 
 MAX_LIST_PAGES: Final = 1000
 LIST_TIMEOUT_S: Final = 30.0
-"""A list is read in one claim: one that takes longer fails, and is shown."""
+"""A list is read within one session; one that takes longer fails visibly."""
 MAX_PAGES_OF_IDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of rows, undecoded. next is Pluggy's cursor, to be used verbatim; None: the last."""
+    """One page of undecoded rows. next: Pluggy's cursor, used verbatim; None on the last page."""
 
     rows: Sequence[msgspec.Raw]
     next: str | None
@@ -52,12 +52,12 @@ class Page:
 
 @dataclass(slots=True)
 class PluggyReader:
-    """Reads in one lane on behalf of one claim. Every method raises PluggyError.
+    """Reads in one lane for one sync session. Every method raises PluggyError.
 
-    pluggy_now is Pluggy's clock as of the last answer. rate_limited: a rate limit deferred a call.
-    of_unknown: we do not hold the item; what webhooks name so has only a share of the limit.
-    granted: the next call of an item is reserved already.
-    between_pages is awaited while a list is read, so that its lease outlives many slow pages.
+    pluggy_now: Pluggy's clock at the last answer. rate_limited: a rate limit deferred a call.
+    of_unknown: the item is not stored, so webhooks that name it get only a share of the limit.
+    granted: the next call of the item is reserved already.
+    between_pages: awaited between pages of a list, to renew the lease.
     """
 
     client: PluggyClient
@@ -80,9 +80,9 @@ class PluggyReader:
         return body
 
     async def reserve_item(self) -> None:
-        """Wait for the call of the item before it is made. Raises Deferred.
+        """Wait for the rate limit of the item's call before it is made. Raises Deferred.
 
-        An unknown item of the better lanes is named by webhooks alone: items that we hold go first.
+        Unknown items in the live and retry lanes come from webhooks: stored items go first.
         """
         by_webhook = self.lane <= Lane.RETRY
         lane = max(self.lane, Lane.RETRY) if self.of_unknown else self.lane
@@ -119,11 +119,11 @@ class PluggyReader:
         date_from: date | None = None,
         ids: Sequence[uuid.UUID] = (),
     ) -> Page:
-        """First page of GET /v2/transactions: a delta, recent days, or all.
+        """First page of GET /v2/transactions: a delta, recent days, rows by id, or all rows.
 
-        What is asked for by id comes whole: what such an answer leaves out is not there.
-        https://docs.pluggy.ai/reference/transactions-list: both times are inclusive, and Pluggy
-        refuses them together.
+        A read by id returns all pages as one: ids that it leaves out do not exist.
+        Source: https://docs.pluggy.ai/reference/transactions-list. Both times are inclusive;
+        Pluggy refuses them together.
         """
         query = f"?accountId={account_id}"
         if date_from is not None:
@@ -136,9 +136,9 @@ class PluggyReader:
         return await self._whole(path) if ids else await self._page(path)
 
     async def next_transactions(self, cursor: str) -> Page:
-        """The page behind `next`: a query string in production, absolute in some documents.
+        """The page of a cursor: a query string in production, an absolute URL in some documents.
 
-        Raises CursorRefused if it is the cursor that Pluggy refuses, and PluggyError.
+        Raises CursorRefused if Pluggy refuses the cursor itself, and PluggyError.
         """
         try:
             return await self._page(f"/v2/transactions{query_of(cursor)}")
@@ -146,7 +146,7 @@ class PluggyReader:
             raise as_cursor_refusal(error) from error
 
     async def _whole(self, path: str) -> Page:
-        """All pages behind cursors as one; read anew, a few times, if a cursor is refused."""
+        """All pages of a cursor list as one; restarts a few times if a cursor is refused."""
         until = asyncio.get_running_loop().time() + LIST_TIMEOUT_S
         return await with_restarts(lambda: self._pages_of(path, until))
 
@@ -165,7 +165,7 @@ class PluggyReader:
         raise PluggyUnavailable("endless_list")
 
     async def _all_pages(self, path: str, until: float) -> Sequence[msgspec.Raw]:
-        """All pages of a list with `page` and `totalPages`; totalPages is 0 if there is nothing."""
+        """All pages of a list with `page` and `totalPages`; totalPages is 0 for an empty list."""
         rows: list[msgspec.Raw] = []
         before: list[bytes] = []
         so_far = PagesSoFar()
@@ -218,7 +218,7 @@ class PluggyReader:
             self.rate_limited = True
             raise
         await self._note(failed=False)
-        with suppress(PluggyUnavailable):  # no Date header, which only some answers need
+        with suppress(PluggyUnavailable):  # no Date header; only some answers need it
             self.pluggy_now = _pluggy_now(answer)
         return answer
 
@@ -253,7 +253,7 @@ def _and(path: str) -> str:
 
 
 def _pluggy_now(answer: Answer) -> datetime:
-    """Pluggy's clock. An answer without Date could move no watermark, so it is no good answer."""
+    """Pluggy's clock, from the Date header. Without it no watermark could be set: an error."""
     try:
         stated = parsedate_to_datetime(answer.headers["Date"])
         # "-0000" is UTC too, and not the zone of this machine.

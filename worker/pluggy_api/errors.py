@@ -22,14 +22,14 @@ RETRY_CAP_S = 3600.0
 MAX_RETRY_AGE = timedelta(days=3)
 ODD_PAGES = ("not_a_list", "unusable_cursor")
 MAX_RESTARTS = 2
-"""So often a read begins anew because of its cursor before that is its failure."""
+"""Restarts of a read after a refused cursor, before the read fails."""
 DOWN = "Pluggy does not answer: it is probed every few seconds, work goes on when it answers."
 
 
 class PluggyError(Exception):
-    """A call has not given what was asked for. code is Pluggy's or ours, never free text.
+    """A failed call. code is Pluggy's or ours, never free text.
 
-    endpoint: what was asked, without ids, such as GET /loans; None where no request failed.
+    endpoint: the endpoint without ids, such as GET /loans; None if no request failed.
     """
 
     failure_class: ClassVar[str] = "retry"
@@ -44,23 +44,23 @@ class PluggyError(Exception):
         self.error_id = error_id
 
     def at(self, endpoint: str) -> Self:
-        """The same, with the endpoint that it is about unless it has one."""
+        """Set the endpoint, unless it is set already; returns self."""
         self.endpoint = self.endpoint or endpoint
         return self
 
 
 class PluggyUnavailable(PluggyError):
-    """Pluggy or the way to it fails; the same call may work later."""
+    """Pluggy or the network fails; the same call may succeed later."""
 
 
 class CursorRefused(PluggyUnavailable):
-    """A place in a list is refused, not the list: it is read again from its start, a few times."""
+    """The cursor of a page is refused, not the list: the list is read again, a few times."""
 
     @classmethod
     def of(cls, error: PluggyError) -> CursorRefused | None:
-        """The refusal of a further page as that of its place; None if it is about something else.
+        """A further page's error as CursorRefused; None if the error is not about the cursor.
 
-        Whatever the list itself is refused for, its first page is refused for too.
+        A refusal of the list itself shows at its first page.
         """
         status = error.status or 0
         refused = 400 <= status < 500 and status not in (408, 429)
@@ -73,9 +73,9 @@ class CursorRefused(PluggyUnavailable):
 
 
 class Deferred(PluggyError):
-    """A limit is reached: not before wait_s seconds from now.
+    """A rate limit is reached: repeat after wait_s seconds.
 
-    is_own: the limit is the thing's own, not that of all calls.
+    is_own: the limit of this resource alone, not of the endpoint group.
     """
 
     failure_class = "later"
@@ -89,19 +89,19 @@ class Deferred(PluggyError):
 
 
 class PluggyRefused(PluggyError):
-    """This thing is refused, while the same key is answered elsewhere."""
+    """Access to this resource is refused, while the same key works elsewhere."""
 
     failure_class = "refused"
 
 
 class PluggyRejected(PluggyError):
-    """Pluggy refuses this very thing; repeating it would not help."""
+    """Pluggy rejects this request; repeating it would not help."""
 
     failure_class = "reject"
 
 
 class PluggyNotFound(PluggyRejected):
-    """404 with a code: the thing is not there (for these keys)."""
+    """404 with a code: the resource does not exist (for this key)."""
 
 
 class PluggyHalt(PluggyError):
@@ -118,7 +118,7 @@ class PluggyHalt(PluggyError):
 
 
 class PluggyDown(PluggyHalt):
-    """Most calls of the last half minute failed: parked behind a probe every few seconds."""
+    """Most calls of the last 30 seconds failed: work is parked, with a probe every few seconds."""
 
     failure_class = "down"
     probe_every = timedelta(seconds=5)
@@ -141,7 +141,7 @@ class Failure:
 
 
 def classify(error: Exception) -> Failure:
-    """Any exception of a step as a Failure; the unknown is retried."""
+    """Classify an exception of a step; unclassified ones are retried."""
     if isinstance(error, Deferred):
         return Failure(
             "later",

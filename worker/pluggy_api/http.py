@@ -14,7 +14,7 @@ ID: Final = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|\d+")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What Pluggy has answered, read to its end. Only the status is shown: the rest is private."""
+    """A complete response. The repr shows only the status: the rest is private."""
 
     status: int
     body: bytes = field(repr=False)
@@ -23,7 +23,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A request that is no GET. The body is private: of webhooks it holds our secret."""
+    """A request other than GET. The body is private: that of a webhook holds our secret."""
 
     method: str
     body: Mapping[str, Any] = field(repr=False)

@@ -27,9 +27,9 @@ STATUS_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """The facts of GET /items/{id} that a plan depends on.
+    """The fields of GET /items/{id} that a plan depends on.
 
-    unknown: products whose collection is dated in the future, which says nothing about it.
+    unknown: products whose collection time lies in the future and is therefore unusable.
     """
 
     status: str
@@ -42,17 +42,17 @@ class Item:
     next_auto_sync_at: datetime | None = None
     unknown: frozenset[str] = frozenset()
     not_updated: frozenset[str] = frozenset()
-    """Products that the last collection says it could not update."""
+    """Products that the last collection reports as not updated."""
 
     @property
     def in_progress(self) -> bool:
-        """A collection is under way (or waits for the person), so lists may be half done."""
+        """Whether a collection is running or waits for the user, so lists may be incomplete."""
         return self.status in IN_PROGRESS
 
     def source_updated_at(self, product: str) -> datetime | None:
-        """When Pluggy last collected a product: what decides whether a read is due; None: unknown.
+        """When Pluggy last collected a product; it decides whether a read is due. None: unknown.
 
-        Consents have no date of their own: any change of the item may be one of its consents.
+        Consents have no time of their own: any change of the item may be one of its consents.
         """
         if product in self.unknown:
             return None
@@ -60,7 +60,7 @@ class Item:
         return own or self.last_updated_at
 
     def succeeded(self, product: str) -> bool:
-        """Whether the last collection was a success and has updated the product."""
+        """Whether the last collection succeeded and updated the product."""
         done = self.status == "UPDATED" and self.execution_status == "SUCCESS"
         return done and product not in self.not_updated
 
@@ -73,9 +73,9 @@ class Item:
 def read_item(
     fields: Mapping[str, Any], *, is_open_finance: bool, latest: datetime | None = None
 ) -> Item:
-    """Read an item's JSON tolerantly: what has another type counts as absent.
+    """Read an item's JSON; fields of another type count as absent.
 
-    No collection has ended after `latest`: a later time is unknown.
+    Collection times after `latest` are unusable and become unknown.
     """
     detail = fields.get("statusDetail")
     detail = detail if isinstance(detail, dict) else {}
@@ -108,9 +108,9 @@ def _until(latest: datetime, stated: datetime | None) -> datetime | None:
 
 
 def later_of(stored: Item, answer: Item) -> Item:
-    """The item as held, with what an older answer about it says was collected later.
+    """The stored item with the later collection times of both answers.
 
-    Which of the two answers lags cannot be known; a read too many loses nothing.
+    Either answer may lag behind the other; an unnecessary read does no harm.
     """
     return replace(
         stored,

@@ -209,10 +209,10 @@ class Shape:
 
 
 def parse_shape(spec: str) -> Shape:
-    """Read a spec as above. Raises ValueError."""
+    """Parse a spec as above. Raises ValueError."""
     if spec.count("{") != spec.count("}"):
         raise ValueError("a brace is missing")
-    # A list of values may go on in the next line.
+    # A list of values may continue on the next line.
     return _parse(iter(re.findall(r"[{}]|[^\s{}]+", re.sub(r"\s*\|\s*", "|", spec))))
 
 

@@ -14,7 +14,7 @@ MAX_GROUP_WAIT_S: Final = 2 * WINDOW_S
 MAX_OWN_WAIT_S: Final = 24 * 3600.0
 MIN_WAIT_S: Final = 0.5
 MAX_DELAY_S: Final = 1e7
-"""A number above this, four months, is a date and no delay."""
+"""A number above this, four months, is a date, not a delay."""
 GROUP_CODES: Final = (None, "TOO_MANY_REQUESTS", "RATE_LIMIT_EXCEEDED")
 
 
@@ -24,10 +24,10 @@ def is_group_limit(code: str | None) -> bool:
 
 
 def group_wait_s(headers: Mapping[str, str]) -> float:
-    """Seconds to leave a group alone, two windows at most.
+    """Seconds to block an endpoint group, at most two windows.
 
-    RateLimit-Reset is the precise one (Retry-After is always 60), unless it is no delay: some
-    servers send an epoch. What neither says is a window.
+    RateLimit-Reset is more precise (Retry-After is always 60), but some servers send a timestamp in
+    it. Without either header: one window.
     """
     stated = [_delay_s(headers, "RateLimit-Reset"), _delay_s(headers, "Retry-After")]
     known = [delay for delay in stated if delay is not None]
@@ -37,14 +37,14 @@ def group_wait_s(headers: Mapping[str, str]) -> float:
 
 
 def own_wait_s(headers: Mapping[str, str]) -> float:
-    """Seconds to leave one thing alone, a day at most."""
+    """Seconds to defer one resource, at most a day."""
     stated = [_delay_s(headers, "Retry-After"), _delay_s(headers, "RateLimit-Reset")]
     wait_s = next((delay for delay in stated if delay is not None), WINDOW_S)
     return min(MAX_OWN_WAIT_S, max(MIN_WAIT_S, wait_s))
 
 
 def _delay_s(headers: Mapping[str, str], name: str) -> float | None:
-    """The seconds that a header tells, as a number or as a date; None: neither."""
+    """Seconds in a header, written as a number or as a date; None: neither."""
     if name not in headers:
         return None
     try:
@@ -55,7 +55,7 @@ def _delay_s(headers: Mapping[str, str], name: str) -> float | None:
 
 
 def _until_s(moment: str, sent: str | None) -> float | None:
-    """Seconds between two HTTP dates: both are of the server's clock, whatever ours says."""
+    """Seconds between two HTTP dates, both by the server's clock."""
     until = _http_date(moment)
     begin = _http_date(sent) if sent is not None else datetime.now(UTC)
     return None if until is None or begin is None else (until - begin).total_seconds()

@@ -15,16 +15,16 @@ from worker.pluggy_api.payloads import MAX_CURSOR_LENGTH
 
 T = TypeVar("T")
 
-# Encoded already: nothing that would end a request line, or begin a fragment.
+# An encoded query: no characters that would end a request line or begin a fragment.
 QUERY: Final = re.compile(r"[!\"$-~]+")
 LIST_BYTES: Final = 32 * 1024 * 1024
 LIST_ROWS: Final = 50_000
 
 
 async def with_restarts(read: Callable[[], Awaitable[T]]) -> T:
-    """Await a read of several pages, again and again while a place in it is refused.
+    """Await a read of several pages, and restart it when a cursor is refused.
 
-    Raises CursorRefused once it has begun anew MAX_RESTARTS times, and what the read raises.
+    Raises CursorRefused after MAX_RESTARTS restarts, and the errors of the read.
     """
     for _ in range(MAX_RESTARTS):
         with suppress(CursorRefused):
@@ -33,19 +33,19 @@ async def with_restarts(read: Callable[[], Awaitable[T]]) -> T:
 
 
 def as_cursor_refusal(error: PluggyError) -> PluggyError:
-    """What a further page was refused with: CursorRefused if that is about its place."""
+    """The error of a further page, as CursorRefused if it is about the cursor."""
     return CursorRefused.of(error) or error
 
 
 @dataclass(slots=True)
 class PagesSoFar:
-    """What pages that are stored together take of memory."""
+    """Memory taken by the pages of one list so far."""
 
     rows: int = 0
     size: int = 0
 
     def add(self, rows: Sequence[msgspec.Raw]) -> None:
-        """Raises PluggyUnavailable if it is too much."""
+        """Add a page. Raises PluggyUnavailable above LIST_ROWS or LIST_BYTES."""
         self.rows += len(rows)
         self.size += sum(memoryview(row).nbytes for row in rows)
         if self.rows > LIST_ROWS or self.size > LIST_BYTES:
@@ -53,8 +53,8 @@ class PagesSoFar:
 
 
 def query_of(cursor: str) -> str:
-    """The query of a cursor as it is written, whatever host it names. Raises PluggyUnavailable."""
-    # Its length first, and no search: an expression tries each "?" of a long one to the end.
+    """The query part of a cursor, verbatim; a host in it is ignored. Raises PluggyUnavailable."""
+    # Length first, and fullmatch: a search would scan a long cursor from each "?".
     _, mark, query = cursor.partition("?") if len(cursor) <= MAX_CURSOR_LENGTH else ("", "", "")
     if not QUERY.fullmatch(query):
         raise PluggyUnavailable("unusable_cursor")

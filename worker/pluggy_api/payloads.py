@@ -16,8 +16,8 @@ _ESCAPE: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\."
 )
 _REPLACEMENT: Final = rb"\ufffd"
-# Besides its own errors msgspec lets through what Python says of deep nesting, of broken UTF-8, and
-# of an exponent that no Decimal has.
+# Besides its own errors, msgspec raises Python's for deep nesting, broken UTF-8, and exponents
+# beyond Decimal's range.
 _UNREADABLE: Final = (
     msgspec.DecodeError,
     RecursionError,
@@ -26,7 +26,7 @@ _UNREADABLE: Final = (
     TooMuchNesting,
 )
 MAX_VALUES: Final = 1_000_000
-"""Commas in a list answer: each row of it takes memory even if it is not decoded."""
+"""Maximum of commas in a list answer: even undecoded rows take memory."""
 MAX_ROW_BYTES: Final = 4 * 1024 * 1024
 MAX_CURSOR_LENGTH: Final = 8192
 _ROWS_AT: Final = 3
@@ -43,24 +43,24 @@ class Envelope(msgspec.Struct, frozen=True):
 
     @property
     def next(self) -> str | None:
-        """Pluggy's cursor, None for none; one that nobody could ask for is cut short."""
+        """Pluggy's cursor or None. An overlong one is cut, to be refused as too long."""
         if not self.next_:
             return None
         return self.next_[: MAX_CURSOR_LENGTH + 1] if isinstance(self.next_, str) else "unreadable"
 
     @property
     def total_pages(self) -> int:
-        """How many pages the list has; 0 if that is not told or no number."""
+        """Number of pages; 0 if missing or not a number."""
         return _whole(self.pages)
 
     @property
     def total(self) -> int:
-        """How many rows the list has; 0 if that is not told or no number."""
+        """Number of rows; 0 if missing or not a number."""
         return _whole(self.rows)
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """Pluggy's error body; codeDescription is what code may depend on."""
+    """Pluggy's error body; codeDescription is the stable error code."""
 
     code_description: Any = msgspec.field(name="codeDescription", default=None)
     error_id: Any = msgspec.field(name="errorId", default=None)
@@ -78,19 +78,19 @@ _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Unreadable(ValueError):
-    """The bytes are not the JSON that was asked for."""
+    """The bytes are not the expected JSON."""
 
 
 class NotAList(Unreadable):
-    """JSON of another shape: an answer, but not the list that was asked for."""
+    """JSON of another shape than a list answer."""
 
 
 class TooManyValues(Unreadable):
-    """More rows and fields than fit into memory."""
+    """More than MAX_VALUES rows and fields."""
 
 
 def decode_envelope(body: bytes) -> Envelope:
-    """A list answer with its rows undecoded, however deep one is nested. Raises Unreadable."""
+    """Decode a list answer; rows stay raw and may be nested to any depth. Raises Unreadable."""
     if body.count(b",") > MAX_VALUES:
         raise TooManyValues("more values than a list may have")
     body = clean_json(body)
@@ -106,7 +106,7 @@ def decode_envelope(body: bytes) -> Envelope:
 
 
 def _decode_deep(body: bytes) -> Envelope:
-    """Rows stand aside while their list is decoded."""
+    """Decode the list with placeholders for its rows, then put the rows back."""
     parts, mark = parts_at(body, _ROWS_AT), uuid.uuid4().hex
     names = [f'"{mark}:{n}"'.encode() for n in range(len(parts))]
     rows = {name: body[begin:end] for name, (begin, end) in zip(names, parts, strict=True)}
@@ -116,7 +116,7 @@ def _decode_deep(body: bytes) -> Envelope:
 
 
 def decode_object(body: bytes | memoryview) -> dict[str, Any]:
-    """An object with exact decimals. Raises Unreadable."""
+    """Decode an object with exact decimals. Raises Unreadable."""
     if len(body) > MAX_ROW_BYTES:
         raise Unreadable("larger than 4 MiB")
     try:
@@ -126,7 +126,7 @@ def decode_object(body: bytes | memoryview) -> dict[str, Any]:
 
 
 def decode_id(body: bytes) -> Any:
-    """The id of an object whose other fields may be unreadable, as far as there is one."""
+    """The id of an object whose other fields may be unreadable; None if it has none."""
     try:
         try:
             return _named.decode(body).id
@@ -137,7 +137,7 @@ def decode_id(body: bytes) -> Any:
 
 
 def decode_error(body: bytes) -> tuple[str | None, str | None]:
-    """(codeDescription, errorId) of an error answer, None for what is not there."""
+    """(codeDescription, errorId) of an error answer; None for a missing one."""
     try:
         error = _errors.decode(clean_json(body))
     except _UNREADABLE:
@@ -165,7 +165,7 @@ def without_key(body: bytes, key: str) -> bytes:
 
 
 def row_hash(raw: bytes | memoryview) -> bytes:
-    """What tells two versions of a row apart: 16 bytes of BLAKE2b of its raw JSON."""
+    """Hash that identifies a version of a row: 16 bytes of BLAKE2b of its raw JSON."""
     return hashlib.blake2b(raw, digest_size=16).digest()
 
 

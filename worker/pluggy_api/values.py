@@ -18,11 +18,11 @@ NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
 
 class UnreadableRow(ValueError):
-    """A row lacks what it cannot do without; the text is the reason, without any value."""
+    """A required field is missing or invalid; the text is the reason, without any value."""
 
 
 def text(value: object) -> str | None:
-    """A string as it is; numbers by their JSON text (payeeMCC comes as both)."""
+    """A string unchanged; a number as its JSON text (payeeMCC comes as both)."""
     if isinstance(value, str):
         return value
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
@@ -55,19 +55,19 @@ def integer(value: object) -> int | None:
 
 
 def texts(value: object) -> list[str] | None:
-    """The strings of a list, or None if it is none."""
+    """The strings of a list; None if the value is not a list."""
     if not isinstance(value, list):
         return None
     return [entry for entry in value if isinstance(entry, str)]
 
 
 def moment(value: object) -> datetime | None:
-    """A time as UTC; no zone means UTC."""
+    """A time in UTC; without a zone it is taken as UTC."""
     return parse_time(value)
 
 
 def day(value: object) -> date | None:
-    """The calendar date as written: bills and cards carry dates without zone."""
+    """The calendar date as written: bills and cards have dates without a zone."""
     parsed = parse_time(value[:10]) if isinstance(value, str) else None
     return parsed.date() if parsed else None
 
@@ -103,13 +103,11 @@ def required_moment(fields: Mapping[str, Any], key: str) -> datetime:
 
 
 def posted_on(written: object, zone: ZoneInfo) -> date:
-    """The calendar day of a transaction.
+    """The calendar day of a transaction. Raises UnreadableRow.
 
-    Exactly midnight UTC, and times without zone, are dates that a bank gave as dates: taken as
-    written, because converting would give the day before. Anything else is a moment: its day is
-    that of the zone. https://docs.pluggy.ai/docs/transactions speaks of UTC only.
-
-    Raises UnreadableRow.
+    Exactly midnight UTC, and times without a zone, are dates of the bank: taken as written, because
+    a conversion would give the day before. Any other time is converted to the zone.
+    Source: https://docs.pluggy.ai/docs/transactions, which mentions UTC only.
     """
     parsed = parse_time(written)
     if parsed is None or not isinstance(written, str):
@@ -123,7 +121,7 @@ def posted_on(written: object, zone: ZoneInfo) -> date:
 
 
 def _is_date(written: datetime) -> bool:
-    """Whether a bank meant a day: no zone, or midnight and written as UTC."""
+    """Whether the bank gave a date: no zone, or exactly midnight written as UTC."""
     return written.tzinfo is None or (
         written.utcoffset() == timedelta(0) and written.time() == time(0)
     )

@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class QueueClient(WatchedRedis):
-    """Never raises what arq's loop does not survive; read_at (monotonic) is its last look."""
+    """Never raises errors that end arq's loop. read_at (monotonic): its last read of the queue."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -40,7 +40,7 @@ class QueueClient(WatchedRedis):
         return QueuePipeline(self, transaction, shard_hint)
 
     async def zrangebyscore(self, name: Any, *args: Any, **options: Any) -> list[bytes]:
-        """The rings that are due; ids that arq could not decode are removed from the queue."""
+        """Ids of due jobs; ids that arq cannot decode are removed from the queue."""
         self.read_at = time.monotonic()
         job_ids: list[bytes] = await super().zrangebyscore(name, *args, **options)
         if bad := [job_id for job_id in job_ids if not _is_text(job_id)]:
@@ -49,7 +49,7 @@ class QueueClient(WatchedRedis):
         return [job_id for job_id in job_ids if job_id not in bad] if bad else job_ids
 
     def log_refusal(self, error: RedisError | OSError) -> None:
-        """Log a refusal, each kind once; outages are told already."""
+        """Log each kind of error reply once; outages are logged elsewhere."""
         name = type(error).__name__
         if isinstance(error, ResponseError) and name not in self._refusals:
             self._refusals.add(name)
@@ -57,7 +57,7 @@ class QueueClient(WatchedRedis):
 
 
 def queue_client(url: str, outage: ServerOutage) -> QueueClient:
-    """The client that arq's worker reads the queue by; arq closes it."""
+    """The client that arq's worker reads its queue with; arq closes it."""
     return QueueClient(
         connection_pool(url),
         outage,
@@ -68,7 +68,7 @@ def queue_client(url: str, outage: ServerOutage) -> QueueClient:
 
 
 class QueuePipeline(WatchedPipeline):
-    """The same for commands sent together. WatchError goes through: arq expects it."""
+    """A pipeline with empty answers during an outage. WatchError is raised: arq expects it."""
 
     def __init__(self, reader: QueueClient, transaction: bool, shard_hint: str | None) -> None:
         super().__init__(reader, transaction, shard_hint)
@@ -93,7 +93,7 @@ class QueuePipeline(WatchedPipeline):
             return [empty_answer(command) for command in commands]
 
     async def reset(self) -> None:
-        """Give the connection back. To unwatch needs Redis: a closed connection watches nothing."""
+        """Return the connection; if UNWATCH fails, close it, which ends the watch too."""
         try:
             await super().reset()  # type: ignore[no-untyped-call]  # redis-py
         except (RedisError, OSError):
@@ -104,7 +104,7 @@ class QueuePipeline(WatchedPipeline):
 
 
 def empty_answer(command: Sequence[Any]) -> Any:
-    """What a command answers while Redis is away; a job that EXISTS is another worker's."""
+    """The answer of a command during an outage; EXISTS is 1: the job is another worker's."""
     answers: dict[Any, Any] = {"ZRANGEBYSCORE": [], "ZCARD": 0, "EXISTS": 1, "INFO": {}}
     return answers.get(command[0])
 

@@ -18,11 +18,10 @@ SYNC_ITEM: Final = "sync_item"
 WAKE_EXPIRES_MS: Final = 3_600_000
 ASSUMED_SLOTS: Final = 20
 CLOCKS_APART_MS: Final = 60_000
-"""A ring is dated back by so much: arq lets a job wait until its own clock has reached the date."""
+"""Jobs are dated back by this, because arq waits until its own clock has reached the date."""
 
-# Only as many rings as can run soon are in the queue at any time: twice the slots of all workers.
-# One call for a group of rings, and a lost connection raises (arq's own enqueue would report a
-# "duplicate" instead).
+# The queue holds at most as many jobs as can run soon: twice the slots of all workers. One call
+# enqueues a group, and a lost connection raises (arq's own enqueue would report a "duplicate").
 WAKE_SCRIPT: Final = """
 local slots = tonumber(redis.call('GET', KEYS[2])) or tonumber(ARGV[1])
 local room = 2 * slots - redis.call('ZCARD', KEYS[1])
@@ -40,17 +39,17 @@ return woken
 
 
 class Waker(Protocol):
-    """Wakes workers; the seam behind which arq stands."""
+    """Wakes workers. The interface that hides arq."""
 
     async def wake(self, item_ids: Sequence[uuid.UUID]) -> int:
         """Wake a worker for each item, as far as the queue has room; returns how many."""
 
     async def room(self) -> int:
-        """How many more rings the queue takes now."""
+        """Number of jobs that the queue still has room for."""
 
 
 class ArqWaker:
-    """Wakes by putting arq jobs with random ids into the queue; the job carries an item id only."""
+    """Enqueues arq jobs with random ids; a job carries only an item id."""
 
     def __init__(self, redis: ArqRedis) -> None:
         self.redis = redis
@@ -72,12 +71,12 @@ class ArqWaker:
         return 2 * int(slots or ASSUMED_SLOTS) - int(queued)
 
     async def announce_slots(self, slots: int) -> None:
-        """Tell all who ring how many job slots the live workers have together."""
+        """Publish the number of job slots of all live workers together."""
         await self.redis.set(SLOTS_KEY, slots, ex=60)
 
 
 class Job(TypedDict):
-    """arq's wire format of a job: its try, function, arguments and when it was enqueued."""
+    """arq's wire format of a job: try, function, arguments, keyword arguments, enqueue time."""
 
     t: int | None
     f: str
@@ -90,14 +89,14 @@ _jobs = msgspec.msgpack.Decoder(Job)
 
 
 def serialize(value: dict[str, Any]) -> bytes:
-    """arq's wire format as MessagePack: who can write to Redis cannot run code here."""
+    """Encode arq's wire format as MessagePack: unlike pickle, a forged job cannot run code."""
     return msgspec.msgpack.encode(value, enc_hook=str)
 
 
 def deserialize(data: bytes) -> dict[str, Any]:
-    """Errors: whatever msgspec raises, which arq reports as a failed job.
+    """Decode a job and check its types. Raises msgspec's errors, which arq logs as a failed job.
 
-    The types are checked here, because a name or a time of another type would end the worker.
+    Without the check a name or a time of another type would end the worker.
     """
     return dict(_jobs.decode(data))
 
