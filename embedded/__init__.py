@@ -19,7 +19,7 @@ def database(
     durable: bool = False,
     tcp: bool = False,
 ) -> Iterator[str]:
-    """The given URL as it is (nothing is started), else that of a Postgres of our own."""
+    """Yield the given URL, or that of a Postgres started for the block."""
     if given_url:
         yield given_url
         return
@@ -35,7 +35,7 @@ def redis(
     durable: bool = False,
     tcp: bool = False,
 ) -> Iterator[str]:
-    """The given URL as it is (nothing is started), else that of a Valkey of our own."""
+    """Yield the given URL, or that of a Valkey started for the block."""
     if given_url:
         yield given_url
         return

@@ -23,9 +23,9 @@ def arguments() -> argparse.Namespace:
 
 
 def serve(data_dir: Path | None, *, tcp: bool) -> int:
-    """Start what is not given, print both addresses, and stay until a server or we end.
+    """Start the servers that are not given, print both URLs, and wait until a server ends.
 
-    On standard output: each address on its line, then both as one line for a shell.
+    On standard output: each URL on its line, then both as one line for a shell.
     """
     kinds: dict[str, type[Server]] = {"DATABASE_URL": Postgres, "REDIS_URL": Valkey}
     started: list[Server] = []
@@ -49,7 +49,7 @@ def serve(data_dir: Path | None, *, tcp: bool) -> int:
 
 
 def farewell(started: list[Server], data_dir: Path | None) -> str:
-    """What Ctrl-C does to the servers and to their data."""
+    """Sentence that says what Ctrl-C does to the servers and their data."""
     if not started:
         return "Both addresses were given: nothing was started. Ctrl-C ends this command."
     names = " and ".join(server.name for server in started)

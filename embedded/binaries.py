@@ -22,7 +22,7 @@ from embedded.directories import (
     open_directories,
 )
 
-# What the mirror's SQL needs (MERGE, UNIQUE NULLS NOT DISTINCT and their like).
+# Needed by the mirror's SQL (MERGE, UNIQUE NULLS NOT DISTINCT and others).
 MIN_POSTGRES_VERSION = 15
 DEBIAN = Path("/usr/lib/postgresql")
 
@@ -41,7 +41,7 @@ No Valkey or Redis to start was found. Any one of these helps:
 
 
 def postgres_bin(account: Account) -> Path:
-    """The directory of `postgres` and `initdb`, in a place that the account may reach."""
+    """The directory of `postgres` and `initdb`, accessible to the account."""
     if given := os.environ.get("PG_BINDIR"):
         if not _holds_postgres(Path(given)):
             raise EmbeddedError(f"PG_BINDIR is {given}, which lacks postgres or initdb.")
@@ -55,7 +55,7 @@ def postgres_bin(account: Account) -> Path:
 
 
 def valkey_server(account: Account) -> Path:
-    """The server's program, in a place that the account may reach."""
+    """The server's program, accessible to the account."""
     if wheel := _valkey_of_wheel():
         return wheel if _may_run(account, wheel) else _copy_of_program(account, wheel)
     for name in ("valkey-server", "redis-server"):
@@ -65,7 +65,7 @@ def valkey_server(account: Account) -> Path:
 
 
 def _may_run(account: Account, program: Path) -> bool:
-    """Whether the account may run the program; an installer under umask 077 forbids it, too."""
+    """Whether the account may run the program; an installation under umask 077 forbids it."""
     open_to_all = program.stat().st_mode & 0o005 == 0o005
     return may_reach(account, program) and (open_to_all or not account.is_other)
 
@@ -113,7 +113,7 @@ def _valkey_of_wheel() -> Path | None:
 
 @cache
 def _copies(account: Account) -> Path:
-    """A directory for copies that the account may reach, gone when this process is."""
+    """A directory for copies, accessible to the account and removed with this process."""
     directories = open_directories(account, None)
     atexit.register(close_directories, directories)
     return directories.run
@@ -121,7 +121,7 @@ def _copies(account: Account) -> Path:
 
 @cache
 def _copy_of_wheel(account: Account, wheel_bin: Path) -> Path:
-    """The install and, as far as the loader looks for them there, the libraries beside it."""
+    """Copy the installation and the libraries beside it that its loader uses."""
     package = wheel_bin.parents[1]
     libraries = package.with_name(f"{package.name}.libs")
     copy = _copies(account) / package.name / wheel_bin.parent.name

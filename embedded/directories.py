@@ -32,7 +32,7 @@ class EmbeddedError(Exception):
 
 @dataclass(frozen=True)
 class Account:
-    """Whom the server runs as."""
+    """User and group that the server runs as."""
 
     uid: int
     gid: int
@@ -44,7 +44,7 @@ class Account:
 
 @dataclass(frozen=True)
 class ServerDirectories:
-    """Where one server lives."""
+    """The directories and locks of one server."""
 
     top: Path
     run: Path
@@ -53,14 +53,14 @@ class ServerDirectories:
 
 
 def server_account() -> Account:
-    """Ourselves, and nobody if we are root."""
+    """The current user, or `nobody` if that is root."""
     if os.geteuid() == 0:
         return Account(NOBODY, NOBODY)
     return Account(os.geteuid(), os.getegid())
 
 
 def may_reach(account: Account, path: Path) -> bool:
-    """Whether the account may pass every directory above the path."""
+    """Whether the account may traverse every directory above the path."""
     if not account.is_other:
         return True
     for directory in path.absolute().parents:
@@ -72,11 +72,11 @@ def may_reach(account: Account, path: Path) -> bool:
 
 
 def open_directories(account: Account, data_dir: Path | None) -> ServerDirectories:
-    """Make the directories of a server, after removing those that dead owners left."""
+    """Create the directories of a server, after removing those of dead owners."""
     base = _base(account)
     sweep(base)
     top = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-    # At once: a directory that stays without an owner is swept one day.
+    # At once: a sweep removes directories without an owner.
     owner = _lock_top(top)
     try:
         if account.is_other:
@@ -94,16 +94,16 @@ def open_directories(account: Account, data_dir: Path | None) -> ServerDirectori
 
 
 def close_directories(directories: ServerDirectories) -> None:
-    """Remove what is temporary; a data directory that was given stays."""
+    """Remove temporary directories; a given data directory stays."""
     shutil.rmtree(directories.top)
     for lock in directories.locks:
         os.close(lock)
 
 
 def sweep(base: Path) -> None:
-    """Remove our directories whose owners are dead; creates nothing."""
+    """Remove directories of dead owners; creates none."""
     for top in base.glob(f"{PREFIX}*"):
-        # Whatever another user put there is not ours to judge, and nobody can put it in our name.
+        # Only directories owned by this user; no other user can create those.
         with suppress(FileNotFoundError):
             found = top.lstat()
             if found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode):
@@ -111,7 +111,7 @@ def sweep(base: Path) -> None:
 
 
 def write_private(path: Path, text: str, account: Account) -> None:
-    """Write a file that only the server may read."""
+    """Write a file that only the server's account may read."""
     with os.fdopen(_open_here(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
         os.fchown(file.fileno(), account.uid, account.gid)
         file.write(text)
@@ -145,7 +145,7 @@ def _make_private(path: Path, account: Account) -> Path:
 
 
 def _claim(data_dir: Path, account: Account) -> Path:
-    """Make the given data directory the server's, if it is new, empty or already so."""
+    """Give the data directory to the server's account, if it is new, empty or its own already."""
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     if not may_reach(account, data_dir):
         raise EmbeddedError(
@@ -174,7 +174,7 @@ def _lock(path: Path, refusal: str) -> int:
 
 
 def _lock_top(top: Path) -> int:
-    """Lock under another name first: a sweep must never find an owner that is not locked yet."""
+    """Lock under another name, then rename: a sweep must never find an unlocked owner."""
     lock = _lock(top / "owner.new", f"{top} is not ours alone")
     (top / "owner.new").rename(top / "owner")
     return lock
@@ -184,7 +184,7 @@ def _remove_if_orphaned(top: Path) -> None:
     try:
         owner = _open_here(top / "owner", os.O_RDWR)
     except FileNotFoundError:
-        # One that another sweep is removing has just lost an entry, so it counts as young too.
+        # A directory that another sweep is removing has a new mtime, so it counts as young too.
         if time.time() - top.stat().st_mtime > MIN_ORPHAN_AGE_S:
             shutil.rmtree(top)
         return

@@ -23,14 +23,14 @@ GRACE_TIMEOUT_S = 1.0
 
 
 class Process(NamedTuple):
-    """What the kernel tells about a process; the state Z has ended and only waits to be reaped."""
+    """A process by the kernel's table; state Z has ended and waits to be reaped."""
 
     parent: int
     state: str
 
 
 def processes_by_proc() -> dict[int, Process]:
-    """Every process, as /proc tells."""
+    """All processes, read from /proc."""
     found = {}
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
@@ -42,7 +42,7 @@ def processes_by_proc() -> dict[int, Process]:
 
 
 def processes_by_ps() -> dict[int, Process]:
-    """Every process, as ps tells: macOS has no /proc."""
+    """All processes, read from ps: macOS has no /proc."""
     listing = subprocess.run(
         ["/bin/ps", "-A", "-o", "pid=,ppid=,stat="], check=True, capture_output=True, text=True
     )
@@ -54,7 +54,7 @@ processes = processes_by_proc if sys.platform == "linux" else processes_by_ps
 
 
 def family(pid: int) -> list[int]:
-    """The process and all that descend from it, eldest first."""
+    """The process and all its descendants, oldest first."""
     known = processes()
     members = [pid] if pid in known else []
     for member in members:
@@ -63,14 +63,14 @@ def family(pid: int) -> list[int]:
 
 
 def signal_all(pids: list[int], number: signal.Signals) -> None:
-    """Send a signal to each process that is still there."""
+    """Send a signal to each process that still exists."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
 def await_states(pids: list[int], states: str) -> None:
-    """Return when each process that is still there is in one of the states."""
+    """Return when each process that still exists is in one of the states."""
     while True:
         known = processes()
         if all(known[pid].state in states for pid in pids if pid in known):
@@ -79,12 +79,12 @@ def await_states(pids: list[int], states: str) -> None:
 
 
 def freeze_family(pid: int) -> list[int]:
-    """Make a process and its descendants stand still; tells them, eldest first.
+    """Stop (SIGSTOP) a process and its descendants; returns them, oldest first.
 
-    Postgres puts each of its children into a session of its own: no process group names them all.
+    Postgres puts each child into a session of its own, so no process group covers them all.
     """
     signal_all([pid], signal.SIGSTOP)
-    # Once it stands still it forks no more, and the list is complete.
+    # A stopped process cannot fork, so the list is complete.
     await_states([pid], "TtZ")
     members = family(pid)
     signal_all(members, signal.SIGSTOP)
@@ -93,14 +93,14 @@ def freeze_family(pid: int) -> list[int]:
 
 
 def kill_family(pid: int) -> None:
-    """SIGKILL a process and its descendants, and return when none of them runs any more."""
+    """SIGKILL a process and its descendants; returns when all have ended."""
     members = freeze_family(pid)
     signal_all(members, signal.SIGKILL)
     await_states(members, "Z")
 
 
 def become(uid: int, gid: int, end: signal.Signals, argv: list[str], guard: int) -> NoReturn:
-    """Turn this fork into the server."""
+    """Drop privileges and exec the server in this fork."""
     try:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
@@ -140,13 +140,13 @@ def watch(server: int, launcher: int, child_changed: int) -> tuple[int, bool]:
         pid, status = os.waitpid(server, os.WNOHANG)
         if pid:
             return os.waitstatus_to_exitcode(status), True
-        # Somebody else may have inherited the pipe, then its end tells nothing.
+        # Another process may have inherited the pipe; then it never ends.
         if 0 in readable or os.getppid() != launcher:
             return 0, False
 
 
 def main(launcher: int, uid: int, gid: int, end: signal.Signals, argv: list[str]) -> int:
-    """Start the server, tell its process id on standard output, and see it out."""
+    """Start the server, print its process id, and wait for its end or the launcher's."""
     child_changed, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -160,7 +160,7 @@ def main(launcher: int, uid: int, gid: int, end: signal.Signals, argv: list[str]
     status, ended = watch(server, launcher, child_changed)
     if not ended:
         signal_all([server], end)
-        # One that was made to stand still could not follow.
+        # A stopped server could not handle the signal.
         signal_all(family(server), signal.SIGCONT)
         if not ended_within(server, GRACE_TIMEOUT_S):
             kill_family(server)

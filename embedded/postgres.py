@@ -20,12 +20,12 @@ SETTINGS = {
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
 }
-# For speed: transactions confirmed in the last moments before a crash may be lost.
+# For speed: transactions committed just before a crash may be lost.
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-# In the private directory only; on the network only with the password.
+# Without a password only on the socket in the private directory.
 SOCKET_RULES = "local all all trust\n"
 TCP_RULES = "host all all 127.0.0.1/32 scram-sha-256\n"
-# Any port names the socket; saying it keeps a client's PGPORT out.
+# Any number names the socket; stating it overrides a client's PGPORT.
 SOCKET_PORT = 5432
 IPC_RMID = 0
 
@@ -34,7 +34,7 @@ class Postgres(Server):
     """One Postgres server with the database "postgres", locale C, UTF-8, UTC."""
 
     name: ClassVar = "Postgres"
-    # Fast shutdown: sessions are ended, a checkpoint is written.
+    # Fast shutdown: ends sessions and writes a checkpoint.
     stop_signal: ClassVar = signal.SIGINT
     # Immediate shutdown: the next start recovers.
     abandon_signal: ClassVar = signal.SIGQUIT
@@ -69,7 +69,7 @@ class Postgres(Server):
         }
 
     def _make_cluster(self, binaries: Path, directories: ServerDirectories) -> None:
-        """Make it under another name first: a half-made one is never taken for a cluster."""
+        """Create the cluster under another name, then rename: a partial one is never used."""
         unfinished = directories.data / "cluster.new"
         with suppress(FileNotFoundError):
             shutil.rmtree(unfinished)
@@ -81,17 +81,17 @@ class Postgres(Server):
         unfinished.rename(directories.data / "cluster")
 
     def kill(self) -> None:
-        """As a crash, but for the bit of shared memory that would stay until the machine restarts.
+        """Kill as a crash would, and remove the shared memory segment of Postgres.
 
-        The next start would remove it, and there may be none on this data. Its number is the last
-        on the seventh line.
+        Otherwise only the next start on this data would remove it. Its id is the last number on the
+        seventh line of postmaster.pid.
         """
         super().kill()
         if self._directories and len(lines := self._lines_of_pid_file(self._directories)) >= 7:
             ctypes.CDLL(None).shmctl(int(lines[6].split()[-1]), IPC_RMID, None)
 
     def _answers(self, directories: ServerDirectories) -> bool:
-        """Whether the server says so itself: the first line is its pid, the eighth its state."""
+        """Whether postmaster.pid shows a ready server: line 1 is its pid, line 8 its state."""
         lines = self._lines_of_pid_file(directories)
         return len(lines) >= 8 and lines[0] == str(self._pid) and lines[7].strip() == "ready"
 

@@ -21,7 +21,7 @@ from embedded.directories import (
     server_account,
 )
 
-# Only against hanging: recovery of a large database after a crash is the longest wait there is.
+# Only against hanging; the recovery of a large database after a crash takes longest.
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 30
 # Other processes may take the port that was free a moment ago.
@@ -29,17 +29,17 @@ PORT_TRIES = 5
 
 
 class Server(ABC):
-    """One server and the directories it lives in.
+    """One server and its directories.
 
-    Without `data_dir` its data are gone after `stop`. What a `durable` server has confirmed
-    outlives `kill` and a crash of the machine; one that is not may forget its last writes
-    (Postgres) or everything (Valkey). `tcp` listens on 127.0.0.1 with a generated password; without
-    it there is only a socket, in a directory that is closed to other users.
+    Without `data_dir` the data are deleted by `stop`. With `durable`, confirmed writes survive
+    `kill` and a crash of the machine; without it the last writes (Postgres) or all data (Valkey)
+    may be lost. `tcp` listens on 127.0.0.1 with a generated password; without it there is only a
+    socket in a private directory.
     """
 
     name: ClassVar[str]
     stop_signal: ClassVar[signal.Signals]
-    # Ends at once, without a checkpoint or a dump; for when nobody waits for it.
+    # Ends at once, without a checkpoint or a dump.
     abandon_signal: ClassVar[signal.Signals]
 
     def __init__(
@@ -56,7 +56,7 @@ class Server(ABC):
 
     @abstractmethod
     def _prepare(self, directories: ServerDirectories) -> list[str]:
-        """Write what the server reads, choose a port if it has none, and return its command."""
+        """Write the configuration, choose a port if needed, and return the server's command."""
 
     @abstractmethod
     def _answers(self, directories: ServerDirectories) -> bool:
@@ -64,18 +64,18 @@ class Server(ABC):
 
     @abstractmethod
     def _url(self, directories: ServerDirectories) -> str:
-        """Where clients find the server."""
+        """The server's URL in these directories."""
 
     @property
     def url(self) -> str:
-        """Where clients find the server; the same until `stop`."""
+        """The URL for clients; it stays the same until `stop`."""
         if self._directories is None:
             raise EmbeddedError(f"{self.name} has not been started.")
         return self._url(self._directories)
 
     @property
     def pid(self) -> int:
-        """The server's main process."""
+        """Process id of the server's main process."""
         if not self.running:
             raise EmbeddedError(f"{self.name} is not running.")
         return self._pid
@@ -85,7 +85,7 @@ class Server(ABC):
         return self._guard is not None and self._guard.poll() is None
 
     def start(self) -> None:
-        """Start, and return when the server answers; after `kill`, on the same data."""
+        """Start the server and wait until it answers; after `kill`, on the same data."""
         if self.running:
             raise EmbeddedError(f"{self.name} is running already.")
         self._close_guard()
@@ -98,7 +98,7 @@ class Server(ABC):
             raise
 
     def stop(self) -> None:
-        """End the server in good order and remove what is temporary."""
+        """Shut the server down and remove its temporary directories."""
         if self.running:
             self.resume()
             guard.signal_all([self._pid], self.stop_signal)
@@ -113,18 +113,18 @@ class Server(ABC):
             self.port = None
 
     def kill(self) -> None:
-        """SIGKILL every process of the server, as a crash would; returns when none is left."""
+        """SIGKILL every process of the server, as in a crash; returns when all have ended."""
         if self.running:
             guard.kill_family(self._pid)
             self._wait_for_guard(None)
         self._close_guard()
 
     def pause(self) -> None:
-        """Make every process of the server stand still, connections open and unanswered."""
+        """Stop every process of the server: connections stay open and get no answer."""
         guard.freeze_family(self.pid)
 
     def resume(self) -> None:
-        """Let every process of the server go on."""
+        """Continue every process of the server."""
         guard.signal_all(guard.family(self.pid), signal.SIGCONT)
 
     def __enter__(self) -> Self:
@@ -160,7 +160,7 @@ class Server(ABC):
             time.sleep(0.005)
 
     def _run(self, command: list[str], directories: ServerDirectories) -> None:
-        """Run a command of the server's to its end, as its user and under the same guard."""
+        """Run one of the server's commands to its end, under its account and the guard."""
         self._spawn(command, directories)
         if self._wait_for_guard(START_TIMEOUT_S):
             raise EmbeddedError(f"{command[0]} failed:\n{self._end_of_log(directories)}")
@@ -176,11 +176,11 @@ class Server(ABC):
             stderr=log,
             text=True,
             cwd="/",
-            # What the caller's environment says of PG*, locale or time zone is not for the server.
+            # Without the caller's PG* variables, locale and time zone.
             env={"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath},
-            # A terminal's Ctrl-C reaches us, and we stop the server in good order.
+            # A terminal's Ctrl-C reaches only the launcher, which shuts the server down.
             start_new_session=True,
-            # The place is not to be swept before the guard has ended the server.
+            # The guard holds the locks, so no sweep removes the directories before its end.
             pass_fds=directories.locks,
         )
         os.close(log)
@@ -195,7 +195,7 @@ class Server(ABC):
         return self._guard.wait(timeout_s)
 
     def _close_guard(self) -> None:
-        """Let go of the guard; it ends the server if that still runs."""
+        """Close the guard's pipes and wait for it; it ends a server that still runs."""
         if self._guard is not None:
             # Leaving closes the pipes and waits.
             with self._guard:

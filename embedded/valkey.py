@@ -14,7 +14,7 @@ from embedded.server import Server
 
 
 class Valkey(Server):
-    """One Valkey server that refuses writes rather than forget keys when memory ends."""
+    """One Valkey server; when memory is full it refuses writes instead of evicting keys."""
 
     name: ClassVar = "Valkey"
     stop_signal: ClassVar = signal.SIGTERM
@@ -34,7 +34,7 @@ class Valkey(Server):
         return [str(valkey_server(self._account)), str(path)]
 
     def _configuration(self, directories: ServerDirectories) -> str:
-        # One directive a line; its quoted strings are written as JSON's are.
+        # One directive per line; quoted strings have JSON's syntax.
         settings = {
             "bind": "127.0.0.1",
             "daemonize": "no",
@@ -55,7 +55,7 @@ class Valkey(Server):
         return {"port": 0, "unixsocket": self._socket_path(directories), "unixsocketperm": "700"}
 
     def _answers(self, directories: ServerDirectories) -> bool:
-        """Whether it says PONG; while it still reads its file it says LOADING."""
+        """Whether the server answers PONG; while it loads its data it answers LOADING."""
         greeting = f"AUTH {self._password}\r\nPING\r\n" if self.tcp else "PING\r\n"
         family = socket.AF_INET if self.tcp else socket.AF_UNIX
         with socket.socket(family) as client:

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 async def serve(settings: ReceiverSettings) -> None:
-    """Listen until SIGINT or SIGTERM. Raises SettingsError if the port cannot be had."""
+    """Serve until SIGINT or SIGTERM. Raises SettingsError if the port cannot be opened."""
     db = await open_pool(
         settings.database_url.get_secret_value(),
         max_size=4,
@@ -70,7 +70,7 @@ async def serve(settings: ReceiverSettings) -> None:
 
 
 async def _check_redis(redis: Redis) -> None:
-    """Say at start whether Redis is away, or its settings unsafe for what is spooled in it."""
+    """Log at start whether Redis is away or has settings that are unsafe for the spool."""
     try:
         await RedisSafety(redis).check()
     except (RedisError, OSError) as error:
@@ -78,19 +78,19 @@ async def _check_redis(redis: Redis) -> None:
 
 
 async def _listen(runner: web.AppRunner, port: int) -> int:
-    """Take the port; returns which it is."""
+    """Open the port; returns its number."""
     try:
         await web.TCPSite(runner, port=port, backlog=1024).start()
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else type(error).__name__
         raise SettingsError(f"PORT: {port} cannot be listened on: {why}") from error
-    # On IPv4: port 0 may have given IPv6 another one.
+    # The IPv4 port; with port 0, IPv6 may have another one.
     ports = {len(address): address[1] for address in runner.addresses}
     return int(ports.get(2) or next(iter(ports.values())))
 
 
 def main() -> None:
-    """Read the environment and serve; exits with 1 and a message if something of it is wrong."""
+    """Read the settings and serve; exits with 1 and a message if a setting is invalid."""
     try:
         settings = load(ReceiverSettings)
         logs.configure(settings.log_level, settings.log_format)

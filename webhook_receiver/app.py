@@ -44,7 +44,7 @@ UNREADABLE_BODY: Final = "the body did not arrive as its headers say"
 
 @dataclass(frozen=True, slots=True)
 class ReceiverServices:
-    """What the handlers use; how long a body may take to arrive, and an answer with it."""
+    """Dependencies and time-outs of the handlers."""
 
     authenticator: Authenticator
     secret_header: str
@@ -56,11 +56,11 @@ class ReceiverServices:
     body_timeout_s: float = BODY_TIMEOUT_S
     answer_timeout_s: float = ANSWER_TIMEOUT_S
     storage: ServerOutage = field(default_factory=partial(ServerOutage, "storage"))
-    """Postgres and the spool together: what neither takes is counted, and told once an outage."""
+    """Outage of Postgres and the spool together, logged once."""
 
 
 class Refused(Exception):
-    """A delivery that is not taken: the name it is counted under, and the answer."""
+    """A refused delivery: the name it is counted under, and the response."""
 
     def __init__(self, counted_as: str, response: web.Response) -> None:
         super().__init__(counted_as)
@@ -74,7 +74,7 @@ STORING: Final = web.AppKey("storing", asyncio.Task[None])
 
 
 def receiver_app(services: ReceiverServices) -> web.Application:
-    """Routes of the contract; the intake and the counts run as long as the app does."""
+    """The app with its routes and background tasks."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[json_errors])
     app[SERVICES] = services
     for method, path, handler in (
@@ -92,7 +92,7 @@ def receiver_app(services: ReceiverServices) -> web.Application:
 
 
 def receiver_runner(services: ReceiverServices, limits: HttpLimits | None = None) -> web.AppRunner:
-    """The app ready to listen."""
+    """A runner of the app, ready for a site."""
     return BoundedRunner(
         receiver_app(services), limits or HttpLimits(), shutdown_timeout=STOP_TIMEOUT_S
     )
@@ -107,12 +107,12 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
     yield
     services.intake.close()
     await asyncio.gather(storing, return_exceptions=True)
-    counting.cancel()  # once: it flushes then
+    counting.cancel()  # once only: it flushes at its end
     await asyncio.gather(end(watching), counting, return_exceptions=True)
 
 
 async def receive(request: web.Request) -> web.StreamResponse:
-    """POST /webhooks/pluggy[/{secret}]: 202 only once the event is kept for good."""
+    """POST /webhooks/pluggy[/{secret}]: 202 only once the event is stored durably."""
     origins = request.app[SERVICES].origins
     if not origins.admit(request.remote, request.headers.getall("X-Forwarded-For", ())):
         request.app[SERVICES].counts.add("", "unauthorized")
@@ -121,7 +121,7 @@ async def receive(request: web.Request) -> web.StreamResponse:
 
 
 async def register(request: web.Request) -> web.StreamResponse:
-    """POST /items {"itemId"}: an item that the Connect widget has just made."""
+    """POST /items {"itemId"}: register an item that the Connect widget has just created."""
     return await _take(request, parse_registration)
 
 
@@ -147,7 +147,7 @@ async def _take(request: web.Request, parse: Parser) -> web.Response:
 
 
 def _authenticate(services: ReceiverServices, request: web.Request) -> None:
-    """The secret in the path, else in the header; of several headers each has to be right."""
+    """Check the secret in the path, else in the header; each of several headers must be valid."""
     in_path = request.match_info.get("secret")
     presented = [in_path] if in_path else request.headers.getall(services.secret_header, [None])
     if not all([services.authenticator.accepts(secret) for secret in presented]):
@@ -156,7 +156,7 @@ def _authenticate(services: ReceiverServices, request: web.Request) -> None:
 
 
 def _refuse_body(request: web.Request) -> None:
-    """Refuse by its head alone a body that will not be read: packed, or too large."""
+    """Refuse encoded or too large bodies by their headers, without reading them."""
     if "Content-Encoding" in request.headers:
         raise Refused("encoded", refusal(415, "unsupported_media_type", ENCODED))
     if (request.content_length or 0) > MAX_BODY_BYTES:
@@ -205,14 +205,14 @@ async def _store(
 
 
 async def livez(request: web.Request) -> web.Response:
-    """The process answers, and stores what it takes."""
+    """GET /livez: the process answers, and its storing task runs."""
     if request.app[STORING].done():
         return refusal(503, "not_storing", "nothing is stored any more; restart this process")
     return web.json_response({"status": "ok"})
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Postgres takes events; or it does not, and the spool does."""
+    """GET /readyz: Postgres takes events, or the spool does in its place."""
     try:
         outage = await request.app[SERVICES].stores.outage()
     except NotReady as error:
@@ -224,7 +224,7 @@ async def readyz(request: web.Request) -> web.Response:
 
 
 async def metrics(_: web.Request) -> web.Response:
-    """Prometheus's text format."""
+    """GET /metrics in Prometheus's text format."""
     return web.Response(
         body=generate_latest(), headers={"Content-Type": "text/plain; version=0.0.4"}
     )

@@ -22,14 +22,14 @@ DISTINCT_EVENTS: Final = 200
 OTHER: Final = "other"
 
 REFUSED: Final = ("unauthorized", "encoded", "too_large", "slow_body", "malformed", "unstorable")
-"""Answers 4xx: what their senders will not send again as they should."""
+"""Answers that refuse a delivery with a 4xx."""
 LOG_INTERVAL_S: Final = 60.0
 
 DELIVERIES = Metric("pluggy_sync_deliveries", "Webhook deliveries by answer", ["answer"])
 
 
 class DeliveryCounts:
-    """Counts answers; unknown event names beyond a bound are counted together."""
+    """Counts answers; event names beyond DISTINCT_EVENTS are counted as `other`."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[datetime, str, str]] = Counter()
@@ -50,7 +50,7 @@ class DeliveryCounts:
             self._refused[answer] += 1
 
     async def run(self, db: Pool) -> None:
-        """Flush until cancelled, and once more then."""
+        """Flush periodically until cancelled, and once more at the end."""
         try:
             while True:
                 await asyncio.sleep(FLUSH_INTERVAL_S)
@@ -62,7 +62,7 @@ class DeliveryCounts:
             await self.flush(db)
 
     def log_refused(self) -> None:
-        """One line a minute at most for all that was refused, with the count of each kind."""
+        """Log the refused deliveries with the count of each kind, at most once a minute."""
         if not self._refused or time.monotonic() - self._logged_at < LOG_INTERVAL_S:
             return
         refused, self._refused = self._refused, Counter()
@@ -70,7 +70,7 @@ class DeliveryCounts:
         log.warning("deliveries_refused", count=refused.total(), **refused)
 
     async def flush(self, db: Pool) -> None:
-        """Add what was counted to the table; kept for the next time if Postgres is away."""
+        """Add the counts to the table; kept for the next flush if Postgres is away."""
         counted, self._counts = self._counts, Counter()
         if not counted:
             return

@@ -25,19 +25,19 @@ WAITING = Gauge("pluggy_sync_deliveries_waiting", "Deliveries that wait for the 
 
 
 class NotTaken(Exception):
-    """More deliveries wait than can be stored in time, or the receiver stops."""
+    """Too many deliveries wait, or the receiver is stopping."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An event and who waits for what becomes of it."""
+    """An event, and the future of its result."""
 
     event: WebhookEvent
     answer: asyncio.Future[Accepted]
 
 
 class Intake:
-    """One group is being stored at a time; what arrives meanwhile is the next."""
+    """Stores one group at a time; deliveries that arrive meanwhile are the next group."""
 
     def __init__(self, stores: Stores, waker: Waker) -> None:
         self._stores = stores
@@ -48,9 +48,9 @@ class Intake:
         self._closed = False
 
     async def accept(self, event: WebhookEvent) -> Accepted:
-        """Wait until the event is kept for good. Cancelling the wait never cancels the group.
+        """Wait until the event is stored durably. Cancelling the wait never cancels the group.
 
-        Raises UnstorableEvent, NotTaken, and what the stores raise if none of them takes it.
+        Raises UnstorableEvent, NotTaken, and the errors of the stores if both fail.
         """
         full = len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES
         if full or self._closed:
@@ -63,7 +63,7 @@ class Intake:
         return await answer
 
     async def run(self) -> None:
-        """Store until closed, and then what still waits."""
+        """Store groups until closed, then the remaining deliveries."""
         while not self._closed:
             await self._changed.wait()
             self._changed.clear()
@@ -72,7 +72,7 @@ class Intake:
         await self.wakeups.settle()
 
     def close(self) -> None:
-        """Take nothing more; run() ends when the last group is stored."""
+        """Accept no more deliveries; run() ends when the last group is stored."""
         self._closed = True
         self._changed.set()
 
@@ -83,7 +83,7 @@ class Intake:
             delivery = self._waiting.popleft()
             self._waiting_bytes -= len(delivery.event.body)
             WAITING.dec()
-            # Whoever was told 503 meanwhile sends it again.
+            # A sender that has got a 503 meanwhile repeats the delivery.
             if not delivery.answer.done():
                 group.append(delivery)
                 size += len(delivery.event.body)

@@ -28,20 +28,20 @@ HOP: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Networks that may deliver (none named: all), and networks whose X-Forwarded-For is true."""
+    """Networks allowed to deliver (empty: all), and networks of trusted proxies."""
 
     allowed: tuple[Network, ...] = ()
     proxies: tuple[Network, ...] = ()
 
     def admit(self, peer: str | None, forwarded_for: Sequence[str]) -> bool:
-        """Whether a delivery may be taken. forwarded_for: the header's lines in their order."""
+        """Whether a delivery is allowed. forwarded_for: X-Forwarded-For lines in their order."""
         if not self.allowed:
             return True
         address = self._sender(peer, forwarded_for)
         return address is not None and _among(address, self.allowed)
 
     def _sender(self, peer: str | None, forwarded_for: Sequence[str]) -> Address | None:
-        """The last hop that is no proxy of ours. Hops before it are whatever the sender wrote."""
+        """The last hop that is not a trusted proxy. Hops before it may be forged."""
         hops = [hop for line in forwarded_for for hop in line.split(",") if hop.strip()]
         address = _address(peer)
         while hops and address is not None and _among(address, self.proxies):
@@ -50,12 +50,12 @@ class Origins:
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """Read a comma list of addresses and networks. Raises ValueError."""
+    """Parse a comma-separated list of addresses and networks. Raises ValueError."""
     return tuple(_unmapped(ip_network(part.strip())) for part in text.split(",") if part.strip())
 
 
 def _unmapped(network: Network) -> Network:
-    """An IPv4 network that is written as IPv6: addresses are compared as IPv4."""
+    """An IPv4-mapped IPv6 network as IPv4, because addresses are compared as IPv4."""
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     if mapped is None or network.prefixlen < MAPPED_PREFIX:
         return network
@@ -69,7 +69,7 @@ def _address(text: str | None) -> Address | None:
         address = ip_address(next(filter(None, found.groups())) if found else "")
     except ValueError:
         return None
-    # A socket for both families names an IPv4 peer as ::ffff:192.0.2.1.
+    # A dual-stack socket shows an IPv4 peer as ::ffff:192.0.2.1.
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
 

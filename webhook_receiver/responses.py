@@ -21,7 +21,7 @@ def refusal(status: int, error: str, detail: str, **headers: str) -> web.Respons
 
 
 def unavailable() -> web.Response:
-    """Not stored: the sender tries again, Pluggy up to nine times."""
+    """503: the event is not stored. Pluggy repeats a delivery up to nine times."""
     return refusal(
         503,
         "unavailable",
@@ -32,7 +32,7 @@ def unavailable() -> web.Response:
 
 @web.middleware
 async def json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn aiohttp's own refusals (unknown path, method) and what nobody expected into JSON."""
+    """Turn aiohttp's own errors (unknown path, method) and unexpected exceptions into JSON."""
     try:
         return await handler(request)
     except web.HTTPException as error:

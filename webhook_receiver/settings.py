@@ -17,7 +17,7 @@ HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class ReceiverSettings(Environment):
-    """The receiver's environment; it refuses to start without a secret."""
+    """Settings of the receiver; it does not start without a secret."""
 
     webhook_secret: SecretStr
     webhook_secret_header: str = "X-Webhook-Secret"  # noqa: S105 - a header's name
@@ -52,12 +52,12 @@ class ReceiverSettings(Environment):
 
     @property
     def secrets(self) -> list[str]:
-        """All secrets that are valid now: two while rotating."""
+        """All currently valid secrets: two during a rotation."""
         return _split(self.webhook_secret)
 
     @property
     def origins(self) -> Origins:
-        """From where deliveries are taken."""
+        """The allowed origins of deliveries."""
         return Origins(self.webhook_allow_from, self.trusted_proxies)
 
 

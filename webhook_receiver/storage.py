@@ -21,8 +21,8 @@ from worker.infra.postgres import POSTGRES_AWAY, Pool
 
 log = structlog.get_logger()
 
-# A delivery may wait for a group that tries both, and then for its own in the spool: together less
-# than an answer may take.
+# A delivery may wait for a group that tries both stores, and then for its own in the spool. The sum
+# of these time-outs stays below that of an answer.
 POSTGRES_TIMEOUT_S: Final = 2.0
 SPOOL_TIMEOUT_S: Final = 0.8
 PROBE_TIMEOUT_S: Final = 1.0
@@ -31,7 +31,7 @@ READY_TIMEOUT_S: Final = 1.5
 
 
 class NotReady(Exception):
-    """No event is taken: the word for Postgres, and why the spool does not help."""
+    """Neither store takes events: the outage of Postgres, and the reason of the spool."""
 
     def __init__(self, word: Outage, spool: str | None = None) -> None:
         super().__init__(word)
@@ -40,7 +40,7 @@ class NotReady(Exception):
 
 
 class Stores:
-    """Postgres and the spool. What failed last is asked last, until a probe finds it again."""
+    """Postgres and the spool. During an outage of Postgres the spool is tried first."""
 
     def __init__(
         self, db: Pool, spool: Spool, *, postgres_timeout_s: float = POSTGRES_TIMEOUT_S
@@ -54,7 +54,7 @@ class Stores:
         self._drain_failing = False
 
     async def store(self, events: Sequence[WebhookEvent]) -> Sequence[Accepted | Exception]:
-        """Keep a group of events. Raises what the store that was asked last raised."""
+        """Store a group of events in one of both. Raises the error of the second one tried."""
         first, second = self._to_postgres, self._to_spool
         if self._postgres.lasts:
             first, second = second, first
@@ -80,16 +80,16 @@ class Stores:
             return await self._spool.add(events)
 
     async def outage(self) -> Outage | None:
-        """None if Postgres takes events; else why it does not, while the spool does.
+        """None if Postgres takes events; its outage if the spool takes them.
 
-        Raises NotReady if that does not help: a Postgres that has to be migrated, or that refuses
-        us our rights, is no reason to spool. All who ask share one look: deliveries need the
-        sessions.
+        Raises NotReady if neither does. A missing migration or missing rights are not an outage, so
+        the spool does not help. Concurrent callers share one check, to leave the connections to
+        deliveries.
         """
         if self._checking is None or self._checking.done():
             self._checking = asyncio.create_task(self._outage())
-            # Whoever asked may be gone.
-            self._checking.add_done_callback(lambda look: look.cancelled() or look.exception())
+            # The callers may be gone.
+            self._checking.add_done_callback(lambda check: check.cancelled() or check.exception())
         return await asyncio.shield(self._checking)
 
     async def _outage(self) -> Outage | None:
@@ -104,7 +104,7 @@ class Stores:
         return None
 
     async def _spooling(self, word: Outage) -> Outage:
-        """The word again, if the spool takes what Postgres does not. Raises NotReady."""
+        """Return the outage if the spool takes events. Raises NotReady."""
         try:
             async with asyncio.timeout(SPOOL_TIMEOUT_S):
                 await self._spool.check()
@@ -115,25 +115,25 @@ class Stores:
         return word
 
     async def _ask(self, timeout_s: float) -> None:
-        """What storing needs: its tables, its rights, a session that writes. Stores nothing."""
+        """Check tables, rights and a writable session, by accepting no events."""
         await accept_events(self._db, (), timeout_s=timeout_s)
 
     async def watch(self, wake_for: Callable[[Iterable[uuid.UUID]], None]) -> None:
-        """Look for a Postgres that is back, and drain what is spooled, until cancelled."""
+        """Probe Postgres during an outage, and drain the spool, until cancelled."""
         while True:
             try:
                 await self._probe()
                 await self._drain(wake_for)
                 self._drain_failing = False
-            except Exception as error:  # Redis or Postgres; both are looked for again
-                # One line an outage.
+            except Exception as error:  # Redis or Postgres; both are tried again
+                # One line per outage.
                 if not self._drain_failing:
                     log.warning("spool_not_drained", error=type(error).__name__)
                 self._drain_failing = True
             await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _probe(self) -> None:
-        """Ask at start, and while it is away."""
+        """Probe Postgres at start and during an outage."""
         if self._asked and not self._postgres.lasts:
             return
         self._asked = True

@@ -12,11 +12,11 @@ from worker.wakeup.queue import Waker
 
 WAKE_TIMEOUT_S: Final = 2.0
 MAX_WAKES: Final = 1000
-"""More items than these wait for the sweep, which comes every two seconds."""
+"""Items above this number are left to the sweep, which runs every two seconds."""
 
 
 class WakeUps:
-    """One call of the waker is under way at a time; what becomes due meanwhile is the next."""
+    """Calls the waker once at a time; items that become due meanwhile are in the next call."""
 
     def __init__(self, waker: Waker) -> None:
         self._waker = waker
@@ -25,7 +25,7 @@ class WakeUps:
         self._redis = ServerOutage("redis")
 
     def wake_for(self, item_ids: Iterable[uuid.UUID]) -> None:
-        """Ring soon, in the order given."""
+        """Schedule a wake-up for each item, in the order given."""
         for item_id in item_ids:
             if len(self._due) < MAX_WAKES:
                 self._due[item_id] = None
@@ -33,7 +33,7 @@ class WakeUps:
             self._waking = asyncio.create_task(self._wake_all())
 
     async def settle(self) -> None:
-        """Wait until all is woken for."""
+        """Wait for the wake-ups scheduled so far."""
         if self._waking is not None:
             await self._waking
 
@@ -47,7 +47,7 @@ class WakeUps:
         try:
             async with asyncio.timeout(WAKE_TIMEOUT_S):
                 await self._waker.wake(item_ids)
-        except Exception as error:  # the events are stored; the sweep rings for them
+        except Exception as error:  # the events are stored; the sweep wakes workers for them
             self._redis.failed(error)
         else:
             self._redis.answered()

@@ -17,6 +17,12 @@ RECHECK_AFTER_S: Final = 1.0
 WORDS: Final[Mapping[str, Callable[[BaseException], str]]] = {
     "postgres": postgres_outage,
     "redis": redis_outage,
+    "storage": lambda _: "storage_away",
+}
+BACK: Final[Mapping[str, str]] = {
+    "postgres": "postgres_back",
+    "redis": "redis_back",
+    "storage": "storage_back",
 }
 
 
@@ -53,7 +59,7 @@ class ServerOutage:
         self.failed_at = time.monotonic()
         if self.since is None:
             self.since = self.failed_at
-        self.word = self._word(error)
+        self.word = str(WORDS[self.server](error))
         if self.word not in self._logged:
             self._logged.add(self.word)
             log.warning(self.word, error=type(error).__name__)
@@ -63,10 +69,6 @@ class ServerOutage:
         # Connections fail one after the other: a success between two failures ends nothing.
         if self.since is None or self.is_fresh:
             return
-        log.warning(f"{self.server}_back", away_s=round(time.monotonic() - self.since, 1))
+        log.warning(BACK[self.server], away_s=round(time.monotonic() - self.since, 1))
         self.since = self.word = None
         self._logged.clear()
-
-    def _word(self, error: BaseException) -> str:
-        word = WORDS.get(self.server)
-        return str(word(error)) if word else f"{self.server}_away"

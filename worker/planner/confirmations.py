@@ -14,14 +14,14 @@ from typing import Final
 from worker.planner.state import WHOLE_ITEM, ItemState, PendingEvent, Step
 
 RECHECK_AFTER: Final = tuple(timedelta(seconds=s) for s in (5, 30, 120, 300))
-"""Looks at a thing, counted from the first answer that contradicted an event about it."""
+"""Times of the rechecks, counted from the first contradicting answer."""
 MAX_JOINED: Final = timedelta(minutes=2)
-"""An event that became pending later than this in a schedule has one of its own afterwards."""
+"""An event that becomes pending later than this in a schedule gets one of its own afterwards."""
 READ_LATELY: Final = timedelta(hours=1)
-"""An item that was read so shortly before need not have moved again: webhooks come twice."""
+"""An item read this recently need not have changed again: webhooks may be duplicated."""
 
 Thing = tuple[str, uuid.UUID]
-"""Product and account, as a step of product_sync is named."""
+"""Product and scope, the key of a step in product_sync."""
 ACCOUNTS: Final[Thing] = ("accounts", WHOLE_ITEM)
 ITEM: Final[Thing] = ("items", WHOLE_ITEM)
 READ_WITH_ITEM: Final = ("accounts", "investments", "loans", "identities")
@@ -30,19 +30,19 @@ ANNOUNCES_ITEM: Final = ANNOUNCES_COLLECTION | {"sync/register", "sync/verify"}
 
 
 def key_of(thing: Thing) -> str:
-    """How a thing is named in webhook_events.confirming."""
+    """The text form of a step's key in webhook_events.confirming."""
     product, scope_id = thing
     return product if scope_id == WHOLE_ITEM else f"{product}/{scope_id}"
 
 
 def next_recheck(since: datetime, read_at: datetime | None) -> datetime | None:
-    """When what was last read at read_at is looked at next; None: the last look has been made."""
+    """Time of the next recheck after a read at read_at; None: all rechecks have been made."""
     rechecks = (since + after for after in RECHECK_AFTER)
     return next((recheck for recheck in rechecks if read_at is None or recheck > read_at), None)
 
 
 def schedule_of(item_state: ItemState, event: PendingEvent, thing: Thing) -> datetime:
-    """Since when the thing is looked at for this event: the schedule under way, or a new one."""
+    """Start of the recheck schedule for this event: the running one, or now."""
     key, read_at = key_of(thing), item_state.step(*thing).complete_read_at
     stored = [
         e.confirming_since for e in item_state.events if e.confirming == key and e.confirming_since
@@ -51,7 +51,7 @@ def schedule_of(item_state: ItemState, event: PendingEvent, thing: Thing) -> dat
     if under_way:
         return min(under_way)
     own = event.confirming_since if event.confirming == key else None
-    # By a clock that went back nobody can tell when the event joined: no schedule follows this one.
+    # After a step back of the clock the order is unknown: no schedule follows this one.
     joined_late = own is not None and own + MAX_JOINED < event.pending_since <= item_state.now
     if own is not None and not joined_late:
         return own
@@ -59,7 +59,7 @@ def schedule_of(item_state: ItemState, event: PendingEvent, thing: Thing) -> dat
 
 
 def brought_nothing(item_state: ItemState, event: PendingEvent) -> bool:
-    """Whether no row of the account is held that was created where the event says rows begin."""
+    """Whether no stored row of the account is as new as the rows that the event announces."""
     if event.account_id is None or event.expected_rows == 0:
         return False
     newest = item_state.newest_rows.get(event.account_id)
@@ -69,9 +69,9 @@ def brought_nothing(item_state: ItemState, event: PendingEvent) -> bool:
 
 
 def has_not_moved(item_state: ItemState, event: PendingEvent) -> bool:
-    """Whether an event tells of a collection, and nothing of the item was read for it.
+    """Whether an event announces a collection, but no read for it found one.
 
-    To be asked only when no product of the item is left to read.
+    Only valid when no product of the item is left to read.
     """
     of_unknown_account = event.event.startswith("transactions/") and event.account_id is None
     if event.event not in ANNOUNCES_COLLECTION and not of_unknown_account:
@@ -81,21 +81,21 @@ def has_not_moved(item_state: ItemState, event: PendingEvent) -> bool:
 
 
 def _covered_until(step: Step) -> datetime | None:
-    """When the last complete read was made, or its collection if that is older.
+    """Time of the last complete read, or of its collection if that is older.
 
-    A verify of yesterday's collection says nothing about one that was announced a minute later.
+    A read of yesterday's collection does not cover one announced a minute later.
     """
     known = [at for at in (step.complete_read_at, step.source_updated_at) if at is not None]
     return None if step.complete_read_at is None else min(known)
 
 
 def has_no_account(item_state: ItemState, event: PendingEvent) -> bool:
-    """Whether an event tells of an item whose list of accounts has never named one."""
+    """Whether an event announces an item that has no stored account."""
     return event.event in ANNOUNCES_ITEM and not item_state.accounts
 
 
 def item_recheck_due(item_state: ItemState) -> bool:
-    """Whether the item itself has to be fetched now, although it is held."""
+    """Whether the item itself must be fetched now, although it is stored."""
     read_at = item_state.step(*ITEM).complete_read_at
     schedules = [e.confirming_since for e in item_state.events if e.confirming == key_of(ITEM)]
     rechecks = [next_recheck(since, read_at) for since in schedules if since is not None]
@@ -103,7 +103,7 @@ def item_recheck_due(item_state: ItemState) -> bool:
 
 
 def first_recheck_due(item_state: ItemState, step: Step) -> bool:
-    """Whether a list that was empty at its first read is to be read again now."""
+    """Whether a list that was empty at its first read is due for a recheck."""
     if not step.awaits_rows or step.first_read_at is None or step.dead_at is not None:
         return False
     recheck = next_recheck(step.first_read_at, step.complete_read_at)

@@ -31,35 +31,35 @@ from worker.pluggy_api.item_status import Item
 
 RECENT_DAYS: Final = timedelta(days=14)
 RECENT_INTERVAL: Final = timedelta(hours=20)
-"""Once a day beside an item/updated: the next one comes a day later, but never on the dot."""
+"""Interval of recent reads: with daily collections once a day, as those vary in time."""
 LISTED_BY_ITEM: Final = ("investments", "loans", "identities", "consents")
 QUIET_EVENTS: Final = frozenset(
     {"item/login_succeeded", "item/waiting_user_input", "item/waiting_user_action"}
 )
 SAY_NOTHING: Final = QUIET_EVENTS | {"item/error", "sync/recent"}
-"""Of these none says by itself that something was collected."""
+"""Events that do not mean that anything was collected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What all families of events ask of: each adds the steps that are due to an event's needs."""
+    """Adds due steps to the needs of an event; shared by all kinds of events."""
 
     item_state: ItemState
     answered: Answered
     products: frozenset[str]
 
     def accounts_known(self) -> bool:
-        """Whether the list of accounts was ever read whole."""
+        """Whether the list of accounts was ever read completely."""
         return self.item_state.step("accounts").complete_read_at is not None
 
     def accounts_proven(self) -> bool:
-        """False while the account list came back suspiciously empty: then deltas prove nothing."""
+        """False while the account list is suspiciously empty: then deltas prove nothing."""
         return self.item_state.step("accounts").deferred_since is None
 
     def read_wanted(
         self, event: PendingEvent, step: Step, source_updated_at: datetime | None
     ) -> bool:
-        """Never read, collected since, or asked for by a verify."""
+        """Whether a product was never read, was collected since, or must be verified."""
         if step.complete_read_at is None:
             return True
         if event.event == "sync/verify":
@@ -71,8 +71,8 @@ class Reads:
     ) -> bool:
         """Whether Pluggy has collected a product after our last complete read of it.
 
-        If Pluggy does not say when, each event that may mean it is believed, and the silence alarm,
-        which means nothing by itself, once a day.
+        Without a collection time, every event that may mean a collection counts; a silence check,
+        which does not, counts once a day.
         """
         if source_updated_at is not None:
             return is_later(source_updated_at, step)
@@ -83,14 +83,14 @@ class Reads:
         return event.event != "sync/silence" or not recent
 
     def recent_due(self, step: Step) -> bool:
-        """Once a day, and never while a walk of the account covers it."""
+        """Whether the recent days are due: once a day, and not while a walk covers them."""
         walk = self.item_state.walks.get(step.scope_id)
         if not owes_recent(step) or (walk is not None and walk.kind != "recent"):
             return False
         return step.recent_at is None or self.item_state.now - step.recent_at >= RECENT_INTERVAL
 
     def want_accounts(self, needs: Needs, event: PendingEvent, item: Item) -> None:
-        """The list of accounts, unless it is blocked."""
+        """Add the list of accounts, unless it is blocked."""
         step, source_updated_at = (
             self.item_state.step("accounts"),
             item.source_updated_at("accounts"),
@@ -107,7 +107,7 @@ class Reads:
         product: str,
         scope_id: uuid.UUID = WHOLE_ITEM,
     ) -> None:
-        """One list of the item, or of one account, if it is due."""
+        """Add one list of the item, or of one account, if it is due."""
         if product not in self.products:
             return
         step = self.item_state.step(product, scope_id)
@@ -119,23 +119,23 @@ class Reads:
             needs.steps.append(ReadProduct(product, scope_id, source_updated_at, verifies))
 
     def want_bills(self, needs: Needs, event: PendingEvent, item: Item) -> None:
-        """The bills of each card that are due."""
+        """Add the due bills of each card."""
         for account_id in self.item_state.live_cards:
             self.want_product(needs, event, item, "bills", account_id)
 
     def want_investment_transactions(
         self, needs: Needs, event: PendingEvent, item: Item, *, sweeps: bool = True
     ) -> None:
-        """Movements by the rule of all products, those first whose investment itself has changed.
+        """Add due investment transactions, first those of changed investments.
 
-        An interest, a tax or a correction may show in no field of the investment: so all others
-        are swept after each collection too, and the event is not settled before.
+        Interest, taxes or corrections may change no field of the investment, so after each
+        collection all others are read too (sweeps), before the event is settled.
         """
         product = "investment_transactions"
         if product not in self.products or "investments" not in self.products:
             return
         if self.item_state.step("investments").deferred_since is not None:
-            return  # their list came back suspiciously empty: the single ones prove nothing either
+            return  # their list is suspiciously empty: single investments prove nothing either
         source_updated_at = item.source_updated_at(product)
         found: list[ReadInvestmentTransactions] = []
         for investment in self.item_state.investments:
@@ -165,7 +165,7 @@ class Reads:
         *,
         expects_rows: bool | None = None,
     ) -> None:
-        """New rows of an account since its watermark; its walk stands for it meanwhile."""
+        """Add a delta from the account's watermark; a running delta walk replaces it."""
         walk = self.item_state.walks.get(step.scope_id)
         if self.blocked(needs, step, event):
             return
@@ -183,9 +183,9 @@ class Reads:
         )
 
     def _announced_from(self, step: Step) -> list[datetime]:
-        """From where all open events say that rows begin, answered already or not.
+        """Starts of the rows that all open events announce, answered or not.
 
-        The stamp of a later start would ask an answered one's question again.
+        A later start would be stored and make an answered event unanswered again.
         """
         assert step.watermark is not None  # noqa: S101 - a delta starts at one
         return [
@@ -205,7 +205,7 @@ class Reads:
         *,
         for_unreadable: bool = False,
     ) -> None:
-        """A walk through all rows of an account, or the one that is under way."""
+        """Add a walk of all rows of an account, or wait for the running one."""
         if step.scope_id in self.item_state.walks and step.dead_at is None:
             # One walk of an account at a time; when it has ended this event is planned again.
             needs.walking = True
@@ -217,7 +217,7 @@ class Reads:
             )
 
     def want_recent(self, needs: Needs, event: PendingEvent, step: Step) -> None:
-        """The last 14 days of an account; a walk stands for them meanwhile."""
+        """Add a read of the account's last 14 days; a running walk replaces it."""
         if self.blocked(needs, step, event):
             return
         if step.scope_id in self.item_state.walks and step.dead_at is None:
@@ -234,7 +234,7 @@ class Reads:
         *,
         since: datetime | None = None,
     ) -> bool:
-        """Look again at what contradicts the event; False: the last look has been made."""
+        """Add the next recheck of a contradicting answer; False: all rechecks have been made."""
         step = self.item_state.step(*thing)
         since = since or schedule_of(self.item_state, event, thing)
         recheck_at = next_recheck(since, step.complete_read_at)
@@ -252,7 +252,7 @@ class Reads:
         return True
 
     def blocked(self, needs: Needs, step: Step, event: PendingEvent) -> bool:
-        """Whether a step may not run now: parked, backed off (no event hurries it), or dead."""
+        """Whether a step cannot run now: parked, backing off, or dead. Notes the reason."""
         if step.product in self.item_state.parked:
             needs.parked.add((step.product, step.scope_id))
             needs.lacks = True

@@ -16,7 +16,7 @@ from worker.pluggy_api.item_status import Item
 
 
 def decide_gone(reads: Reads, event: PendingEvent) -> Outcome | Needs:
-    """Pluggy answers 404: a deletion if item/deleted has said so, else a failure."""
+    """The item answers 404: a deletion if item/deleted announced it, otherwise a failure."""
     deletion_announced = any(e.event == "item/deleted" for e in reads.item_state.events)
     if reads.item_state.item is None and deletion_announced:
         return Outcome("ignored", "item_unknown")
@@ -30,7 +30,7 @@ def decide_gone(reads: Reads, event: PendingEvent) -> Outcome | Needs:
 
 
 def decide_not_read(reads: Reads, event: PendingEvent) -> Outcome | Needs:
-    """Wait for the item, or die with it; a pause that is over by now is due at once."""
+    """Wait for the item's step, or die with it; if its pause is over, it is due at once."""
     needs = Needs()
     if not reads.blocked(needs, reads.item_state.step("items"), event):
         needs.waits.append(reads.item_state.now)
@@ -38,14 +38,14 @@ def decide_not_read(reads: Reads, event: PendingEvent) -> Outcome | Needs:
 
 
 def decide_waiting(reads: Reads, event: PendingEvent, until: datetime) -> Outcome:
-    """Wait until its time, unless a newer event waits for the same."""
+    """Wait until the given time, unless a newer event waits for the same walk."""
     if waits_for_newer(reads.item_state, event):
         return Outcome("ignored", "superseded")
     return Outcome("pending", ask_again_at=until, due_at=until)
 
 
 def decide_deletion_denied(reads: Reads, event: PendingEvent) -> Outcome:
-    """Pluggy still has the item: ask once more after five minutes."""
+    """The item still exists after item/deleted: read it once more after five minutes."""
     if event.ask_again_at is None:
         again = reads.item_state.now + ASK_AGAIN_AFTER
         return Outcome("pending", ask_again_at=again, due_at=again)
@@ -53,11 +53,11 @@ def decide_deletion_denied(reads: Reads, event: PendingEvent) -> Outcome:
 
 
 def decide_item_event(reads: Reads, event: PendingEvent, item: Item) -> Outcome | Needs:
-    """Read each product that was collected since, or confirm that none was."""
+    """Read each product collected since; if there is none, recheck."""
     if event.event in QUIET_EVENTS and reads.accounts_known():
         return Outcome("applied")
     if item.in_progress and not _verifies_anyway(reads, event):
-        # The alarm has looked; when it looks again is said by the item, not by this event.
+        # A silence check is done; the item's next one is scheduled apart from this event.
         is_silence_check = event.event == "sync/silence" and reads.accounts_known()
         return Outcome("applied") if is_silence_check else hold_back(reads.item_state, event)
     needs = Needs()
@@ -80,8 +80,9 @@ def decide_item_event(reads: Reads, event: PendingEvent, item: Item) -> Outcome 
 
 
 def _verifies_anyway(reads: Reads, event: PendingEvent) -> bool:
-    """Put off for a day by collections, a verify would miss its week; half a collection harms
-    nothing, for absence is proven by id."""
+    """Whether a verify runs in spite of a running collection: it was deferred for a day already.
+
+    Incomplete lists do no harm, because deletions are confirmed by id."""
     age = reads.item_state.now - event.pending_since
     return event.event == "sync/verify" and reads.accounts_known() and age >= SUPERSEDED_AFTER
 

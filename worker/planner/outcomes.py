@@ -23,7 +23,7 @@ PRODUCT_PARKED: Final = "product_parked"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an event is after this sync. due_at and lane: when a pending one is looked at again."""
+    """State of an event after this sync. due_at and lane: the next sync of a pending event."""
 
     state: str
     reason: str | None = None
@@ -37,19 +37,19 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """Steps to take now, and each event's outcome as things stand."""
+    """Steps to take now, and the outcome of each event (row id) so far."""
 
     steps: Sequence[PlannedStep]
     outcomes: Mapping[int, Outcome]
     parked: frozenset[tuple[str, uuid.UUID]] = frozenset()
-    """Steps that are wanted, but left out because their product is parked."""
+    """Steps left out because their product is parked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Events whose ids were all asked for in this claim, and those of which some came back.
+    """Events whose ids were all read in this session, and those with a row that came back.
 
-    again: accounts of which rows that are flagged for want of a witness were asked for.
+    again: accounts whose deletion candidates without a witness were read again.
     """
 
     events: frozenset[int] = frozenset()
@@ -57,7 +57,7 @@ class Answered:
     again: frozenset[uuid.UUID] = frozenset()
 
     def with_(self, more: Answered) -> Answered:
-        """Both together."""
+        """The union of both."""
         return Answered(
             self.events | more.events,
             self.came_back | more.came_back,
@@ -70,7 +70,7 @@ NONE_ANSWERED: Final = Answered()
 
 @dataclass(slots=True)
 class Needs:
-    """What one event still needs: steps to take, or reasons to wait, or nothing."""
+    """Remaining needs of one event: steps to take, and reasons to wait."""
 
     steps: list[PlannedStep] = field(default_factory=list)
     waits: list[datetime] = field(default_factory=list)
@@ -78,25 +78,25 @@ class Needs:
     dead: Step | None = None
     reason: str | None = None
     keeps_lane: bool = False
-    """It waits for a limit, which says nothing about it: it goes on where it stood."""
+    """Whether the event waits only for a rate limit, and so stays in its lane."""
     lacks: bool = False
-    """Something that the event asks for is of a parked product."""
+    """Whether a needed step belongs to a parked product."""
     parked: set[tuple[str, uuid.UUID]] = field(default_factory=set)
     confirming: tuple[str, datetime] | None = None
 
     @property
     def nothing(self) -> bool:
-        """Whether all that was wanted is done."""
+        """Whether nothing is left to do or to wait for."""
         return not (self.steps or self.waits or self.walking or self.dead or self.lacks)
 
 
 def doubling_pause(age: timedelta) -> timedelta:
-    """As long again as it already took, between 30 s and 1 h: doubles without a stored counter."""
+    """The age again, between 30 s and 1 h: doubles the wait without a stored counter."""
     return min(MAX_COLLECTION_PAUSE, max(MIN_COLLECTION_PAUSE, age))
 
 
 def hold_back(item_state: ItemState, event: PendingEvent) -> Outcome:
-    """Wait for the end of a collection; after a day its own webhook has said it anew."""
+    """Wait for the end of a collection; after a day a later webhook has replaced the event."""
     age = item_state.now - event.pending_since
     if age >= SUPERSEDED_AFTER:
         return Outcome("ignored", "superseded")
@@ -104,18 +104,18 @@ def hold_back(item_state: ItemState, event: PendingEvent) -> Outcome:
 
 
 def outcome_of(needs: Needs, event: PendingEvent, now: datetime) -> Outcome:
-    """What an event is with these needs; times are UTC."""
+    """The outcome of an event with these needs; times are UTC."""
     found = _outcome_of(needs, event, now)
     if found.state not in ("pending", "walking"):
         return found
-    # What is contradicted stays so while something else has to be read first.
+    # A contradiction stays recorded while other reads come first.
     confirming, since = needs.confirming or (event.confirming, event.confirming_since)
     return replace(found, confirming=confirming, confirming_since=since)
 
 
 def _outcome_of(needs: Needs, event: PendingEvent, now: datetime) -> Outcome:
     if needs.steps:
-        # What a claim has no time for of a sweep goes on behind live work.
+        # The rest of a sweep continues after live work.
         sweeps = all(isinstance(s, ReadInvestmentTransactions) and s.sweeps for s in needs.steps)
         lane = max(Lane(event.lane), Lane.BACKFILL) if sweeps else Lane(event.lane)
         return Outcome("pending", due_at=now, lane=lane, ask_again_at=event.ask_again_at)
@@ -128,5 +128,5 @@ def _outcome_of(needs: Needs, event: PendingEvent, now: datetime) -> Outcome:
     if needs.dead is not None:
         return Outcome("dead", needs.dead.failure_code, error_id=needs.dead.error_id)
     if needs.lacks and event.event in TRANSACTION_EVENTS:
-        return Outcome("ignored", PRODUCT_PARKED)  # until it is parked no longer
+        return Outcome("ignored", PRODUCT_PARKED)  # until the product is unparked
     return Outcome("applied", ask_again_at=event.ask_again_at)

@@ -13,11 +13,11 @@ from worker.pluggy_api.item_status import Item
 
 
 def decide_first_rechecks(reads: Reads, event: PendingEvent, item: Item) -> Needs:
-    """Lists that were empty at their first read, and overlaps, as far as they are due."""
+    """Read again lists that were empty at their first read, and overlaps, as far as due."""
     needs = Needs()
     _want_overlaps(reads, needs, event, item)
     if item.in_progress:
-        return needs  # what follows a collection reads these lists as well
+        return needs  # the events after the collection read these lists too
     for step in reads.item_state.steps.values():
         if step.product not in reads.products or not first_recheck_due(reads.item_state, step):
             continue
@@ -33,7 +33,7 @@ def decide_first_rechecks(reads: Reads, event: PendingEvent, item: Item) -> Need
 
 
 def _want_overlaps(reads: Reads, needs: Needs, event: PendingEvent, item: Item) -> None:
-    """Also while a collection is under way: they are read within the hour."""
+    """Add due overlaps, even during a collection: they must be read within the hour."""
     if "transactions" not in reads.products:
         return
     for account_id in reads.item_state.live_accounts:
@@ -43,7 +43,7 @@ def _want_overlaps(reads: Reads, needs: Needs, event: PendingEvent, item: Item) 
 
 
 def decide_recent(reads: Reads, event: PendingEvent, item: Item) -> Outcome | Needs:
-    """Read the recent days of each account, unless that was done since."""
+    """Read the recent days of each account, unless done since the event."""
     if "transactions" not in reads.products:
         return Outcome("ignored", "product_not_enabled")
     if item.in_progress:
@@ -51,14 +51,14 @@ def decide_recent(reads: Reads, event: PendingEvent, item: Item) -> Outcome | Ne
     needs = Needs()
     for account_id in reads.item_state.live_accounts:
         step = reads.item_state.step("transactions", account_id)
-        # Once read, a delta that another event wants in the same sync asks for no second time.
+        # A delta of another event in the same sync does not make them due again.
         if owes_recent(step) and not is_answered(step.recent_seq, event):
             reads.want_recent(needs, event, step)
     return needs
 
 
 def decide_deletions(reads: Reads, event: PendingEvent) -> Outcome | Needs:
-    """Ask again for rows that are missing and lacked a witness so far."""
+    """Read again the missing rows for which no witness was available so far."""
     if "transactions" not in reads.products:
         return Outcome("ignored", "product_not_enabled")
     needs = Needs()

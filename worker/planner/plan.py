@@ -33,7 +33,7 @@ def plan(
     *,
     products: Iterable[str] = ("items", "accounts", "transactions"),
 ) -> SyncPlan:
-    """Decide. The same arguments always give the same plan."""
+    """Make the plan. Deterministic: the same arguments give the same plan."""
     reads = Reads(item_state, answered, frozenset(products))
     steps: list[PlannedStep] = []
     outcomes: dict[int, Outcome] = {}

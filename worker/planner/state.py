@@ -12,15 +12,15 @@ import asyncpg
 import msgspec
 
 WHOLE_ITEM: Final = uuid.UUID(int=0)
-"""scope_id of a step that is read by item."""
+"""scope_id of a step that covers the whole item."""
 
 
 class PendingEvent(msgspec.Struct, frozen=True):
-    """An event that is not settled; pending_seq is what reads and deaths of steps are judged by.
+    """An event that is not settled. pending_seq: its place in the order of reads and failures.
 
-    ids_open: how many ids of its list are still to be asked for (None: it has no list).
-    ids_came_back: whether one of those that were asked for was listed.
-    ids_unreadable: whether it names rows by ids that cannot be read.
+    ids_open: number of its ids that are still to be read (None: the event has no ids).
+    ids_came_back: whether one of the ids read was returned.
+    ids_unreadable: whether the event has ids that cannot be read.
     confirming, confirming_since: what is looked at again, for the answer contradicted the event,
     and since when (see plan_confirmations).
     """
@@ -43,12 +43,12 @@ class PendingEvent(msgspec.Struct, frozen=True):
 
     @property
     def announces_rows(self) -> bool:
-        """Whether it says that there are new rows."""
+        """Whether the event announces new rows."""
         return self.event == "transactions/created" and bool(self.expected_rows)
 
 
 class Step(msgspec.Struct, frozen=True):
-    """How far the reading of a product (of an account) is; see pluggy_sync.product_sync."""
+    """Progress of a product in one scope; see pluggy_sync.product_sync."""
 
     product: str
     scope_id: uuid.UUID = WHOLE_ITEM
@@ -79,7 +79,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Walk(msgspec.Struct, frozen=True):
-    """A read of an account under way; see pluggy_sync.account_walks."""
+    """A running read of all pages of an account; see pluggy_sync.account_walks."""
 
     account_id: uuid.UUID
     walk_id: int
@@ -101,7 +101,7 @@ class Walk(msgspec.Struct, frozen=True):
 
 
 class AccountState(msgspec.Struct, frozen=True):
-    """An account of the item that we have seen; a tombstone is not live."""
+    """A stored account of the item; a tombstone is not live."""
 
     id: uuid.UUID
     live: bool
@@ -117,7 +117,7 @@ class InvestmentState(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ItemState:
-    """One snapshot: the generation and exactly the events that it counts."""
+    """One consistent snapshot: the generation with exactly the events that it counts."""
 
     item_id: uuid.UUID
     now: datetime
@@ -132,14 +132,14 @@ class ItemState:
     is_open_finance: bool
     silence_check_at: datetime | None = None
     parked: frozenset[str] = frozenset()
-    """Products that Pluggy refuses as a whole: their steps are left out."""
+    """Products that Pluggy refuses for many items: their steps are left out."""
     unwitnessed: Sequence[uuid.UUID] = ()
-    """Accounts with rows that are flagged for want of a witness."""
+    """Accounts with deletion candidates for which no witness was available."""
     newest_rows: Mapping[uuid.UUID, datetime] = field(default_factory=dict)
-    """createdAt of the newest row held, of accounts of open transactions/created events."""
+    """createdAt of the newest stored row, by account of open transactions/created events."""
 
     def step(self, product: str, scope_id: uuid.UUID = WHOLE_ITEM) -> Step:
-        """The step as stored, or a fresh one."""
+        """The stored step, or a new one."""
         return self.steps.get((product, scope_id)) or Step(product, scope_id)
 
     @property

@@ -18,14 +18,14 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class NotRead:
-    """The item could not be read in this claim; its step says until when or why."""
+    """The item could not be read in this session; its step has the reason and the next try."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadAccounts:
-    """Read the accounts of the item; source_updated_at is what a complete read is stamped with.
+    """Read the accounts of the item. source_updated_at: collection time to store with the read.
 
-    verifies, here and below: no newer collection is known, so what the read changes is drift.
+    verifies, here and below: no newer collection is known, so changes found are drift.
     """
 
     source_updated_at: datetime | None
@@ -34,7 +34,7 @@ class ReadAccounts:
 
 @dataclass(frozen=True, slots=True)
 class ReadProduct:
-    """Read a complete list of a product: by item, or by account (bills)."""
+    """Read the complete list of a product, by item or by account (bills)."""
 
     product: str
     scope_id: uuid.UUID
@@ -44,9 +44,9 @@ class ReadProduct:
 
 @dataclass(frozen=True, slots=True)
 class ReadInvestmentTransactions:
-    """Read the movements of an investment.
+    """Read the transactions of an investment.
 
-    sweeps: nothing of the investment itself has changed, so others go first.
+    sweeps: the investment itself has not changed, so changed ones go first.
     """
 
     investment_id: uuid.UUID
@@ -58,7 +58,7 @@ class ReadInvestmentTransactions:
 
 @dataclass(frozen=True, slots=True)
 class ReadDelta:
-    """Read an account's rows created since; expects_rows: an empty answer proves nothing."""
+    """Read an account's rows created since a time. expects_rows: an empty answer is suspicious."""
 
     account_id: uuid.UUID
     created_at_from: datetime
@@ -68,7 +68,7 @@ class ReadDelta:
 
 @dataclass(frozen=True, slots=True)
 class ReadRecent:
-    """Read an account's rows of the last days again: a lost event about one of them is healed."""
+    """Read an account's recent rows again, to repair the effects of lost events."""
 
     account_id: uuid.UUID
     date_from: date
@@ -76,10 +76,10 @@ class ReadRecent:
 
 @dataclass(frozen=True, slots=True)
 class AskIds:
-    """Ask by id for the rows that these events name; absence is judged by the rule of absence.py.
+    """Read by id the rows that these events name; sync/deletions.py judges absent ones.
 
-    ids_open: how many ids these are at most, for events may name the same. deleting: those of the
-    events that say that their rows are deleted.
+    ids_open: maximum number of ids; events may share some. deleting: the events that announce
+    deletions.
     """
 
     account_id: uuid.UUID
@@ -90,16 +90,16 @@ class AskIds:
 
 @dataclass(frozen=True, slots=True)
 class AskAgain:
-    """Ask again for an account's rows that are flagged because no witness could be asked."""
+    """Read again an account's deletion candidates for which no witness was available."""
 
     account_id: uuid.UUID
 
 
 @dataclass(frozen=True, slots=True)
 class AskWalk:
-    """Have all pages of an account read, page by page, in the lane given.
+    """Order a walk: all pages of an account, read page by page in the given lane.
 
-    for_unreadable: it stands for ids that an event named and nobody could read.
+    for_unreadable: the walk replaces ids of an event that could not be read.
     """
 
     account_id: uuid.UUID
@@ -129,7 +129,7 @@ PlannedStep = (
 
 
 def step_key(step: PlannedStep) -> tuple[str, str, uuid.UUID]:
-    """What a step reads: one step per key is taken in a claim."""
+    """Key of the data that a step reads; a plan has one step per key."""
     match step:
         case ReadProduct(product, scope_id):
             return "ReadProduct", product, scope_id
@@ -148,20 +148,20 @@ def step_key(step: PlannedStep) -> tuple[str, str, uuid.UUID]:
 
 
 def is_drift(step: PlannedStep) -> bool:
-    """Whether what a step changes at once is drift; a walk's page says so by its own mark."""
+    """Whether changes by a step are drift; walks have a mark of their own."""
     reads = ReadAccounts | ReadProduct | ReadInvestmentTransactions
     return isinstance(step, reads) and step.verifies
 
 
 def is_sweep(step: PlannedStep) -> bool:
-    """Whether a step reads again what shows no change, and so goes behind live work."""
+    """Whether a step reads data without a visible change, and so goes after live work."""
     return isinstance(step, ReadInvestmentTransactions) and step.sweeps
 
 
 def lists_after_accounts(steps: Sequence[PlannedStep]) -> Sequence[PlannedStep]:
-    """Without the other lists as long as that of accounts is to be read.
+    """The steps without other lists, while the list of accounts is still to be read.
 
-    What it leads to, new rows before all, goes before them.
+    Steps that follow from the accounts, above all new rows, go before the other lists.
     """
     if not any(isinstance(step, ReadAccounts) for step in steps):
         return steps
@@ -169,7 +169,7 @@ def lists_after_accounts(steps: Sequence[PlannedStep]) -> Sequence[PlannedStep]:
 
 
 def merge_steps(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
-    """One step per thing to read: several events never cause the same read twice."""
+    """Merge steps by their key: several events never cause the same read twice."""
     merged: dict[tuple[str, str, uuid.UUID], PlannedStep] = {}
     for step in steps:
         key = step_key(step)
@@ -178,12 +178,12 @@ def merge_steps(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
 
 
 def _long_questions_last(steps: list[PlannedStep]) -> list[PlannedStep]:
-    """Thousands of ids take several claims: they take the time that the other steps leave."""
+    """Sort reads by id to the end, long ones last: thousands of ids take several sessions."""
     return sorted(steps, key=lambda step: step.ids_open if isinstance(step, AskIds) else 0)
 
 
 def _without_early_movements(steps: list[PlannedStep]) -> list[PlannedStep]:
-    """Movements wait for the list that tells which investments have changed."""
+    """Drop investment transactions until the list of investments has been read."""
     if not any(isinstance(s, ReadProduct) and s.product == "investments" for s in steps):
         return steps
     return [step for step in steps if not isinstance(step, ReadInvestmentTransactions)]

@@ -14,7 +14,7 @@ from worker.pluggy_api.item_status import Item
 
 
 def decide_transactions(reads: Reads, event: PendingEvent, item: Item) -> Outcome | Needs:
-    """Read what the event names of its account, once the account is known."""
+    """Read the rows that the event announces, once the account is known."""
     if "transactions" not in reads.products:
         return Outcome("ignored", "product_not_enabled")
     assert event.account_id is not None  # noqa: S101 - the receiver keeps only readable ones
@@ -74,7 +74,7 @@ def _want_ids(reads: Reads, needs: Needs, event: PendingEvent, item: Item) -> Ou
 def _want_unreadable(
     reads: Reads, needs: Needs, event: PendingEvent, step: Step, item: Item
 ) -> Outcome | None:
-    """A walk of the account instead of the ids that cannot be read, at most one a day."""
+    """Add a walk of the account instead of unreadable ids, at most one a day."""
     source_updated_at = item.source_updated_at("transactions")
     again = next_walk_at(reads.item_state, step)
     if step.watermark is None:
@@ -89,7 +89,7 @@ def _want_unreadable(
 
 
 def _want_first_reads(reads: Reads, needs: Needs, event: PendingEvent, item: Item) -> None:
-    """Any event of an item not read yet brings all of it, but waits for its own part only."""
+    """Add the first reads of the whole item; the event itself waits only for its own part."""
     others = Needs()
     for account_id in reads.item_state.live_accounts:
         step = reads.item_state.step("transactions", account_id)

@@ -30,27 +30,27 @@ from worker.pluggy_api.errors import Deferred
 
 MAX_WAIT_S: Final = 2.0
 MAX_LIVE_WAIT_S: Final = 5.0
-"""Live work waits longer in its slot: sent away, it would lose its place to what came later."""
+"""Live work waits longer: a deferred sync would lose its place to later ones."""
 LATE_RESERVATION_S: Final = 0.5
-"""How much longer somebody waits whose turn has come, but whose token a better lane has taken."""
+"""Extra wait of a caller whose reserved token was taken by a better lane."""
 MIN_DEFER_S: Final = 1.0
-"""Whoever has waited in vain comes back no sooner: each return costs a claim."""
+"""Minimum pause of a deferred call: each retry costs a claim."""
 BURST: Final = 1 / 12
-"""Share of the limit that may be spent at once; the rest comes over the minute."""
+"""Share of the limit that may be spent at once; the rest is refilled over the minute."""
 UNKNOWN_SHARE: Final = 1 / 4
-"""Share of the limit for items that we do not hold."""
+"""Share of the limit for all items that are not stored."""
 ITEM_SHARE: Final = 1 / 12
-"""Share of the limit for one item that we hold, as far as webhooks name it."""
+"""Share of the limit for one stored item named by webhooks."""
 MIN_ITEM_SHARE: Final = 12
-"""So often a minute any item may be asked for, as far as the limit itself allows."""
+"""Minimum of ITEM_SHARE in calls a minute, up to the limit itself."""
 ITEM_BURST: Final = 1 / 3
-"""Of an item's share at once: a collection is told of by several webhooks within seconds."""
+"""Part of an item's share at once: one collection sends several webhooks within seconds."""
 SHARE_KEPT_MS: Final = 86_400_000
 ITEM_SHARE_KEPT_MS: Final = 600_000
 UNKNOWN_RESERVATIONS_MS: Final = 600_000
-"""So far ahead turns of unknown items are given; whoever comes later tries again by then."""
+"""Maximum deferral for unknown items; later callers retry after it."""
 CLOCK_WAIT_MS: Final = 120_000
-"""A clock that goes back further than this is not waited for."""
+"""Maximum step back of Redis's clock that calls wait for; after a larger one a bucket is reset."""
 PATCH_ITEMS_LIMIT: Final = 20
 FLOOR_BY_LANE: Final = {
     Lane.LIVE: 0.0,
@@ -60,13 +60,13 @@ FLOOR_BY_LANE: Final = {
 }
 """Share of the burst that a lane leaves to better lanes."""
 
-# Redis's clock, because workers' clocks differ. A missing bucket starts empty: after a Redis that
-# lost its data the limit still holds. Kept for a day: a quiet hour costs the next call no wait.
-# A turn that nobody comes for is no loss: its token is there for whoever asks next. Who gets none
-# waits its patience out all the same: work that is put off at once would only be claimed at once.
-# A turn further ahead than any is given is of a clock that has gone back. A bucket that was looked
-# at in the future is, too: it waits a little for the clock to come up, so that a clock that swings
-# grants nothing twice; if that would take long, it is empty and begins anew, and so does its 429.
+# By Redis's clock, because workers' clocks differ. A missing bucket starts empty, so that the limit
+# holds after Redis has lost its data. Buckets live for a day: after a quiet hour calls do not wait.
+# An unused reservation costs nothing: its token stays in the bucket. A caller without a reservation
+# waits for its patience too: work that is deferred at once would only be claimed again at once.
+# A reservation further ahead than possible means that the clock has gone back, and so does a bucket
+# changed in the future. After a small step back calls wait, so that a swinging clock grants nothing
+# twice; after a large one the bucket starts empty and its 429 ends earlier by that step.
 TAKE_SCRIPT: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -118,8 +118,8 @@ return 0
 """
 
 
-# A share is no limit of Pluggy's, so it starts full. Who waits in its slot owes its token already;
-# who is sent away gets a time behind all others: thousands do not come back for the same token.
+# A share is not Pluggy's limit, so it starts full. A caller that waits has taken its token already;
+# a deferred caller gets a time after all others, so that thousands do not retry for one token.
 SHARE_SCRIPT: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -143,7 +143,7 @@ return wait
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """How long to wait for a call, 0: taken. at_ms (Redis's clock): the turn to come back with."""
+    """Seconds to wait for a call, 0: granted. at_ms (Redis's clock): the reserved time, or 0."""
 
     wait_s: float
     at_ms: int = 0
@@ -154,14 +154,14 @@ NO_RESERVATION: Final = Reservation(0.0)
 
 @dataclass(slots=True)
 class LocalBucket:
-    """The share of one process while Redis is away: a tenth of the limit, starting empty."""
+    """Token bucket of one process while Redis is away: a tenth of the limit, starting empty."""
 
     refill_per_s: float
     tokens: float = 0.0
     at: float = field(default_factory=time.monotonic)
 
     def take(self) -> float:
-        """Take a token; returns 0, or the seconds until there is one."""
+        """Take a token; returns 0, or the seconds until one is available."""
         now = time.monotonic()
         self.tokens = min(1.0, self.tokens + (now - self.at) * self.refill_per_s)
         self.at = now
@@ -183,7 +183,7 @@ class RateBudget:
         self._local: dict[str, LocalBucket] = {}
 
     async def acquire(self, group: str, lane: Lane) -> None:
-        """Wait for a call of this group, as long as this lane waits at most. Raises Deferred."""
+        """Wait for a call of this group, up to the maximum of the lane. Raises Deferred."""
         patience_s = MAX_LIVE_WAIT_S if lane == Lane.LIVE else MAX_WAIT_S
         deadline, left_s = time.monotonic() + patience_s, patience_s
         given = await self.take(group, lane, patience_s=left_s)
@@ -196,9 +196,9 @@ class RateBudget:
             given = await self.take(group, lane, reservation=given, patience_s=left_s)
 
     async def take_share(self, group: str, item_id: uuid.UUID | None = None) -> None:
-        """Wait for a call for an item that we hold; None: for any that we do not.
+        """Wait for the share of a stored item; None: the share of all items that are not stored.
 
-        Raises Deferred, with a time of its own, if that would take over two seconds.
+        Raises Deferred, each time with another wait, if it would take over MAX_WAIT_S.
         """
         wait_s = await self._take_share(group, item_id)
         if wait_s > MAX_WAIT_S:
@@ -222,8 +222,8 @@ class RateBudget:
         return float(wait_ms) / 1000
 
     async def empty(self, group: str, *, wait_s: float) -> None:
-        """Pluggy has answered 429: nobody calls this group for so many seconds."""
-        # Redis away: its client has told of it, and the local share is small enough.
+        """Block the group for wait_s after a 429."""
+        # Without Redis the local bucket is small enough.
         with contextlib.suppress(RedisError, OSError):
             await self._empty(keys=[_key(group)], args=[int(wait_s * 1000)])
 
@@ -235,14 +235,15 @@ class RateBudget:
         reservation: Reservation = NO_RESERVATION,
         patience_s: float = 0.0,
     ) -> Reservation:
-        """Take a call if there is one, or a turn if one comes within the patience.
+        """Take a token, or reserve the next one if it comes within patience_s.
 
-        Without a turn: the wait until there may be a call. turn: the one that was given before.
+        reservation: the one returned before. Without a token or a reservation, the result is the
+        wait until a call may succeed.
         """
         limit = self.limit(group)
         burst = limit * BURST
         refill_per_ms = (limit - burst) / 60_000
-        # A small burst has no room for floors: every lane gets its call at last.
+        # A small burst has no room for floors, so that every lane is granted calls.
         floor = max(0.0, min(FLOOR_BY_LANE[lane] * burst, burst - 1))
         try:
             asked = [int(lane), reservation.at_ms, int(patience_s * 1000)]
@@ -256,7 +257,7 @@ class RateBudget:
         return Reservation(wait_ms / 1000, reserved_ms)
 
     def limit(self, group: str) -> int:
-        """Calls a minute that Pluggy allows for a group."""
+        """Pluggy's limit of a group, in calls a minute."""
         return (
             min(PATCH_ITEMS_LIMIT, self._per_minute) if group == "patch_items" else self._per_minute
         )
