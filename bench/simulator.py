@@ -2,22 +2,20 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 import click
 import uvloop
 
+from tests.support.service_process import peak_memory_kb
+from tests.support.simulator_process import SimulatorProcess
+
 CLIENT = {"clientId": "3fa85f64-5717-4562-b3fc-2c963f66afa6", "clientSecret": "bench"}
 CONNECTIONS = 8
-_CALL_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -31,42 +29,12 @@ class Figures:
     import_s: float
 
 
-@contextmanager
-def simulator(*arguments: str) -> Iterator[tuple[str, int]]:
-    """A running simulator: its address and its process id."""
-    command = [sys.executable, "-m", "simulator", "--rate-limit", "0", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        if child.stdout is None:
-            raise RuntimeError("the simulator has no output")
-        try:
-            yield child.stdout.readline().split()[-1], child.pid
-        finally:
-            child.terminate()
+def log_in(simulator: SimulatorProcess) -> str:
+    return str(simulator.post("/auth", CLIENT)["apiKey"])
 
 
-def call(url: str, method: str, path: str, body: object = None, key: str = "") -> object:
-    request = Request(  # noqa: S310 - a simulator on loopback
-        url + path,
-        data=None if body is None else json.dumps(body).encode(),
-        method=method,
-        headers={"Content-Type": "application/json", "X-API-KEY": key},
-    )
-    with urlopen(request, timeout=_CALL_TIMEOUT_S) as answer:  # noqa: S310 - as above
-        return json.load(answer)
-
-
-def log_in(url: str) -> str:
-    answer = call(url, "POST", "/auth", CLIENT)
-    if not isinstance(answer, dict):
-        raise TypeError("/auth answered no object")
-    return str(answer["apiKey"])
-
-
-def make_item(url: str, transactions: int) -> str:
-    answer = call(url, "POST", "/_simulator/items", {"transactions": transactions})
-    if not isinstance(answer, dict):
-        raise TypeError("the simulator answered no item")
-    return str(answer["id"])
+def make_item(simulator: SimulatorProcess, transactions: int) -> str:
+    return str(simulator.post("/_simulator/items", {"transactions": transactions})["id"])
 
 
 class _Connection(asyncio.Protocol):
@@ -135,25 +103,25 @@ def _get(path: str, key: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: simulator\r\nX-API-KEY: {key}\r\n\r\n".encode()
 
 
-def items_per_second(url: str, *, seconds: float) -> float:
+def items_per_second(simulator: SimulatorProcess, *, seconds: float) -> float:
     """GET /items/{id} over twenty items."""
-    key = log_in(url)
-    requests = [_get(f"/items/{make_item(url, 10)}", key) for _ in range(20)]
+    key = log_in(simulator)
+    requests = [_get(f"/items/{make_item(simulator, 10)}", key) for _ in range(20)]
 
     def stream() -> Iterator[bytes]:
         until = time.perf_counter() + seconds
         while time.perf_counter() < until:
             yield from requests
 
-    return uvloop.run(_load(url, [stream() for _ in range(CONNECTIONS)]))
+    return uvloop.run(_load(simulator.url, [stream() for _ in range(CONNECTIONS)]))
 
 
-def pages_per_second(url: str, item_id: str, *, seconds: float) -> float:
+def pages_per_second(simulator: SimulatorProcess, item_id: str, *, seconds: float) -> float:
     """Pages of 500 spread over a whole account: every answer is another page."""
-    key = log_in(url)
-    cursors = _cursors(url, item_id, key)
+    key = log_in(simulator)
+    cursors = _cursors(simulator, item_id, key)
     streams = [_pages(cursors[start::CONNECTIONS], key, seconds) for start in range(CONNECTIONS)]
-    return uvloop.run(_load(url, streams))
+    return uvloop.run(_load(simulator.url, streams))
 
 
 def _pages(cursors: Sequence[str], key: str, seconds: float) -> Iterator[bytes]:
@@ -165,44 +133,37 @@ def _pages(cursors: Sequence[str], key: str, seconds: float) -> Iterator[bytes]:
             yield _get(f"/v2/transactions{cursor}", key)
 
 
-def _cursors(url: str, item_id: str, key: str) -> list[str]:
+def _cursors(simulator: SimulatorProcess, item_id: str, key: str) -> list[str]:
     """Walk an account once for the addresses of its full pages."""
-    accounts = call(url, "GET", f"/accounts?itemId={item_id}", key=key)
-    if not isinstance(accounts, dict):
-        raise TypeError("/accounts answered no object")
-    following: str | None = f"?accountId={accounts['results'][0]['id']}"
+
+    def get(path: str) -> Any:
+        return simulator.call("GET", path, headers={"X-API-KEY": key})[2]
+
+    account_id = get(f"/accounts?itemId={item_id}")["results"][0]["id"]
+    following: str | None = f"?accountId={account_id}"
     cursors: list[str] = []
     while following is not None:
-        page = call(url, "GET", f"/v2/transactions{following}", key=key)
-        if not isinstance(page, dict):
-            raise TypeError("/v2/transactions answered no object")
+        page = get(f"/v2/transactions{following}")
         if len(page["results"]) == 500:
             cursors.append(following)
         following = page["next"]
     return cursors
 
 
-def resident_mb(pid: int) -> float:
-    """The most memory that a process has had (Linux)."""
-    with open(f"/proc/{pid}/status") as status:
-        peak = next(line for line in status if line.startswith("VmHWM"))
-    return int(peak.split()[1]) / 1024
-
-
 def measure(*, quick: bool = False) -> Figures:
     seconds, rows = (2.0, 200_000) if quick else (5.0, 1_000_000)
-    with simulator() as (url, _):
-        item_rate = items_per_second(url, seconds=seconds)
-    with simulator() as (url, pid):
+    with SimulatorProcess(rate_limit=0) as simulator:
+        item_rate = items_per_second(simulator, seconds=seconds)
+    with SimulatorProcess(rate_limit=0) as simulator:
         started = time.perf_counter()
-        item_id = make_item(url, rows)
+        item_id = make_item(simulator, rows)
         import_s = time.perf_counter() - started
-        page_rate = pages_per_second(url, item_id, seconds=seconds)
+        page_rate = pages_per_second(simulator, item_id, seconds=seconds)
         return Figures(
             items_per_s=round(item_rate),
             pages_per_s=round(page_rate, 1),
             rows=rows,
-            rows_mb=round(resident_mb(pid)),
+            rows_mb=round(peak_memory_kb(simulator.pid) / 1024),
             import_s=round(import_s, 1),
         )
 

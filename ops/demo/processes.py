@@ -1,33 +1,49 @@
-"""The demo's processes, each under a guard that ends it when the demo ends, in whatever way."""
+"""Processes of the service, each under a guard that ends it when its launcher ends.
+
+The demo, the tests, the oracle, chaos and the benchmarks all start them here.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from embedded import guard
 from embedded.directories import Account, close_directories, open_directories
 
 GRACE_S: Final = 0.8
 """How long all children together may take to stop by themselves; nobody needs what they hold."""
+START_TIMEOUT_S: Final = 60.0
+END_TIMEOUT_S: Final = 60.0
+POLL_INTERVAL_S: Final = 0.02
 TAIL_LINES: Final = 15
 CODE: Final = Path(__file__).resolve().parents[2]
-"""Where our packages are: the children run the same code as the demo, wherever it was started."""
-# What the caller's environment says of databases, Pluggy or webhooks is not for the demo.
+"""Where our packages are: the children run the code of their launcher, wherever it was started."""
+# What the caller's environment says of databases, Pluggy or webhooks is not for the children.
 INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
+
+SIMULATOR: Final = ("simulator",)
+WEBHOOK_RECEIVER: Final = ("webhook_receiver",)
+ARQ_WORKER: Final = ("arq", "worker.main.WorkerSettings")
+SIMULATOR_READY: Final = "simulator ready "
+ZONE: Final = "America/Sao_Paulo"
+NO_LIMIT: Final = "60000"
+
+T = TypeVar("T")
 
 
 class ChildEnded(Exception):
-    """A process of the demo ended by itself; the text has the end of its log."""
+    """A process ended by itself, or did not start in time; the text has the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +59,15 @@ class Child:
     def running(self) -> bool:
         return self.guard.poll() is None
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal; nothing happens if it has ended."""
+        if self.running:
+            guard.signal_all([self.pid], number)
+
+    async def ended(self, within_s: float = END_TIMEOUT_S) -> int:
+        """Wait for its exit status; 256 - n if signal n ended it. Raises TimeoutExpired."""
+        return await asyncio.to_thread(self.guard.wait, within_s)
+
     def tail(self) -> str:
         """The end of its log, to be shown to a person."""
         lines = self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
@@ -50,15 +75,62 @@ class Child:
 
     def lines(self) -> list[str]:
         """Whole lines of its log: the last one may be half written."""
-        return self.log.read_text(errors="replace").rpartition("\n")[0].splitlines()
+        return self.log.read_text(errors="replace").split("\n")[:-1]
 
-    def logged(self, event: str) -> dict[str, Any] | None:
-        """The first structured line of its log about an event."""
-        for line in self.lines():
-            if event in line and line.startswith("{"):
-                fields: dict[str, Any] = json.loads(line)
-                return fields
-        return None
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The structured lines of its log about an event."""
+        return logged(self.lines(), event)
+
+    async def wait_for_log(self, find: Callable[[Child], T | None]) -> T:
+        """Wait until its log has what `find` looks for. Raises ChildEnded."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while (found := self._look(find, deadline)) is None:  # noqa: ASYNC110 - a file is polled
+            await asyncio.sleep(POLL_INTERVAL_S)
+        return found
+
+    def block_for_log(self, find: Callable[[Child], T | None]) -> T:
+        """The same without an event loop. Raises ChildEnded."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while (found := self._look(find, deadline)) is None:
+            time.sleep(POLL_INTERVAL_S)
+        return found
+
+    def _look(self, find: Callable[[Child], T | None], deadline: float) -> T | None:
+        # Before the log is read: what it wrote before its end is there then.
+        waits = self.running and time.monotonic() < deadline
+        found = find(self)
+        if found is None and not waits:
+            raise ChildEnded(f"{self.name} did not start:\n{self.tail()}")
+        return found
+
+
+def logged(lines: Sequence[str], event: str) -> list[dict[str, Any]]:
+    """The structured ones of some lines of a log about an event."""
+    found = [json.loads(line) for line in lines if f'"{event}"' in line and line.startswith("{")]
+    return [fields for fields in found if fields.get("event") == event]
+
+
+def simulator_url(child: Child) -> str | None:
+    """Where a simulator listens."""
+    ready = [line for line in child.lines() if line.startswith(SIMULATOR_READY)]
+    return ready[0].removeprefix(SIMULATOR_READY) if ready else None
+
+
+def receiver_port(child: Child) -> int | None:
+    """Where a receiver listens; it logs that at LOG_LEVEL INFO and below."""
+    started = child.logged("receiver_started")
+    return int(started[0]["port"]) if started else None
+
+
+def pluggy_settings(url: str, client_id: str, client_secret: str) -> dict[str, str]:
+    """Settings of a worker for a simulator that has no rate limit."""
+    return {
+        "PLUGGY_BASE_URL": url,
+        "PLUGGY_CLIENT_ID": client_id,
+        "PLUGGY_CLIENT_SECRET": client_secret,
+        "PLUGGY_REQUESTS_PER_MINUTE": NO_LIMIT,
+        "POSTED_ON_ZONE": ZONE,
+    }
 
 
 @dataclass(slots=True)
@@ -104,7 +176,7 @@ class Children:
 
 @contextmanager
 def children() -> Iterator[Children]:
-    """A place for the demo's processes; a later start sweeps it up if this one is killed."""
+    """A directory for processes; a later start removes it if this launcher is killed."""
     directories = open_directories(Account(os.geteuid(), os.getegid()), None)
     started = Children(directories.data, directories.locks)
     try:

@@ -20,12 +20,11 @@ from ops.cli.console import console
 from ops.compare.rows import Comparison, Connection, compare
 from ops.compare.truth import SimulatorTruth, TruthError
 from ops.demo.figures import Progress, Report, figures, show
-from ops.demo.processes import ChildEnded
+from ops.demo.processes import ZONE, ChildEnded
 from ops.demo.screen import Screen
 from ops.demo.servers import NoServer
 from ops.demo.simulator import SimulatorControl, usual_changes
 from ops.demo.stage import (
-    ZONE,
     DemoFailed,
     DemoOptions,
     Stage,

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import signal
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
 
 import aiohttp
 
 from embedded.ports import free_port
-from ops.demo.processes import Child, Children, children
+from ops.demo.processes import (
+    ARQ_WORKER,
+    SIMULATOR,
+    WEBHOOK_RECEIVER,
+    Child,
+    Children,
+    children,
+    pluggy_settings,
+    receiver_port,
+    simulator_url,
+)
 from ops.demo.servers import postgres, redis
 from ops.demo.simulator import SimulatorControl
 from ops.roles import RECEIVER, WORKER, as_role
-
-ZONE: Final = "America/Sao_Paulo"
-NO_LIMIT: Final = "60000"
-START_TIMEOUT_S: Final = 60.0
-POLL_INTERVAL_S: Final = 0.02
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def open_stage(options: DemoOptions) -> Iterator[Stage]:
     with children() as started:
         # First, because its imports take as long as the database's start.
         simulator = started.start(
-            "simulator", ["simulator", "--seed", str(options.seed), "--rate-limit", "0"]
+            "simulator", [*SIMULATOR, "--seed", str(options.seed), "--rate-limit", "0"]
         )
         with redis(options.redis_url) as redis_url, postgres(options.database_url) as database_url:
             yield Stage(options, started, simulator, database_url, redis_url)
@@ -84,59 +84,31 @@ def open_stage(options: DemoOptions) -> Iterator[Stage]:
 async def start_service(stage: Stage, session: aiohttp.ClientSession) -> SimulatorControl:
     """Receiver and workers, over a migrated database; and the simulator told where to deliver.
 
-    Raises DemoFailed, ChildEnded, aiohttp.ClientError.
+    Raises ChildEnded, aiohttp.ClientError.
     """
     secret, client_id = secrets.token_urlsafe(24), str(uuid.uuid4())
     receiver = stage.children.start(
         "receiver",
-        ["webhook_receiver"],
+        WEBHOOK_RECEIVER,
         PORT="0",
         WEBHOOK_SECRET=secret,
         **stage.servers(RECEIVER),
     )
-    url = await _wait_for(stage, stage.simulator, _simulator_url)
-    pluggy = {
-        "PLUGGY_BASE_URL": url,
-        "PLUGGY_CLIENT_ID": client_id,
-        "PLUGGY_CLIENT_SECRET": secrets.token_urlsafe(24),
-        "PLUGGY_REQUESTS_PER_MINUTE": NO_LIMIT,
-        "POSTED_ON_ZONE": ZONE,
-    }
+    url = await stage.simulator.wait_for_log(simulator_url)
+    pluggy = pluggy_settings(url, client_id, secrets.token_urlsafe(24))
     for number in range(1, stage.options.workers + 1):
         stage.children.start(
             f"worker-{number}",
-            ["arq", "worker.main.WorkerSettings"],
+            ARQ_WORKER,
             METRICS_PORT=str(free_port()),
             **stage.servers(WORKER),
             **pluggy,
         )
-    port = await _wait_for(stage, receiver, _receiver_port)
+    port = await receiver.wait_for_log(receiver_port)
     control = SimulatorControl(session, url)
     hook = f"http://127.0.0.1:{port}/webhooks/pluggy"
     await control.subscribe(hook, client_id=client_id, secret=secret)
     return control
-
-
-async def _wait_for(stage: Stage, child: Child, find: Callable[[Child], T | None]) -> T:
-    """Wait until `find` returns a value from a child's log."""
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while (found := find(child)) is None:
-        stage.children.check()
-        if time.monotonic() > deadline:
-            raise DemoFailed(f"{child.name} did not start within {START_TIMEOUT_S:.0f} s")
-        await asyncio.sleep(POLL_INTERVAL_S)
-    return found
-
-
-def _simulator_url(child: Child) -> str | None:
-    ready = "simulator ready "
-    ready_lines = [line.removeprefix(ready) for line in child.lines() if line.startswith(ready)]
-    return ready_lines[0] if ready_lines else None
-
-
-def _receiver_port(child: Child) -> int | None:
-    started = child.logged("receiver_started")
-    return int(started["port"]) if started else None
 
 
 def stop_on_every_signal() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import uuid
 from collections import Counter, defaultdict
@@ -236,11 +235,11 @@ async def connections_delayed(chaos: Chaos) -> bool:
 
 
 async def pluggy_paused(chaos: Chaos) -> bool:
-    os.kill(chaos.stack.simulator.pid, signal.SIGSTOP)
+    chaos.stack.simulator.send(signal.SIGSTOP)
     try:
         await asyncio.sleep(chaos.dice.uniform(0.5, 3.5))
     finally:
-        os.kill(chaos.stack.simulator.pid, signal.SIGCONT)
+        chaos.stack.simulator.send(signal.SIGCONT)
     return True
 
 

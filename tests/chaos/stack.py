@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import shutil
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -20,11 +19,20 @@ from redis.asyncio import Redis
 
 import embedded
 from embedded.ports import free_port
-from ops.demo.processes import Child, Children, children
+from ops.demo.processes import (
+    ARQ_WORKER,
+    SIMULATOR,
+    WEBHOOK_RECEIVER,
+    Child,
+    Children,
+    children,
+    pluggy_settings,
+    simulator_url,
+)
 from ops.migrations import migrate
 from tests.chaos.wire import Wire
 from tests.oracle.pluggy_control import CLIENT_ID, CLIENT_SECRET, PluggyControl
-from tests.oracle.stack import OUR_FAULT, ROOT, told
+from tests.oracle.stack import OUR_FAULT
 from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.infra.redis_client import connect
 
@@ -53,20 +61,17 @@ class Replicas:
         """SIGKILL; returns when another has taken its place."""
         victim = self.running[nth]
         self.killed.add(victim.pid)
-        with suppress(ProcessLookupError):
-            os.kill(victim.pid, signal.SIGKILL)
+        victim.send(signal.SIGKILL)
         while self.running[nth] is victim:  # noqa: ASYNC110 - replace() is told by no event
             await asyncio.sleep(POLL_INTERVAL_S)
 
     async def pause(self, nth: int, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after so long."""
-        with suppress(ProcessLookupError):
-            os.kill(self.running[nth].pid, signal.SIGSTOP)
+        self.running[nth].send(signal.SIGSTOP)
         try:
             await asyncio.sleep(seconds)
         finally:
-            with suppress(ProcessLookupError):
-                os.kill(self.running[nth].pid, signal.SIGCONT)
+            self.running[nth].send(signal.SIGCONT)
 
     async def replace(self) -> None:
         """Start another for each that has ended, until cancelled."""
@@ -146,9 +151,9 @@ async def _build(
     valkey: embedded.Valkey,
     seed: int,
 ) -> ChaosStack:
-    arguments = ["simulator", "--seed", str(seed), "--rate-limit", "0"]
-    simulator = started.start("simulator", arguments, PYTHONPATH=str(ROOT))
-    url = await told(simulator, _simulator_url)
+    options = ["--seed", str(seed), "--rate-limit", "0"]
+    simulator = started.start("simulator", [*SIMULATOR, *options])
+    url = await simulator.wait_for_log(simulator_url)
     doors = [free_port() for _ in range(RECEIVERS)]
     ports = {
         "receivers-postgres": postgres.port,
@@ -163,7 +168,6 @@ async def _build(
 
     def servers(of: str) -> dict[str, str]:
         return {
-            "PYTHONPATH": str(ROOT),
             "DATABASE_URL": through(postgres.url, wires[f"{of}-postgres"]),
             "REDIS_URL": through(valkey.url, wires[f"{of}-valkey"]),
         }
@@ -174,21 +178,18 @@ async def _build(
     def start_receiver(nth: int) -> Child:
         environment = servers("receivers") | {"PORT": str(doors[nth]), "WEBHOOK_SECRET": secret}
         return started.start(
-            f"receiver-{next(number)}", ["webhook_receiver"], LOG_LEVEL="WARNING", **environment
+            f"receiver-{next(number)}", WEBHOOK_RECEIVER, LOG_LEVEL="WARNING", **environment
         )
 
     def start_worker(nth: int) -> Child:
         return started.start(
             f"worker-{next(number)}",
-            ["arq", "worker.main.WorkerSettings"],
+            ARQ_WORKER,
             **servers("workers"),
             LOG_LEVEL="WARNING",
             METRICS_PORT=str(free_port()),
-            PLUGGY_BASE_URL=through(url, wires["workers-pluggy"]),
-            PLUGGY_CLIENT_ID=CLIENT_ID,
-            PLUGGY_CLIENT_SECRET=CLIENT_SECRET,
-            PLUGGY_REQUESTS_PER_MINUTE="60000",
             WORKER_SLOTS=str(SLOTS),
+            **pluggy_settings(through(url, wires["workers-pluggy"]), CLIENT_ID, CLIENT_SECRET),
         )
 
     strangers = started.start("strangers", ["tests.chaos.hostile", *map(str, doors)])
@@ -211,10 +212,3 @@ async def _build(
     await built.receivers.begin()
     await built.workers.begin()
     return built
-
-
-def _simulator_url(child: Child) -> str | None:
-    ready = "simulator ready "
-    return next(
-        (line.removeprefix(ready) for line in child.lines() if line.startswith(ready)), None
-    )

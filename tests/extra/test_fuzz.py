@@ -176,7 +176,7 @@ async def receiver(
 
 async def listening(receiver: ReceiverProcess) -> int:
     """The port, once somebody answers there."""
-    port = int(receiver._environment["PORT"])
+    port = int(receiver.environment["PORT"])
     async with asyncio.timeout(60):
         while True:
             with suppress(OSError):
@@ -293,7 +293,7 @@ async def anything(reader: asyncio.StreamReader) -> bytes:
 
 def assert_no_fault_of_ours(receiver: ReceiverProcess) -> None:
     """It is alive, and nothing in its log is about a fault."""
-    assert receiver.child.returncode is None
+    assert receiver.child.running
     said = [json.loads(line) for line in receiver.lines]
     faults = [line for line in said if line["level"] in ("error", "critical")]
     assert faults == []

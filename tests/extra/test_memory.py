@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.worker_process import peak_memory_kb
+from tests.support.service_process import peak_memory_kb
 
 MOST_KB = 200 * 1024
 ROWS = 200_000

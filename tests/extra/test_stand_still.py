@@ -17,7 +17,7 @@ from tests.process.test_ride_out import (
 )
 from tests.support.interleaving import until
 from tests.support.service import Service
-from tests.support.worker_process import peak_memory_kb
+from tests.support.service_process import peak_memory_kb
 
 MOST_GROWTH_KB = 32 * 1024
 """While nothing can be done; a worker has about 70 MB."""

@@ -6,8 +6,6 @@ All of them die with this process. A worker that is killed is replaced by a spar
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import re
 import secrets
 import signal
@@ -17,14 +15,24 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import aiohttp
 from arq.connections import ArqRedis
 
 import embedded
 from embedded.ports import free_port
-from ops.demo.processes import Child, ChildEnded, Children, children
+from ops.demo.processes import (
+    SIMULATOR,
+    WEBHOOK_RECEIVER,
+    Child,
+    ChildEnded,
+    Children,
+    children,
+    pluggy_settings,
+    receiver_port,
+    simulator_url,
+)
 from ops.migrations import migrate
 from ops.roles import RECEIVER, WORKER, as_role
 from tests.oracle.pluggy_control import CLIENT_ID, CLIENT_SECRET, PluggyControl
@@ -36,13 +44,10 @@ from worker.infra.redis_client import connect
 from worker.infra.redis_keys import PREFIX
 
 ROOT: Final = Path(__file__).parents[2]
-START_TIMEOUT_S: Final = 60.0
-POLL_INTERVAL_S: Final = 0.02
 COMMAND_TIMEOUT_S: Final = 60.0
 """Longer than the server lets a worker stand still within a transaction, holding its locks."""
 METRICS_WITHIN: Final = aiohttp.ClientTimeout(total=1.0)
 CLAIMS: Final = re.compile(r"^pluggy_sync_claims_total\{.*\} (\S+)$", re.MULTILINE)
-REQUESTS_PER_MINUTE: Final = "60000"
 SLOTS: Final = "10"
 ROLES: Final = (RECEIVER, WORKER)
 CUT: Final = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1"
@@ -56,8 +61,6 @@ OUR_FAULT: Final = (
     "exception",
 )  # fmt: skip
 """What no worker may ever log, whatever Pluggy does."""
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -89,12 +92,12 @@ class WorkerGroup:
         port = free_port()
         spare = await asyncio.to_thread(self.start, f"worker-{self.number}", port)
         self.ports[spare.pid] = port
-        await told(spare, lambda child: "waiting" in child.lines() or None)
+        await spare.wait_for_log(lambda child: "waiting" in child.lines() or None)
         self.spares.append(spare)
 
     def _put_to_work(self) -> None:
         spare = self.spares.pop(0)
-        os.kill(spare.pid, signal.SIGUSR1)
+        spare.send(signal.SIGUSR1)
         self.at_work.append(spare)
 
     async def resize(self) -> None:
@@ -119,7 +122,7 @@ class WorkerGroup:
 
     def _dismiss(self, worker: Child, number: signal.Signals) -> None:
         self.at_work.remove(worker)
-        os.kill(worker.pid, number)
+        worker.send(number)
         if worker.pid in self.stopped:
             # What stands still hears nothing but SIGKILL.
             self.resume(worker)
@@ -153,13 +156,13 @@ class WorkerGroup:
             return None
         worker = moving[nth % len(moving)]
         self.stopped.add(worker.pid)
-        os.kill(worker.pid, signal.SIGSTOP)
+        worker.send(signal.SIGSTOP)
         return worker
 
     def resume(self, worker: Child) -> None:
         if worker.pid in self.stopped:
             self.stopped.discard(worker.pid)
-            os.kill(worker.pid, signal.SIGCONT)
+            worker.send(signal.SIGCONT)
 
     def check(self) -> None:
         """Raise ChildEnded if a worker has ended that nobody killed."""
@@ -302,42 +305,33 @@ async def _assemble(
     workers: int,
     seed: int,
 ) -> OracleStack:
-    simulator = _start(
-        started,
-        "simulator",
-        ["simulator", "--seed", str(seed), "--rate-limit", "0", "--step-seconds", "0.05"],
-    )
+    options = ["--seed", str(seed), "--rate-limit", "0", "--step-seconds", "0.05"]
+    simulator = started.start("simulator", [*SIMULATOR, *options])
     secret = secrets.token_urlsafe(24)
-    receiver = _start(
-        started,
+    receiver = started.start(
         "receiver",
-        ["webhook_receiver"],
+        WEBHOOK_RECEIVER,
         DATABASE_URL=as_role(database_url, RECEIVER),
         REDIS_URL=redis_url,
         PORT="0",
         WEBHOOK_SECRET=secret,
     )
-    pluggy = PluggyControl(session, await told(simulator, _simulator_url))
-    port = await told(receiver, _receiver_port)
+    pluggy = PluggyControl(session, await simulator.wait_for_log(simulator_url))
+    port = await receiver.wait_for_log(receiver_port)
     postman = Postman(f"http://127.0.0.1:{port}/webhooks/pluggy", secret)
     await postman.open()
     await pluggy.subscribe(postman.url)
 
     def start(name: str, port: int) -> Child:
-        return _start(
-            started,
+        return started.start(
             name,
             ["tests.oracle.spare"],
             DATABASE_URL=as_role(database_url, WORKER),
             REDIS_URL=redis_url,
             LOG_LEVEL="WARNING",
             METRICS_PORT=str(port),
-            PLUGGY_BASE_URL=pluggy.url,
-            PLUGGY_CLIENT_ID=CLIENT_ID,
-            PLUGGY_CLIENT_SECRET=CLIENT_SECRET,
-            PLUGGY_REQUESTS_PER_MINUTE=REQUESTS_PER_MINUTE,
-            POSTED_ON_ZONE="America/Sao_Paulo",
             WORKER_SLOTS=SLOTS,
+            **pluggy_settings(pluggy.url, CLIENT_ID, CLIENT_SECRET),
         )
 
     worker_group = WorkerGroup(start, workers)
@@ -348,30 +342,3 @@ async def _assemble(
     await stack.fill_budget()
     await worker_group.begin()
     return stack
-
-
-def _start(started: Children, name: str, module: list[str], **environment: str) -> Child:
-    # Children run in a directory of their own, and the tree under test is the one we are in.
-    return started.start(name, module, PYTHONPATH=str(ROOT), **environment)
-
-
-async def told(child: Child, find: Callable[[Child], T | None]) -> T:
-    """Wait until a child's log tells what it is asked for. Raises ChildEnded."""
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while (found := find(child)) is None:
-        if not child.running or time.monotonic() > deadline:
-            raise ChildEnded(f"{child.name} did not start:\n{child.tail()}")
-        await asyncio.sleep(POLL_INTERVAL_S)
-    return found
-
-
-def _simulator_url(child: Child) -> str | None:
-    ready = "simulator ready "
-    return next(
-        (line.removeprefix(ready) for line in child.lines() if line.startswith(ready)), None
-    )
-
-
-def _receiver_port(child: Child) -> int | None:
-    fields = child.logged("receiver_started")
-    return None if fields is None else int(json.loads(json.dumps(fields))["port"])

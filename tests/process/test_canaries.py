@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import subprocess
-import sys
 import uuid
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import pytest
 
 import embedded
 from embedded.ports import free_port
+from ops.demo.processes import ARQ_WORKER, ChildEnded, children
 from ops.migrations import migrate
 from ops.roles import RECEIVER, WORKER, as_role
 from tests.support.interleaving import until
@@ -123,15 +123,10 @@ async def site(marks: Marks) -> AsyncIterator[Site]:
 
 async def command(marks: Marks, *arguments: str, **environment: str) -> None:
     """Run pluggy-sync, whatever becomes of it, and hear what it says."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "ops", *arguments),
-        env={k: os.environ[k] for k in ("PATH", "HOME") if k in os.environ} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    output, _ = await child.communicate()
-    marks.hear(f"pluggy-sync {' '.join(arguments)}", output.decode())
+    with children() as started:
+        child = started.start("ops", ["ops", *arguments], **environment)
+        await child.ended()
+        marks.hear(f"pluggy-sync {' '.join(arguments)}", child.log.read_text())
 
 
 async def commands(marks: Marks, item_id: str, **environment: str) -> None:
@@ -351,46 +346,34 @@ async def nothing_works(marks: Marks, database_url: str, redis_url: str) -> None
     await command(marks, "status", **ours)
     await command(marks, "items", "register", str(uuid.uuid4()), **ours, LOG_LEVEL="DEBUG")
     await command(marks, "migrate", "--roles", **ours)
-    process = ReceiverProcess(**ours, WEBHOOK_SECRET=secret, PYTHONDEVMODE="1")
-    async with process as receiver, aiohttp.ClientSession() as session:
-        ways = [asyncio.create_task(w) for w in (receiver.started.wait(), gone(receiver))]
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        if receiver.child.returncode is None:
+    async with (
+        ReceiverProcess(**ours, WEBHOOK_SECRET=secret, PYTHONDEVMODE="1") as receiver,
+        aiohttp.ClientSession() as session,
+    ):
+        # With a URL that is none it does not start.
+        with suppress(ChildEnded):
             receiver_client = Client(f"http://127.0.0.1:{await receiver.port()}", session)
             answer = await receiver_client.deliver({"event": "x"}, secret=secret)
             marks.hear("answers", json.dumps(answer.body))
             await receiver_client.call("GET", "/readyz")
             receiver.stop()
-        await asyncio.gather(*(way for way in ways if way.cancel()), return_exceptions=True)
     marks.hear("receiver", receiver.lines)
     said = await worker_that_cannot_start(ours | {"PLUGGY_CLIENT_SECRET": client_secret})
     marks.hear("worker", said)
 
 
-async def gone(receiver: ReceiverProcess) -> bool:
-    return await receiver.child.wait() >= 0
-
-
 async def worker_that_cannot_start(environment: dict[str, str]) -> str:
     """What arq's command says; ended if it waits for a Redis."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "arq", "worker.main.WorkerSettings"),
-        env={k: os.environ[k] for k in ("PATH", "HOME") if k in os.environ}
-        | environment
-        | {"PLUGGY_CLIENT_ID": CLIENT_ID, "PLUGGY_BASE_URL": "http://127.0.0.1:1"}
-        | {"LOG_LEVEL": "DEBUG", "METRICS_PORT": str(free_port())},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert child.stdout is not None
-    async with asyncio.timeout(120):
-        first = await child.stdout.readline()
-    reading = asyncio.create_task(child.stdout.read())
-    # It may try again for a minute, saying the same.
-    await asyncio.wait({reading}, timeout=SAYS_MORE_FOR_S)
-    if not reading.done():
-        child.kill()
-    said = first + await reading
-    await child.wait()
-    return said.decode()
+    ours = {
+        "PLUGGY_CLIENT_ID": CLIENT_ID,
+        "PLUGGY_BASE_URL": "http://127.0.0.1:1",
+        "LOG_LEVEL": "DEBUG",
+        "METRICS_PORT": str(free_port()),
+    }
+    with children() as started:
+        worker = started.start("worker", ARQ_WORKER, **environment | ours)
+        await worker.wait_for_log(lambda child: child.lines() or None)
+        # It may try again for a minute, saying the same.
+        with suppress(subprocess.TimeoutExpired):
+            await worker.ended(SAYS_MORE_FOR_S)
+        return worker.log.read_text()

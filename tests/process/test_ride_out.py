@@ -73,7 +73,7 @@ class WorkerGroup:
 
     def assert_alive(self) -> None:
         for worker in self.workers:
-            assert worker.child.returncode is None, "".join(worker.lines[-40:])
+            assert worker.child.running, "".join(worker.lines[-40:])
 
     def assert_rode_out(self, *servers: str) -> None:
         """The same processes live and said of each outage that it began and that it ended."""

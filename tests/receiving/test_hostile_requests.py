@@ -22,7 +22,7 @@ from tests.support.receiver import (
     stored_bodies,
     told,
 )
-from tests.support.worker_process import peak_memory_kb
+from tests.support.service_process import peak_memory_kb
 from webhook_receiver.app import MAX_BODY_BYTES
 from worker.health import listening_port, start_health_server
 from worker.infra.http_server import HttpLimits

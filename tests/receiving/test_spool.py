@@ -289,8 +289,7 @@ async def test_a_receiver_killed_while_it_drains_loses_and_doubles_nothing(
     async with Locked(db, item_id) as lock:
         async with ReceiverProcess(**environment) as receiver:
             await until(lock.holds_up)
-            receiver.child.kill()
-            await receiver.ended()
+            await receiver.kill()
         assert await spooled(redis) == 30
     async with ReceiverProcess(**environment):
         await until(lambda: is_drained(redis))

@@ -5,10 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +15,8 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
+from ops.demo.processes import WEBHOOK_RECEIVER, receiver_port
+from tests.support.service_process import ServiceProcess
 from webhook_receiver.app import ANSWER_TIMEOUT_S, BODY_TIMEOUT_S, ReceiverServices, receiver_runner
 from webhook_receiver.authentication import Authenticator
 from webhook_receiver.delivery_counts import DeliveryCounts
@@ -200,65 +198,14 @@ async def stored_bodies(db: Pool) -> list[bytes]:
     return [row["body"] for row in rows]
 
 
-class ReceiverProcess:
-    """`python -m webhook_receiver` with an environment; its log lines are kept."""
+class ReceiverProcess(ServiceProcess):
+    """`python -m webhook_receiver` on a free port."""
+
+    arguments = WEBHOOK_RECEIVER
 
     def __init__(self, **environment: str) -> None:
-        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
-        self._environment = kept | {"PORT": "0", "LOG_LEVEL": "DEBUG"} | environment
-        self._child: asyncio.subprocess.Process | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self.lines: list[str] = []
-        self.started = asyncio.Event()
-
-    async def __aenter__(self) -> Self:
-        self._child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "webhook_receiver",
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            limit=2**24,
-        )
-        self._reading = asyncio.create_task(self._read())
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.child.returncode is None:
-            self.child.kill()
-        await self.ended()
-
-    @property
-    def child(self) -> asyncio.subprocess.Process:
-        assert self._child is not None
-        return self._child
+        super().__init__(**{"PORT": "0", "LOG_LEVEL": "DEBUG"} | environment)
 
     async def port(self) -> int:
         """The port that it listens on."""
-        async with asyncio.timeout(60):
-            await self.started.wait()
-        [line] = [line for line in self.lines if '"receiver_started"' in line]
-        return int(json.loads(line)["port"])
-
-    def stop(self) -> None:
-        self.child.send_signal(signal.SIGTERM)
-
-    async def ended(self) -> int:
-        """Its exit status, once all its lines are read."""
-        assert self._reading is not None
-        async with asyncio.timeout(60):
-            await self._reading
-            return await self.child.wait()
-
-    async def _read(self) -> None:
-        assert self.child.stdout is not None
-        while line := await self.child.stdout.readline():
-            self.lines.append(line.decode())
-            if '"receiver_started"' in self.lines[-1]:
-                self.started.set()
+        return await self.child.wait_for_log(receiver_port)

@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+import signal
 import subprocess
-import sys
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-_READY = "simulator ready "
+from ops.demo.processes import SIMULATOR, Child, children, simulator_url
+
 _STOPS_WITHIN_S = 10.0
 _ANSWERS_WITHIN_S = 300.0
 
@@ -40,7 +42,8 @@ class SimulatorProcess:
             if value is not None
             for text in _flag(name, value)
         ]
-        self._child: subprocess.Popen[str] | None = None
+        self._child: Child | None = None
+        self._opened = ExitStack()
         self.url = ""
 
     @property
@@ -48,32 +51,25 @@ class SimulatorProcess:
         return self._running().pid
 
     def start(self) -> Self:
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "simulator", *self._arguments],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        if self._child.stdout is None:
-            raise RuntimeError("the simulator has no output")
-        line = self._child.stdout.readline().strip()
-        if not line.startswith(_READY):
+        started = self._opened.enter_context(children())
+        self._child = started.start("simulator", [*SIMULATOR, *self._arguments])
+        try:
+            self.url = self._child.block_for_log(simulator_url)
+        except BaseException:
             self.stop()
-            raise RuntimeError(f"the simulator did not start: {line!r}")
-        self.url = line.removeprefix(_READY)
+            raise
         return self
 
     def stop(self) -> int:
-        child = self._running()
-        child.terminate()
-        try:
-            status = child.wait(_STOPS_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            status = child.wait()
-        if child.stdout is not None:
-            child.stdout.close()
-        self._child = None
-        return status
+        """End it; returns its exit status."""
+        child, self._child = self._running(), None
+        with self._opened:
+            child.send(signal.SIGTERM)
+            try:
+                return child.guard.wait(_STOPS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                child.send(signal.SIGKILL)
+                return child.guard.wait()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -141,7 +137,7 @@ class SimulatorProcess:
     async def adelete(self, path: str) -> Any:
         return await asyncio.to_thread(self.delete, path)
 
-    def _running(self) -> subprocess.Popen[str]:
+    def _running(self) -> Child:
         if self._child is None:
             raise RuntimeError("the simulator is not running")
         return self._child
