@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
@@ -17,11 +17,13 @@ import msgspec
 from ops.compare.columns import MIRRORED, Mirrored
 from ops.compare.truth import TrueRow, Truth
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Connection: TypeAlias = (
+    "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+)
 
 BATCH: Final = 500
-SHOWN: Final = 20
-"""How many differences are kept to be shown; all are counted."""
+MAX_SHOWN: Final = 20
+"""So many differences are kept to be shown; all are counted."""
 
 MISSING: Final = "missing"
 EXTRA: Final = "extra"
@@ -40,12 +42,17 @@ class Difference:
     row_id: str
     columns: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        columns = f" in {', '.join(self.columns)}" if self.columns else ""
+        return f"{self.kind}{columns}: {self.entity} {self.row_id} of item {self.item_id}"
+
 
 @dataclass(slots=True)
 class Comparison:
     """What was found: `rows` at Pluggy by entity, and how many differ by (entity, kind)."""
 
-    as_of: datetime
+    max_shown: int = MAX_SHOWN
+    as_of: datetime = field(default_factory=lambda: datetime.now(UTC))
     rows: Counter[str] = field(default_factory=Counter)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     shown: list[Difference] = field(default_factory=list)
@@ -56,7 +63,7 @@ class Comparison:
 
     def note(self, difference: Difference) -> None:
         self.counts[difference.entity, difference.kind] += 1
-        if len(self.shown) < SHOWN:
+        if len(self.shown) < self.max_shown:
             self.shown.append(difference)
 
 
@@ -73,26 +80,28 @@ async def compare(
     that is not at Pluggy has to be a tombstone. Of the rows only their ids are remembered, of one
     item at a time. Raises TruthError, and errors of aiohttp and asyncpg.
     """
-    found = Comparison(as_of=datetime.now(UTC))
+    found = Comparison()
     items = await truth.items()
     for item_id in items:
-        await _compare_item(conn, truth, zone, mirrored, found, item_id)
+        await compare_item(conn, item_id, truth.rows(item_id), zone, found, mirrored=mirrored)
     for table in mirrored.values():
         await _note_extra_items(conn, table, found, items)
     return found
 
 
-async def _compare_item(
+async def compare_item(
     conn: Connection,
-    truth: Truth,
-    zone: ZoneInfo,
-    mirrored: Mapping[str, Mirrored],
-    found: Comparison,
     item_id: str,
+    rows: AsyncIterator[TrueRow],
+    zone: ZoneInfo,
+    found: Comparison,
+    *,
+    mirrored: Mapping[str, Mirrored] = MIRRORED,
 ) -> None:
+    """Note the differences of one item, of which these are Pluggy's rows; see `compare`."""
     seen: dict[str, set[bytes]] = {name: set() for name in mirrored}
     waiting: dict[str, list[TrueRow]] = defaultdict(list)
-    async for row in truth.rows(item_id):
+    async for row in rows:
         if row.entity not in mirrored:
             continue
         seen[row.entity].add(uuid.UUID(row.fields["id"]).bytes)

@@ -99,11 +99,7 @@ def show(report: Report, console: Console) -> None:
     console.print()
     console.print(verdict(report.comparison))
     for difference in report.comparison.shown:
-        columns = f" in {', '.join(difference.columns)}" if difference.columns else ""
-        console.print(
-            f"  {difference.kind}{columns}: {difference.entity} {difference.row_id}"
-            f" of item {difference.item_id}"
-        )
+        console.print(f"  {difference}")
     console.print()
     console.print("Ask the mirror something, such as spending by category:")
     console.print(Syntax(report.statement, "sql", theme="ansi_dark", background_color="default"))

@@ -13,12 +13,12 @@ import asyncpg
 from ops.compare.columns import MIRRORED
 from ops.compare.rows import compare
 from ops.compare.truth import SimulatorTruth
+from ops.demo.processes import ZONE
 from tests.chaos.ledger import Account
 from tests.chaos.stack import ChaosStack
 from worker.infra.postgres import Pool
 
 AT_ONCE: Final = 5000
-ZONE: Final = ZoneInfo("America/Sao_Paulo")
 STORED: Final = """
 SELECT event_id, count(*) AS times, min(state) AS state, min(reason) AS reason
 FROM pluggy_sync.webhook_events WHERE event_id = ANY($1) GROUP BY event_id
@@ -47,11 +47,9 @@ async def judge(stack: ChaosStack, account: Account) -> Verdict:
     verdict = await judge_database(stack.db, account)
     async with stack.db.acquire() as conn:
         truth = SimulatorTruth(stack.pluggy.session, stack.pluggy.url)
-        found = await compare(conn, truth, ZONE)  # type: ignore[arg-type] # a pool's proxy of one
+        found = await compare(conn, truth, ZoneInfo(ZONE))
     verdict.mismatches = found.mismatches
-    verdict.differences = [
-        f"{d.kind} {d.entity} {d.row_id} of {d.item_id} {', '.join(d.columns)}" for d in found.shown
-    ]
+    verdict.differences = list(map(str, found.shown))
     return verdict
 
 

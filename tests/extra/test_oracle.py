@@ -22,7 +22,7 @@ from tests.oracle.stack import OracleStack, open_stack
 SEED = 2026
 KNOWN_ITEM: list[Step] = [{"do": "connect"}, {"do": "rest", "ms": 20_000}]
 SABOTAGE = {
-    "different amount": "UPDATE pluggy.transactions SET amount = amount + 1 WHERE item_id = $1",
+    "different in amount": "UPDATE pluggy.transactions SET amount = amount + 1 WHERE item_id = $1",
     "missing": "DELETE FROM pluggy.transactions WHERE item_id = $1",
     "tombstoned": "UPDATE pluggy.transactions SET deleted_at = now() WHERE item_id = $1",
     "extra": (
@@ -31,7 +31,7 @@ SABOTAGE = {
         " SELECT item_id, gen_random_uuid(), account_id, amount, date, posted_on,"
         " payload, row_hash, row_version, run_id FROM pluggy.transactions WHERE item_id = $1"
     ),
-    "different name": "UPDATE pluggy.accounts SET name = 'another' WHERE item_id = $1",
+    "different in name": "UPDATE pluggy.accounts SET name = 'another' WHERE item_id = $1",
     "acknowledged, not stored": "DELETE FROM pluggy_sync.webhook_events WHERE item_id = $1",
 }
 

@@ -1,30 +1,33 @@
-"""Row for row: what Postgres holds of an item against what Pluggy would return of it.
+"""Compare what Postgres holds of an item with what Pluggy would return of it.
 
-The rules of columns are those of ops.compare.columns, which knows nothing of the worker.
+Rows are compared by ops.compare, which imports nothing of the worker. What is added here is what
+may differ while webhooks are lost or consent is withdrawn.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-import asyncpg
-
 from ops.compare.columns import MIRRORED, Mirrored
+from ops.compare.rows import EXTRA, TOMBSTONED, Comparison, Difference, compare_item
 from ops.compare.truth import TrueRow, read_truth
+from ops.demo.processes import ZONE as ZONE_NAME
 from worker.infra.postgres import Pool
 
-ZONE: Final = ZoneInfo("America/Sao_Paulo")
+ZONE: Final = ZoneInfo(ZONE_NAME)
 FLAGS: Final = frozenset({"no_witness", "too_many_at_once"})
 ONLY_OPEN_FINANCE: Final = frozenset({"consents"})
 """Other connectors have none to ask for."""
+READABLE_ALWAYS: Final = frozenset({"items", "consents"})
+"""What a withdrawn consent does not withhold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,16 @@ class Truth:
     withheld: bool
     item: Mapping[str, Any] | None
 
-    @property
-    def open_finance(self) -> bool:
-        return self.item is not None and bool(self.item["connector"]["isOpenFinance"])
+    def lists(self, table: str) -> bool:
+        """Whether there is such a list to ask for; of a deleted item all are empty."""
+        optional = table in ONLY_OPEN_FINANCE and self.item is not None
+        return not optional or bool(self.item and self.item["connector"]["isOpenFinance"])
+
+    async def read(self) -> AsyncIterator[TrueRow]:
+        """All rows."""
+        for rows in self.rows.values():
+            for row in rows.values():
+                yield row
 
     @property
     def updated_at(self) -> str | None:
@@ -61,19 +71,6 @@ class Truth:
         return bool(listed) and min(listed.values()) > 1
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A row that is not as Pluggy has it: missing, extra, different, tombstoned, flagged."""
-
-    kind: str
-    table: str
-    row_id: str
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.table} {self.row_id} {self.kind} {self.detail}".rstrip()
-
-
 def _day(row: TrueRow) -> str:
     return str(row.fields["date"])[:10]
 
@@ -84,7 +81,7 @@ async def parse_truth(document: bytes) -> Truth:
     found: dict[str, dict[uuid.UUID, TrueRow]] = {name: {} for name in MIRRORED}
     async for row in read_truth(_once(document)):
         if row.entity in found:
-            found[row.entity][uuid.UUID(row.fields["id"])] = _storable(row)
+            found[row.entity][uuid.UUID(row.fields["id"])] = row
     items = answer["items"]
     return Truth(found, bool(answer.get("withheld")), items[0] if items else None)
 
@@ -103,102 +100,32 @@ async def differences(
 ) -> list[Difference]:
     """What is not equal; of a withheld item only what is destroyed.
 
-    flags: a row that is flagged as absent counts as equal to its absence.
+    flags: a row that is flagged as absent counts as equal to its absence, and no other may be.
     """
-    found: list[Difference] = []
-    for name, table in tables.items():
-        if name in ONLY_OPEN_FINANCE and not truth.open_finance and truth.item is not None:
-            continue
-        records = await _joined(db, table, item_id, truth.rows[name])
-        hidden = truth.withheld and name not in ("items", "consents")
-        flagged = await _flags(db, item_id) if flags and name == "transactions" else {}
-        for record in records:
-            row = truth.rows[name].get(record["row_id"])
-            judge = _judge_hidden if hidden else _judge
-            if (difference := judge(table, row, record, flagged)) is not None:
-                found.append(difference)
-    return found
+    listed = {name: table for name, table in tables.items() if truth.lists(name)}
+    found = Comparison(max_shown=sys.maxsize)
+    async with db.acquire() as conn:
+        await compare_item(conn, item_id, truth.read(), ZONE, found, mirrored=listed)
+    flagged = await _flags(db, item_id) if flags and "transactions" in tables else {}
+    remaining = {(d.entity, d.row_id): d for d in found.shown if not _is_excused(d, truth, flagged)}
+    for row_id, reason in flagged.items():
+        if uuid.UUID(row_id) in truth.rows["transactions"]:
+            difference = Difference(f"flagged as {reason}", "transactions", item_id, row_id)
+            remaining.setdefault((difference.entity, row_id), difference)
+    return list(remaining.values())
 
 
-def _judge(
-    table: Mirrored,
-    row: TrueRow | None,
-    record: asyncpg.Record,
-    flags: Mapping[uuid.UUID, str],
-) -> Difference | None:
-    row_id = str(record["row_id"])
-    reason = flags.get(record["row_id"])
-    if row is None:
-        if record["tombstoned"] or reason in FLAGS:
-            return None
-        return Difference("extra", table.table, row_id, reason or "")
-    if not record["held"]:
-        return Difference("missing", table.table, row_id)
-    if record["tombstoned"]:
-        return Difference("tombstoned", table.table, row_id)
-    if reason is not None:
-        return Difference("flagged", table.table, row_id, reason)
-    columns = [n for n, rule in table.columns.items() if record[f"held_{n}"] != rule(row, ZONE)]
-    if not record["same_payload"]:
-        columns.append("payload")
-    return Difference("different", table.table, row_id, ", ".join(columns)) if columns else None
+def _is_excused(difference: Difference, truth: Truth, flagged: Mapping[str, str]) -> bool:
+    """Of what cannot be read only deletions count: what was known stays, whatever became of it."""
+    if truth.withheld and difference.entity not in READABLE_ALWAYS:
+        return difference.kind != TOMBSTONED
+    is_absence = difference.kind == EXTRA and difference.entity == "transactions"
+    return is_absence and flagged.get(difference.row_id) in FLAGS
 
 
-def _judge_hidden(
-    table: Mirrored,
-    row: TrueRow | None,
-    record: asyncpg.Record,
-    flags: Mapping[uuid.UUID, str],
-) -> Difference | None:
-    """Nothing can be read: what was known stays, and nothing that exists is deleted or flagged."""
-    if row is not None and (record["tombstoned"] or record["row_id"] in flags):
-        return Difference("destroyed", table.table, str(record["row_id"]))
-    return None
-
-
-async def _joined(
-    db: Pool, table: Mirrored, item_id: str, true: Mapping[uuid.UUID, TrueRow]
-) -> list[asyncpg.Record]:
-    """A record for each row that is held or true. Postgres compares the payloads as jsonb."""
-    columns = ", ".join(f"t.{column} AS held_{column}" for column in table.columns)
-    return await db.fetch(
-        # Names come from the constants of compare_columns.
-        "SELECT coalesce(t.id, r.id) AS row_id, t.id IS NOT NULL AS held,"  # noqa: S608
-        f" t.deleted_at IS NOT NULL AS tombstoned, {columns},"
-        " t.payload = r.payload::jsonb - $4::text[] AS same_payload"
-        f" FROM (SELECT * FROM pluggy.{table.table} WHERE {table.owner} = $1) AS t"
-        " FULL JOIN unnest($2::uuid[], $3::text[]) AS r(id, payload) ON r.id = t.id",
-        item_id,
-        list(true),
-        [row.text for row in true.values()],
-        list(table.left_out),
-    )
-
-
-async def _flags(db: Pool, item_id: str) -> dict[uuid.UUID, str]:
+async def _flags(db: Pool, item_id: str) -> dict[str, str]:
     records = await db.fetch(
         "SELECT transaction_id, reason FROM pluggy_ops.flagged_deletions WHERE item_id = $1",
         item_id,
     )
-    return {record["transaction_id"]: record["reason"] for record in records}
-
-
-_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
-
-
-def _storable(row: TrueRow) -> TrueRow:
-    """As Postgres can hold it: U+0000 and lone surrogates are U+FFFD in the mirror."""
-    if "\\u" not in row.text:
-        return row
-    text = json.dumps(_clean(json.loads(row.text)))
-    return replace(row, text=text, fields=_clean(row.fields))
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return _UNSTORABLE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_clean(entry) for entry in value]
-    if isinstance(value, dict):
-        return {_clean(key): _clean(entry) for key, entry in value.items()}
-    return value
+    return {str(record["transaction_id"]): record["reason"] for record in records}

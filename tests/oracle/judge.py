@@ -13,7 +13,8 @@ from datetime import timedelta
 from typing import Final, NoReturn
 
 from ops.compare.columns import MIRRORED, Mirrored
-from tests.oracle.comparison import Difference, Truth, differences
+from ops.compare.rows import EXTRA, Difference
+from tests.oracle.comparison import READABLE_ALWAYS, Truth, differences
 from tests.oracle.freshness import wrong_freshness
 from tests.oracle.play import PlayedItem, Player
 from tests.oracle.rest import describe, let_a_day_pass, let_a_week_pass, order, rest
@@ -25,8 +26,6 @@ Tables = Mapping[str, Mirrored]
 SHOWN: Final = 12
 UNTOLD: Final = frozenset({"investment_transactions"})
 """Changes without a webhook and without a date: only a verify finds them."""
-READABLE_ALWAYS: Final = frozenset({"items", "consents"})
-"""What a withdrawn consent does not withhold."""
 RECENT_FOR: Final = timedelta(days=13)
 """Fourteen days are read again every day; the margin is for where a day begins."""
 RECENT: Final[Tables] = {"transactions": MIRRORED["transactions"]}
@@ -166,7 +165,7 @@ class Judge:
         truth = await self._calm(item)
         found = await differences(self.stack.db, item.id, truth, tables=RECENT)
         recent = truth.transactions_since((await self.stack.pluggy.now() - RECENT_FOR).date())
-        unhealed = [d for d in found if d.kind != "extra" and uuid.UUID(d.row_id) in recent]
+        unhealed = [d for d in found if d.kind != EXTRA and uuid.UUID(d.row_id) in recent]
         if unhealed and await self._stands(item, truth):
             await self._diverge(item, unhealed, "after a day")
 
