@@ -17,12 +17,13 @@ from structlog.testing import capture_logs
 import embedded
 from tests.support.interleaving import until
 from tests.support.proxy import CuttingProxy
+from worker.infra.outage_log import ServerOutage
 from worker.infra.redis_client import connect
 from worker.infra.redis_keys import PREFIX
 from worker.infra.settings import PluggySettings
 from worker.infra.tasks import end
 from worker.main import worker_settings
-from worker.wakeup.arq_client import QueueClient
+from worker.wakeup.arq_client import QueueClient, queue_client
 from worker.wakeup.queue import QUEUE_NAME, SYNC_ITEM, ArqWaker
 
 # arq closes its connections by redis-py's older name.
@@ -194,6 +195,33 @@ async def test_a_redis_that_stands_still_holds_up_nothing_for_longer_than_its_ti
             valkey.resume()
         await loop.runs(redis)
         await loop.rests()
+
+
+async def test_a_pipeline_that_is_cancelled_again_while_it_unwatches_gives_its_connection_back(
+    valkey: embedded.Valkey, redis: ArqRedis
+) -> None:
+    client = queue_client(valkey.url, ServerOutage("redis"))
+    pipeline = client.pipeline()
+
+    async def watch() -> None:
+        async with pipeline:
+            await pipeline.watch("a key")
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(watch())
+
+    async def watches() -> bool:
+        return bool(pipeline.watching)
+
+    await until(watches, "the key is watched")
+    valkey.pause()
+    try:
+        await end(task)
+        assert pipeline.connection is None
+    finally:
+        valkey.resume()
+    assert await client.incr("counted") == 1
+    await client.aclose(close_connection_pool=True)
 
 
 async def test_a_worker_that_starts_before_redis_hears_it_when_it_comes(

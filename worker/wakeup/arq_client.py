@@ -6,6 +6,7 @@ wrapper around the loop would lose count of the job slots; the client is a publi
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -97,10 +98,18 @@ class QueuePipeline(WatchedPipeline):
         try:
             await super().reset()  # type: ignore[no-untyped-call]  # redis-py
         except (RedisError, OSError):
-            self.watching = False
-            if self.connection is not None:
-                await self.connection.disconnect()
-            await super().reset()  # type: ignore[no-untyped-call]  # redis-py
+            await self._give_back_closed()
+        except asyncio.CancelledError:
+            # A worker that is stopped is cancelled again while it waits for the answer.
+            await self._give_back_closed()
+            raise
+
+    async def _give_back_closed(self) -> None:
+        """Give the connection back without a wait for Redis."""
+        self.watching = False
+        if self.connection is not None:
+            await self.connection.disconnect(nowait=True)
+        await super().reset()  # type: ignore[no-untyped-call]  # redis-py
 
 
 def empty_answer(command: Sequence[Any]) -> Any:
