@@ -25,16 +25,16 @@ import click
 
 import embedded
 from ops.migrations import migrate
-from tests.support.interleaving import until
 from tests.support.receiver import SECRET, Client, ReceiverProcess, told
 from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 
 UNLIMITED: Final = 60_000
 PLUGGY_LIMIT: Final = 360
 ITEMS: Final = 20
 WORKERS: Final = 2
-SETTLE_TRIES: Final = 4
+SETTLE_TIMEOUT_S: Final = 240.0
 LOOKS_EVERY_S: Final = 0.01
 MAX_LOG: Final = 100_000
 
@@ -236,14 +236,7 @@ async def _settled(db: asyncpg.Connection, prefix: str) -> None:
     async def none_open() -> bool:
         return not await db.fetchval(query, prefix)
 
-    for attempt in range(SETTLE_TRIES):
-        try:
-            await until(none_open, "all is settled")
-        except AssertionError:
-            if attempt + 1 == SETTLE_TRIES:
-                raise
-        else:
-            return
+    await until(none_open, "all is settled", within_s=SETTLE_TIMEOUT_S)
 
 
 async def _figures(bench: Bench, run: Run) -> Figures:

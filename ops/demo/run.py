@@ -23,7 +23,7 @@ from ops.demo.figures import Progress, Report, figures, show
 from ops.demo.processes import ZONE, ChildEnded
 from ops.demo.screen import Screen
 from ops.demo.servers import NoServer
-from ops.demo.simulator import SimulatorControl, usual_changes
+from ops.demo.simulator import ControlRefused, SimulatorControl, usual_changes
 from ops.demo.stage import (
     DemoFailed,
     DemoOptions,
@@ -46,6 +46,7 @@ NONE_YET: Final = 2**62
 
 SETTING_UP_FAILED: Final = (EmbeddedError, NoServer, MigrationRefused)
 PLAYING_FAILED: Final = (
+    ControlRefused,
     DemoFailed,
     TruthError,
     aiohttp.ClientError,

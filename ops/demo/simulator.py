@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,9 +35,16 @@ def usual_changes(transactions: int) -> dict[str, Any]:
     }
 
 
+class ControlRefused(Exception):
+    """The simulator refused a call; the text has its answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class SimulatorControl:
-    """Pluggy's API where it has one, the control calls for the rest. Raises aiohttp's errors."""
+    """Pluggy's API where it has one, the control calls for the rest.
+
+    Raises ControlRefused and aiohttp's errors.
+    """
 
     session: aiohttp.ClientSession
     base_url: str
@@ -43,9 +52,9 @@ class SimulatorControl:
     async def subscribe(self, url: str, *, client_id: str, secret: str) -> None:
         """Have every event delivered to a URL, as an application does it."""
         credentials = {"clientId": client_id, "clientSecret": secret}
-        key = (await self._call("POST", "/auth", credentials))["apiKey"]
+        key = (await self.json("POST", "/auth", credentials))["apiKey"]
         hook = {"event": "all", "url": url, "headers": {"X-Webhook-Secret": secret}}
-        await self._call("POST", "/webhooks", hook, {"X-API-KEY": key})
+        await self.call("POST", "/webhooks", hook, {"X-API-KEY": key})
 
     async def connect_item(self, number: int, *, transactions: int) -> str:
         """A person connects a bank; returns the item's id."""
@@ -54,30 +63,40 @@ class SimulatorControl:
             "clientUserId": f"user-{number + 1}",
             "transactions": transactions,
         }
-        item = await self._call("POST", "/_simulator/items", wanted)
+        item = await self.json("POST", "/_simulator/items", wanted)
         return str(uuid.UUID(item["id"]))
 
-    async def collect(self, item_id: str, changes: dict[str, Any]) -> None:
-        """Pluggy reads the bank again and finds changes."""
-        await self._call("POST", f"/_simulator/items/{item_id}/collect", changes)
+    async def collect(self, item_id: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Pluggy reads the bank again and finds changes; returns what they were."""
+        done: dict[str, Any] = await self.json(
+            "POST", f"/_simulator/items/{item_id}/collect", dict(changes)
+        )
+        return done
 
     async def undelivered(self) -> int:
         """Webhooks that have not been taken yet."""
-        return int((await self._call("GET", "/_simulator/webhooks?last=0"))["pending"])
+        return int((await self.json("GET", "/_simulator/webhooks?last=0"))["pending"])
 
     async def requests(self) -> int:
         """API requests answered since they were forgotten."""
-        return int((await self._call("GET", "/_simulator/requests?last=0"))["total"])
+        return int((await self.json("GET", "/_simulator/requests?last=0"))["total"])
 
     async def reset_requests(self) -> None:
-        await self._call("DELETE", "/_simulator/requests")
+        await self.json("DELETE", "/_simulator/requests")
 
-    async def _call(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
-    ) -> Any:
+    async def json(self, method: str, path: str, body: Any = None) -> Any:
+        """A call whose answer is JSON."""
+        return json.loads(await self.call(method, path, body))
+
+    async def call(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> bytes:
+        """A call; returns the body of the answer."""
         timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
         async with self.session.request(
             method, self.base_url + path, json=body, headers=headers, timeout=timeout
         ) as answer:
-            answer.raise_for_status()
-            return await answer.json()
+            told = await answer.read()
+            if answer.status >= 400:
+                raise ControlRefused(f"{method} {path}: {answer.status} {told[:500]!r}")
+            return told

@@ -17,11 +17,11 @@ import asyncpg
 from redis.exceptions import RedisError
 
 import embedded
+from ops.demo.simulator import ControlRefused
 from tests.chaos.load import LARGE, Load
 from tests.chaos.settling import end_halt, is_halted
 from tests.chaos.stack import ChaosStack, Replicas
 from tests.chaos.wire import Wire
-from tests.oracle.pluggy_control import ControlRefused
 from worker.inbox.accept import accept_events
 from worker.inbox.events import own_event
 from worker.inbox.spool import SPOOL

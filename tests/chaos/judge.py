@@ -46,7 +46,7 @@ async def judge(stack: ChaosStack, account: Account) -> Verdict:
     """Look up every acknowledged event, and compare every row."""
     verdict = await judge_database(stack.db, account)
     async with stack.db.acquire() as conn:
-        truth = SimulatorTruth(stack.pluggy.session, stack.pluggy.url)
+        truth = SimulatorTruth(stack.pluggy.session, stack.pluggy.base_url)
         found = await compare(conn, truth, ZoneInfo(ZONE))
     verdict.mismatches = found.mismatches
     verdict.differences = list(map(str, found.shown))

@@ -15,9 +15,9 @@ from tests.process.test_ride_out import (
     valkey,
     worker_group_of,
 )
-from tests.support.interleaving import until
 from tests.support.service import Service
 from tests.support.service_process import peak_memory_kb
+from tests.support.waiting import until
 
 MOST_GROWTH_KB = 32 * 1024
 """While nothing can be done; a worker has about 70 MB."""

@@ -23,8 +23,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 import embedded
 from ops.migrations import migrate
-from tests.support.receiver import SECRET, Client, ReceiverProcess, told, until
+from tests.support.receiver import SECRET, Client, ReceiverProcess, told
 from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from worker.infra.postgres import close_pool, open_pool
 from worker.infra.redis_client import connect

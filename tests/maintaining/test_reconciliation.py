@@ -12,9 +12,9 @@ import asyncpg
 import pytest
 from arq.connections import ArqRedis
 
-from tests.support.interleaving import until
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget, now
+from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from tests.syncing.test_transactions import changed, tell_all, watermarks
 from worker.engine.missed_webhooks import expect_collection, next_recheck

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -15,6 +14,7 @@ import asyncpg
 import pytest
 
 from tests.support.stack import Stack, now
+from tests.support.waiting import until
 from worker.inbox.accept import Accepted
 from worker.inbox.events import parse_webhook
 from worker.maintenance.reference_data import refresh_reference_data
@@ -105,13 +105,6 @@ async def health(stack: Stack, connector_id: int, status: str) -> AsyncIterator[
     await stack.simulator.apost(f"/_simulator/connectors/{connector_id}", {"status": status})
     yield
     await stack.simulator.apost(f"/_simulator/connectors/{connector_id}", {"status": "ONLINE"})
-
-
-async def until(condition: Callable[[], Any], *, within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not await condition():
-        assert time.monotonic() < deadline, "did not come true"
-        await asyncio.sleep(0.01)
 
 
 async def test_connectors_and_categories_are_mirrored_at_the_start(stack: Stack) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 import worker.maintenance.retention
 from tests.maintaining.test_purge import deleted_item, purge, wait
-from tests.support.interleaving import until
 from tests.support.stack import TABLES as MIRRORED
 from tests.support.stack import Stack
+from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from worker.infra.postgres import Pool
 from worker.maintenance.restatements import link_restatements

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 import worker.maintenance.schedule
 from tests.maintaining.test_purge import deleted_item
 from tests.maintaining.test_restatements import rest, restate
-from tests.support.interleaving import until as until_true
 from tests.support.stack import Stack
+from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from worker.maintenance.schedule import PeriodicTask, PeriodicTasks
 
@@ -106,5 +106,5 @@ async def test_a_worker_process_does_its_chores_unasked(
                 )
             )
 
-        await until_true(all_done, "all periodic_tasks are done")
+        await until(all_done, "all periodic_tasks are done")
     assert await stack.live(staying["id"]) != {}

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.interleaving import until
 from tests.support.stack import CLIENT_ID, CLIENT_SECRET, Stack
+from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from webhook_receiver.app import DELIVERY_PATH
 from worker.maintenance.subscriptions import (

@@ -14,9 +14,9 @@ import pytest
 from arq.connections import ArqRedis
 
 from bench.consumers import QUERIES_OF_CONSUMERS
-from tests.support.interleaving import until
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import now
+from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from worker.infra.postgres import Pool
 from worker.infra.queries import QUERIES

@@ -25,9 +25,10 @@ from ops.cli.main import main
 from ops.migrations import migrate
 from ops.roles import DASHBOARD, OPS, RECEIVER, ROLES, WORKER, RolesRefused, as_role
 from tests.support.kept_database import execute, with_database
-from tests.support.receiver import SECRET, Client, ReceiverProcess, told, until
+from tests.support.receiver import SECRET, Client, ReceiverProcess, told
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget, now
+from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from worker.inbox.accept import accept_events
 from worker.inbox.events import parse_webhook

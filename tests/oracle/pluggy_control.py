@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import aiohttp
-
+from ops.demo.simulator import ControlRefused, SimulatorControl
 from tests.oracle.comparison import Truth, parse_truth
 
 Json = dict[str, Any]
@@ -19,35 +17,10 @@ CREDENTIALS: Final = {"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET}
 KEYS_TRIED: Final = 5
 
 
-class ControlRefused(Exception):
-    """The simulator refused a control call."""
+class PluggyControl(SimulatorControl):
+    """Control calls of a running simulator, and the truth it holds."""
 
-
-@dataclass(slots=True)
-class PluggyControl:
-    """Control calls of a running simulator."""
-
-    session: aiohttp.ClientSession
-    url: str
-    _key: str | None = None
-
-    async def call(
-        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
-    ) -> bytes:
-        """Raises ControlRefused."""
-        async with self.session.request(
-            method, self.url + path, json=body, headers=headers
-        ) as answer:
-            told = await answer.read()
-            if answer.status >= 400:
-                raise ControlRefused(f"{method} {path}: {answer.status} {told[:500]!r}")
-            return told
-
-    async def json(self, method: str, path: str, body: Any = None) -> Any:
-        return json.loads(await self.call(method, path, body))
-
-    async def subscribe(self, url: str) -> None:
-        await self.as_client("POST", "/webhooks", {"event": "all", "url": url})
+    __slots__ = ()
 
     async def as_client(self, method: str, path: str, body: Any = None) -> Any:
         """A call as the company makes it, with a key of its own."""
@@ -65,20 +38,12 @@ class PluggyControl:
         made: Json = await self.json("POST", "/_simulator/items", options)
         return made
 
-    async def collect(self, item_id: str, order: Mapping[str, Any]) -> Json:
-        done: Json = await self.json("POST", f"/_simulator/items/{item_id}/collect", dict(order))
-        return done
-
     async def forget(self, item_id: str) -> None:
         """Take an item away that nobody plays with any more: its timers go with it."""
         await self.json("DELETE", f"/_simulator/items/{item_id}")
 
     async def truth(self, item_id: str) -> Truth:
         return await parse_truth(await self.call("GET", f"/_simulator/truth/{item_id}"))
-
-    async def undelivered(self) -> int:
-        """Webhooks of all items that are on their way."""
-        return int((await self.json("GET", "/_simulator/webhooks?last=0"))["pending"])
 
     async def advance(self, seconds: float) -> None:
         await self.json("POST", "/_simulator/clock", {"advance": seconds})

@@ -37,11 +37,10 @@ from ops.migrations import migrate
 from ops.roles import RECEIVER, WORKER, as_role
 from tests.oracle.pluggy_control import CLIENT_ID, CLIENT_SECRET, PluggyControl
 from tests.oracle.postman import Postman
-from tests.support.stack import GROUPS
+from tests.support.stack import fill_budget
 from worker.inbox.spool import SPOOL, Spool
 from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.infra.redis_client import connect
-from worker.infra.redis_keys import PREFIX
 
 ROOT: Final = Path(__file__).parents[2]
 COMMAND_TIMEOUT_S: Final = 60.0
@@ -221,16 +220,8 @@ class OracleStack:
         """All rings and locks are lost, unless events wait there, fsynced, for Postgres."""
         if not await self.redis.register_script(FLUSH_SCRIPT)(keys=[SPOOL]):
             return False
-        await self.fill_budget()
+        await fill_budget(self.redis)
         return True
-
-    async def fill_budget(self) -> None:
-        """The rate budget is not the subject."""
-        now_ms = int(time.time() * 1000)
-        async with self.redis.pipeline(transaction=True) as pipe:
-            for group in GROUPS:
-                pipe.hset(f"{PREFIX}budget:{group}", mapping={"tokens": 5000, "at": now_ms})
-            await pipe.execute()
 
     async def spooled(self) -> int:
         """Events that wait in Redis for Postgres."""
@@ -320,7 +311,7 @@ async def _assemble(
     port = await receiver.wait_for_log(receiver_port)
     postman = Postman(f"http://127.0.0.1:{port}/webhooks/pluggy", secret)
     await postman.open()
-    await pluggy.subscribe(postman.url)
+    await pluggy.subscribe(postman.url, client_id=CLIENT_ID, secret=CLIENT_SECRET)
 
     def start(name: str, port: int) -> Child:
         return started.start(
@@ -331,7 +322,7 @@ async def _assemble(
             LOG_LEVEL="WARNING",
             METRICS_PORT=str(port),
             WORKER_SLOTS=SLOTS,
-            **pluggy_settings(pluggy.url, CLIENT_ID, CLIENT_SECRET),
+            **pluggy_settings(pluggy.base_url, CLIENT_ID, CLIENT_SECRET),
         )
 
     worker_group = WorkerGroup(start, workers)
@@ -339,6 +330,6 @@ async def _assemble(
         database_url, max_size=16, statement_cache=100, command_timeout_s=COMMAND_TIMEOUT_S
     )
     stack = OracleStack(db, connect(redis_url), pluggy, postman, worker_group, receiver)
-    await stack.fill_budget()
+    await fill_budget(stack.redis)
     await worker_group.begin()
     return stack

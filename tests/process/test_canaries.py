@@ -23,11 +23,11 @@ from embedded.ports import free_port
 from ops.demo.processes import ARQ_WORKER, ChildEnded, children
 from ops.migrations import migrate
 from ops.roles import RECEIVER, WORKER, as_role
-from tests.support.interleaving import until
 from tests.support.kept_database import execute, with_database
 from tests.support.receiver import HEADER, Client, ReceiverProcess
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import CLIENT_ID
+from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 
 PERSONAL = {

@@ -26,10 +26,10 @@ from tests.support.receiver import (
     open_door,
     stored_bodies,
     told,
-    until,
 )
 from tests.support.service import Service, open_service
 from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from worker.infra.outage_words import Outage, postgres_outage
 from worker.infra.postgres import Pool, close_pool, open_pool

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
-from tests.support.interleaving import until
 from tests.support.service import Service
+from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 
 WORKERS = 3

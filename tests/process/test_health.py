@@ -11,7 +11,7 @@ import pytest
 from arq.connections import ArqRedis
 
 import embedded
-from tests.support.receiver import until
+from tests.support.waiting import until
 from worker.health import (
     LAST_PORT,
     SWEEP_TIMEOUT_S,

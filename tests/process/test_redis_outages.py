@@ -18,7 +18,7 @@ from redis.exceptions import (
 from structlog.testing import capture_logs
 
 import embedded
-from tests.support.receiver import until
+from tests.support.waiting import until
 from worker.infra.outage_log import ServerOutage
 from worker.infra.outage_words import Outage, redis_outage
 from worker.infra.postgres import Pool

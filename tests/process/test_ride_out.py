@@ -16,10 +16,10 @@ import pytest
 
 import embedded
 from ops.migrations import migrate
-from tests.support.interleaving import until
 from tests.support.kept_database import execute, with_database
 from tests.support.service import Service, open_service
 from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from worker.infra.postgres import close_pool, open_pool
 

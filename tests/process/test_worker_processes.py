@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from tests.support.interleaving import until
 from tests.support.service import Service
+from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from worker.infra.postgres import Pool
 

@@ -15,8 +15,8 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 import embedded
-from tests.support.interleaving import until
 from tests.support.proxy import CuttingProxy
+from tests.support.waiting import until
 from worker.infra.outage_log import ServerOutage
 from worker.infra.redis_client import connect
 from worker.infra.redis_keys import PREFIX

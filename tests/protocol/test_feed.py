@@ -6,12 +6,10 @@ import asyncio
 import json
 import re
 import signal
-import subprocess
 import sys
-import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +19,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from ops.demo.processes import Child, Children, children
 from tests.support.stack import Stack, build_client, build_worker
+from tests.support.waiting import until
 from tests.syncing.test_transactions import tell_all
 from worker.infra.postgres import close_pool, open_pool
 from worker.infra.redis_client import connect
@@ -88,47 +88,30 @@ async def work(url: str, redis_url: str, simulator_url: str) -> None:
 class Processes:
     """Children of the test, each started again after a kill."""
 
-    children: dict[str, subprocess.Popen[bytes]]
-    commands: dict[str, list[str]]
+    children: Children
+    calls: dict[str, tuple[str, ...]]
+    running: dict[str, Child]
     kills: Counter[str]
 
-    def start(self, name: str, function: str, *arguments: str) -> None:
-        call = (
-            "import asyncio, sys, tests.protocol.test_feed as t;"
-            f" asyncio.run(t.{function}(*sys.argv[1:]))"
-        )
-        self.commands[name] = [sys.executable, "-c", call, *arguments]
-        self._run(name)
-
-    def _run(self, name: str) -> None:
-        self.children[name] = subprocess.Popen(
-            self.commands[name], cwd=ROOT, stdout=subprocess.DEVNULL
-        )
+    def start(self, name: str, *call: str) -> None:
+        """Run a function of this module in a process; call: its name and arguments."""
+        self.calls[name] = call
+        self.running[name] = self.children.start(name, ["tests.protocol.test_feed", *call])
 
     def kill(self, name: str) -> None:
         """SIGKILL and a new one."""
-        child = self.children[name]
-        assert child.poll() is None, f"{name} has died by itself"
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+        child = self.running[name]
+        assert child.running, f"{name} has died by itself:\n{child.tail()}"
+        child.send(signal.SIGKILL)
+        child.guard.wait()
         self.kills[name] += 1
-        self._run(name)
+        self.start(name, *self.calls[name])
 
 
 @pytest.fixture
 def processes() -> Iterator[Processes]:
-    running = Processes({}, {}, Counter())
-    yield running
-    for child in running.children.values():
-        child.kill()
-        child.wait()
-
-
-async def until(condition: Callable[[], Awaitable[Any]], *, within_s: float = 90.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not await condition():
-        assert time.monotonic() < deadline, "did not come true"
-        await asyncio.sleep(0.05)
+    with children() as started:
+        yield Processes(started, {}, {}, Counter())
 
 
 async def record_every_write(stack: Stack) -> None:
@@ -415,3 +398,7 @@ async def test_a_run_tells_what_it_did_and_what_pluggy_said_when_it_failed(stack
     assert failed["failure_code"].startswith("500:")
     assert failed["error_id"]
     assert "transactions/created" in failed["events"]
+
+
+if __name__ == "__main__":
+    asyncio.run(globals()[sys.argv[1]](*sys.argv[2:]))

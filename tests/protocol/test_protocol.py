@@ -12,8 +12,9 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from tests.support.interleaving import Actor, open_stopping_pool, until
+from tests.support.interleaving import Actor, open_stopping_pool
 from tests.support.stack import Stack, build_client, build_worker, now
+from tests.support.waiting import until
 from worker.engine.job import OLDEST_EVERY, Worker
 from worker.engine.rounds import load_item_state
 from worker.engine.sync_item import Due, settle

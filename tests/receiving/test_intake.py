@@ -11,17 +11,9 @@ import pytest
 from arq.connections import ArqRedis
 from structlog.testing import capture_logs
 
-from tests.support.receiver import (
-    HEADER,
-    SECRET,
-    Doorway,
-    Locked,
-    open_door,
-    stored_bodies,
-    told,
-    until,
-)
+from tests.support.receiver import HEADER, SECRET, Doorway, Locked, open_door, stored_bodies, told
 from tests.support.shared_database import database_from, forget_events
+from tests.support.waiting import until
 from webhook_receiver.delivery_counts import DISTINCT_EVENTS, LOG_INTERVAL_S, DeliveryCounts
 from webhook_receiver.intake import MAX_WAITING, MAX_WAITING_BYTES, NotTaken
 from worker.inbox.events import parse_webhook

@@ -6,8 +6,9 @@ import asyncio
 import json
 import uuid
 
-from tests.support.receiver import Locked, until
+from tests.support.receiver import Locked
 from tests.support.stack import now
+from tests.support.waiting import until
 from webhook_receiver.intake import Intake
 from webhook_receiver.storage import Stores
 from worker.inbox.events import parse_webhook

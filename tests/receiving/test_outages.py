@@ -10,7 +10,8 @@ import pytest
 import embedded
 from ops.migrations import migrate
 from tests.support.proxy import Proxy
-from tests.support.receiver import Doorway, Reply, open_door, stored_bodies, told, until
+from tests.support.receiver import Doorway, Reply, open_door, stored_bodies, told
+from tests.support.waiting import until
 from webhook_receiver.app import ANSWER_TIMEOUT_S
 from worker.infra.postgres import close_pool, open_pool
 

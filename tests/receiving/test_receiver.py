@@ -9,16 +9,9 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
-from tests.support.receiver import (
-    HEADER,
-    SECRET,
-    Doorway,
-    open_door,
-    stored_bodies,
-    told,
-    until,
-)
+from tests.support.receiver import HEADER, SECRET, Doorway, open_door, stored_bodies, told
 from tests.support.shared_database import database_from, forget_events
+from tests.support.waiting import until
 from webhook_receiver.app import ANSWER_TIMEOUT_S, BODY_TIMEOUT_S, MAX_BODY_BYTES
 from webhook_receiver.authentication import Authenticator
 from webhook_receiver.origins import Origins, parse_networks

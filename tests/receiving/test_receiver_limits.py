@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 from arq.connections import ArqRedis
 
-from tests.support.receiver import HEADER, SECRET, Doorway, Reply, open_door, told, until
+from tests.support.receiver import HEADER, SECRET, Doorway, Reply, open_door, told
+from tests.support.waiting import until
 from worker.infra.http_server import HttpLimits
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -8,15 +8,8 @@ import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
-from tests.support.receiver import (
-    SECRET,
-    Client,
-    Locked,
-    ReceiverProcess,
-    stored_bodies,
-    told,
-    until,
-)
+from tests.support.receiver import SECRET, Client, Locked, ReceiverProcess, stored_bodies, told
+from tests.support.waiting import until
 from worker.infra.postgres import Pool
 from worker.wakeup.queue import QUEUE_NAME
 

@@ -26,11 +26,11 @@ from tests.support.receiver import (
     Reply,
     open_door,
     told,
-    until,
 )
 from tests.support.shared_database import forget_events
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import now
+from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from webhook_receiver.storage import POSTGRES_TIMEOUT_S
 from worker.inbox.accept import Accepted

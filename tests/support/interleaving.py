@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
+from tests.support.waiting import HANGS_AFTER_S, LOOKS_EVERY_S
 from worker.infra.postgres import Pool
 
 if TYPE_CHECKING:
@@ -18,20 +18,8 @@ if TYPE_CHECKING:
 else:
     PlainConnection = asyncpg.Connection  # generic for type checkers only
 
-LOOKS_EVERY_S = 0.02
-HANGS_AFTER_S = 60.0
-"""Only against hanging: no statement of ours takes so long on any machine."""
-
 _NAMED = re.compile(r"-- (\w+)\n")
 _acting: ContextVar[Actor | None] = ContextVar("acting", default=None)
-
-
-async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Poll for a condition; the deadline is a guard against hanging."""
-    deadline = time.monotonic() + HANGS_AFTER_S
-    while not await holds():
-        assert time.monotonic() < deadline, f"never: {what}"
-        await asyncio.sleep(LOOKS_EVERY_S)
 
 
 class Killed(BaseException):

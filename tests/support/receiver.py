@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,6 +17,7 @@ from aiohttp import web
 
 from ops.demo.processes import WEBHOOK_RECEIVER, receiver_port
 from tests.support.service_process import ServiceProcess
+from tests.support.waiting import until
 from webhook_receiver.app import ANSWER_TIMEOUT_S, BODY_TIMEOUT_S, ReceiverServices, receiver_runner
 from webhook_receiver.authentication import Authenticator
 from webhook_receiver.delivery_counts import DeliveryCounts
@@ -184,13 +185,6 @@ class Locked:
                 " WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
         )
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Poll for a condition; the deadline is a guard against hanging."""
-    async with asyncio.timeout(60):
-        while not await holds():  # noqa: ASYNC110 - other processes are polled too
-            await asyncio.sleep(0.01)
 
 
 async def stored_bodies(db: Pool) -> list[bytes]:

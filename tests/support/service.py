@@ -9,10 +9,10 @@ from typing import Any
 
 import aiohttp
 
-from tests.support.interleaving import until
 from tests.support.receiver import SECRET, Client, ReceiverProcess, told
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget
+from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from worker.infra.postgres import Pool
 from worker.infra.redis_client import connect

@@ -5,10 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
-
+from tests.support.kept_database import execute, with_database
 from worker.infra.postgres import Pool
 
 
@@ -16,9 +14,9 @@ from worker.infra.postgres import Pool
 async def database_from(template: str, postgres_url: str) -> AsyncIterator[str]:
     """The URL of a copy of the template, which is dropped at the end."""
     name = f"pluggy_sync_module_{uuid.uuid4().hex[:8]}"
-    await _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
-    await _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    await execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield with_database(postgres_url, name)
+    await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 async def forget_events(db: Pool) -> None:
@@ -27,11 +25,3 @@ async def forget_events(db: Pool) -> None:
         "TRUNCATE pluggy_sync.webhook_events, pluggy_sync.item_sync, pluggy_sync.item_leases,"
         " pluggy_sync.delivery_counts CASCADE"
     )
-
-
-async def _execute(url: str, statement: str) -> None:
-    conn = await asyncpg.connect(url)
-    try:
-        await conn.execute(statement)
-    finally:
-        await conn.close()

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import embedded
-from tests.support.interleaving import until
+from tests.support.waiting import until
 from worker.infra.lanes import Lane
 from worker.infra.outage_log import ServerOutage
 from worker.infra.redis_client import connect, connect_watched

@@ -12,8 +12,8 @@ from itertools import pairwise
 import pytest
 from arq.connections import ArqRedis
 
-from tests.support.interleaving import until
 from tests.support.stack import CLIENT_ID, CLIENT_SECRET, Stack, fill_budget
+from tests.support.waiting import until
 from tests.syncing.test_rate_limit import command
 from worker.infra.redis_keys import PREFIX
 from worker.pluggy_api.client import PluggyClient

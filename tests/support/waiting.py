@@ -1,0 +1,25 @@
+"""Wait for what other processes and tasks bring about."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+LOOKS_EVERY_S: Final = 0.02
+HANGS_AFTER_S: Final = 60.0
+"""Only against hanging: no statement of ours takes so long on any machine."""
+
+
+async def until(
+    holds: Callable[[], Awaitable[Any]],
+    what: str = "it comes true",
+    *,
+    within_s: float = HANGS_AFTER_S,
+) -> None:
+    """Poll for a condition; the deadline is a guard against hanging."""
+    deadline = time.monotonic() + within_s
+    while not await holds():
+        assert time.monotonic() < deadline, f"never: {what}"
+        await asyncio.sleep(LOOKS_EVERY_S)
