@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from arq.connections import ArqRedis
@@ -31,7 +32,14 @@ class WatchedRedis(ArqRedis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Raises redis-py's errors."""
-        return await self.watched(super().execute_command, *args, **options)
+        try:
+            return await self.watched(super().execute_command, *args, **options)
+        except (RedisError, OSError) as error:
+            return self.answers_for([args], error)[0]
+
+    def answers_for(self, commands: Sequence[Any], error: RedisError | OSError) -> list[Any]:
+        """Answers of failed commands; subclasses may give some instead of raising the error."""
+        raise error
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> WatchedPipeline:
         return WatchedPipeline(self, transaction, shard_hint)
@@ -80,11 +88,40 @@ class WatchedPipeline(Pipeline):
         self.client_of = client
 
     async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
-        return await self.client_of.watched(super().immediate_execute_command, *args, **options)
+        try:
+            return await self.client_of.watched(super().immediate_execute_command, *args, **options)
+        except (RedisError, OSError) as error:
+            return self.client_of.answers_for([args], error)[0]
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        answers: list[Any] = await self.client_of.watched(super().execute, raise_on_error)
+        """Execute; a failed transaction with WATCH raises WatchError, as arq expects."""
+        commands = [args for args, _ in self.command_stack]
+        watching = self.watching
+        try:
+            answers: list[Any] = await self.client_of.watched(super().execute, raise_on_error)
+        except (RedisError, OSError) as error:
+            if watching:
+                raise WatchError(str(error)) from error
+            return self.client_of.answers_for(commands, error)
         return answers
+
+    async def reset(self) -> None:
+        """Return the connection; if UNWATCH fails, close it, which ends the watch too."""
+        try:
+            await super().reset()  # type: ignore[no-untyped-call]  # redis-py
+        except (RedisError, OSError):
+            await self._give_back_closed()
+        except asyncio.CancelledError:
+            # A worker that is stopped is cancelled again while it waits for the answer.
+            await self._give_back_closed()
+            raise
+
+    async def _give_back_closed(self) -> None:
+        """Return the connection without waiting for Redis."""
+        self.watching = False
+        if self.connection is not None:
+            await self.connection.disconnect(nowait=True)
+        await super().reset()  # type: ignore[no-untyped-call]  # redis-py
 
 
 def connect(url: str, *, timeout_s: float = 2.0) -> ArqRedis:
