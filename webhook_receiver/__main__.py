@@ -22,6 +22,7 @@ from webhook_receiver.settings import ReceiverSettings
 from webhook_receiver.storage import Stores
 from worker.inbox.spool import Spool
 from worker.infra import log as logs
+from worker.infra.http_server import listening_port
 from worker.infra.outage_words import redis_outage
 from worker.infra.postgres import close_pool, open_pool
 from worker.infra.redis_client import connect
@@ -84,9 +85,7 @@ async def _listen(runner: web.AppRunner, port: int) -> int:
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else type(error).__name__
         raise SettingsError(f"PORT: {port} cannot be listened on: {why}") from error
-    # The IPv4 port; with port 0, IPv6 may have another one.
-    ports = {len(address): address[1] for address in runner.addresses}
-    return int(ports.get(2) or next(iter(ports.values())))
+    return listening_port(runner)
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from typing import Final
 
 import structlog
 from aiohttp import web
-from prometheus_client import generate_latest
 
 from webhook_receiver.authentication import Authenticator
 from webhook_receiver.delivery_counts import DeliveryCounts
@@ -22,7 +21,7 @@ from webhook_receiver.responses import json_errors, refusal, unavailable
 from webhook_receiver.storage import NotReady, Stores
 from worker.inbox.accept import UnstorableEvent
 from worker.inbox.events import MalformedEvent, WebhookEvent, parse_registration, parse_webhook
-from worker.infra.http_server import BoundedRunner, HttpLimits
+from worker.infra.http_server import BoundedRunner, HttpLimits, metrics
 from worker.infra.outage_log import ServerOutage
 from worker.infra.postgres import Pool
 from worker.infra.tasks import end
@@ -221,10 +220,3 @@ async def readyz(request: web.Request) -> web.Response:
     if outage is not None:
         return web.json_response({"status": "spooling", "postgres": outage})
     return web.json_response({"status": "ok"})
-
-
-async def metrics(_: web.Request) -> web.Response:
-    """GET /metrics in Prometheus's text format."""
-    return web.Response(
-        body=generate_latest(), headers={"Content-Type": "text/plain; version=0.0.4"}
-    )

@@ -12,10 +12,9 @@ from typing import Final
 import asyncpg
 import structlog
 from aiohttp import web
-from prometheus_client import generate_latest
 from redis.exceptions import RedisError
 
-from worker.infra.http_server import BoundedRunner, HttpLimits
+from worker.infra.http_server import BoundedRunner, HttpLimits, listening_port, metrics
 from worker.infra.outage_words import Outage, postgres_outage, redis_outage
 from worker.infra.postgres import POSTGRES_AWAY, fetch_within
 from worker.infra.queries import QUERIES
@@ -101,11 +100,6 @@ def health_app(sweep: Sweep, heartbeats: Sequence[Heartbeat]) -> web.Application
         swept = 0 < sweep.swept_at > time.monotonic() - SWEEP_TIMEOUT_S
         return _answer(swept, "no_sweep", f"no sweep ended in {SWEEP_TIMEOUT_S:g} s; see the log")
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(
-            body=generate_latest(), headers={"Content-Type": "text/plain; version=0.0.4"}
-        )
-
     app = web.Application()
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
@@ -133,12 +127,6 @@ async def start_health_server(
         return runner
     await runner.cleanup()
     raise OSError(errno.EADDRINUSE, f"no free port from METRICS_PORT={port} on")
-
-
-def listening_port(runner: web.AppRunner) -> int:
-    """The IPv4 port; with port 0, IPv6 may have another one."""
-    ports = {len(address): int(address[1]) for address in runner.addresses}
-    return ports.get(2) or next(iter(ports.values()))
 
 
 def _answer(good: bool, error: str, detail: str) -> web.Response:

@@ -17,10 +17,10 @@ from worker.health import (
     SWEEP_TIMEOUT_S,
     TICK_TIMEOUT_S,
     Heartbeat,
-    listening_port,
     start_health_server,
     sweep_heartbeat,
 )
+from worker.infra.http_server import listening_port
 from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.infra.redis_client import connect
 from worker.maintenance.sweep import Sweep

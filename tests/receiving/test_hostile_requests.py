@@ -24,8 +24,8 @@ from tests.support.receiver import (
 )
 from tests.support.service_process import peak_memory_kb
 from webhook_receiver.app import MAX_BODY_BYTES
-from worker.health import listening_port, start_health_server
-from worker.infra.http_server import HttpLimits
+from worker.health import start_health_server
+from worker.infra.http_server import HttpLimits, listening_port
 from worker.infra.postgres import Pool
 from worker.maintenance.sweep import Sweep
 from worker.wakeup.queue import ArqWaker

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
-from prometheus_client import Counter
+from prometheus_client import Counter, generate_latest
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -103,6 +103,18 @@ class _Connections:
             loop=asyncio.get_running_loop(),
             **self._handler_options,
         )
+
+
+async def metrics(_: web.Request) -> web.Response:
+    """GET /metrics in Prometheus's text format."""
+    headers = {"Content-Type": "text/plain; version=0.0.4"}
+    return web.Response(body=generate_latest(), headers=headers)
+
+
+def listening_port(runner: web.AppRunner) -> int:
+    """The IPv4 port; with port 0, IPv6 may have another one."""
+    ports = {len(address): int(address[1]) for address in runner.addresses}
+    return ports.get(2) or next(iter(ports.values()))
 
 
 class TurnedAway(asyncio.Protocol):
