@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import msgspec
@@ -23,7 +22,7 @@ from worker.pluggy_api.errors import (
     PluggyError,
     PluggyUnavailable,
 )
-from worker.pluggy_api.http import Answer
+from worker.pluggy_api.http import Answer, http_date
 from worker.pluggy_api.paging import PagesSoFar, as_cursor_refusal, query_of, with_restarts
 from worker.pluggy_api.payloads import (
     Envelope,
@@ -254,12 +253,10 @@ def _and(path: str) -> str:
 
 def _pluggy_now(answer: Answer) -> datetime:
     """Pluggy's clock, from the Date header. Without it no watermark could be set: an error."""
-    try:
-        stated = parsedate_to_datetime(answer.headers["Date"])
-        # "-0000" is UTC too, and not the zone of this machine.
-        return stated.replace(tzinfo=UTC) if stated.tzinfo is None else stated.astimezone(UTC)
-    except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
-        raise PluggyUnavailable("no_date_header") from error
+    found = http_date(answer.headers.get("Date"))
+    if found is None:
+        raise PluggyUnavailable("no_date_header")
+    return found
 
 
 def _milliseconds(moment: datetime) -> str:

@@ -34,6 +34,8 @@ class PluggyError(Exception):
 
     failure_class: ClassVar[str] = "retry"
     endpoint: str | None = None
+    wait_s: float | None = None
+    is_own: bool = False
 
     def __init__(
         self, code: str, *, status: int | None = None, error_id: str | None = None
@@ -79,6 +81,7 @@ class Deferred(PluggyError):
     """
 
     failure_class = "later"
+    wait_s: float
 
     def __init__(
         self, code: str, *, wait_s: float, status: int | None = None, is_own: bool = False
@@ -142,20 +145,17 @@ class Failure:
 
 def classify(error: Exception) -> Failure:
     """Classify an exception of a step; unclassified ones are retried."""
-    if isinstance(error, Deferred):
-        return Failure(
-            "later",
-            error.code,
-            error.status,
-            error.error_id,
-            error.wait_s,
-            error.endpoint,
-            error.is_own,
-        )
-    if isinstance(error, PluggyError):
-        code, status, error_id = error.code, error.status, error.error_id
-        return Failure(error.failure_class, code, status, error_id, endpoint=error.endpoint)
-    return Failure("retry", type(error).__name__)
+    if not isinstance(error, PluggyError):
+        return Failure("retry", type(error).__name__)
+    return Failure(
+        error.failure_class,
+        error.code,
+        error.status,
+        error.error_id,
+        error.wait_s,
+        error.endpoint,
+        error.is_own,
+    )
 
 
 def retry_pause_s(attempts: int) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from multidict import CIMultiDictProxy
@@ -27,6 +29,16 @@ class Change:
 
     method: str
     body: Mapping[str, Any] = field(repr=False)
+
+
+def http_date(text: str | None) -> datetime | None:
+    """The time of an HTTP date header, in UTC; None if it is missing or unreadable."""
+    try:
+        stated = parsedate_to_datetime(text or "")
+        # "-0000" is UTC too, and not the zone of this machine.
+        return stated.replace(tzinfo=UTC) if stated.tzinfo is None else stated.astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 def endpoint_group(path: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Final
+
+from worker.pluggy_api.http import http_date
 
 WINDOW_S: Final = 60.0
 """Pluggy counts calls by the minute; https://docs.pluggy.ai/docs/rate-limits."""
@@ -56,14 +57,6 @@ def _delay_s(headers: Mapping[str, str], name: str) -> float | None:
 
 def _until_s(moment: str, sent: str | None) -> float | None:
     """Seconds between two HTTP dates, both by the server's clock."""
-    until = _http_date(moment)
-    begin = _http_date(sent) if sent is not None else datetime.now(UTC)
+    until = http_date(moment)
+    begin = http_date(sent) if sent is not None else datetime.now(UTC)
     return None if until is None or begin is None else (until - begin).total_seconds()
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        stated = parsedate_to_datetime(text)
-        return stated.replace(tzinfo=UTC) if stated.tzinfo is None else stated.astimezone(UTC)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
