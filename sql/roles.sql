@@ -24,7 +24,7 @@ END $$;
 DO $$
 DECLARE
     wanted record;
-    held text[];
+    stored text[];
 BEGIN
     FOR wanted IN
         SELECT * FROM (VALUES
@@ -43,12 +43,12 @@ BEGIN
             ('pluggy_dashboard', 'default_transaction_read_only', 'on')
         ) AS w(role, setting, value)
     LOOP
-        SELECT s.setconfig INTO held
+        SELECT s.setconfig INTO stored
         FROM pg_db_role_setting s
         JOIN pg_roles r ON r.oid = s.setrole
         JOIN pg_database d ON d.oid = s.setdatabase
         WHERE r.rolname = wanted.role AND d.datname = current_database();
-        IF (wanted.setting || '=' || wanted.value) = ANY (coalesce(held, '{}')) THEN
+        IF (wanted.setting || '=' || wanted.value) = ANY (coalesce(stored, '{}')) THEN
             CONTINUE;
         END IF;
         EXECUTE format('ALTER ROLE %I IN DATABASE %I SET %I = %L',

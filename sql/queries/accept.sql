@@ -50,17 +50,17 @@ WITH delivered AS MATERIALIZED (
     FROM revivable r
     WHERE e.id = r.id AND e.state IN ('dead', 'ignored')
     RETURNING e.id, e.event_id, e.body_sha256, e.item_id, e.lane, e.state
-), told AS (
+), announced AS (
     SELECT item_id, count(*) AS events, min(lane) AS lane
     FROM (SELECT * FROM inserted UNION ALL SELECT * FROM revived) AS e
     WHERE state = 'pending' AND item_id IS NOT NULL
     GROUP BY item_id
 ), before AS (
     -- As this statement's snapshot knows them: a bump that commits meanwhile costs a ring too many.
-    SELECT item_id, s.lane FROM told JOIN pluggy_sync.item_sync s USING (item_id)
+    SELECT item_id, s.lane FROM announced JOIN pluggy_sync.item_sync s USING (item_id)
 ), bumped AS (
     INSERT INTO pluggy_sync.item_sync AS s (item_id, generation, lane, run_at)
-    SELECT item_id, events, lane, now() FROM told ORDER BY item_id
+    SELECT item_id, events, lane, now() FROM announced ORDER BY item_id
     ON CONFLICT (item_id) DO UPDATE
         SET generation = s.generation + excluded.generation,
             lane = least(s.lane, excluded.lane),

@@ -7,12 +7,12 @@ WITH replaced AS (
     DELETE FROM pluggy_sync.walk_pages p USING pluggy_sync.account_walks w
     WHERE w.item_id = $1 AND w.account_id = $2 AND p.walk_id = w.walk_id
 )
-INSERT INTO pluggy_sync.account_walks AS held
+INSERT INTO pluggy_sync.account_walks AS stored
     (item_id, account_id, kind, lane, expects_rows, source_updated_at, next, started_at,
      pluggy_started_at, pages, rows_seen, verifies, read_since, read_seq)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 ON CONFLICT (item_id, account_id) DO UPDATE SET
-    kind = excluded.kind, lane = least(held.lane, excluded.lane), expects_rows = excluded.expects_rows,
+    kind = excluded.kind, lane = least(stored.lane, excluded.lane), expects_rows = excluded.expects_rows,
     source_updated_at = excluded.source_updated_at, next = excluded.next,
     started_at = excluded.started_at, pluggy_started_at = excluded.pluggy_started_at,
     pages = excluded.pages, rows_seen = excluded.rows_seen, verifies = excluded.verifies, read_since = excluded.read_since,

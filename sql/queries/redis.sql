@@ -1,7 +1,7 @@
 -- name: record_redis_settings
 -- params: append_only?, append_fsync?, maxmemory_bytes?, maxmemory_policy?, unsafe
 -- returns: none
-INSERT INTO pluggy_sync.redis_settings AS held
+INSERT INTO pluggy_sync.redis_settings AS stored
     (append_only, append_fsync, maxmemory_bytes, maxmemory_policy, unsafe)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (only_row) DO UPDATE

@@ -2,17 +2,17 @@
 -- returns: values
 -- Connectors of items that we do not hold and have not asked for in vain. The items are not
 -- scanned: each step hops to the next connector in the index.
-WITH RECURSIVE held AS (
+WITH RECURSIVE stored AS (
     SELECT min(connector_id) AS id FROM pluggy.items
     UNION ALL
-    SELECT (SELECT min(i.connector_id) FROM pluggy.items i WHERE i.connector_id > held.id)
-    FROM held WHERE held.id IS NOT NULL
+    SELECT (SELECT min(i.connector_id) FROM pluggy.items i WHERE i.connector_id > stored.id)
+    FROM stored WHERE stored.id IS NOT NULL
 )
-SELECT held.id FROM held
-WHERE held.id IS NOT NULL
-  AND NOT EXISTS (SELECT FROM pluggy.connectors c WHERE c.id = held.id)
+SELECT stored.id FROM stored
+WHERE stored.id IS NOT NULL
+  AND NOT EXISTS (SELECT FROM pluggy.connectors c WHERE c.id = stored.id)
   AND NOT EXISTS (SELECT FROM pluggy_sync.reference_data_sync s
-                  WHERE s.product = 'connectors' AND held.id::text = ANY (s.unknown_ids));
+                  WHERE s.product = 'connectors' AND stored.id::text = ANY (s.unknown_ids));
 
 -- name: lease_reference_data
 -- params: lease_for, has_unknown
@@ -127,7 +127,7 @@ SELECT id, row_hash, row_version, deleted_at FROM pluggy.connectors;
 -- params: row, run_id, now
 -- returns: value
 -- row: a JSON object. Clears a tombstone. Returns whether it is new.
-INSERT INTO pluggy.connectors AS held
+INSERT INTO pluggy.connectors AS stored
     (id, name, type, country, institution_url, image_url, primary_color, has_mfa, oauth,
      is_open_finance, is_sandbox, health_status, health_stage, products, source_created_at,
      source_updated_at, payload, row_hash, row_version, run_id, first_seen_at, changed_at)
@@ -165,7 +165,7 @@ SELECT id, row_hash, row_version, deleted_at FROM pluggy.categories;
 -- params: row, run_id, now
 -- returns: value
 -- row: a JSON object. Clears a tombstone. Returns whether it is new.
-INSERT INTO pluggy.categories AS held
+INSERT INTO pluggy.categories AS stored
     (id, description, description_translated, parent_id, parent_description, payload, row_hash,
      row_version, run_id, first_seen_at, changed_at)
 SELECT r.id, r.description, r.description_translated, r.parent_id, r.parent_description, r.payload,

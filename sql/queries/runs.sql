@@ -3,10 +3,10 @@
 -- returns: values
 -- First act after a claim: runs of this item that a dead or fenced worker left open can commit
 -- nothing more, so they get their place in the feed, in turn as close_run says.
-WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock($2))
+WITH in_order AS MATERIALIZED (SELECT pg_advisory_xact_lock($2))
 UPDATE pluggy_sync.runs
 SET outcome = 'lost', finished_at = clock_timestamp(), seq = nextval('pluggy_sync.run_seq')
-FROM turn
+FROM in_order
 WHERE item_id = $1 AND finished_at IS NULL
 RETURNING id;
 
@@ -23,14 +23,14 @@ INSERT INTO pluggy_sync.runs (item_id, kind, event_ids) VALUES ($1, $2, $3) RETU
 -- closing statement itself: taken before it, a worker that stands still in between would hold all
 -- others up. Inside a transaction the standstill before COMMIT is bounded instead. plan: the steps
 -- taken, as JSON.
-WITH turn AS MATERIALIZED (
+WITH in_order AS MATERIALIZED (
     SELECT pg_advisory_xact_lock($12), set_config('idle_in_transaction_session_timeout', '5s', true)
 )
 UPDATE pluggy_sync.runs
 SET seq = nextval('pluggy_sync.run_seq'), outcome = $2, finished_at = clock_timestamp(),
     seen = $3, inserted = $4, changed = $5, deleted = $6, unchanged = $7, older_skipped = $8,
     rejected = $9, api_requests = $10, plan = $11::jsonb
-FROM turn
+FROM in_order
 WHERE id = $1 AND finished_at IS NULL
 RETURNING seq;
 

@@ -50,12 +50,12 @@ SELECT event, count(*) AS events FROM ignored GROUP BY event;
 -- A worker is alive. redis_outage: the word for its outage of Redis. Returns the slots of all live
 -- workers.
 WITH beat AS (
-    INSERT INTO pluggy_sync.workers AS held (worker_id, slots, redis_outage, redis_outage_since)
+    INSERT INTO pluggy_sync.workers AS stored (worker_id, slots, redis_outage, redis_outage_since)
     VALUES ($1, $2, $3, CASE WHEN $3::text IS NOT NULL THEN clock_timestamp() END)
     ON CONFLICT (worker_id) DO UPDATE
     SET slots = excluded.slots, seen_at = clock_timestamp(), redis_outage = excluded.redis_outage,
         redis_outage_since = CASE WHEN $3::text IS NOT NULL
-                                  THEN coalesce(held.redis_outage_since, clock_timestamp()) END
+                                  THEN coalesce(stored.redis_outage_since, clock_timestamp()) END
     RETURNING worker_id, slots
 ), gone AS (
     DELETE FROM pluggy_sync.workers WHERE seen_at < now() - interval '1 day'

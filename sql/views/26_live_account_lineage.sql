@@ -1,7 +1,7 @@
 -- Accounts are matched by keys, so that the join is by equality: the same id under another item, the same
 -- transfer number at the bank, or the same number and holder (tax number, name or user of yours).
 CREATE VIEW pluggy_live.account_lineage AS
-WITH held AS (
+WITH stored AS (
     SELECT a.item_id, a.id, a.type, a.subtype, a.currency_code, a.first_seen_at, a.deleted_at,
            i.connector_id, nullif(btrim(a.number), '') AS number,
            nullif(btrim(a.bank_transfer_number), '') AS transfer_number,
@@ -11,7 +11,7 @@ WITH held AS (
     JOIN pluggy.items i ON i.id = a.item_id
 ), keys AS (
     SELECT h.item_id, h.id, h.first_seen_at, h.deleted_at, k.place, k.reason, k.key
-    FROM held h
+    FROM stored h
     CROSS JOIN LATERAL (VALUES
         (1, 'same_id', jsonb_build_array(h.type, h.id)),
         (2, 'same_transfer_number', CASE WHEN h.transfer_number IS NOT NULL THEN jsonb_build_array(
@@ -44,7 +44,7 @@ WITH held AS (
 SELECT h.item_id, h.id, h.deleted_at IS NULL AS is_live, h.deleted_at, h.type, h.connector_id,
        s.new_item_id AS superseded_by_item_id, s.new_id AS superseded_by, s.reason,
        p.item_id AS supersedes_item_id, p.id AS supersedes, h.first_seen_at
-FROM held h
+FROM stored h
 LEFT JOIN successors s ON s.item_id = h.item_id AND s.id = h.id
 LEFT JOIN predecessors p ON p.new_item_id = h.item_id AND p.new_id = h.id;
 

@@ -36,10 +36,8 @@ KEPT: Final = frozenset(
     }
 )
 NOT_CLEAN_YET: Final = (
-    "ops/",
+    "ops/demo/",
     "sql/",
-    "worker/engine/",
-    "worker/lease/",
     "worker/maintenance/",
     "worker/store/",
     "worker/sync/",

@@ -17,7 +17,7 @@ SELECT id FROM pluggy.accounts WHERE item_id = $1 AND $2::uuid IS NOT NULL AND d
 -- params: rows, item_id, run_id, now
 -- returns: many Upserted
 -- rows: a JSON array. Clears tombstones and flags. Returns which rows are new.
-INSERT INTO pluggy.accounts AS held
+INSERT INTO pluggy.accounts AS stored
     (item_id, id, type, subtype, number, name, marketing_name, owner, tax_number, currency_code,
      balance, bank_transfer_number, bank_closing_balance, credit_level, credit_brand, credit_limit,
      credit_available_limit, credit_minimum_payment, credit_balance_close_date,

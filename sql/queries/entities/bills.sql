@@ -18,7 +18,7 @@ ORDER BY id;
 -- params: rows, item_id, run_id, now
 -- returns: many Upserted
 -- rows: a JSON array. Clears tombstones. Returns which rows are new.
-INSERT INTO pluggy.bills AS held
+INSERT INTO pluggy.bills AS stored
     (item_id, id, account_id, due_date, closing_date, total_amount, currency_code,
      minimum_payment_amount, allows_installments, source_created_at, source_updated_at, payload,
      row_hash, row_version, run_id, first_seen_at, changed_at)

@@ -18,7 +18,7 @@ ORDER BY id;
 -- params: rows, item_id, run_id, now
 -- returns: many Upserted
 -- rows: a JSON array. Clears tombstones. Returns which rows are new.
-INSERT INTO pluggy.consents AS held
+INSERT INTO pluggy.consents AS stored
     (item_id, id, products, permissions, expires_at, revoked_at, source_created_at, payload,
      row_hash, row_version, run_id, first_seen_at, changed_at)
 SELECT $2, r.id, r.products, r.permissions, r.expires_at, r.revoked_at, r.source_created_at,

@@ -18,7 +18,7 @@ ORDER BY id;
 -- params: rows, item_id, run_id, now
 -- returns: many Upserted
 -- rows: a JSON array. Clears tombstones. Returns which rows are new.
-INSERT INTO pluggy.identities AS held
+INSERT INTO pluggy.identities AS stored
     (item_id, id, full_name, company_name, document, document_type, tax_number, birth_date,
      job_title, investor_profile, source_created_at, source_updated_at, payload, row_hash,
      row_version, run_id, first_seen_at, changed_at)

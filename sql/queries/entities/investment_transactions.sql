@@ -18,7 +18,7 @@ ORDER BY id;
 -- params: rows, item_id, run_id, now
 -- returns: many Upserted
 -- rows: a JSON array. Clears tombstones. Returns which rows are new.
-INSERT INTO pluggy.investment_transactions AS held
+INSERT INTO pluggy.investment_transactions AS stored
     (item_id, id, investment_id, type, movement_type, quantity, value, amount, net_amount, date,
      trade_date, description, brokerage_number, payload, row_hash, row_version, run_id,
      first_seen_at, changed_at)

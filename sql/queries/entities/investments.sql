@@ -18,7 +18,7 @@ ORDER BY id;
 -- params: rows, item_id, run_id, now
 -- returns: many Upserted
 -- rows: a JSON array. Clears tombstones. Returns which rows are new.
-INSERT INTO pluggy.investments AS held
+INSERT INTO pluggy.investments AS stored
     (item_id, id, type, subtype, name, number, code, isin, status, currency_code, balance, amount,
      amount_original, amount_profit, amount_withdrawal, quantity, value, taxes, taxes2, rate,
      rate_type, fixed_annual_rate, last_month_rate, annual_rate, last_twelve_months_rate, issuer,

@@ -10,7 +10,7 @@ FROM pluggy.items WHERE id = $1;
 -- params: row, run_id, now
 -- returns: none
 -- row: a JSON object. Clears a tombstone.
-INSERT INTO pluggy.items AS held
+INSERT INTO pluggy.items AS stored
     (id, connector_id, connector_name, connector_is_open_finance, status, execution_status,
      error_code, client_user_id, products, source_created_at, source_updated_at, last_updated_at,
      next_auto_sync_at, consent_expires_at, payload, row_hash, row_version, run_id, first_seen_at,

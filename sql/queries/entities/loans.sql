@@ -18,7 +18,7 @@ ORDER BY id;
 -- params: rows, item_id, run_id, now
 -- returns: many Upserted
 -- rows: a JSON array. Clears tombstones. Returns which rows are new.
-INSERT INTO pluggy.loans AS held
+INSERT INTO pluggy.loans AS stored
     (item_id, id, contract_number, ipoc_code, product_name, type, kind, currency_code,
      contract_amount, outstanding_balance, cet, date, contract_date, settlement_date, due_date,
      first_installment_due_date, total_installments, paid_installments, source_created_at,

@@ -11,7 +11,7 @@ FROM pluggy.transactions WHERE item_id = $1 AND id = ANY($2::uuid[]);
 -- params: rows, item_id, run_id, now
 -- returns: many Upserted
 -- rows: a JSON array. Clears tombstones and flags. Returns which rows are new.
-INSERT INTO pluggy.transactions AS held
+INSERT INTO pluggy.transactions AS stored
     (item_id, id, account_id, description, description_raw, currency_code, amount,
      amount_in_account_currency, date, posted_on, type, status, balance, category, category_id,
      provider_code, provider_id, operation_type, payment_method, merchant_name, installment_number,
