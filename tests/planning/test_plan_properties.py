@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.support.examples import examples
@@ -215,7 +215,10 @@ def test_each_event_is_judged_alone_and_none_is_settled_while_a_step_of_its_is_p
     keys = set()
     for announced in state.events:
         single = decided(alone(state, announced), of=of)
-        assert single.outcomes[announced.id] == together.outcomes[announced.id]
+        outcome = single.outcomes[announced.id]
+        # Events about the same thing share the schedule on which it is asked for again.
+        if announced.confirming is None and outcome.confirming is None:
+            assert outcome == together.outcomes[announced.id]
         if single.steps:
             assert together.outcomes[announced.id].state == "pending"
         keys |= {step_key(found) for found in single.steps}
@@ -409,17 +412,21 @@ def test_a_thing_has_one_schedule_of_looks_however_many_events_wait_for_it(
 def test_what_is_looked_at_again_comes_to_an_end_within_five_looks(
     state: ItemState, of: Item | Gone
 ) -> None:
-    """Time passes from look to look, and each brings nothing."""
+    """Time passes from look to look, and each brings nothing.
+
+    An item is gone only for item/deleted: another event's 404 is a failure of the item's step.
+    """
     first = state.events[:1]
+    assume(not isinstance(of, Gone) or state.item_deleted or first[0].event == "item/deleted")
     state = replace(state, events=first, walks={})
-    looks = 0
+    looks, answered = 0, Answered()
     for _ in range(12):
-        found = decided(state, of=of)
+        found = decided(state, of=of, answered=answered)
         outcome = found.outcomes[first[0].id]
         if outcome.confirming is None or outcome.due_at is None:
             return
         for planned in found.steps:
-            state, _ = _taken(state, Answered(), planned)
+            state, answered = _taken(state, answered, planned)
         looks += bool(found.steps) or outcome.confirming == "items"
         announced = msgspec.structs.replace(
             state.events[0],
