@@ -19,8 +19,8 @@ Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
 MAPPED_PREFIX: Final = 96
-# In brackets, with a port, or alone. Balancers of Azure add the port, and AWS's can be told to; RFC
-# 7239 quotes what has brackets.
+# In brackets, with a port, or alone. Azure's load balancers add the port, AWS's can; RFC 7239
+# quotes addresses in brackets.
 HOP: Final = re.compile(
     r'"?(?:\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}|([0-9A-Fa-f:.]+))"?'
 )

@@ -18,7 +18,7 @@ from arq.connections import ArqRedis
 from tests.support.altered_pluggy import altered
 from tests.support.pluggy_stub import PluggyStub, Said, reading
 from tests.support.stack import Stack
-from worker.pluggy_api.answer_body import MAX_BODY_BYTES
+from worker.pluggy_api.answer_body import MAX_ANSWER_BYTES
 from worker.pluggy_api.errors import CursorRefused, PluggyUnavailable
 from worker.pluggy_api.payloads import MAX_VALUES, decode_envelope, decode_id
 
@@ -83,7 +83,7 @@ async def test_an_answer_of_100_mib_is_refused_and_never_held(
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert peak < MAX_BODY_BYTES + 16 * MIB
+    assert peak < MAX_ANSWER_BYTES + 16 * MIB
     assert sends.sent <= 60, "the rest is not received"
 
 

@@ -38,13 +38,13 @@ OLDEST = Gauge(
 # ARGV: most entries, most bytes, then field and value of each event.
 ADD_SCRIPT: Final = """
 local entries = redis.call('HLEN', KEYS[1])
-local held = tonumber(redis.call('HGET', KEYS[2], 'bytes') or 0)
+local stored = tonumber(redis.call('HGET', KEYS[2], 'bytes') or 0)
 local answers, added = {}, 0
 for i = 3, #ARGV, 2 do
   local size = #ARGV[i] + #ARGV[i + 1]
   if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then
     table.insert(answers, 'duplicate')
-  elseif entries >= tonumber(ARGV[1]) or held + added + size > tonumber(ARGV[2]) then
+  elseif entries >= tonumber(ARGV[1]) or stored + added + size > tonumber(ARGV[2]) then
     table.insert(answers, 'full')
   else
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])

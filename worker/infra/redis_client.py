@@ -76,7 +76,7 @@ class WatchedRedis(ArqRedis):
 def connect_watched(url: str, outage: ServerOutage, *, timeout_s: float = 2.0) -> WatchedRedis:
     """The client of a worker for everything but arq's queue."""
     client = WatchedRedis(connection_pool(url, timeout_s=timeout_s), outage)
-    client.auto_close_connection_pool = True  # the pool is nobody else's
+    client.auto_close_connection_pool = True  # the pool has no other user
     return client
 
 
@@ -127,7 +127,7 @@ class WatchedPipeline(Pipeline):
 def connect(url: str, *, timeout_s: float = 2.0) -> ArqRedis:
     """A client without outage state. It connects with the first command."""
     client = ArqRedis(connection_pool(url, timeout_s=timeout_s))
-    client.auto_close_connection_pool = True  # the pool is nobody else's
+    client.auto_close_connection_pool = True  # the pool has no other user
     return client
 
 

@@ -91,10 +91,8 @@ class Reads:
 
     def want_accounts(self, needs: Needs, event: PendingEvent, item: Item) -> None:
         """Add the list of accounts, unless it is blocked."""
-        step, source_updated_at = (
-            self.item_state.step("accounts"),
-            item.source_updated_at("accounts"),
-        )
+        step = self.item_state.step("accounts")
+        source_updated_at = item.source_updated_at("accounts")
         if not self.blocked(needs, step, event):
             verifies = finds_drift(event, step, source_updated_at)
             needs.steps.append(ReadAccounts(source_updated_at, verifies))

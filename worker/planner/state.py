@@ -21,8 +21,8 @@ class PendingEvent(msgspec.Struct, frozen=True):
     ids_open: number of its ids that are still to be read (None: the event has no ids).
     ids_came_back: whether one of the ids read was returned.
     ids_unreadable: whether the event has ids that cannot be read.
-    confirming, confirming_since: what is looked at again, for the answer contradicted the event,
-    and since when (see plan_confirmations).
+    confirming, confirming_since: the step that is rechecked because its answer contradicted the
+    event, and the start of its schedule (see confirmations.py).
     """
 
     id: int

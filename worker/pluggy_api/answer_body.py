@@ -11,7 +11,7 @@ import aiohttp
 
 from worker.pluggy_api.errors import PluggyUnavailable
 
-MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 """Maximum of a decompressed body; a full page of 500 rows has about one MiB."""
 CHUNK_BYTES: Final = 64 * 1024
 YIELD_AFTER_BYTES: Final = 1024 * 1024
@@ -20,7 +20,9 @@ ENCODINGS: Final = "gzip, deflate"
 GZIP_OR_ZLIB: Final = 47
 
 
-async def read_body(response: aiohttp.ClientResponse, *, max_bytes: int = MAX_BODY_BYTES) -> bytes:
+async def read_body(
+    response: aiohttp.ClientResponse, *, max_bytes: int = MAX_ANSWER_BYTES
+) -> bytes:
     """Read a response's body, decompressed.
 
     Raises PluggyUnavailable if it is larger than `max_bytes`, or not packed as its headers say.

@@ -44,7 +44,7 @@ T = TypeVar("T")
 CALL_TIMEOUT_S: Final = 20.0
 """Time-out of a call, including the wait for the rate limit, key renewal and one repeat."""
 PLAIN_PATHS: Final = ("/connectors/200", "/items/00000000-0000-4000-8000-000000000000")
-"""Paths that confirm a refused key: one that every key may read, and an item of nobody."""
+"""Paths that confirm a refused key: one that every key may read, and an item of no user."""
 MAX_TRIES: Final = 3
 """The call, a repeat with a renewed key, and one more after a plain path was answered."""
 REFUSED_STATUS: Final = (401, 403, 410)
