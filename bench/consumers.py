@@ -88,10 +88,12 @@ async def load(bare: Connection, indexed: Connection, rows: int) -> tuple[float,
     does then slows both alike."""
     took = [0.0, 0.0]
     for account, page in pages(rows):
-        told = json.dumps(page)
+        rows_json = json.dumps(page)
         for place, conn in enumerate((bare, indexed)):
             began = time.perf_counter()
-            await conn.fetch(QUERIES["upsert_transactions"], told, account, 1, datetime.now(UTC))
+            await conn.fetch(
+                QUERIES["upsert_transactions"], rows_json, account, 1, datetime.now(UTC)
+            )
             took[place] += time.perf_counter() - began
     for conn in (bare, indexed):
         await conn.execute("VACUUM ANALYZE pluggy.transactions")

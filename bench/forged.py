@@ -1,9 +1,9 @@
 """Forged webhooks beside genuine ones: `python -m bench.forged`; one JSON line a run.
 
-A thousand forged events within a minute name items that nobody has, items that we hold, or nothing
-that can be read. Genuine ones announce a new row each. Measured is the time from sending a genuine
-event until a query sees the row, by the clock of the bench, and from receipt to settlement, which
-follows, by Postgres's.
+A thousand forged events within a minute name unknown items, items that are mirrored, or rows by ids
+that cannot be read. Genuine ones announce a new row each. Two times are measured: from sending a
+genuine event until a query sees the row, by the clock of the bench, and from receipt to settlement,
+by Postgres's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PLUGGY_LIMIT: Final = 360
 ITEMS: Final = 20
 WORKERS: Final = 2
 SETTLE_TIMEOUT_S: Final = 240.0
-LOOKS_EVERY_S: Final = 0.01
+POLL_INTERVAL_S: Final = 0.01
 MAX_LOG: Final = 100_000
 
 
@@ -85,11 +85,11 @@ class Sight:
         """Look for all that are announced and not seen yet, for ever."""
         clock = asyncio.get_running_loop().time
         while True:
-            looked_for = list(self.announced_at)
-            found = await self.db.fetch(VISIBLE, looked_for)
+            awaited = list(self.announced_at)
+            found = await self.db.fetch(VISIBLE, awaited)
             now = clock()
             self.seen_after_s += [now - self.announced_at.pop(row["id"]) for row in found]
-            await asyncio.sleep(LOOKS_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     async def all_seen(self) -> bool:
         return not self.announced_at
@@ -104,7 +104,7 @@ class Bench:
     """The service of processes, with items that it holds."""
 
     db: asyncpg.Connection
-    door: Client
+    client: Client
     simulator: SimulatorProcess
     dice: random.Random
     sight: Sight
@@ -112,7 +112,7 @@ class Bench:
     accounts: dict[str, str] = field(default_factory=dict)
 
     def forged(self, kind: str) -> dict[str, Any]:
-        """A webhook that nobody at Pluggy has sent."""
+        """A webhook that Pluggy has not sent."""
         kind = self.dice.choice(KINDS) if kind == "mixed" else kind
         known = self.dice.choice(self.items)
         if kind == "unknown":
@@ -142,7 +142,7 @@ class Bench:
         await self._deliver(told(item_id, eventId=f"{GENUINE}{uuid.uuid4()}"))
 
     async def _deliver(self, body: dict[str, Any]) -> None:
-        reply = await self.door.deliver(body)
+        reply = await self.client.deliver(body)
         if reply.status != 202:
             raise RuntimeError(f"the receiver answered {reply.status}")
 
@@ -160,7 +160,7 @@ FROM (SELECT state, extract(epoch FROM settled_at - received_at) * 1000 AS ms
 
 
 async def _paced(per_s: float, count: int, work: Callable[[], Awaitable[None]]) -> None:
-    """Begin so many pieces of work a second, whatever each takes."""
+    """Begin so many pieces of work a second, however long each takes."""
     clock = asyncio.get_running_loop().time
     started = clock()
     async with asyncio.TaskGroup() as group:
@@ -211,17 +211,17 @@ async def _start(
         await opened.enter_async_context(WorkerProcess(database, redis, simulator.url, **limit))
     db = await asyncpg.connect(database)
     opened.push_async_callback(db.close)
-    door = Client(f"http://127.0.0.1:{await receiver.port()}", session)
+    client = Client(f"http://127.0.0.1:{await receiver.port()}", session)
     eye = await asyncpg.connect(database)
     opened.push_async_callback(eye.close)
     dice = random.Random(1)  # noqa: S311 - repeatable draws
-    bench = Bench(db, door, simulator, dice, Sight(eye))
+    bench = Bench(db, client, simulator, dice, Sight(eye))
     for _ in range(ITEMS):
         made = await simulator.apost("/_simulator/items", {"transactions": 40, "accounts": 2})
         truth = await simulator.aget(f"/_simulator/truth/{made['id']}")
         bench.items.append(made["id"])
         bench.accounts[made["id"]] = truth["accounts"][0]["id"]
-        await door.deliver(told(made["id"], event="item/created"))
+        await client.deliver(told(made["id"], event="item/created"))
     await _settled(db, "")
     return bench
 
@@ -236,7 +236,7 @@ async def _settled(db: asyncpg.Connection, prefix: str) -> None:
     async def none_open() -> bool:
         return not await db.fetchval(query, prefix)
 
-    await until(none_open, "all is settled", within_s=SETTLE_TIMEOUT_S)
+    await until(none_open, "all is settled", timeout_s=SETTLE_TIMEOUT_S)
 
 
 async def _figures(bench: Bench, run: Run) -> Figures:

@@ -175,7 +175,7 @@ async def opened() -> AsyncIterator[tuple[Stack, Doorway]]:
 
 
 async def follow(stack: Stack, services: Doorway, body: dict[str, Any]) -> Way:
-    """Deliver one event and do the job that it rings for. Raises RuntimeError if it is refused."""
+    """Deliver one event and do the job that it wakes. Raises RuntimeError if it is refused."""
     trace = Trace()
     await stack.reset_requests()
     await _hear(stack.db, trace)

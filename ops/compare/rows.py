@@ -29,7 +29,7 @@ MISSING: Final = "missing"
 EXTRA: Final = "extra"
 DIFFERENT: Final = "different"
 TOMBSTONED: Final = "tombstoned"
-"""Kinds: not held; held live, not at Pluggy; held with other values; held as deleted, yet there."""
+"""Kinds: not stored; live, not at Pluggy; stored with other values; a tombstone, yet at Pluggy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ async def compare(
     *,
     mirrored: Mapping[str, Mirrored] = MIRRORED,
 ) -> Comparison:
-    """Compare everything that is held with everything that is at Pluggy.
+    """Compare everything that is stored with everything that is at Pluggy.
 
-    A row at Pluggy has to be held live, with every typed column and the payload equal; a held row
+    A row at Pluggy has to be live, with every typed column and the payload equal; a stored row
     that is not at Pluggy has to be a tombstone. Of the rows only their ids are remembered, of one
     item at a time. Raises TruthError, and errors of aiohttp and asyncpg.
     """
@@ -152,7 +152,7 @@ async def _load_mirror(
     """Held rows by id. Postgres compares the payloads: to jsonb 1.50 is 1.5, and true is not 1."""
     columns = ", ".join(f"t.{column} AS stored_{column}" for column in table.columns)
     records = await conn.fetch(
-        # Names come from the constants of compare_columns.
+        # Names come from the constants of ops.compare.columns.
         f"SELECT t.id, t.deleted_at IS NOT NULL AS tombstoned, {columns},"  # noqa: S608
         " t.payload = r.payload::jsonb - $4::text[] AS same_payload"
         " FROM unnest($2::uuid[], $3::text[]) AS r(id, payload)"

@@ -69,8 +69,8 @@ async def read_truth(chunks: AsyncIterator[bytes]) -> AsyncIterator[TrueRow]:
     """Rows of a truth document, `{entity: [row, ...], ...}`, in its order. Raises TruthError.
 
     While consent is withdrawn Pluggy lists nothing; the document then has its rows under `behind`.
-    What rows are listed under is told before them: `owners: {entity: {row id: id}}`. Anything else
-    that is no list is passed over.
+    The id that rows are listed under comes before them: `owners: {entity: {row id: id}}`. Anything
+    else that is no list is passed over.
     """
     async for row in _rows_of_object(_Scanner(chunks), {}):
         yield row

@@ -42,7 +42,7 @@ class Progress:
 
     @property
     def is_quiet(self) -> bool:
-        """Everything that was told has been delivered and settled."""
+        """Every event has been delivered and settled."""
         return self.undelivered == 0 and self.open == 0
 
 
@@ -84,7 +84,7 @@ def _ms(value: float | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that is told at the end."""
+    """All that is shown at the end."""
 
     figures: Figures
     comparison: Comparison

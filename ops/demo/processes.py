@@ -22,7 +22,7 @@ from embedded import guard
 from embedded.directories import Account, close_directories, open_directories
 
 GRACE_S: Final = 0.8
-"""How long all children together may take to stop by themselves; nobody needs what they hold."""
+"""How long all children together may take to stop by themselves. They hold nothing of use."""
 START_TIMEOUT_S: Final = 60.0
 END_TIMEOUT_S: Final = 60.0
 POLL_INTERVAL_S: Final = 0.02
@@ -64,9 +64,9 @@ class Child:
         if self.running:
             guard.signal_all([self.pid], number)
 
-    async def ended(self, within_s: float = END_TIMEOUT_S) -> int:
+    async def ended(self, timeout_s: float = END_TIMEOUT_S) -> int:
         """Wait for its exit status; 256 - n if signal n ended it. Raises TimeoutExpired."""
-        return await asyncio.to_thread(self.guard.wait, within_s)
+        return await asyncio.to_thread(self.guard.wait, timeout_s)
 
     def tail(self) -> str:
         """The end of its log, to be shown to a person."""
@@ -82,20 +82,20 @@ class Child:
         return logged(self.lines(), event)
 
     async def wait_for_log(self, find: Callable[[Child], T | None]) -> T:
-        """Wait until its log has what `find` looks for. Raises ChildEnded."""
+        """Wait until `find` finds something in its log. Raises ChildEnded."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        while (found := self._look(find, deadline)) is None:  # noqa: ASYNC110 - a file is polled
+        while (found := self._find(find, deadline)) is None:  # noqa: ASYNC110 - a file is polled
             await asyncio.sleep(POLL_INTERVAL_S)
         return found
 
     def block_for_log(self, find: Callable[[Child], T | None]) -> T:
         """The same without an event loop. Raises ChildEnded."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        while (found := self._look(find, deadline)) is None:
+        while (found := self._find(find, deadline)) is None:
             time.sleep(POLL_INTERVAL_S)
         return found
 
-    def _look(self, find: Callable[[Child], T | None], deadline: float) -> T | None:
+    def _find(self, find: Callable[[Child], T | None], deadline: float) -> T | None:
         # Before the log is read: what it wrote before its end is there then.
         waits = self.running and time.monotonic() < deadline
         found = find(self)

@@ -42,7 +42,7 @@ ROWS_A_SECOND: Final = 200
 POLL_INTERVAL_S: Final = 0.1
 INTERRUPTED: Final = 130
 NONE_YET: Final = 2**62
-"""No event is that late: the lag is told of the update rounds only."""
+"""No event has that id: the lag is that of the update rounds only."""
 
 SETTING_UP_FAILED: Final = (EmbeddedError, NoServer, MigrationRefused)
 PLAYING_FAILED: Final = (
@@ -74,7 +74,7 @@ class Watch:
         undelivered = await self.control.undelivered()
         record = await self.conn.fetchrow(QUERIES["demo_progress"], self.after_event)
         if record is None:
-            raise DemoFailed("the database told nothing of its progress")
+            raise DemoFailed("the database returned no progress")
         lag = record["lag_ms"]
         self.last = Progress(
             **(dict(record) | {"lag_ms": (lag[0], lag[1]) if lag else None}),
@@ -93,7 +93,7 @@ class Watch:
         deadline = time.monotonic() + timeout_s
         while not done(progress := await self.check()):
             if time.monotonic() > deadline:
-                raise DemoFailed(f"waited {timeout_s:.0f} s for {what}, in vain: {progress}")
+                raise DemoFailed(f"waited {timeout_s:.0f} s for {what}: {progress}")
             await asyncio.sleep(POLL_INTERVAL_S)
         return progress
 

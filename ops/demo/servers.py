@@ -63,7 +63,7 @@ def redis(given_url: str | None) -> Iterator[str]:
 
 @contextmanager
 def _discarded(server: Server) -> Iterator[str]:
-    """An embedded server whose data nobody needs: it is not stopped in good order, but at once."""
+    """An embedded server with data that is not needed: it is stopped at once, not in good order."""
     with ExitStack() as stack:
         stack.callback(server.stop)
         stack.callback(server.kill)

@@ -96,7 +96,7 @@ class SimulatorControl:
         async with self.session.request(
             method, self.base_url + path, json=body, headers=headers, timeout=timeout
         ) as answer:
-            told = await answer.read()
+            received = await answer.read()
             if answer.status >= 400:
-                raise ControlRefused(f"{method} {path}: {answer.status} {told[:500]!r}")
-            return told
+                raise ControlRefused(f"{method} {path}: {answer.status} {received[:500]!r}")
+            return received

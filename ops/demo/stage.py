@@ -64,7 +64,7 @@ class Stage:
         return self.options.database_url is None
 
     def servers(self, role: str) -> dict[str, str]:
-        """What a process is told of Postgres and Redis, with the database role that it plays."""
+        """Settings of a process for Postgres and Redis, with the database role that it plays."""
         url = as_role(self.database_url, role) if self.has_own_postgres else self.database_url
         return {"DATABASE_URL": url, "REDIS_URL": self.redis_url}
 
@@ -82,7 +82,7 @@ def open_stage(options: DemoOptions) -> Iterator[Stage]:
 
 
 async def start_service(stage: Stage, session: aiohttp.ClientSession) -> SimulatorControl:
-    """Receiver and workers, over a migrated database; and the simulator told where to deliver.
+    """Receiver and workers, over a migrated database; and the subscription at the simulator.
 
     Raises ChildEnded, aiohttp.ClientError.
     """

@@ -27,8 +27,8 @@ from worker.inbox.events import own_event
 from worker.inbox.spool import SPOOL
 from worker.infra.lanes import Lane
 
-TRIED_FOR_S: Final = 90.0
-HAPPENS_WITHIN_S: Final = 12.0
+RETRY_TIMEOUT_S: Final = 90.0
+HAPPEN_TIMEOUT_S: Final = 12.0
 HANDS_FULL_AFTER_S: Final = 0.7
 """Less than a receiver waits for Postgres before it turns to the spool."""
 POLL_INTERVAL_S: Final = 0.1
@@ -68,7 +68,7 @@ class Chaos:
     async def happen(self, kind: str) -> None:
         """Make a fault of a kind happen; one that could not is tried again."""
         clock = asyncio.get_running_loop().time
-        until = clock() + TRIED_FOR_S
+        until = clock() + RETRY_TIMEOUT_S
         while clock() < until:
             try:
                 happened = await FAULTS[kind](self)
@@ -99,7 +99,7 @@ Fault = Callable[[Chaos], Awaitable[bool]]
 
 async def holds(condition: Callable[[], Awaitable[bool]]) -> bool:
     """Wait for a condition; False if it does not come about."""
-    for _ in range(int(HAPPENS_WITHIN_S / POLL_INTERVAL_S)):
+    for _ in range(int(HAPPEN_TIMEOUT_S / POLL_INTERVAL_S)):
         if await condition():
             return True
         await asyncio.sleep(POLL_INTERVAL_S)
@@ -271,7 +271,7 @@ async def pluggy_fails(chaos: Chaos) -> bool:
 
 
 async def verify(chaos: Chaos) -> str:
-    """Have an item read anew that has more than one page in an account; returns its id."""
+    """Order a verify of an item that has more than one page in an account; returns its id."""
     item_id = chaos.dice.choice(chaos.load.items[:LARGE])
     order = own_event("sync/verify", uuid.UUID(item_id), lane=Lane.LIVE, now=datetime.now(UTC))
     await accept_events(chaos.stack.db, [order])

@@ -87,11 +87,11 @@ LARGE: Final = bytes(4 * MIB)
 async def attack(ports: Sequence[int]) -> None:
     """Attack these ports in turn, and tell of it, until cancelled."""
     ended = Counter[str]()
-    turns = itertools.cycle(ports)
+    next_port = itertools.cycle(ports)
     async with asyncio.TaskGroup() as group:
         for kind, one in KINDS.items():
             for _ in range(EACH):
-                group.create_task(_keep_on(next(turns), kind, one, ended))
+                group.create_task(_keep_on(next(next_port), kind, one, ended))
         while True:
             await asyncio.sleep(LOG_INTERVAL_S)
             print(json.dumps({"event": "attacked", **ended}), flush=True)

@@ -54,7 +54,7 @@ async def judge(stack: ChaosStack, account: Account) -> Verdict:
 
 
 async def judge_database(db: Pool, account: Account) -> Verdict:
-    """What can be told without Pluggy."""
+    """Judge what needs no answer of Pluggy."""
     verdict = Verdict()
     ids = sorted(account.acknowledged)
     for start in range(0, len(ids), AT_ONCE):

@@ -1,4 +1,4 @@
-"""The load: what the bank changes, told by webhooks, and many more that tell little or nothing."""
+"""The load: webhooks about what the bank changes, and many more that announce little or nothing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def webhook(name: str, **fields: Any) -> Webhook:
 
 @dataclass(slots=True)
 class Load:
-    """Sends so many events a second until it is told to end; what was not taken is sent again."""
+    """Sends so many events a second until end(); an event that was refused is sent again."""
 
     stack: ChaosStack
     ledger: Ledger
@@ -98,13 +98,13 @@ class Load:
     async def _tell(self) -> None:
         """Keep the outbox at the rate wanted."""
         clock = asyncio.get_running_loop().time
-        started, told = clock(), 0
+        started, announced = clock(), 0
         while not self.ending:
-            due = int((clock() - started) * self.rate) - told
+            due = int((clock() - started) * self.rate) - announced
             # Not more than a few seconds' worth: senders wait for answers meanwhile.
             for _ in range(min(due, int(3 * self.rate) - len(self.outbox))):
                 self.outbox.append(self._next())
-            told += max(0, due)
+            announced += max(0, due)
             await asyncio.sleep(0.05)
 
     def _next(self) -> Webhook:
@@ -124,7 +124,7 @@ class Load:
         return webhook(name, itemId=item_id, accountId=account_id)
 
     async def _change(self) -> None:
-        """The bank changes rows; whoever would have been told is told by us."""
+        """The bank changes rows; the webhooks that Pluggy would send are sent by us."""
         while not self.ending:
             item_id, changes = self.dice.choice(self.items), self.dice.choice(CHANGES)
             # The simulator may stand still meanwhile; it answers when it goes on.
@@ -139,27 +139,27 @@ class Load:
             if not self.outbox:
                 await asyncio.sleep(0.02)
                 continue
-            told = self.outbox.popleft()
+            webhook = self.outbox.popleft()
             self.waiting += 1
-            if await self._post(session, told):
-                self.recent.append(told)
+            if await self._post(session, webhook):
+                self.recent.append(webhook)
             else:
                 await asyncio.sleep(RESEND_AFTER_S)
-                self.outbox.append(told)
+                self.outbox.append(webhook)
             self.waiting -= 1
 
-    async def _post(self, session: aiohttp.ClientSession, told: Webhook) -> bool:
+    async def _post(self, session: aiohttp.ClientSession, webhook: Webhook) -> bool:
         """One attempt, by any receiver; whether it was acknowledged."""
         url = self.dice.choice(self.stack.doors) + "/webhooks/pluggy"
         headers = {"X-Webhook-Secret": self.stack.secret}
-        post, started = self.ledger.sent(told.event_id), time.monotonic()
+        post, started = self.ledger.sent(webhook.event_id), time.monotonic()
         try:
-            async with session.post(url, data=told.body, headers=headers) as answer:
+            async with session.post(url, data=webhook.body, headers=headers) as answer:
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError, OSError):
             outcome = UNANSWERED
         else:
             outcome = {202: ACKNOWLEDGED, 503: REFUSED}.get(status, f"status-{status}")
-        self.ledger.answered(post, told.event_id, outcome)
+        self.ledger.answered(post, webhook.event_id, outcome)
         self.answers.append((time.monotonic() - started, outcome))
         return outcome == ACKNOWLEDGED

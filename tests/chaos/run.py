@@ -38,8 +38,8 @@ class Plan:
     rows: int
     spool_to: int
     siege_s: float
-    storm_within_s: float
-    quiet_within_s: float
+    storm_timeout_s: float
+    quiet_timeout_s: float
     server_lanes: int = 2
     spare: int = 0
 
@@ -53,8 +53,8 @@ SHORT: Final = Plan(
     rows=160,
     spool_to=60,
     siege_s=20,
-    storm_within_s=130,
-    quiet_within_s=70,
+    storm_timeout_s=130,
+    quiet_timeout_s=70,
 )
 LONG: Final = Plan(
     acknowledged=100_000,
@@ -65,8 +65,8 @@ LONG: Final = Plan(
     rows=250,
     spool_to=300,
     siege_s=120,
-    storm_within_s=33 * 60,
-    quiet_within_s=5 * 60,
+    storm_timeout_s=33 * 60,
+    quiet_timeout_s=5 * 60,
     spare=2,
 )
 
@@ -94,7 +94,7 @@ class Report:
         plan, found = self.plan, self.verdict
         acknowledged = len(self.account.acknowledged)
         rare = [kind for kind in FAULTS if self.faults.get(kind, 0) < plan.each]
-        told = {
+        wrong = {
             f"{len(found.lost)} events lost: {found.lost[:SHOWN]}": found.lost,
             f"{found.doubled} doubled: {found.stored_twice[:SHOWN]}": found.doubled,
             f"{found.mismatches} mismatches": found.mismatches,
@@ -112,7 +112,7 @@ class Report:
                 self.unexpected_exits.values()
             ),
         }
-        return [text for text, is_wrong in told.items() if is_wrong] + self.siege.failures
+        return [text for text, is_wrong in wrong.items() if is_wrong] + self.siege.failures
 
     def __str__(self) -> str:
         outcomes = self.account.outcomes
@@ -150,7 +150,7 @@ async def run(plan: Plan, seed: int) -> Report:
     async with open_stack(seed) as stack:
         with Ledger(path) as ledger:
             siege, chaos = await _storm(stack, ledger, plan, seed)
-        settled = await settle(stack, plan.quiet_within_s)
+        settled = await settle(stack, plan.quiet_timeout_s)
         account = _read(path)
         verdict = await judge(stack, account)
         return Report(
@@ -199,10 +199,10 @@ async def _storm(stack: ChaosStack, ledger: Ledger, plan: Plan, seed: int) -> tu
 
 async def _strike(chaos: Chaos, ledger: Ledger, plan: Plan) -> None:
     """Raises what a fault raises that cannot be undone, as a server that does not start again."""
-    until = time.monotonic() + plan.storm_within_s
+    until = time.monotonic() + plan.storm_timeout_s
     lanes = [asyncio.create_task(_lane(chaos, names, plan)) for names in _lanes(chaos, plan)]
     done, late = await asyncio.wait(
-        lanes, timeout=plan.storm_within_s, return_when=asyncio.FIRST_EXCEPTION
+        lanes, timeout=plan.storm_timeout_s, return_when=asyncio.FIRST_EXCEPTION
     )
     for lane in late:
         lane.cancel()

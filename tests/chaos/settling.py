@@ -48,7 +48,7 @@ async def end_halt(db: Pool) -> None:
     await _shift(db, ["pluggy_sync.halts"], PROBE_EVERY)
 
 
-async def settle(stack: ChaosStack, within_s: float) -> Settled:
+async def settle(stack: ChaosStack, timeout_s: float) -> Settled:
     """Wait until every event is settled and no item has work left."""
     started, skipped_s = time.monotonic(), 0.0
     while True:
@@ -57,11 +57,11 @@ async def settle(stack: ChaosStack, within_s: float) -> Settled:
         command: Callable[..., Awaitable[Any]] = stack.redis.execute_command
         spooled = int(await command("HLEN", SPOOL))
         took_s = time.monotonic() - started
-        told = f"{spooled} spooled, " + ", ".join(f"{v} {k}" for k, v in state.items())
+        text = f"{spooled} spooled, " + ", ".join(f"{v} {k}" for k, v in state.items())
         if not (spooled or state["open_events"] or state["waiting"] or state["leased"]):
-            return Settled(True, took_s, skipped_s, told)
-        if took_s > within_s:
-            return Settled(False, took_s, skipped_s, told)
+            return Settled(True, took_s, skipped_s, text)
+        if took_s > timeout_s:
+            return Settled(False, took_s, skipped_s, text)
         if await is_halted(stack.db):
             await end_halt(stack.db)
         elif not (spooled or state["due"] or state["leased"]) and (state["next_in_s"] or 0) > 1:

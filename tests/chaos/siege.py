@@ -15,15 +15,15 @@ from tests.chaos.ledger import ACKNOWLEDGED
 from tests.chaos.load import Load
 from tests.chaos.stack import ChaosStack
 
-MOST_MS: Final = 200.0
+MAX_P99_MS: Final = 200.0
 """99 of 100 genuine deliveries are answered in less."""
-BEGUN_WITHIN_S: Final = 90.0
+BEGIN_TIMEOUT_S: Final = 90.0
 POLL_INTERVAL_S: Final = 0.2
 NOT_BEGUN: Final = """
 SELECT count(*) FILTER (WHERE state = 'applied') < $1
 FROM pluggy_sync.webhook_events WHERE event = 'item/created'
 """
-FEWEST: Final = 300
+MIN_DELIVERIES: Final = 300
 """Deliveries that a percentile is made of."""
 
 
@@ -43,13 +43,13 @@ class Siege:
     def failures(self) -> list[str]:
         turned_away = self.outcomes.total() - self.outcomes[ACKNOWLEDGED]
         idle = [kind for kind in KINDS if not self.attacks[kind]]
-        told = {
+        wrong = {
             f"besieged: {turned_away} genuine deliveries not acknowledged": turned_away,
-            f"besieged: p99 of {self.p99_ms:.0f} ms": self.p99_ms >= MOST_MS,
-            f"besieged: {len(self.took_ms)} genuine deliveries": len(self.took_ms) < FEWEST,
+            f"besieged: p99 of {self.p99_ms:.0f} ms": self.p99_ms >= MAX_P99_MS,
+            f"besieged: {len(self.took_ms)} genuine deliveries": len(self.took_ms) < MIN_DELIVERIES,
             f"besieged: no {', '.join(idle)}": idle,
         }
-        return [text for text, is_wrong in told.items() if is_wrong]
+        return [text for text, is_wrong in wrong.items() if is_wrong]
 
     @property
     def rows(self) -> list[tuple[str, object]]:
@@ -61,18 +61,18 @@ class Siege:
         ]
 
 
-async def besiege(stack: ChaosStack, load: Load, for_s: float) -> Siege:
+async def besiege(stack: ChaosStack, load: Load, seconds: float) -> Siege:
     """Watch what the load's deliveries meet for so long. The strangers are at it already.
 
     Not before the receivers listen and the workers have read all items for the first time: what the
     strangers cost is measured, not what starting does.
     """
-    async with asyncio.timeout(BEGUN_WITHIN_S):
+    async with asyncio.timeout(BEGIN_TIMEOUT_S):
         while await stack.db.fetchval(NOT_BEGUN, len(load.items)):  # noqa: ASYNC110 - processes
             await asyncio.sleep(POLL_INTERVAL_S)
     load.answers.clear()
     before = attacks(stack.strangers)
-    await asyncio.sleep(for_s)
+    await asyncio.sleep(seconds)
     answers = list(load.answers)
     return Siege(
         [took_s * 1000 for took_s, _ in answers],
@@ -82,6 +82,6 @@ async def besiege(stack: ChaosStack, load: Load, for_s: float) -> Siege:
 
 
 def attacks(strangers: Child) -> Counter[str]:
-    """What the strangers have told last."""
-    told = [json.loads(line) for line in strangers.lines() if '"attacked"' in line]
-    return Counter({kind: told[-1].get(kind, 0) for kind in KINDS} if told else {})
+    """The last counts in the log of the strangers."""
+    reports = [json.loads(line) for line in strangers.lines() if '"attacked"' in line]
+    return Counter({kind: reports[-1].get(kind, 0) for kind in KINDS} if reports else {})

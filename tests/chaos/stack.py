@@ -44,7 +44,7 @@ POLL_INTERVAL_S: Final = 0.1
 
 @dataclass(slots=True)
 class Replicas:
-    """Processes of one kind. Whatever ends is started anew, as an orchestrator does."""
+    """Processes of one kind. One that ends is started again, as an orchestrator does."""
 
     start: Callable[[int], Child]
     size: int
@@ -52,7 +52,7 @@ class Replicas:
     gone: list[Child] = field(default_factory=list)
     killed: set[int] = field(default_factory=set)
     unexpected_exits: list[Child] = field(default_factory=list)
-    """Those that have ended although nobody killed them."""
+    """Those that ended without having been killed."""
 
     async def begin(self) -> None:
         self.running = [await asyncio.to_thread(self.start, nth) for nth in range(self.size)]
@@ -62,7 +62,7 @@ class Replicas:
         victim = self.running[nth]
         self.killed.add(victim.pid)
         victim.send(signal.SIGKILL)
-        while self.running[nth] is victim:  # noqa: ASYNC110 - replace() is told by no event
+        while self.running[nth] is victim:  # noqa: ASYNC110 - no event tells of an end
             await asyncio.sleep(POLL_INTERVAL_S)
 
     async def pause(self, nth: int, seconds: float) -> None:
@@ -88,10 +88,10 @@ class Replicas:
         """Lines of their logs that tell of a fault of ours, by word; such logs are kept."""
         found = Counter[str]()
         for child in (*self.gone, *self.running):
-            told = Counter(word for line in child.lines() for word in OUR_FAULT if word in line)
-            if told or child in self.unexpected_exits:
+            words = Counter(word for line in child.lines() for word in OUR_FAULT if word in line)
+            if words or child in self.unexpected_exits:
                 shutil.copy(child.log, kept_in)
-            found += told
+            found += words
         return found
 
 

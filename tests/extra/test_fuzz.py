@@ -38,7 +38,7 @@ OVER_HTTP: Final = 30_000
 BROKEN_HTTP: Final = 6_000
 STREAMS: Final = 8
 PAGE: Final = 40
-ANSWERED_WITHIN_S: Final = 60.0
+ANSWER_TIMEOUT_S: Final = 60.0
 SILENT_AFTER_S: Final = 0.3
 """A request that is not whole is not answered for a while; it is given up."""
 HTTP_ANSWERS: Final = {202, 400, 401}
@@ -72,7 +72,7 @@ async def claim(stack: Stack) -> SyncSession:
     """A claim on an item, its run open."""
     await stack.tell("item/updated", str(uuid.uuid4()))
     lease = await stack.claim()
-    held = SyncSession(
+    session = SyncSession(
         stack.db,
         PluggyReader(stack.client, Lane.LIVE),
         lease,
@@ -80,8 +80,8 @@ async def claim(stack: Stack) -> SyncSession:
         ZoneInfo("America/Sao_Paulo"),
         (),
     )
-    await held.open_run("sync")
-    return held
+    await session.open_run("sync")
+    return session
 
 
 async def test_any_row_is_stored_as_it_was_sent_or_set_aside(
@@ -132,13 +132,13 @@ async def store_page(
     async with session.page() as conn:
         columns = {"account_id": owner} if entity.product == "bills" else None
         await store_rows(conn, session, entity, rows, rejected, owner_columns=columns)
-    held = await session.db.fetch(
+    stored = await session.db.fetch(
         f"SELECT *, payload::text AS document FROM pluggy.{entity.product}"  # noqa: S608 - constants
         " WHERE item_id = $1 AND id = ANY ($2)",
         session.item_id,
         [row.id for row in rows],
     )
-    by_id = {record["id"]: record for record in held}
+    by_id = {record["id"]: record for record in stored}
     aside = await session.db.fetch(
         "SELECT row_id, reason FROM pluggy_sync.rejected_rows WHERE item_id = $1 AND product = $2"
         " AND row_id = ANY ($3)",
@@ -243,7 +243,7 @@ async def deliver(
         b"POST /webhooks/pluggy HTTP/1.1\r\nHost: x\r\nX-Webhook-Secret: %s\r\n"
         b"Content-Length: %d\r\n\r\n%s" % (inputs.SECRET.encode(), len(body), body)
     )
-    async with asyncio.timeout(ANSWERED_WITHIN_S):
+    async with asyncio.timeout(ANSWER_TIMEOUT_S):
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
         answer: dict[str, Any] = json.loads(await reader.readexactly(length))

@@ -44,12 +44,12 @@ async def stack() -> AsyncIterator[OracleStack]:
 
 
 @pytest.mark.parametrize("told", SABOTAGE)
-async def test_the_judge_sees_what_is_wrong(stack: OracleStack, told: str) -> None:
+async def test_the_judge_sees_what_is_wrong(stack: OracleStack, shown: str) -> None:
     player = Player(stack, Scenario(0, [{"transactions": 40}], KNOWN_ITEM))
     await player.play()
-    await stack.db.execute(SABOTAGE[told], player.items[0].id)
+    await stack.db.execute(SABOTAGE[shown], player.items[0].id)
     try:
-        with pytest.raises(Diverged, match=told):
+        with pytest.raises(Diverged, match=shown):
             await Judge(player).judge()
     finally:
         await player.leave()
@@ -65,10 +65,10 @@ async def test_the_judge_sees_what_is_wrong(stack: OracleStack, told: str) -> No
     ],
 )
 def test_freshness_is_judged_by_what_pluggy_shows(
-    detail: dict[str, Any] | None, told: tuple[str, str | None]
+    detail: dict[str, Any] | None, shown: tuple[str, str | None]
 ) -> None:
     item = {"statusDetail": {"loans": detail}}
-    assert expected(item, "loans") == told
+    assert expected(item, "loans") == shown
     assert expected(item, "identities") == FRESH
 
 

@@ -35,7 +35,7 @@ TRANSACTIONS = 1100
 """Of an item of two accounts: two pages each."""
 LIVE_ITEMS = 20
 LIVE_EVERY_S = 1.2
-MOST_LOG = 20_000
+MAX_LOG = 20_000
 MINUTES_S = 300.0
 """What the limit lets happen takes minutes."""
 
@@ -66,8 +66,8 @@ async def make_items(simulator: SimulatorProcess, count: int, transactions: int)
 
 async def uses(simulator: SimulatorProcess) -> list[Use]:
     """The simulator's own count, by its minutes."""
-    log = (await simulator.aget(f"/_simulator/requests?last={MOST_LOG}"))["log"]
-    assert len(log) < MOST_LOG, "the log has forgotten requests"
+    log = (await simulator.aget(f"/_simulator/requests?last={MAX_LOG}"))["log"]
+    assert len(log) < MAX_LOG, "the log has forgotten requests"
     answered, refused = Counter[datetime](), Counter[datetime]()
     for entry in log:
         minute = datetime.fromisoformat(entry["at"]).replace(second=0, microsecond=0)
@@ -121,7 +121,7 @@ async def test_eight_workers_use_the_budget_and_are_never_refused(
                 WorkerProcess(database_url, own_redis_url, limited.url, **environment)
             )
         await accept_events(db, [registration(uuid.UUID(i), now()) for i in live])
-        await until(lambda: applied(db, live), "the live items are mirrored", within_s=MINUTES_S)
+        await until(lambda: applied(db, live), "the live items are mirrored", timeout_s=MINUTES_S)
         began = now()
         await accept_events(
             db, [registration(uuid.UUID(i), now(), lane=Lane.BACKFILL) for i in bulk]
@@ -134,7 +134,7 @@ async def test_eight_workers_use_the_budget_and_are_never_refused(
         await until(
             lambda: all_live_applied(db, live),
             "the last live events are applied",
-            within_s=MINUTES_S,
+            timeout_s=MINUTES_S,
         )
         figures = await lag(db, live, began)
     share = sum(use.transactions for use in full) / (LIMIT * WINDOWS)

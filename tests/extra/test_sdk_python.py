@@ -160,12 +160,12 @@ def test_transactions_are_filtered_by_ids_dates_and_creation(
 
 def test_other_products_are_read(api: pluggy_sdk.ApiClient, item_id: str, truth: Any) -> None:
     investments = pluggy_sdk.InvestmentApi(api)
-    held = investments.investments_list(item_id)
-    assert ids(found(held)) == true_ids(truth["investments"])
-    assert investments.investments_retrieve(found(held)[0].id) == found(held)[0]
+    listed = investments.investments_list(item_id)
+    assert ids(found(listed)) == true_ids(truth["investments"])
+    assert investments.investments_retrieve(found(listed)[0].id) == found(listed)[0]
     movements = [
         row
-        for investment in found(held)
+        for investment in found(listed)
         for row in investments.investment_transactions_list(investment.id).results
     ]
     assert ids(movements) == true_ids(truth["investment_transactions"])

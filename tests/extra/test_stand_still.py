@@ -19,7 +19,7 @@ from tests.support.service import Service
 from tests.support.service_process import peak_memory_kb
 from tests.support.waiting import until
 
-MOST_GROWTH_KB = 32 * 1024
+MAX_GROWTH_KB = 32 * 1024
 """While nothing can be done; a worker has about 70 MB."""
 
 __all__ = ["postgres", "service", "valkey"]  # fixtures
@@ -62,4 +62,4 @@ async def test_servers_that_stand_still_cost_no_worker_and_no_attempt(
         worker_group.assert_rode_out("redis", "postgres")
         print({"peak_kb_before": before, "peak_kb_after": after})
         for was, became in zip(before, after, strict=True):
-            assert became - was < MOST_GROWTH_KB
+            assert became - was < MAX_GROWTH_KB

@@ -1,1 +1,1 @@
-"""Hostile input by the hundred thousand, each told by its seed and number."""
+"""Hostile input by the hundred thousand, each found again by its seed and number."""

@@ -99,8 +99,8 @@ def pluggy_answer(body: bytes) -> None:
     cleaned = clean_json(body)
     assert clean_json(cleaned) == cleaned
     assert cleaned.decode().encode() == cleaned
-    for told in decode_error(body):
-        assert told is None or 0 < len(told) <= 120
+    for shown in decode_error(body):
+        assert shown is None or 0 < len(shown) <= 120
     try:
         envelope = decode_envelope(body)
     except Unreadable:
@@ -140,12 +140,12 @@ def stored(raw: bytes, payload: str, columns: Mapping[str, Any]) -> None:
         assert columns["description"] == sent["description"]
 
 
-def _same(held: object, sent: object) -> bool:
+def _same(stored: object, sent: object) -> bool:
     """Equal as JSON: jsonb writes numbers its own way, and 1.0 is 1 but not true."""
-    if isinstance(held, dict) and isinstance(sent, dict):
-        return held.keys() == sent.keys() and all(_same(held[k], sent[k]) for k in held)
-    if isinstance(held, list) and isinstance(sent, list):
-        return len(held) == len(sent) and all(map(_same, held, sent))
-    if isinstance(held, bool) or isinstance(sent, bool):
-        return held is sent
-    return held == sent
+    if isinstance(stored, dict) and isinstance(sent, dict):
+        return stored.keys() == sent.keys() and all(_same(stored[k], sent[k]) for k in stored)
+    if isinstance(stored, list) and isinstance(sent, list):
+        return len(stored) == len(sent) and all(map(_same, stored, sent))
+    if isinstance(stored, bool) or isinstance(sent, bool):
+        return stored is sent
+    return stored == sent

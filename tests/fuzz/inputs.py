@@ -1,4 +1,4 @@
-"""Inputs nobody sends on purpose, and some that somebody does."""
+"""Inputs that are sent by mistake, and some that are sent on purpose."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ from tests.oracle.shrink import shrink
 from tests.oracle.stack import ROOT, OracleStack
 
 TRACES: Final = ROOT / "build" / "oracle"
-FEWEST: Final = 20
-"""So often each ingredient has to occur."""
+MIN_OCCURRENCES: Final = 20
+"""Each ingredient has to occur so often."""
 WHOLE: Final = 300
 """Scenarios of which that can be asked."""
 MORE: Final = 1.5
@@ -36,9 +36,9 @@ EXPECTED: Final = frozenset(
         "item connected",
         "item deleted",
         "consent renewed",
-        "flags accepted",
+        "deletions accepted",
         "dead letter requeued",
-        "equal without nets",
+        "equal without reconciliation",
         "two workers and more",
         "webhook spooled",
     }
@@ -48,10 +48,10 @@ EXPECTED: Final = frozenset(
 SOURCES: Final = {
     "consent renewed": "consent revoked",
     "dead letter requeued": "fault refused",
-    "flags accepted": "deleted by the dozen",
+    "deletions accepted": "deleted by the dozen",
     "webhook spooled": "postgres away",
 }
-"""Which ingredient brings what is none itself."""
+"""The ingredient that leads to one that is not drawn."""
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ class Campaign:
 
     def rare(self) -> set[str]:
         """Ingredients that have not occurred often enough."""
-        return {name for name in EXPECTED if self.counts[name] < FEWEST}
+        return {name for name in EXPECTED if self.counts[name] < MIN_OCCURRENCES}
 
     @property
     def passed(self) -> bool:
@@ -121,7 +121,7 @@ class Campaign:
         """The table of ingredients, and the figures."""
         lines = [f"{name:42}{self.counts[name]:7}" for name in sorted({*EXPECTED, *self.counts})]
         if self.played >= WHOLE:
-            lines += [f"fewer than {FEWEST} times: {name}" for name in sorted(self.rare())]
+            lines += [f"fewer than {MIN_OCCURRENCES} times: {name}" for name in sorted(self.rare())]
         lines += [failure.splitlines()[0] for failure in self.failures]
         lines.append(
             f"seed {self.seed}: {self.played} scenarios, {self.acts} steps, {self.took_s:.0f} s,"

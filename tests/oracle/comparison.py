@@ -23,7 +23,7 @@ from ops.demo.processes import ZONE as ZONE_NAME
 from worker.infra.postgres import Pool
 
 ZONE: Final = ZoneInfo(ZONE_NAME)
-FLAGS: Final = frozenset({"no_witness", "too_many_at_once"})
+EXCUSED_REASONS: Final = frozenset({"no_witness", "too_many_at_once"})
 ONLY_OPEN_FINANCE: Final = frozenset({"consents"})
 """Other connectors have none to ask for."""
 READABLE_ALWAYS: Final = frozenset({"items", "consents"})
@@ -96,34 +96,37 @@ async def differences(
     truth: Truth,
     *,
     tables: Mapping[str, Mirrored] = MIRRORED,
-    flags: bool = True,
+    allow_pending: bool = True,
 ) -> list[Difference]:
     """What is not equal; of a withheld item only what is destroyed.
 
-    flags: a row that is flagged as absent counts as equal to its absence, and no other may be.
+    allow_pending: a row that Pluggy has not and that waits for a person to accept its deletion
+    counts as equal; a row that Pluggy has may not wait for that.
     """
     listed = {name: table for name, table in tables.items() if truth.lists(name)}
     found = Comparison(max_shown=sys.maxsize)
     async with db.acquire() as conn:
         await compare_item(conn, item_id, truth.read(), ZONE, found, mirrored=listed)
-    flagged = await _flags(db, item_id) if flags and "transactions" in tables else {}
-    remaining = {(d.entity, d.row_id): d for d in found.shown if not _is_excused(d, truth, flagged)}
-    for row_id, reason in flagged.items():
+    pending = (
+        await _pending_deletions(db, item_id) if allow_pending and "transactions" in tables else {}
+    )
+    remaining = {(d.entity, d.row_id): d for d in found.shown if not _is_excused(d, truth, pending)}
+    for row_id, reason in pending.items():
         if uuid.UUID(row_id) in truth.rows["transactions"]:
             difference = Difference(f"flagged as {reason}", "transactions", item_id, row_id)
             remaining.setdefault((difference.entity, row_id), difference)
     return list(remaining.values())
 
 
-def _is_excused(difference: Difference, truth: Truth, flagged: Mapping[str, str]) -> bool:
-    """Of what cannot be read only deletions count: what was known stays, whatever became of it."""
+def _is_excused(difference: Difference, truth: Truth, pending: Mapping[str, str]) -> bool:
+    """Of rows that cannot be read only deletions count: the others are kept as they were."""
     if truth.withheld and difference.entity not in READABLE_ALWAYS:
         return difference.kind != TOMBSTONED
     is_absence = difference.kind == EXTRA and difference.entity == "transactions"
-    return is_absence and flagged.get(difference.row_id) in FLAGS
+    return is_absence and pending.get(difference.row_id) in EXCUSED_REASONS
 
 
-async def _flags(db: Pool, item_id: str) -> dict[str, str]:
+async def _pending_deletions(db: Pool, item_id: str) -> dict[str, str]:
     records = await db.fetch(
         "SELECT transaction_id, reason FROM pluggy_ops.flagged_deletions WHERE item_id = $1",
         item_id,

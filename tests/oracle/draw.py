@@ -10,7 +10,7 @@ from typing import Any, Final
 from tests.oracle.ingredients import PAGE
 from tests.oracle.scenario import WAITING, Scenario, Step
 
-FEWEST_ACTS: Final = 15
+MIN_ACTS: Final = 15
 SHARE: Final = 8
 """So many ingredients of a scenario come from the deck."""
 LISTS: Final = (
@@ -148,7 +148,7 @@ def lagging(what: str) -> Draw:
 
     def draw(dice: Random) -> list[Step]:
         lag = {f"GET /{what}": dice.randrange(1, 4)}
-        # Who read everything within the hour takes an unmoved time of collection for true.
+        # A worker that read everything within the hour believes an unchanged time of collection.
         later = [{"do": "rest", "ms": 3000}, {"do": "shift", "seconds": 4000}]
         order = {"created": dice.randrange(1, 5), "lag": lag}
         if what == "accounts":
@@ -458,7 +458,7 @@ def draw_scenario(seed: int, names: Sequence[str]) -> Scenario:
     chosen = list(names)
     dice.shuffle(chosen)
     steps = _beginning(dice)
-    while chosen or sum(step["do"] not in WAITING for step in steps) < FEWEST_ACTS:
+    while chosen or sum(step["do"] not in WAITING for step in steps) < MIN_ACTS:
         # What was wished for happens to the item that was made for it.
         nth = 0 if chosen else dice.randrange(len(items))
         name = chosen.pop() if chosen else dice.choice(list(INGREDIENTS))

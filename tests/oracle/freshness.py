@@ -1,4 +1,4 @@
-"""What the freshness of each product has to say at rest, by what Pluggy shows of the item alone."""
+"""The freshness expected of each product at rest, from the item that Pluggy shows alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from worker.infra.postgres import Pool
 
-TOLD_BY: Final[Mapping[str, tuple[str, ...]]] = {
+STATUS_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "accounts": ("accounts", "creditCards"),
     "bills": ("creditCards",),
     "transactions": ("transactions",),
@@ -16,7 +16,7 @@ TOLD_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "loans": ("loans",),
     "identities": ("identity",),
 }
-"""The keys of statusDetail; what has none is told of by the item alone."""
+"""The keys of statusDetail by product; a product without one depends on the item alone."""
 FRESH: Final = ("fresh", None)
 NOT_COLLECTED: Final = ("stale", "not_collected")
 WARNED: Final = ("incomplete", "collected_with_warning")
@@ -30,14 +30,14 @@ FROM pluggy_ops.freshness WHERE item_id = $1
 def expected(item: Mapping[str, Any], product: str) -> tuple[str, str | None]:
     """State and reason of a product whose reads have all gone well."""
     details = item.get("statusDetail") or {}
-    told = [details[key] for key in TOLD_BY.get(product, ()) if details.get(key)]
-    if any(detail.get("isUpdated") is False for detail in told):
+    statuses = [details[key] for key in STATUS_KEYS.get(product, ()) if details.get(key)]
+    if any(detail.get("isUpdated") is False for detail in statuses):
         return NOT_COLLECTED
-    return WARNED if any(detail.get("warnings") for detail in told) else FRESH
+    return WARNED if any(detail.get("warnings") for detail in statuses) else FRESH
 
 
 async def wrong_freshness(db: Pool, item: Mapping[str, Any]) -> list[str]:
-    """Where the view tells something else; of an item whose login is broken it tells that."""
+    """Rows of the view that differ. Not of an item whose login is broken: the view says that."""
     if item["status"] in UNREADABLE:
         return []
     return [

@@ -1,4 +1,4 @@
-"""What a step really brought, by the names that the table counts: a wish alone counts nothing."""
+"""Count the ingredients that a step really brought; a wish alone counts nothing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def lies(fault: dict[str, Any]) -> bool:
 
 
 def is_odd(fault: dict[str, Any]) -> bool:
-    """Whether it makes the item itself look otherwise than it is, until it is asked for again."""
+    """Whether it shows the item otherwise than it is, until the item is read again."""
     return str(fault["kind"]) == "fields"
 
 

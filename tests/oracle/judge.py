@@ -1,7 +1,7 @@
 """Brings each item of a scenario to rest, and compares Postgres with Pluggy row for row.
 
-Three times: as webhooks told, where none was lost; after a day, as far as its nets reach; and after
-a week everything. Besides, nothing acknowledged may be lost and nothing may be left open.
+Three times: after the webhooks, if none was lost; after a day, as far as its reconciliations reach;
+after a week, everything. Besides, no acknowledged event may be lost and no work be left open.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from worker.infra.queries import QUERIES
 Tables = Mapping[str, Mirrored]
 
 SHOWN: Final = 12
-UNTOLD: Final = frozenset({"investment_transactions"})
-"""Changes without a webhook and without a date: only a verify finds them."""
+UNANNOUNCED: Final = frozenset({"investment_transactions"})
+"""Tables whose changes come without a webhook and a date: only a verify finds them."""
 RECENT_FOR: Final = timedelta(days=13)
 """Fourteen days are read again every day; the margin is for where a day begins."""
 RECENT: Final[Tables] = {"transactions": MIRRORED["transactions"]}
-MOST_SHIFTS_WITHHELD: Final = 3
+MAX_SHIFTS_WITHHELD: Final = 3
 
 DEAD: Final = """
 SELECT DISTINCT reason FROM pluggy_sync.webhook_events WHERE item_id = $1 AND state = 'dead'
 """
 DEAD_OF_ITSELF: Final = frozenset({"404:ITEM_NOT_FOUND", "account_not_of_item"})
-"""Told of something that was gone when it was looked at for the first time."""
+"""Reasons of events about something that was gone before it was read for the first time."""
 WRITTEN: Final = """
 SELECT coalesce(sum(inserted + changed + deleted), 0) FROM pluggy_sync.runs WHERE item_id = $1
 """
@@ -65,14 +65,14 @@ class Judge:
         if (await self._calm(item)).withheld:
             await self._outlast_withdrawal(item)
         if not (item.wire.lost or item.lied):
-            await self._compare(item, "as webhooks told", _told(item))
-            self.player.count("equal without nets")
-        await self._mend(item)
+            await self._compare(item, "after the webhooks", _announced(item))
+            self.player.count("equal without reconciliation")
+        await self._repair(item)
         if any(event["event"] == "item/deleted" for event in item.wire.lost):
             await self._deletion_arrives_late(item)
-        await self._compare_after_nets(item)
+        await self._compare_after_reconciliation(item)
         await self.player.accept_deletions(item)
-        truth = await self._compare(item, "after flags were accepted", flags=False)
+        truth = await self._compare(item, "after deletions were accepted", allow_pending=False)
         await self._check_work(item, truth)
 
     async def _calm(self, item: PlayedItem) -> Truth:
@@ -83,17 +83,19 @@ class Judge:
             await self.stack.pluggy.collect(item.id, {"created": 1})
             await self.player.delivered()
             truth = await self.stack.pluggy.truth(item.id)
-        most_shifts = MOST_SHIFTS_WITHHELD if truth.withheld else None
-        await rest(self.stack, item.id, most_shifts=most_shifts)
+        max_shifts = MAX_SHIFTS_WITHHELD if truth.withheld else None
+        await rest(self.stack, item.id, max_shifts=max_shifts)
         return truth
 
     async def _compare(
-        self, item: PlayedItem, when: str, tables: Tables = MIRRORED, *, flags: bool = True
+        self, item: PlayedItem, when: str, tables: Tables = MIRRORED, *, allow_pending: bool = True
     ) -> Truth:
         """Compare with what Pluggy holds now, which another scenario's clock may have changed."""
         while True:
             truth = await self._calm(item)
-            found = await differences(self.stack.db, item.id, truth, tables=tables, flags=flags)
+            found = await differences(
+                self.stack.db, item.id, truth, tables=tables, allow_pending=allow_pending
+            )
             if not found:
                 return truth
             if await self._stands(item, truth):
@@ -103,10 +105,10 @@ class Judge:
         return (await self.stack.pluggy.truth(item.id)).updated_at == truth.updated_at
 
     async def _diverge(self, item: PlayedItem, found: list[Difference], when: str) -> NoReturn:
-        told = "\n".join(map(str, found[:SHOWN]))
+        listing = "\n".join(map(str, found[:SHOWN]))
         lost = [event["event"] for event in item.wire.lost]
         raise Diverged(
-            f"{len(found)} rows differ {when}, item {item.id}\n{told}\nlost: {lost}\n"
+            f"{len(found)} rows differ {when}, item {item.id}\n{listing}\nlost: {lost}\n"
             + await describe(self.stack, item.id)
         )
 
@@ -119,8 +121,8 @@ class Judge:
         await self.stack.pluggy.collect(item.id, {"consent": "renewed", "created": 1})
         self.player.count("consent renewed")
 
-    async def _mend(self, item: PlayedItem) -> None:
-        """What a person does: requeue what Pluggy refused, register an item nobody heard of."""
+    async def _repair(self, item: PlayedItem) -> None:
+        """Act as a person: requeue dead letters, register an item that was never announced."""
         dead = await self.stack.db.fetch(
             QUERIES["requeue_dead_letters"], None, None, uuid.UUID(item.id), None
         )
@@ -133,20 +135,20 @@ class Judge:
         await self._calm(item)
 
     async def _deletion_arrives_late(self, item: PlayedItem) -> None:
-        """Without its webhook a 404 buries nothing, however long it lasts; with it everything."""
+        """Without item/deleted a lasting 404 tombstones nothing; with it the whole item."""
         await let_a_day_pass(self.stack, item.id)
         tombstoned = await self.stack.db.fetchval(
             "SELECT count(*) FROM pluggy.items WHERE id = $1 AND deleted_at IS NOT NULL", item.id
         )
         if tombstoned:
             raise Diverged(f"item {item.id} was tombstoned without item/deleted")
-        [told] = [event for event in item.wire.lost if event["event"] == "item/deleted"]
-        self.stack.postman.deliver(item.wire, told)
+        [deletion] = [event for event in item.wire.lost if event["event"] == "item/deleted"]
+        self.stack.postman.deliver(item.wire, deletion)
 
-    async def _compare_after_nets(self, item: PlayedItem) -> None:
-        """What was equal already is only looked at: the nets write nothing then."""
+    async def _compare_after_reconciliation(self, item: PlayedItem) -> None:
+        """Compare after a day and after a week; reconciliation writes nothing if all was equal."""
         truth = await self._calm(item)
-        equal = not await differences(self.stack.db, item.id, truth, flags=False)
+        equal = not await differences(self.stack.db, item.id, truth, allow_pending=False)
         before = await self.stack.db.fetchval(WRITTEN, item.id)
         await let_a_day_pass(self.stack, item.id)
         if not item.lied:
@@ -206,13 +208,13 @@ class Judge:
         return [f"rejected: {dict(record)}" for record in rejected]
 
 
-def _told(item: PlayedItem) -> Tables:
-    """What webhooks tell of.
+def _announced(item: PlayedItem) -> Tables:
+    """The tables whose changes are announced by webhooks.
 
     A row that moved between two pages changes its account unannounced; an item that once showed an
-    impossible time may be held as it was shown until it is asked for again.
+    impossible time may be stored as it was shown until it is read again.
     """
     unannounced = (
-        UNTOLD | ({"accounts"} if item.moved else set()) | ({"items"} if item.odd else set())
+        UNANNOUNCED | ({"accounts"} if item.moved else set()) | ({"items"} if item.odd else set())
     )
     return {name: table for name, table in MIRRORED.items() if name not in unannounced}

@@ -32,7 +32,7 @@ BEFORE_CONNECT: Final = frozenset({"connect", "hold", "lose", "twice", "release"
 ACCEPT_AGAIN: Final = 2
 LAGGING_ITEM: Final = "GET /items"
 MEU_PLUGGY: Final = 200
-"""A connector whose items no client may update."""
+"""A connector with items that no client may update."""
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class Player:
             item.wire.closed = True
             await self.stack.pluggy.clear_faults(item.id)
             if item.id and not item.deleted:
-                await self.stack.pluggy.forget(item.id)
+                await self.stack.pluggy.remove_item(item.id)
 
     async def settle_down(self, item: PlayedItem) -> None:
         """End everything that disturbs an item; what is late arrives."""
@@ -85,9 +85,9 @@ class Player:
         self.stack.postman.release(item.wire)
         await self.delivered()
 
-    async def delivered(self, within_s: float = 30.0) -> None:
+    async def delivered(self, timeout_s: float = 30.0) -> None:
         """Wait until the simulator, the wires and the spool have nothing on its way."""
-        deadline = time.monotonic() + within_s
+        deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             on_wire = any(item.wire.in_flight for item in self.items)
             late = on_wire or await self.stack.pluggy.undelivered() or await self.stack.spooled()
@@ -279,13 +279,13 @@ class Player:
         await asyncio.sleep(step["ms"] / 1000)
 
     async def _rest(self, item: PlayedItem, step: Step) -> None:
-        await self.delivered(within_s=step["ms"] / 1000)
-        await pause_until_idle(self.stack, item.id, within_s=step["ms"] / 1000)
+        await self.delivered(timeout_s=step["ms"] / 1000)
+        await pause_until_idle(self.stack, item.id, timeout_s=step["ms"] / 1000)
 
     async def accept_deletions(self, item: PlayedItem) -> None:
-        """A person has the flagged rows tombstoned."""
+        """A person accepts the deletions that wait."""
         for decided in await self._accept(uuid.UUID(item.id)):
-            self.count("flags accepted", bool(decided.transaction_ids))
+            self.count("deletions accepted", bool(decided.transaction_ids))
 
     async def _accept(self, item_id: uuid.UUID) -> list[Decided]:
         """Tried again while a worker that stands still within a page keeps others out."""
@@ -293,7 +293,7 @@ class Player:
             try:
                 return await accept_deletions(self.stack.db, item_id=item_id)
             except asyncpg.LockNotAvailableError:
-                self.count("(flags locked by a page)")
+                self.count("(deletions locked by a page)")
         return await accept_deletions(self.stack.db, item_id=item_id)
 
 

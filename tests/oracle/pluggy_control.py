@@ -1,4 +1,4 @@
-"""What scenarios ask of the simulator: collections, faults on one item, time, the truth."""
+"""Calls of scenarios to the simulator: collections, faults on one item, time, the truth."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class PluggyControl(SimulatorControl):
         made: Json = await self.json("POST", "/_simulator/items", options)
         return made
 
-    async def forget(self, item_id: str) -> None:
-        """Take an item away that nobody plays with any more: its timers go with it."""
+    async def remove_item(self, item_id: str) -> None:
+        """Remove an item that is no longer played with, and its timers."""
         await self.json("DELETE", f"/_simulator/items/{item_id}")
 
     async def truth(self, item_id: str) -> Truth:

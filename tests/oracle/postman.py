@@ -1,4 +1,4 @@
-"""The wire between Pluggy and the receiver: what is lost, doubled, held back and reordered on it.
+"""The wire between Pluggy and the receiver, on which deliveries are lost, doubled and delayed.
 
 The simulator delivers everything here, at once and once. Each item has a wire of its own, so that a
 scenario knows exactly what never arrived, and scenarios that run side by side do not mix.
@@ -23,12 +23,12 @@ PAUSE_S = 0.25
 
 @dataclass(slots=True)
 class Wire:
-    """How the deliveries of one item fare from now on, and what became of them so far."""
+    """What happens to the next deliveries of one item, and what became of the earlier ones."""
 
     lose: int = 0
     twice: int = 0
     holding: bool = False
-    held: list[bytes] = field(default_factory=list)
+    delayed: list[bytes] = field(default_factory=list)
     lost: list[dict[str, Any]] = field(default_factory=list)
     accepted: set[str] = field(default_factory=set)
     in_flight: int = 0
@@ -80,20 +80,20 @@ class Postman:
         return wire
 
     def release(self, wire: Wire, order: int | None = None) -> int:
-        """Let go of what is held, in another order if one is named; returns how many."""
-        wire.holding, held = False, wire.held
-        wire.held = []
-        if order is not None and len(held) > 1:
-            before, dice = list(held), Random(order)  # noqa: S311 - dice
-            while held == before:
-                dice.shuffle(held)
+        """Deliver what is delayed, in another order if one is named; returns how many."""
+        wire.holding, delayed = False, wire.delayed
+        wire.delayed = []
+        if order is not None and len(delayed) > 1:
+            before, dice = list(delayed), Random(order)  # noqa: S311 - dice
+            while delayed == before:
+                dice.shuffle(delayed)
             self.counts["reordered webhook"] += 1
-        if held:
-            self._start(wire, held)
-        return len(held)
+        if delayed:
+            self._start(wire, delayed)
+        return len(delayed)
 
     def deliver(self, wire: Wire, body: dict[str, Any]) -> None:
-        """Deliver a body late or again, whatever the wire does to others."""
+        """Deliver a body late or again, past the wire."""
         self._start(wire, [json.dumps(body).encode()])
 
     async def register(self, item_id: str) -> None:
@@ -124,7 +124,7 @@ class Postman:
             wire.lost.append(json.loads(body))
             self.counts["lost webhook"] += 1
         elif wire.holding:
-            wire.held.append(body)
+            wire.delayed.append(body)
             self.counts["delayed webhook"] += 1
         else:
             self._start(wire, [body])

@@ -20,11 +20,11 @@ from worker.wakeup.queue import ArqWaker
 POLL_INTERVAL_S: Final = 0.08
 LEASE_LAPSES: Final = timedelta(seconds=31)
 PATIENCE_S: Final = 2.5
-"""So long nothing moves before a lease is taken for a dead worker's; doubles each time."""
-ALL_LOOKS: Final = timedelta(seconds=301)
-"""After so long one look at an empty first list is the last one."""
-REST_WITHIN_S: Final = 300.0
-MOST_SHIFTS: Final = 40
+"""How long nothing changes before a lease counts as a dead worker's; doubles each time."""
+EMPTY_LIST_READS: Final = timedelta(seconds=301)
+"""After so long the next read of an empty first list is the last one."""
+REST_TIMEOUT_S: Final = 300.0
+MAX_SHIFTS: Final = 40
 
 STATE: Final = """
 SELECT s.generation, s.done_generation, s.run_at IS NULL AS idle,
@@ -43,7 +43,7 @@ WHERE s.item_id = $1
 """
 
 
-NETS_DUE: Final = """
+RECONCILIATION_DUE: Final = """
 SELECT EXISTS (SELECT FROM pluggy_sync.item_reconciliations
                WHERE item_id = $1 AND least(silence_check_at, recent_read_at, verify_at) <= now())
 """
@@ -56,7 +56,7 @@ class NeverRests(Exception):
 
 @dataclass(slots=True)
 class Patience:
-    """When nothing has moved for so long that time has to be helped."""
+    """Notices that nothing has changed for so long that a lease has to lapse."""
 
     seen: Any = None
     since: float = 0.0
@@ -73,9 +73,9 @@ class Patience:
         return True
 
 
-async def pause_until_idle(stack: OracleStack, item_id: str, within_s: float) -> None:
+async def pause_until_idle(stack: OracleStack, item_id: str, timeout_s: float) -> None:
     """Wait until the item has no work left that is due, or time is up."""
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         state = await stack.db.fetchrow(STATE, item_id)
         if state is None or (not state["leased"] and (state["due_in_s"] or 1.0) > 0.2):
@@ -89,20 +89,20 @@ async def is_settled(stack: OracleStack, item_id: str) -> bool:
     return state is not None and _is_done(state)
 
 
-async def rest(stack: OracleStack, item_id: str, *, most_shifts: int | None = None) -> None:
+async def rest(stack: OracleStack, item_id: str, *, max_shifts: int | None = None) -> None:
     """Return when the item has no work left; back-offs and waits are shifted away.
 
     most_shifts: so often only, for what has to wait for a person. Raises NeverRests.
     """
     patience, shifts = Patience(), 0
-    deadline = time.monotonic() + REST_WITHIN_S
+    deadline = time.monotonic() + REST_TIMEOUT_S
     while True:
         state = await stack.db.fetchrow(STATE, item_id)
         if state is None or _is_done(state):
             return
-        if time.monotonic() > deadline or shifts > MOST_SHIFTS:
+        if time.monotonic() > deadline or shifts > MAX_SHIFTS:
             raise NeverRests(await describe(stack, item_id))
-        if shifts == most_shifts:
+        if shifts == max_shifts:
             return
         by = _needed(state, patience)
         if by is None:
@@ -118,7 +118,7 @@ async def rest(stack: OracleStack, item_id: str, *, most_shifts: int | None = No
 
 
 def _is_done(state: Any) -> bool:
-    """Nothing to do, nobody at work, nothing parked, and no empty list to look at again."""
+    """Nothing to do, no worker at it, nothing parked, and no empty list to read again."""
     busy = state["open_events"] or state["leased"] or state["parked"]
     return bool(state["idle"] and state["confirm_in_s"] is None and not busy)
 
@@ -130,7 +130,7 @@ def _needed(state: Any, patience: Patience) -> timedelta | None:
         return timedelta(seconds=due_in_s + 0.5)
     confirm_in_s = state["confirm_in_s"]
     if state["idle"] and confirm_in_s is not None and confirm_in_s > 0 and not state["leased"]:
-        return ALL_LOOKS
+        return EMPTY_LIST_READS
     moved = (state["generation"], state["done_generation"], state["last_run"])
     return LEASE_LAPSES if patience.exhausted(moved) else None
 
@@ -141,8 +141,7 @@ OF_ALL_ITEMS = ("pluggy_sync.halts", "pluggy_sync.parked_products")
 async def shift(stack: OracleStack, item_id: str, by: timedelta) -> None:
     """Let time pass for one item: every stored time of ours moves back, in one transaction.
 
-    Whoever is syncing it meanwhile has lost its lease by then: what it noted of the clock is from
-    before.
+    A worker that is syncing it loses its lease: the times that it has noted are from before.
     """
     async with stack.db.acquire() as conn, conn.transaction():
         broken = await conn.fetchval(
@@ -168,7 +167,7 @@ async def shift(stack: OracleStack, item_id: str, by: timedelta) -> None:
 
 
 async def _move_probes(stack: OracleStack) -> None:
-    """Everything is parked behind a probe a minute, a product behind one an hour: it passes."""
+    """Make the probes due: one a minute ends a halt, one an hour ends a product's park."""
     parked = await stack.db.fetch(
         "UPDATE pluggy_sync.parked_products SET probe_at = now() RETURNING product"
     )
@@ -183,23 +182,23 @@ async def _move_probes(stack: OracleStack) -> None:
 
 
 async def let_a_day_pass(stack: OracleStack, item_id: str) -> None:
-    """What a day brings without any webhook: the silence alarm, and the last 14 days again."""
-    await _cast_nets(stack, item_id, DAY)
+    """Run what a day brings without any webhook: the silence check and the read of 14 days."""
+    await _reconcile(stack, item_id, DAY)
 
 
 async def let_a_week_pass(stack: OracleStack, item_id: str) -> None:
-    """And a week: a verify of everything, with its second questions."""
-    await _cast_nets(stack, item_id, 6 * DAY)
+    """Run what a week brings: a verify of everything, with its confirmations."""
+    await _reconcile(stack, item_id, 6 * DAY)
 
 
-async def _cast_nets(stack: OracleStack, item_id: str, by: timedelta) -> None:
-    """Shift, have the workers' turn at the nets come, and wait for what they order to be done."""
+async def _reconcile(stack: OracleStack, item_id: str, by: timedelta) -> None:
+    """Shift, make the reconciliations due, and wait until what they order is done."""
     await shift(stack, item_id, by)
-    deadline = time.monotonic() + REST_WITHIN_S
-    while await stack.db.fetchval(NETS_DUE, item_id):
+    deadline = time.monotonic() + REST_TIMEOUT_S
+    while await stack.db.fetchval(RECONCILIATION_DUE, item_id):
         await stack.db.execute("UPDATE pluggy_sync.turns SET due_at = '-infinity'")
         if time.monotonic() > deadline:
-            raise NeverRests("no net was cast\n" + await describe(stack, item_id))
+            raise NeverRests("no reconciliation ran\n" + await describe(stack, item_id))
         await _move_probes(stack)
         await asyncio.sleep(POLL_INTERVAL_S)
     await rest(stack, item_id)

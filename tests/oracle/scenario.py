@@ -27,7 +27,7 @@ class Scenario:
 
 
 def write_trace(path: Path, scenario: Scenario, failure: str) -> None:
-    """A scenario as it was played, and what came of it."""
+    """Write a scenario as it was played, and its failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     document = asdict(scenario) | {"failure": failure.splitlines()}
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")

@@ -59,7 +59,7 @@ OUR_FAULT: Final = (
     "sync_crashed", "postgres_not_migrated", "sweep_crashed", "no_progress", "Traceback",
     "exception",
 )  # fmt: skip
-"""What no worker may ever log, whatever Pluggy does."""
+"""No worker may ever log these."""
 
 
 @dataclass(slots=True)
@@ -135,9 +135,9 @@ class WorkerGroup:
     async def claims(self, session: aiohttp.ClientSession) -> dict[str, float]:
         """How many items each worker that answers has claimed so far, by its name."""
         moving = [worker for worker in self.at_work if worker.pid not in self.stopped]
-        told = await asyncio.gather(*(self._claims_of(session, worker) for worker in moving))
+        counts = await asyncio.gather(*(self._claims_of(session, worker) for worker in moving))
         return {
-            w.name: claims for w, claims in zip(moving, told, strict=True) if claims is not None
+            w.name: claims for w, claims in zip(moving, counts, strict=True) if claims is not None
         }
 
     async def _claims_of(self, session: aiohttp.ClientSession, worker: Child) -> float | None:
@@ -164,7 +164,7 @@ class WorkerGroup:
             worker.send(signal.SIGCONT)
 
     def check(self) -> None:
-        """Raise ChildEnded if a worker has ended that nobody killed."""
+        """Raise ChildEnded if a worker has ended that was not killed."""
         for worker in self.at_work:
             if not worker.running:
                 raise ChildEnded(f"{worker.name} has ended:\n{worker.tail()}")
@@ -217,7 +217,7 @@ class OracleStack:
         return await self.worker_group.claims(self.pluggy.session)
 
     async def flush_redis(self) -> bool:
-        """All rings and locks are lost, unless events wait there, fsynced, for Postgres."""
+        """Empty Redis, wakes and locks included, unless spooled events wait there for Postgres."""
         if not await self.redis.register_script(FLUSH_SCRIPT)(keys=[SPOOL]):
             return False
         await fill_budget(self.redis)

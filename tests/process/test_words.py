@@ -12,7 +12,10 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-ROOMS: Final = ("worker", "webhook_receiver", "ops", "sql")
+ROOMS: Final = (
+    *("worker", "webhook_receiver", "ops", "sql"),
+    *("tests/chaos", "tests/fuzz", "tests/oracle"),
+)
 
 REPLACED: Final = re.compile(
     r"held|stamp|stamps|stamped|bury|buries|buried|nominee|nominees|nominates|doubted|nets"
@@ -36,7 +39,6 @@ KEPT: Final = frozenset(
     }
 )
 NOT_CLEAN_YET: Final = (
-    "ops/demo/",
     "sql/",
     "worker/maintenance/",
     "worker/store/",

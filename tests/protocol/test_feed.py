@@ -174,7 +174,7 @@ async def rests(stack: Stack, item_ids: list[str]) -> None:
                 await stack.tell("item/updated", item_id)
         return await done()
 
-    await until(rested, within_s=120.0)
+    await until(rested, timeout_s=120.0)
 
 
 def sights(path: Path) -> list[list[Any]]:

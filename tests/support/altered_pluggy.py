@@ -66,9 +66,9 @@ async def _proxy(
             if alter is not None and answer.status == 200:
                 said = await alter(request.raw_path, read)
             status, altered_body = said if isinstance(said, tuple) else (answer.status, said)
-            told = answer.headers["Date"]
-            told = told if date is None else date(request.raw_path, told)
-            kept = {"Date": told, "Content-Type": "application/json"}
+            date_header = answer.headers["Date"]
+            date_header = date_header if date is None else date(request.raw_path, date_header)
+            kept = {"Date": date_header, "Content-Type": "application/json"}
             return web.Response(status=status, body=altered_body, headers=kept)
 
     app = web.Application()

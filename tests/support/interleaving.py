@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
-from tests.support.waiting import HANGS_AFTER_S, LOOKS_EVERY_S
+from tests.support.waiting import HANGS_AFTER_S, POLL_INTERVAL_S
 from worker.infra.postgres import Pool
 
 if TYPE_CHECKING:
@@ -117,14 +117,14 @@ class Actor:
     async def arrive(self, others: Iterable[Actor]) -> bool:
         """Wait until it stands before a statement or has ended; raises what it raised."""
         still = [actor for actor in others if actor is not self]
-        for _ in range(int(HANGS_AFTER_S / LOOKS_EVERY_S)):
+        for _ in range(int(HANGS_AFTER_S / POLL_INTERVAL_S)):
             if self.at is not None:
                 return True
             if self._task is None or self._task.done():
                 self._end()
                 return True
             try:
-                await asyncio.wait_for(self._moved.wait(), LOOKS_EVERY_S)
+                await asyncio.wait_for(self._moved.wait(), POLL_INTERVAL_S)
             except TimeoutError:
                 if await self._waits_for(still):
                     return False

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-LOOKS_EVERY_S: Final = 0.02
+POLL_INTERVAL_S: Final = 0.02
 HANGS_AFTER_S: Final = 60.0
 """Only against hanging: no statement of ours takes so long on any machine."""
 
@@ -16,10 +16,10 @@ async def until(
     holds: Callable[[], Awaitable[Any]],
     what: str = "it comes true",
     *,
-    within_s: float = HANGS_AFTER_S,
+    timeout_s: float = HANGS_AFTER_S,
 ) -> None:
     """Poll for a condition; the deadline is a guard against hanging."""
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + timeout_s
     while not await holds():
         assert time.monotonic() < deadline, f"never: {what}"
-        await asyncio.sleep(LOOKS_EVERY_S)
+        await asyncio.sleep(POLL_INTERVAL_S)
