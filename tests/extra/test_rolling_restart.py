@@ -54,7 +54,7 @@ async def test_rolling_restarts_burn_no_attempt_and_repeat_no_sync_twice(service
                 assert not loading.done(), loading.exception()
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)
-        await stack.simulator.adelete("/_simulator/faults")
+        await stack.clear_faults()
         await service.quiet()
     finally:
         loading.cancel()

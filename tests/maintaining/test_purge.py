@@ -49,8 +49,7 @@ async def deleted_item(stack: Stack, **options: Any) -> dict[str, Any]:
     person = f"customer-{uuid.uuid4().hex[:12]}"
     wanted = {"transactions": 60, "connectorId": OPEN_FINANCE, "clientUserId": person} | options
     item = await stack.item(**wanted)
-    await stack.tell("item/created", item["id"], clientUserId=person)
-    await stack.quiet()
+    await stack.process("item/created", item["id"], clientUserId=person)
     truth = await stack.simulator.aget(f"/_simulator/truth/{item['id']}")
     body = json.dumps(truth["transactions"][0], ensure_ascii=False).encode()
     await stack.db.execute(
@@ -61,17 +60,15 @@ async def deleted_item(stack: Stack, **options: Any) -> dict[str, Any]:
     )
     account = truth["accounts"][0]["id"]
     ids = [truth["transactions"][0]["id"]]
-    await stack.tell(
+    await stack.process(
         "transactions/updated",
         item["id"],
         accountId=account,
         transactionIds=ids,
         clientUserId=person,
     )
-    await stack.quiet()
     await stack.client_deletes(item["id"])
-    await stack.tell("item/deleted", item["id"], clientUserId=person)
-    await stack.quiet()
+    await stack.process("item/deleted", item["id"], clientUserId=person)
     return item | {"person": person, "truth": truth}
 
 
@@ -268,10 +265,7 @@ async def test_a_look_that_fails_destroys_nothing_and_is_repeated_later(
 ) -> None:
     item = await deleted_item(stack, transactions=5)
     await wait(stack, RETENTION)
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {"match": "GET /items", "kind": "status", "status": status, "times": 1},
-    )
+    await stack.fault("GET /items", kind="status", status=status, times=1)
     rows = "SELECT count(*) FROM pluggy.transactions WHERE item_id = $1"
     held = await stack.db.fetchval(rows, item["id"])
     assert await purge(stack) == 1
@@ -345,8 +339,7 @@ async def test_what_comes_after_a_purge_is_ignored_by_name_and_blanked(stack: St
     item = await deleted_item(stack, transactions=5)
     await wait(stack, RETENTION)
     await purge(stack)
-    await stack.tell("item/updated", item["id"], clientUserId=item["person"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"], clientUserId=item["person"])
     last = (await stack.events(item["id"]))[-1]
     assert (last["state"], last["reason"]) == ("ignored", "item_deleted")
     assert await where_found(stack, {"clientUserId": item["person"]}) != {}
@@ -381,13 +374,11 @@ async def test_the_feed_tells_of_a_purge(stack: Stack) -> None:
 
 async def test_dead_letters_of_a_purged_item_ask_for_nothing_any_more(stack: Stack) -> None:
     item = await stack.synced_item(transactions=5)
-    await stack.tell("transactions/created", item["id"], accountId=str(uuid.uuid4()))
-    await stack.quiet()
+    await stack.process("transactions/created", item["id"], accountId=str(uuid.uuid4()))
     await stack.shift(timedelta(minutes=5))  # all looks for the account
     await stack.quiet()
     await stack.client_deletes(item["id"])
-    await stack.tell("item/deleted", item["id"])
-    await stack.quiet()
+    await stack.process("item/deleted", item["id"])
     letters = "SELECT count(*) FROM pluggy_ops.dead_letters"
     assert await stack.db.fetchval(letters) == 1
     await wait(stack, RETENTION)

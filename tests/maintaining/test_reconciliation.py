@@ -222,8 +222,7 @@ async def test_an_item_that_is_gone_without_event_is_looked_at_once(stack: Stack
 async def test_a_tombstoned_item_is_in_no_net(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     await stack.client_deletes(item["id"])
-    await stack.tell("item/deleted", item["id"])
-    await stack.quiet()
+    await stack.process("item/deleted", item["id"])
     await stack.shift(timedelta(days=8))
     assert await cast(stack) == 0
     assert await stack.db.fetchval("SELECT count(*) FROM pluggy_sync.item_reconciliations") == 0
@@ -246,13 +245,11 @@ async def test_a_lost_transactions_updated_heals_with_the_next_item_updated(
     stack = late_stack
     item = await item_of_today(stack, 80)
     await stack.collect(item["id"], updated=6)
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     assert await different(stack, item["id"]) == 6
     await stack.shift(timedelta(hours=21))
     await stack.collect(item["id"])
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     await stack.assert_equal(item["id"])
 
 
@@ -270,8 +267,7 @@ async def test_the_last_days_are_read_within_a_day_though_nothing_more_is_told(
     stack = late_stack
     item = await item_of_today(stack, 80, autoSync=False)
     await stack.collect(item["id"], updated=6)
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     assert await different(stack, item["id"]) == 6
     await stack.shift(timedelta(hours=23, minutes=1))
     await verify_never(stack)
@@ -296,8 +292,7 @@ async def test_once_a_day_an_item_updated_costs_one_request_more_per_account(sta
         await stack.shift(timedelta(hours=hours))
         await stack.collect(item["id"])
         await stack.reset_requests()
-        await stack.tell("item/updated", item["id"])
-        await stack.quiet()
+        await stack.process("item/updated", item["id"])
         asked = await stack.requests()
         asked.pop("POST /auth", None)
         assert asked == quiet | {"GET /v2/transactions": 3 * reads}
@@ -310,16 +305,14 @@ async def test_the_last_days_are_not_read_where_nothing_was_collected(stack: Sta
     await stack.shift(timedelta(hours=21))
     await stack.collect(item["id"], status="OUTDATED")
     await stack.reset_requests()
-    await stack.tell("item/error", item["id"])
-    await stack.quiet()
+    await stack.process("item/error", item["id"])
     assert await stack.requests() == {"GET /items/{id}": 1}
 
 
 async def test_a_read_of_the_last_days_buries_nothing_and_moves_no_watermark(stack: Stack) -> None:
     item = await item_of_today(stack, 60)
     await stack.collect(item["id"], deleted=4)
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     before = await watermarks(stack, item["id"])
     await stack.shift(timedelta(hours=23, minutes=1))
     await verify_never(stack)
@@ -347,9 +340,7 @@ async def test_last_days_of_many_pages_are_read_as_a_walk(stack: Stack) -> None:
 async def test_an_empty_answer_for_the_last_days_needs_a_witness(stack: Stack) -> None:
     item = await item_of_today(stack, 40, accounts=1)
     await stack.shift(timedelta(hours=23, minutes=1))
-    await stack.simulator.apost(
-        "/_simulator/faults", {"match": "GET /v2/transactions", "kind": "empty", "times": 2}
-    )
+    await stack.fault("GET /v2/transactions", kind="empty", times=2)
     await verify_never(stack)
     assert await cast(stack) == 1
     assert (await stack.states(item["id"]))[-1] == "pending"
@@ -365,8 +356,7 @@ async def test_an_empty_answer_for_the_last_days_needs_a_witness(stack: Stack) -
 async def test_a_lost_transactions_deleted_heals_within_a_week(stack: Stack) -> None:
     item = await stack.synced_item(transactions=300)
     answer = await stack.collect(item["id"], deleted=6)
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     gone = {i for ids in changed(answer, "deleted").values() for i in ids}
     assert gone <= set(await stack.live(item["id"]))
     await stack.shift(timedelta(days=7))
@@ -427,13 +417,9 @@ async def test_a_verify_killed_within_a_walk_reads_at_most_one_page_again(
 ) -> None:
     item = await stack.synced_item(transactions=5000, accounts=1)
     await stack.collect(item["id"], deleted=3)
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     await spoil_newest(stack)
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {"match": "GET /v2/transactions", "kind": "slow", "seconds": 60, "skip": 6, "times": 1},
-    )
+    await stack.fault("GET /v2/transactions", kind="slow", seconds=60, skip=6, times=1)
     await stack.reset_requests()
     await order_verify(stack.db, [uuid.UUID(item["id"])])
 
@@ -443,7 +429,7 @@ async def test_a_verify_killed_within_a_walk_reads_at_most_one_page_again(
     async with WorkerProcess(database_url, redis_url, stack.simulator.url) as worker:
         await until(asked, "the seventh page is asked for")
         await worker.kill()
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     await stack.reset_requests()
     await stack.shift(timedelta(seconds=31))
     await stack.quiet()
@@ -468,8 +454,7 @@ async def spoil_newest(stack: Stack) -> None:
 async def test_an_item_without_consent_is_not_verified_in_vain(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     await stack.collect(item["id"], consent="revoked")
-    await stack.tell("item/error", item["id"])
-    await stack.quiet()
+    await stack.process("item/error", item["id"])
     await stack.reset_requests()
     for _ in range(3):
         await stack.shift(timedelta(days=7))

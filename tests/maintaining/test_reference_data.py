@@ -193,10 +193,7 @@ async def test_any_number_of_events_costs_one_request_a_minute(stack: Stack) -> 
 async def test_an_event_that_comes_while_the_list_is_read_waits_for_the_next(stack: Stack) -> None:
     await refreshed(stack)
     early = await tell_connector(stack, ITAU)
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {"match": "GET /connectors", "kind": "slow", "seconds": 1.0, "times": 1},
-    )
+    await stack.fault("GET /connectors", kind="slow", seconds=1.0, times=1)
     task = asyncio.create_task(refresh_reference_data(stack.db, stack.client))
 
     async def is_asked() -> bool:
@@ -220,10 +217,7 @@ async def test_two_workers_at_once_ask_once(stack: Stack) -> None:
 async def test_a_worker_whose_lease_another_has_taken_writes_nothing(stack: Stack) -> None:
     await refreshed(stack)
     row_id = await tell_connector(stack, ITAU)
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {"match": "GET /connectors", "kind": "slow", "seconds": 1.0, "times": 1},
-    )
+    await stack.fault("GET /connectors", kind="slow", seconds=1.0, times=1)
     stalled = asyncio.create_task(refresh_reference_data(stack.db, stack.client))
 
     async def is_asked() -> bool:
@@ -301,9 +295,7 @@ async def test_an_empty_list_buries_nothing(stack: Stack) -> None:
     await refreshed(stack)
     before = await row_versions(stack, "connectors")
     row_id = await tell_connector(stack, ITAU)
-    await stack.simulator.apost(
-        "/_simulator/faults", {"match": "GET /connectors", "kind": "empty", "times": 1}
-    )
+    await stack.fault("GET /connectors", kind="empty", times=1)
     await refresh(stack)
     assert await row_versions(stack, "connectors") == before
     assert (await progress(stack))["failure_code"] == "empty_answer"
@@ -318,9 +310,7 @@ async def test_an_empty_list_buries_nothing(stack: Stack) -> None:
 async def test_what_fails_is_tried_again_after_a_growing_pause(stack: Stack, kind: str) -> None:
     await refreshed(stack)
     row_id = await tell_connector(stack, ITAU)
-    await stack.simulator.apost(
-        "/_simulator/faults", {"match": "GET /connectors", "kind": kind, "status": 503, "times": 4}
-    )
+    await stack.fault("GET /connectors", kind=kind, status=503, times=4)
     for attempts in range(1, 5):
         assert await refresh(stack) == 1
         state = await progress(stack)
@@ -335,10 +325,7 @@ async def test_what_fails_is_tried_again_after_a_growing_pause(stack: Stack, kin
 async def test_a_refusal_is_a_dead_letter_and_the_next_event_tries_again(stack: Stack) -> None:
     await refreshed(stack)
     first = await tell_connector(stack, ITAU)
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {"match": "GET /connectors", "kind": "status", "status": 422, "times": 1},
-    )
+    await stack.fault("GET /connectors", kind="status", status=422, times=1)
     await refresh(stack)
     state, reason = await outcome(stack, first)
     assert state == "dead"
@@ -359,10 +346,7 @@ async def test_a_refusal_is_a_dead_letter_and_the_next_event_tries_again(stack: 
 async def test_a_failure_of_three_days_is_given_up(stack: Stack) -> None:
     await refreshed(stack)
     row_id = await tell_connector(stack, ITAU)
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {"match": "GET /connectors", "kind": "status", "status": 500, "times": 2},
-    )
+    await stack.fault("GET /connectors", kind="status", status=500, times=2)
     await refresh(stack)
     await shift(stack, timedelta(days=3))
     assert await outcome(stack, row_id) == ("pending", None)
@@ -371,14 +355,12 @@ async def test_a_failure_of_three_days_is_given_up(stack: Stack) -> None:
 
 
 async def test_refused_keys_halt_everything_until_a_probe_answers(stack: Stack) -> None:
-    await stack.simulator.apost(
-        "/_simulator/faults", {"match": "POST /auth", "kind": "status", "status": 401, "rate": 1.0}
-    )
+    await stack.fault("POST /auth", kind="status", status=401, rate=1.0)
     assert await refresh(stack) == 1
     halted = "SELECT failure_code FROM pluggy_sync.halts WHERE halted_at IS NOT NULL"
     assert await stack.db.fetchval(halted) == "auth:401"
     assert (await progress(stack))["attempts"] == 0
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     assert await refresh(stack) == 0
     await shift(stack, MINUTE)
     assert await refresh(stack) == 0, "a halt is probed apart"
@@ -389,25 +371,19 @@ async def test_refused_keys_halt_everything_until_a_probe_answers(stack: Stack) 
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_refused_list_halts_nothing_and_is_tried_again(stack: Stack, status: int) -> None:
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {"match": "GET /connectors", "kind": "status", "status": status, "rate": 1.0},
-    )
+    await stack.fault("GET /connectors", kind="status", status=status, rate=1.0)
     await refresh(stack)
     item = await stack.synced_item(transactions=5)
     assert await stack.states(item["id"]) == ["applied"]
     assert (await stack.requests())["POST /auth"] == 1
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     await shift(stack, timedelta(hours=1))
     await refresh(stack)
     assert await stack.db.fetchval("SELECT count(*) FROM pluggy.connectors") > 0
 
 
 async def test_a_retired_endpoint_does_not_halt_the_items(stack: Stack) -> None:
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {"match": "GET /connectors", "kind": "status", "status": 410, "times": 1},
-    )
+    await stack.fault("GET /connectors", kind="status", status=410, times=1)
     await refresh(stack)
     item = await stack.synced_item(transactions=5)
     assert await stack.states(item["id"]) == ["applied"]

@@ -334,8 +334,7 @@ async def test_a_closed_account_links_nothing(stack: Stack) -> None:
     item = await stack.synced_item(transactions=60, accounts=2)
     [closing, _] = await stack.live(item["id"], "accounts")
     await stack.collect(item["id"], close=[closing])
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     await link(stack)
     assert await held_links(stack, item["id"]) == {}
 

@@ -205,8 +205,7 @@ async def age_everything(stack: Stack) -> None:
 async def test_a_row_tells_why_it_is_as_it_is_for_as_long_as_it_is(stack: Stack) -> None:
     item = await stack.synced_item(transactions=300, connectorId=600)
     for _ in range(3):
-        await stack.tell("item/updated", item["id"])
-        await stack.quiet()
+        await stack.process("item/updated", item["id"])
     await age_everything(stack)
     await link_restatements(stack.db)
     before = await count(stack.db, "runs")
@@ -314,8 +313,7 @@ async def test_a_receipt_of_a_purge_and_its_run_stay(stack: Stack) -> None:
     assert tuple(receipt) == (item["id"], "purge")
     assert await count(stack.db, "webhook_events") == 0
     # Told of again, it is still known for one that was purged.
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     assert [e["reason"] for e in await stack.events(item["id"])] == ["item_deleted"]
 
 

@@ -303,9 +303,7 @@ async def test_one_worker_looks_every_ten_minutes(stack: Stack, hooks: Hooks) ->
 async def test_a_list_that_cannot_be_read_leaves_what_was_found(stack: Stack, hooks: Hooks) -> None:
     hooks.add("all", URL, RIGHT)
     await look(stack)
-    await stack.simulator.apost(
-        "/_simulator/faults", {"match": "GET /webhooks", "kind": "status", "status": 500}
-    )
+    await stack.fault("GET /webhooks", kind="status", status=500)
     shown = {r["state"]: r for r in await look(stack)}
     assert set(shown) == {"ok", "unchecked"}
     assert "500" in shown["unchecked"]["advice"]

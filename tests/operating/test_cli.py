@@ -268,8 +268,7 @@ async def test_status_tells_the_light_the_backlog_and_the_lag(
 async def dead_item(stack: Stack) -> str:
     """An item whose only event has died: Pluggy knows nothing of it."""
     item_id = str(uuid.uuid4())
-    await stack.tell("item/updated", item_id)
-    await stack.quiet()
+    await stack.process("item/updated", item_id)
     assert await stack.states(item_id) == ["dead"]
     return item_id
 
@@ -307,10 +306,9 @@ async def test_a_requeued_event_is_applied_once_its_cause_is_mended(
     )
     await stack.collect(item["id"], created=2)
     await stack.shift(timedelta(hours=1))
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     assert await stack.states(item["id"]) == ["applied", "dead"]
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     [row] = (await cli.json("dead-letters", "list"))["dead_letters"]
     answer = await cli.json("dead-letters", "requeue", str(row["id"]))
     assert [requeued["id"] for requeued in answer["requeued"]] == [row["id"]]

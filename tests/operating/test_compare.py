@@ -180,8 +180,7 @@ async def test_a_row_that_pluggy_deleted_has_to_be_a_tombstone(judge: Judge) -> 
     [item_id] = judge.stack.items
     done = await judge.stack.collect(item_id, deleted=1)
     [gone] = [i for lists in done["changes"]["accounts"].values() for i in lists["deleted"]]
-    await judge.stack.tell("item/updated", item_id)
-    await judge.stack.quiet()
+    await judge.stack.process("item/updated", item_id)
     found = await judge.compare()
     assert [(d.kind, d.row_id) for d in found.shown] == [(EXTRA, gone)]
     await judge.conn.execute(
@@ -193,8 +192,7 @@ async def test_a_row_that_pluggy_deleted_has_to_be_a_tombstone(judge: Judge) -> 
 async def test_rows_behind_a_withdrawn_consent_are_still_held(judge: Judge) -> None:
     [item_id] = judge.stack.items
     await judge.stack.collect(item_id, consent="revoked")
-    await judge.stack.tell("item/error", item_id)
-    await judge.stack.quiet()
+    await judge.stack.process("item/error", item_id)
     found = await judge.compare()
     assert found.mismatches == 0
     assert found.rows["transactions"] >= 80

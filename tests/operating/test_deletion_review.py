@@ -26,8 +26,7 @@ async def with_flags(stack: Stack) -> tuple[str, list[uuid.UUID]]:
     [account] = await stack.live(item["id"], "accounts")
     done = await stack.collect(item["id"], deleted=MANY)
     gone = done["changes"]["accounts"][account]["deleted"]
-    await stack.tell("transactions/deleted", item["id"], accountId=account, transactionIds=gone)
-    await stack.quiet()
+    await stack.process("transactions/deleted", item["id"], accountId=account, transactionIds=gone)
     ids = [r["transaction_id"] for r in await flagged(stack, item["id"])]
     assert sorted(map(str, ids)) == sorted(gone)
     return item["id"], ids
@@ -101,10 +100,9 @@ async def test_a_refused_row_is_neither_flagged_nor_buried_again(stack: Stack) -
     await refuse_deletions(stack.db, transaction_ids=ids)
     await verify(stack, item_id)
     [account] = await stack.live(item_id, "accounts")
-    await stack.tell(
+    await stack.process(
         "transactions/deleted", item_id, accountId=account, transactionIds=[str(ids[0])]
     )
-    await stack.quiet()
     assert await flagged(stack, item_id) == []
     assert await tombstones(stack, item_id) == 0
     assert set(map(str, ids)) <= set(await stack.live(item_id))
@@ -122,8 +120,7 @@ async def test_a_refused_row_that_was_seen_again_is_judged_anew(stack: Stack) ->
     assert await stack.db.fetchval(refused) == 0
     done = await stack.collect(item["id"], deleted=1)
     gone = done["changes"]["accounts"][account]["deleted"]
-    await stack.tell("transactions/deleted", item["id"], accountId=account, transactionIds=gone)
-    await stack.quiet()
+    await stack.process("transactions/deleted", item["id"], accountId=account, transactionIds=gone)
     assert await tombstones(stack, item["id"]) == 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.support.stack import Stack
-from tests.syncing.test_halts import attempts, fault
+from tests.syncing.test_halts import attempts
 
 BANK, OTHER = 201, 600
 
@@ -44,7 +44,7 @@ async def test_a_bank_that_is_down_is_shown_and_costs_no_attempt(stack: Stack) -
 
 async def test_reads_that_fail_are_counted_by_bank_and_error(stack: Stack) -> None:
     items = [await stack.synced_item(connectorId=BANK, transactions=10) for _ in range(2)]
-    await fault(stack, "GET /accounts", 500)
+    await stack.refuse("GET /accounts", 500)
     for item in items:
         await stack.collect(item["id"], created=1)
         await stack.tell("item/updated", item["id"])
@@ -64,8 +64,7 @@ async def test_reads_that_fail_are_counted_by_bank_and_error(stack: Stack) -> No
 async def test_no_personal_data_is_shown(stack: Stack) -> None:
     item = await stack.synced_item(connectorId=BANK, clientUserId="a-person", transactions=5)
     await stack.collect(item["id"], status="SITE_NOT_AVAILABLE")
-    await stack.tell("item/error", item["id"])
-    await stack.quiet()
+    await stack.process("item/error", item["id"])
     found = await stack.db.fetch("SELECT e::text AS row FROM pluggy_ops.errors_by_connector e")
     assert found
     assert not any("a-person" in record["row"] for record in found)

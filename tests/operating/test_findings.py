@@ -135,8 +135,7 @@ async def missed(stack: Stack, item_id: str) -> None:
 
 
 async def unknown_item(stack: Stack, _: str) -> None:
-    await stack.tell("item/updated", str(uuid.uuid4()))
-    await stack.quiet()
+    await stack.process("item/updated", str(uuid.uuid4()))
 
 
 async def dead(stack: Stack, item_id: str) -> None:
@@ -148,8 +147,7 @@ async def refused_by_pluggy(stack: Stack, item_id: str) -> None:
 
 
 async def died_of(stack: Stack, item_id: str, reason: str) -> None:
-    await stack.tell("item/updated", item_id)
-    await stack.quiet()
+    await stack.process("item/updated", item_id)
     await stack.db.execute(
         "UPDATE pluggy_sync.webhook_events SET state = 'dead', reason = $1"
         " WHERE event = 'item/updated'",
@@ -197,13 +195,9 @@ async def purge_late(stack: Stack, item_id: str) -> None:
 
 
 async def reads_failing(stack: Stack, item_id: str) -> None:
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {"match": "GET /accounts", "kind": "status", "status": 500, "rate": 1.0},
-    )
+    await stack.fault("GET /accounts", kind="status", status=500, rate=1.0)
     await stack.collect(item_id)
-    await stack.tell("item/updated", item_id)
-    await stack.quiet()
+    await stack.process("item/updated", item_id)
 
 
 async def reference_data(stack: Stack, _: str) -> None:
@@ -225,20 +219,17 @@ async def stuck(stack: Stack, item_id: str) -> None:
 
 async def bank_error(stack: Stack, item_id: str) -> None:
     await stack.collect(item_id, status="SITE_NOT_AVAILABLE")
-    await stack.tell("item/error", item_id)
-    await stack.quiet()
+    await stack.process("item/error", item_id)
 
 
 async def bank_warning(stack: Stack, item_id: str) -> None:
     await stack.collect(item_id, warned=["INVESTMENTS"])
-    await stack.tell("item/updated", item_id)
-    await stack.quiet()
+    await stack.process("item/updated", item_id)
 
 
 async def login_error(stack: Stack, item_id: str) -> None:
     await stack.collect(item_id, status="LOGIN_ERROR")
-    await stack.tell("item/error", item_id)
-    await stack.quiet()
+    await stack.process("item/error", item_id)
 
 
 async def expiring(stack: Stack, item_id: str) -> None:
@@ -358,12 +349,11 @@ async def test_what_is_right_again_has_no_row(stack: Stack, kind: str) -> None:
     await workers(stack)
     await KINDS[kind][0](stack, item["id"])
     assert set(await findings(stack)) == {kind}
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     await stack.shift(timedelta(hours=1))
     await workers(stack)
     await stack.collect(item["id"], created=1)
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     await deliveries(stack, "accepted", 1, minutes_ago=-1)
     assert await findings(stack) == {}
     assert (await overview(stack))["light"] == "green"

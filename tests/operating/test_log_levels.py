@@ -10,7 +10,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.stack import Stack
-from tests.syncing.test_halts import fault
 
 
 def levels(logs: Sequence[MutableMapping[str, Any]], event: str) -> set[str]:
@@ -19,25 +18,23 @@ def levels(logs: Sequence[MutableMapping[str, Any]], event: str) -> set[str]:
 
 async def test_a_dead_event_is_a_warning(stack: Stack) -> None:
     item = await stack.synced_item(transactions=5)
-    await fault(stack, "GET /v2/transactions", 400)
+    await stack.refuse("GET /v2/transactions", 400)
     with capture_logs() as logs:
-        await stack.tell(
+        await stack.process(
             "transactions/updated",
             item["id"],
             accountId=next(iter(await stack.live(item["id"], "accounts"))),
             transactionIds=[str(uuid.uuid4())],
         )
-        await stack.quiet()
     assert levels(logs, "events_dead") == {"warning"}
 
 
 @pytest.mark.parametrize("match", ["GET /v2/transactions", "GET /items"])
 async def test_a_wait_for_the_rate_limit_is_no_warning(stack: Stack, match: str) -> None:
     item = await stack.synced_item(transactions=5)
-    await fault(stack, match, 429, retryAfter=30)
+    await stack.refuse(match, 429, retryAfter=30)
     await stack.collect(item["id"], created=1)
     with capture_logs() as logs:
-        await stack.tell("item/updated", item["id"])
-        await stack.quiet()
+        await stack.process("item/updated", item["id"])
     assert levels(logs, "step_deferred") == {"info"}
     assert not [entry for entry in logs if entry["log_level"] in ("warning", "error")]

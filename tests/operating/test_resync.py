@@ -118,8 +118,7 @@ def our_own(item_id: str) -> WebhookEvent:
 async def test_a_deleted_item_is_not_chosen(stack: Stack, environment: dict[str, str]) -> None:
     item = await stack.synced_item(transactions=5)
     await stack.client_deletes(item["id"])
-    await stack.tell("item/deleted", item["id"])
-    await stack.quiet()
+    await stack.process("item/deleted", item["id"])
     assert (await resync(environment, "--all"))["items"] == 0
     assert (await resync(environment, "--since", "2000-01-01"))["items"] == 0
 

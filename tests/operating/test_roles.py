@@ -163,8 +163,7 @@ async def test_the_worker_s_role_carries_an_item_through_its_whole_life(
         await run_reconciliations(db)
         await link_restatements(db)
         await stack.client_deletes(item["id"])
-        await stack.tell("item/deleted", item["id"])
-        await stack.quiet()
+        await stack.process("item/deleted", item["id"])
         purger = Purger(db, client, after=timedelta(0))
         while await purger.purge():
             pass

@@ -123,8 +123,7 @@ async def test_accounts_that_show_up_after_item_created_are_read_at_the_first_lo
 ) -> None:
     item = await stack.item(transactions=40, accounts=2)
     async with lagging(stack, empty("/accounts?")):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
         announced = await last(stack, item["id"])
         assert (announced["state"], announced["confirming"]) == ("pending", "accounts")
         assert (await reasons(stack, item["id"]))["accounts"] == ("fresh", "confirming")
@@ -140,8 +139,7 @@ async def test_an_item_without_accounts_is_asked_for_them_five_times_in_its_life
 ) -> None:
     item = await stack.item(transactions=0, accounts=0, products=["ACCOUNTS"])
     async with lagging(stack, empty("/accounts?")):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
         for pause in LOOKS:
             assert (await last(stack, item["id"]))["state"] == "pending"
             await later(stack, pause)
@@ -149,8 +147,7 @@ async def test_an_item_without_accounts_is_asked_for_them_five_times_in_its_life
         assert (await asked(stack))["GET /accounts"] == 5
         assert (await asked(stack))["GET /items/{id}"] == 1
         await stack.reset_requests()
-        await stack.tell("item/updated", item["id"])
-        await stack.quiet()
+        await stack.process("item/updated", item["id"])
         for pause in LOOKS:
             await later(stack, pause)
         assert await asked(stack) == {"GET /items/{id}": 1}
@@ -170,11 +167,9 @@ async def test_an_account_that_is_listed_later_is_not_given_up_on(stack: Stack, 
 
     ids = [str(uuid.uuid4())]
     async with lagging(stack, partial):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
         await stack.reset_requests()
-        await stack.tell(name, item["id"], accountId=hidden, transactionIds=ids)
-        await stack.quiet()
+        await stack.process(name, item["id"], accountId=hidden, transactionIds=ids)
         announced = await last(stack, item["id"])
         assert (announced["state"], announced["confirming"]) == ("pending", "accounts")
         await later(stack, LOOKS[0])
@@ -214,8 +209,7 @@ async def test_an_item_that_still_shows_its_collection_before_is_fetched_again(
         return before if path.startswith("/items/") else body
 
     async with lagging(stack, stale):
-        await stack.tell("item/updated", item["id"])
-        await stack.quiet()
+        await stack.process("item/updated", item["id"])
         announced = await last(stack, item["id"])
         assert (announced["state"], announced["confirming"]) == ("pending", "items")
         assert {reason for _, reason in (await reasons(stack, item["id"])).values()} == {
@@ -327,17 +321,14 @@ async def test_a_read_for_another_cause_ends_the_looks(stack: Stack) -> None:
 async def test_ordinary_events_are_asked_for_once(stack: Stack) -> None:
     item = await old_item(stack, transactions=60, accounts=2)
     answer = await stack.collect(item["id"], created=4)
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     await stack.reset_requests()
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     await tell_all(stack, answer)
     await stack.quiet()
     assert set(await stack.states(item["id"])) == {"applied"}
     await stack.shift(timedelta(hours=2))
-    await stack.tell("item/error", item["id"])
-    await stack.quiet()
+    await stack.process("item/error", item["id"])
     assert set(await stack.states(item["id"])) == {"applied"}
     once = await asked(stack)
     for pause in LOOKS:
@@ -351,8 +342,7 @@ async def test_rows_of_a_list_that_was_empty_at_first_are_read_soon(
 ) -> None:
     item = await with_all_products(stack)
     async with lagging(stack, empty(path)):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
         assert await stack.states(item["id"]) == ["applied"]
         await later(stack, LOOKS[0])
     await later(stack, LOOKS[1])
@@ -375,8 +365,7 @@ async def test_what_an_item_does_not_have_is_looked_for_four_times_and_never_aga
 ) -> None:
     item = await with_all_products(stack)
     async with lagging(stack, empty("/loans")):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
         assert (await reasons(stack, item["id"]))["loans"] == ("fresh", "confirming")
         await stack.reset_requests()
         for pause in LOOKS:
@@ -387,8 +376,7 @@ async def test_what_an_item_does_not_have_is_looked_for_four_times_and_never_aga
         await stack.reset_requests()
         await stack.shift(timedelta(hours=1))
         await stack.collect(item["id"])
-        await stack.tell("item/updated", item["id"])
-        await stack.quiet()
+        await stack.process("item/updated", item["id"])
         for pause in LOOKS:
             await later(stack, pause)
         assert (await asked(stack))["GET /loans"] == 1
@@ -397,8 +385,7 @@ async def test_what_an_item_does_not_have_is_looked_for_four_times_and_never_aga
 
 async def test_what_pluggy_does_not_collect_for_an_item_is_not_looked_for(stack: Stack) -> None:
     item = await stack.item(transactions=30, products=["ACCOUNTS", "TRANSACTIONS"])
-    await stack.tell("item/created", item["id"])
-    await stack.quiet()
+    await stack.process("item/created", item["id"])
     await stack.reset_requests()
     for pause in LOOKS:
         await later(stack, pause)

@@ -205,12 +205,10 @@ def announced() -> dict[str, dict[str, int]]:
 
 async def test_new_rows_are_read_before_the_other_lists(stack: Stack) -> None:
     item = await household(stack)
-    await stack.tell("item/created", item["id"])
-    await stack.quiet()
+    await stack.process("item/created", item["id"])
     await stack.collect(item["id"], created=2)
     await stack.reset_requests()
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     log = (await stack.simulator.aget("/_simulator/requests?last=50"))["log"]
     asked = [entry["path"] for entry in log if entry["method"] == "GET"]
     assert asked[:2] == [f"/items/{item['id']}", "/accounts"]
@@ -222,8 +220,7 @@ async def test_new_rows_are_read_before_the_other_lists(stack: Stack) -> None:
 @pytest.mark.parametrize("happened", HAPPENINGS)
 async def test_each_event_costs_what_the_page_says(stack: Stack, happened: str) -> None:
     item = await household(stack)
-    await stack.tell("item/created", item["id"])
-    await stack.quiet()
+    await stack.process("item/created", item["id"])
     # Behind the overlap of a delta: within the hour it lists what came with the last collection.
     await stack.simulator.apost("/_simulator/clock", {"advance": 7200})
     await stack.shift(timedelta(hours=2))

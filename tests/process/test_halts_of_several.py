@@ -50,9 +50,7 @@ async def assert_applied(service: Service, items: list[str]) -> None:
 
 
 async def fail(service: Service, match: str, status: int) -> None:
-    await service.stack.simulator.apost(
-        "/_simulator/faults", {"match": match, "kind": "status", "status": status, "rate": 1.0}
-    )
+    await service.stack.fault(match, kind="status", status=status, rate=1.0)
 
 
 async def test_several_workers_that_are_refused_send_one_probe_a_minute_together(
@@ -70,7 +68,7 @@ async def test_several_workers_that_are_refused_send_one_probe_a_minute_together
         await parked(service)
         assert (await service.stack.requests())["POST /auth"] == before + 1
         assert await service.attempts() == 0
-        await service.stack.simulator.adelete("/_simulator/faults")
+        await service.stack.clear_faults()
         await service.stack.shift(timedelta(minutes=1, seconds=1))
         await assert_applied(service, items)
         assert await service.attempts() == 0
@@ -96,6 +94,6 @@ async def test_several_workers_find_out_together_that_pluggy_is_down(service: Se
         await until(probed, "one of them probes")
         await parked(service)
         assert await service.attempts() == spent
-        await service.stack.simulator.adelete("/_simulator/faults")
+        await service.stack.clear_faults()
         await service.stack.shift(timedelta(hours=1))
         await assert_applied(service, items)

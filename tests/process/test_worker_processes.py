@@ -54,7 +54,7 @@ async def test_a_worker_that_stood_still_too_long_is_fenced_off_when_it_wakes(
             await service.quiet()
             other.stop()
             assert await other.ended() == 0
-        await service.stack.simulator.adelete("/_simulator/faults")
+        await service.stack.clear_faults()
         rows = await mirrored(service.db)
         stalled.wake()
 

@@ -381,10 +381,7 @@ async def test_a_run_tells_what_it_did_and_what_pluggy_said_when_it_failed(stack
     item = await stack.synced_item(transactions=20)
     await stack.simulator.apost("/_simulator/clock", {"advance": 7200})
     answer = await stack.collect(item["id"], created=2)
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {"match": "GET /v2/transactions", "kind": "status", "status": 500, "times": 1},
-    )
+    await stack.fault("GET /v2/transactions", kind="status", status=500, times=1)
     await tell_all(stack, answer)
     await stack.quiet()
     [first, *_, failed] = await stack.db.fetch(

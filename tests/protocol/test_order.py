@@ -55,8 +55,7 @@ async def test_a_step_back_during_a_sync_loses_nothing(stack: Stack, by: timedel
     """The first event is read by the clock before, the second comes by the clock after."""
     item = await stack.synced_item(transactions=20, accounts=1)
     first = await stack.collect(item["id"], created=2)
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     await stack.reset_requests()
     await set_clock_back(stack, by)
     second = await stack.collect(item["id"], created=2)

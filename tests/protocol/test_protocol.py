@@ -307,9 +307,7 @@ async def test_the_server_ends_a_session_that_stands_still_within_a_page(
 async def test_a_cancelled_sync_hands_back_and_spends_no_attempt(stack: Stack) -> None:
     item = await stack.item(transactions=20)
     await stack.tell("item/created", item["id"])
-    await stack.simulator.apost(
-        "/_simulator/faults", {"match": "GET /accounts", "kind": "slow", "rate": 1.0}
-    )
+    await stack.fault("GET /accounts", kind="slow", rate=1.0)
     lease = await stack.claim()
     sync = asyncio.create_task(stack.worker.engine.sync(lease))
 
@@ -327,7 +325,7 @@ async def test_a_cancelled_sync_hands_back_and_spends_no_attempt(stack: Stack) -
     assert await stack.db.fetch("SELECT FROM pluggy_sync.product_sync WHERE attempts > 0") == []
     outcomes = await stack.db.fetch("SELECT outcome FROM pluggy_sync.runs WHERE seq IS NOT NULL")
     assert [run["outcome"] for run in outcomes] == ["released"]
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     await stack.quiet()
     await stack.assert_equal(item["id"])
 

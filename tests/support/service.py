@@ -43,10 +43,7 @@ class Service:
 
     async def slow(self, match: str, *, seconds: float, times: int = 1) -> None:
         """Requests that Pluggy answers late."""
-        await self.stack.simulator.apost(
-            "/_simulator/faults",
-            {"match": match, "kind": "slow", "seconds": seconds, "times": times},
-        )
+        await self.stack.fault(match, kind="slow", seconds=seconds, times=times)
 
     async def asked(self, endpoint: str, times: int = 1) -> None:
         """Wait until Pluggy was asked."""

@@ -163,6 +163,22 @@ class Stack:
         assert isinstance(accepted, Accepted)
         return accepted
 
+    async def process(self, name: str, item_id: str, **fields: Any) -> None:
+        """Deliver a webhook, then sync until nothing is due."""
+        await self.tell(name, item_id, **fields)
+        await self.quiet()
+
+    async def fault(self, match: str, **fault: Any) -> None:
+        """Have Pluggy answer requests that match in another way, see /_simulator/faults."""
+        await self.simulator.apost("/_simulator/faults", {"match": match, **fault})
+
+    async def refuse(self, match: str, status: int, **fault: Any) -> None:
+        """Have Pluggy answer every request that matches with a status."""
+        await self.fault(match, **{"kind": "status", "status": status, "rate": 1.0} | fault)
+
+    async def clear_faults(self) -> None:
+        await self.simulator.adelete("/_simulator/faults")
+
     def limit_products(self, *products: str) -> None:
         """Go on as if PRODUCTS named only these."""
         self.worker.engine = replace(self.worker.engine, products=products)

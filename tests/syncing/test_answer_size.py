@@ -189,8 +189,7 @@ async def test_an_odd_value_sets_its_row_aside_and_not_its_page(stack: Stack, va
         return b'{"results": [' + b", ".join(texts) + b'], "next": null}'
 
     async with altered(stack, alter):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
     assert set(await stack.truth(item["id"])) - set(await stack.live(item["id"])) == set(odd)
     [aside] = await stack.db.fetch("SELECT product, row_id FROM pluggy_sync.rejected_rows")
     assert dict(aside) == {"product": "transactions", "row_id": odd[0]}
@@ -208,8 +207,7 @@ async def test_a_row_of_many_new_fields_is_stored_and_few_are_noted(stack: Stack
         return json.dumps(envelope).encode()
 
     async with altered(stack, alter):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
     assert len(await stack.live(item["id"])) == 1
     noted = "SELECT count(*) FROM pluggy_sync.contract_drift WHERE entity = 'transactions'"
     assert 0 < await stack.db.fetchval(noted) <= 100

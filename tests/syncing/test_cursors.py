@@ -77,8 +77,9 @@ async def test_a_delta_whose_cursor_is_refused_begins_anew(stack: Stack, refusal
     item_id, account = await collected(stack)
     pluggy = RefusesCursors(refusal)
     async with altered(stack, pluggy):
-        await stack.tell("transactions/created", item_id, accountId=account, transactionsCount=12)
-        await stack.quiet()
+        await stack.process(
+            "transactions/created", item_id, accountId=account, transactionsCount=12
+        )
     assert (await stack.states(item_id))[-1] == "applied"
     await stack.assert_equal(item_id, ["transactions"])
 
@@ -87,8 +88,7 @@ async def test_a_delta_whose_cursor_is_refused_begins_anew(stack: Stack, refusal
 async def test_a_walk_whose_cursor_is_refused_begins_anew(stack: Stack, refusal: Said) -> None:
     item = await stack.item(transactions=60, accounts=1)
     async with altered(stack, RefusesCursors(refusal)):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
     await stack.assert_equal(item["id"])
     assert set(await stack.states(item["id"])) == {"applied"}
 
@@ -101,8 +101,9 @@ async def test_a_long_delta_that_goes_on_as_a_walk_begins_anew_as_a_delta(
     monkeypatch.setattr(transactions, "PAGES_IN_PLAN", 1)
     pluggy = RefusesCursors(refusal)
     async with altered(stack, pluggy):
-        await stack.tell("transactions/created", item_id, accountId=account, transactionsCount=12)
-        await stack.quiet()
+        await stack.process(
+            "transactions/created", item_id, accountId=account, transactionsCount=12
+        )
     assert all("createdAtFrom=" in path for path in pluggy.asked)
     assert (await stack.states(item_id))[-1] == "applied"
     await stack.assert_equal(item_id, ["transactions"])
@@ -113,8 +114,9 @@ async def test_a_cursor_that_is_refused_for_ever_fails_its_step_and_is_shown(sta
     before = await stack.live(item_id)
     pluggy = RefusesCursors(REFUSALS["404 with its own code"], times=10**6, held=before)
     async with altered(stack, pluggy):
-        await stack.tell("transactions/created", item_id, accountId=account, transactionsCount=12)
-        await stack.quiet()
+        await stack.process(
+            "transactions/created", item_id, accountId=account, transactionsCount=12
+        )
     assert len(pluggy.asked) == 2 * (1 + MAX_RESTARTS)
     new = set(await stack.live(item_id)) - set(before)
     assert len(new) == 2, "the rows of the first page are stored"
@@ -131,8 +133,7 @@ async def test_a_walk_whose_cursor_is_refused_for_ever_fails_and_is_shown(stack:
     item = await stack.item(transactions=60, accounts=1)
     pluggy = RefusesCursors(REFUSALS["400"], times=10**6)
     async with altered(stack, pluggy):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
     assert len(pluggy.asked) == 2 * (1 + MAX_RESTARTS)
     code = await stack.db.fetchval(
         "SELECT failure_code FROM pluggy_sync.product_sync WHERE product = 'transactions'"
@@ -157,8 +158,7 @@ async def test_a_walk_of_ever_new_cursors_ends(
         return json.dumps(json.loads(body) | {"next": path + again}).encode()
 
     async with altered(stack, ever_on):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
     assert asked <= (60 + 20) * (1 + MAX_RESTARTS)
     code = await stack.db.fetchval(
         "SELECT failure_code FROM pluggy_sync.product_sync WHERE product = 'transactions'"

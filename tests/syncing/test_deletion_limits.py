@@ -26,8 +26,9 @@ async def verify(stack: Stack, item_id: str) -> None:
 
 async def name_deleted(stack: Stack, item_id: str, ids: Iterable[str]) -> None:
     [account] = await stack.live(item_id, "accounts")
-    await stack.tell("transactions/deleted", item_id, accountId=account, transactionIds=sorted(ids))
-    await stack.quiet()
+    await stack.process(
+        "transactions/deleted", item_id, accountId=account, transactionIds=sorted(ids)
+    )
 
 
 async def order_and_sync(stack: Stack) -> None:
@@ -150,10 +151,9 @@ async def test_ids_of_an_update_that_are_gone_have_the_smaller_limit(stack: Stac
     item_id, ids = await one_account(stack, 15)
     [account] = await stack.live(item_id, "accounts")
     async with hiding(stack, *ids[1:5]):
-        await stack.tell(
+        await stack.process(
             "transactions/updated", item_id, accountId=account, transactionIds=ids[1:5]
         )
-        await stack.quiet()
     assert await tombstones(stack, item_id) == 0
     assert set(await reasons(stack, item_id)) == set(ids[1:5])
 

@@ -51,8 +51,7 @@ async def test_a_revoked_consent_buries_nothing_and_shows_stale(stack: Stack) ->
     await stack.collect(item["id"], consent="revoked")
     await stack.tell("item/updated", item["id"])
     await stack.tell("transactions/updated", item["id"], accountId=account, transactionIds=ids)
-    await stack.tell("transactions/deleted", item["id"], accountId=account, transactionIds=ids)
-    await stack.quiet()
+    await stack.process("transactions/deleted", item["id"], accountId=account, transactionIds=ids)
     assert await tombstones(stack, item["id"]) == 0
     assert await flagged(stack, item["id"]) == []
     assert await stack.live(item["id"]) == rows
@@ -66,8 +65,7 @@ async def test_a_revoked_consent_buries_nothing_and_shows_stale(stack: Stack) ->
 async def test_after_renewal_what_waited_is_applied(stack: Stack) -> None:
     item = await stack.synced_item(transactions=90)
     await stack.collect(item["id"], consent="revoked")
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     answer = await stack.collect(item["id"], consent="renewed", created=4)
     await tell_all(stack, answer)
     await stack.shift(timedelta(hours=2))
@@ -81,11 +79,8 @@ async def test_a_named_row_that_is_hidden_stays_without_a_witness(stack: Stack) 
     item = await stack.synced_item(transactions=60, accounts=1)
     [account] = await stack.live(item["id"], "accounts")
     ids = list(await stack.live(item["id"]))[:2]
-    await stack.simulator.apost(
-        "/_simulator/faults", {"match": "GET /v2/transactions", "kind": "empty", "times": 1}
-    )
-    await stack.tell("transactions/deleted", item["id"], accountId=account, transactionIds=ids)
-    await stack.quiet()
+    await stack.fault("GET /v2/transactions", kind="empty", times=1)
+    await stack.process("transactions/deleted", item["id"], accountId=account, transactionIds=ids)
     assert await tombstones(stack, item["id"]) == 0
     assert (await stack.states(item["id"]))[-1] == "pending"
 
@@ -96,8 +91,7 @@ async def test_an_account_without_possible_witness_is_flagged_not_buried(stack: 
     ids = list(await stack.live(item["id"]))
     answer = await stack.collect(item["id"], deleted=len(ids))
     assert changed(answer, "deleted")
-    await stack.tell("transactions/deleted", item["id"], accountId=account, transactionIds=ids)
-    await stack.quiet()
+    await stack.process("transactions/deleted", item["id"], accountId=account, transactionIds=ids)
     assert await tombstones(stack, item["id"]) == 0
     assert {r["reason"] for r in await flagged(stack, item["id"])} == {"no_witness"}
     assert len(await flagged(stack, item["id"])) == len(ids)
@@ -108,8 +102,7 @@ async def test_more_than_a_fifth_of_an_account_at_once_is_flagged(stack: Stack) 
     [account] = await stack.live(item["id"], "accounts")
     answer = await stack.collect(item["id"], deleted=30)
     gone = changed(answer, "deleted")[account]
-    await stack.tell("transactions/deleted", item["id"], accountId=account, transactionIds=gone)
-    await stack.quiet()
+    await stack.process("transactions/deleted", item["id"], accountId=account, transactionIds=gone)
     assert await tombstones(stack, item["id"]) == 0
     assert {str(r["transaction_id"]) for r in await flagged(stack, item["id"])} == set(gone)
     assert {r["reason"] for r in await flagged(stack, item["id"])} == {"too_many_at_once"}
@@ -142,9 +135,7 @@ async def test_a_walk_buries_what_was_deleted_without_webhook(stack: Stack) -> N
 async def test_a_row_that_moves_between_two_pages_of_a_walk_is_not_buried(stack: Stack) -> None:
     item = await stack.synced_item(transactions=1500, accounts=1)
     await stack.shift(timedelta(seconds=1))
-    await stack.simulator.apost(
-        "/_simulator/faults", {"match": "GET /v2/transactions", "kind": "redate", "times": 3}
-    )
+    await stack.fault("GET /v2/transactions", kind="redate", times=3)
     await stack.order("sync/verify", item["id"])
     await stack.quiet()
     assert await tombstones(stack, item["id"]) == 0
@@ -154,13 +145,12 @@ async def test_a_row_that_moves_between_two_pages_of_a_walk_is_not_buried(stack:
 async def test_a_deleted_id_that_still_comes_back_is_asked_once_more(stack: Stack) -> None:
     item = await stack.synced_item(transactions=50)
     [row] = list((await stack.live(item["id"])).values())[:1]
-    await stack.tell(
+    await stack.process(
         "transactions/deleted",
         item["id"],
         accountId=str(row["account_id"]),
         transactionIds=[str(row["id"])],
     )
-    await stack.quiet()
     assert (await stack.states(item["id"]))[-1] == "pending"
     await stack.reset_requests()
     await stack.quiet()
@@ -176,10 +166,7 @@ async def test_a_consent_revoked_between_two_pages_buries_nothing(stack: Stack) 
     item = await stack.synced_item(transactions=1200, accounts=1)
     before = await watermarks(stack, item["id"])
     await stack.shift(timedelta(seconds=1))
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {"match": "GET /v2/transactions", "kind": "empty", "skip": 1, "times": 100},
-    )
+    await stack.fault("GET /v2/transactions", kind="empty", skip=1, times=100)
     await stack.order("sync/verify", item["id"])
     await stack.quiet()
     assert await tombstones(stack, item["id"]) == 0
@@ -193,8 +180,7 @@ async def test_closed_accounts_are_buried_when_a_404_proves_it(stack: Stack) -> 
     item = await stack.synced_item(transactions=60, accounts=2)
     [closing, staying] = await stack.live(item["id"], "accounts")
     await stack.collect(item["id"], close=[closing])
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     assert set(await stack.live(item["id"], "accounts")) == {staying}
     await stack.assert_equal(item["id"])
 
@@ -203,11 +189,8 @@ async def test_an_account_missing_from_one_list_but_answering_by_id_stays(stack:
     item = await stack.synced_item(transactions=30)
     accounts = await stack.live(item["id"], "accounts")
     await stack.collect(item["id"], created=1)
-    await stack.simulator.apost(
-        "/_simulator/faults", {"match": "GET /accounts", "kind": "empty", "times": 1}
-    )
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.fault("GET /accounts", kind="empty", times=1)
+    await stack.process("item/updated", item["id"])
     assert set(await stack.live(item["id"], "accounts")) == set(accounts)
     await stack.assert_equal(item["id"])
 

@@ -30,8 +30,7 @@ async def emptied(stack: Stack, product: str) -> str:
 async def look(stack: Stack, item_id: str) -> None:
     """What was put off is due; and a word from Pluggy."""
     await stack.shift(timedelta(hours=1))
-    await stack.tell("item/updated", item_id)
-    await stack.quiet()
+    await stack.process("item/updated", item_id)
 
 
 async def missed(stack: Stack, item_id: str, product: str) -> int:

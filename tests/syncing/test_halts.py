@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from typing import Any
 
 import asyncpg
 import pytest
@@ -17,13 +16,6 @@ from worker.maintenance.reference_data import refresh_reference_data
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyUnavailable
 from worker.sync.store_rows import read_rows
-
-
-async def fault(stack: Stack, match: str, status: int, **more: Any) -> None:
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {"match": match, "kind": "status", "status": status, "rate": 1.0} | more,
-    )
 
 
 async def overview(stack: Stack) -> asyncpg.Record:
@@ -42,7 +34,7 @@ async def attempts(stack: Stack) -> int:
 async def test_a_limit_that_lasts_is_told_after_five_minutes(stack: Stack) -> None:
     await stack.db.execute("INSERT INTO pluggy_sync.workers (worker_id, slots) VALUES ('w', 1)")
     item = await stack.synced_item(transactions=20)
-    await fault(stack, "GET /items", 429, retryAfter=30)
+    await stack.refuse("GET /items", 429, retryAfter=30)
     await stack.collect(item["id"], created=1)
     await stack.tell("item/updated", item["id"])
     for _ in range(5):
@@ -56,7 +48,7 @@ async def test_a_limit_that_lasts_is_told_after_five_minutes(stack: Stack) -> No
     assert await stack.db.fetchval(
         "SELECT failure_code FROM pluggy_ops.runs ORDER BY id DESC LIMIT 1"
     ) in ("429", "rate_budget")
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     await stack.redis.delete(f"{PREFIX}budget:items")
     await fill_budget(stack.redis)
     await stack.shift(timedelta(minutes=1, seconds=1))
@@ -67,7 +59,7 @@ async def test_a_limit_that_lasts_is_told_after_five_minutes(stack: Stack) -> No
 
 async def test_refused_credentials_park_everything_and_burn_no_attempt(stack: Stack) -> None:
     items = [await stack.item(transactions=20) for _ in range(6)]
-    await fault(stack, "POST /auth", 401)
+    await stack.refuse("POST /auth", 401)
     for item in items:
         await stack.tell("item/created", item["id"])
     for _ in range(10):  # ten minutes: a probe each
@@ -78,7 +70,7 @@ async def test_refused_credentials_park_everything_and_burn_no_attempt(stack: St
     assert shown["light"] == "red"
     assert "PLUGGY_CLIENT_ID" in shown["sentence"]
     assert (await stack.requests())["POST /auth"] <= 11
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     await stack.shift(timedelta(minutes=2))
     await stack.quiet()
     for item in items:
@@ -89,7 +81,7 @@ async def test_refused_credentials_park_everything_and_burn_no_attempt(stack: St
 
 async def test_while_halted_only_a_probe_a_minute_asks(stack: Stack) -> None:
     items = [await stack.item(transactions=20) for _ in range(4)]
-    await fault(stack, "POST /auth", 401)
+    await stack.refuse("POST /auth", 401)
     for item in items:
         await stack.tell("item/created", item["id"])
     await stack.quiet()
@@ -103,7 +95,7 @@ async def test_while_halted_only_a_probe_a_minute_asks(stack: Stack) -> None:
 
 async def test_while_pluggy_is_down_everything_is_parked_behind_a_probe(stack: Stack) -> None:
     items = [await stack.item(transactions=20) for _ in range(15)]
-    await fault(stack, "GET /items/*", 503)
+    await stack.refuse("GET /items/*", 503)
     for item in items:
         await stack.tell("item/created", item["id"])
     await stack.quiet()
@@ -116,7 +108,7 @@ async def test_while_pluggy_is_down_everything_is_parked_behind_a_probe(stack: S
         await stack.quiet()
         assert await stack.requests() == {"GET /items/{id}": 1}
     assert await attempts(stack) == spent
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     await stack.shift(timedelta(seconds=6))
     await stack.quiet()
     await stack.shift(timedelta(seconds=10))  # what had failed before anybody knew
@@ -126,7 +118,7 @@ async def test_while_pluggy_is_down_everything_is_parked_behind_a_probe(stack: S
 
 async def test_a_probe_that_walks_ends_the_halt(stack: Stack) -> None:
     items = [await stack.item(transactions=20, accounts=2) for _ in range(6)]
-    await fault(stack, "GET /v2/transactions", 503)
+    await stack.refuse("GET /v2/transactions", 503)
     for item in items:
         await stack.tell("item/created", item["id"])
     await stack.quiet()
@@ -134,7 +126,7 @@ async def test_a_probe_that_walks_ends_the_halt(stack: Stack) -> None:
     await stack.worker.engine.ledger.reset()  # only walks are due now
     await stack.quiet()
     assert (await overview(stack))["halted_by"] == "pluggy_down"
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     await stack.shift(timedelta(seconds=6))
     probe = await stack.claim()
     assert probe.probe
@@ -144,10 +136,9 @@ async def test_a_probe_that_walks_ends_the_halt(stack: Stack) -> None:
 
 async def test_one_failing_item_is_not_a_pluggy_that_is_down(stack: Stack) -> None:
     item = await stack.item(transactions=20)
-    await fault(stack, "GET /items/*", 503)
+    await stack.refuse("GET /items/*", 503)
     for _ in range(20):
-        await stack.tell("item/updated", item["id"])
-        await stack.quiet()
+        await stack.process("item/updated", item["id"])
         await stack.shift(timedelta(hours=1))
     assert (await overview(stack))["halted_at"] is None
 
@@ -155,9 +146,8 @@ async def test_one_failing_item_is_not_a_pluggy_that_is_down(stack: Stack) -> No
 async def test_what_everything_needs_and_is_retired_halts(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     await stack.collect(item["id"], created=1)
-    await fault(stack, "GET /items/*", 410, codeDescription="ENDPOINT_DEPRECATED")
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.refuse("GET /items/*", 410, codeDescription="ENDPOINT_DEPRECATED")
+    await stack.process("item/updated", item["id"])
     shown = await overview(stack)
     assert shown["light"] == "red"
     assert "newer release" in shown["sentence"]
@@ -167,7 +157,7 @@ async def test_what_everything_needs_and_is_retired_halts(stack: Stack) -> None:
 
 async def test_one_item_that_is_gone_for_good_does_not_halt(stack: Stack) -> None:
     gone, other = await stack.synced_item(transactions=5), await stack.synced_item(transactions=5)
-    await fault(stack, f"GET /items/{gone['id']}", 410)
+    await stack.refuse(f"GET /items/{gone['id']}", 410)
     for item in (gone, other):
         await stack.tell("item/updated", item["id"])
     await stack.quiet()
@@ -186,7 +176,7 @@ async def refused_items(stack: Stack, number: int = 6) -> list[str]:
     await stack.db.execute("DELETE FROM pluggy_sync.webhook_events")
     for item_id in items:
         await stack.collect(item_id, created=1)
-    await fault(stack, "GET /items/*", 403, codeDescription="SOMETHING_FORBIDDEN")
+    await stack.refuse("GET /items/*", 403, codeDescription="SOMETHING_FORBIDDEN")
     for item_id in items:
         await stack.tell("item/updated", item_id)
     return items
@@ -201,7 +191,7 @@ async def test_five_items_that_fail_alike_halt_and_come_back_to_life(stack: Stac
     assert shown["dead_letters"] == 0
     lanes = await stack.db.fetch("SELECT lane FROM pluggy_sync.item_sync")
     assert {Lane(row["lane"]) for row in lanes} <= {Lane.LIVE, Lane.RETRY}
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     await stack.shift(timedelta(minutes=1, seconds=1))
     await stack.quiet()
     for item_id in items:
@@ -250,20 +240,19 @@ async def test_what_pluggy_says_of_items_that_we_do_not_hold_never_halts(
     forged = [str(uuid.uuid4()) for _ in range(events)]
     for item_id in forged:
         more = {} if code is None else {"codeDescription": code}
-        await fault(stack, f"GET /items/{item_id}", status, **more)
+        await stack.refuse(f"GET /items/{item_id}", status, **more)
         await stack.tell("item/updated", item_id)
     await stack.quiet()
     assert (await overview(stack))["halted_at"] is None
     await stack.collect(held["id"], created=1)
-    await stack.tell("item/updated", held["id"])
-    await stack.quiet()
+    await stack.process("item/updated", held["id"])
     assert (await stack.states(held["id"]))[-1] == "applied"
 
 
 async def test_forged_ids_of_different_classes_never_halt(stack: Stack) -> None:
     for status in (400, 401, 403, 404, 410, 400, 403, 404):
         item_id = str(uuid.uuid4())
-        await fault(stack, f"GET /items/{item_id}", status)
+        await stack.refuse(f"GET /items/{item_id}", status)
         await stack.tell("transactions/created", item_id, accountId=str(uuid.uuid4()))
     await stack.quiet()
     assert (await overview(stack))["halted_at"] is None
@@ -295,22 +284,22 @@ async def test_registered_items_that_pluggy_does_not_know_halt_nothing(stack: St
 
 
 async def test_a_first_start_with_wrong_keys_and_no_items_ends_by_itself(stack: Stack) -> None:
-    await fault(stack, "POST /auth", 401)
+    await stack.refuse("POST /auth", 401)
     await refresh_reference_data(stack.db, stack.client)
     assert (await overview(stack))["halted_by"] == "auth:401"
     await stack.shift(timedelta(minutes=1, seconds=1))
     await stack.quiet()
     assert (await overview(stack))["halted_by"] == "auth:401"
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     await stack.shift(timedelta(minutes=1, seconds=1))
     await stack.quiet()
     assert (await overview(stack))["halted_at"] is None
 
 
 async def test_a_worker_that_starts_probes_a_halt_at_once(stack: Stack) -> None:
-    await fault(stack, "POST /auth", 401)
+    await stack.refuse("POST /auth", 401)
     await refresh_reference_data(stack.db, stack.client)
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     await stack.tend()
     assert (await overview(stack))["halted_at"] is not None
     await stack.db.execute(QUERIES["probe_soon"])
@@ -320,7 +309,7 @@ async def test_a_worker_that_starts_probes_a_halt_at_once(stack: Stack) -> None:
 
 async def test_a_down_pluggy_is_probed_plainly_when_no_item_is_due(stack: Stack) -> None:
     items = [await stack.item(transactions=20) for _ in range(15)]
-    await fault(stack, "GET /items/*", 503)
+    await stack.refuse("GET /items/*", 503)
     for item in items:
         await stack.tell("item/created", item["id"])
     await stack.quiet()
@@ -335,7 +324,7 @@ async def test_a_down_pluggy_is_probed_plainly_when_no_item_is_due(stack: Stack)
 
 async def test_new_keys_that_are_refused_at_first_halt_nothing(stack: Stack) -> None:
     items = [await stack.item(transactions=20) for _ in range(6)]
-    await fault(stack, "GET /items/*", 403, times=1, rate=None)
+    await stack.refuse("GET /items/*", 403, times=1, rate=None)
     for item in items:
         await stack.tell("item/created", item["id"])
     await stack.quiet()
@@ -348,7 +337,7 @@ async def test_new_keys_that_are_refused_at_first_halt_nothing(stack: Stack) -> 
 
 async def test_keys_that_everything_refuses_halt_and_spend_nothing(stack: Stack) -> None:
     items = [await stack.item(transactions=20) for _ in range(6)]
-    await fault(stack, "GET *", 403)
+    await stack.refuse("GET *", 403)
     for item in items:
         await stack.tell("item/created", item["id"])
     await stack.quiet()
@@ -362,7 +351,7 @@ async def test_keys_that_everything_refuses_halt_and_spend_nothing(stack: Stack)
     assert shown["halted_by"] == "key_refused"
     assert "dashboard" in shown["sentence"]
     assert await attempts(stack) == 0
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     await stack.shift(timedelta(minutes=1, seconds=1))
     await stack.quiet()
     for item in items:
@@ -371,17 +360,15 @@ async def test_keys_that_everything_refuses_halt_and_spend_nothing(stack: Stack)
 
 async def test_a_server_error_is_retried_with_backoff_until_it_works(stack: Stack) -> None:
     item = await stack.item(transactions=20)
-    await fault(stack, "GET /accounts", 500)
-    await stack.tell("item/created", item["id"])
-    await stack.quiet()
+    await stack.refuse("GET /accounts", 500)
+    await stack.process("item/created", item["id"])
     assert await stack.states(item["id"]) == ["pending"]
     step = await failed_step(stack, item["id"])
     assert (step["attempts"], step["failure_class"]) == (1, "retry")
     await stack.reset_requests()
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     assert "GET /accounts" not in await stack.requests(), "a new event hurries no step in back-off"
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     await stack.shift(timedelta(hours=1))
     await stack.quiet()
     await stack.assert_equal(item["id"])
@@ -400,7 +387,7 @@ async def test_after_three_days_of_failures_the_step_is_dead_and_the_event_with_
     stack: Stack,
 ) -> None:
     item = await stack.item(transactions=20)
-    await fault(stack, "GET /accounts", 503)
+    await stack.refuse("GET /accounts", 503)
     await stack.tell("item/created", item["id"])
     for _ in range(80):
         await stack.quiet()
@@ -415,13 +402,11 @@ async def test_after_three_days_of_failures_the_step_is_dead_and_the_event_with_
 
 async def test_a_dead_item_with_a_new_event_comes_back_to_life(stack: Stack) -> None:
     item = await stack.item(transactions=20)
-    await fault(stack, "GET /accounts", 400)
-    await stack.tell("item/created", item["id"])
-    await stack.quiet()
+    await stack.refuse("GET /accounts", 400)
+    await stack.process("item/created", item["id"])
     assert await stack.states(item["id"]) == ["dead"]
-    await stack.simulator.adelete("/_simulator/faults")
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.clear_faults()
+    await stack.process("item/updated", item["id"])
     await stack.assert_equal(item["id"])
     assert await stack.states(item["id"]) == ["dead", "applied"]
 
@@ -430,19 +415,17 @@ async def test_a_failing_account_list_does_not_stop_transactions(stack: Stack) -
     item = await stack.synced_item(transactions=60, accounts=1)
     [account] = await stack.live(item["id"], "accounts")
     await stack.collect(item["id"], created=5)
-    await fault(stack, "GET /accounts", 500)
+    await stack.refuse("GET /accounts", 500)
     await stack.tell("item/updated", item["id"])
-    await stack.tell("transactions/created", item["id"], accountId=account, transactionsCount=5)
-    await stack.quiet()
+    await stack.process("transactions/created", item["id"], accountId=account, transactionsCount=5)
     await stack.assert_equal(item["id"], ["transactions"])
     assert (await stack.states(item["id"]))[1:] == ["pending", "applied"]
 
 
 async def test_a_429_is_later_and_costs_no_attempt(stack: Stack) -> None:
     item = await stack.item(transactions=20)
-    await fault(stack, "GET /accounts", 429, times=1, rate=None, retryAfter=60)
-    await stack.tell("item/created", item["id"])
-    await stack.quiet()
+    await stack.refuse("GET /accounts", 429, times=1, rate=None, retryAfter=60)
+    await stack.process("item/created", item["id"])
     assert await attempts(stack) == 0
     due = await stack.db.fetchval(
         "SELECT run_at - now() FROM pluggy_sync.item_sync WHERE item_id = $1", item["id"]

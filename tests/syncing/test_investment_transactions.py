@@ -48,45 +48,31 @@ async def test_movements_change_though_no_field_of_the_investment_does(
 ) -> None:
     item_id = await item_with_movements(stack)
     async with altered(stack, movements(change)):
-        await stack.tell("item/created", item_id)
-        await stack.quiet()
+        await stack.process("item/created", item_id)
     await stack.collect(item_id)
-    await stack.tell("item/updated", item_id)
-    await stack.quiet()
+    await stack.process("item/updated", item_id)
     await stack.assert_equal(item_id)
     assert set(await stack.states(item_id)) == {"applied"}
 
 
 async def test_movements_of_a_collection_are_read_once(stack: Stack) -> None:
     item_id = await item_with_movements(stack)
-    await stack.tell("item/created", item_id)
-    await stack.quiet()
+    await stack.process("item/created", item_id)
     await stack.collect(item_id)
     investments = len(await stack.live(item_id, "investments"))
     for expected in (investments, 0):
         await stack.reset_requests()
-        await stack.tell("item/updated", item_id)
-        await stack.quiet()
+        await stack.process("item/updated", item_id)
         asked = (await stack.requests()).get("GET /investments/{id}/transactions", 0)
         assert asked == expected
 
 
 async def test_an_event_is_not_applied_before_the_sweep_has_ended(stack: Stack) -> None:
     item_id = await item_with_movements(stack)
-    await stack.tell("item/created", item_id)
-    await stack.quiet()
+    await stack.process("item/created", item_id)
     await stack.collect(item_id)
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {
-            "match": "GET /investments/*/transactions",
-            "kind": "status",
-            "status": 503,
-            "rate": 1.0,
-        },
-    )
-    await stack.tell("item/updated", item_id)
-    await stack.quiet()
+    await stack.fault("GET /investments/*/transactions", kind="status", status=503, rate=1.0)
+    await stack.process("item/updated", item_id)
     assert (await stack.states(item_id))[-1] == "pending"
 
 
@@ -95,8 +81,7 @@ async def test_a_sweep_lets_new_events_go_first_and_goes_on_behind_them(stack: S
         item_id = await item_with_movements(stack)
         if len(investments := await stack.truth(item_id, "investments")) > 2:
             break
-    await stack.tell("item/created", item_id)
-    await stack.quiet()
+    await stack.process("item/created", item_id)
     await stack.collect(item_id, created=1)
 
     async def tell_meanwhile(path: str, body: bytes) -> bytes:

@@ -21,8 +21,7 @@ async def set_status(stack: Stack, item_id: str, status: str) -> dict[str, Any]:
 async def test_a_deleted_item_and_all_it_owns_become_tombstones(stack: Stack) -> None:
     item = await stack.synced_item(transactions=40)
     await stack.client_deletes(item["id"])
-    await stack.tell("item/deleted", item["id"])
-    await stack.quiet()
+    await stack.process("item/deleted", item["id"])
     assert await last_event(stack, item["id"]) == ("applied", None)
     assert await stack.live(item["id"]) == {}
     assert await stack.live(item["id"], "accounts") == {}
@@ -34,29 +33,19 @@ async def test_a_deleted_item_and_all_it_owns_become_tombstones(stack: Stack) ->
 
 async def test_an_item_that_comes_back_is_read_anew(stack: Stack) -> None:
     item = await stack.synced_item(transactions=40)
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {
-            "match": "GET /items/*",
-            "kind": "status",
-            "status": 404,
-            "codeDescription": "ITEM_NOT_FOUND",
-            "times": 1,
-        },
+    await stack.fault(
+        "GET /items/*", kind="status", status=404, codeDescription="ITEM_NOT_FOUND", times=1
     )
-    await stack.tell("item/deleted", item["id"])
-    await stack.quiet()
+    await stack.process("item/deleted", item["id"])
     assert await stack.live(item["id"]) == {}
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     assert await last_event(stack, item["id"]) == ("applied", None)
     await stack.assert_equal(item["id"])
 
 
 async def test_item_deleted_while_the_item_still_answers_changes_nothing(stack: Stack) -> None:
     item = await stack.synced_item(transactions=40)
-    await stack.tell("item/deleted", item["id"])
-    await stack.quiet()
+    await stack.process("item/deleted", item["id"])
     assert await last_event(stack, item["id"]) == ("pending", None)
     await stack.shift(timedelta(minutes=6))
     await stack.quiet()
@@ -68,8 +57,7 @@ async def test_a_404_without_item_deleted_buries_nothing(stack: Stack) -> None:
     item = await stack.synced_item(transactions=40)
     before = await stack.live(item["id"])
     await stack.client_deletes(item["id"])
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     assert await last_event(stack, item["id"]) == ("dead", "404:ITEM_NOT_FOUND")
     assert await stack.live(item["id"]) == before
 
@@ -77,27 +65,22 @@ async def test_a_404_without_item_deleted_buries_nothing(stack: Stack) -> None:
 async def test_a_lost_item_deleted_is_healed_by_a_later_one(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     await stack.client_deletes(item["id"])
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
-    await stack.tell("item/deleted", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
+    await stack.process("item/deleted", item["id"])
     assert await stack.live(item["id"]) == {}
 
 
 async def test_events_of_a_tombstoned_item_are_ignored_by_name(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     await stack.client_deletes(item["id"])
-    await stack.tell("item/deleted", item["id"])
-    await stack.quiet()
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/deleted", item["id"])
+    await stack.process("item/updated", item["id"])
     assert await last_event(stack, item["id"]) == ("ignored", "item_deleted")
 
 
 async def test_deletion_of_an_item_that_was_never_held_is_ignored(stack: Stack) -> None:
     unknown = str(uuid.uuid4())
-    await stack.tell("item/deleted", unknown)
-    await stack.quiet()
+    await stack.process("item/deleted", unknown)
     assert await last_event(stack, unknown) == ("ignored", "item_unknown")
 
 
@@ -110,8 +93,7 @@ async def test_what_died_of_an_unknown_item_is_settled_by_its_deletion(stack: St
     [not_found] = await stack.db.fetch(work)
     assert f'{{"event": "item/deleted", "itemId": "{unknown}"}}' in not_found["what"]
     # As the worklist says.
-    await stack.tell("item/deleted", unknown)
-    await stack.quiet()
+    await stack.process("item/deleted", unknown)
     assert await stack.states(unknown) == ["ignored", "ignored"]
     assert await stack.db.fetch(work) == []
     assert not await stack.db.fetch("SELECT FROM pluggy_ops.freshness")
@@ -120,11 +102,9 @@ async def test_what_died_of_an_unknown_item_is_settled_by_its_deletion(stack: St
 async def test_what_died_of_a_deleted_item_is_settled_by_its_deletion(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     await stack.client_deletes(item["id"])
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     assert await last_event(stack, item["id"]) == ("dead", "404:ITEM_NOT_FOUND")
-    await stack.tell("item/deleted", item["id"])
-    await stack.quiet()
+    await stack.process("item/deleted", item["id"])
     told = [(e["state"], e["reason"]) for e in await stack.events(item["id"])]
     assert told == [("applied", None), ("ignored", "item_deleted"), ("applied", None)]
     assert not await stack.db.fetch("SELECT FROM pluggy_ops.worklist")
@@ -134,8 +114,7 @@ async def test_what_died_of_a_deleted_item_is_settled_by_its_deletion(stack: Sta
 async def test_any_event_of_an_unknown_item_brings_the_whole_item(stack: Stack) -> None:
     item = await stack.item(transactions=70)
     [account, *_] = await stack.truth(item["id"], "accounts")
-    await stack.tell("transactions/created", item["id"], accountId=account, transactionsCount=1)
-    await stack.quiet()
+    await stack.process("transactions/created", item["id"], accountId=account, transactionsCount=1)
     await stack.assert_equal(item["id"])
     assert await last_event(stack, item["id"]) == ("applied", None)
 
@@ -152,8 +131,7 @@ async def test_an_item_under_collection_holds_back_but_not_its_transactions(stac
     [account] = await stack.live(item["id"], "accounts")
     await set_status(stack, item["id"], "UPDATING")
     await stack.tell("item/updated", item["id"])
-    await stack.tell("transactions/created", item["id"], accountId=account)
-    await stack.quiet()
+    await stack.process("transactions/created", item["id"], accountId=account)
     assert (await stack.states(item["id"]))[1:] == ["pending", "applied"]
     due = await stack.db.fetchval(
         "SELECT run_at - now() FROM pluggy_sync.item_sync WHERE item_id = $1", item["id"]
@@ -166,8 +144,7 @@ async def test_a_collection_that_never_ends_supersedes_its_events_after_a_day(
 ) -> None:
     item = await stack.synced_item(transactions=30)
     await set_status(stack, item["id"], "UPDATING")
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     await stack.shift(timedelta(hours=24, minutes=1))
     await stack.quiet()
     assert await last_event(stack, item["id"]) == ("ignored", "superseded")
@@ -177,8 +154,7 @@ async def test_login_succeeded_of_a_known_item_is_applied_by_one_request(stack: 
     item = await stack.synced_item(transactions=30)
     await set_status(stack, item["id"], "UPDATING")
     await stack.reset_requests()
-    await stack.tell("item/login_succeeded", item["id"])
-    await stack.quiet()
+    await stack.process("item/login_succeeded", item["id"])
     assert await last_event(stack, item["id"]) == ("applied", None)
     assert await stack.requests() == {"GET /items/{id}": 1}
 
@@ -186,8 +162,7 @@ async def test_login_succeeded_of_a_known_item_is_applied_by_one_request(stack: 
 async def test_an_item_error_is_mirrored_and_its_reason_is_shown(stack: Stack) -> None:
     item = await stack.synced_item(transactions=30)
     await set_status(stack, item["id"], "LOGIN_ERROR")
-    await stack.tell("item/error", item["id"])
-    await stack.quiet()
+    await stack.process("item/error", item["id"])
     shown = await stack.db.fetch(
         "SELECT DISTINCT state, reason, blocked_on FROM pluggy_ops.freshness WHERE item_id = $1",
         item["id"],

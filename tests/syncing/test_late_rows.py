@@ -39,8 +39,7 @@ async def imported(stack: Stack, rows: int) -> str:
     """An item of one account whose walk is over before the late rows show up."""
     item = await stack.item(transactions=rows, accounts=1)
     async with every_fourth_row_hidden(stack, item["id"]):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
     assert len(await stack.live(item["id"])) == rows * 3 // 4
     return str(item["id"])
 
@@ -101,8 +100,7 @@ async def test_rows_later_than_the_first_delta_are_found_within_the_hour(
     stack = late_stack
     item = await stack.item(transactions=rows, accounts=1)
     async with every_fourth_row_hidden(stack, item["id"]):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
         await let_pass(stack, AFTER_THE_IMPORT)
         await one_row_more(stack, item["id"])
     await let_pass(stack, AFTER_THE_IMPORT)
@@ -120,8 +118,7 @@ async def test_rows_later_than_the_first_delta_are_found_by_an_event_ten_minutes
     stack = late_stack
     item = await stack.item(transactions=1200, accounts=1)
     async with every_fourth_row_hidden(stack, item["id"]):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
         await let_pass(stack, AFTER_THE_IMPORT)
         await one_row_more(stack, item["id"])
     await let_pass(stack, AFTER_THE_IMPORT)
@@ -135,15 +132,13 @@ async def test_an_event_that_reaches_back_is_honoured_at_once(late_stack: Stack)
     item = await stack.item(transactions=1200, accounts=1)
     created_at = min(row["createdAt"] for row in (await stack.truth(item["id"])).values())
     async with every_fourth_row_hidden(stack, item["id"]):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
         await let_pass(stack, AFTER_THE_IMPORT)
         await one_row_more(stack, item["id"])
     await let_pass(stack, AFTER_THE_IMPORT)
     [account_id] = await stack.live(item["id"], "accounts")
     told = {"accountId": account_id, "transactionsCreatedAtFrom": created_at}
-    await stack.tell("transactions/created", item["id"], **told, transactionsCount=300)
-    await stack.quiet()
+    await stack.process("transactions/created", item["id"], **told, transactionsCount=300)
     await stack.assert_equal(item["id"], ["transactions"])
 
 

@@ -7,8 +7,7 @@ from tests.support.stack import Stack
 
 async def test_a_created_item_is_mirrored_row_for_row(stack: Stack) -> None:
     item = await stack.item(transactions=1200)
-    await stack.tell("item/created", item["id"])
-    await stack.quiet()
+    await stack.process("item/created", item["id"])
     await stack.assert_equal(item["id"])
     assert len(await stack.live(item["id"])) >= 1200
     assert await stack.states(item["id"]) == ["applied"]

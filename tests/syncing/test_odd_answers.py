@@ -31,8 +31,7 @@ async def test_an_item_whose_next_collection_is_promised_for_never_is_synced(
 ) -> None:
     item = await stack.item(transactions=10)
     async with altered(stack, item_with(nextAutoSyncAt=never)):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
     assert await stack.states(item["id"]) == ["applied"]
     assert await stack.db.fetchval(
         "SELECT verify_at IS NOT NULL FROM pluggy_sync.item_reconciliations WHERE item_id = $1",
@@ -54,8 +53,7 @@ async def test_an_item_that_postgres_refuses_is_retried_with_backoff_and_shown(
     item = await stack.synced_item(transactions=10)
     await stack.collect(item["id"], created=1)
     async with altered(stack, item_body(lambda body: body[:-1] + b',"score":1e200000}')):
-        await stack.tell("item/updated", item["id"])
-        await stack.quiet()
+        await stack.process("item/updated", item["id"])
         failed = await items_step(stack, item["id"])
         assert failed["failure_code"] == "NumericValueOutOfRangeError"
         assert failed["attempts"] == 1
@@ -73,8 +71,7 @@ async def test_the_answer_about_another_item_is_no_answer(stack: Stack) -> None:
     for wrong in ({}, other):
         answer = json.dumps(wrong).encode()
         async with altered(stack, item_body(lambda _, answer=answer: answer)):  # type: ignore[misc]
-            await stack.tell("item/updated", item["id"])
-            await stack.quiet()
+            await stack.process("item/updated", item["id"])
         assert (await items_step(stack, item["id"]))["failure_code"] == "another_item"
     await stack.shift(timedelta(minutes=1))
     await stack.quiet()
@@ -87,19 +84,14 @@ async def test_an_older_answer_about_the_item_overwrites_nothing_and_skips_nothi
     item = await stack.synced_item(transactions=10)
     older: dict[str, bytes] = {}
     async with altered(stack, item_body(lambda body: older.setdefault("body", body))):
-        await stack.tell("item/updated", item["id"])
-        await stack.quiet()
+        await stack.process("item/updated", item["id"])
     await stack.collect(item["id"], created=3, products={"loans": {"created": 1}})
-    await stack.simulator.apost(
-        "/_simulator/faults", {"match": "GET /loans", "kind": "status", "status": 503, "times": 1}
-    )
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.fault("GET /loans", kind="status", status=503, times=1)
+    await stack.process("item/updated", item["id"])
     newer = await stored_item(stack, item["id"])
     await stack.shift(timedelta(minutes=1))
     async with altered(stack, item_body(lambda _: older["body"])):
-        await stack.tell("item/updated", item["id"])
-        await stack.quiet()
+        await stack.process("item/updated", item["id"])
     assert await stored_item(stack, item["id"]) == newer
     assert set(await stack.states(item["id"])) == {"applied"}
     await stack.assert_equal(item["id"])

@@ -118,8 +118,9 @@ async def test_a_deleted_id_that_comes_back_unreadable_is_not_buried(
     edits[TRANSACTIONS] = (
         with_row(row_id, id="no-uuid") if nameless else with_raw(row_id, UNREADABLE)
     )
-    await stack.tell("transactions/deleted", item["id"], accountId=account, transactionIds=[row_id])
-    await stack.quiet()
+    await stack.process(
+        "transactions/deleted", item["id"], accountId=account, transactionIds=[row_id]
+    )
     await stack.shift(timedelta(minutes=6))
     await stack.quiet()
     assert await rejected(stack) == 1
@@ -180,8 +181,7 @@ async def test_an_answer_to_ids_is_read_to_its_last_page(
     held = await stack.live(item["id"])
     edits[f"/v2/transactions?accountId={account}&after=2"] = second
     edits[f"/v2/transactions?accountId={account}&ids="] = in_pages
-    await stack.tell("transactions/deleted", item["id"], accountId=account, transactionIds=ids)
-    await stack.quiet()
+    await stack.process("transactions/deleted", item["id"], accountId=account, transactionIds=ids)
     assert await tombstones(stack, item["id"]) == 0
 
 
@@ -265,8 +265,7 @@ async def test_an_item_that_moves_to_another_connector_is_shown_there(
         return answer
 
     edits[f"/items/{item['id']}"] = moved
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     [row] = await items(stack, item["id"])
     assert (row["connector_id"], row["connector_name"]) == (7001, "Banco Novo")
 
@@ -280,11 +279,9 @@ async def test_an_item_that_is_there_again_brings_back_all_it_owns(
     await stack.simulator.apost(
         "/_simulator/faults", {"match": "GET /items", "kind": "status", "times": 1} | gone
     )
-    await stack.tell("item/deleted", item["id"])
-    await stack.quiet()
+    await stack.process("item/deleted", item["id"])
     assert await stack.live(item["id"]) == {}
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     await stack.assert_equal(item["id"])
 
 
@@ -300,7 +297,6 @@ async def test_a_date_that_is_none_breaks_no_view(
         return answer | {"statusDetail": {"loans": detail}, "executionStatus": "PARTIAL_SUCCESS"}
 
     edits[f"/items/{item['id']}"] = edit
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     [shown] = [r for r in await freshness(stack, item["id"]) if r["product"] == "loans"]
     assert shown["reason"] == "not_collected"

@@ -27,8 +27,7 @@ def dated(date: str) -> Callable[[str, str], str]:
 async def new_rows(stack: Stack, item_id: str, **more: Any) -> None:
     """Rows that no event names: only a read from before the watermark finds them."""
     await stack.collect(item_id, created=3, **more)
-    await stack.tell("item/updated", item_id)
-    await stack.quiet()
+    await stack.process("item/updated", item_id)
 
 
 @pytest.mark.parametrize(
@@ -48,12 +47,10 @@ async def test_a_wrong_date_header_lives_as_long_as_one_read(
 ) -> None:
     item = await stack.item(transactions=20, accounts=1)
     if read == "delta":
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
         await stack.collect(item["id"], created=1)
     async with altered(stack, date=dated(date)):
-        await stack.tell("item/created" if read == "walk" else "item/updated", item["id"])
-        await stack.quiet()
+        await stack.process("item/created" if read == "walk" else "item/updated", item["id"])
     [watermark] = (await watermarks(stack, item["id"])).values()
     assert watermark < now() + AHEAD
     await new_rows(stack, item["id"])
@@ -64,8 +61,7 @@ async def test_a_clock_far_ahead_leaves_an_overlap_before_ours(stack: Stack) -> 
     item = await stack.item(transactions=20, accounts=1)
     before = now()
     async with altered(stack, date=dated("Thu, 01 Jan 2099 00:00:00 GMT")):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
     [watermark] = (await watermarks(stack, item["id"])).values()
     assert before - OVERLAP <= watermark <= now() - OVERLAP
 
@@ -98,8 +94,7 @@ async def test_a_collection_dated_in_the_future_hides_none_after_it(stack: Stack
 async def costs_a_look(stack: Stack, item_id: str) -> None:
     """Another event of a collection that was read costs one request again."""
     await stack.reset_requests()
-    await stack.tell("item/updated", item_id)
-    await stack.quiet()
+    await stack.process("item/updated", item_id)
     asked = {k: n for k, n in (await stack.requests()).items() if k.startswith("GET")}
     assert asked == {"GET /items/{id}": 1}
 
@@ -125,8 +120,7 @@ async def test_an_item_that_stays_in_the_future_is_read_with_every_update(stack:
 async def test_an_item_without_last_updated_at_is_read_with_every_update(stack: Stack) -> None:
     item = await stack.item(transactions=20, connectorId=600)
     async with altered(stack, item_with(lastUpdatedAt=None)):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
         for _ in range(3):
             await new_rows(stack, item["id"], products=PRODUCTS)
             await stack.assert_equal(item["id"])
@@ -150,10 +144,9 @@ async def test_a_row_updated_in_the_future_is_overwritten_by_the_next_answer(sta
     held = await stack.live(item["id"])
     assert {held[i]["source_updated_at"] for i in ids} == {datetime.fromisoformat(FUTURE)}
     [account_id] = await stack.live(item["id"], "accounts")
-    await stack.tell(
+    await stack.process(
         "transactions/updated", item["id"], accountId=account_id, transactionIds=sorted(held)
     )
-    await stack.quiet()
     await stack.assert_equal(item["id"])
 
 
@@ -172,14 +165,12 @@ async def test_an_item_updated_in_the_future_is_overwritten_by_the_next_answer(
 async def test_one_odd_promise_does_not_silence_the_alarm(stack: Stack) -> None:
     item = await stack.synced_item(transactions=5)
     async with altered(stack, item_with(nextAutoSyncAt="9999-12-31T23:59:59Z")):
-        await stack.tell("item/login_succeeded", item["id"])
-        await stack.quiet()
+        await stack.process("item/login_succeeded", item["id"])
     silence_check_at = (
         "SELECT silence_check_at - now() FROM pluggy_sync.item_reconciliations WHERE item_id = $1"
     )
     assert await stack.db.fetchval(silence_check_at, item["id"]) <= timedelta(days=2)
-    await stack.tell("item/login_succeeded", item["id"])
-    await stack.quiet()
+    await stack.process("item/login_succeeded", item["id"])
     assert await stack.db.fetchval(silence_check_at, item["id"]) <= timedelta(days=1, minutes=16)
 
 
@@ -190,8 +181,7 @@ async def test_rows_announced_for_the_future_are_read_all_the_same(
     item = await stack.synced_item(transactions=20, accounts=1)
     [account_id] = changed(await stack.collect(item["id"], created=3), "created")
     fields = {"accountId": account_id, "transactionsCreatedAtFrom": since}
-    await stack.tell("transactions/created", item["id"], **fields)
-    await stack.quiet()
+    await stack.process("transactions/created", item["id"], **fields)
     await stack.assert_equal(item["id"], ["transactions"])
 
 
@@ -211,8 +201,7 @@ async def test_rows_of_an_import_that_show_up_after_its_walk_are_read_with_the_n
         return json.dumps(page).encode()
 
     async with altered(stack, without_late):
-        await stack.tell("item/created", item["id"])
-        await stack.quiet()
+        await stack.process("item/created", item["id"])
     assert len(await stack.live(item["id"])) == 30
     answer = await stack.collect(item["id"], created=1)
     fields = {}
@@ -222,6 +211,5 @@ async def test_rows_of_an_import_that_show_up_after_its_walk_are_read_with_the_n
             for told in answer["events"]
             if told["event"] == event
         ]
-    await stack.tell(event, item["id"], **fields)
-    await stack.quiet()
+    await stack.process(event, item["id"], **fields)
     await stack.assert_equal(item["id"], ["transactions"])

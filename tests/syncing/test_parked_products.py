@@ -19,15 +19,8 @@ OTHERS = ("accounts", "transactions", "bills", "investments", "identities")
 FORBIDDEN = {"code": 403, "message": "Forbidden"}
 
 
-async def fault(stack: Stack, match: str, status: int, **more: Any) -> None:
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {"match": match, "kind": "status", "status": status, "rate": 1.0} | more,
-    )
-
-
 async def mend(stack: Stack) -> None:
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
 
 
 async def halted(stack: Stack) -> str | None:
@@ -80,7 +73,7 @@ async def test_a_refused_list_of_one_item_is_that_step_s_failure(
     bad, good = await synced(stack, 2)
     await stack.reset_requests()
     more = {} if code is None else {"codeDescription": code}
-    await fault(stack, "GET /loans", status, query=f"itemId={bad}", **more)
+    await stack.refuse("GET /loans", status, query=f"itemId={bad}", **more)
     await update(stack, [bad, good])
     await stack.quiet()
     assert (await halted(stack), await parked(stack)) == (None, [])
@@ -108,7 +101,7 @@ async def test_a_refused_account_is_that_account_s_failure(stack: Stack) -> None
     [item_id] = await synced(stack, 1)
     bad, good = await stack.live(item_id, "accounts")
     told = {"query": f"accountId={bad}", "codeDescription": "CONSENT_EXPIRED"}
-    await fault(stack, "GET /v2/transactions", 401, **told)
+    await stack.refuse("GET /v2/transactions", 401, **told)
     await stack.collect(item_id, created=4)
     for account_id in (bad, good):
         await stack.tell("transactions/created", item_id, accountId=account_id, transactionsCount=2)
@@ -119,7 +112,7 @@ async def test_a_refused_account_is_that_account_s_failure(stack: Stack) -> None
 
 async def test_a_refused_step_is_dead_after_three_days(stack: Stack) -> None:
     bad, _ = await synced(stack, 2)
-    await fault(stack, "GET /loans", 403, query=f"itemId={bad}")
+    await stack.refuse("GET /loans", 403, query=f"itemId={bad}")
     await update(stack, [bad])
     for _ in range(80):
         await stack.quiet()
@@ -132,7 +125,7 @@ async def test_a_limit_of_one_account_defers_that_step_alone(stack: Stack) -> No
     [item_id] = await synced(stack, 1)
     bad, good = await stack.live(item_id, "accounts")
     limit = {"retryAfter": 85092, "codeDescription": "ACCOUNT_OPEN_FINANCE_RATE_LIMIT"}
-    await fault(stack, "GET /v2/transactions", 429, query=f"accountId={bad}", **limit)
+    await stack.refuse("GET /v2/transactions", 429, query=f"accountId={bad}", **limit)
     await stack.collect(item_id, created=4)
     for account_id in (bad, good):
         await stack.tell("transactions/created", item_id, accountId=account_id, transactionsCount=2)
@@ -163,7 +156,7 @@ async def test_a_product_refused_for_several_items_is_parked_alone(
 ) -> None:
     items = await synced(stack, 7)
     more = {} if code is None else {"codeDescription": code}
-    await fault(stack, "GET /loans", 403, **more)
+    await stack.refuse("GET /loans", 403, **more)
     await update(stack, items)
     await stack.quiet()
     assert await halted(stack) is None
@@ -186,7 +179,7 @@ async def test_a_product_refused_for_several_items_is_parked_alone(
 
 async def test_a_parked_product_is_not_asked_for_until_its_hourly_probe(stack: Stack) -> None:
     items = await synced(stack, 7)
-    await fault(stack, "GET /loans", 403)
+    await stack.refuse("GET /loans", 403)
     await update(stack, items)
     await stack.quiet()
     await stack.reset_requests()
@@ -210,7 +203,7 @@ async def test_a_parked_product_is_not_asked_for_until_its_hourly_probe(stack: S
 
 async def test_parked_transactions_hold_no_event_and_lose_none(stack: Stack) -> None:
     items = await synced(stack, 6)
-    await fault(stack, "GET /v2/transactions", 403, codeDescription="NOT_ALLOWED")
+    await stack.refuse("GET /v2/transactions", 403, codeDescription="NOT_ALLOWED")
     for item_id in items:
         told = await stack.collect(item_id, created=2, updated=1, deleted=1)
         for event in told["events"]:
@@ -234,7 +227,7 @@ async def tell(stack: Stack, event: dict[str, Any]) -> None:
 
 async def test_items_first_read_while_a_product_is_parked_get_it_later(stack: Stack) -> None:
     items = await synced(stack, 6)
-    await fault(stack, "GET /v2/transactions", 403)
+    await stack.refuse("GET /v2/transactions", 403)
     await update(stack, items)
     await stack.quiet()
     [new] = await synced(stack, 1)
@@ -248,7 +241,7 @@ async def test_items_first_read_while_a_product_is_parked_get_it_later(stack: St
 
 async def test_walks_under_way_wait_and_go_on(stack: Stack) -> None:
     items = [(await stack.item(transactions=20, accounts=1))["id"] for _ in range(6)]
-    await fault(stack, "GET /v2/transactions", 403)
+    await stack.refuse("GET /v2/transactions", 403)
     for item_id in items:
         await stack.tell("item/created", item_id)
     await stack.quiet()
@@ -268,7 +261,7 @@ async def test_a_retired_list_is_parked_by_the_first_item_that_meets_it(
     stack: Stack, match: str
 ) -> None:
     [item_id] = await synced(stack, 1)
-    await fault(stack, match, 410, codeDescription="ENDPOINT_DEPRECATED")
+    await stack.refuse(match, 410, codeDescription="ENDPOINT_DEPRECATED")
     await update(stack, [item_id])
     await stack.quiet()
     assert await halted(stack) is None
@@ -286,16 +279,15 @@ async def test_a_retired_list_is_parked_by_the_first_item_that_meets_it(
 
 async def test_a_cursor_that_is_gone_parks_nothing(stack: Stack) -> None:
     item = await stack.item(transactions=1200, accounts=1)
-    await fault(stack, "GET /v2/transactions", 410, query="after=")
-    await stack.tell("item/created", item["id"])
-    await stack.quiet()
+    await stack.refuse("GET /v2/transactions", 410, query="after=")
+    await stack.process("item/created", item["id"])
     assert await parked(stack) == []
 
 
 async def test_what_some_items_are_refused_and_others_not_is_not_parked(stack: Stack) -> None:
     bad, good = await synced(stack, 6), await synced(stack, 2)
     for item_id in bad:
-        await fault(stack, "GET /loans", 403, query=f"itemId={item_id}")
+        await stack.refuse("GET /loans", 403, query=f"itemId={item_id}")
     await stack.shift(timedelta(minutes=10))
     await update(stack, bad)
     await stack.quiet()
@@ -311,7 +303,7 @@ async def test_what_all_items_are_answered_unexpectedly_is_parked_and_revived(
     stack: Stack,
 ) -> None:
     items = await synced(stack, 6)
-    await fault(stack, "GET /loans", 400)
+    await stack.refuse("GET /loans", 400)
     await update(stack, items)
     await stack.quiet()
     assert (await halted(stack), await parked_products(stack)) == (None, ["loans"])
@@ -325,14 +317,14 @@ async def test_what_all_items_are_answered_unexpectedly_is_parked_and_revived(
 
 async def test_several_products_are_parked_and_freed_apart(stack: Stack) -> None:
     items = await synced(stack, 6)
-    await fault(stack, "GET /loans", 403)
-    await fault(stack, "GET /identity", 401)
+    await stack.refuse("GET /loans", 403)
+    await stack.refuse("GET /identity", 401)
     await update(stack, items)
     await stack.quiet()
     assert await parked_products(stack) == ["identities", "loans"]
     assert await last_states(stack, items) == {"applied"}
     await mend(stack)
-    await fault(stack, "GET /identity", 401)
+    await stack.refuse("GET /identity", 401)
     await stack.shift(timedelta(hours=1, seconds=1))
     for _ in range(3):
         await stack.quiet()
@@ -343,11 +335,11 @@ async def test_several_products_are_parked_and_freed_apart(stack: Stack) -> None
 
 async def test_a_probe_that_says_nothing_is_repeated_soon(stack: Stack) -> None:
     items = await synced(stack, 6)
-    await fault(stack, "GET /loans", 403)
+    await stack.refuse("GET /loans", 403)
     await update(stack, items)
     await stack.quiet()
     await mend(stack)
-    await fault(stack, "GET /loans", 503)
+    await stack.refuse("GET /loans", 503)
     await stack.shift(timedelta(hours=1, seconds=1))
     await stack.quiet()
     assert await parked_products(stack) == ["loans"]
@@ -359,7 +351,7 @@ async def test_a_probe_that_says_nothing_is_repeated_soon(stack: Stack) -> None:
 
 async def test_a_parked_product_that_is_wanted_no_more_is_forgotten(stack: Stack) -> None:
     items = await synced(stack, 6)
-    await fault(stack, "GET /loans", 403)
+    await stack.refuse("GET /loans", 403)
     await update(stack, items)
     await stack.quiet()
     assert await parked_products(stack) == ["loans"]

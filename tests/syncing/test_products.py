@@ -70,16 +70,14 @@ async def test_movements_of_an_investment_that_changed_are_read(stack: Stack) ->
         uuid.UUID(investment),
     )
     await stack.reset_requests()
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     assert (await stack.requests())["GET /investments/{id}/transactions"] == 1
 
 
 async def test_movements_without_a_collection_are_not_asked_for(stack: Stack) -> None:
     item = await open_finance_item(stack)
     await stack.reset_requests()
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     assert "GET /investments/{id}/transactions" not in await stack.requests()
 
 
@@ -115,11 +113,8 @@ async def test_empty_lists_of_a_revoked_consent_bury_no_product(stack: Stack) ->
 
 async def test_a_failing_loan_list_stops_nothing_else(stack: Stack) -> None:
     item = await stack.item(transactions=30, connectorId=OPEN_FINANCE)
-    await stack.simulator.apost(
-        "/_simulator/faults", {"match": "GET /loans", "kind": "status", "status": 500, "rate": 1.0}
-    )
-    await stack.tell("item/created", item["id"])
-    await stack.quiet()
+    await stack.fault("GET /loans", kind="status", status=500, rate=1.0)
+    await stack.process("item/created", item["id"])
     await stack.assert_equal(item["id"], ["accounts", "transactions", "investments", "bills"])
     assert await stack.states(item["id"]) == ["pending"]
     assert await stack.live(item["id"], "loans") == {}
@@ -151,8 +146,7 @@ async def test_a_partial_collection_hides_no_change_of_the_one_before(stack: Sta
     await stack.collect(item["id"], partial=["LOANS", "TRANSACTIONS"])
     [held] = (await stack.truth(item["id"], "items")).values()
     assert held["statusDetail"]["loans"]["isUpdated"] is False
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     await stack.assert_equal(item["id"])
 
 
@@ -174,8 +168,7 @@ async def test_a_product_that_the_bank_did_not_give_is_stale_since_its_last_date
     item = await open_finance_item(stack)
     [before] = {row["lastUpdatedAt"] for row in (await stack.truth(item["id"], "items")).values()}
     await stack.collect(item["id"], partial=["LOANS"], warned=["INVESTMENTS"])
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     assert await shown(stack, item["id"], "loans") == {("stale", "not_collected", "bank")}
     warned = ("incomplete", "collected_with_warning", "bank")
     assert await shown(stack, item["id"], "investments") == {warned}
@@ -186,8 +179,7 @@ async def test_a_product_that_the_bank_did_not_give_is_stale_since_its_last_date
     )
     assert since == datetime.fromisoformat(before)
     await stack.collect(item["id"])
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     for product in ("loans", "investments"):
         assert await shown(stack, item["id"], product) == {("fresh", None, None)}
 
@@ -199,8 +191,7 @@ async def test_what_the_bank_or_the_person_keeps_back_is_stale_since_the_last_co
     item = await open_finance_item(stack)
     [before] = {row["lastUpdatedAt"] for row in (await stack.truth(item["id"], "items")).values()}
     await stack.collect(item["id"], status=ends)
-    await stack.tell("item/error", item["id"])
-    await stack.quiet()
+    await stack.process("item/error", item["id"])
     since = await stack.db.fetch("SELECT DISTINCT stale_since FROM pluggy_ops.freshness")
     assert [record["stale_since"] for record in since] == [datetime.fromisoformat(before)]
 
@@ -231,8 +222,7 @@ async def test_a_row_that_cannot_be_read_makes_its_product_incomplete(stack: Sta
         "ALTER TABLE pluggy.loans ADD CONSTRAINT refused CHECK (run_id < 0) NOT VALID"
     )
     await stack.collect(item["id"], products={"loans": {"updated": 1}})
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     assert await shown(stack, item["id"], "loans") == {("incomplete", "rows_rejected", "us")}
     light = await stack.db.fetchrow("SELECT incomplete_products FROM pluggy_ops.overview")
     assert light is not None

@@ -23,17 +23,13 @@ async def asked(stack: Stack, endpoint: str) -> None:
             await asyncio.sleep(0.01)
 
 
-async def fault(stack: Stack, **fields: Any) -> None:
-    await stack.simulator.apost("/_simulator/faults", fields)
-
-
 async def test_item_deleted_buries_although_its_404_was_on_the_way_to_another_event(
     stack: Stack,
 ) -> None:
     item = await stack.synced_item(transactions=20)
     await stack.client_deletes(item["id"])
     await stack.reset_requests()
-    await fault(stack, match="GET /items", kind="slow", seconds=0.3)
+    await stack.fault("GET /items", kind="slow", seconds=0.3)
     await stack.tell("item/updated", item["id"])
     syncing = asyncio.create_task(stack.quiet())
     await asked(stack, "GET /items/{id}")
@@ -49,8 +45,8 @@ async def test_a_failed_step_that_is_due_again_within_its_claim_is_tried_again_a
 ) -> None:
     item = await stack.synced_item(transactions=40, accounts=2)
     await tell_all(stack, await stack.collect(item["id"], created=6))
-    await fault(stack, match="GET /v2/transactions", kind="status", status=429, retryAfter=0)
-    await fault(stack, match="GET /loans", kind="slow", seconds=1.0)
+    await stack.fault("GET /v2/transactions", kind="status", status=429, retryAfter=0)
+    await stack.fault("GET /loans", kind="slow", seconds=1.0)
     await stack.quiet()
     assert set(await stack.states(item["id"])) == {"applied"}
     await stack.assert_equal(item["id"])
@@ -99,8 +95,7 @@ async def test_item_deleted_that_became_visible_after_the_404_of_another_event_b
     """Its transaction committed a moment later than its time says."""
     item = await stack.synced_item(transactions=20)
     await stack.client_deletes(item["id"])
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     told = await stack.tell("item/deleted", item["id"])
     await stack.db.execute(
         "UPDATE pluggy_sync.webhook_events e SET pending_seq = p.dead_seq"
@@ -191,7 +186,7 @@ async def test_an_investment_that_is_gone_when_its_movements_are_read_is_buried(
     item = await stack.synced_item(transactions=20)
     [closing, *staying] = await stack.live(item["id"], "investments")
     await stack.collect(item["id"], close=[closing])
-    await fault(stack, match="GET /investments", kind="status", status=500)
+    await stack.fault("GET /investments", kind="status", status=500)
     await stack.order("sync/verify", item["id"])
     await stack.quiet()
     await stack.shift(timedelta(minutes=1))
@@ -251,7 +246,7 @@ async def test_a_step_that_fails_after_its_account_was_buried_leaves_no_stale_pr
     ]
     await tell_all(stack, await stack.collect(item["id"], close=[closed]))
     await stack.tell("transactions/updated", item["id"], accountId=closed, transactionIds=rows[:1])
-    await fault(stack, match="GET /v2/transactions", query="ids=", **answer)
+    await stack.fault("GET /v2/transactions", query="ids=", **answer)
     await stack.quiet()
     shown = await stack.db.fetch(
         "SELECT scope_id FROM pluggy_ops.freshness WHERE item_id = $1", item["id"]

@@ -63,7 +63,7 @@ async def test_a_new_field_and_new_values_are_counted_once(stack: Stack) -> None
     spoilt = ["accounts"], ["v2/transactions", "bills", "investments", "loans", "identity",
                             "consents", "items"]  # fmt: skip
     for matches in spoilt:
-        await stack.simulator.adelete("/_simulator/faults")
+        await stack.clear_faults()
         for match in matches:
             await stack.simulator.apost(
                 "/_simulator/faults", {"match": f"GET /{match}", "kind": "novelty", "rate": 1.0}
@@ -233,8 +233,7 @@ async def change_loans(stack: Stack, item_id: str) -> None:
     """A collection that changes every loan, mirrored."""
     await stack.simulator.apost("/_simulator/clock", {"advance": 7200})
     await stack.collect(item_id, products={"loans": {"updated": 5, "created": 1}})
-    await stack.tell("item/updated", item_id)
-    await stack.quiet()
+    await stack.process("item/updated", item_id)
 
 
 async def test_a_migration_fills_a_new_column_without_one_call_while_the_old_release_writes(

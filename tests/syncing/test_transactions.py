@@ -63,8 +63,7 @@ async def test_a_deleted_row_becomes_a_tombstone(stack: Stack) -> None:
 async def test_a_redelivery_writes_no_row_and_asks_nothing(stack: Stack) -> None:
     item = await stack.item(transactions=50)
     event_id = str(uuid.uuid4())
-    await stack.tell("item/created", item["id"], eventId=event_id)
-    await stack.quiet()
+    await stack.process("item/created", item["id"], eventId=event_id)
     await stack.reset_requests()
     before = await written(stack)
     again = await stack.tell("item/created", item["id"], eventId=event_id)
@@ -137,8 +136,7 @@ async def test_a_delta_moves_the_watermark_to_pluggys_clock_at_its_start(stack: 
 async def test_an_event_that_was_lost_is_healed_by_the_next_delta(stack: Stack) -> None:
     item = await stack.synced_item(transactions=60)
     await stack.collect(item["id"], created=5)
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     await stack.assert_equal(item["id"])
 
 
@@ -148,21 +146,13 @@ async def test_a_failed_last_page_leaves_the_watermark_where_it_was(stack: Stack
     await stack.simulator.apost("/_simulator/clock", {"advance": 7200})
     answer = await stack.collect(item["id"], created=1200)
     [account] = changed(answer, "created")
-    await stack.simulator.apost(
-        "/_simulator/faults",
-        {
-            "match": "GET /v2/transactions",
-            "kind": "status",
-            "status": 500,
-            "skip": 1,
-            "times": 50,
-        },
+    await stack.fault("GET /v2/transactions", kind="status", status=500, skip=1, times=50)
+    await stack.process(
+        "transactions/created", item["id"], accountId=account, transactionsCount=1200
     )
-    await stack.tell("transactions/created", item["id"], accountId=account, transactionsCount=1200)
-    await stack.quiet()
     assert await watermarks(stack, item["id"]) == before
     assert len(await stack.live(item["id"])) > 20, "the first page was stored"
-    await stack.simulator.adelete("/_simulator/faults")
+    await stack.clear_faults()
     await stack.shift(timedelta(hours=2))
     await stack.quiet()
     await stack.assert_equal(item["id"], ["transactions"])
@@ -217,8 +207,7 @@ async def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_look(st
     other = await stack.synced_item(transactions=20)
     [foreign, *_] = await stack.live(other["id"], "accounts")
     await stack.reset_requests()
-    await stack.tell("transactions/created", item["id"], accountId=foreign, transactionsCount=1)
-    await stack.quiet()
+    await stack.process("transactions/created", item["id"], accountId=foreign, transactionsCount=1)
     assert (await stack.states(item["id"]))[-1] == "pending"
     await stack.shift(timedelta(minutes=5))
     await stack.quiet()
@@ -235,13 +224,11 @@ async def test_a_quiet_item_updated_and_its_twin_cost_the_fewest_requests(
     await let_pass(stack, AFTER_THE_IMPORT)
     # Rows of the import may have shown up after their page was read: it is listed once more.
     await stack.collect(item["id"])
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     await let_pass(stack, AFTER_THE_IMPORT)
     await stack.collect(item["id"])
     await stack.reset_requests()
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     requests = await stack.requests()
     cards = sum(a["type"] == "CREDIT" for a in (await stack.live(item["id"], "accounts")).values())
     movements = len(await stack.live(item["id"], "investments"))
@@ -256,8 +243,7 @@ async def test_a_quiet_item_updated_and_its_twin_cost_the_fewest_requests(
         "GET /identity": 1,
     }
     await stack.reset_requests()
-    await stack.tell("item/updated", item["id"])
-    await stack.quiet()
+    await stack.process("item/updated", item["id"])
     assert await stack.requests() == {"GET /items/{id}": 1}
 
 
@@ -266,8 +252,7 @@ async def test_one_new_row_costs_at_most_three_requests(stack: Stack) -> None:
     answer = await stack.collect(item["id"], created=1)
     [account] = changed(answer, "created")
     await stack.reset_requests()
-    await stack.tell("transactions/created", item["id"], accountId=account, transactionsCount=1)
-    await stack.quiet()
+    await stack.process("transactions/created", item["id"], accountId=account, transactionsCount=1)
     assert sum((await stack.requests()).values()) <= 3
 
 

@@ -136,12 +136,10 @@ async def test_a_storm_about_one_held_item_leaves_the_limit_to_others(stack: Sta
         await stack.reset_requests()
         began = clock()
         for _ in range(40):
-            await stack.tell("item/updated", stormy)
-            await stack.quiet()
+            await stack.process("item/updated", stormy)
         took_s = clock() - began
         await stack.collect(genuine, created=1)
-        await stack.tell("item/updated", genuine)
-        await stack.quiet()
+        await stack.process("item/updated", genuine)
         share = LIMIT / 12
         log = (await stack.simulator.aget("/_simulator/requests?last=500"))["log"]
         asked = sum(entry["path"] == f"/items/{stormy}" for entry in log)
