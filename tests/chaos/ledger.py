@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 ACKNOWLEDGED: Final = "acknowledged"
@@ -27,12 +26,7 @@ class Ledger:
         self._file = self._path.open("w", encoding="ascii", buffering=1)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def sent(self, event_id: str) -> int:

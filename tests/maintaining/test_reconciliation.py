@@ -16,7 +16,7 @@ from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget, now
 from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
-from tests.syncing.test_transactions import changed, tell_all, watermarks
+from tests.syncing.test_transactions import changed, watermarks
 from worker.engine.missed_webhooks import expect_collection, next_recheck
 from worker.engine.rounds import load_item_state
 from worker.inbox.accept import Accepted
@@ -74,12 +74,10 @@ async def judge(stack: Stack) -> None:
 async def item_of_today(stack: Stack, rows: int, **options: Any) -> dict[str, Any]:
     """An item all of whose rows are of today, and behind the overlap of the next delta."""
     item = await stack.synced_item(transactions=0, **options)
-    await tell_all(stack, await stack.collect(item["id"], created=rows))
-    await stack.quiet()
+    await stack.process_all(await stack.collect(item["id"], created=rows))
     await stack.shift(timedelta(hours=2))
     await stack.simulator.apost("/_simulator/clock", {"advance": 7200})
-    await tell_all(stack, await stack.collect(item["id"]))
-    await stack.quiet()
+    await stack.process_all(await stack.collect(item["id"]))
     return item
 
 
@@ -119,8 +117,7 @@ async def test_a_webhook_that_comes_within_three_hours_is_not_missed(
     await stack.shift(ALARM)
     await cast(stack)
     await stack.shift(late)
-    await tell_all(stack, answer)
-    await stack.quiet()
+    await stack.process_all(answer)
     await judge(stack)
     assert await view(stack, "missed_webhooks") == []
 
@@ -129,8 +126,7 @@ async def test_transactions_events_alone_do_not_tell_that_a_collection_ended(sta
     item = await stack.synced_item(transactions=20, connectorId=OPEN_FINANCE)
     answer = await stack.collect(item["id"], created=1, products={"loans": {"updated": 1}})
     answer["events"] = [e for e in answer["events"] if e["event"] != "item/updated"]
-    await tell_all(stack, answer)
-    await stack.quiet()
+    await stack.process_all(answer)
     await stack.shift(timedelta(minutes=16))
     assert await cast(stack) == 1
     await stack.assert_equal(item["id"])
@@ -142,8 +138,7 @@ async def test_a_told_collection_costs_no_look(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20, connectorId=OPEN_FINANCE)
     for _ in range(3):
         await stack.shift(timedelta(hours=23))
-        await tell_all(stack, await stack.collect(item["id"], created=2, updated=1))
-        await stack.quiet()
+        await stack.process_all(await stack.collect(item["id"], created=2, updated=1))
         await verify_never(stack)
         await stack.shift(timedelta(minutes=30))
         assert await cast(stack) == 0
@@ -244,12 +239,10 @@ async def test_a_lost_transactions_updated_heals_with_the_next_item_updated(
 ) -> None:
     stack = late_stack
     item = await item_of_today(stack, 80)
-    await stack.collect(item["id"], updated=6)
-    await stack.process("item/updated", item["id"])
+    await stack.update(item["id"], updated=6)
     assert await different(stack, item["id"]) == 6
     await stack.shift(timedelta(hours=21))
-    await stack.collect(item["id"])
-    await stack.process("item/updated", item["id"])
+    await stack.update(item["id"])
     await stack.assert_equal(item["id"])
 
 
@@ -266,8 +259,7 @@ async def test_the_last_days_are_read_within_a_day_though_nothing_more_is_told(
     """Updated by hand, so the collection of the next day is far away."""
     stack = late_stack
     item = await item_of_today(stack, 80, autoSync=False)
-    await stack.collect(item["id"], updated=6)
-    await stack.process("item/updated", item["id"])
+    await stack.update(item["id"], updated=6)
     assert await different(stack, item["id"]) == 6
     await stack.shift(timedelta(hours=23, minutes=1))
     await verify_never(stack)
@@ -311,8 +303,7 @@ async def test_the_last_days_are_not_read_where_nothing_was_collected(stack: Sta
 
 async def test_a_read_of_the_last_days_buries_nothing_and_moves_no_watermark(stack: Stack) -> None:
     item = await item_of_today(stack, 60)
-    await stack.collect(item["id"], deleted=4)
-    await stack.process("item/updated", item["id"])
+    await stack.update(item["id"], deleted=4)
     before = await watermarks(stack, item["id"])
     await stack.shift(timedelta(hours=23, minutes=1))
     await verify_never(stack)
@@ -329,8 +320,7 @@ async def test_last_days_of_many_pages_are_read_as_a_walk(stack: Stack) -> None:
     await stack.shift(timedelta(hours=23, minutes=1))
     await verify_never(stack)
     await stack.reset_requests()
-    await stack.order("sync/recent", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/recent", item["id"])
     assert (await stack.requests())["GET /v2/transactions"] == 3
     assert await watermarks(stack, item["id"]) == before
     assert set(await stack.states(item["id"])) == {"applied"}
@@ -344,8 +334,7 @@ async def test_an_empty_answer_for_the_last_days_needs_a_witness(stack: Stack) -
     await verify_never(stack)
     assert await cast(stack) == 1
     assert (await stack.states(item["id"]))[-1] == "pending"
-    await stack.shift(timedelta(minutes=2))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=2))
     assert (await stack.states(item["id"]))[-1] == "applied"
     assert len(await stack.live(item["id"])) == 40
 
@@ -416,8 +405,7 @@ async def test_a_verify_killed_within_a_walk_reads_at_most_one_page_again(
     stack: Stack, database_url: str, redis_url: str
 ) -> None:
     item = await stack.synced_item(transactions=5000, accounts=1)
-    await stack.collect(item["id"], deleted=3)
-    await stack.process("item/updated", item["id"])
+    await stack.update(item["id"], deleted=3)
     await spoil_newest(stack)
     await stack.fault("GET /v2/transactions", kind="slow", seconds=60, skip=6, times=1)
     await stack.reset_requests()
@@ -431,8 +419,7 @@ async def test_a_verify_killed_within_a_walk_reads_at_most_one_page_again(
         await worker.kill()
     await stack.clear_faults()
     await stack.reset_requests()
-    await stack.shift(timedelta(seconds=31))
-    await stack.quiet()
+    await stack.after(timedelta(seconds=31))
     # Of ten pages six were stored; then the rows that are missing are asked for by id.
     assert (await stack.requests())["GET /v2/transactions"] == 4 + 1
     await stack.assert_equal(item["id"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.maintaining.test_restatements import held_links, link
 from tests.support.stack import Stack
-from tests.syncing.test_transactions import changed, tell_all
+from tests.syncing.test_transactions import changed
 
 MANY = 30
 
@@ -20,8 +20,7 @@ async def many_restated(stack: Stack) -> tuple[str, set[str]]:
     """An item of one account, more of whose rows were restated than may be deleted at once."""
     item = await stack.synced_item(transactions=100, accounts=1)
     answer = await stack.collect(item["id"], restated=MANY)
-    await tell_all(stack, answer)
-    await stack.quiet()
+    await stack.process_all(answer)
     gone = {i for ids in changed(answer, "deleted").values() for i in ids}
     assert await flagged_ids(stack, item["id"]) == gone
     return item["id"], gone
@@ -49,8 +48,7 @@ async def test_flagged_rows_that_nothing_replaces_stay_flagged(stack: Stack) -> 
     """A few rows are new and look alike; that explains nothing of so many."""
     item = await stack.synced_item(transactions=100, accounts=1)
     answer = await stack.collect(item["id"], deleted=MANY, restated=3, created=5)
-    await tell_all(stack, answer)
-    await stack.quiet()
+    await stack.process_all(answer)
     flagged = await flagged_ids(stack, item["id"])
     assert len(flagged) == MANY + 3
     await link(stack)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.stack import Stack
-from tests.syncing.test_transactions import changed, tell_all
+from tests.syncing.test_transactions import changed
 from worker.infra.queries import QUERIES
 from worker.lease.runs import run_of_its_own
 from worker.maintenance.restatements import (
@@ -195,8 +195,7 @@ async def restate(stack: Stack, item_id: str, **more: int) -> tuple[str, str]:
     """One restated row, mirrored; returns the old id and the new one."""
     before = await stack.live(item_id)
     answer = await stack.collect(item_id, restated=1, **more)
-    await tell_all(stack, answer)
-    await stack.quiet()
+    await stack.process_all(answer)
     [old] = [i for ids in changed(answer, "deleted").values() for i in ids]
     [new] = set(await stack.live(item_id)) - set(before)
     return old, new
@@ -264,8 +263,7 @@ async def test_nothing_is_looked_at_before_it_has_rested(stack: Stack) -> None:
 async def test_a_first_import_links_nothing(stack: Stack) -> None:
     item = await stack.synced_item(transactions=200)
     answer = await stack.collect(item["id"], deleted=5)
-    await tell_all(stack, answer)
-    await stack.quiet()
+    await stack.process_all(answer)
     await link(stack)
     assert await held_links(stack, item["id"]) == {}
 
@@ -291,8 +289,7 @@ async def test_a_link_is_void_when_pluggy_shows_the_old_row_again(stack: Stack) 
     await stack.db.execute("UPDATE pluggy.transactions SET deleted_at = NULL WHERE id = $1", old)
     assert await held_links(stack, item["id"]) == {}
     answer = await stack.collect(item["id"], created=1)
-    await tell_all(stack, answer)
-    await stack.quiet()
+    await stack.process_all(answer)
     await link(stack)
     assert await stack.db.fetchval("SELECT count(*) FROM pluggy_sync.restatements") == 0
 
@@ -333,8 +330,7 @@ async def restate_again(stack: Stack, old: str, new: uuid.UUID) -> None:
 async def test_a_closed_account_links_nothing(stack: Stack) -> None:
     item = await stack.synced_item(transactions=60, accounts=2)
     [closing, _] = await stack.live(item["id"], "accounts")
-    await stack.collect(item["id"], close=[closing])
-    await stack.process("item/updated", item["id"])
+    await stack.update(item["id"], close=[closing])
     await link(stack)
     assert await held_links(stack, item["id"]) == {}
 

@@ -228,13 +228,11 @@ async def test_what_is_forgotten_changes_nothing_for_what_comes(stack: Stack) ->
     await forget(stack.db)
     assert await count(stack.db, "webhook_events") == 0
     rows = await stack.db.fetch("SELECT ctid, xmin FROM pluggy.transactions ORDER BY id")
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     assert await stack.db.fetch("SELECT ctid, xmin FROM pluggy.transactions ORDER BY id") == rows
     await stack.collect(item["id"], created=2, deleted=1)
     await stack.tell("item/updated", item["id"])
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     await stack.assert_equal(item["id"])
 
 

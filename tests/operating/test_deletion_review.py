@@ -34,8 +34,7 @@ async def with_flags(stack: Stack) -> tuple[str, list[uuid.UUID]]:
 
 async def verify(stack: Stack, item_id: str) -> None:
     await stack.shift(timedelta(seconds=1))
-    await stack.order("sync/verify", item_id)
-    await stack.quiet()
+    await stack.process_order("sync/verify", item_id)
 
 
 async def rows_of_run(stack: Stack, run_id: int) -> set[uuid.UUID]:

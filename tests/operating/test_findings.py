@@ -196,8 +196,7 @@ async def purge_late(stack: Stack, item_id: str) -> None:
 
 async def reads_failing(stack: Stack, item_id: str) -> None:
     await stack.fault("GET /accounts", kind="status", status=500, rate=1.0)
-    await stack.collect(item_id)
-    await stack.process("item/updated", item_id)
+    await stack.update(item_id)
 
 
 async def reference_data(stack: Stack, _: str) -> None:
@@ -223,8 +222,7 @@ async def bank_error(stack: Stack, item_id: str) -> None:
 
 
 async def bank_warning(stack: Stack, item_id: str) -> None:
-    await stack.collect(item_id, warned=["INVESTMENTS"])
-    await stack.process("item/updated", item_id)
+    await stack.update(item_id, warned=["INVESTMENTS"])
 
 
 async def login_error(stack: Stack, item_id: str) -> None:
@@ -352,8 +350,7 @@ async def test_what_is_right_again_has_no_row(stack: Stack, kind: str) -> None:
     await stack.clear_faults()
     await stack.shift(timedelta(hours=1))
     await workers(stack)
-    await stack.collect(item["id"], created=1)
-    await stack.process("item/updated", item["id"])
+    await stack.update(item["id"], created=1)
     await deliveries(stack, "accepted", 1, minutes_ago=-1)
     assert await findings(stack) == {}
     assert (await overview(stack))["light"] == "green"

@@ -155,8 +155,7 @@ async def test_the_worker_s_role_carries_an_item_through_its_whole_life(
         stack = Stack(db, redis, quiet_simulator, client, build_worker(db, redis, client))
         item = await stack.synced_item(transactions=60, connectorId=OPEN_FINANCE)
         await stack.collect(item["id"], created=3, updated=2, deleted=2, restated=1)
-        await stack.order("sync/verify", item["id"])
-        await stack.quiet()
+        await stack.process_order("sync/verify", item["id"])
         async with pool_as(site, user_of(site)) as owner:
             await replace(stack, db=owner).assert_equal(item["id"])
         await refresh_reference_data(db, client)

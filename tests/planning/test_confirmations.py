@@ -29,7 +29,7 @@ from tests.support.planning import (
     step,
 )
 from tests.support.stack import Stack
-from tests.syncing.test_transactions import changed, tell_all
+from tests.syncing.test_transactions import changed
 from worker.infra.lanes import Lane
 from worker.maintenance.confirmations import order_confirmations
 from worker.planner.confirmations import MAX_JOINED, RECHECK_AFTER, next_recheck
@@ -250,8 +250,7 @@ async def test_rows_that_show_up_after_their_event_are_read_at_a_look(stack: Sta
     [announced] = [e for e in answer["events"] if e["event"] == "transactions/created"]
     await stack.reset_requests()
     async with lagging(stack, without_rows(ids)):
-        await tell_all(stack, {"events": [announced]})
-        await stack.quiet()
+        await stack.process_all({"events": [announced]})
         event = await last(stack, item["id"])
         assert (event["state"], event["confirming"]) == ("pending", f"transactions/{account_id}")
         assert (await reasons(stack, item["id"]))["transactions"] == ("fresh", "confirming")
@@ -272,8 +271,7 @@ async def test_an_empty_delta_after_announced_rows_backs_no_step_off(stack: Stac
     answer = await stack.collect(item["id"], created=4)
     [announced] = [e for e in answer["events"] if e["event"] == "transactions/created"]
     async with lagging(stack, lambda path, body: NOTHING if "createdAtFrom=" in path else body):
-        await tell_all(stack, {"events": [announced]})
-        await stack.quiet()
+        await stack.process_all({"events": [announced]})
         assert (await last(stack, item["id"]))["state"] == "pending"
         assert await backed_off(stack, item["id"]) == 0
     for pause in LOOKS:
@@ -305,11 +303,9 @@ async def test_a_read_for_another_cause_ends_the_looks(stack: Stack) -> None:
     [ids] = changed(answer, "created").values()
     announced = [e for e in answer["events"] if e["event"] == "transactions/created"]
     async with lagging(stack, without_rows(ids)):
-        await tell_all(stack, {"events": announced})
-        await stack.quiet()
+        await stack.process_all({"events": announced})
     assert (await last(stack, item["id"]))["state"] == "pending"
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     assert (await stack.events(item["id"]))[1]["state"] == "applied"
     await stack.reset_requests()
     for pause in LOOKS:
@@ -324,8 +320,7 @@ async def test_ordinary_events_are_asked_for_once(stack: Stack) -> None:
     await stack.process("item/updated", item["id"])
     await stack.reset_requests()
     await stack.process("item/updated", item["id"])
-    await tell_all(stack, answer)
-    await stack.quiet()
+    await stack.process_all(answer)
     assert set(await stack.states(item["id"])) == {"applied"}
     await stack.shift(timedelta(hours=2))
     await stack.process("item/error", item["id"])
@@ -375,8 +370,7 @@ async def test_what_an_item_does_not_have_is_looked_for_four_times_and_never_aga
         assert found.get("GET /items/{id}", 0) == 0
         await stack.reset_requests()
         await stack.shift(timedelta(hours=1))
-        await stack.collect(item["id"])
-        await stack.process("item/updated", item["id"])
+        await stack.update(item["id"])
         for pause in LOOKS:
             await later(stack, pause)
         assert (await asked(stack))["GET /loans"] == 1

@@ -113,11 +113,9 @@ async def test_a_storm_costs_an_account_one_walk_a_day(stack: Stack) -> None:
     await stack.quiet()
     assert not await stack.requests()
 
-    await stack.shift(timedelta(hours=23))
-    await stack.quiet()
+    await stack.after(timedelta(hours=23))
     assert WALK not in await stack.requests()
-    await stack.shift(timedelta(hours=2))
-    await stack.quiet()
+    await stack.after(timedelta(hours=2))
     assert (await stack.requests())[WALK] == 2
     assert "pending" not in await stack.states(made["id"])
 
@@ -131,8 +129,7 @@ async def test_what_comes_after_the_walk_of_the_day_is_healed_by_tomorrow_s(stac
     await tell_ids(stack, made["id"], account_id, [UNREADABLE])
     await stack.quiet()
     assert not await tombstones(stack, made["id"])
-    await stack.shift(timedelta(hours=25))
-    await stack.quiet()
+    await stack.after(timedelta(hours=25))
     assert await tombstones(stack, made["id"]) == set(gone)
 
 

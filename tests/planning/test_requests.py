@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.stack import Stack, now
-from tests.syncing.test_transactions import changed, tell_all
+from tests.syncing.test_transactions import changed
 from worker.inbox.events import parse_webhook
 from worker.infra.lanes import Lane
 from worker.maintenance.reconciliation import order_due
@@ -87,7 +87,7 @@ def rows(kind: str) -> Happening:
             for event in answer["events"]
             if event["event"] == f"transactions/{kind}" and event["accountId"] == account_id
         ]
-        await tell_all(stack, answer)
+        await stack.tell_all(answer)
 
     return tell
 
@@ -139,8 +139,7 @@ async def all_looks(stack: Stack) -> None:
     """Let all time pass in which an answer that contradicts its event is asked for again."""
     await stack.quiet()
     for seconds in (6, 25, 90, 180, 180):
-        await stack.shift(timedelta(seconds=seconds))
-        await stack.quiet()
+        await stack.after(timedelta(seconds=seconds))
 
 
 async def never_moves(stack: Stack, item_id: str) -> None:

@@ -22,7 +22,6 @@ import pytest
 from ops.demo.processes import Child, Children, children
 from tests.support.stack import Stack, build_client, build_worker
 from tests.support.waiting import until
-from tests.syncing.test_transactions import tell_all
 from worker.infra.postgres import close_pool, open_pool
 from worker.infra.redis_client import connect
 from worker.maintenance.deletion_review import accept_deletions
@@ -210,7 +209,7 @@ async def test_the_documented_consumer_sees_every_change_through_kills_and_recon
         before = await stack.db.fetchval("SELECT coalesce(max(seq), 0) FROM pluggy_sync.runs")
         for item_id in items:
             wishes = {"created": 4, "updated": 3, "deleted": 1, "restated": 1}
-            await tell_all(stack, await stack.collect(item_id, **wishes))
+            await stack.tell_all(await stack.collect(item_id, **wishes))
         await until(lambda before=before: goes_on(stack, before))  # type: ignore[misc]
         await disturb(stack, processes, turn)
     for item_id in items:
@@ -330,8 +329,7 @@ async def test_deletions_and_decisions_come_through_the_feed(
         pass
     assert gone == []
     answer = await stack.collect(item["id"], deleted=1)
-    await tell_all(stack, answer)
-    await stack.quiet()
+    await stack.process_all(answer)
     await names["read_on"](conn, "mine", changed)
     assert len(gone) == 1
     flagged = next(iter(await stack.live(item["id"])))
@@ -364,8 +362,7 @@ async def test_the_feed_is_read_by_indexes_alone(stack: Stack) -> None:
 async def test_every_row_tells_which_run_and_event_wrote_it_last(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     answer = await stack.collect(item["id"], created=1)
-    await tell_all(stack, answer)
-    await stack.quiet()
+    await stack.process_all(answer)
     [why] = [block for block in blocks("sql") if "event_ids" in block]
     rows = await stack.live(item["id"])
     newest = max(rows.values(), key=lambda row: row["first_seen_at"])
@@ -382,8 +379,7 @@ async def test_a_run_tells_what_it_did_and_what_pluggy_said_when_it_failed(stack
     await stack.simulator.apost("/_simulator/clock", {"advance": 7200})
     answer = await stack.collect(item["id"], created=2)
     await stack.fault("GET /v2/transactions", kind="status", status=500, times=1)
-    await tell_all(stack, answer)
-    await stack.quiet()
+    await stack.process_all(answer)
     [first, *_, failed] = await stack.db.fetch(
         "SELECT * FROM pluggy_ops.runs WHERE item_id = $1 ORDER BY id", item["id"]
     )

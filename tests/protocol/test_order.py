@@ -16,7 +16,7 @@ from tests.maintaining.test_reference_data import (
     tell_connector,
 )
 from tests.support.stack import Stack
-from tests.syncing.test_transactions import changed, tell_all
+from tests.syncing.test_transactions import changed
 from worker.infra.queries import QUERIES
 from worker.lease.halt import halt, resume
 from worker.pluggy_api.errors import PluggyHalt
@@ -44,8 +44,7 @@ async def test_an_event_after_the_clock_went_back_is_read(stack: Stack, by: time
     item = await stack.synced_item(transactions=20, accounts=2)
     await set_clock_back(stack, by)
     answer = await stack.collect(item["id"], created=3, updated=1, deleted=1)
-    await tell_all(stack, answer)
-    await stack.quiet()
+    await stack.process_all(answer)
     await stack.assert_equal(item["id"])
     assert set(await stack.states(item["id"])) == {"applied"}
 
@@ -72,8 +71,7 @@ async def test_a_verify_after_the_clock_went_back_reads_everything(stack: Stack)
     item = await stack.synced_item(transactions=20)
     await set_clock_back(stack, timedelta(hours=2))
     await stack.reset_requests()
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     asked = await stack.requests()
     assert asked["GET /v2/transactions"] >= 1
     assert asked["GET /accounts"] == 1

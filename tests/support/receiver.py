@@ -9,7 +9,6 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
@@ -168,12 +167,7 @@ class Locked:
         await self._conn.execute("SELECT FROM pluggy_sync.item_sync FOR UPDATE")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._transaction.rollback()
         await self._db.release(self._conn)
 

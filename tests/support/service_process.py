@@ -6,7 +6,6 @@ import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from ops.demo.processes import Child, children, logged
@@ -34,12 +33,7 @@ class ServiceProcess:
         self._child = started.start(type(self).__name__, self.arguments, **self.environment)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.kill()
         self._kept = self.lines
         self._opened.close()

@@ -168,6 +168,31 @@ class Stack:
         await self.tell(name, item_id, **fields)
         await self.quiet()
 
+    async def update(self, item_id: str, **changes: Any) -> None:
+        """One collection at the simulator, then its item/updated alone, then `quiet`."""
+        await self.collect(item_id, **changes)
+        await self.process("item/updated", item_id)
+
+    async def tell_all(self, collected: dict[str, Any]) -> None:
+        """Deliver all webhooks that Pluggy sends after a collection."""
+        for body in collected["events"]:
+            await self.accept(parse_webhook(json.dumps(body).encode(), now()))
+
+    async def process_all(self, collected: dict[str, Any]) -> None:
+        """Deliver all webhooks of a collection, then sync until nothing is due."""
+        await self.tell_all(collected)
+        await self.quiet()
+
+    async def process_order(self, name: str, item_id: str, lane: Lane = Lane.AUDIT) -> None:
+        """Give an event of our own, then sync until nothing is due."""
+        await self.order(name, item_id, lane)
+        await self.quiet()
+
+    async def after(self, by: timedelta) -> None:
+        """Let time pass, then sync until nothing is due."""
+        await self.shift(by)
+        await self.quiet()
+
     async def fault(self, match: str, **fault: Any) -> None:
         """Have Pluggy answer requests that match in another way, see /_simulator/faults."""
         await self.simulator.apost("/_simulator/faults", {"match": match, **fault})

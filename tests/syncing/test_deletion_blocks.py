@@ -35,8 +35,7 @@ async def test_what_several_blocks_name_over_the_limit_is_flagged_whole(stack: S
         assert await tombstones(stack, item_id) == 0
         assert await reasons(stack, item_id) == dict.fromkeys(gone, TOO_MANY)
         assert set(await stack.states(item_id)) == {"applied"}
-        await stack.shift(timedelta(days=1, minutes=1))
-        await stack.quiet()
+        await stack.after(timedelta(days=1, minutes=1))
         assert await tombstones(stack, item_id) == 0
     assert await stack.db.fetchval("SELECT count(*) FROM pluggy_sync.id_progress") == 0
 

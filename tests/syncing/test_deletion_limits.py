@@ -10,7 +10,6 @@ import pytest
 from tests.support.partial_view import hiding, one_account
 from tests.support.stack import Stack
 from tests.syncing.test_deletions import flagged, tombstones
-from tests.syncing.test_transactions import tell_all
 from worker.maintenance.reconciliation import order_due
 from worker.sync.deletions import MISSING, NAMED, within_limit
 
@@ -20,8 +19,7 @@ DAY = timedelta(days=1, minutes=1)
 
 async def verify(stack: Stack, item_id: str) -> None:
     await stack.shift(timedelta(seconds=1))
-    await stack.order("sync/verify", item_id)
-    await stack.quiet()
+    await stack.process_order("sync/verify", item_id)
 
 
 async def name_deleted(stack: Stack, item_id: str, ids: Iterable[str]) -> None:
@@ -209,8 +207,7 @@ async def test_an_account_without_witness_is_asked_again_when_it_has_one(stack: 
         assert await reasons(stack, item_id) == dict.fromkeys(ids, "no_witness")
         await stack.db.execute("UPDATE pluggy_sync.item_reconciliations SET deletions_at = now()")
         assert await order_due(stack.db) == 0
-        await tell_all(stack, await stack.collect(item_id, created=2))
-        await stack.quiet()
+        await stack.process_all(await stack.collect(item_id, created=2))
         await order_and_sync(stack)
         assert (await stack.events(item_id))[-1]["event"] == "sync/deletions"
         assert await tombstones(stack, item_id) == 0

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from tests.support.stack import Stack
-from tests.syncing.test_transactions import changed, tell_all, watermarks
+from tests.syncing.test_transactions import changed, watermarks
 from worker.infra.lanes import Lane
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.sync import full_list as listings
@@ -64,12 +64,10 @@ async def test_a_revoked_consent_buries_nothing_and_shows_stale(stack: Stack) ->
 
 async def test_after_renewal_what_waited_is_applied(stack: Stack) -> None:
     item = await stack.synced_item(transactions=90)
-    await stack.collect(item["id"], consent="revoked")
-    await stack.process("item/updated", item["id"])
+    await stack.update(item["id"], consent="revoked")
     answer = await stack.collect(item["id"], consent="renewed", created=4)
-    await tell_all(stack, answer)
-    await stack.shift(timedelta(hours=2))
-    await stack.quiet()
+    await stack.tell_all(answer)
+    await stack.after(timedelta(hours=2))
     await stack.assert_equal(item["id"])
     assert set(await stack.states(item["id"])) == {"applied"}
 
@@ -117,8 +115,7 @@ async def test_a_flagged_row_that_is_seen_again_loses_its_flag(stack: Stack) -> 
         item["id"],
         uuid.UUID(row_id),
     )
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     assert await flagged(stack, item["id"]) == []
 
 
@@ -126,8 +123,7 @@ async def test_a_walk_buries_what_was_deleted_without_webhook(stack: Stack) -> N
     item = await stack.synced_item(transactions=300)
     await stack.collect(item["id"], deleted=8)
     await stack.shift(timedelta(seconds=1))
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     assert await tombstones(stack, item["id"]) > 0
     await stack.assert_equal(item["id"])
 
@@ -136,8 +132,7 @@ async def test_a_row_that_moves_between_two_pages_of_a_walk_is_not_buried(stack:
     item = await stack.synced_item(transactions=1500, accounts=1)
     await stack.shift(timedelta(seconds=1))
     await stack.fault("GET /v2/transactions", kind="redate", times=3)
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     assert await tombstones(stack, item["id"]) == 0
     await stack.assert_equal(item["id"], ["transactions"])
 
@@ -155,8 +150,7 @@ async def test_a_deleted_id_that_still_comes_back_is_asked_once_more(stack: Stac
     await stack.reset_requests()
     await stack.quiet()
     assert await stack.requests() == {}
-    await stack.shift(timedelta(minutes=6))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=6))
     assert (await stack.requests())["GET /v2/transactions"] == 1
     assert (await stack.states(item["id"]))[-1] == "applied"
     assert await tombstones(stack, item["id"]) == 0
@@ -167,8 +161,7 @@ async def test_a_consent_revoked_between_two_pages_buries_nothing(stack: Stack) 
     before = await watermarks(stack, item["id"])
     await stack.shift(timedelta(seconds=1))
     await stack.fault("GET /v2/transactions", kind="empty", skip=1, times=100)
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     assert await tombstones(stack, item["id"]) == 0
     assert await watermarks(stack, item["id"]) == before
     assert {r["reason"] for r in await freshness(stack, item["id"]) if r["scope_id"]} >= {
@@ -179,8 +172,7 @@ async def test_a_consent_revoked_between_two_pages_buries_nothing(stack: Stack) 
 async def test_closed_accounts_are_buried_when_a_404_proves_it(stack: Stack) -> None:
     item = await stack.synced_item(transactions=60, accounts=2)
     [closing, staying] = await stack.live(item["id"], "accounts")
-    await stack.collect(item["id"], close=[closing])
-    await stack.process("item/updated", item["id"])
+    await stack.update(item["id"], close=[closing])
     assert set(await stack.live(item["id"], "accounts")) == {staying}
     await stack.assert_equal(item["id"])
 

@@ -51,8 +51,7 @@ async def test_a_limit_that_lasts_is_told_after_five_minutes(stack: Stack) -> No
     await stack.clear_faults()
     await stack.redis.delete(f"{PREFIX}budget:items")
     await fill_budget(stack.redis)
-    await stack.shift(timedelta(minutes=1, seconds=1))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=1, seconds=1))
     assert await stack.states(item["id"]) == ["applied", "applied"]
     assert (await overview(stack))["events_late"] == 0
 
@@ -71,8 +70,7 @@ async def test_refused_credentials_park_everything_and_burn_no_attempt(stack: St
     assert "PLUGGY_CLIENT_ID" in shown["sentence"]
     assert (await stack.requests())["POST /auth"] <= 11
     await stack.clear_faults()
-    await stack.shift(timedelta(minutes=2))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=2))
     for item in items:
         assert await stack.states(item["id"]) == ["applied"]
         await stack.assert_equal(item["id"])
@@ -88,8 +86,7 @@ async def test_while_halted_only_a_probe_a_minute_asks(stack: Stack) -> None:
     await stack.reset_requests()
     await stack.quiet()
     assert await stack.requests() == {}
-    await stack.shift(timedelta(minutes=1, seconds=1))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=1, seconds=1))
     assert await stack.requests() == {"POST /auth": 1}, "the plain thing waits for a key"
 
 
@@ -104,13 +101,11 @@ async def test_while_pluggy_is_down_everything_is_parked_behind_a_probe(stack: S
     assert spent < 10
     for _ in range(6):
         await stack.reset_requests()
-        await stack.shift(timedelta(seconds=6))
-        await stack.quiet()
+        await stack.after(timedelta(seconds=6))
         assert await stack.requests() == {"GET /items/{id}": 1}
     assert await attempts(stack) == spent
     await stack.clear_faults()
-    await stack.shift(timedelta(seconds=6))
-    await stack.quiet()
+    await stack.after(timedelta(seconds=6))
     await stack.shift(timedelta(seconds=10))  # what had failed before anybody knew
     await stack.quiet()
     assert {state for i in items for state in await stack.states(i["id"])} == {"applied"}
@@ -192,8 +187,7 @@ async def test_five_items_that_fail_alike_halt_and_come_back_to_life(stack: Stac
     lanes = await stack.db.fetch("SELECT lane FROM pluggy_sync.item_sync")
     assert {Lane(row["lane"]) for row in lanes} <= {Lane.LIVE, Lane.RETRY}
     await stack.clear_faults()
-    await stack.shift(timedelta(minutes=1, seconds=1))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=1, seconds=1))
     for item_id in items:
         assert await stack.states(item_id) == ["applied"]
         await stack.assert_equal(item_id)
@@ -206,8 +200,7 @@ async def test_a_halt_that_recurs_spends_nothing_and_tries_a_few_items_a_minute(
     await stack.quiet()
     for _ in range(5):
         await stack.reset_requests()
-        await stack.shift(timedelta(minutes=1, seconds=1))
-        await stack.quiet()
+        await stack.after(timedelta(minutes=1, seconds=1))
         asked = await stack.requests()
         assert (asked["POST /auth"], asked["GET /connectors/{id}"]) == (1, 1)
         assert asked["GET /items/{id}"] <= 5 + 3
@@ -244,8 +237,7 @@ async def test_what_pluggy_says_of_items_that_we_do_not_hold_never_halts(
         await stack.tell("item/updated", item_id)
     await stack.quiet()
     assert (await overview(stack))["halted_at"] is None
-    await stack.collect(held["id"], created=1)
-    await stack.process("item/updated", held["id"])
+    await stack.update(held["id"], created=1)
     assert (await stack.states(held["id"]))[-1] == "applied"
 
 
@@ -287,12 +279,10 @@ async def test_a_first_start_with_wrong_keys_and_no_items_ends_by_itself(stack: 
     await stack.refuse("POST /auth", 401)
     await refresh_reference_data(stack.db, stack.client)
     assert (await overview(stack))["halted_by"] == "auth:401"
-    await stack.shift(timedelta(minutes=1, seconds=1))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=1, seconds=1))
     assert (await overview(stack))["halted_by"] == "auth:401"
     await stack.clear_faults()
-    await stack.shift(timedelta(minutes=1, seconds=1))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=1, seconds=1))
     assert (await overview(stack))["halted_at"] is None
 
 
@@ -352,8 +342,7 @@ async def test_keys_that_everything_refuses_halt_and_spend_nothing(stack: Stack)
     assert "dashboard" in shown["sentence"]
     assert await attempts(stack) == 0
     await stack.clear_faults()
-    await stack.shift(timedelta(minutes=1, seconds=1))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=1, seconds=1))
     for item in items:
         assert await stack.states(item["id"]) == ["applied"]
 
@@ -369,8 +358,7 @@ async def test_a_server_error_is_retried_with_backoff_until_it_works(stack: Stac
     await stack.process("item/updated", item["id"])
     assert "GET /accounts" not in await stack.requests(), "a new event hurries no step in back-off"
     await stack.clear_faults()
-    await stack.shift(timedelta(hours=1))
-    await stack.quiet()
+    await stack.after(timedelta(hours=1))
     await stack.assert_equal(item["id"])
 
 

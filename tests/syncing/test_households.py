@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.support.stack import Stack
-from tests.syncing.test_transactions import tell_all
 
 CONNECTORS = (0, 5, 201, 600, 601)
 
@@ -27,10 +26,8 @@ async def test_signed_amounts_add_up_to_the_ledger_of_every_month(stack: Stack, 
     for _ in range(2):
         kinds = ("created", "late", "scheduled", "settled", "updated", "deleted", "restated")
         answer = await stack.collect(item["id"], **{k: random.randint(0, 8) for k in kinds})
-        await tell_all(stack, answer)
-        await stack.quiet()
-        await stack.shift(timedelta(minutes=6))
-        await stack.quiet()
+        await stack.process_all(answer)
+        await stack.after(timedelta(minutes=6))
         assert await sums(stack, item["id"]) == await ledger(stack, item["id"])
     assert await told_of(stack, item["id"]) == {"cards", "foreign", "instalments"}
 

@@ -49,8 +49,7 @@ async def test_movements_change_though_no_field_of_the_investment_does(
     item_id = await item_with_movements(stack)
     async with altered(stack, movements(change)):
         await stack.process("item/created", item_id)
-    await stack.collect(item_id)
-    await stack.process("item/updated", item_id)
+    await stack.update(item_id)
     await stack.assert_equal(item_id)
     assert set(await stack.states(item_id)) == {"applied"}
 

@@ -47,8 +47,7 @@ async def test_item_deleted_while_the_item_still_answers_changes_nothing(stack: 
     item = await stack.synced_item(transactions=40)
     await stack.process("item/deleted", item["id"])
     assert await last_event(stack, item["id"]) == ("pending", None)
-    await stack.shift(timedelta(minutes=6))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=6))
     assert await last_event(stack, item["id"]) == ("ignored", "item_still_exists")
     await stack.assert_equal(item["id"])
 
@@ -86,8 +85,7 @@ async def test_deletion_of_an_item_that_was_never_held_is_ignored(stack: Stack) 
 
 async def test_what_died_of_an_unknown_item_is_settled_by_its_deletion(stack: Stack) -> None:
     unknown = str(uuid.uuid4())
-    await stack.order("sync/register", unknown)
-    await stack.quiet()
+    await stack.process_order("sync/register", unknown)
     work = "SELECT kind, what FROM pluggy_ops.worklist ORDER BY kind"
     assert await last_event(stack, unknown) == ("dead", "404:ITEM_NOT_FOUND")
     [not_found] = await stack.db.fetch(work)
@@ -121,8 +119,7 @@ async def test_any_event_of_an_unknown_item_brings_the_whole_item(stack: Stack) 
 
 async def test_a_registered_item_is_synced_without_any_webhook(stack: Stack) -> None:
     item = await stack.item(transactions=70)
-    await stack.order("sync/register", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/register", item["id"])
     await stack.assert_equal(item["id"])
 
 
@@ -145,8 +142,7 @@ async def test_a_collection_that_never_ends_supersedes_its_events_after_a_day(
     item = await stack.synced_item(transactions=30)
     await set_status(stack, item["id"], "UPDATING")
     await stack.process("item/updated", item["id"])
-    await stack.shift(timedelta(hours=24, minutes=1))
-    await stack.quiet()
+    await stack.after(timedelta(hours=24, minutes=1))
     assert await last_event(stack, item["id"]) == ("ignored", "superseded")
 
 
@@ -175,8 +171,7 @@ async def test_the_same_body_without_event_id_on_two_days_leads_to_two_syncs(sta
     for _ in range(2):
         await stack.tell("item/updated", item["id"], eventId=None)
         assert await stack.quiet() == 1
-        await stack.shift(timedelta(days=1))
-        await stack.quiet()
+        await stack.after(timedelta(days=1))
     # The second shows no collection of its day, so it is looked at once more before it is believed.
     assert await stack.states(item["id"]) == ["applied"] * 3
 

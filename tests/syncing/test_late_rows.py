@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.altered_pluggy import altered
 from tests.support.stack import Stack
-from tests.syncing.test_transactions import AFTER_THE_IMPORT, let_pass, tell_all
+from tests.syncing.test_transactions import AFTER_THE_IMPORT, let_pass
 from worker.maintenance.confirmations import order_confirmations
 
 SIZES = (40, 1200)
@@ -45,8 +45,7 @@ async def imported(stack: Stack, rows: int) -> str:
 
 
 async def one_row_more(stack: Stack, item_id: str) -> None:
-    await tell_all(stack, await stack.collect(item_id, created=1))
-    await stack.quiet()
+    await stack.process_all(await stack.collect(item_id, created=1))
 
 
 async def look(stack: Stack) -> bool:

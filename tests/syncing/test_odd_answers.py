@@ -42,8 +42,7 @@ async def test_an_item_whose_next_collection_is_promised_for_never_is_synced(
 async def test_an_alarm_about_an_item_of_the_future_is_applied(stack: Stack) -> None:
     item = await stack.synced_item(transactions=10)
     async with altered(stack, item_with(lastUpdatedAt="9999-12-31T23:59:59.999Z")):
-        await stack.order("sync/silence", item["id"])
-        await stack.quiet()
+        await stack.process_order("sync/silence", item["id"])
     assert await stack.states(item["id"]) == ["applied", "applied"]
 
 
@@ -59,8 +58,7 @@ async def test_an_item_that_postgres_refuses_is_retried_with_backoff_and_shown(
         assert failed["attempts"] == 1
         assert failed["next_try_at"] is not None
         assert await stack.states(item["id"]) == ["applied", "pending"]
-    await stack.shift(timedelta(minutes=1))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=1))
     assert await stack.states(item["id"]) == ["applied", "applied"]
     await stack.assert_equal(item["id"])
 
@@ -73,8 +71,7 @@ async def test_the_answer_about_another_item_is_no_answer(stack: Stack) -> None:
         async with altered(stack, item_body(lambda _, answer=answer: answer)):  # type: ignore[misc]
             await stack.process("item/updated", item["id"])
         assert (await items_step(stack, item["id"]))["failure_code"] == "another_item"
-    await stack.shift(timedelta(minutes=1))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=1))
     await stack.assert_equal(item["id"])
 
 
@@ -134,8 +131,7 @@ async def test_a_row_that_is_shown_after_a_walk_asked_in_vain_is_not_buried(stac
         return json.dumps(page).encode()
 
     async with altered(stack, until_asked_for):
-        await stack.order("sync/verify", item["id"])
-        await stack.quiet()
+        await stack.process_order("sync/verify", item["id"])
     assert told == [hidden]
     assert await stack.states(item["id"]) == ["applied"] * 3
     await stack.assert_equal(item["id"])
@@ -154,15 +150,13 @@ async def test_empty_answers_to_a_list_and_to_one_question_bury_nothing(stack: S
         return json.dumps({"results": [], "next": None}).encode()
 
     async with altered(stack, empty_at_first):
-        await stack.order("sync/verify", item["id"])
-        await stack.quiet()
+        await stack.process_order("sync/verify", item["id"])
         assert questions[0] == 0
         assert questions[1] > 100
         # No witness came back: that is no answer, and nothing is flagged for it.
         assert await flagged(stack, item["id"]) == []
         assert await stack.states(item["id"]) == ["applied", "walking"]
-        await stack.shift(timedelta(minutes=1))
-        await stack.quiet()
+        await stack.after(timedelta(minutes=1))
     assert set(await stack.live(item["id"])) == held
     assert await stack.states(item["id"]) == ["applied", "applied"]
 

@@ -55,8 +55,7 @@ async def items(stack: Stack, item_id: str) -> list[asyncpg.Record]:
 
 
 async def verify(stack: Stack, item_id: str) -> None:
-    await stack.order("sync/verify", item_id)
-    await stack.quiet()
+    await stack.process_order("sync/verify", item_id)
 
 
 def with_row(row_id: str, **fields: Any) -> Any:
@@ -121,8 +120,7 @@ async def test_a_deleted_id_that_comes_back_unreadable_is_not_buried(
     await stack.process(
         "transactions/deleted", item["id"], accountId=account, transactionIds=[row_id]
     )
-    await stack.shift(timedelta(minutes=6))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=6))
     assert await rejected(stack) == 1
     assert await tombstones(stack, item["id"]) == 0
 
@@ -153,8 +151,7 @@ async def test_movements_that_come_unreadable_are_not_buried(
     edits[path] = with_row(row_id, id="no-uuid")
     for _ in range(3):
         await verify(stack, item["id"])
-        await stack.shift(timedelta(minutes=6))
-        await stack.quiet()
+        await stack.after(timedelta(minutes=6))
     assert await tombstoned(stack, item["id"], "investment_transactions") == set()
 
 
@@ -207,8 +204,7 @@ async def test_a_list_with_an_empty_page_in_the_middle_is_not_complete(
     [shown] = [r for r in await freshness(stack, item["id"]) if r["product"] == "investments"]
     assert shown["state"] == "stale"
     edits.clear()
-    await stack.shift(timedelta(hours=2))
-    await stack.quiet()
+    await stack.after(timedelta(hours=2))
     assert set(await stack.live(item["id"], "investments")) == set(true)
 
 
@@ -225,8 +221,7 @@ async def test_a_list_whose_pages_are_all_the_first_is_not_complete(
     [shown] = [r for r in await freshness(stack, item["id"]) if r["product"] == "investments"]
     assert (shown["state"], shown["reason"]) == ("stale", "page_repeated")
     edits.clear()
-    await stack.shift(timedelta(hours=2))
-    await stack.quiet()
+    await stack.after(timedelta(hours=2))
     assert set(await stack.live(item["id"], "investments")) == set(true)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.altered_pluggy import Alter, altered, item_body, item_with
 from tests.support.stack import Stack, now
-from tests.syncing.test_transactions import changed, tell_all, watermarks
+from tests.syncing.test_transactions import changed, watermarks
 from worker.planner.freshness import AHEAD, OVERLAP
 
 FUTURE = "2031-05-06T07:08:09.000Z"
@@ -26,8 +26,7 @@ def dated(date: str) -> Callable[[str, str], str]:
 
 async def new_rows(stack: Stack, item_id: str, **more: Any) -> None:
     """Rows that no event names: only a read from before the watermark finds them."""
-    await stack.collect(item_id, created=3, **more)
-    await stack.process("item/updated", item_id)
+    await stack.update(item_id, created=3, **more)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +138,7 @@ async def test_a_row_updated_in_the_future_is_overwritten_by_the_next_answer(sta
         return json.dumps(page).encode()
 
     async with altered(stack, of_the_future):
-        await tell_all(stack, answer)
-        await stack.quiet()
+        await stack.process_all(answer)
     held = await stack.live(item["id"])
     assert {held[i]["source_updated_at"] for i in ids} == {datetime.fromisoformat(FUTURE)}
     [account_id] = await stack.live(item["id"], "accounts")

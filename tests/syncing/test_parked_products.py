@@ -91,8 +91,7 @@ async def test_a_refused_list_of_one_item_is_that_step_s_failure(
     assert await freshness(stack, bad, "loans") == ("stale", name)
     assert (await stack.requests()).get("POST /auth", 0) == 0, "an answered key is not renewed"
     await mend(stack)
-    await stack.shift(HOUR)
-    await stack.quiet()
+    await stack.after(HOUR)
     assert await last_states(stack, [bad]) == {"applied"}
     await stack.assert_equal(bad)
 
@@ -184,17 +183,14 @@ async def test_a_parked_product_is_not_asked_for_until_its_hourly_probe(stack: S
     await stack.quiet()
     await stack.reset_requests()
     await update(stack, items)
-    await stack.shift(timedelta(minutes=50))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=50))
     assert "GET /loans" not in await stack.requests()
     assert await last_states(stack, items) == {"applied"}
-    await stack.shift(timedelta(minutes=11))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=11))
     assert (await stack.requests())["GET /loans"] <= 3
     assert await parked_products(stack) == ["loans"]
     await mend(stack)
-    await stack.shift(timedelta(hours=1, seconds=1))
-    await stack.quiet()
+    await stack.after(timedelta(hours=1, seconds=1))
     assert await parked(stack) == []
     for item_id in items:
         await stack.assert_equal(item_id)
@@ -213,8 +209,7 @@ async def test_parked_transactions_hold_no_event_and_lose_none(stack: Stack) -> 
     states = {state for item_id in items for state in await stack.states(item_id)}
     assert states <= {"applied", "ignored"}
     await mend(stack)
-    await stack.shift(timedelta(hours=1, seconds=1))
-    await stack.quiet()
+    await stack.after(timedelta(hours=1, seconds=1))
     for item_id in items:
         await stack.assert_equal(item_id)
         assert set(await stack.states(item_id)) == {"applied"}
@@ -234,8 +229,7 @@ async def test_items_first_read_while_a_product_is_parked_get_it_later(stack: St
     assert await stack.states(new) == ["applied"]
     assert await stack.live(new) == {}
     await mend(stack)
-    await stack.shift(timedelta(hours=1, seconds=1))
-    await stack.quiet()
+    await stack.after(timedelta(hours=1, seconds=1))
     await stack.assert_equal(new)
 
 
@@ -249,8 +243,7 @@ async def test_walks_under_way_wait_and_go_on(stack: Stack) -> None:
     pending = "SELECT count(*) FROM pluggy_sync.webhook_events WHERE state = 'pending'"
     assert await stack.db.fetchval(pending) == 0
     await mend(stack)
-    await stack.shift(timedelta(hours=1, seconds=1))
-    await stack.quiet()
+    await stack.after(timedelta(hours=1, seconds=1))
     for item_id in items:
         await stack.assert_equal(item_id)
         assert set(await stack.states(item_id)) == {"applied"}
@@ -309,8 +302,7 @@ async def test_what_all_items_are_answered_unexpectedly_is_parked_and_revived(
     assert (await halted(stack), await parked_products(stack)) == (None, ["loans"])
     assert await last_states(stack, items) == {"applied"}
     await mend(stack)
-    await stack.shift(timedelta(hours=1, seconds=1))
-    await stack.quiet()
+    await stack.after(timedelta(hours=1, seconds=1))
     for item_id in items:
         await stack.assert_equal(item_id)
 
@@ -340,12 +332,10 @@ async def test_a_probe_that_says_nothing_is_repeated_soon(stack: Stack) -> None:
     await stack.quiet()
     await mend(stack)
     await stack.refuse("GET /loans", 503)
-    await stack.shift(timedelta(hours=1, seconds=1))
-    await stack.quiet()
+    await stack.after(timedelta(hours=1, seconds=1))
     assert await parked_products(stack) == ["loans"]
     await mend(stack)
-    await stack.shift(timedelta(minutes=1, seconds=1))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=1, seconds=1))
     assert await parked(stack) == []
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.support.stack import Stack
-from tests.syncing.test_transactions import tell_all
 from worker.pluggy_api.item_status import STATUS_KEYS
 
 OPEN_FINANCE = 600
@@ -43,10 +42,8 @@ async def test_changes_of_a_product_are_mirrored(stack: Stack, product: str) -> 
     item = await open_finance_item(stack)
     changes = {product: {"created": 2, "updated": 1, "deleted": 1}}
     answer = await stack.collect(item["id"], products=changes)
-    await tell_all(stack, answer)
-    await stack.quiet()
-    await stack.shift(timedelta(minutes=6))
-    await stack.quiet()
+    await stack.process_all(answer)
+    await stack.after(timedelta(minutes=6))
     await stack.assert_equal(item["id"])
     assert len(await tombstoned(stack, item["id"], product)) == 1
 
@@ -54,9 +51,8 @@ async def test_changes_of_a_product_are_mirrored(stack: Stack, product: str) -> 
 async def test_movements_that_changed_nothing_else_are_found_by_a_verify(stack: Stack) -> None:
     item = await open_finance_item(stack)
     changes = {"investment_transactions": {"created": 3}}
-    await tell_all(stack, await stack.collect(item["id"], products=changes))
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.tell_all(await stack.collect(item["id"], products=changes))
+    await stack.process_order("sync/verify", item["id"])
     await stack.assert_equal(item["id"], ["investments", "investment_transactions"])
 
 
@@ -91,11 +87,9 @@ async def test_a_movement_is_buried_by_a_second_list_without_it(stack: Stack) ->
         item["id"],
         extra,
     )
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     assert await tombstoned(stack, item["id"], "investment_transactions") == set()
-    await stack.shift(timedelta(minutes=6))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=6))
     assert await tombstoned(stack, item["id"], "investment_transactions") == {str(extra)}
     assert (await stack.states(item["id"]))[-1] == "applied"
 
@@ -104,8 +98,7 @@ async def test_empty_lists_of_a_revoked_consent_bury_no_product(stack: Stack) ->
     item = await open_finance_item(stack)
     held = {table: set(await stack.live(item["id"], table)) for table in LISTED}
     await stack.collect(item["id"], consent="revoked")
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     for table in LISTED:
         if table != "consents":
             assert set(await stack.live(item["id"], table)) == held[table], table
@@ -124,8 +117,7 @@ async def test_a_closed_account_takes_its_bills_along(stack: Stack) -> None:
     item = await open_finance_item(stack)
     accounts = await stack.live(item["id"], "accounts")
     [card] = [i for i, account in accounts.items() if account["type"] == "CREDIT"]
-    await tell_all(stack, await stack.collect(item["id"], close=[card]))
-    await stack.quiet()
+    await stack.process_all(await stack.collect(item["id"], close=[card]))
     assert await stack.live(item["id"], "bills") == {}
     await stack.assert_equal(item["id"])
 
@@ -167,8 +159,7 @@ async def test_a_product_that_the_bank_did_not_give_is_stale_since_its_last_date
 ) -> None:
     item = await open_finance_item(stack)
     [before] = {row["lastUpdatedAt"] for row in (await stack.truth(item["id"], "items")).values()}
-    await stack.collect(item["id"], partial=["LOANS"], warned=["INVESTMENTS"])
-    await stack.process("item/updated", item["id"])
+    await stack.update(item["id"], partial=["LOANS"], warned=["INVESTMENTS"])
     assert await shown(stack, item["id"], "loans") == {("stale", "not_collected", "bank")}
     warned = ("incomplete", "collected_with_warning", "bank")
     assert await shown(stack, item["id"], "investments") == {warned}
@@ -178,8 +169,7 @@ async def test_a_product_that_the_bank_did_not_give_is_stale_since_its_last_date
         item["id"],
     )
     assert since == datetime.fromisoformat(before)
-    await stack.collect(item["id"])
-    await stack.process("item/updated", item["id"])
+    await stack.update(item["id"])
     for product in ("loans", "investments"):
         assert await shown(stack, item["id"], product) == {("fresh", None, None)}
 
@@ -221,13 +211,11 @@ async def test_a_row_that_cannot_be_read_makes_its_product_incomplete(stack: Sta
     await stack.db.execute(
         "ALTER TABLE pluggy.loans ADD CONSTRAINT refused CHECK (run_id < 0) NOT VALID"
     )
-    await stack.collect(item["id"], products={"loans": {"updated": 1}})
-    await stack.process("item/updated", item["id"])
+    await stack.update(item["id"], products={"loans": {"updated": 1}})
     assert await shown(stack, item["id"], "loans") == {("incomplete", "rows_rejected", "us")}
     light = await stack.db.fetchrow("SELECT incomplete_products FROM pluggy_ops.overview")
     assert light is not None
     assert light["incomplete_products"] == 1
     await stack.db.execute("ALTER TABLE pluggy.loans DROP CONSTRAINT refused")
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     assert await shown(stack, item["id"], "loans") == {("fresh", None, None)}

@@ -11,7 +11,6 @@ from structlog.testing import capture_logs
 
 from tests.support.stack import Stack
 from tests.syncing.test_deletions import flagged, freshness
-from tests.syncing.test_transactions import tell_all
 
 
 async def asked(stack: Stack, endpoint: str) -> None:
@@ -44,7 +43,7 @@ async def test_a_failed_step_that_is_due_again_within_its_claim_is_tried_again_a
     stack: Stack,
 ) -> None:
     item = await stack.synced_item(transactions=40, accounts=2)
-    await tell_all(stack, await stack.collect(item["id"], created=6))
+    await stack.tell_all(await stack.collect(item["id"], created=6))
     await stack.fault("GET /v2/transactions", kind="status", status=429, retryAfter=0)
     await stack.fault("GET /loans", kind="slow", seconds=1.0)
     await stack.quiet()
@@ -54,9 +53,8 @@ async def test_a_failed_step_that_is_due_again_within_its_claim_is_tried_again_a
 
 async def test_an_account_whose_rows_are_all_flagged_is_verified(stack: Stack) -> None:
     item = await stack.synced_item(transactions=5, accounts=1)
-    await tell_all(stack, await stack.collect(item["id"], deleted=5))
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.tell_all(await stack.collect(item["id"], deleted=5))
+    await stack.process_order("sync/verify", item["id"])
     assert len(await flagged(stack, item["id"])) == 5
     assert set(await stack.states(item["id"])) == {"applied"}
 
@@ -67,21 +65,18 @@ async def test_rows_that_were_gone_before_they_were_read_hold_an_event_back_minu
     item = await stack.synced_item(transactions=0, accounts=1)
     told = await stack.collect(item["id"], created=2)
     await stack.collect(item["id"], deleted=2)
-    await tell_all(stack, told)
-    await stack.quiet()
+    await stack.process_all(told)
     assert "pending" in await stack.states(item["id"])
     for _ in range(4):
-        await stack.shift(timedelta(minutes=5))
-        await stack.quiet()
+        await stack.after(timedelta(minutes=5))
     assert set(await stack.states(item["id"])) == {"applied"}
     await stack.assert_equal(item["id"])
 
 
 async def test_a_revoked_consent_leaves_no_dead_letters_of_investments(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
-    await tell_all(stack, await stack.collect(item["id"], consent="revoked"))
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.tell_all(await stack.collect(item["id"], consent="revoked"))
+    await stack.process_order("sync/verify", item["id"])
     dead = await stack.db.fetch(
         "SELECT product FROM pluggy_sync.product_sync WHERE item_id = $1 AND dead_at IS NOT NULL",
         item["id"],
@@ -119,7 +114,7 @@ async def test_movements_are_read_once_and_after_the_list_that_tells_what_change
         item["id"],
     )
     changes = {"investments": {"updated": 9}}
-    await tell_all(stack, await stack.collect(item["id"], created=2, products=changes))
+    await stack.tell_all(await stack.collect(item["id"], created=2, products=changes))
     await stack.reset_requests()
     with capture_logs() as logs:
         await stack.quiet()
@@ -135,8 +130,8 @@ async def test_a_delta_without_the_rows_of_its_event_beside_a_question_is_no_fau
     item = await stack.synced_item(transactions=0, accounts=1)
     created = await stack.collect(item["id"], created=3)
     deleted = await stack.collect(item["id"], deleted=3)
-    await tell_all(stack, created)
-    await tell_all(stack, deleted)
+    await stack.tell_all(created)
+    await stack.tell_all(deleted)
     with capture_logs() as logs:
         await stack.quiet()
     assert [line for line in logs if line["event"] == "no_progress"] == []
@@ -187,10 +182,8 @@ async def test_an_investment_that_is_gone_when_its_movements_are_read_is_buried(
     [closing, *staying] = await stack.live(item["id"], "investments")
     await stack.collect(item["id"], close=[closing])
     await stack.fault("GET /investments", kind="status", status=500)
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
-    await stack.shift(timedelta(minutes=1))
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
+    await stack.after(timedelta(minutes=1))
     assert set(await stack.live(item["id"], "investments")) == set(staying)
     assert set(await stack.states(item["id"])) == {"applied"}
     assert {r["state"] for r in await freshness(stack, item["id"])} == {"fresh"}
@@ -199,8 +192,7 @@ async def test_an_investment_that_is_gone_when_its_movements_are_read_is_buried(
 async def test_a_walk_that_was_asked_of_an_account_just_buried_ends(stack: Stack) -> None:
     item = await stack.synced_item(transactions=60, accounts=2)
     [closing, _] = await stack.live(item["id"], "accounts")
-    await tell_all(stack, await stack.collect(item["id"], close=[closing]))
-    await stack.quiet()
+    await stack.process_all(await stack.collect(item["id"], close=[closing]))
     await stack.db.execute(
         "INSERT INTO pluggy_sync.account_walks (item_id, account_id, kind, lane)"
         " VALUES ($1, $2, 'walk', 2)",
@@ -225,10 +217,9 @@ async def test_rows_of_an_account_without_consent_and_without_witness_are_not_ev
     await stack.quiet()
     assert await flagged(stack, item["id"]) == []
     assert (await stack.states(item["id"]))[1:] == ["pending", "pending"]
-    await tell_all(stack, await stack.collect(item["id"], consent="renewed"))
+    await stack.tell_all(await stack.collect(item["id"], consent="renewed"))
     for _ in range(3):
-        await stack.shift(timedelta(minutes=6))
-        await stack.quiet()
+        await stack.after(timedelta(minutes=6))
     assert set(await stack.states(item["id"])) == {"applied"}
     await stack.assert_equal(item["id"])
 
@@ -244,7 +235,7 @@ async def test_a_step_that_fails_after_its_account_was_buried_leaves_no_stale_pr
     rows = [
         i for i, row in (await stack.live(item["id"])).items() if str(row["account_id"]) == closed
     ]
-    await tell_all(stack, await stack.collect(item["id"], close=[closed]))
+    await stack.tell_all(await stack.collect(item["id"], close=[closed]))
     await stack.tell("transactions/updated", item["id"], accountId=closed, transactionIds=rows[:1])
     await stack.fault("GET /v2/transactions", query="ids=", **answer)
     await stack.quiet()

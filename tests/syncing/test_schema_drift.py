@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 import worker.engine.rounds
 from ops.migrations import migrate
 from tests.support.stack import TABLES, Stack
-from tests.syncing.test_transactions import tell_all
 from worker.infra.queries import QUERIES
 from worker.infra.sql_files import SQL_DIR
 from worker.maintenance.reference_data import refresh_reference_data
@@ -49,8 +48,7 @@ async def yesterday(stack: Stack) -> None:
 async def test_normal_answers_hold_nothing_new(stack: Stack) -> None:
     for connector in (0, 201, OPEN_FINANCE):
         item = await stack.synced_item(transactions=250, connectorId=connector)
-        await tell_all(stack, await stack.collect(item["id"], created=20, updated=20, restated=3))
-        await stack.quiet()
+        await stack.process_all(await stack.collect(item["id"], created=20, updated=20, restated=3))
     for _ in range(2):
         assert await refresh_reference_data(stack.db, stack.client)
     held = [await stack.live(item["id"], table) for table in TABLES]
@@ -84,13 +82,11 @@ async def test_a_novelty_is_written_once_a_day_however_many_rows_have_it(stack: 
         "SELECT entity, path, value, xmin::text FROM pluggy_sync.contract_drift ORDER BY 1, 2, 3"
     )
     before = await stack.db.fetch(versions)
-    await tell_all(stack, await stack.collect(item["id"], created=30))
-    await stack.quiet()
+    await stack.process_all(await stack.collect(item["id"], created=30))
     # New rows may bring values of their own; what was known is not written again.
     assert set(map(tuple, before)) <= set(map(tuple, await stack.db.fetch(versions)))
     await yesterday(stack)
-    await tell_all(stack, await stack.collect(item["id"], created=30))
-    await stack.quiet()
+    await stack.process_all(await stack.collect(item["id"], created=30))
     found = await drift(stack)
     again = found["transactions", "brandNewField", None]
     assert (again["days"], again["last_seen_at"] > again["first_seen_at"]) == (2, True)
@@ -101,8 +97,7 @@ async def test_rows_that_did_not_change_are_not_looked_at(stack: Stack) -> None:
     await yesterday(stack)
     before = await drift(stack)
     await stack.shift(timedelta(seconds=1))
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     after = await drift(stack)
     key = ("transactions", "brandNewField", None)
     assert after[key] == before[key]
@@ -232,8 +227,7 @@ async def wrong_loans(stack: Stack) -> list[uuid.UUID]:
 async def change_loans(stack: Stack, item_id: str) -> None:
     """A collection that changes every loan, mirrored."""
     await stack.simulator.apost("/_simulator/clock", {"advance": 7200})
-    await stack.collect(item_id, products={"loans": {"updated": 5, "created": 1}})
-    await stack.process("item/updated", item_id)
+    await stack.update(item_id, products={"loans": {"updated": 5, "created": 1}})
 
 
 async def test_a_migration_fills_a_new_column_without_one_call_while_the_old_release_writes(
@@ -278,15 +272,13 @@ async def test_the_next_read_fills_what_the_old_release_wrote_last(
     assert await wrong_loans(stack) != []
     upgrade(monkeypatch)
     await stack.shift(timedelta(seconds=1))
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     # Equal hashes do not keep a row that an older mapper has written.
     assert await wrong_loans(stack) == []
     versions = "SELECT id, xmin::text FROM pluggy.loans ORDER BY id"
     before = await stack.db.fetch(versions)
     await stack.shift(timedelta(seconds=1))
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     assert await stack.db.fetch(versions) == before
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from datetime import timedelta
 from email.utils import format_datetime
@@ -10,7 +9,6 @@ from typing import Any
 
 from tests.support.altered_pluggy import altered
 from tests.support.stack import Stack, now
-from worker.inbox.events import parse_webhook
 from worker.planner.freshness import NARROW_OVERLAP
 
 AFTER_THE_IMPORT = NARROW_OVERLAP + timedelta(seconds=20)
@@ -20,12 +18,6 @@ def changed(answer: dict[str, Any], kind: str) -> dict[str, list[str]]:
     """Ids of one kind of change by account, from the answer of a collection."""
     accounts = answer["changes"]["accounts"]
     return {account: ids[kind] for account, ids in accounts.items() if ids.get(kind)}
-
-
-async def tell_all(stack: Stack, answer: dict[str, Any]) -> None:
-    """Deliver what Pluggy sends after a collection."""
-    for body in answer["events"]:
-        await stack.accept(parse_webhook(json.dumps(body).encode(), now()))
 
 
 async def watermarks(stack: Stack, item_id: str) -> dict[str, Any]:
@@ -40,8 +32,7 @@ async def watermarks(stack: Stack, item_id: str) -> dict[str, Any]:
 async def test_created_updated_and_deleted_rows_are_mirrored(stack: Stack) -> None:
     item = await stack.synced_item(transactions=400)
     answer = await stack.collect(item["id"], created=12, updated=7, deleted=3, restated=2)
-    await tell_all(stack, answer)
-    await stack.quiet()
+    await stack.process_all(answer)
     await stack.assert_equal(item["id"])
     assert set(await stack.states(item["id"])) == {"applied"}
 
@@ -49,8 +40,7 @@ async def test_created_updated_and_deleted_rows_are_mirrored(stack: Stack) -> No
 async def test_a_deleted_row_becomes_a_tombstone(stack: Stack) -> None:
     item = await stack.synced_item(transactions=100)
     answer = await stack.collect(item["id"], deleted=2)
-    await tell_all(stack, answer)
-    await stack.quiet()
+    await stack.process_all(answer)
     gone = [i for ids in changed(answer, "deleted").values() for i in ids]
     tombstones = await stack.db.fetch(
         "SELECT id FROM pluggy.transactions WHERE item_id = $1 AND deleted_at IS NOT NULL",
@@ -95,8 +85,7 @@ async def run_writes(stack: Stack) -> tuple[int, int, int]:
 async def test_a_resync_without_changes_writes_no_transaction_row(stack: Stack) -> None:
     item = await stack.synced_item(transactions=700)
     xmins = await row_versions(stack, item["id"])
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     assert await row_versions(stack, item["id"]) == xmins
     assert set(await stack.states(item["id"])) == {"applied"}
 
@@ -127,16 +116,14 @@ async def test_a_delta_moves_the_watermark_to_pluggys_clock_at_its_start(stack: 
     answer = await stack.collect(item["id"], created=3)
     pluggys = (now() - timedelta(hours=3)).replace(microsecond=0)
     async with altered(stack, date=lambda _path, _date: format_datetime(pluggys, usegmt=True)):
-        await tell_all(stack, answer)
-        await stack.quiet()
+        await stack.process_all(answer)
     after = await watermarks(stack, item["id"])
     assert {after[account] for account in changed(answer, "created")} == {pluggys}
 
 
 async def test_an_event_that_was_lost_is_healed_by_the_next_delta(stack: Stack) -> None:
     item = await stack.synced_item(transactions=60)
-    await stack.collect(item["id"], created=5)
-    await stack.process("item/updated", item["id"])
+    await stack.update(item["id"], created=5)
     await stack.assert_equal(item["id"])
 
 
@@ -153,8 +140,7 @@ async def test_a_failed_last_page_leaves_the_watermark_where_it_was(stack: Stack
     assert await watermarks(stack, item["id"]) == before
     assert len(await stack.live(item["id"])) > 20, "the first page was stored"
     await stack.clear_faults()
-    await stack.shift(timedelta(hours=2))
-    await stack.quiet()
+    await stack.after(timedelta(hours=2))
     await stack.assert_equal(item["id"], ["transactions"])
 
 
@@ -166,8 +152,7 @@ async def test_a_row_that_returns_is_live_again_though_its_hash_is_equal(stack: 
         item["id"],
         uuid.UUID(victim),
     )
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     await stack.assert_equal(item["id"])
 
 
@@ -175,8 +160,7 @@ async def test_an_older_row_does_not_overwrite_a_newer_one(stack: Stack) -> None
     item = await stack.synced_item(transactions=30)
     [row_id, *_] = await stack.live(item["id"])
     await make_newer(stack, item["id"], row_id)
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     assert (await stack.live(item["id"]))[row_id]["description"] == "newer"
 
 
@@ -185,8 +169,7 @@ async def test_pluggys_word_counts_after_ten_minutes_though_it_is_older(stack: S
     [row_id, *_] = await stack.live(item["id"])
     await make_newer(stack, item["id"], row_id)
     await stack.shift(timedelta(minutes=11))
-    await stack.order("sync/verify", item["id"])
-    await stack.quiet()
+    await stack.process_order("sync/verify", item["id"])
     await stack.assert_equal(item["id"])
     assert (await stack.live(item["id"]))[row_id]["description"] != "newer"
 
@@ -209,8 +192,7 @@ async def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_look(st
     await stack.reset_requests()
     await stack.process("transactions/created", item["id"], accountId=foreign, transactionsCount=1)
     assert (await stack.states(item["id"]))[-1] == "pending"
-    await stack.shift(timedelta(minutes=5))
-    await stack.quiet()
+    await stack.after(timedelta(minutes=5))
     events = await stack.events(item["id"])
     assert (events[-1]["state"], events[-1]["reason"]) == ("dead", "account_not_of_item")
     assert (await stack.requests()).get("GET /v2/transactions", 0) == 0
@@ -223,8 +205,7 @@ async def test_a_quiet_item_updated_and_its_twin_cost_the_fewest_requests(
     item = await stack.synced_item(transactions=5000, accounts=3)
     await let_pass(stack, AFTER_THE_IMPORT)
     # Rows of the import may have shown up after their page was read: it is listed once more.
-    await stack.collect(item["id"])
-    await stack.process("item/updated", item["id"])
+    await stack.update(item["id"])
     await let_pass(stack, AFTER_THE_IMPORT)
     await stack.collect(item["id"])
     await stack.reset_requests()
@@ -266,8 +247,7 @@ async def test_one_delta_after_a_first_import_lists_the_import_again(
         await let_pass(stack, AFTER_THE_IMPORT)
         answer = await stack.collect(item["id"], created=1)
         await stack.reset_requests()
-        await tell_all(stack, answer)
-        await stack.quiet()
+        await stack.process_all(answer)
         assert (await stack.requests())["GET /v2/transactions"] == pages
     await stack.assert_equal(item["id"], ["transactions"])
 

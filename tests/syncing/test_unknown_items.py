@@ -138,8 +138,7 @@ async def test_a_storm_about_one_held_item_leaves_the_limit_to_others(stack: Sta
         for _ in range(40):
             await stack.process("item/updated", stormy)
         took_s = clock() - began
-        await stack.collect(genuine, created=1)
-        await stack.process("item/updated", genuine)
+        await stack.update(genuine, created=1)
         share = LIMIT / 12
         log = (await stack.simulator.aget("/_simulator/requests?last=500"))["log"]
         asked = sum(entry["path"] == f"/items/{stormy}" for entry in log)
