@@ -242,5 +242,5 @@ async def test_a_step_that_fails_after_its_account_was_buried_leaves_no_stale_pr
     shown = await stack.db.fetch(
         "SELECT scope_id FROM pluggy_ops.freshness WHERE item_id = $1", item["id"]
     )
-    assert closed not in {str(record["account_id"]) for record in shown}
+    assert closed not in {str(record["scope_id"]) for record in shown}
     assert (await stack.states(item["id"]))[-1] == "ignored"
