@@ -49,11 +49,13 @@ ON CONFLICT (item_id) DO UPDATE
 -- the last five minutes, while nothing at all was read since the first of them; and a few other
 -- held items, to be asked before that is believed. What is not held proves nothing: anybody can
 -- name such ids.
-WITH alike AS (
-    SELECT p.item_id, p.failed_at
-    FROM pluggy_sync.product_sync p
-    JOIN pluggy.items i ON i.id = p.item_id AND i.deleted_at IS NULL
-    WHERE p.product = 'items' AND p.failure_code = $2 AND p.failed_at > now() - interval '5 minutes'
+WITH failing AS (
+    SELECT item_id, failed_at FROM pluggy_sync.product_sync
+    WHERE product = 'items' AND failure_code = $2 AND failed_at > now() - interval '5 minutes'
+), alike AS (
+    SELECT f.item_id, f.failed_at
+    FROM failing f
+    JOIN pluggy.items i ON i.id = f.item_id AND i.deleted_at IS NULL
 ), counted AS (
     SELECT count(*) AS items, min(failed_at) AS since, bool_or(item_id = $1) AS is_stored FROM alike
 ), judged AS (

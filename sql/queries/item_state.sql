@@ -7,6 +7,11 @@
 -- pending events that it counts (one snapshot: read apart, an event between the two would be
 -- settled unseen), the steps, the walks under way, the accounts and the item as held. An event that
 -- waits for walks is open again as soon as no walk that it asked for is under way.
+WITH created AS (
+    SELECT DISTINCT account_id FROM pluggy_sync.webhook_events
+    WHERE item_id = $1 AND state IN ('pending', 'walking')
+      AND event = 'transactions/created' AND account_id IS NOT NULL
+)
 SELECT
     clock_timestamp() AS now,
     nextval('pluggy_sync.pending_seq') AS read_seq,
@@ -60,33 +65,31 @@ SELECT
     coalesce((
         SELECT jsonb_agg(jsonb_build_object(
             'id', a.id, 'live', a.deleted_at IS NULL, 'type', a.type))
-        FROM pluggy.accounts a WHERE a.item_id = s.item_id
+        FROM pluggy.accounts a WHERE a.item_id = $1
     ), '[]')::text AS accounts,
     coalesce((
         SELECT jsonb_agg(jsonb_build_object('id', n.id, 'fingerprint', encode(n.row_hash, 'hex')))
-        FROM pluggy.investments n WHERE n.item_id = s.item_id AND n.deleted_at IS NULL
+        FROM pluggy.investments n WHERE n.item_id = $1 AND n.deleted_at IS NULL
     ), '[]')::text AS investments,
     ARRAY(SELECT k.product FROM pluggy_sync.parked_products k) AS parked,
     ARRAY(
         SELECT DISTINCT t.account_id FROM pluggy.transactions t
-        WHERE t.item_id = s.item_id AND t.deletion_flagged_at IS NOT NULL
+        WHERE t.item_id = $1 AND t.deletion_flagged_at IS NOT NULL
           AND t.deletion_flag = 'no_witness' AND t.deleted_at IS NULL
     ) AS unwitnessed,
     coalesce((
         SELECT jsonb_object_agg(c.account_id, (
             SELECT max(t.source_created_at) FROM pluggy.transactions t
-            WHERE t.item_id = s.item_id AND t.account_id = c.account_id))
-        FROM (SELECT DISTINCT e.account_id FROM pluggy_sync.webhook_events e
-              WHERE e.item_id = s.item_id AND e.state IN ('pending', 'walking')
-                AND e.event = 'transactions/created' AND e.account_id IS NOT NULL) AS c
+            WHERE t.item_id = $1 AND t.account_id = c.account_id))
+        FROM created c
     ), '{}')::text AS newest_rows,
     (SELECT n.silence_check_at FROM pluggy_sync.item_reconciliations n WHERE n.item_id = s.item_id) AS silence_check_at,
-    (SELECT i.connector_is_open_finance FROM pluggy.items i WHERE i.id = s.item_id)
+    (SELECT i.connector_is_open_finance FROM pluggy.items i WHERE i.id = $1)
         AS is_open_finance,
-    (SELECT i.payload::text FROM pluggy.items i WHERE i.id = s.item_id) AS item,
+    (SELECT i.payload::text FROM pluggy.items i WHERE i.id = $1) AS item,
     -- Of an item that was purged only the receipt is left.
-    CASE WHEN EXISTS (SELECT FROM pluggy.items i WHERE i.id = s.item_id)
-         THEN (SELECT i.deleted_at FROM pluggy.items i WHERE i.id = s.item_id)
+    CASE WHEN EXISTS (SELECT FROM pluggy.items i WHERE i.id = $1)
+         THEN (SELECT i.deleted_at FROM pluggy.items i WHERE i.id = $1)
          ELSE (SELECT max(r.item_deleted_at) FROM pluggy_sync.purge_receipts r
                WHERE r.item_id = s.item_id)
     END AS item_deleted_at

@@ -32,13 +32,16 @@ SELECT * FROM pluggy_ops.lag ORDER BY event;
 -- returns: one? ShownItem
 -- nullable: *
 -- An item as operators may see it, and whether it has work. No row if nothing is known of it.
+WITH item AS (
+    SELECT * FROM pluggy.items WHERE id = $1
+)
 SELECT $1::uuid AS item_id, i.connector_id, i.connector_name, i.status, i.execution_status,
        i.error_code, i.products, i.last_updated_at, i.next_auto_sync_at, i.consent_expires_at,
        i.first_seen_at, i.changed_at, i.deleted_at, s.generation, s.done_generation, s.run_at,
        (ARRAY['live', 'retry', 'backfill', 'audit'])[s.lane + 1] AS lane,
        coalesce(l.until > now(), false) AS is_running
 FROM (SELECT) AS one
-LEFT JOIN pluggy.items i ON i.id = $1
+LEFT JOIN item i ON true
 LEFT JOIN pluggy_sync.item_sync s ON s.item_id = $1
 LEFT JOIN pluggy_sync.item_leases l ON l.item_id = $1
 WHERE i.id IS NOT NULL OR s.item_id IS NOT NULL

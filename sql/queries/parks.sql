@@ -123,10 +123,13 @@ RETURNING product, parked_at;
 -- params: product, limit
 -- returns: many Scope
 -- Some of what was left out of a product, at random.
+WITH parked AS (
+    SELECT item_id, scope_id FROM pluggy_sync.product_sync
+    WHERE product = $1 AND parked_at IS NOT NULL
+)
 SELECT p.item_id, p.scope_id
-FROM pluggy_sync.product_sync p
+FROM parked p
 JOIN pluggy.items i ON i.id = p.item_id AND i.deleted_at IS NULL
-WHERE p.product = $1 AND p.parked_at IS NOT NULL
 ORDER BY random()
 LIMIT $2;
 

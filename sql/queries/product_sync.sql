@@ -59,13 +59,15 @@ WHERE item_id = $1 AND product = 'transactions' AND scope_id = $2;
 -- by when all of it is read again. Only if it has more rows than a page, else reading it costs no
 -- more; of a first walk the rows show up late, so it is read again whatever it has. narrow: whether
 -- the read was; free_rows: so many rows cost no more; narrow_for: how long deltas may be narrow.
-WITH overlap AS (
+WITH step AS (
+    SELECT watermark FROM pluggy_sync.product_sync
+    WHERE item_id = $1 AND product = 'transactions' AND scope_id = $2
+), overlap AS (
     SELECT EXISTS (
         SELECT FROM pluggy.transactions t
-        WHERE t.item_id = $1 AND t.account_id = $2 AND t.source_created_at >= p.watermark - $9::interval
+        WHERE t.item_id = $1 AND t.account_id = $2 AND t.source_created_at >= s.watermark - $9::interval
         OFFSET $7::integer) AS is_long
-    FROM pluggy_sync.product_sync p
-    WHERE p.item_id = $1 AND p.product = 'transactions' AND p.scope_id = $2
+    FROM step s
 )
 UPDATE pluggy_sync.product_sync p
 SET read_up_to = $4,
@@ -87,13 +89,17 @@ WHERE p.item_id = $1 AND p.product = 'transactions' AND p.scope_id = $2;
 -- nullable: due_at
 -- Items of which an overlap is to be read again. readable: without a consent every list is empty,
 -- which proves nothing; then the next delta reads it.
-SELECT p.item_id, min(p.wide_by) AS due_at,
-       bool_or(i.id IS NOT NULL AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
-               AND coalesce(i.consent_expires_at > now(), true)) AS readable
-FROM pluggy_sync.product_sync p
-LEFT JOIN pluggy.items i ON i.id = p.item_id AND i.deleted_at IS NULL
-WHERE p.wide_by <= now() AND NOT p.wide_ordered
-GROUP BY p.item_id ORDER BY 2 LIMIT $1;
+WITH due AS (
+    SELECT item_id, min(wide_by) AS due_at FROM pluggy_sync.product_sync
+    WHERE wide_by <= now() AND NOT wide_ordered
+    GROUP BY item_id ORDER BY 2 LIMIT $1
+)
+SELECT d.item_id, d.due_at,
+       i.id IS NOT NULL AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
+           AND coalesce(i.consent_expires_at > now(), true) AS readable
+FROM due d
+LEFT JOIN pluggy.items i ON i.id = d.item_id AND i.deleted_at IS NULL
+ORDER BY d.due_at;
 
 -- name: end_overlaps
 -- params: item_ids

@@ -3,13 +3,15 @@
 -- returns: one? ItemToPurge
 -- Leases a tombstoned item whose retention time is over and that has no work left; never while it
 -- is halted or backed off.
-WITH due AS (
+WITH deleted AS (
+    SELECT id, deleted_at FROM pluggy.items WHERE deleted_at <= now() - $1::interval
+), due AS (
     SELECT i.id AS item_id, i.deleted_at, p.attempts
-    FROM pluggy.items i
+    FROM deleted i
     JOIN pluggy_sync.item_sync s ON s.item_id = i.id
     JOIN pluggy_sync.item_leases l ON l.item_id = i.id
     LEFT JOIN pluggy_sync.purges p ON p.item_id = i.id
-    WHERE i.deleted_at <= now() - $1::interval AND s.run_at IS NULL AND l.until <= now()
+    WHERE s.run_at IS NULL AND l.until <= now()
       AND (p.next_try_at IS NULL OR p.next_try_at <= now())
       AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
     ORDER BY i.deleted_at
@@ -203,12 +205,17 @@ RETURNING id;
 -- params: limit
 -- returns: count
 -- Events of purged items that came after the purge: settled, their bodies name the person, too.
+WITH receipts AS (
+    SELECT item_id, last_event_id FROM pluggy_sync.purge_receipts
+), purged AS (
+    SELECT r.item_id, r.last_event_id FROM receipts r
+    WHERE NOT EXISTS (SELECT FROM pluggy.items i WHERE i.id = r.item_id)
+)
 UPDATE pluggy_sync.webhook_events
 SET body = '', transaction_ids = NULL, account_id = NULL
 WHERE id IN (
-    SELECT e.id FROM pluggy_sync.purge_receipts r
-    JOIN pluggy_sync.webhook_events e ON e.item_id = r.item_id AND e.id > r.last_event_id
+    SELECT e.id FROM purged p
+    JOIN pluggy_sync.webhook_events e ON e.item_id = p.item_id AND e.id > p.last_event_id
     WHERE e.state IN ('applied', 'dead', 'ignored')
       AND (e.body <> '' OR e.transaction_ids IS NOT NULL OR e.account_id IS NOT NULL)
-      AND NOT EXISTS (SELECT FROM pluggy.items i WHERE i.id = r.item_id)
     LIMIT $1);

@@ -41,13 +41,15 @@ WHERE n.item_id = $1 AND l.item_id = n.item_id AND l.token = $2;
 -- returns: none
 -- After a read of transactions: the last 14 days are due within a day of the first read behind the
 -- last time that they were; nothing is due if no account owes them.
+WITH owing AS (
+    SELECT scope_id FROM pluggy_sync.product_sync
+    WHERE item_id = $1 AND product = 'transactions' AND read_seq > coalesce(recent_seq, 0)
+)
 UPDATE pluggy_sync.item_reconciliations n
 SET recent_read_at = CASE WHEN d.owes THEN now() + interval '23 hours' END
 FROM (SELECT EXISTS (
-          SELECT FROM pluggy_sync.product_sync p
-          JOIN pluggy.accounts a ON a.item_id = p.item_id AND a.id = p.scope_id
-          WHERE p.item_id = $1 AND p.product = 'transactions' AND a.deleted_at IS NULL
-            AND p.read_seq > coalesce(p.recent_seq, 0)) AS owes) AS d
+          SELECT FROM pluggy.accounts a JOIN owing o ON o.scope_id = a.id
+          WHERE a.item_id = $1 AND a.deleted_at IS NULL) AS owes) AS d
 WHERE n.item_id = $1 AND (n.recent_read_at IS NOT NULL) <> d.owes;
 
 -- name: mark_recent_complete
@@ -134,12 +136,16 @@ WHERE item_id = ANY($1::uuid[]) AND silence_check_at <= now();
 -- returns: many DueReconciliation
 -- nullable: due_at
 -- readable: without a consent every list is empty, which proves nothing.
-SELECT n.item_id, n.recent_read_at AS due_at,
+WITH due AS (
+    SELECT item_id, recent_read_at AS due_at FROM pluggy_sync.item_reconciliations
+    WHERE recent_read_at <= now() ORDER BY 2 LIMIT $1
+)
+SELECT d.item_id, d.due_at,
        i.id IS NOT NULL AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
            AND coalesce(i.consent_expires_at > now(), true) AS readable
-FROM pluggy_sync.item_reconciliations n
-LEFT JOIN pluggy.items i ON i.id = n.item_id AND i.deleted_at IS NULL
-WHERE n.recent_read_at <= now() ORDER BY n.recent_read_at LIMIT $1;
+FROM due d
+LEFT JOIN pluggy.items i ON i.id = d.item_id AND i.deleted_at IS NULL
+ORDER BY d.due_at;
 
 -- name: end_recent_reads
 -- params: item_ids
@@ -152,12 +158,16 @@ WHERE item_id = ANY($1::uuid[]) AND recent_read_at <= now();
 -- returns: many DueReconciliation
 -- nullable: due_at
 -- readable: as above.
-SELECT n.item_id, n.verify_at AS due_at,
+WITH due AS (
+    SELECT item_id, verify_at AS due_at FROM pluggy_sync.item_reconciliations
+    WHERE verify_at <= now() ORDER BY 2 LIMIT $1
+)
+SELECT d.item_id, d.due_at,
        i.id IS NOT NULL AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
            AND coalesce(i.consent_expires_at > now(), true) AS readable
-FROM pluggy_sync.item_reconciliations n
-LEFT JOIN pluggy.items i ON i.id = n.item_id AND i.deleted_at IS NULL
-WHERE n.verify_at <= now() ORDER BY n.verify_at LIMIT $1;
+FROM due d
+LEFT JOIN pluggy.items i ON i.id = d.item_id AND i.deleted_at IS NULL
+ORDER BY d.due_at;
 
 -- name: end_verifies
 -- params: item_ids
@@ -174,31 +184,37 @@ WHERE item_id = ANY($1::uuid[]) AND verify_at <= now();
 -- returns: many DueReconciliation
 -- nullable: due_at
 -- readable: as above, and some row that is flagged for want of a witness has one by now.
-SELECT n.item_id, n.deletions_at AS due_at,
+WITH due AS (
+    SELECT item_id, deletions_at AS due_at FROM pluggy_sync.item_reconciliations
+    WHERE deletions_at <= now() ORDER BY 2 LIMIT $1
+)
+SELECT d.item_id, d.due_at,
        i.id IS NOT NULL AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
            AND coalesce(i.consent_expires_at > now(), true)
            AND EXISTS (
                SELECT FROM pluggy.transactions f
                JOIN pluggy.transactions w ON w.item_id = f.item_id AND w.account_id = f.account_id
-               WHERE f.item_id = n.item_id AND f.deletion_flagged_at IS NOT NULL
+               WHERE f.item_id = d.item_id AND f.deletion_flagged_at IS NOT NULL
                  AND f.deletion_flag = 'no_witness' AND f.deleted_at IS NULL
                  AND w.deleted_at IS NULL AND w.deletion_flagged_at IS NULL
                  AND w.deletion_refused_at IS NULL) AS readable
-FROM pluggy_sync.item_reconciliations n
-LEFT JOIN pluggy.items i ON i.id = n.item_id AND i.deleted_at IS NULL
-WHERE n.deletions_at <= now() ORDER BY n.deletions_at LIMIT $1;
+FROM due d
+LEFT JOIN pluggy.items i ON i.id = d.item_id AND i.deleted_at IS NULL
+ORDER BY d.due_at;
 
 -- name: end_deletions
 -- params: item_ids
 -- returns: none
 -- Once a day as long as such rows are flagged.
-UPDATE pluggy_sync.item_reconciliations n
-SET deletions_at = CASE WHEN EXISTS (
-        SELECT FROM pluggy.transactions t
-        WHERE t.item_id = n.item_id AND t.deletion_flagged_at IS NOT NULL
-          AND t.deletion_flag = 'no_witness' AND t.deleted_at IS NULL
-    ) THEN now() + interval '1 day' END
-WHERE n.item_id = ANY($1::uuid[]) AND n.deletions_at <= now();
+WITH flagged AS (
+    SELECT DISTINCT item_id FROM pluggy.transactions
+    WHERE item_id = ANY($1::uuid[]) AND deletion_flagged_at IS NOT NULL
+      AND deletion_flag = 'no_witness' AND deleted_at IS NULL
+)
+UPDATE pluggy_sync.item_reconciliations
+SET deletions_at = CASE WHEN item_id IN (SELECT item_id FROM flagged)
+                        THEN now() + interval '1 day' END
+WHERE item_id = ANY($1::uuid[]) AND deletions_at <= now();
 
 -- name: plan_deletions
 -- params: item_id, due_at

@@ -11,6 +11,12 @@ SELECT pg_try_advisory_xact_lock($1) AS locked;
 -- Runs after the cursor, in feed order. has_rested: two minutes have passed, for what else the same
 -- collection tells comes within seconds. writes: worth a look, and the item has no newer run that
 -- would bring one anyway. Lost runs have no counts, but may have written.
+WITH next AS (
+    SELECT id, seq, item_id, kind, outcome, inserted, deleted, finished_at
+    FROM pluggy_sync.runs
+    WHERE seq > (SELECT c.seq FROM pluggy_sync.restatement_cursor c)
+    ORDER BY seq LIMIT $1
+)
 SELECT r.seq, r.item_id, r.finished_at, r.finished_at <= now() - interval '2 minutes' AS has_rested,
        r.kind IN ('sync', 'walk', 'flag') AND r.item_id IS NOT NULL
            AND (r.inserted > 0 OR r.deleted > 0 OR r.outcome = 'lost'
@@ -23,9 +29,8 @@ SELECT r.seq, r.item_id, r.finished_at, r.finished_at <= now() - interval '2 min
                  AND (n.finished_at IS NULL
                       OR (n.finished_at > now() - interval '2 minutes'
                           AND (n.inserted > 0 OR n.deleted > 0 OR n.outcome = 'lost')))) AS writes
-FROM pluggy_sync.runs r
-WHERE r.seq > (SELECT c.seq FROM pluggy_sync.restatement_cursor c)
-ORDER BY r.seq LIMIT $1;
+FROM next r
+ORDER BY r.seq;
 
 -- name: advance_restatement_cursor
 -- params: seq
@@ -38,6 +43,9 @@ UPDATE pluggy_sync.restatement_cursor SET seq = $1;
 -- nullable: currency_code, description, source_created_at
 -- Tombstones of an item that nothing is linked to yet, of accounts that are still there; and rows
 -- that are flagged as absent, deleted_at then says since when.
+WITH linked AS (
+    SELECT id FROM pluggy_sync.restatements WHERE item_id = $1
+)
 SELECT t.account_id, t.id, t.amount, t.currency_code, t.posted_on, t.description,
        t.source_created_at, t.first_seen_at,
        coalesce(t.deleted_at, t.deletion_flagged_at) AS deleted_at, t.deleted_at IS NULL AS is_flagged
@@ -45,8 +53,7 @@ FROM pluggy.transactions t
 JOIN pluggy.accounts a ON a.item_id = t.item_id AND a.id = t.account_id
 WHERE t.item_id = $1 AND a.deleted_at IS NULL
   AND (t.deleted_at > $2 OR (t.deleted_at IS NULL AND t.deletion_flagged_at > $2))
-  AND NOT EXISTS (SELECT FROM pluggy_sync.restatements r
-                  WHERE r.item_id = t.item_id AND r.id = t.id)
+  AND t.id NOT IN (SELECT id FROM linked)
 ORDER BY t.account_id, t.id LIMIT $3;
 
 -- name: load_created
@@ -55,6 +62,9 @@ ORDER BY t.account_id, t.id LIMIT $3;
 -- nullable: currency_code, description, source_created_at, deleted_at
 -- Rows that may stand for deleted ones: of the account, first seen within the time given, dated
 -- near them, and not taken. created_after: at Pluggy (null: whenever).
+WITH taken AS (
+    SELECT superseded_by FROM pluggy_sync.restatements WHERE item_id = $1
+)
 SELECT t.account_id, t.id, t.amount, t.currency_code, t.posted_on, t.description,
        t.source_created_at, t.first_seen_at, t.deleted_at
 FROM pluggy.transactions t
@@ -62,25 +72,29 @@ WHERE t.item_id = $1 AND t.account_id = $2 AND t.first_seen_at BETWEEN $3 AND $4
   AND t.deletion_flagged_at IS NULL
   AND t.date BETWEEN $5::date AND $6::date
   AND ($7::timestamptz IS NULL OR t.source_created_at IS NULL OR t.source_created_at > $7)
-  AND NOT EXISTS (SELECT FROM pluggy_sync.restatements r
-                  WHERE r.item_id = t.item_id AND r.superseded_by = t.id)
+  AND t.id NOT IN (SELECT superseded_by FROM taken)
 ORDER BY t.id LIMIT $8;
 
 -- name: load_void_restatements
 -- params: item_id
 -- returns: values
 -- Links of rows that Pluggy shows again.
-SELECT r.id FROM pluggy_sync.restatements r
-JOIN pluggy.transactions t ON t.item_id = r.item_id AND t.id = r.id
-WHERE r.item_id = $1 AND t.deleted_at IS NULL AND t.deletion_flagged_at IS NULL;
+WITH links AS (
+    SELECT id FROM pluggy_sync.restatements WHERE item_id = $1
+)
+SELECT t.id FROM links l JOIN pluggy.transactions t ON t.id = l.id
+WHERE t.item_id = $1 AND t.deleted_at IS NULL AND t.deletion_flagged_at IS NULL;
 
 -- name: load_linked_flags
 -- params: limit
 -- returns: many LinkedFlags
 -- Flagged rows whose replacement is known: they are deleted without a person.
+WITH links AS (
+    SELECT item_id, id FROM pluggy_sync.restatements
+)
 SELECT t.item_id, array_agg(t.id ORDER BY t.id) AS ids
 FROM pluggy.transactions t
-JOIN pluggy_sync.restatements r ON r.item_id = t.item_id AND r.id = t.id
+JOIN links l ON l.item_id = t.item_id AND l.id = t.id
 WHERE t.deletion_flagged_at IS NOT NULL AND t.deleted_at IS NULL
 GROUP BY t.item_id ORDER BY t.item_id LIMIT $1;
 

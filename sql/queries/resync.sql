@@ -12,12 +12,15 @@ ORDER BY id LIMIT $4;
 -- returns: values
 -- The same, of those that webhooks have told of within a time; also if nothing of them was mirrored
 -- yet. Null: any; after: this id.
-SELECT DISTINCT e.item_id
-FROM pluggy_sync.webhook_events e
+WITH announced AS (
+    SELECT DISTINCT item_id FROM pluggy_sync.webhook_events
+    WHERE accepted_at >= $5 AND accepted_at < $6 AND event NOT LIKE 'sync/%' AND item_id > $3
+)
+SELECT e.item_id
+FROM announced e
 LEFT JOIN pluggy.items i ON i.id = e.item_id
-WHERE e.accepted_at >= $5 AND e.accepted_at < $6 AND e.event NOT LIKE 'sync/%'
-  AND i.deleted_at IS NULL AND ($1::integer IS NULL OR i.connector_id = $1)
-  AND ($2::text IS NULL OR i.client_user_id = $2) AND e.item_id > $3
+WHERE i.deleted_at IS NULL AND ($1::integer IS NULL OR i.connector_id = $1)
+  AND ($2::text IS NULL OR i.client_user_id = $2)
   AND (i.id IS NOT NULL
        OR NOT EXISTS (SELECT FROM pluggy_sync.purge_receipts r WHERE r.item_id = e.item_id))
 ORDER BY e.item_id LIMIT $4;
@@ -39,15 +42,17 @@ WITH chosen AS (
 ), accounts AS (
     SELECT a.item_id, a.id, a.type FROM pluggy.accounts a JOIN chosen USING (item_id)
     WHERE a.deleted_at IS NULL
+), held AS (
+    SELECT t.item_id, t.account_id, count(*) AS rows
+    FROM pluggy.transactions t JOIN chosen USING (item_id)
+    WHERE t.deleted_at IS NULL
+    GROUP BY t.item_id, t.account_id
 )
 SELECT (SELECT count(*) FROM chosen) AS items,
        (SELECT count(*) FROM chosen) AS accounts,
-       (SELECT coalesce(sum(greatest(1, (held.rows + $2 - 1) / $2)), 0)::bigint
+       (SELECT coalesce(sum(greatest(1, (coalesce(h.rows, 0) + $2 - 1) / $2)), 0)::bigint
         FROM accounts a
-        CROSS JOIN LATERAL (
-            SELECT count(*) AS rows FROM pluggy.transactions t
-            WHERE t.item_id = a.item_id AND t.account_id = a.id AND t.deleted_at IS NULL
-        ) AS held) AS transactions,
+        LEFT JOIN held h ON h.item_id = a.item_id AND h.account_id = a.id) AS transactions,
        (SELECT count(*) FROM accounts WHERE type = 'CREDIT') AS bills,
        (SELECT count(*) FROM chosen) AS investments,
        (SELECT count(*) FROM pluggy.investments n JOIN chosen USING (item_id)

@@ -212,9 +212,7 @@ async def test_show_tells_what_is_held_and_how_fresh_it_is(cli: CommandLine, sta
         for table in MIRRORED
         if table != "items"
     }
-    fresh = {
-        (row["product"], row["account_id"] is None): row["state"] for row in shown["freshness"]
-    }
+    fresh = {(row["product"], row["scope_id"] is None): row["state"] for row in shown["freshness"]}
     assert fresh["accounts", True] == "fresh"
     assert fresh["transactions", False] == "fresh"
     assert shown["walks"] == []

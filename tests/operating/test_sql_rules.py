@@ -1,0 +1,99 @@
+"""Rules over sql/ that a Postgres sharded by item asks for; each is seen to catch a violation."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from tests.support.sql_rules import called, joins_without_item, mixed_joins, writes_sharded
+from worker.infra.postgres import Pool
+from worker.infra.sql_files import QUERIES_DIR, SQL_DIR, named_statements
+
+STATEMENTS: Final = {
+    name: text for path in QUERIES_DIR.rglob("*.sql") for name, text in named_statements(path)
+}
+VIEWS: Final = {path.stem: path.read_text("utf-8") for path in (SQL_DIR / "views").glob("*.sql")}
+CLOCKS: Final = {"now", "current_timestamp", "localtimestamp", "statement_timestamp"}
+"""They are stable, not volatile, and may not stand in DO UPDATE SET all the same."""
+
+
+@pytest.fixture
+async def volatile(db: Pool) -> set[str]:
+    """Names of all functions that Postgres, or a migration, calls volatile."""
+    found = await db.fetch("SELECT DISTINCT proname FROM pg_proc WHERE provolatile = 'v'")
+    return {record["proname"] for record in found}
+
+
+def test_what_writes_schema_pluggy_calls_no_clock_and_nothing_volatile(volatile: set[str]) -> None:
+    assert {"clock_timestamp", "random", "gen_random_uuid", "nextval"} <= volatile
+    writers = {name: text for name, text in STATEMENTS.items() if writes_sharded(text)}
+    assert len(writers) > 30
+    found = {name: sorted(called(text) & (volatile | CLOCKS)) for name, text in writers.items()}
+    assert {name: functions for name, functions in found.items() if functions} == {}
+
+
+def test_no_query_joins_schema_pluggy_with_the_local_schema() -> None:
+    found = {name: mixed_joins(text) for name, text in STATEMENTS.items()}
+    assert {name: joins for name, joins in found.items() if joins} == {}
+
+
+def test_tables_of_schema_pluggy_are_joined_by_item() -> None:
+    found = {name: joins_without_item(text) for name, text in (STATEMENTS | VIEWS).items()}
+    assert {name: tables for name, tables in found.items() if tables} == {}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT FROM pluggy.items i JOIN pluggy_sync.item_sync s ON s.item_id = i.id",
+        "SELECT FROM pluggy_sync.item_sync s, pluggy.items i",
+        "SELECT FROM pluggy_sync.runs r WHERE EXISTS"
+        " (SELECT FROM pluggy.bills b WHERE b.run_id = r.id)",
+        "DELETE FROM pluggy_sync.runs r USING pluggy.items i WHERE i.run_id = r.id",
+        "WITH a AS (SELECT 1) UPDATE pluggy_sync.runs r SET seq = 1 FROM pluggy.items i",
+        "SELECT 1 UNION ALL SELECT 1 FROM (pluggy.items i LEFT JOIN pluggy_sync.runs r ON true)",
+        "WITH a AS (SELECT FROM pluggy.items i JOIN pluggy_sync.runs r ON true) SELECT FROM a",
+        "SELECT (SELECT max(t.date) FROM pluggy.transactions t WHERE t.item_id = s.item_id)"
+        " FROM pluggy_sync.item_sync AS s",
+    ],
+)
+def test_a_join_of_both_schemas_is_found(statement: str) -> None:
+    assert len(mixed_joins(statement)) == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "WITH r AS (SELECT id FROM pluggy_sync.runs) SELECT FROM pluggy.items i JOIN r ON true",
+        "WITH r AS (SELECT id FROM pluggy_sync.runs r) SELECT FROM r WHERE EXISTS"
+        " (SELECT FROM pluggy.bills b WHERE b.run_id = r.id)",
+        "SELECT (SELECT count(*) FROM pluggy.items), s.lane FROM pluggy_sync.item_sync s",
+        "SELECT 1 FROM pluggy.items UNION ALL SELECT 1 FROM pluggy_sync.runs",
+        "INSERT INTO pluggy_sync.runs (id) SELECT 1 FROM pluggy.items",
+        "SELECT FROM pluggy_sync.runs -- JOIN pluggy.items i ON true",
+        "SELECT 'FROM pluggy.items' FROM pluggy_sync.runs",
+        "SELECT FROM pluggy_sync.runs, jsonb_populate_recordset(NULL::pluggy.items, $1)",
+    ],
+)
+def test_queries_side_by_side_are_no_join(statement: str) -> None:
+    assert mixed_joins(statement) == []
+
+
+def test_a_join_that_does_not_name_the_item_is_found() -> None:
+    by_account = "SELECT FROM pluggy.bills b JOIN pluggy.accounts a ON a.id = b.account_id"
+    assert joins_without_item(by_account) == ["pluggy.bills", "pluggy.accounts"]
+    assert joins_without_item(f"{by_account} AND a.item_id = b.item_id") == []
+    assert joins_without_item(f"{by_account} WHERE a.item_id = $1") == ["pluggy.bills"]
+    of_items = "SELECT FROM pluggy.items i JOIN pluggy.bills b ON b.item_id = i.id"
+    assert joins_without_item(of_items) == []
+
+
+def test_a_write_of_schema_pluggy_is_told_from_one_of_the_state() -> None:
+    assert writes_sharded("WITH a AS (UPDATE pluggy.items SET id = id) SELECT 1")
+    assert writes_sharded("INSERT INTO pluggy.bills VALUES (1)")
+    assert not writes_sharded("UPDATE pluggy_sync.runs SET seq = 1 -- UPDATE pluggy.items")
+    assert called("SELECT now ( ), x.random(1), 'nextval(' -- clock_timestamp()") == {
+        "now",
+        "random",
+    }
