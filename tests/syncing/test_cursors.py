@@ -98,7 +98,7 @@ async def test_a_long_delta_that_goes_on_as_a_walk_begins_anew_as_a_delta(
     stack: Stack, refusal: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item_id, account = await collected(stack)
-    monkeypatch.setattr(transactions, "PAGES_IN_PLAN", 1)
+    monkeypatch.setattr(transactions, "MAX_DELTA_PAGES", 1)
     pluggy = RefusesCursors(refusal)
     async with altered(stack, pluggy):
         await stack.process(
