@@ -361,7 +361,7 @@ def test_every_row_is_pluggys_at_rest_whatever_stalled_or_died_between_any_two_s
     seen: Counter[str] = Counter()
 
     @settings(
-        max_examples=examples(12, thorough=30),
+        max_examples=examples(15, thorough=30),
         derandomize=not EXAMPLES,
         database=None,
         deadline=None,

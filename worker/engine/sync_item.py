@@ -94,7 +94,6 @@ class Engine:
         clock = asyncio.get_running_loop().time
         started = clock()
         item_state = await load_item_state(session)
-        generation = item_state.generation
         session.pluggy.of_unknown = item_state.item is None
         settled_plan, run_id = SyncPlan((), {}), None
         if item_state.events:
@@ -102,10 +101,9 @@ class Engine:
             run_id = session.run_id
             rounds = Rounds(session, item_state, until=started + PLAN_TIMEOUT_S)
             settled_plan = await rounds.run()
-            generation = rounds.item_state.generation
+            item_state = rounds.item_state
             await session.close_run(_run_outcome(settled_plan))
             await self._resume_if_answered(session)
-        item_state = replace(await load_item_state(session), generation=generation)
         may_walk = bool(due_walks(item_state)) and clock() - started < WALK_START_TIMEOUT_S
         extra = may_walk and not bulk and self.bulk.take()
         walk_now = may_walk and (bulk or extra)
@@ -114,7 +112,7 @@ class Engine:
             due = await settle(
                 session, item_state, outcomes, settling=outcomes, run_id=run_id, keep_lease=walk_now
             )
-            if walk_now and due.generation == generation:
+            if walk_now and due.generation == item_state.generation:
                 due = await self._walk(session, item_state, outcomes)
             elif walk_now:
                 await self.release(session.lease, session)
