@@ -23,11 +23,9 @@ import click
 import embedded
 from ops.migrations import migrate
 from worker.infra.queries import QUERIES
-from worker.infra.sql_files import SQL_DIR
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-MIGRATION: Final = SQL_DIR / "migrations" / "0172_index_transactions_for_consumers.sql"
 INDEXES: Final = (
     "transactions_id",
     "transactions_by_account",
@@ -126,6 +124,14 @@ async def _timed(conn: Connection, query: str, arguments: list[object]) -> float
     return time.perf_counter() - began
 
 
+async def _statements_of_indexes(indexed: Connection) -> list[str]:
+    found = await indexed.fetch(
+        "SELECT indexdef FROM pg_indexes WHERE schemaname = 'pluggy' AND indexname = ANY($1)",
+        list(INDEXES),
+    )
+    return [record["indexdef"] for record in found]
+
+
 async def measure(url: str, rows: int) -> dict[str, Any]:
     """Load and ask a database without the indexes and one with them."""
     server = await asyncpg.connect(url)
@@ -139,7 +145,8 @@ async def measure(url: str, rows: int) -> dict[str, Any]:
     bare_s, indexed_s = await load(bare, indexed, rows)
     bare_ms, indexed_ms = await ask(bare, rows), await ask(indexed, rows)
     began = time.perf_counter()
-    await bare.execute(MIGRATION.read_text())
+    for statement in await _statements_of_indexes(indexed):
+        await bare.execute(statement)
     build_s = time.perf_counter() - began
     sizes = await indexed.fetchval(
         "SELECT sum(pg_relation_size(format('pluggy.%I', name))) FROM unnest($1::text[]) AS name",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final, TypeAlias
 import asyncpg
 
 from ops.roles import make_roles
+from worker.infra.baseline import APPLIED, checksum, compare_baseline
 from worker.infra.postgres_hosts import Hosts
 from worker.infra.sql_files import SQL_DIR
 
@@ -24,12 +24,13 @@ ROLES: Final = "roles"
 
 BOOKKEEPING: Final = """
 CREATE SCHEMA pluggy_sync;
-COMMENT ON SCHEMA pluggy_sync IS 'pluggy-sync: its own state';
 CREATE TABLE pluggy_sync.migrations (
     name text PRIMARY KEY,
     sha256 text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+COMMENT ON TABLE pluggy_sync.migrations IS
+    'Files of sql/ that made this database, with their checksums';
 """
 
 GRANTS_ON_VIEWS: Final = """
@@ -57,7 +58,7 @@ class Script:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.sql.encode()).hexdigest()
+        return checksum(self.sql)
 
 
 def load_scripts(directory: Path, pattern: str = "*.sql") -> list[Script]:
@@ -71,7 +72,8 @@ async def migrate(url: str, *, roles: bool = False, sql_dir: Path = SQL_DIR) -> 
 
     roles: give the database roles of sql/roles.sql; from then on every migration does. One
     transaction under an advisory lock: of two that start at once the second finds nothing to do.
-    Raises MigrationRefused, RolesRefused, and asyncpg's errors; then nothing has changed.
+    Raises MigrationRefused, UnreleasedDatabase, RolesRefused, and asyncpg's errors; then nothing
+    has changed.
     """
     conn = await Hosts(url).connect(timeout=10)
     try:
@@ -81,6 +83,8 @@ async def migrate(url: str, *, roles: bool = False, sql_dir: Path = SQL_DIR) -> 
             await conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
             await _ensure_ours(conn)
             recorded = await _load_recorded(conn)
+            if any(name[0].isdigit() for name in recorded):
+                compare_baseline(recorded, sql_dir)
             applied = await _apply(conn, recorded, sql_dir)
             if roles or (
                 ROLES in recorded and (applied or recorded[ROLES] != _roles(sql_dir).sha256)
@@ -107,7 +111,7 @@ async def _ensure_ours(conn: Connection) -> None:
 
 
 async def _load_recorded(conn: Connection) -> dict[str, str]:
-    found = await conn.fetch("SELECT name, sha256 FROM pluggy_sync.migrations")
+    found = await conn.fetch(APPLIED)
     return {record["name"]: record["sha256"] for record in found}
 
 

@@ -134,5 +134,8 @@ GRANT DELETE ON pluggy_sync.account_walks, pluggy_sync.walk_pages, pluggy_sync.p
 GRANT INSERT, UPDATE ON pluggy_sync.runs TO pluggy_ops;
 GRANT USAGE ON SEQUENCE pluggy_sync.run_seq, pluggy_sync.pending_seq TO pluggy_ops;
 
+-- Every process refuses to start on a database that another baseline of migrations made.
+GRANT SELECT (name, sha256) ON pluggy_sync.migrations TO pluggy_receiver, pluggy_worker, pluggy_ops;
+
 GRANT USAGE ON SCHEMA pluggy_ops TO pluggy_dashboard;
 GRANT SELECT ON ALL TABLES IN SCHEMA pluggy_ops TO pluggy_dashboard;

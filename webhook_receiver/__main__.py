@@ -7,7 +7,9 @@ import contextlib
 import os
 import signal
 import sys
+from typing import Final
 
+import asyncpg
 import structlog
 import uvloop
 from aiohttp import web
@@ -22,9 +24,10 @@ from webhook_receiver.settings import ReceiverSettings
 from webhook_receiver.storage import Stores
 from worker.inbox.spool import Spool
 from worker.infra import log as logs
+from worker.infra.baseline import UnreleasedDatabase, check_baseline
 from worker.infra.http_server import listening_port
 from worker.infra.outage_words import redis_outage
-from worker.infra.postgres import close_pool, open_pool
+from worker.infra.postgres import POSTGRES_AWAY, Pool, close_pool, open_pool
 from worker.infra.redis_client import connect
 from worker.infra.redis_settings import RedisSafety
 from worker.infra.settings import SettingsError, load
@@ -33,9 +36,14 @@ from worker.wakeup.queue import ArqWaker
 
 log = structlog.get_logger()
 
+CHECK_TIMEOUT_S: Final = 1.0
+
 
 async def serve(settings: ReceiverSettings) -> None:
-    """Serve until SIGINT or SIGTERM. Raises SettingsError if the port cannot be opened."""
+    """Serve until SIGINT or SIGTERM.
+
+    Raises SettingsError if the port cannot be opened, UnreleasedDatabase.
+    """
     db = await open_pool(
         settings.database_url.get_secret_value(),
         max_size=4,
@@ -56,6 +64,7 @@ async def serve(settings: ReceiverSettings) -> None:
     checks: list[asyncio.Task[None]] = []
     await runner.setup()
     try:
+        await _check_database(db)
         log.info("receiver_started", port=await _listen(runner, settings.port))
         checks.append(asyncio.create_task(_check_redis(redis)))
         stop = asyncio.Event()
@@ -68,6 +77,17 @@ async def serve(settings: ReceiverSettings) -> None:
         await redis.aclose()
         await close_pool(db)
         log.info("receiver_stopped")
+
+
+async def _check_database(db: Pool) -> None:
+    """Refuse a database of another baseline. Raises UnreleasedDatabase.
+
+    The receiver starts all the same while Postgres is away, or is not migrated yet: it keeps events
+    in Redis then.
+    """
+    with contextlib.suppress(*POSTGRES_AWAY, asyncpg.PostgresError):
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            await check_baseline(db)
 
 
 async def _check_redis(redis: Redis) -> None:
@@ -95,7 +115,7 @@ def main() -> None:
         logs.configure(settings.log_level, settings.log_format)
         with contextlib.suppress(KeyboardInterrupt):
             uvloop.run(serve(settings))
-    except SettingsError as error:
+    except (SettingsError, UnreleasedDatabase) as error:
         sys.exit(f"pluggy-sync: {error}")
 
 

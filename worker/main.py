@@ -28,6 +28,7 @@ from worker.health import TICK_TIMEOUT_S, Heartbeat, start_health_server, sweep_
 from worker.inbox.drain import drain
 from worker.inbox.spool import Spool
 from worker.infra import log as logs
+from worker.infra.baseline import UnreleasedDatabase, check_baseline
 from worker.infra.outage_log import ServerOutage
 from worker.infra.postgres import (
     POSTGRES_AWAY,
@@ -82,7 +83,8 @@ REMOVE_TIMEOUT_S: Final = 3.0
 async def startup(ctx: dict[str, Any]) -> None:
     """Open connections and start background tasks, once Postgres answers.
 
-    Exits with a message if the database belongs to another application or is not migrated.
+    Exits with a message if the database belongs to another application or is not migrated by
+    these files.
     """
     settings: PluggySettings = ctx["settings"]
     queue: QueueClient = ctx["redis"]
@@ -136,10 +138,14 @@ def _arqs_loop() -> asyncio.Task[Any]:
 
 
 async def _check_installation(db: Pool, settings: PluggySettings, postgres: ServerOutage) -> None:
-    """Wait until Postgres answers. Exits if it refuses the login, is not migrated, or mirrors
-    another application."""
+    """Wait until Postgres answers.
+
+    Exits if it refuses the login, is not migrated, is migrated by another baseline, or mirrors
+    another application.
+    """
     while True:
         try:
+            await check_baseline(db)
             await check_installation(db, settings.pluggy_client_id, settings.pluggy_base_url)
             await remember_settings(
                 db, settings.posted_on_zone, settings.pluggy_requests_per_minute
@@ -149,7 +155,7 @@ async def _check_installation(db: Pool, settings: PluggySettings, postgres: Serv
         except POSTGRES_AWAY as error:
             postgres.failed(error)
             await asyncio.sleep(POSTGRES_PAUSE_S)
-        except ForeignInstallation as error:
+        except (ForeignInstallation, UnreleasedDatabase) as error:
             raise SystemExit(f"pluggy-sync: {error}") from None
         except asyncpg.PostgresError as error:
             advice = why_refused(error) or f"Postgres refuses: {error.sqlstate}"

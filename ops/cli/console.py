@@ -23,6 +23,7 @@ from rich.text import Text
 from ops.cli.terminal_text import neutral, neutral_json
 from ops.migrations import MigrationRefused
 from ops.roles import RolesRefused
+from worker.infra.baseline import UnreleasedDatabase, check_baseline
 from worker.infra.outage_words import Outage, postgres_outage, redis_outage
 from worker.infra.postgres import Pool, close_pool, open_pool, why_refused
 from worker.infra.settings import Environment, SettingsError
@@ -34,7 +35,13 @@ PIPE_WIDTH: Final = 200
 """Where there is no terminal; tables are as wide as they need, so that grep finds whole ids."""
 WIDEST: Final = 10_000
 BAD_URL: Final = "DATABASE_URL: cannot be read as the URL of a Postgres database"
-ABOUT_US: Final = (SettingsError, MigrationRefused, RolesRefused, ForeignInstallation)
+ABOUT_US: Final = (
+    SettingsError,
+    MigrationRefused,
+    RolesRefused,
+    ForeignInstallation,
+    UnreleasedDatabase,
+)
 POSTGRES_AWAY: Final = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
 # Postgres's own bounds: a larger number is a mistake, and is told as one.
@@ -84,7 +91,10 @@ def explain(error: Exception, *, database: str = "DATABASE_URL") -> str:
 
 @asynccontextmanager
 async def database(settings: Environment) -> AsyncIterator[Pool]:
-    """A connected pool. Raises CommandFailed if the URL is none, and asyncpg's errors."""
+    """A connected pool.
+
+    Raises CommandFailed if the URL is none, UnreleasedDatabase, and asyncpg's errors.
+    """
     url = settings.database_url.get_secret_value()
     pool = await open_pool(url, max_size=2, statement_cache=settings.database_statement_cache)
     try:
@@ -96,7 +106,7 @@ async def database(settings: Environment) -> AsyncIterator[Pool]:
 
 async def _reach(pool: Pool) -> None:
     try:
-        await pool.fetchval("SELECT 1")
+        await check_baseline(pool)
     except ValueError as error:  # asyncpg's complaints about a URL are of this kind
         raise CommandFailed(BAD_URL) from error
 

@@ -3,7 +3,7 @@
 -- returns: value?
 -- Whether it is the caller's turn at something that one worker at a time does now and then;
 -- nobody's while everything is halted.
-UPDATE pluggy_sync.turns SET due_at = clock_timestamp() + $2::interval
+UPDATE pluggy_sync.periodic_task_leases SET due_at = clock_timestamp() + $2::interval
 WHERE name = $1 AND due_at <= now()
   AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
 RETURNING true;
@@ -12,7 +12,7 @@ RETURNING true;
 -- params: name, failure_code?
 -- returns: none
 -- What came of a turn. failure_code null: done.
-UPDATE pluggy_sync.turns
+UPDATE pluggy_sync.periodic_task_leases
 SET failure_code = $2, done_at = CASE WHEN $2::text IS NULL THEN clock_timestamp() ELSE done_at END
 WHERE name = $1;
 

@@ -13,12 +13,12 @@ SELECT s.hook_id, s.event, s.host, s.state, s.disabled_at, s.since, t.done_at AS
            WHEN 'double' THEN 'Another webhook tells us the same: delete this one.'
        END AS advice
 FROM pluggy_sync.subscriptions s
-CROSS JOIN pluggy_sync.turns t
+CROSS JOIN pluggy_sync.periodic_task_leases t
 WHERE t.name = 'subscriptions'
 UNION ALL
 SELECT NULL, 'all', NULL, 'unchecked', NULL, t.done_at, t.done_at,
        'The list of webhooks cannot be read (' || t.failure_code || '): it is asked again every ten minutes.'
-FROM pluggy_sync.turns t
+FROM pluggy_sync.periodic_task_leases t
 WHERE t.name = 'subscriptions' AND t.failure_code IS NOT NULL;
 
 COMMENT ON VIEW pluggy_ops.subscriptions IS

@@ -182,7 +182,7 @@ async def progress_of_events(stack: Stack, item: Mapping[str, Any]) -> None:
 async def drift_and_silence(stack: Stack, item: Mapping[str, Any]) -> None:
     """What the nets may have left of an item."""
     await stack.db.execute(
-        "INSERT INTO pluggy_sync.drift VALUES (1, 'transactions', $2::text::uuid, $1, 1, 0, 0)",
+        "INSERT INTO pluggy_sync.drift VALUES ($1, 1, 'transactions', $2::text::uuid, 1, 0, 0)",
         item["id"],
         item["truth"]["accounts"][0]["id"],
     )

@@ -551,7 +551,9 @@ async def test_nets_are_cast_by_one_worker_every_half_minute(stack: Stack) -> No
         False,
         True,
     ]
-    await stack.db.execute("UPDATE pluggy_sync.turns SET due_at = due_at - interval '31 seconds'")
+    await stack.db.execute(
+        "UPDATE pluggy_sync.periodic_task_leases SET due_at = due_at - interval '31 seconds'"
+    )
     assert await run_reconciliations(stack.db)
 
 

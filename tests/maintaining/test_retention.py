@@ -35,7 +35,7 @@ BOUNDED_OTHERWISE = {
     ),
     *("restatements", "purge_receipts", "subscriptions", "workers"),
     *("reference_data_sync", "halts", "installation", "migrations", "restatement_cursor"),
-    *("retention_cursor", "turns"),
+    *("retention_cursor", "periodic_task_leases"),
     *("id_progress", "parked_products", "redis_settings", "worker_settings"),
 }
 
@@ -43,7 +43,8 @@ BOUNDED_OTHERWISE = {
 async def forget(db: Pool, *, turns: int = 1) -> None:
     for _ in range(turns):
         await db.execute(
-            "UPDATE pluggy_sync.turns SET due_at = '-infinity' WHERE name = 'retention'"
+            "UPDATE pluggy_sync.periodic_task_leases SET due_at = '-infinity'"
+            " WHERE name = 'retention'"
         )
         assert await delete_expired(db, KEEP)
 

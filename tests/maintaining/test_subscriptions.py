@@ -232,7 +232,9 @@ async def hooks(stack: Stack) -> AsyncIterator[Hooks]:
 
 async def look(stack: Stack, expected: Expected = EXPECTED) -> list[asyncpg.Record]:
     """Let ten minutes pass, look, and return the view."""
-    await stack.db.execute("UPDATE pluggy_sync.turns SET due_at = due_at - interval '10 minutes'")
+    await stack.db.execute(
+        "UPDATE pluggy_sync.periodic_task_leases SET due_at = due_at - interval '10 minutes'"
+    )
     assert await watch_subscriptions(stack.db, stack.client, expected)
     return await stack.db.fetch("SELECT * FROM pluggy_ops.subscriptions ORDER BY event, state")
 
@@ -333,7 +335,10 @@ async def test_a_worker_without_webhook_url_asks_for_no_list(
     await stack.reset_requests()
 
     async def cast() -> bool:
-        done = "SELECT done_at IS NOT NULL FROM pluggy_sync.turns WHERE name = 'nets'"
+        done = (
+            "SELECT done_at IS NOT NULL FROM pluggy_sync.periodic_task_leases"
+            " WHERE name = 'reconciliation'"
+        )
         return bool(await stack.db.fetchval(done))
 
     async with WorkerProcess(database_url, redis_url, stack.simulator.url) as worker:

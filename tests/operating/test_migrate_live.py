@@ -14,7 +14,6 @@ from ops.migrations import Script, load_scripts, migrate
 from tests.support.stack import Stack
 from worker.infra.sql_files import SQL_DIR
 
-SCRIPTS = [script.name for script in load_scripts(SQL_DIR / "migrations")]
 # Each takes something away from the code before it, or rewrites a table under a lock.
 UNSAFE = re.compile(
     r"\bDROP\s+(TABLE|COLUMN|SCHEMA|VIEW)\b|\bRENAME\b|\bSET\s+NOT\s+NULL\b"
@@ -32,7 +31,13 @@ VALUES = {
 }
 BY_NAME = {"kind": "'walk'", "state": "'pending'", "product": "'transactions'"}
 CHECKED = {("subscriptions", "state"): "'ok'", ("walk_pages", "kind"): "'listed'"}
-SEEDED = {"halts", "turns", "reference_data_sync", "restatement_cursor", "retention_cursor"}
+SEEDED = {
+    "halts",
+    "periodic_task_leases",
+    "reference_data_sync",
+    "restatement_cursor",
+    "retention_cursor",
+}
 SEEDED |= {"worker_settings"}
 """Their rows came with their tables."""
 
@@ -81,22 +86,18 @@ def _value(column: str, kind: str, table: str) -> str:
     return checked or VALUES.get(kind) or ("'x'" if kind == "text" else "1")
 
 
-@pytest.mark.parametrize("last", ["0018_create_consents", "0034_create_subscriptions", SCRIPTS[-2]])
 async def test_what_an_earlier_release_has_stored_is_there_afterwards(
-    empty_database_url: str, release: Path, last: str
+    empty_database_url: str, release: Path
 ) -> None:
-    for script in SCRIPTS:
-        if script > last:
-            (release / "migrations" / f"{script}.sql").unlink()
-    for view in (release / "views").glob("*.sql"):
-        view.write_text("SELECT 'made of what came later';")
-    await migrate(empty_database_url, sql_dir=release)
+    await migrate(empty_database_url)
     conn = await asyncpg.connect(empty_database_url)
     before = await fill(conn)
-    assert await migrate(empty_database_url) == [
-        *(script for script in SCRIPTS if script > last),
-        "views",
-    ]
+    (release / "migrations" / "9901_next.sql").write_text(
+        "ALTER TABLE pluggy.loans ADD COLUMN next text;"
+        "CREATE TABLE pluggy_sync.next (x int);"
+        "CREATE INDEX ON pluggy_sync.runs (started_at, id);"
+    )
+    assert await migrate(empty_database_url, sql_dir=release) == ["9901_next", "views"]
     for table, rows in before.items():
         assert await conn.fetchval(f"SELECT count(*) FROM {table}") >= rows, table  # noqa: S608 - names from pg_class
     views = await conn.fetch(

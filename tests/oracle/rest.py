@@ -196,7 +196,7 @@ async def _reconcile(stack: OracleStack, item_id: str, by: timedelta) -> None:
     await shift(stack, item_id, by)
     deadline = time.monotonic() + REST_TIMEOUT_S
     while await stack.db.fetchval(RECONCILIATION_DUE, item_id):
-        await stack.db.execute("UPDATE pluggy_sync.turns SET due_at = '-infinity'")
+        await stack.db.execute("UPDATE pluggy_sync.periodic_task_leases SET due_at = '-infinity'")
         if time.monotonic() > deadline:
             raise NeverRests("no reconciliation ran\n" + await describe(stack, item_id))
         await _move_probes(stack)

@@ -43,13 +43,13 @@ RECONCILIATIONS: Final = (
 
 async def run_reconciliations(db: Pool) -> bool:
     """Store what is due, if this worker gets the lease of the task; returns whether it did."""
-    if not await db.fetchval(QUERIES["take_periodic_task_lease"], "nets", RUN_INTERVAL):
+    if not await db.fetchval(QUERIES["take_periodic_task_lease"], "reconciliation", RUN_INTERVAL):
         return False
     await order_due(db)
     for record in await db.fetch(QUERIES["judge_missed_webhooks"]):
         if record["announced_at"] is None:
             log.warning("webhook_missed", item_id=str(record["item_id"]))
-    await db.execute(QUERIES["end_periodic_task"], "nets", None)
+    await db.execute(QUERIES["end_periodic_task"], "reconciliation", None)
     return True
 
 

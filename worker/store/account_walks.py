@@ -24,18 +24,18 @@ class WalkRow(msgspec.Struct, frozen=True):
     lane: int
     expects_rows: bool
     finds_candidates: bool
+    verifies: bool
     asked_at: datetime
     started_at: datetime | None
     pluggy_started_at: datetime | None
+    read_seq: int | None
+    read_since: datetime | None
     source_updated_at: datetime | None
     next: str | None
     pages: int
     rows_seen: int
-    read_at: datetime | None
-    verifies: bool
-    read_since: datetime | None
-    read_seq: int | None
     restarts: int
+    read_at: datetime | None
 
 
 class AbsentId(msgspec.Struct, frozen=True):

@@ -1,0 +1,37 @@
+-- Connections of a person or a company to an institution.
+CREATE TABLE pluggy.items (
+    id uuid PRIMARY KEY,
+    connector_id integer,
+    connector_name text,
+    connector_is_open_finance boolean,
+    status text,
+    execution_status text,
+    error_code text,
+    client_user_id text,
+    products text[],
+    source_created_at timestamptz,
+    source_updated_at timestamptz,
+    last_updated_at timestamptz,
+    next_auto_sync_at timestamptz,
+    consent_expires_at timestamptz,
+    payload jsonb NOT NULL,
+    row_hash bytea NOT NULL,
+    row_version smallint NOT NULL,
+    run_id bigint NOT NULL,
+    first_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deleted_at timestamptz
+) WITH (fillfactor = 85);
+
+COMMENT ON TABLE pluggy.items IS 'One connection to an institution; everything else belongs to one';
+COMMENT ON COLUMN pluggy.items.client_user_id IS
+    'clientUserId: the client''s own name of the user; personal data';
+COMMENT ON COLUMN pluggy.items.last_updated_at IS
+    'lastUpdatedAt: when Pluggy last collected from the institution';
+COMMENT ON COLUMN pluggy.items.next_auto_sync_at IS
+    'nextAutoSyncAt: when Pluggy collects next by itself; null: it does not';
+
+CREATE INDEX items_run ON pluggy.items (run_id);
+-- The connectors that items have are listed by skipping from one id to the next.
+CREATE INDEX items_connector ON pluggy.items (connector_id);
+CREATE INDEX items_deleted ON pluggy.items (deleted_at) WHERE deleted_at IS NOT NULL;

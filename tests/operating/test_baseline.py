@@ -1,0 +1,133 @@
+"""The baseline of migrations: a database that other files made is refused, and left as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from ops.demo.processes import ChildEnded
+from ops.migrations import load_scripts, migrate
+from tests.support.worker_process import WorkerProcess
+from worker.infra.baseline import BASELINE, UnreleasedDatabase
+from worker.infra.sql_files import SQL_DIR
+
+SCRIPTS = load_scripts(SQL_DIR / "migrations")
+TOLD = (
+    "pluggy-sync: this database was made by an earlier, unreleased version of pluggy-sync;"
+    " create a new one"
+)
+STATE = (
+    "SELECT (SELECT jsonb_agg(m ORDER BY name) FROM pluggy_sync.migrations m)::text"
+    " || (SELECT string_agg(oid::text, ' ' ORDER BY oid) FROM pg_class)"
+)
+LOOPBACK = "http://127.0.0.1:1"
+
+
+def test_the_baseline_has_no_gap_and_makes_one_table_a_file() -> None:
+    baseline = [script for script in SCRIPTS if script.name[:4] <= BASELINE]
+    assert [s.name[:4] for s in baseline] == [f"{n:04d}" for n in range(1, int(BASELINE) + 1)]
+    for script in baseline[1:]:
+        tables = re.findall(r"^CREATE TABLE pluggy\w*\.(\w+) ", script.sql, re.M)
+        assert [script.name[5:]] == [f"create_{table}" for table in tables]
+        assert not re.search(r"^ALTER|^UPDATE|^DROP", script.sql, re.M)
+
+
+@pytest.fixture
+async def earlier_url(empty_database_url: str, tmp_path: Path) -> str:
+    """A database that is made by an earlier baseline: one file was named and said otherwise."""
+    sql_dir = Path(shutil.copytree(SQL_DIR, tmp_path / "sql"))
+    last = max((sql_dir / "migrations").glob("*.sql"))
+    last.rename(last.with_name("0180_create_what_was.sql"))
+    first = min((sql_dir / "migrations").glob("*.sql"))
+    first.write_text(first.read_text() + "-- as it was\n")
+    await migrate(empty_database_url, sql_dir=sql_dir)
+    return empty_database_url
+
+
+async def state_of(url: str) -> str:
+    conn = await asyncpg.connect(url)
+    try:
+        return str(await conn.fetchval(STATE))
+    finally:
+        await conn.close()
+
+
+@pytest.mark.parametrize("change", ["edited", "renamed", "removed", "added"])
+async def test_a_database_of_another_baseline_is_not_migrated(
+    empty_database_url: str, tmp_path: Path, change: str
+) -> None:
+    sql_dir = Path(shutil.copytree(SQL_DIR, tmp_path / "sql"))
+    cursor = max((sql_dir / "migrations").glob("*.sql"))
+    match change:
+        case "edited":
+            cursor.write_text(cursor.read_text() + "-- as it was\n")
+        case "renamed":
+            cursor.rename(cursor.with_name("0040_create_what_was.sql"))
+        case "removed":
+            cursor.unlink()
+        case _:
+            cursor.with_name("0039_was_there_too.sql").write_text("SELECT 1;")
+    await migrate(empty_database_url, sql_dir=sql_dir)
+    before = await state_of(empty_database_url)
+    with pytest.raises(UnreleasedDatabase):
+        await migrate(empty_database_url)
+    assert await state_of(empty_database_url) == before
+
+
+async def ended(arguments: list[str], environment: Mapping[str, str]) -> tuple[int | None, str]:
+    """Exit status and the last line on standard error of a process of ours."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        env={**os.environ, **environment},
+        stderr=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(20):
+            _, stderr = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    return process.returncode, stderr.decode().splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["migrate", "migrate --roles", "status", "dead-letters list"])
+async def test_every_command_refuses_a_database_of_another_baseline(
+    earlier_url: str, redis_url: str, command: str
+) -> None:
+    before = await state_of(earlier_url)
+    environment = {"DATABASE_URL": earlier_url, "REDIS_URL": redis_url}
+    status, told = await ended(["-m", "ops", *command.split()], environment)
+    assert (status, told) == (3 if command == "status" else 1, TOLD)
+    assert await state_of(earlier_url) == before
+
+
+async def test_a_receiver_refuses_a_database_of_another_baseline(
+    earlier_url: str, redis_url: str
+) -> None:
+    environment = {
+        "DATABASE_URL": earlier_url,
+        "REDIS_URL": redis_url,
+        "WEBHOOK_SECRET": "a-secret-of-this-test",
+        "PORT": "0",
+    }
+    assert await ended(["-m", "webhook_receiver"], environment) == (1, TOLD)
+
+
+async def test_a_worker_refuses_a_database_of_another_baseline(
+    earlier_url: str, redis_url: str
+) -> None:
+    worker = WorkerProcess(earlier_url, redis_url, LOOPBACK)
+    with pytest.raises(ChildEnded, match="did not start"):
+        await worker.__aenter__()
+    assert await worker.ended() == 1
+    assert worker.lines[-1] == f"{TOLD}\n"
