@@ -44,7 +44,7 @@ Answer = Callable[[str, bytes], bytes]
 
 @asynccontextmanager
 async def lagging(stack: Stack, alter: Answer) -> AsyncIterator[None]:
-    """Let the worker read answers as `alter` leaves them."""
+    """Give the worker answers changed by `alter`."""
 
     async def answer(path: str, body: bytes) -> bytes:
         return alter(path, body)
@@ -58,7 +58,7 @@ def empty(path_start: str) -> Answer:
 
 
 def without_rows(ids: list[str]) -> Answer:
-    """Transactions that are not shown yet, in lists and by id."""
+    """Hide transactions, in lists and by id."""
 
     def answer(path: str, body: bytes) -> bytes:
         if not path.startswith("/v2/transactions"):
@@ -71,7 +71,7 @@ def without_rows(ids: list[str]) -> Answer:
 
 
 async def later(stack: Stack, seconds: float) -> None:
-    """Let time pass, and do what is due by then."""
+    """Move the time and sync until nothing is due."""
     await stack.shift(timedelta(seconds=seconds + 0.5))
     await order_confirmations(stack.db)
     await stack.quiet()
@@ -87,7 +87,7 @@ async def last(stack: Stack, item_id: str) -> Any:
 
 
 async def reasons(stack: Stack, item_id: str) -> dict[str, tuple[str, str | None]]:
-    """State and reason of the item's products."""
+    """State and reason of each product of the item."""
     found = await stack.db.fetch(
         "SELECT product, state, reason FROM pluggy_ops.freshness WHERE item_id = $1", item_id
     )

@@ -50,7 +50,7 @@ async def tombstones(stack: Stack, item_id: str) -> set[str]:
 
 
 async def deleted_at_pluggy(stack: Stack, item_id: str, count: int) -> tuple[str, list[str]]:
-    """An account of the item, and rows of it that Pluggy has deleted without our hearing of it."""
+    """An account of the item, and rows of it that Pluggy has deleted without a webhook."""
     answer = await stack.collect(item_id, deleted=count)
     [(account_id, ids), *_] = changed(answer, "deleted").items()
     return account_id, ids

@@ -69,7 +69,7 @@ def test_a_narrow_delta_starts_no_later_than_its_event_says() -> None:
 def test_all_of_the_overlap_is_read_unless_that_was_done_lately_and_is_ordered(
     without: dict[str, datetime],
 ) -> None:
-    """Times further ahead than they are ever set were set before Postgres's clock went back."""
+    """Times too far ahead were set before Postgres's clock went back."""
     assert started(NARROW | without) == NOW - 5 * MINUTE - OVERLAP
 
 
@@ -102,7 +102,7 @@ turns = st.builds(
 
 
 def read(at: Step, since: datetime, now: datetime, *, is_long: bool) -> Step:
-    """What the stamp of a delta leaves; statement note_overlap does the same in the database."""
+    """The step after a delta; statement note_overlap does the same in the database."""
     if is_narrow(since, at.watermark):
         return msgspec.structs.replace(at, read_up_to=now, complete_read_at=now)
     ordered = at.wide_by if at.wide_by is not None and now < at.wide_by <= now + OVERLAP else None
@@ -156,7 +156,7 @@ def wide_read(at: Step, due: datetime, wide: datetime | None, turn: Turn) -> Ste
 
 
 def start_of(at: Step, now: datetime, name: str, **announced: Any) -> datetime:
-    """From which createdAt the plan reads for an event that comes then."""
+    """The createdAt from which the plan reads for an event at that time."""
     state = item_state(event(name, pending_seq=2**60, **announced), changed=[at])
     [found] = [s for s in decided(replace(state, now=now)).steps if isinstance(s, ReadDelta)]
     return found.created_at_from

@@ -362,7 +362,7 @@ def test_only_a_read_from_where_the_event_says_that_rows_begin_answers_it(
 
 
 def test_a_delta_starts_no_later_than_any_open_event_says_that_rows_begin() -> None:
-    """What a read has answered, the stamp of the next one must not ask again."""
+    """The stored start of the next read must not make an answered event unanswered."""
     since = NOW - 3 * DAY
     known = {"complete_read_at": NOW, "watermark": NOW, "source_updated_at": READ_BEFORE}
     read = step("transactions", CHECKING, **known, read_since=since)
@@ -549,7 +549,7 @@ def test_an_item_that_was_not_read_leaves_nothing_applied(items_step: Step) -> N
 
 
 def test_an_item_that_was_not_read_is_not_applied_because_its_pause_is_over() -> None:
-    """The pause was shorter than what it took to look at what is held again."""
+    """The pause was shorter than the time until the stored state was read again."""
     ended = step("items", next_try_at=NOW - timedelta(milliseconds=1), attempts=1)
     found = decided(item_state(event("item/updated"), changed=[ended]), of=NotRead())
     assert only(found.outcomes).state == "pending"

@@ -91,7 +91,7 @@ looked_at = st.just((None, None)) | st.tuples(
 
 @st.composite
 def stored_steps(draw: st.DrawFn) -> list[Step]:
-    """Steps as reads and failures leave them; what is absent was never tried."""
+    """Steps after reads and failures; absent ones were never tried."""
     found = []
     for product, scope_id in PLACES:
         fields: dict[str, Any] = {}
@@ -158,7 +158,7 @@ def alone(state: ItemState, announced: PendingEvent) -> ItemState:
 
 
 def stored(state: ItemState, found: PlannedStep) -> Step:
-    """The row of product_sync that a step is judged by."""
+    """The row of product_sync that decides about a step."""
     name, product, scope_id = step_key(found)
     return state.step(PRODUCT_OF.get(name, product), scope_id)
 
@@ -315,7 +315,7 @@ def test_an_item_that_may_not_be_read_now_has_no_step_and_nothing_applied(state:
 def test_a_plan_whose_steps_succeed_shrinks_until_only_outcomes_are_left(
     state: ItemState, of: Item | Gone
 ) -> None:
-    """What the engine does in rounds; a step that is wanted again after its success would spin."""
+    """As the engine does in rounds; a step planned again after its success would loop forever."""
     answered, taken = Answered(), set()
     found = decided(state, of=of)
     while found.steps:
@@ -372,7 +372,7 @@ def _with(state: ItemState, changed: Step) -> ItemState:
 
 
 def _check_served(state: ItemState, found: SyncPlan, answered: Answered, of: Item | Gone) -> None:
-    """An event is applied only if what it tells of has been looked at since it came."""
+    """An event is applied only if the data that it announces has been read since."""
     if isinstance(of, Gone):
         return
     for announced in state.events:

@@ -77,7 +77,7 @@ async def login_succeeded(stack: Stack, item_id: str) -> None:
 
 
 def rows(kind: str) -> Happening:
-    """Rows of one account, told by the one event that names them."""
+    """Rows of one account, announced by one event."""
 
     async def tell(stack: Stack, item_id: str) -> None:
         answer = await stack.collect(item_id, **{kind: 3})
@@ -136,7 +136,7 @@ async def unreadable_after_the_walk(stack: Stack, item_id: str) -> None:
 
 
 async def all_looks(stack: Stack) -> None:
-    """Let all time pass in which an answer that contradicts its event is asked for again."""
+    """Move the time past all rechecks of a contradicting answer."""
     await stack.quiet()
     for seconds in (6, 25, 90, 180, 180):
         await stack.after(timedelta(seconds=seconds))

@@ -45,7 +45,7 @@ def canary(name: str) -> str:
 
 @dataclass(slots=True)
 class Marks:
-    """What must not come out, by name; and all that came out, by where."""
+    """Marks that must not appear, by name, and all output, by source."""
 
     needles: dict[str, str] = field(default_factory=dict)
     heard: dict[str, str] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Marks:
         self.heard[where] = self.heard.get(where, "") + text + "\n"
 
     def hits(self) -> list[tuple[str, str]]:
-        """Which mark came out where: as it is, in a URL, or in JSON."""
+        """Marks found in the output, by source: plain, URL-encoded, or in JSON."""
         return [
             (where, name)
             for where, text in self.heard.items()
@@ -122,7 +122,7 @@ async def site(marks: Marks) -> AsyncIterator[Site]:
 
 
 async def command(marks: Marks, *arguments: str, **environment: str) -> None:
-    """Run pluggy-sync, whatever becomes of it, and hear what it says."""
+    """Run pluggy-sync and collect its output, with any exit status."""
     with children() as started:
         child = started.start("ops", ["ops", *arguments], **environment)
         await child.ended()
@@ -236,7 +236,7 @@ async def play(
     older: str,
     person: str,
 ) -> None:
-    """Webhooks by both ways, what cannot be read, and a Pluggy that fails in every way it can."""
+    """Deliver webhooks by both paths, unreadable ones too, while Pluggy fails in every way."""
     for match, kind in (
         ("GET /loans", "wrong_type"),
         ("GET /investments", "garbage"),
@@ -276,7 +276,7 @@ async def play(
 
 
 async def settled(owner_url: str) -> None:
-    """Return when the item is mirrored as far as it can be by now."""
+    """Wait until the item is mirrored as far as possible."""
     conn = await asyncpg.connect(owner_url)
 
     async def enough() -> bool:
@@ -312,7 +312,7 @@ async def refuse_everything(
 
 
 async def passed_through(owner_url: str, marks: Marks) -> int:
-    """How many marks are in the database: what has not been there cannot come out of it."""
+    """Number of marks in the database: others cannot appear in its output."""
     conn = await asyncpg.connect(owner_url)
     held = ""
     for table in ("pluggy.transactions", "pluggy.identities", "pluggy.accounts", "pluggy.items"):
@@ -340,7 +340,7 @@ async def test_no_password_comes_out_where_nothing_works(site: Site, marks: Mark
 
 
 async def nothing_works(marks: Marks, database_url: str, redis_url: str) -> None:
-    """Start everything all the same, and hear what it says."""
+    """Start everything anyway, and collect the output."""
     secret, client_secret = marks.secret("webhook secret"), marks.secret("client secret")
     ours = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
     await command(marks, "status", **ours)
@@ -363,7 +363,7 @@ async def nothing_works(marks: Marks, database_url: str, redis_url: str) -> None
 
 
 async def worker_that_cannot_start(environment: dict[str, str]) -> str:
-    """What arq's command says; ended if it waits for a Redis."""
+    """Output of arq's command; it is ended if it waits for Redis."""
     ours = {
         "PLUGGY_CLIENT_ID": CLIENT_ID,
         "PLUGGY_BASE_URL": "http://127.0.0.1:1",

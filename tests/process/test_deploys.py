@@ -73,7 +73,7 @@ async def let_end(actor: Actor) -> None:
 
 
 class ClaimingConnection(StoppingConnection):
-    """Stops also when Postgres has committed a claim and nobody knows of it yet."""
+    """Stops also right after Postgres has committed a claim."""
 
     async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
         found = await super().fetchrow(query, *args, **options)

@@ -31,7 +31,7 @@ TRANSPORTS = pytest.mark.parametrize("tcp", [False, True], ids=["socket", "tcp"]
 
 
 def eventually(holds: Callable[[], bool], *, within_s: float = 10) -> bool:
-    """Whether the condition comes to hold in time."""
+    """Whether the condition becomes true in time."""
     deadline = time.monotonic() + within_s
     while not holds():
         if time.monotonic() > deadline:
@@ -87,9 +87,9 @@ async def remembered(server: Server) -> str | None:
 
 @pytest.fixture(autouse=True)
 def temporary_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A temporary directory of the test's own: other runs leave and sweep theirs meanwhile.
+    """A temporary directory of this test, apart from those of concurrent runs.
 
-    Not pytest's, which is closed to the user whom root starts servers as.
+    Not pytest's: as root, servers run as another user, who may not enter it.
     """
     with tempfile.TemporaryDirectory(prefix="test-") as own:
         Path(own).chmod(0o755)
@@ -107,7 +107,7 @@ def data_dir(temporary_directory: Path) -> Path:
 
 @pytest.fixture
 def services() -> Iterator[Callable[..., tuple["subprocess.Popen[str]", dict[str, str]]]]:
-    """Start `python -m embedded` with arguments; tells the process and what it printed."""
+    """Start `python -m embedded` with arguments; returns the process and its output."""
     started: list[subprocess.Popen[str]] = []
 
     def start(

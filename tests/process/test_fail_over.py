@@ -65,7 +65,7 @@ def other_postgres() -> Iterator[embedded.Postgres]:
 
 @pytest.fixture(scope="module")
 def valkey() -> Iterator[embedded.Valkey]:
-    """Without an append-only file: what Postgres does not take is refused."""
+    """Without an append-only file, so that the spool refuses events."""
     with embedded.Valkey() as server:
         yield server
 
@@ -93,7 +93,7 @@ async def db(url: str) -> AsyncIterator[Pool]:
 
 
 async def begin_read_only(url: str, read_only: bool) -> None:
-    """What sessions are that begin from now on; those that are there stay what they are."""
+    """Make new sessions read-only or not; existing sessions stay as they are."""
     name = urlsplit(url).path[1:]
     change = "SET default_transaction_read_only = on" if read_only else "RESET ALL"
     conn = await asyncpg.connect(url, server_settings=WRITES)
@@ -103,7 +103,7 @@ async def begin_read_only(url: str, read_only: bool) -> None:
 
 @asynccontextmanager
 async def standby(server: embedded.Postgres) -> AsyncIterator[None]:
-    """All sessions of a server are read-only, as on a standby, and those that are there stay."""
+    """Make all sessions of a server read-only, as on a standby."""
     conn = await asyncpg.connect(server.url, server_settings=WRITES)
     reload = "SELECT pg_reload_conf()"
     await conn.execute(READ_ONLY)
@@ -398,7 +398,7 @@ async def test_a_worker_whose_redis_became_a_replica_names_it(
 
 
 def both(first: embedded.Postgres, second: embedded.Postgres, url: str, more: str = "") -> str:
-    """A URL of two hosts; the password is the second's, for the first is asked for none."""
+    """A URL of two hosts with the password of the second; the first needs none."""
     login = urlsplit(second.url).netloc.partition("@")[0]
     hosts = f"127.0.0.1:{first.port},127.0.0.1:{second.port}"
     return urlunsplit(urlsplit(url)._replace(netloc=f"{login}@{hosts}", query=more))

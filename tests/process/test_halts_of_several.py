@@ -32,7 +32,7 @@ async def halted_by(service: Service) -> str | None:
 
 
 async def parked(service: Service) -> None:
-    """Wait until everything is halted and nobody works any more."""
+    """Wait until everything is halted and no worker is busy."""
 
     async def stands() -> bool:
         leases = "SELECT count(*) FROM pluggy_sync.item_leases WHERE token IS NOT NULL"

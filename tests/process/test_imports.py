@@ -35,7 +35,7 @@ PLANTED = [
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What import-linter says of a copy in which all of them are planted."""
+    """Report of import-linter for a copy with all violations planted."""
     copy = tmp_path_factory.mktemp("planted")
     for package in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__", "*.patch", "node_modules")

@@ -39,7 +39,7 @@ def valkey() -> Iterator[embedded.Valkey]:
 
 @pytest.fixture
 async def admin(valkey: embedded.Valkey) -> AsyncIterator[ArqRedis]:
-    """A client that changes the server, and sets it right at the end."""
+    """A client that changes settings of the server, and resets them at the end."""
     client = connect(valkey.url)
     yield client
     await client.replicaof("NO", "ONE")

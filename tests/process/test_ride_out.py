@@ -41,14 +41,14 @@ def valkey() -> Iterator[embedded.Valkey]:
 
 @dataclass
 class WorkerGroup:
-    """Worker processes, and what they were when they began."""
+    """Worker processes, with the process ids of their start."""
 
     service: Service
     workers: Sequence[WorkerProcess]
     session: aiohttp.ClientSession
 
     async def told(self, event: str, times: int = 1) -> None:
-        """Wait until each worker has said so."""
+        """Wait until each worker has logged the event."""
 
         async def said() -> bool:
             self.assert_alive()
@@ -76,7 +76,7 @@ class WorkerGroup:
             assert worker.child.running, "".join(worker.lines[-40:])
 
     def assert_rode_out(self, *servers: str) -> None:
-        """The same processes live and said of each outage that it began and that it ended."""
+        """The same processes run, and each has logged the begin and the end of each outage."""
         self.assert_alive()
         for worker in self.workers:
             said = Counter(line["event"] for line in warnings(worker))
@@ -86,7 +86,7 @@ class WorkerGroup:
 
 
 def warnings(worker: WorkerProcess) -> list[dict[str, Any]]:
-    """What a process said that is no news of its everyday work; arq's own lines are no JSON."""
+    """Warnings of a process, apart from routine ones; arq's own lines are not JSON."""
     lines = [json.loads(line) for line in worker.lines if line.startswith("{")]
     return [line for line in lines if line["level"] not in ("debug", "info")]
 

@@ -71,7 +71,7 @@ def names_of(path: Path) -> Iterator[str]:
 
 
 def is_replaced(name: str) -> bool:
-    """Whether a name has a part, or a form, that the glossary has another word for."""
+    """Whether a name has a part or a form that the glossary has replaced."""
     if name in KEPT:
         return False
     parts = [part.lower() for part in PART.findall(name)]

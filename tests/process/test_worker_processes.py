@@ -19,7 +19,7 @@ from worker.infra.postgres import Pool
 async def mid_sync(
     service: Service, item_id: str, *, seconds: float
 ) -> AsyncIterator[WorkerProcess]:
-    """A worker that stands within the sync of an item: Pluggy does not answer it so soon."""
+    """A worker in the middle of a sync: Pluggy does not answer yet."""
     await service.slow("GET /v2/transactions", seconds=seconds)
     await service.deliver(item_id)
     async with service.worker() as worker:
@@ -74,7 +74,7 @@ async def mirrored(db: Pool) -> list[asyncpg.Record]:
 
 
 async def test_a_stopped_worker_leaves_nothing_behind(service: Service) -> None:
-    """What it has begun it may finish or hand back; both within the grace time."""
+    """It may finish or release its items; both within the grace time."""
     item = await service.stack.item(transactions=40)
     await service.slow("GET /accounts", seconds=1.0)
     await service.deliver(item["id"])

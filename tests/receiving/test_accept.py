@@ -74,7 +74,7 @@ async def stored(db: Pool) -> list[asyncpg.Record]:
 
 
 async def settle(db: Pool, state: str, reason: str | None = None) -> None:
-    """All events to a state, all items to rest, as a sync would leave them."""
+    """Set the state of all events and make no item due, as after a sync."""
     await db.execute(
         "UPDATE pluggy_sync.webhook_events SET state = $1, reason = $2, error_id = 'e',"
         " settled_at = clock_timestamp()",
@@ -487,7 +487,7 @@ async def test_unsorted_groups_that_four_receivers_get_at_once_never_deadlock(
 async def deliver_at_once(
     pools: Sequence[Pool], groups: Sequence[Sequence[WebhookEvent]], seed: int
 ) -> int:
-    """Each receiver gets its group in an order of its own; returns how many answers were new."""
+    """Each receiver gets its group in another order; returns the number of new events."""
     order = dice(seed)
     answers = await asyncio.gather(
         *(

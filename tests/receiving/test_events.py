@@ -383,7 +383,7 @@ def test_clean_text_replaces_only_what_postgres_refuses(text: str) -> None:
 
 
 def joined(text: str) -> str:
-    """Two surrogates that stand as a pair are one character, as JSON's escapes mean them."""
+    """A pair of surrogates is one character, as in JSON's escapes."""
     out = ""
     for c in text:
         if out and "\ud800" <= out[-1] <= "\udbff" and "\udc00" <= c <= "\udfff":

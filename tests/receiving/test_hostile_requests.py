@@ -51,7 +51,7 @@ async def doorway(database_url: str, redis: ArqRedis, redis_url: str) -> AsyncIt
 def serve(
     request: pytest.FixtureRequest, database_url: str, db: Pool, redis: ArqRedis, redis_url: str
 ) -> Serve:
-    """Opens one of our servers with limits; gives its port."""
+    """Open one of our servers with limits; returns its port."""
 
     @asynccontextmanager
     async def receiver(limits: HttpLimits) -> AsyncIterator[int]:
@@ -74,7 +74,7 @@ def post(*headers: bytes, body: bytes = b"", path: bytes = PATH, version: bytes 
 
 
 async def speak(port: int, request: bytes) -> bytes:
-    """All that comes back on a connection of its own, which the server has to close."""
+    """Send bytes on a new connection; returns everything up to the close by the server."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     async with asyncio.timeout(60):
@@ -105,7 +105,7 @@ async def test_a_packed_body_is_refused_by_its_head(doorway: Doorway, encoding: 
 
 
 def gzip_bomb() -> bytes:
-    """2 MiB that unpack to 2 GiB."""
+    """2 MiB that decompress to 2 GiB."""
     packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     block = packer.compress(bytes(128 * MIB)) + packer.flush(zlib.Z_FULL_FLUSH)
     return b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + 16 * block
@@ -278,7 +278,7 @@ async def test_the_head_of_a_later_request_has_its_time_too(serve: Serve) -> Non
 
 
 async def pour(port: int, headers: bytes, piece: bytes, pause_s: float = 0.0) -> int:
-    """Send a body without end; returns how many pieces the server was given before it hung up."""
+    """Send an endless body; returns the number of chunks before the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST /metrics HTTP/1.1\r\nHost: x\r\n%s\r\n" % headers)
     reading, pieces = asyncio.create_task(reader.read()), 0

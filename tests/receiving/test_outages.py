@@ -21,7 +21,7 @@ PLUGGY_WAITS_S = 5.0
 
 @pytest.fixture(scope="module")
 async def postgres() -> AsyncIterator[embedded.Postgres]:
-    """A server of our own to kill and to pause, on TCP for the sake of the proxy."""
+    """A server to kill and to pause, on TCP because of the proxy."""
     with embedded.Postgres(durable=True, tcp=True) as server:
         await migrate(server.url)
         yield server

@@ -47,7 +47,7 @@ NOBODY = "postgresql://nobody@127.0.0.1:1/x"
 
 @pytest.fixture(scope="module")
 async def postgres() -> AsyncIterator[embedded.Postgres]:
-    """A server of our own to kill and to pause."""
+    """A server to kill and to pause."""
     with embedded.Postgres(durable=True, tcp=True) as server:
         await migrate(server.url)
         yield server
@@ -88,7 +88,7 @@ async def doorway(postgres: embedded.Postgres, valkey: embedded.Valkey) -> Async
 
 @asynccontextmanager
 async def away(server: embedded.Postgres | embedded.Valkey) -> AsyncIterator[None]:
-    """The server is killed, and started again afterwards."""
+    """Kill the server for the block."""
     await asyncio.to_thread(server.kill)
     try:
         yield
@@ -98,7 +98,7 @@ async def away(server: embedded.Postgres | embedded.Valkey) -> AsyncIterator[Non
 
 @asynccontextmanager
 async def still(server: embedded.Postgres | embedded.Valkey) -> AsyncIterator[None]:
-    """The server stands still meanwhile, its connections open."""
+    """Pause the server for the block; its connections stay open."""
     server.pause()
     try:
         yield
@@ -111,7 +111,7 @@ def event(item_id: uuid.UUID | None = None, **fields: Any) -> WebhookEvent:
 
 
 async def raw(redis: ArqRedis, *command: object) -> Any:
-    """A command of Redis; redis-py types some of its methods as what cannot be awaited."""
+    """Execute a command; some of redis-py's methods are not typed as awaitable."""
     send: Callable[..., Awaitable[Any]] = redis.execute_command
     return await send(*command)
 
@@ -436,7 +436,7 @@ async def refuse(db: Pool, condition: str) -> None:
 
 @pytest.fixture
 async def refusing(db: Pool) -> AsyncIterator[None]:
-    """Whatever constraint a test adds is taken away again."""
+    """A table whose added constraints are dropped after the test."""
     yield
     await db.execute("ALTER TABLE pluggy_sync.webhook_events DROP CONSTRAINT refused")
 

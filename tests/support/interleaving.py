@@ -23,11 +23,11 @@ _acting: ContextVar[Actor | None] = ContextVar("acting", default=None)
 
 
 class Killed(BaseException):
-    """The actor's process is gone: it runs nothing more, not even its own clean-up."""
+    """The actor's process was killed: no code of it runs, not even its clean-up."""
 
 
 class StoppingConnection(PlainConnection):
-    """Stops the actor that uses it before every named query and before COMMIT."""
+    """Stops its actor before every named statement and before COMMIT."""
 
     async def execute(self, query: str, *args: Any, **options: Any) -> str:
         await self._stop(query)
@@ -61,7 +61,7 @@ class StoppingConnection(PlainConnection):
 async def open_stopping_pool(
     url: str, connections: type[StoppingConnection] = StoppingConnection
 ) -> Pool:
-    """A pool as a process of ours has one, whose connections stop their actors."""
+    """A pool like that of a process, whose connections stop their actors."""
     pool: Pool = await asyncpg.create_pool(
         url, min_size=0, max_size=4, connection_class=connections, command_timeout=30
     )
@@ -69,9 +69,9 @@ async def open_stopping_pool(
 
 
 class Actor:
-    """A process of ours as a task that goes on by one statement when it is told to.
+    """A process as a task that runs one statement at a time.
 
-    `at` names the statement it stands before; None while it runs, or has nothing to do.
+    `at`: the statement that it is stopped before; None while it runs or is idle.
     """
 
     def __init__(self, name: str, control: PlainConnection) -> None:
@@ -100,22 +100,22 @@ class Actor:
         await self.arrive(())
 
     async def advance(self, others: Iterable[Actor] = ()) -> bool:
-        """Take one statement; returns when it stands before the next or has ended.
+        """Run one statement; returns when it stops before the next or has ended.
 
-        False: it waits for a lock that one of the others holds who stand still.
+        False: it waits for a lock of another actor that is stopped.
         """
         self.go()
         return await self.arrive(others)
 
     def go(self) -> None:
-        """Let it take its statement, and do not wait for it."""
+        """Start its statement without waiting for it."""
         if self._go is not None and not self._go.done():
             self._last, self.at = self.at, None
             self._moved.clear()
             self._go.set_result(None)
 
     async def arrive(self, others: Iterable[Actor]) -> bool:
-        """Wait until it stands before a statement or has ended; raises what it raised."""
+        """Wait until it stops before a statement or has ended; raises its exception."""
         still = [actor for actor in others if actor is not self]
         for _ in range(int(HANGS_AFTER_S / POLL_INTERVAL_S)):
             if self.at is not None:
@@ -131,7 +131,7 @@ class Actor:
         raise AssertionError(f"{self.name} hangs after {self._last}")
 
     async def stop(self, statement: str) -> None:
-        """Called by the connection: stand still until told to go."""
+        """Called by the connection: stop until go()."""
         if self._dead:
             raise Killed
         self._go = asyncio.get_running_loop().create_future()
@@ -146,7 +146,7 @@ class Actor:
             raise Killed
 
     async def kill(self) -> None:
-        """SIGKILL: its connections break, its transactions roll back, nothing more is run."""
+        """SIGKILL: its connections break, its transactions roll back, and no more code runs."""
         if self._task is None:
             return
         self._dead = True
@@ -163,7 +163,7 @@ class Actor:
         self._task = None
 
     async def interrupt(self, others: Iterable[Actor] = ()) -> None:
-        """Cancel what it does, as a deploy does; it still takes its clean-up's statements."""
+        """Cancel it, as a deploy does; the statements of its clean-up still run."""
         if self._task is not None and not self._interrupted:
             self._interrupted = True
             self._moved.clear()

@@ -82,7 +82,7 @@ WHERE schemaname = ANY ($1)
 
 @dataclass(frozen=True)
 class Original:
-    """What a copy of the template holds: its definition, its few rows, where its sequences are."""
+    """Content of a copy of the template: definition, rows, and positions of sequences."""
 
     definition: list[asyncpg.Record]
     size: int
@@ -101,7 +101,7 @@ class KeptDatabase:
         self._original: Original | None = None
 
     async def lend(self) -> str:
-        """The URL of a database that is as the template is."""
+        """Lend a database equal to the template; returns its URL."""
         if self._original is None:
             self._name = f"pluggy_sync_test_{uuid.uuid4().hex[:8]}"
             await execute(
@@ -112,7 +112,7 @@ class KeptDatabase:
         return self._url
 
     async def take_back(self) -> None:
-        """End the sessions that are left, and remove what the test wrote."""
+        """End remaining sessions, and remove the rows that the test wrote."""
         if self._original is None or not await self._empty(self._original):
             await self.drop()
 
@@ -122,7 +122,7 @@ class KeptDatabase:
         self._name, self._original = "", None
 
     async def _empty(self, original: Original) -> bool:
-        """Whether the database is as the template again."""
+        """Empty the database; returns whether it equals the template again."""
         async with session(self._url) as conn:
             await conn.execute(END_OTHERS)
             if await conn.fetch(DEFINITION) != original.definition:
@@ -155,7 +155,7 @@ async def describe(conn: Session) -> Original:
 
 
 async def restore(conn: Session, original: Original) -> None:
-    """Only the original rows, no counts; triggers of ours do not see it."""
+    """Restore the original rows and reset counts, without firing triggers."""
     async with conn.transaction():
         filled = [name for [name] in await conn.fetch(FILLED, SCHEMAS)]
         await conn.execute("SET LOCAL session_replication_role = replica")

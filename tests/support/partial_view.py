@@ -14,7 +14,7 @@ from tests.support.stack import Stack
 
 @asynccontextmanager
 async def hiding(stack: Stack, *ids: str) -> AsyncIterator[set[str]]:
-    """Leave these rows out; what is yielded may be changed while the block runs."""
+    """Hide these rows during the block; the yielded set may be changed."""
     hidden = set(ids)
 
     async def leave_out(path: str, body: bytes) -> bytes:
@@ -25,7 +25,7 @@ async def hiding(stack: Stack, *ids: str) -> AsyncIterator[set[str]]:
 
 
 def without(body: bytes, hidden: Collection[str]) -> bytes:
-    """A page without the rows hidden; the others byte for byte, so that nothing is written anew."""
+    """The page without hidden rows; the others byte for byte, so that no row is written again."""
     page = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     rows = msgspec.json.decode(page["results"], type=list[msgspec.Raw])
     kept = [row for row in rows if msgspec.json.decode(row)["id"] not in hidden]
@@ -39,7 +39,7 @@ async def by_date(stack: Stack, item_id: str) -> list[str]:
 
 
 async def one_account(stack: Stack, rows: int) -> tuple[str, list[str]]:
-    """An item with one account of so many rows, each a day older than the one before."""
+    """An item with one account and that many rows, one a day, newest first."""
     item = await stack.synced_item(transactions=rows, accounts=1)
     ids = await by_date(stack, item["id"])
     assert len(ids) == rows
@@ -49,7 +49,7 @@ async def one_account(stack: Stack, rows: int) -> tuple[str, list[str]]:
 
 
 async def date_apart(stack: Stack, item_id: str, newest_first: Sequence[str]) -> None:
-    """Date what we hold a day apart: rows of one moment would be beside each other."""
+    """Set the stored dates a day apart: rows of the same time would be neighbours."""
     await stack.db.execute(
         "UPDATE pluggy.transactions t SET date = now() - n.ord * interval '1 day'"
         " FROM unnest($2::uuid[]) WITH ORDINALITY AS n(id, ord)"

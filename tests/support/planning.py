@@ -38,12 +38,12 @@ NOTHING_ASKED = Answered()
 
 
 def place(at: datetime, *, event: bool = False) -> int:
-    """The place of what began then in the order of events and reads; a read goes first."""
+    """Sequence number for a time, in the order of events and reads; reads go first."""
     return 2 * round(at.timestamp() * 1000) + event
 
 
 def made_step(product: str, scope_id: uuid.UUID = WHOLE_ITEM, **fields: Any) -> Step:
-    """A step whose reads and death have their places in the order by their times."""
+    """A step with sequence numbers derived from its times."""
     for seq, at in (
         ("read_seq", "complete_read_at"),
         ("walked_seq", "walked_at"),
@@ -56,7 +56,7 @@ def made_step(product: str, scope_id: uuid.UUID = WHOLE_ITEM, **fields: Any) -> 
 
 
 def item(status: str = "UPDATED", collected: datetime | None = COLLECTED, **more: Any) -> Item:
-    """An item as GET answers; collected: when, all its products alike."""
+    """An item as answered by GET. collected: collection time of all products."""
     fields = {"status": status, "lastUpdatedAt": collected and collected.isoformat(), **more}
     fields.setdefault("updatedAt", fields["lastUpdatedAt"])
     return read_item(fields, is_open_finance=True)
@@ -109,7 +109,7 @@ def item_state(
     item_deleted: bool = False,
     newest_rows: Mapping[uuid.UUID, datetime] | None = None,
 ) -> ItemState:
-    """What is held of an item that is read to its end, but for what is changed."""
+    """State of a completely read item, apart from the given changes."""
     rows = [*(fresh_steps() if steps is None else steps), *changed]
     live = {a: AccountState(a, True, "CREDIT" if a == CARD else "BANK") for a in accounts}
     return ItemState(
@@ -129,7 +129,7 @@ def item_state(
 
 
 def unknown(*events: PendingEvent) -> ItemState:
-    """Nothing was ever read of this item."""
+    """State of an item that was never read."""
     return item_state(*events, steps=[], accounts=[], investments=[], known=False)
 
 

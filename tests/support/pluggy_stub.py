@@ -21,7 +21,7 @@ from worker.pluggy_api.rate_limit import RateBudget
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """An answer. wait_s: how long it takes."""
+    """An answer. wait_s: seconds before it is sent."""
 
     status: int = 200
     body: Any = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request as it came: the path with its query as written."""
+    """A received request: method and path, with the query verbatim."""
 
     method: str
     path: str
@@ -39,9 +39,9 @@ class Asked:
 
 
 class PluggyStub:
-    """Gives the answers to GET in turn, the last one for ever; /auth gives key-1, key-2 …
+    """Answers GETs in the order given, and repeats the last answer; /auth gives key-1, key-2 …
 
-    paths: what paths that begin so are answered instead, for ever.
+    paths: fixed answers for paths with these prefixes.
     """
 
     def __init__(

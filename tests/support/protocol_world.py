@@ -76,9 +76,9 @@ COME_DUE = "UPDATE pluggy_sync.item_sync SET run_at = run_at - interval '1 hour'
 
 @dataclass(frozen=True)
 class Tell:
-    """Items change, and a receiver is told of it in one group; twice: each delivery doubled.
+    """Items change, and a receiver gets their events in one group; twice: each one duplicated.
 
-    crashes: the receiver dies before it has answered, so many statements after it began.
+    crashes: number of statements after which the receiver dies without an answer.
     """
 
     receiver: int
@@ -89,14 +89,14 @@ class Tell:
 
 @dataclass(frozen=True)
 class TellAtOnce:
-    """All receivers are told at the same moment, in orders of their own."""
+    """All receivers get the events at the same time, in different orders."""
 
     groups: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
 class Redeliver:
-    """Something that was delivered before comes once more."""
+    """An earlier delivery is repeated."""
 
     receiver: int
     delivery: int
@@ -104,7 +104,7 @@ class Redeliver:
 
 @dataclass(frozen=True)
 class Work:
-    """A worker takes some statements; idle, it begins a sync that ends as verdict says."""
+    """A worker runs some statements; an idle one begins a sync that ends with the verdict."""
 
     worker: int
     statements: int
@@ -113,21 +113,21 @@ class Work:
 
 @dataclass(frozen=True)
 class Kill:
-    """SIGKILL a worker where it stands."""
+    """SIGKILL a worker at any statement."""
 
     worker: int
 
 
 @dataclass(frozen=True)
 class Deploy:
-    """SIGTERM a worker where it stands: it hands back."""
+    """SIGTERM a worker at any statement: it releases its item."""
 
     worker: int
 
 
 @dataclass(frozen=True)
 class Lapse:
-    """More time passes than a lease or a pause lasts."""
+    """Move the time past any lease or pause."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class FlushRedis:
-    """All rings are lost."""
+    """All wake-ups are lost."""
 
 
 Action = Tell | TellAtOnce | Redeliver | Work | Kill | Deploy | Lapse | Sweep | FlushRedis
@@ -145,7 +145,7 @@ Action = Tell | TellAtOnce | Redeliver | Work | Kill | Deploy | Lapse | Sweep | 
 
 @dataclass
 class World:
-    """Pluggy, Redis, the processes, and what must be true of Postgres by what was acknowledged."""
+    """Pluggy, Redis and the processes, with the invariants of Postgres."""
 
     control: PlainConnection
     workers: list[Actor]
@@ -174,7 +174,7 @@ class World:
     # Deliveries
 
     def change(self, item_number: int) -> WebhookEvent:
-        """An item changes at Pluggy, and here is the event that tells of it."""
+        """Change an item at Pluggy; returns the event that announces it."""
         item_id = ITEMS[item_number]
         self.truth[item_id] += 1
         event_id = f"{item_id}:{self.truth[item_id]}"
@@ -197,7 +197,7 @@ class World:
     # A sync
 
     async def sync(self, number: int, verdict: str) -> None:
-        """What the engine does, with one step in the place of Pluggy's products."""
+        """A sync like the engine's, with one step instead of Pluggy's products."""
         worker = self.tasks[number]
         woken = self.rings.popleft() if self.rings else None
         lease = await worker.claim(woken)
@@ -231,7 +231,7 @@ class World:
             self.deferred.add(session.item_id)
 
     async def _read(self, session: SyncSession, item_state: ItemState) -> None:
-        """Fetch and store, unless a fetch that began after the newest event has committed."""
+        """Fetch and store, unless a committed fetch began after the newest event."""
         if all(
             is_answered(item_state.step("model").read_seq, event) for event in item_state.events
         ):
@@ -248,7 +248,7 @@ class World:
             await conn.execute(f"-- stamp\n{STAMP}", session.item_id, session.read_seq)
 
     def _check_worth(self, item_id: uuid.UUID, item_state: ItemState, seen: int) -> None:
-        """Each sync that settled was asked for by an event since the one before it."""
+        """Each settled sync was caused by an event since the previous one."""
         assert item_state.events, "an item was due and nothing was pending"
         news = seen > self.settled[item_id]
         assert news or item_id in self.deferred, "two syncs of the same events"
@@ -323,7 +323,7 @@ class World:
     # What must hold
 
     async def check(self) -> None:
-        """After every action: the counts are right, and what is pending is due."""
+        """After every action: counts are right, and pending events are due."""
         for record in await self.control.fetch(
             """
             SELECT s.*, (SELECT count(*) FROM pluggy_sync.webhook_events e
@@ -341,7 +341,7 @@ class World:
                 assert not record["open_runs"], "a run that nothing will ever close"
 
     async def come_to_rest(self, resume: Sequence[bool]) -> None:
-        """Who stands still dies or goes on; all is delivered again; what is due is done."""
+        """Kill or continue stopped actors, repeat all deliveries, and sync all due items."""
         for actor, goes_on in zip(self.workers, resume, strict=True):
             if not goes_on:
                 await actor.kill()
@@ -378,7 +378,7 @@ class World:
         await self._check_runs()
 
     async def _check_writes(self) -> None:
-        """Nothing older over newer, and no claim wrote after the next one had."""
+        """No older version replaced a newer one, and no session wrote after the next one had."""
         writes = await self.control.fetch("SELECT * FROM model.writes ORDER BY item_id, id")
         for before, after in itertools.pairwise(writes):
             if before["item_id"] == after["item_id"]:

@@ -7,7 +7,7 @@ from typing import Self
 
 
 class Proxy:
-    """Forwards 127.0.0.1:port to another port. Only what connects after cut_off() is forwarded."""
+    """Forwards 127.0.0.1:port to another port; after cut_off() only new connections."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
@@ -30,7 +30,7 @@ class Proxy:
             writer.transport.abort()
 
     def cut_off(self) -> None:
-        """What is connected now hears nothing any more and is not told either."""
+        """Stop forwarding on current connections without closing them."""
         for task in self._tasks:
             task.cancel()
 
@@ -45,9 +45,9 @@ class Proxy:
 
 
 class CuttingProxy(Proxy):
-    """Cuts the connection once, when the client has sent so many messages in all.
+    """Cuts the connection once, after that many messages of the client.
 
-    unheard: before the server gets the last of them; else before the client gets its answer.
+    unheard: before the server gets the last of them, else before the client gets the answer.
     """
 
     def __init__(self, target_port: int, *, at_message: int, unheard: bool) -> None:

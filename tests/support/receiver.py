@@ -44,7 +44,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client of a receiver that listens."""
+    """A client of a running receiver."""
 
     url: str
     session: aiohttp.ClientSession
@@ -70,13 +70,13 @@ class Client:
         return await self.call("POST", f"/webhooks/pluggy{path}", data=data, headers=sent)
 
     async def metric(self, series: str) -> float:
-        """A value of /metrics; 0 before it was first counted."""
+        """A value of /metrics; 0 if it does not exist yet."""
         text = str((await self.call("GET", "/metrics")).body)
         found = [line for line in text.splitlines() if line.startswith(f"{series} ")]
         return float(found[0].rpartition(" ")[2]) if found else 0.0
 
     async def waiting(self, deliveries: int) -> None:
-        """Return when so many deliveries wait for the next commit."""
+        """Wait until that many deliveries wait for the next commit."""
 
         async def wait() -> bool:
             return await self.metric("pluggy_sync_deliveries_waiting") == deliveries
@@ -84,7 +84,7 @@ class Client:
         await until(wait)
 
     async def speak(self, request: bytes) -> bytes:
-        """Send bytes on a connection of their own; returns all that comes back."""
+        """Send bytes on a new connection; returns the whole answer."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(request)
         answer = await reader.read()
@@ -94,7 +94,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Doorway(Client):
-    """The same of a receiver in this process."""
+    """A client of a receiver in this process."""
 
     services: ReceiverServices
 
@@ -122,7 +122,7 @@ async def open_door(
 ) -> AsyncIterator[Doorway]:
     """The receiver as `python -m webhook_receiver` builds it, on a free port.
 
-    patient: it waits for Postgres longer than any test holds it up.
+    patient: its time-out for Postgres is longer than any test blocks it.
     """
     db, redis = await open_pool(database_url, max_size=4, statement_cache=100), connect(redis_url)
     stores = Stores(
@@ -151,7 +151,7 @@ async def open_door(
 
 
 class Locked:
-    """Holds what every bump of an item needs, so that deliveries pile up behind it."""
+    """Locks the row that every bump of an item needs, so that deliveries wait."""
 
     def __init__(self, db: Pool, item_id: uuid.UUID) -> None:
         self._db, self._item_id = db, item_id
@@ -172,7 +172,7 @@ class Locked:
         await self._db.release(self._conn)
 
     async def holds_up(self) -> bool:
-        """Whether somebody waits for it."""
+        """Whether a session waits for the lock."""
         return bool(
             await self._db.fetchval(
                 "SELECT count(*) FROM pg_stat_activity"

@@ -20,7 +20,7 @@ from worker.infra.redis_client import connect
 
 @dataclass
 class Service:
-    """A receiver with its stores, and a stack beside it to look and to collect with."""
+    """A receiver with its servers, and a stack to read the database and to collect."""
 
     database_url: str
     redis_url: str
@@ -42,7 +42,7 @@ class Service:
         assert (reply.status, reply.body) == (202, {"status": "accepted"})
 
     async def slow(self, match: str, *, seconds: float, times: int = 1) -> None:
-        """Requests that Pluggy answers late."""
+        """Make Pluggy answer requests late."""
         await self.stack.fault(match, kind="slow", seconds=seconds, times=times)
 
     async def asked(self, endpoint: str, times: int = 1) -> None:
@@ -54,7 +54,7 @@ class Service:
         await until(counted, f"{endpoint} is asked")
 
     async def quiet(self) -> None:
-        """Wait until no event waits and nobody works."""
+        """Wait until no event is pending and no worker is busy."""
 
         async def rests() -> bool:
             return not await self.db.fetchval(
@@ -66,7 +66,7 @@ class Service:
         await until(rests, "everything is done")
 
     async def let_lapse(self) -> None:
-        """More time passes than a lease lasts."""
+        """Move the time past any lease."""
         await self.db.execute(
             "UPDATE pluggy_sync.item_leases SET until = until - interval '1 hour'"
         )
@@ -82,7 +82,7 @@ class Service:
 async def open_service(
     database_url: str, db: Pool, redis_url: str, simulator: SimulatorProcess
 ) -> AsyncIterator[Service]:
-    """Over a Redis that it may empty, and a simulator without faults."""
+    """Open a service over a Redis that it may empty, and a simulator without faults."""
     async with AsyncExitStack() as opened:
         redis = connect(redis_url)
         opened.push_async_callback(redis.aclose)

@@ -12,7 +12,7 @@ from ops.demo.processes import Child, children, logged
 
 
 def peak_memory_kb(pid: int) -> int:
-    """The most memory that a process has ever had; 0 if it ends just now. Raises OSError."""
+    """Peak memory of a process in kB; 0 if it is just ending. Raises OSError."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     return sum(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
 
@@ -45,7 +45,7 @@ class ServiceProcess:
 
     @property
     def lines(self) -> list[str]:
-        """Its log so far, each line with its end."""
+        """Lines of its log so far, with line ends."""
         if self._child is None or not self._child.log.exists():
             return self._kept
         return [f"{line}\n" for line in self._child.lines()]
@@ -55,7 +55,7 @@ class ServiceProcess:
         self.child.send(signal.SIGTERM)
 
     def pause(self) -> None:
-        """SIGSTOP: it stands still with all that it holds."""
+        """SIGSTOP: the process stops with its connections and locks."""
         self.child.send(signal.SIGSTOP)
 
     def wake(self) -> None:

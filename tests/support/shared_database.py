@@ -20,7 +20,7 @@ async def database_from(template: str, postgres_url: str) -> AsyncIterator[str]:
 
 
 async def forget_events(db: Pool) -> None:
-    """Empty what accepting writes."""
+    """Empty the tables that accept() writes."""
     await db.execute(
         "TRUNCATE pluggy_sync.webhook_events, pluggy_sync.item_sync, pluggy_sync.item_leases,"
         " pluggy_sync.delivery_counts CASCADE"

@@ -60,7 +60,7 @@ class SimulatorProcess:
         return self
 
     def stop(self) -> int:
-        """End it; returns its exit status."""
+        """Stop it; returns its exit status."""
         child, self._child = self._running(), None
         with self._opened:
             child.send(signal.SIGTERM)

@@ -82,7 +82,7 @@ class Receiver:
                 self.end_headers()
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Tests read `deliveries`, nobody reads a log."""
+                """No log: tests read `deliveries`."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -106,7 +106,7 @@ class Receiver:
         return [delivery.body["event"] for delivery in self.deliveries]
 
     def wait_for(self, count: int) -> None:
-        """Until exactly so many deliveries have come."""
+        """Wait until exactly that many deliveries have arrived."""
         until(lambda: len(self.deliveries) == count)
 
     def named(self, event: str) -> list[dict[str, Any]]:
@@ -114,7 +114,7 @@ class Receiver:
 
 
 def until(condition: Callable[[], Any], *, within_s: float = 20.0) -> Any:
-    """Poll until the condition holds; fails with what it last gave."""
+    """Poll until the condition is true; fails with its last value."""
     deadline = time.monotonic() + within_s
     while not (result := condition()):
         assert time.monotonic() < deadline, f"did not come true: {result!r}"
@@ -123,5 +123,5 @@ def until(condition: Callable[[], Any], *, within_s: float = 20.0) -> Any:
 
 
 def delivered(simulator: SimulatorProcess) -> None:
-    """Wait until nothing is on its way any more."""
+    """Wait until no delivery is under way."""
     until(lambda: simulator.get("/_simulator/webhooks?last=0")["pending"] == 0)

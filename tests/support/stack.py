@@ -124,7 +124,7 @@ class Stack:
     items: list[str] = field(default_factory=list)
 
     async def item(self, **options: Any) -> dict[str, Any]:
-        """A connected item at the simulator; the mirror knows nothing of it yet."""
+        """A connected item at the simulator, not mirrored yet."""
         made: dict[str, Any] = await self.simulator.apost("/_simulator/items", options)
         self.items.append(made["id"])
         return made
@@ -144,7 +144,7 @@ class Stack:
         return answer
 
     async def client_deletes(self, item_id: str) -> None:
-        """The company deletes the item at Pluggy, for good."""
+        """Delete the item at Pluggy, as the company would."""
         key = self.simulator.call(
             "POST", "/auth", {"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET}
         )[2]["apiKey"]
@@ -205,7 +205,7 @@ class Stack:
         await self.simulator.adelete("/_simulator/faults")
 
     def limit_products(self, *products: str) -> None:
-        """Go on as if PRODUCTS named only these."""
+        """Continue with PRODUCTS set to these only."""
         self.worker.engine = replace(self.worker.engine, products=products)
 
     async def order(self, name: str, item_id: str, lane: Lane = Lane.AUDIT) -> None:
@@ -213,7 +213,7 @@ class Stack:
         await self.accept(own_event(name, uuid.UUID(item_id), lane=lane, now=now()))
 
     async def quiet(self, *, most: int = 500) -> int:
-        """Claim and sync until nothing is due; returns how many claims that took."""
+        """Claim and sync until no item is due; returns the number of claims."""
         claims = 0
         await self.tend()
         while lease := await self.worker.claim(None):
@@ -223,7 +223,7 @@ class Stack:
         return claims
 
     async def tend(self) -> None:
-        """What a worker does beside its items about what is halted or parked."""
+        """Run the periodic tasks for halts and parked products."""
         engine = self.worker.engine
         await probe_halt(self.db, engine.client, engine.ledger)
         await tend_parks(self.db, engine.client, engine.products)
@@ -234,7 +234,7 @@ class Stack:
         return lease
 
     async def shift(self, by: timedelta) -> None:
-        """Let time pass: every stored time of ours moves back."""
+        """Move the time: every stored time is set back."""
         for table, columns in SHIFTED.items():
             assignments = ", ".join(f"{c} = {c} - $1::interval" for c in columns)
             # A row without any of the times is not written: tests look at who wrote a row.
@@ -259,12 +259,12 @@ class Stack:
         return {str(record["id"]): record for record in found}
 
     async def truth(self, item_id: str, table: str = "transactions") -> dict[str, dict[str, Any]]:
-        """What Pluggy holds of an item by id."""
+        """Rows of an item at Pluggy, by id."""
         answer = await self.simulator.aget(f"/_simulator/truth/{item_id}")
         return {row["id"]: row for row in answer[table]}
 
     async def assert_equal(self, item_id: str, tables: Sequence[str] = TABLES) -> None:
-        """The live rows are Pluggy's, payload and all."""
+        """Assert that the live rows equal Pluggy's, payload included."""
         [item] = (await self.simulator.aget(f"/_simulator/truth/{item_id}"))["items"]
         for table in tables:
             if table == "consents" and not item["connector"]["isOpenFinance"]:
@@ -285,7 +285,7 @@ class Stack:
 
 
 async def fill_budget(redis: ArqRedis) -> None:
-    """Buckets start empty, which is right after a lost Redis; tests need not wait for that."""
+    """Fill the buckets, which start empty, so that tests do not wait."""
     at = int(time.time() * 1000)
     for group in GROUPS:
         key = f"{PREFIX}budget:{group}"

@@ -17,7 +17,7 @@ MOST_S: Final = 0.05
 
 @dataclass(slots=True)
 class Watched:
-    """The callbacks that took longest, in seconds, each by what it ran."""
+    """The longest callbacks, in seconds, by function."""
 
     callbacks: int = 0
     slowest: list[tuple[float, str]] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Watched:
             self.slowest = sorted([(took_s, what), *self.slowest], reverse=True)[:5]
 
     def assert_quick(self) -> None:
-        """No callback has held up the loop."""
+        """Assert that no callback blocked the loop."""
         assert self.callbacks > 0
         slow = [f"{took_s:.3f} s {what}" for took_s, what in self.slowest if took_s > MOST_S]
         assert not slow, slow
