@@ -30,7 +30,7 @@ import structlog
 
 import embedded
 from ops.migrations import migrate
-from tests.support.receiver import Doorway, open_door, told
+from tests.support.receiver import Doorway, open_receiver, told
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget
 from webhook_receiver.storage import Stores
@@ -171,7 +171,7 @@ async def opened() -> AsyncIterator[tuple[Stack, Doorway]]:
         await fill_budget(redis)
         client = await on.enter_async_context(build_client(simulator.url, redis))
         stack = Stack(db, redis, simulator, client, build_worker(db, redis, client))
-        yield stack, await on.enter_async_context(open_door(url, redis_url))
+        yield stack, await on.enter_async_context(open_receiver(url, redis_url))
 
 
 async def follow(stack: Stack, services: Doorway, body: dict[str, Any]) -> Way:

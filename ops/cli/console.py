@@ -42,7 +42,7 @@ ABOUT_US: Final = (
     ForeignInstallation,
     UnreleasedDatabase,
 )
-POSTGRES_AWAY: Final = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+CONNECTION_ERRORS: Final = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
 # Postgres's own bounds: a larger number is a mistake, and is told as one.
 CONNECTOR_ID: Final = click.IntRange(0, 2**31 - 1)
@@ -80,7 +80,7 @@ def explain(error: Exception, *, database: str = "DATABASE_URL") -> str:
         word = postgres_outage(error)
         return reason if word is Outage.POSTGRES_AWAY else f"{reason} ({word})"
     name = type(error).__name__
-    if isinstance(error, POSTGRES_AWAY):
+    if isinstance(error, CONNECTION_ERRORS):
         return f"Postgres does not answer at {database} ({postgres_outage(error)}: {name})"
     if isinstance(error, RedisError):
         return f"Redis does not answer at REDIS_URL ({redis_outage(error)}: {name})"

@@ -6,7 +6,7 @@ import click
 
 from ops.cli.console import (
     BAD_URL,
-    POSTGRES_AWAY,
+    CONNECTION_ERRORS,
     CommandFailed,
     database,
     explain,
@@ -60,7 +60,7 @@ async def _migrate(adopt: bool, roles: bool) -> list[str]:
         applied = await migrate(settings.direct_url, roles=roles)
     except ValueError as error:
         raise CommandFailed(BAD_URL) from error
-    except POSTGRES_AWAY as error:
+    except CONNECTION_ERRORS as error:
         name = "DATABASE_DIRECT_URL" if settings.database_direct_url else "DATABASE_URL"
         raise CommandFailed(explain(error, database=name)) from error
     if application is not None:

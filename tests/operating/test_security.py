@@ -9,7 +9,7 @@ import pytest
 from arq.connections import ArqRedis
 
 from tests.support.pluggy_stub import PluggyStub, Said, reading
-from tests.support.receiver import open_door, told
+from tests.support.receiver import open_receiver, told
 from worker.pluggy_api.errors import PluggyError
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ async def test_a_secret_is_changed_without_one_refused_delivery(
 ) -> None:
     """Step by step: what Pluggy uses at the time, and what it may still repeat."""
     for ours, theirs in (((OLD,), [OLD]), ((NEW, OLD), [OLD, NEW]), ((NEW,), [NEW])):
-        async with open_door(database_url, redis_url, secrets=ours) as receiver_client:
+        async with open_receiver(database_url, redis_url, secrets=ours) as receiver_client:
             for secret in theirs:
                 assert (await receiver_client.deliver(told(), secret=secret)).status == 202
                 by_path = await receiver_client.deliver(told(), secret=None, path=f"/{secret}")

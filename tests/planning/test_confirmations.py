@@ -36,7 +36,7 @@ from worker.planner.confirmations import MAX_JOINED, RECHECK_AFTER, next_recheck
 from worker.planner.steps import ReadAccounts, ReadDelta
 from worker.pluggy_api.endpoints import PluggyReader
 
-LOOKS: Final = (5, 25, 90, 180)
+RECHECKS: Final = (5, 25, 90, 180)
 """Seconds from one look to the next."""
 NOTHING = b'{"page":1,"total":0,"totalPages":0,"results":[],"next":null}'
 Answer = Callable[[str, bytes], bytes]
@@ -128,7 +128,7 @@ async def test_accounts_that_show_up_after_item_created_are_read_at_the_first_lo
         assert (announced["state"], announced["confirming"]) == ("pending", "accounts")
         assert (await reasons(stack, item["id"]))["accounts"] == ("fresh", "confirming")
         assert await backed_off(stack, item["id"]) == 0
-    await later(stack, LOOKS[0])
+    await later(stack, RECHECKS[0])
     await stack.assert_equal(item["id"])
     assert (await last(stack, item["id"]))["state"] == "applied"
     assert (await reasons(stack, item["id"]))["accounts"] == ("fresh", None)
@@ -140,7 +140,7 @@ async def test_an_item_without_accounts_is_asked_for_them_five_times_in_its_life
     item = await stack.item(transactions=0, accounts=0, products=["ACCOUNTS"])
     async with lagging(stack, empty("/accounts?")):
         await stack.process("item/created", item["id"])
-        for pause in LOOKS:
+        for pause in RECHECKS:
             assert (await last(stack, item["id"]))["state"] == "pending"
             await later(stack, pause)
         assert (await last(stack, item["id"]))["state"] == "applied"
@@ -148,7 +148,7 @@ async def test_an_item_without_accounts_is_asked_for_them_five_times_in_its_life
         assert (await asked(stack))["GET /items/{id}"] == 1
         await stack.reset_requests()
         await stack.process("item/updated", item["id"])
-        for pause in LOOKS:
+        for pause in RECHECKS:
             await later(stack, pause)
         assert await asked(stack) == {"GET /items/{id}": 1}
 
@@ -172,9 +172,9 @@ async def test_an_account_that_is_listed_later_is_not_given_up_on(stack: Stack, 
         await stack.process(name, item["id"], accountId=hidden, transactionIds=ids)
         announced = await last(stack, item["id"])
         assert (announced["state"], announced["confirming"]) == ("pending", "accounts")
-        await later(stack, LOOKS[0])
+        await later(stack, RECHECKS[0])
         assert (await last(stack, item["id"]))["state"] == "pending"
-    await later(stack, LOOKS[1])
+    await later(stack, RECHECKS[1])
     await stack.assert_equal(item["id"])
     assert (await last(stack, item["id"]))["state"] == "applied"
     assert (await asked(stack))["GET /accounts"] == 3
@@ -189,7 +189,7 @@ async def test_an_account_that_is_never_listed_costs_five_lists_however_many_eve
     for _ in range(20):
         await stack.tell("transactions/created", item["id"], accountId=str(uuid.uuid4()))
     await stack.quiet()
-    for pause in LOOKS:
+    for pause in RECHECKS:
         assert set(await stack.states(item["id"])) == {"applied", "pending"}
         await later(stack, pause)
     found = (await stack.events(item["id"]))[1:]
@@ -215,9 +215,9 @@ async def test_an_item_that_still_shows_its_collection_before_is_fetched_again(
         assert {reason for _, reason in (await reasons(stack, item["id"])).values()} == {
             "confirming"
         }
-        await later(stack, LOOKS[0])
+        await later(stack, RECHECKS[0])
         assert await asked(stack) == {"GET /items/{id}": 2}
-    await later(stack, LOOKS[1])
+    await later(stack, RECHECKS[1])
     await stack.assert_equal(item["id"])
     assert (await last(stack, item["id"]))["state"] == "applied"
     assert (await asked(stack))["GET /items/{id}"] == 3
@@ -236,7 +236,7 @@ async def test_an_item_that_has_not_moved_costs_five_requests_however_many_event
     for _ in range(10):
         await stack.tell("item/updated", item["id"])
     await stack.quiet()
-    for pause in LOOKS:
+    for pause in RECHECKS:
         assert "pending" in await stack.states(item["id"])
         await later(stack, pause)
     assert set(await stack.states(item["id"])) == {"applied"}
@@ -256,10 +256,10 @@ async def test_rows_that_show_up_after_their_event_are_read_at_a_look(stack: Sta
         assert (await reasons(stack, item["id"]))["transactions"] == ("fresh", "confirming")
         assert await backed_off(stack, item["id"]) == 0
         first = (await asked(stack))["GET /v2/transactions"]
-        for looks, pause in enumerate(LOOKS[:2], start=1):
+        for rechecks, pause in enumerate(RECHECKS[:2], start=1):
             await later(stack, pause)
-            assert (await asked(stack))["GET /v2/transactions"] == first + looks
-    for pause in LOOKS[2:]:
+            assert (await asked(stack))["GET /v2/transactions"] == first + rechecks
+    for pause in RECHECKS[2:]:
         await later(stack, pause)
         assert (await last(stack, item["id"]))["state"] == "applied"
         await stack.assert_equal(item["id"], ["transactions"])
@@ -274,7 +274,7 @@ async def test_an_empty_delta_after_announced_rows_backs_no_step_off(stack: Stac
         await stack.process_all({"events": [announced]})
         assert (await last(stack, item["id"]))["state"] == "pending"
         assert await backed_off(stack, item["id"]) == 0
-    for pause in LOOKS:
+    for pause in RECHECKS:
         await later(stack, pause)
     assert (await last(stack, item["id"]))["state"] == "applied"
     await stack.assert_equal(item["id"], ["transactions"])
@@ -291,7 +291,7 @@ async def test_rows_that_never_come_cost_four_looks_however_many_events(stack: S
     await stack.quiet()
     first = (await asked(stack))["GET /v2/transactions"]
     assert first <= 2  # the delta, and a witness of its emptiness
-    for pause in LOOKS:
+    for pause in RECHECKS:
         await later(stack, pause)
     assert set(await stack.states(item["id"])) == {"applied"}
     assert await asked(stack) == {"GET /items/{id}": 1, "GET /v2/transactions": first + 4}
@@ -308,7 +308,7 @@ async def test_a_read_for_another_cause_ends_the_looks(stack: Stack) -> None:
     await stack.process_order("sync/verify", item["id"])
     assert (await stack.events(item["id"]))[1]["state"] == "applied"
     await stack.reset_requests()
-    for pause in LOOKS:
+    for pause in RECHECKS:
         await later(stack, pause)
     assert await asked(stack) == {}
     assert set(await stack.states(item["id"])) == {"applied"}
@@ -326,7 +326,7 @@ async def test_ordinary_events_are_asked_for_once(stack: Stack) -> None:
     await stack.process("item/error", item["id"])
     assert set(await stack.states(item["id"])) == {"applied"}
     once = await asked(stack)
-    for pause in LOOKS:
+    for pause in RECHECKS:
         await later(stack, pause)
     assert await asked(stack) == once
 
@@ -339,8 +339,8 @@ async def test_rows_of_a_list_that_was_empty_at_first_are_read_soon(
     async with lagging(stack, empty(path)):
         await stack.process("item/created", item["id"])
         assert await stack.states(item["id"]) == ["applied"]
-        await later(stack, LOOKS[0])
-    await later(stack, LOOKS[1])
+        await later(stack, RECHECKS[0])
+    await later(stack, RECHECKS[1])
     await stack.assert_equal(item["id"])
     assert "confirming" not in {reason for _, reason in (await reasons(stack, item["id"])).values()}
 
@@ -363,7 +363,7 @@ async def test_what_an_item_does_not_have_is_looked_for_four_times_and_never_aga
         await stack.process("item/created", item["id"])
         assert (await reasons(stack, item["id"]))["loans"] == ("fresh", "confirming")
         await stack.reset_requests()
-        for pause in LOOKS:
+        for pause in RECHECKS:
             await later(stack, pause)
         found = await asked(stack)
         assert found["GET /loans"] == 4
@@ -371,7 +371,7 @@ async def test_what_an_item_does_not_have_is_looked_for_four_times_and_never_aga
         await stack.reset_requests()
         await stack.shift(timedelta(hours=1))
         await stack.update(item["id"])
-        for pause in LOOKS:
+        for pause in RECHECKS:
             await later(stack, pause)
         assert (await asked(stack))["GET /loans"] == 1
     assert (await reasons(stack, item["id"]))["loans"] == ("fresh", None)
@@ -381,7 +381,7 @@ async def test_what_pluggy_does_not_collect_for_an_item_is_not_looked_for(stack:
     item = await stack.item(transactions=30, products=["ACCOUNTS", "TRANSACTIONS"])
     await stack.process("item/created", item["id"])
     await stack.reset_requests()
-    for pause in LOOKS:
+    for pause in RECHECKS:
         await later(stack, pause)
     assert set(await asked(stack)) <= {"GET /consents", "GET /v2/transactions"}
 
@@ -467,9 +467,9 @@ def test_a_look_at_an_account_s_rows_is_one_delta_that_needs_no_witness() -> Non
         read_seq=2**62,
     )
     found = decided(item_state(announced, changed=[read], newest_rows={CHECKING: NOW - HOUR}))
-    [look] = found.steps
-    assert isinstance(look, ReadDelta)
-    assert not look.expects_rows
+    [recheck] = found.steps
+    assert isinstance(recheck, ReadDelta)
+    assert not recheck.expects_rows
     brought = decided(item_state(announced, changed=[read], newest_rows={CHECKING: NOW}))
     assert (brought.steps, only(brought.outcomes).state) == ([], "applied")
 

@@ -85,7 +85,7 @@ def test_the_ordered_read_is_of_the_overlaps_that_are_due(
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Act:
     """An event some time after the one before, with what it says of its rows, if anything."""
 
     after: timedelta
@@ -93,8 +93,8 @@ class Turn:
     is_long: bool
 
 
-turns = st.builds(
-    Turn,
+acts = st.builds(
+    Act,
     after=st.integers(1, 4000).map(lambda s: timedelta(seconds=s)),
     tells=st.none() | st.integers(0, 1200).map(lambda s: timedelta(seconds=s)),
     is_long=st.booleans(),
@@ -117,22 +117,22 @@ def read(at: Step, since: datetime, now: datetime, *, is_long: bool) -> Step:
 
 
 @settings(max_examples=examples(120, thorough=300), derandomize=True, database=None, deadline=None)
-@given(st.lists(turns, min_size=1, max_size=25))
+@given(st.lists(acts, min_size=1, max_size=25))
 def test_no_sequence_of_deltas_leaves_a_time_unread_for_more_than_the_hour(
-    sequence: list[Turn],
+    sequence: list[Act],
 ) -> None:
     """wide: from where to when the whole overlap was read; each begins an hour before the last."""
     now, at = NOW, step("transactions", CHECKING, **READ, read_up_to=NOW - 5 * MINUTE)
     wide = at.watermark
-    for turn in sequence:
-        due, now = at.wide_by, now + turn.after
+    for act in sequence:
+        due, now = at.wide_by, now + act.after
         if due is not None and due <= now:
-            at, wide = wide_read(at, due, wide, turn), due
+            at, wide = wide_read(at, due, wide, act), due
         announced: dict[str, Any] = (
-            {} if turn.tells is None else {"created_at_from": now - turn.tells}
+            {} if act.tells is None else {"created_at_from": now - act.tells}
         )
         since = start_of(at, now, "transactions/created", **announced)
-        assert since <= now - (turn.tells or timedelta())
+        assert since <= now - (act.tells or timedelta())
         assert at.read_up_to is not None
         assert since <= at.read_up_to, "what was created since the last delta is left out"
         assert wide is not None
@@ -143,16 +143,16 @@ def test_no_sequence_of_deltas_leaves_a_time_unread_for_more_than_the_hour(
         else:
             assert since <= wide - HOUR
             wide = now
-        at = read(at, since, now, is_long=turn.is_long)
+        at = read(at, since, now, is_long=act.is_long)
 
 
-def wide_read(at: Step, due: datetime, wide: datetime | None, turn: Turn) -> Step:
+def wide_read(at: Step, due: datetime, wide: datetime | None, act: Act) -> Step:
     """The ordered read, at its time."""
     assert is_wide_due(at, due)
     since = start_of(at, due, "sync/confirm")
     assert wide is not None
     assert since <= wide - HOUR, "the ordered read does not reach back"
-    return read(at, since, due, is_long=turn.is_long)
+    return read(at, since, due, is_long=act.is_long)
 
 
 def start_of(at: Step, now: datetime, name: str, **announced: Any) -> datetime:

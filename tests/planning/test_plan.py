@@ -416,17 +416,17 @@ def test_transactions_are_read_whatever_the_items_status_and_never_superseded(na
 @pytest.mark.parametrize("name", sorted(TRANSACTION_EVENTS))
 def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_look(name: str) -> None:
     announced = event(name, account_id=SAVINGS)
-    looks = decided(item_state(announced))
-    assert looks.steps == [ReadAccounts(COLLECTED)]
-    looked = step("accounts", complete_read_at=NOW, source_updated_at=READ_AFTER)
-    waits = only(decided(item_state(announced, changed=[looked])).outcomes)
+    rechecks = decided(item_state(announced))
+    assert rechecks.steps == [ReadAccounts(COLLECTED)]
+    rechecked = step("accounts", complete_read_at=NOW, source_updated_at=READ_AFTER)
+    waits = only(decided(item_state(announced, changed=[rechecked])).outcomes)
     assert (waits.state, waits.confirming, waits.confirming_since) == ("pending", "accounts", NOW)
     assert waits.due_at == NOW + timedelta(seconds=5)
     since = NOW - 5 * MINUTE
     announced = event(
         name, account_id=SAVINGS, confirming="accounts", confirming_since=since, age=6 * MINUTE
     )
-    found = decided(item_state(announced, changed=[looked]))
+    found = decided(item_state(announced, changed=[rechecked]))
     assert found.steps == []
     assert (only(found.outcomes).state, only(found.outcomes).reason) == (
         "dead",
@@ -437,8 +437,10 @@ def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_look(name: st
 def test_events_of_a_tombstoned_account_are_ignored_after_one_look() -> None:
     announced = event("transactions/created", account_id=SAVINGS)
     assert decided(item_state(announced, tombstoned=[SAVINGS])).steps == [ReadAccounts(COLLECTED)]
-    looked = step("accounts", complete_read_at=NOW, source_updated_at=READ_AFTER)
-    outcome = only(decided(item_state(announced, tombstoned=[SAVINGS], changed=[looked])).outcomes)
+    rechecked = step("accounts", complete_read_at=NOW, source_updated_at=READ_AFTER)
+    outcome = only(
+        decided(item_state(announced, tombstoned=[SAVINGS], changed=[rechecked])).outcomes
+    )
     assert (outcome.state, outcome.reason) == ("ignored", "account_deleted")
 
 
@@ -471,16 +473,18 @@ def test_later_events_of_a_tombstoned_item_are_ignored(name: str) -> None:
 def test_a_verify_reads_every_product_and_walks_every_account_in_the_audit_lane() -> None:
     found = decided(item_state(event("sync/verify", lane=Lane.AUDIT)))
     assert found.steps[:1] == [ReadAccounts(COLLECTED)]
-    looked = step("accounts", complete_read_at=NOW, source_updated_at=READ_AFTER)
-    found = decided(item_state(event("sync/verify", lane=Lane.AUDIT), changed=[looked]))
+    rechecked = step("accounts", complete_read_at=NOW, source_updated_at=READ_AFTER)
+    found = decided(item_state(event("sync/verify", lane=Lane.AUDIT), changed=[rechecked]))
     walks = {AskWalk(a, Lane.AUDIT, False, COLLECTED) for a in ACCOUNTS}
     assert set(found.steps) == ALL_BY_ITEM | walks | {BILLS}
 
 
 def test_a_product_that_is_not_wanted_is_never_read() -> None:
     announced = event("item/created")
-    looked = step("accounts", source_updated_at=READ_AFTER)
-    found = decided(item_state(announced, steps=[looked]), products=("items", "accounts", "loans"))
+    rechecked = step("accounts", source_updated_at=READ_AFTER)
+    found = decided(
+        item_state(announced, steps=[rechecked]), products=("items", "accounts", "loans")
+    )
     assert found.steps == [ReadProduct("loans", WHOLE_ITEM, COLLECTED)]
     rows = decided(item_state(event("transactions/created")), products=("items", "accounts"))
     assert only(rows.outcomes).reason == "product_not_enabled"

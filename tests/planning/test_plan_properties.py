@@ -82,10 +82,10 @@ trouble = st.one_of(
 
 
 CONFIRMED = TRANSACTION_EVENTS | {"item/created", "item/updated"}
-looks_since = st.sampled_from([timedelta(0), timedelta(seconds=20), MINUTE, 10 * MINUTE, DAY])
-looked_at = st.just((None, None)) | st.tuples(
+rechecks_since = st.sampled_from([timedelta(0), timedelta(seconds=20), MINUTE, 10 * MINUTE, DAY])
+rechecked_at = st.just((None, None)) | st.tuples(
     st.sampled_from(["accounts", "items", f"transactions/{CHECKING}", f"transactions/{CARD}"]),
-    looks_since.map(lambda age: NOW - age),
+    rechecks_since.map(lambda age: NOW - age),
 )
 
 
@@ -127,7 +127,7 @@ def pending_events(draw: st.DrawFn, event_id: int) -> PendingEvent:
     if name in ("item/deleted", "transactions/deleted"):
         fields["ask_again_at"] = draw(st.none() | past | future)
     if name in CONFIRMED:
-        fields["confirming"], fields["confirming_since"] = draw(looked_at)
+        fields["confirming"], fields["confirming_since"] = draw(rechecked_at)
     return event(name, event_id, age=draw(st.sampled_from(AGES)), **fields)
 
 
@@ -419,7 +419,7 @@ def test_what_is_looked_at_again_comes_to_an_end_within_five_looks(
     first = state.events[:1]
     assume(not isinstance(of, Gone) or state.item_deleted or first[0].event == "item/deleted")
     state = replace(state, events=first, walks={})
-    looks, answered = 0, Answered()
+    rechecks, answered = 0, Answered()
     for _ in range(12):
         found = decided(state, of=of, answered=answered)
         outcome = found.outcomes[first[0].id]
@@ -427,7 +427,7 @@ def test_what_is_looked_at_again_comes_to_an_end_within_five_looks(
             return
         for planned in found.steps:
             state, answered = _taken(state, answered, planned)
-        looks += bool(found.steps) or outcome.confirming == "items"
+        rechecks += bool(found.steps) or outcome.confirming == "items"
         announced = msgspec.structs.replace(
             state.events[0],
             confirming=outcome.confirming,
@@ -438,4 +438,4 @@ def test_what_is_looked_at_again_comes_to_an_end_within_five_looks(
         if outcome.confirming == "items":
             seen = msgspec.structs.replace(state.step("items"), complete_read_at=later)
             state = _with(state, seen)
-    raise AssertionError(f"still looked at after {looks} looks")
+    raise AssertionError(f"still looked at after {rechecks} looks")

@@ -26,7 +26,7 @@ BEHIND = timedelta(hours=3)
 
 
 @dataclass(frozen=True)
-class Turn:
+class Act:
     """Some time passes, Pluggy may collect, and an event comes; odd: what the item then says.
 
     clock: how far Postgres's clock is ahead of Pluggy's at that time.
@@ -39,8 +39,8 @@ class Turn:
     reads: bool = True
 
 
-turns = st.builds(
-    Turn,
+acts = st.builds(
+    Act,
     passes=st.sampled_from([SECOND, timedelta(minutes=2), timedelta(hours=1), timedelta(days=2)]),
     collects=st.booleans(),
     odd=st.sampled_from(
@@ -72,13 +72,13 @@ class Model:
             "loans", complete_read_at=NOW, source_updated_at=self.collected_at, read_seq=1
         )
 
-    def item(self, turn: Turn, ours: datetime) -> Item:
+    def item(self, act: Act, ours: datetime) -> Item:
         announced: str | None = self.collected_at.isoformat()
-        if isinstance(turn.odd, timedelta):
+        if isinstance(act.odd, timedelta):
             # Never to the microsecond when something is collected later.
-            announced = (self.now + turn.odd + timedelta(microseconds=7)).isoformat()
-        elif turn.odd is not None:
-            announced = None if turn.odd == "null" else turn.odd
+            announced = (self.now + act.odd + timedelta(microseconds=7)).isoformat()
+        elif act.odd is not None:
+            announced = None if act.odd == "null" else act.odd
         fields: dict[str, Any] = {"status": "UPDATED", "lastUpdatedAt": announced}
         latest = latest_collection(self.now.replace(microsecond=0), ours)
         return read_item(fields, is_open_finance=False, latest=latest)
@@ -89,17 +89,17 @@ class Model:
         others = [s for s in fresh_steps() if s.product != "loans"]
         return replace(item_state(announced, steps=[*others, self.step]), now=ours)
 
-    def play(self, turn: Turn) -> bool:
+    def play(self, act: Act) -> bool:
         """Returns whether the product was read, or wanted where the read fails."""
-        self.now += turn.passes
-        if turn.collects:
+        self.now += act.passes
+        if act.collects:
             self.collected_at, self.unread = self.now, True
             self.now += SECOND
-        ours = self.now + turn.clock
+        ours = self.now + act.clock
         state = self.state(ours)
-        found = decided(state, of=self.item(turn, ours), products=("items", "accounts", "loans"))
+        found = decided(state, of=self.item(act, ours), products=("items", "accounts", "loans"))
         wanted = [s for s in found.steps if isinstance(s, ReadProduct)]
-        if wanted and turn.reads:
+        if wanted and act.reads:
             self.step = Step(
                 "loans",
                 WHOLE_ITEM,
@@ -112,34 +112,34 @@ class Model:
 
 
 @many
-@given(st.lists(turns, max_size=6), st.sampled_from([SECOND, timedelta(hours=2)]))
+@given(st.lists(acts, max_size=6), st.sampled_from([SECOND, timedelta(hours=2)]))
 def test_a_collection_after_any_odd_times_is_read_with_its_event(
-    odd: Sequence[Turn], passes: timedelta
+    odd: Sequence[Act], passes: timedelta
 ) -> None:
     model = Model()
-    for turn in odd:
-        model.play(turn)
-    assert model.play(Turn(passes, collects=True, odd=None, clock=timedelta(0)))
+    for act in odd:
+        model.play(act)
+    assert model.play(Act(passes, collects=True, odd=None, clock=timedelta(0)))
 
 
 @many
-@given(st.lists(turns, max_size=4))
-def test_what_was_not_read_is_read_with_the_next_sane_answer(odd: Sequence[Turn]) -> None:
+@given(st.lists(acts, max_size=4))
+def test_what_was_not_read_is_read_with_the_next_sane_answer(odd: Sequence[Act]) -> None:
     model = Model()
-    for turn in odd:
-        model.play(turn)
+    for act in odd:
+        model.play(act)
     unread = model.unread
-    read = model.play(Turn(timedelta(minutes=1), collects=False, odd=None, clock=timedelta(0)))
+    read = model.play(Act(timedelta(minutes=1), collects=False, odd=None, clock=timedelta(0)))
     assert read or not unread
 
 
 @many
-@given(st.lists(turns.filter(lambda t: t.odd is None and not t.clock), max_size=6))
-def test_times_that_are_not_odd_cost_one_read_a_collection(sane: Sequence[Turn]) -> None:
+@given(st.lists(acts.filter(lambda t: t.odd is None and not t.clock), max_size=6))
+def test_times_that_are_not_odd_cost_one_read_a_collection(sane: Sequence[Act]) -> None:
     model = Model()
-    for turn in sane:
-        due = turn.collects or model.unread
-        assert model.play(turn) is due
+    for act in sane:
+        due = act.collects or model.unread
+        assert model.play(act) is due
 
 
 @many

@@ -135,7 +135,7 @@ async def unreadable_after_the_walk(stack: Stack, item_id: str) -> None:
     await unreadable_ids(stack, item_id)
 
 
-async def all_looks(stack: Stack) -> None:
+async def all_rechecks(stack: Stack) -> None:
     """Move the time past all rechecks of a contradicting answer."""
     await stack.quiet()
     for seconds in (6, 25, 90, 180, 180):
@@ -145,19 +145,19 @@ async def all_looks(stack: Stack) -> None:
 async def never_moves(stack: Stack, item_id: str) -> None:
     await stack.shift(timedelta(hours=2))
     await stack.tell("item/updated", item_id)
-    await all_looks(stack)
+    await all_rechecks(stack)
 
 
 async def never_shown(stack: Stack, item_id: str) -> None:
     [account_id, *_] = await stack.live(item_id, "accounts")
     announced = {"transactionsCount": 3, "transactionsCreatedAtFrom": "2999-01-01T00:00:00Z"}
     await stack.tell("transactions/created", item_id, accountId=account_id, **announced)
-    await all_looks(stack)
+    await all_rechecks(stack)
 
 
 async def never_listed(stack: Stack, item_id: str) -> None:
     await stack.tell("transactions/created", item_id, accountId=str(uuid.uuid4()))
-    await all_looks(stack)
+    await all_rechecks(stack)
 
 
 HAPPENINGS: Final[dict[str, Happening]] = {

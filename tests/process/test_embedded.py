@@ -30,9 +30,9 @@ BOTH = pytest.mark.parametrize("kind", [Postgres, Valkey])
 TRANSPORTS = pytest.mark.parametrize("tcp", [False, True], ids=["socket", "tcp"])
 
 
-def eventually(holds: Callable[[], bool], *, within_s: float = 10) -> bool:
+def eventually(holds: Callable[[], bool], *, timeout_s: float = 10) -> bool:
     """Whether the condition becomes true in time."""
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + timeout_s
     while not holds():
         if time.monotonic() > deadline:
             return False
@@ -273,7 +273,7 @@ def test_nothing_is_left_when_the_launcher_is_killed(
             guard.freeze_family(server)
     launcher.kill()
     launcher.wait()
-    assert eventually(lambda: none_runs(started), within_s=2), guard.family(started[0])
+    assert eventually(lambda: none_runs(started), timeout_s=2), guard.family(started[0])
     assert not any(listens(url) for url in printed.values())
 
 
@@ -294,7 +294,7 @@ def test_a_server_outlives_the_thread_that_started_it(kind: type[Server]) -> Non
     starter.start()
     starter.join()
     try:
-        assert not eventually(lambda: not server.running, within_s=0.3)
+        assert not eventually(lambda: not server.running, timeout_s=0.3)
         assert listens(server.url)
     finally:
         server.stop()

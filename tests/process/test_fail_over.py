@@ -23,7 +23,7 @@ from tests.support.receiver import (
     Client,
     Doorway,
     ReceiverProcess,
-    open_door,
+    open_receiver,
     stored_bodies,
     told,
 )
@@ -182,7 +182,7 @@ def test_each_outage_of_postgres_has_its_word(error: Exception, word: Outage) ->
 
 @asynccontextmanager
 async def receiver_client(url: str, redis_url: str) -> AsyncIterator[Doorway]:
-    async with open_door(url, redis_url) as opened:
+    async with open_receiver(url, redis_url) as opened:
         yield opened
 
 

@@ -11,9 +11,9 @@ import pytest
 from arq.connections import ArqRedis
 
 from tests.support.pluggy_stub import PluggyStub, Said, reading
-from tests.support.receiver import open_door, told
+from tests.support.receiver import open_receiver, told
 from tests.support.stack import Stack
-from tests.support.watchdog import MOST_S, watched
+from tests.support.watchdog import MAX_CALLBACK_S, watched
 from tests.syncing.test_by_id import one_account, tell_updated, unknown_ids
 from worker.infra.postgres import Pool
 from worker.maintenance.reference_data import refresh_reference_data
@@ -28,11 +28,11 @@ async def busy(seconds: float) -> None:
 
 async def test_the_watchdog_sees_a_callback_that_takes_long() -> None:
     with watched() as found:
-        await asyncio.create_task(busy(2 * MOST_S))
+        await asyncio.create_task(busy(2 * MAX_CALLBACK_S))
     with pytest.raises(AssertionError):
         found.assert_quick()
     with watched() as found:
-        await asyncio.create_task(busy(MOST_S / 10))
+        await asyncio.create_task(busy(MAX_CALLBACK_S / 10))
     found.assert_quick()
 
 
@@ -66,7 +66,7 @@ async def test_60_events_of_5_000_ids_hold_up_no_other_delivery(
         ).encode()
         for _ in range(60)
     ]
-    async with open_door(database_url, redis_url, patient=True) as receiver_client:
+    async with open_receiver(database_url, redis_url, patient=True) as receiver_client:
         with watched() as found:
             # In groups, so that the client in this loop is not what is measured.
             for start in range(0, 60, 20):

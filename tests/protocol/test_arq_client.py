@@ -84,9 +84,9 @@ class Loop:
         assert isinstance(self.worker.pool, QueueClient)
         return self.worker.pool
 
-    async def runs(self, redis: ArqRedis, rings: int = SLOTS + 1) -> None:
+    async def runs(self, redis: ArqRedis, wakes: int = SLOTS + 1) -> None:
         """Ring and wait until every ring has been heard."""
-        items = [uuid.uuid4() for _ in range(rings)]
+        items = [uuid.uuid4() for _ in range(wakes)]
 
         async def heard() -> bool:
             assert not self.main.done(), self.main.exception()

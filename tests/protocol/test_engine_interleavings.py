@@ -291,7 +291,7 @@ class Laboratory:
         return self.runner.run(self._run(schedule, resume, known))
 
     async def _run(self, schedule: Sequence[Action], resume: Sequence[bool], known: bool) -> Scene:
-        await self.control.execute(FORGET)
+        await self.control.execute(EMPTY_TABLES)
         actors = [Actor(f"worker {n}", self.control) for n in range(WORKERS)]
         scene = Scene(self.stack, self.control, self.tasks, actors)
         try:
@@ -307,7 +307,7 @@ class Laboratory:
         return scene
 
 
-FORGET = """
+EMPTY_TABLES = """
 DELETE FROM pluggy_sync.webhook_events; DELETE FROM pluggy_sync.item_sync;
 DELETE FROM pluggy_sync.item_leases; DELETE FROM pluggy_sync.product_sync;
 DELETE FROM pluggy_sync.account_walks; DELETE FROM pluggy_sync.walk_pages;

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.support.examples import EXAMPLES, examples
 from tests.support.interleaving import Actor, PlainConnection, open_stopping_pool
 from tests.support.protocol_world import (
-    FORGET,
+    EMPTY_TABLES,
     ITEMS,
     MODEL,
     RECEIVERS,
@@ -107,7 +107,7 @@ class Laboratory:
         return self.runner.run(self._run(schedule, resume))
 
     async def _run(self, schedule: Sequence[Action], resume: Sequence[bool]) -> World:
-        await self.control.execute(FORGET)
+        await self.control.execute(EMPTY_TABLES)
         world = self._world()
         try:
             for action in schedule:

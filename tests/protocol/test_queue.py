@@ -104,13 +104,13 @@ async def test_a_ring_leaves_nothing_behind(redis: ArqRedis, redis_url: str) -> 
 async def test_ids_are_random_and_start_with_our_prefix(redis: ArqRedis) -> None:
     item = uuid.uuid4()
     await ArqWaker(redis).wake([item, item, item])
-    rings = [wake.decode() for wake in await redis.zrange(QUEUE_NAME, 0, -1)]
-    assert len(set(rings)) == 3
-    assert all(wake.startswith(PREFIX) and str(item) not in wake for wake in rings)
+    wakes = [wake.decode() for wake in await redis.zrange(QUEUE_NAME, 0, -1)]
+    assert len(set(wakes)) == 3
+    assert all(wake.startswith(PREFIX) and str(item) not in wake for wake in wakes)
     assert {key for key in await keys(redis) if key.startswith("arq:")} == {
-        f"arq:job:{wake}" for wake in rings
+        f"arq:job:{wake}" for wake in wakes
     }
-    for wake in rings:
+    for wake in wakes:
         assert 0 < await redis.pttl(f"arq:job:{wake}") <= 3_600_000
 
 
@@ -119,14 +119,14 @@ async def test_a_ring_rings_while_another_of_its_item_is_running(
 ) -> None:
     item, runs = uuid.uuid4(), 0
 
-    async def ring_once_more(_: dict[str, Any], item_id: str) -> None:
+    async def wake_once_more(_: dict[str, Any], item_id: str) -> None:
         nonlocal runs
         runs += 1
         if runs == 1:
             assert await ArqWaker(redis).wake([uuid.UUID(item_id)]) == 1
 
     await ArqWaker(redis).wake([item])
-    burst = burst_worker(redis_url, ring_once_more)
+    burst = burst_worker(redis_url, wake_once_more)
     await burst.async_run()
     await burst.close()
     assert (runs, burst.jobs_failed) == (2, 0)

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.support.shared_database import database_from, forget_events
+from tests.support.shared_database import database_from, delete_events
 from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import WebhookEvent, own_event, parse_webhook, registration
 from worker.infra.lanes import Lane
@@ -30,7 +30,7 @@ async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
 
 @pytest.fixture(autouse=True)
 async def nothing_accepted_yet(db: Pool) -> None:
-    await forget_events(db)
+    await delete_events(db)
 
 
 def dice(seed: int) -> random.Random:
@@ -281,7 +281,7 @@ async def test_a_bump_makes_due_only_what_was_not_due(
 
 
 @pytest.mark.parametrize(
-    ("held", "told", "worth_a_ring"),
+    ("held", "told", "worth_a_wake_up"),
     [
         (Lane.BACKFILL, Lane.LIVE, True),
         (Lane.AUDIT, Lane.LIVE, True),
@@ -291,7 +291,7 @@ async def test_a_bump_makes_due_only_what_was_not_due(
     ],
 )
 async def test_a_bump_that_lifts_a_due_item_into_the_live_lane_is_worth_a_ring(
-    db: Pool, item: uuid.UUID, held: Lane, told: Lane, worth_a_ring: bool
+    db: Pool, item: uuid.UUID, held: Lane, told: Lane, worth_a_wake_up: bool
 ) -> None:
     await accept(db, own_event("sync/verify", item, lane=held, now=datetime.now(UTC)))
     answers = [
@@ -299,7 +299,7 @@ async def test_a_bump_that_lifts_a_due_item_into_the_live_lane_is_worth_a_ring(
         for _ in range(2)
     ]
     # Once: the second finds it there.
-    assert [answer.made_due for answer in answers] == [worth_a_ring, False]
+    assert [answer.made_due for answer in answers] == [worth_a_wake_up, False]
 
 
 async def test_a_bump_does_not_touch_the_lease_of_a_running_sync(db: Pool, item: uuid.UUID) -> None:

@@ -18,7 +18,7 @@ from tests.support.receiver import (
     SECRET,
     Doorway,
     ReceiverProcess,
-    open_door,
+    open_receiver,
     stored_bodies,
     told,
 )
@@ -35,7 +35,7 @@ PATH = b"/webhooks/pluggy"
 RIGHT = f"{HEADER}: {SECRET}\r\n".encode()
 WRONG = f"{HEADER}: not-the-secret-of-the-tests\r\n".encode()
 # So short that a test need not wait, and so long that nobody who is served is cut off.
-MOST_PIECES = 5000
+MAX_PIECES = 5000
 SHORT = HttpLimits(head_timeout_s=0.5, unread_bytes=256 * 1024, unread_s=0.5)
 PATIENT = HttpLimits(head_timeout_s=60.0, unread_bytes=256 * 1024, unread_s=60.0)
 Serve = Callable[[HttpLimits], AbstractAsyncContextManager[int]]
@@ -43,7 +43,7 @@ Serve = Callable[[HttpLimits], AbstractAsyncContextManager[int]]
 
 @pytest.fixture
 async def doorway(database_url: str, redis: ArqRedis, redis_url: str) -> AsyncIterator[Doorway]:
-    async with open_door(database_url, redis_url) as doorway:
+    async with open_receiver(database_url, redis_url) as doorway:
         yield doorway
 
 
@@ -55,7 +55,7 @@ def serve(
 
     @asynccontextmanager
     async def receiver(limits: HttpLimits) -> AsyncIterator[int]:
-        async with open_door(database_url, redis_url, limits=limits) as doorway:
+        async with open_receiver(database_url, redis_url, limits=limits) as doorway:
             yield doorway.port
 
     @asynccontextmanager
@@ -284,7 +284,7 @@ async def pour(port: int, headers: bytes, piece: bytes, pause_s: float = 0.0) ->
     reading, pieces = asyncio.create_task(reader.read()), 0
     async with asyncio.timeout(20):
         while not reading.done():
-            assert pieces < MOST_PIECES
+            assert pieces < MAX_PIECES
             try:
                 writer.write(piece)
                 await writer.drain()

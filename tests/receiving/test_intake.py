@@ -11,8 +11,16 @@ import pytest
 from arq.connections import ArqRedis
 from structlog.testing import capture_logs
 
-from tests.support.receiver import HEADER, SECRET, Doorway, Locked, open_door, stored_bodies, told
-from tests.support.shared_database import database_from, forget_events
+from tests.support.receiver import (
+    HEADER,
+    SECRET,
+    Doorway,
+    Locked,
+    open_receiver,
+    stored_bodies,
+    told,
+)
+from tests.support.shared_database import database_from, delete_events
 from tests.support.waiting import until
 from webhook_receiver.delivery_counts import DISTINCT_EVENTS, LOG_INTERVAL_S, DeliveryCounts
 from webhook_receiver.intake import MAX_WAITING, MAX_WAITING_BYTES, NotTaken
@@ -29,12 +37,12 @@ async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
 
 @pytest.fixture(autouse=True)
 async def nothing_accepted_yet(db: Pool) -> None:
-    await forget_events(db)
+    await delete_events(db)
 
 
 @pytest.fixture
 async def doorway(database_url: str, redis: ArqRedis, redis_url: str) -> AsyncIterator[Doorway]:
-    async with open_door(database_url, redis_url, patient=True) as doorway:
+    async with open_receiver(database_url, redis_url, patient=True) as doorway:
         yield doorway
 
 
@@ -158,12 +166,12 @@ async def test_only_what_makes_an_item_due_rings(
     for target in (item_id, item_id, other_id, item_id):
         await doorway.deliver(told(target))
 
-    async def has_rung() -> bool:
+    async def has_woken() -> bool:
         return bool(await redis.zcard(QUEUE_NAME) >= 2)
 
-    await until(has_rung)
+    await until(has_woken)
     await doorway.services.intake.wakeups.settle()
-    jobs = [await redis.get(b"arq:job:" + ring) for ring in await redis.zrange(QUEUE_NAME, 0, -1)]
+    jobs = [await redis.get(b"arq:job:" + wake) for wake in await redis.zrange(QUEUE_NAME, 0, -1)]
     assert sorted(str(i) in str(job) for job in jobs for i in (item_id, other_id)) == [
         False,
         False,
@@ -186,7 +194,7 @@ async def test_a_full_queue_gets_no_more_rings(doorway: Doorway, redis: ArqRedis
 async def test_deliveries_are_counted_by_minute_event_and_answer(
     database_url: str, redis: ArqRedis, redis_url: str, db: Pool
 ) -> None:
-    async with open_door(database_url, redis_url) as doorway:
+    async with open_receiver(database_url, redis_url) as doorway:
         body = told()
         for _ in range(2):
             await doorway.deliver(body)
@@ -250,7 +258,7 @@ async def test_what_was_refused_is_told_when_the_receiver_stops(
     database_url: str, redis: ArqRedis, redis_url: str
 ) -> None:
     with capture_logs() as logs:
-        async with open_door(database_url, redis_url) as doorway:
+        async with open_receiver(database_url, redis_url) as doorway:
             await doorway.deliver(told(), secret=None)
             doorway.services.counts.log_refused()
             await doorway.deliver(b"[]")

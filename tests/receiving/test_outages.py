@@ -10,7 +10,7 @@ import pytest
 import embedded
 from ops.migrations import migrate
 from tests.support.proxy import Proxy
-from tests.support.receiver import Doorway, Reply, open_door, stored_bodies, told
+from tests.support.receiver import Doorway, Reply, open_receiver, stored_bodies, told
 from tests.support.waiting import until
 from webhook_receiver.app import ANSWER_TIMEOUT_S
 from worker.infra.postgres import close_pool, open_pool
@@ -35,7 +35,7 @@ def valkey() -> Iterator[embedded.Valkey]:
 
 @pytest.fixture
 async def doorway(postgres: embedded.Postgres, valkey: embedded.Valkey) -> AsyncIterator[Doorway]:
-    async with open_door(postgres.url, valkey.url) as doorway:
+    async with open_receiver(postgres.url, valkey.url) as doorway:
         yield doorway
 
 
@@ -111,7 +111,7 @@ async def test_a_receiver_that_was_cut_off_goes_on_by_a_new_connection(
     async with Proxy(postgres.port) as proxy:
         parts = urlsplit(postgres.url)
         netloc = parts.netloc.replace(f":{postgres.port}", f":{proxy.port}")
-        async with open_door(urlunsplit(parts._replace(netloc=netloc)), valkey.url) as doorway:
+        async with open_receiver(urlunsplit(parts._replace(netloc=netloc)), valkey.url) as doorway:
             assert (await doorway.deliver(told())).status == 202
             proxy.cut_off()
             deaf = proxy.connections
@@ -130,7 +130,7 @@ async def test_however_many_ask_for_readiness_one_session_looks(
     async with Proxy(postgres.port) as proxy:
         parts = urlsplit(postgres.url)
         netloc = parts.netloc.replace(f":{postgres.port}", f":{proxy.port}")
-        async with open_door(urlunsplit(parts._replace(netloc=netloc)), valkey.url) as doorway:
+        async with open_receiver(urlunsplit(parts._replace(netloc=netloc)), valkey.url) as doorway:
             asked = await asyncio.gather(*(doorway.call("GET", "/readyz") for _ in range(50)))
         assert {reply.status for reply in asked} == {200}
         # The look at start may have had one of its own.
@@ -141,7 +141,7 @@ async def test_a_stopped_receiver_does_not_wait_for_a_postgres_that_stands_still
     postgres: embedded.Postgres, valkey: embedded.Valkey
 ) -> None:
     clock = asyncio.get_running_loop().time
-    async with open_door(postgres.url, valkey.url) as doorway:
+    async with open_receiver(postgres.url, valkey.url) as doorway:
         await doorway.deliver(told())
         postgres.pause()
         try:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
-from tests.support.receiver import HEADER, SECRET, Doorway, open_door, stored_bodies, told
-from tests.support.shared_database import database_from, forget_events
+from tests.support.receiver import HEADER, SECRET, Doorway, open_receiver, stored_bodies, told
+from tests.support.shared_database import database_from, delete_events
 from tests.support.waiting import until
 from webhook_receiver.app import ANSWER_TIMEOUT_S, BODY_TIMEOUT_S, MAX_BODY_BYTES
 from webhook_receiver.authentication import Authenticator
@@ -28,12 +28,12 @@ async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
 
 @pytest.fixture(autouse=True)
 async def nothing_accepted_yet(db: Pool) -> None:
-    await forget_events(db)
+    await delete_events(db)
 
 
 @pytest.fixture
 async def doorway(database_url: str, redis: ArqRedis, redis_url: str) -> AsyncIterator[Doorway]:
-    async with open_door(database_url, redis_url) as doorway:
+    async with open_receiver(database_url, redis_url) as doorway:
         yield doorway
 
 
@@ -155,7 +155,7 @@ async def test_a_body_that_does_not_arrive_in_time_is_answered_408(
             if dripping:
                 yield b" "
 
-    async with open_door(database_url, redis_url, body_timeout_s=0.3) as doorway:
+    async with open_receiver(database_url, redis_url, body_timeout_s=0.3) as doorway:
         reply = await doorway.call(
             "POST", "/webhooks/pluggy", data=drips(), headers={HEADER: SECRET}
         )
@@ -174,7 +174,7 @@ def test_a_body_has_three_seconds_and_every_answer_four() -> None:
 async def test_both_secrets_open_the_door_while_rotating(
     database_url: str, redis: ArqRedis, redis_url: str, secret: str, way: str
 ) -> None:
-    async with open_door(database_url, redis_url, secrets=[OTHER_SECRET, SECRET]) as doorway:
+    async with open_receiver(database_url, redis_url, secrets=[OTHER_SECRET, SECRET]) as doorway:
         if way == "header":
             reply = await doorway.deliver(told(), secret=secret)
         else:
@@ -245,7 +245,7 @@ async def test_a_path_of_any_bytes_is_refused_not_stumbled_over(
 async def test_a_secret_of_odd_characters_works_in_path_and_header(
     database_url: str, redis: ArqRedis, redis_url: str, secret: str, path: str
 ) -> None:
-    async with open_door(database_url, redis_url, secrets=[secret]) as doorway:
+    async with open_receiver(database_url, redis_url, secrets=[secret]) as doorway:
         assert (await doorway.deliver(told(), secret=secret)).status == 202
         answer = await doorway.speak(
             b"POST /webhooks/pluggy%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -258,7 +258,7 @@ async def test_a_secret_of_odd_characters_works_in_path_and_header(
 async def test_the_header_of_the_secret_can_have_another_name(
     database_url: str, redis: ArqRedis, redis_url: str
 ) -> None:
-    async with open_door(database_url, redis_url, header="Authorization") as doorway:
+    async with open_receiver(database_url, redis_url, header="Authorization") as doorway:
         reply = await doorway.deliver(told(), secret=None, Authorization=SECRET)
         usual = await doorway.deliver(told(), secret=SECRET)
     assert (reply.status, usual.status) == (202, 401)
@@ -292,7 +292,7 @@ async def test_deliveries_are_taken_from_allowed_addresses_only(
     database_url: str, redis: ArqRedis, redis_url: str, forwarded: dict[str, str], status: int
 ) -> None:
     origins = Origins(parse_networks("52.67.145.81"), parse_networks("127.0.0.0/8, ::1"))
-    async with open_door(database_url, redis_url, origins=origins) as doorway:
+    async with open_receiver(database_url, redis_url, origins=origins) as doorway:
         assert (await doorway.deliver(told(), **forwarded)).status == status
         # The company's own code registers from anywhere.
         registration = {"itemId": str(uuid.uuid4())}
@@ -431,7 +431,7 @@ async def test_a_ready_receiver_says_so(doorway: Doorway) -> None:
 async def test_a_database_that_is_not_migrated_is_not_ready(
     empty_database_url: str, redis: ArqRedis, redis_url: str
 ) -> None:
-    async with open_door(empty_database_url, redis_url) as doorway:
+    async with open_receiver(empty_database_url, redis_url) as doorway:
         ready = await doorway.call("GET", "/readyz")
         reply = await doorway.deliver(told())
     assert (ready.status, ready.body["error"]) == (503, "postgres_not_migrated")

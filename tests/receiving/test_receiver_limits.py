@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from arq.connections import ArqRedis
 
-from tests.support.receiver import HEADER, SECRET, Doorway, Reply, open_door, told
+from tests.support.receiver import HEADER, SECRET, Doorway, Reply, open_receiver, told
 from tests.support.waiting import until
 from worker.infra.http_server import HttpLimits
 
@@ -21,7 +21,7 @@ LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 
 @pytest.fixture
 async def doorway(database_url: str, redis: ArqRedis, redis_url: str) -> AsyncIterator[Doorway]:
-    async with open_door(database_url, redis_url, limits=LIMITS) as doorway:
+    async with open_receiver(database_url, redis_url, limits=LIMITS) as doorway:
         yield doorway
 
 
@@ -67,7 +67,7 @@ async def test_silent_connections_keep_nobody_out(
     database_url: str, redis: ArqRedis, redis_url: str
 ) -> None:
     limits = HttpLimits(connections=5, head_timeout_s=60.0)
-    async with open_door(database_url, redis_url, limits=limits) as doorway:
+    async with open_receiver(database_url, redis_url, limits=limits) as doorway:
         held = [await asyncio.open_connection("127.0.0.1", doorway.port) for _ in range(5)]
         for _, writer in held[1:]:
             writer.write(b"GET /livez HTTP/1.1\r\nX-Slow: ")

@@ -24,10 +24,10 @@ from tests.support.receiver import (
     Locked,
     ReceiverProcess,
     Reply,
-    open_door,
+    open_receiver,
     told,
 )
-from tests.support.shared_database import forget_events
+from tests.support.shared_database import delete_events
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import now
 from tests.support.waiting import until
@@ -41,7 +41,7 @@ from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.infra.redis_client import connect
 from worker.wakeup.queue import QUEUE_NAME
 
-ANSWERED_WITHIN_S = 4.0
+ANSWER_TIMEOUT_S = 4.0
 NOBODY = "postgresql://nobody@127.0.0.1:1/x"
 
 
@@ -67,7 +67,7 @@ def database_url(postgres: embedded.Postgres) -> str:
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Pool]:
     pool = await open_pool(database_url, max_size=4, statement_cache=100)
-    await forget_events(pool)
+    await delete_events(pool)
     yield pool
     await close_pool(pool)
 
@@ -82,7 +82,7 @@ async def redis(valkey: embedded.Valkey) -> AsyncIterator[ArqRedis]:
 
 @pytest.fixture
 async def doorway(postgres: embedded.Postgres, valkey: embedded.Valkey) -> AsyncIterator[Doorway]:
-    async with open_door(postgres.url, valkey.url) as doorway:
+    async with open_receiver(postgres.url, valkey.url) as doorway:
         yield doorway
 
 
@@ -126,13 +126,13 @@ async def is_drained(redis: ArqRedis) -> bool:
 
 def assert_taken(reply: Reply, status: str = "accepted") -> None:
     assert (reply.status, reply.body) == (202, {"status": status})
-    assert reply.took_s < ANSWERED_WITHIN_S
+    assert reply.took_s < ANSWER_TIMEOUT_S
 
 
 def assert_sent_back(reply: Reply) -> None:
     assert (reply.status, reply.body["error"]) == (503, "unavailable")
     assert int(reply.headers["Retry-After"]) > 0
-    assert reply.took_s < ANSWERED_WITHIN_S
+    assert reply.took_s < ANSWER_TIMEOUT_S
 
 
 # While Postgres is away
@@ -324,7 +324,7 @@ async def test_an_entry_that_changed_meanwhile_stays(redis: ArqRedis, db: Pool) 
 
 @asynccontextmanager
 async def without_postgres(redis_url: str) -> AsyncIterator[Doorway]:
-    async with open_door(NOBODY, redis_url) as doorway:
+    async with open_receiver(NOBODY, redis_url) as doorway:
         yield doorway
 
 
@@ -412,7 +412,7 @@ async def test_deliveries_over_the_bound_are_sent_back(
 async def test_with_both_away_deliveries_are_sent_back_in_time(
     postgres: embedded.Postgres, valkey: embedded.Valkey, redis: ArqRedis, db: Pool, how: Any
 ) -> None:
-    async with open_door(postgres.url, valkey.url) as doorway:
+    async with open_receiver(postgres.url, valkey.url) as doorway:
         assert_taken(await doorway.deliver(told()))
         async with how(postgres), how(valkey):
             sent = [asyncio.create_task(doorway.deliver(told())) for _ in range(5)]

@@ -50,7 +50,7 @@ END $$;
 CREATE TRIGGER one_live_lease BEFORE UPDATE ON pluggy_sync.item_leases
     FOR EACH ROW EXECUTE FUNCTION model.one_live_lease();
 """
-FORGET = """
+EMPTY_TABLES = """
 DELETE FROM model.rows; DELETE FROM model.writes; DELETE FROM pluggy_sync.runs;
 DELETE FROM pluggy_sync.webhook_events; DELETE FROM pluggy_sync.item_sync;
 DELETE FROM pluggy_sync.item_leases; DELETE FROM pluggy_sync.product_sync;
@@ -163,7 +163,7 @@ class World:
     settled: Counter[uuid.UUID] = field(default_factory=Counter)
     """Of these, how many the sync that settled last had seen."""
     deferred: set[uuid.UUID] = field(default_factory=set)
-    rings: deque[uuid.UUID] = field(default_factory=deque)
+    wakes: deque[uuid.UUID] = field(default_factory=deque)
     lease_lost: int = 0
     syncs: int = 0
 
@@ -192,14 +192,14 @@ class World:
             assert event.item_id is not None
             self.generation[event.item_id] += answer.is_new
             if answer.made_due:
-                self.rings.append(event.item_id)
+                self.wakes.append(event.item_id)
 
     # A sync
 
     async def sync(self, number: int, verdict: str) -> None:
         """A sync like the engine's, with one step instead of Pluggy's products."""
         worker = self.tasks[number]
-        woken = self.rings.popleft() if self.rings else None
+        woken = self.wakes.popleft() if self.wakes else None
         lease = await worker.claim(woken)
         if lease is None:
             return
@@ -264,8 +264,8 @@ class World:
             case Tell(receiver, numbers, twice, crashes):
                 events = [self.change(number) for number in numbers] * (1 + twice)
                 await self._deliver(self.receivers[receiver], events, crashes)
-            case TellAtOnce(told_groups):
-                await self._deliver_at_once(told_groups)
+            case TellAtOnce(announced_groups):
+                await self._deliver_at_once(announced_groups)
             case Redeliver(receiver, delivery):
                 if self.deliveries:
                     event = self.deliveries[delivery % len(self.deliveries)]
@@ -282,7 +282,7 @@ class World:
             case Sweep():
                 await self.sweep()
             case FlushRedis():
-                self.rings.clear()
+                self.wakes.clear()
 
     async def _deliver(
         self, receiver: Actor, events: Sequence[WebhookEvent], crashes: int | None = None
@@ -294,8 +294,8 @@ class World:
             taken += 1
         await receiver.kill()
 
-    async def _deliver_at_once(self, told_groups: Sequence[tuple[int, ...]]) -> None:
-        busy = list(zip(self.receivers, told_groups, strict=False))
+    async def _deliver_at_once(self, announced_groups: Sequence[tuple[int, ...]]) -> None:
+        busy = list(zip(self.receivers, announced_groups, strict=False))
         for receiver, numbers in busy:
             events = [self.change(number) for number in numbers]
             await receiver.begin(self.receive(receiver, events))
@@ -317,7 +317,7 @@ class World:
     async def sweep(self) -> list[uuid.UUID]:
         due = await self.control.fetch(QUERIES["sweep_due_items"], SWEEP_LOCK, 10, int(Lane.AUDIT))
         found = [record["item_id"] for record in due]
-        self.rings.extend(found)
+        self.wakes.extend(found)
         return found
 
     # What must hold
@@ -350,7 +350,7 @@ class World:
         for event in [*self.unanswered, *self.deliveries]:
             await self._deliver(self.receivers[0], [event])
         self.unanswered.clear()
-        self.rings.clear()
+        self.wakes.clear()
         for _ in range(10 * len(ITEMS)):
             await self.act(Lapse())
             if not await self.sweep():

@@ -109,7 +109,7 @@ def told(item_id: uuid.UUID | str | None = None, **fields: Any) -> dict[str, Any
 
 
 @asynccontextmanager
-async def open_door(
+async def open_receiver(
     database_url: str,
     redis_url: str,
     *,

@@ -19,7 +19,7 @@ async def database_from(template: str, postgres_url: str) -> AsyncIterator[str]:
     await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def forget_events(db: Pool) -> None:
+async def delete_events(db: Pool) -> None:
     """Empty the tables that accept() writes."""
     await db.execute(
         "TRUNCATE pluggy_sync.webhook_events, pluggy_sync.item_sync, pluggy_sync.item_leases,"

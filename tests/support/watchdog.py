@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from unittest.mock import patch
 
-MOST_S: Final = 0.05
+MAX_CALLBACK_S: Final = 0.05
 """CPU time of this thread, so that a busy machine does not count."""
 
 
@@ -24,13 +24,15 @@ class Watched:
 
     def note(self, took_s: float, what: str) -> None:
         self.callbacks += 1
-        if took_s > MOST_S / 5:
+        if took_s > MAX_CALLBACK_S / 5:
             self.slowest = sorted([(took_s, what), *self.slowest], reverse=True)[:5]
 
     def assert_quick(self) -> None:
         """Assert that no callback blocked the loop."""
         assert self.callbacks > 0
-        slow = [f"{took_s:.3f} s {what}" for took_s, what in self.slowest if took_s > MOST_S]
+        slow = [
+            f"{took_s:.3f} s {what}" for took_s, what in self.slowest if took_s > MAX_CALLBACK_S
+        ]
         assert not slow, slow
 
 
