@@ -9,7 +9,7 @@ READY := .venv/.ready
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help .venv demo services test test-extra mutants oracle soak chaos bench check format lint types \
-	imports lock store
+	imports lock schema store
 
 help: ## list the targets
 	@sed -n 's/^\([a-z.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -63,6 +63,9 @@ bench: $(READY) ## measure (ARGS=--quick)
 store: $(READY) ## write worker/store from sql/queries and a migrated database
 	@$(BIN)/python -m bench.store
 
+schema: $(READY) ## write sql/schema.txt and docs/entities.md from a migrated database
+	@$(BIN)/python -m bench.schema
+
 check: lint types imports ## everything static
 
 format: $(READY) ## rewrite to the house format
@@ -72,6 +75,7 @@ format: $(READY) ## rewrite to the house format
 lint: $(READY) ## format and lint rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python -m bench.sql_format
 
 types: $(READY) ## mypy --strict
 	$(BIN)/mypy

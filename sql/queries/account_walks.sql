@@ -15,8 +15,8 @@ ON CONFLICT (item_id, account_id) DO UPDATE SET
     kind = excluded.kind, lane = least(stored.lane, excluded.lane), expects_rows = excluded.expects_rows,
     source_updated_at = excluded.source_updated_at, next = excluded.next,
     started_at = excluded.started_at, pluggy_started_at = excluded.pluggy_started_at,
-    pages = excluded.pages, rows_seen = excluded.rows_seen, verifies = excluded.verifies, read_since = excluded.read_since,
-    read_seq = excluded.read_seq,
+    pages = excluded.pages, rows_seen = excluded.rows_seen, verifies = excluded.verifies,
+    read_since = excluded.read_since, read_seq = excluded.read_seq,
     finds_candidates = false, read_at = NULL, restarts = 0,
     asked_at = clock_timestamp();
 
@@ -120,8 +120,8 @@ WHERE walk_id = $1 AND kind IN ('absent', 'waiting', 'unproven');
 UPDATE pluggy_sync.walk_pages p
 SET ids = ARRAY(SELECT id FROM unnest(p.ids) AS id WHERE id <> ALL ($3::uuid[]))
 FROM pluggy_sync.account_walks w
-WHERE w.item_id = $1 AND w.account_id = $2 AND p.walk_id = w.walk_id AND p.kind IN ('absent', 'waiting', 'unproven')
-  AND p.ids && $3::uuid[];
+WHERE w.item_id = $1 AND w.account_id = $2 AND p.walk_id = w.walk_id
+  AND p.kind IN ('absent', 'waiting', 'unproven') AND p.ids && $3::uuid[];
 
 -- name: finish_walk
 -- params: item_id, account_id

@@ -17,7 +17,8 @@ WHERE item_id = $1 AND deleted_at IS NULL;
 -- params: item_id
 -- returns: many MissingRow
 -- nullable: missing_since, missing_collected_at
-SELECT id, coalesce(deletion_flagged_at, deletion_refused_at) AS missing_since, NULL::timestamptz AS missing_collected_at
+SELECT id, coalesce(deletion_flagged_at, deletion_refused_at) AS missing_since,
+       NULL::timestamptz AS missing_collected_at
 FROM pluggy.accounts
 WHERE item_id = $1 AND deleted_at IS NULL;
 

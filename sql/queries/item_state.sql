@@ -83,7 +83,8 @@ SELECT
             WHERE t.item_id = $1 AND t.account_id = c.account_id))
         FROM created c
     ), '{}')::text AS newest_rows,
-    (SELECT n.silence_check_at FROM pluggy_sync.item_reconciliations n WHERE n.item_id = s.item_id) AS silence_check_at,
+    (SELECT n.silence_check_at FROM pluggy_sync.item_reconciliations n
+     WHERE n.item_id = s.item_id) AS silence_check_at,
     (SELECT i.connector_is_open_finance FROM pluggy.items i WHERE i.id = $1)
         AS is_open_finance,
     (SELECT i.payload::text FROM pluggy.items i WHERE i.id = $1) AS item,

@@ -33,7 +33,10 @@ SELECT * FROM pluggy_ops.lag ORDER BY event;
 -- nullable: *
 -- An item as operators may see it, and whether it has work. No row if nothing is known of it.
 WITH item AS (
-    SELECT * FROM pluggy.items WHERE id = $1
+    -- Not its payload: operators may not read it.
+    SELECT id, connector_id, connector_name, status, execution_status, error_code, products,
+           last_updated_at, next_auto_sync_at, consent_expires_at, first_seen_at, changed_at, deleted_at
+    FROM pluggy.items WHERE id = $1
 )
 SELECT $1::uuid AS item_id, i.connector_id, i.connector_name, i.status, i.execution_status,
        i.error_code, i.products, i.last_updated_at, i.next_auto_sync_at, i.consent_expires_at,
@@ -58,7 +61,8 @@ FROM (
     SELECT 'accounts' AS entity, deleted_at, changed_at FROM pluggy.accounts WHERE item_id = $1
     UNION ALL SELECT 'transactions', deleted_at, changed_at FROM pluggy.transactions WHERE item_id = $1
     UNION ALL SELECT 'investments', deleted_at, changed_at FROM pluggy.investments WHERE item_id = $1
-    UNION ALL SELECT 'investment_transactions', deleted_at, changed_at FROM pluggy.investment_transactions WHERE item_id = $1
+    UNION ALL SELECT 'investment_transactions', deleted_at, changed_at FROM pluggy.investment_transactions
+    WHERE item_id = $1
     UNION ALL SELECT 'loans', deleted_at, changed_at FROM pluggy.loans WHERE item_id = $1
     UNION ALL SELECT 'identities', deleted_at, changed_at FROM pluggy.identities WHERE item_id = $1
     UNION ALL SELECT 'bills', deleted_at, changed_at FROM pluggy.bills WHERE item_id = $1

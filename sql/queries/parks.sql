@@ -10,7 +10,8 @@ WITH refused AS (
 )
 SELECT count(DISTINCT item_id) AS items,
        EXISTS (SELECT FROM pluggy_sync.product_sync p
-               WHERE p.product = $1 AND p.complete_read_at > (SELECT min(failed_at) FROM refused)) AS others_succeed
+               WHERE p.product = $1
+                 AND p.complete_read_at > (SELECT min(failed_at) FROM refused)) AS others_succeed
 FROM refused;
 
 -- name: find_other_scopes

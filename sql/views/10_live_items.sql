@@ -1,6 +1,6 @@
 CREATE VIEW pluggy_live.items AS
-SELECT id, connector_id, connector_name, connector_is_open_finance, status, execution_status, error_code, client_user_id,
-       products, source_created_at, source_updated_at, last_updated_at, next_auto_sync_at,
+SELECT id, connector_id, connector_name, connector_is_open_finance, status, execution_status, error_code,
+       client_user_id, products, source_created_at, source_updated_at, last_updated_at, next_auto_sync_at,
        consent_expires_at, payload, run_id, first_seen_at, changed_at
 FROM pluggy.items
 WHERE deleted_at IS NULL;

@@ -113,15 +113,16 @@ WITH found AS (
                     || ' that Pluggy promised: ask Pluggy''s support.'
                WHEN 'collection_stuck' THEN w.n || ' items are being collected for over a day: ask Pluggy''s'
                     || ' support.'
-               WHEN 'bank_error' THEN 'Banks do not give ' || w.things || ' products: errors_by_connector says'
-                    || ' which banks; Pluggy tries again by itself.'
+               WHEN 'bank_error' THEN 'Banks do not give ' || w.things || ' products:'
+                    || ' errors_by_connector says which banks; Pluggy tries again by itself.'
                WHEN 'bank_warning' THEN 'Banks have not given all of ' || w.things || ' products.'
                WHEN 'reconnect' THEN w.n || ' items need their person to connect again.'
                WHEN 'consent_expiring' THEN w.n || ' consents end within 14 days, the first at '
-                    || to_char(w.due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC: have them renewed.'
+                    || to_char(w.due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
+                    || ' UTC: have them renewed.'
                WHEN 'waiting_for_user' THEN w.n || ' logins wait for their person for over an hour.'
-               WHEN 'no_auto_sync' THEN w.n || ' items are no longer updated by Pluggy by itself: update them,'
-                    || ' or have their person connect again.'
+               WHEN 'no_auto_sync' THEN w.n || ' items are no longer updated by Pluggy by itself:'
+                    || ' update them, or have their person connect again.'
            END, w.since,
            CASE WHEN w.kind IN ('missed_webhooks', 'dead_letters', 'refused_by_pluggy',
                                 'flagged_deletions', 'events_kept') THEN w.things ELSE w.n END,
