@@ -22,7 +22,7 @@ import click
 
 import embedded
 from ops.migrations import migrate
-from worker.infra.queries import QUERIES
+from worker.store.entities import transactions
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -89,8 +89,8 @@ async def load(bare: Connection, indexed: Connection, rows: int) -> tuple[float,
         rows_json = json.dumps(page)
         for place, conn in enumerate((bare, indexed)):
             began = time.perf_counter()
-            await conn.fetch(
-                QUERIES["upsert_transactions"], rows_json, account, 1, datetime.now(UTC)
+            await transactions.upsert_transactions(
+                conn, rows=rows_json, item_id=account, run_id=1, now=datetime.now(UTC)
             )
             took[place] += time.perf_counter() - began
     for conn in (bare, indexed):

@@ -11,8 +11,8 @@ from typing import Final
 import structlog
 from prometheus_client import Counter as Metric
 
-from worker.infra.postgres import Pool, fetch_within
-from worker.infra.queries import QUERIES
+from worker.infra.postgres import Pool, connection_within
+from worker.store.deliveries import add_delivery_counts
 
 log = structlog.get_logger()
 
@@ -76,15 +76,14 @@ class DeliveryCounts:
             return
         keys = sorted(counted)
         try:
-            await fetch_within(
-                db,
-                FLUSH_TIMEOUT_S,
-                QUERIES["add_delivery_counts"],
-                [minute for minute, _, _ in keys],
-                [event for _, event, _ in keys],
-                [answer for _, _, answer in keys],
-                [counted[key] for key in keys],
-            )
+            async with connection_within(db, FLUSH_TIMEOUT_S) as conn:
+                await add_delivery_counts(
+                    conn,
+                    minutes=[minute for minute, _, _ in keys],
+                    events=[event for _, event, _ in keys],
+                    answers=[answer for _, _, answer in keys],
+                    deliveries=[counted[key] for key in keys],
+                )
         except Exception as error:
             log.warning("counts_kept", error=type(error).__name__)
             self._counts.update(counted)

@@ -16,10 +16,10 @@ from redis.exceptions import RedisError
 
 from worker.infra.http_server import BoundedRunner, HttpLimits, listening_port, metrics
 from worker.infra.outage_words import Outage, postgres_outage, redis_outage
-from worker.infra.postgres import POSTGRES_AWAY, fetch_within
-from worker.infra.queries import QUERIES
+from worker.infra.postgres import POSTGRES_AWAY, connection_within
 from worker.infra.redis_client import PROBE_EXPIRES_MS, WRITE_PROBE
 from worker.maintenance.sweep import Sweep
+from worker.store.sweep import probe_worker
 
 log = structlog.get_logger()
 
@@ -65,7 +65,8 @@ class Readiness:
     async def _postgres(self) -> Outage | None:
         sweep = self._sweep
         try:
-            await fetch_within(sweep.db, PROBE_TIMEOUT_S, QUERIES["probe_worker"], sweep.worker_id)
+            async with connection_within(sweep.db, PROBE_TIMEOUT_S) as conn:
+                await probe_worker(conn, worker_id=sweep.worker_id)
         except (*POSTGRES_AWAY, asyncpg.PostgresError) as error:
             return postgres_outage(error)
         return None

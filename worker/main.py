@@ -35,11 +35,10 @@ from worker.infra.postgres import (
     POSTGRES_REFUSES_US,
     Pool,
     close_pool,
-    fetch_within,
+    connection_within,
     open_pool,
     why_refused,
 )
-from worker.infra.queries import QUERIES
 from worker.infra.redis_client import connect_watched
 from worker.infra.redis_keys import PREFIX
 from worker.infra.redis_settings import RedisSafety
@@ -55,6 +54,7 @@ from worker.maintenance.installation import (
 )
 from worker.maintenance.purge import Purger
 from worker.maintenance.reconciliation import run_reconciliations
+from worker.maintenance.redis_settings import record_redis_settings
 from worker.maintenance.reference_data import refresh_reference_data
 from worker.maintenance.restatements import link_restatements
 from worker.maintenance.retention import delete_expired
@@ -63,6 +63,8 @@ from worker.maintenance.subscriptions import Expected, watch_subscriptions
 from worker.maintenance.sweep import Sweep
 from worker.pluggy_api.circuit_breaker import CallLedger
 from worker.pluggy_api.client import PluggyClient
+from worker.store import halts
+from worker.store.sweep import remove_worker
 from worker.wakeup.arq_client import QueueClient, queue_client
 from worker.wakeup.queue import QUEUE_NAME, SYNC_ITEM, ArqWaker, deserialize, serialize
 
@@ -119,7 +121,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     ctx["health"] = await start_health_server(sweep, settings.metrics_port, heartbeats)
     await _check_installation(db, settings, postgres)
     with contextlib.suppress(*POSTGRES_AWAY):  # it becomes due by itself
-        await db.execute(QUERIES["probe_soon"])
+        await halts.probe_soon(db)
     ctx["background"] += [
         asyncio.create_task(sweep.run()),
         asyncio.create_task(periodic_tasks.run()),
@@ -187,7 +189,9 @@ def _periodic_tasks(
     purger = Purger(db, client, after=timedelta(days=settings.purge_after_days))
     return [
         PeriodicTask("spool", 1.0, partial(_drain, db, Spool(redis))),
-        PeriodicTask("redis settings", 60.0, partial(RedisSafety(redis).record, db)),
+        PeriodicTask(
+            "redis settings", 60.0, partial(record_redis_settings, db, RedisSafety(redis))
+        ),
         PeriodicTask("reference_data", 5.0, partial(refresh_reference_data, db, client)),
         PeriodicTask("reconciliations", 5.0, partial(run_reconciliations, db)),
         PeriodicTask("first lists", 2.0, partial(order_confirmations, db)),
@@ -220,7 +224,8 @@ async def shutdown(ctx: dict[str, Any]) -> None:
     await ctx["polled"].stop()
     # Retention deletes the row after a day; where Postgres refuses the login there is none.
     with contextlib.suppress(*POSTGRES_AWAY, asyncpg.PostgresError):
-        await fetch_within(ctx["db"], REMOVE_TIMEOUT_S, QUERIES["remove_worker"], ctx["worker_id"])
+        async with connection_within(ctx["db"], REMOVE_TIMEOUT_S) as conn:
+            await remove_worker(conn, worker_id=ctx["worker_id"])
     await ctx["client"].__aexit__(None, None, None)
     await ctx["redis_client"].aclose()
     await close_pool(ctx["db"])

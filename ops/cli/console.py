@@ -116,6 +116,11 @@ def print_json(document: object) -> None:
     click.echo(neutral_json(_encoder.encode(document).decode()))
 
 
+def as_rows(found: Iterable[msgspec.Struct]) -> list[dict[str, Any]]:
+    """Rows of a statement as documents, by column."""
+    return [msgspec.structs.asdict(row) for row in found]
+
+
 def print_rows(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """A table for people, or one word if there is nothing to show."""
     found = list(rows)

@@ -13,6 +13,7 @@ from ops.cli.console import (
     LIMIT,
     ROW_ID,
     CommandFailed,
+    as_rows,
     database,
     json_option,
     print_json,
@@ -20,8 +21,8 @@ from ops.cli.console import (
     run,
 )
 from ops.cli.wakeup import wake
-from worker.infra.queries import QUERIES
 from worker.infra.settings import Environment, load
+from worker.store import operating
 
 LISTED: Final = 100
 FOR_PEOPLE: Final = ("id", "event", "item_id", "reason", "error_id", "attempts", "died_at")
@@ -35,11 +36,6 @@ class Choice:
     reason: str | None = None
     item_id: uuid.UUID | None = None
     connector: int | None = None
-
-    @property
-    def arguments(self) -> list[object]:
-        ids = None if self.ids is None else list(self.ids)
-        return [ids, self.reason, self.item_id, self.connector]
 
 
 @click.group("dead-letters")
@@ -106,14 +102,27 @@ def requeue(
 
 async def _list(choice: Choice, limit: int | None) -> list[dict[str, Any]]:
     async with database(load(Environment)) as db:
-        found = await db.fetch(QUERIES["list_dead_letters"], *choice.arguments, limit)
-    return [dict(record) for record in found]
+        found = await operating.list_dead_letters(
+            db,
+            ids=choice.ids,
+            reason=choice.reason,
+            item_id=choice.item_id,
+            connector_id=choice.connector,
+            limit=limit,
+        )
+    return as_rows(found)
 
 
 async def _requeue(choice: Choice) -> list[dict[str, Any]]:
     settings = load(Environment)
     async with database(settings) as db:
-        found = await db.fetch(QUERIES["requeue_dead_letters"], *choice.arguments)
-    due = {record["item_id"] for record in found if record["made_due"]}
+        found = await operating.requeue_dead_letters(
+            db,
+            ids=choice.ids,
+            reason=choice.reason,
+            item_id=choice.item_id,
+            connector_id=choice.connector,
+        )
+    due = {row.item_id for row in found if row.item_id is not None and row.made_due}
     await wake(settings, sorted(due))
-    return [dict(record) for record in found]
+    return as_rows(found)

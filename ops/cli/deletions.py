@@ -8,7 +8,16 @@ from typing import Any, Final
 
 import click
 
-from ops.cli.console import LIMIT, CommandFailed, database, json_option, print_json, print_rows, run
+from ops.cli.console import (
+    LIMIT,
+    CommandFailed,
+    as_rows,
+    database,
+    json_option,
+    print_json,
+    print_rows,
+    run,
+)
 from worker.infra.settings import Environment, load
 from worker.maintenance.deletion_review import (
     Decided,
@@ -101,4 +110,4 @@ async def _run(
 
 async def _list(item_id: uuid.UUID | None, limit: int) -> list[dict[str, Any]]:
     async with database(load(Environment)) as db:
-        return [dict(record) for record in await list_deletions(db, item_id=item_id, limit=limit)]
+        return as_rows(await list_deletions(db, item_id=item_id, limit=limit))

@@ -12,9 +12,11 @@ from itertools import islice
 from typing import Any, Final, TextIO
 
 import click
+import msgspec
 
 from ops.cli.console import (
     CommandFailed,
+    as_rows,
     database,
     json_option,
     print_fields,
@@ -29,8 +31,8 @@ from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import parse_webhook, registration
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
-from worker.infra.queries import QUERIES
 from worker.infra.settings import Environment, load
+from worker.store import operating
 
 GROUP: Final = 500
 ANSWER_TIMEOUT_S: Final = 15.0
@@ -187,18 +189,20 @@ def show(item_id: uuid.UUID, as_json: bool) -> None:
 
 async def _load(item_id: uuid.UUID) -> dict[str, Any]:
     async with database(load(Environment)) as db:
-        item = await db.fetchrow(QUERIES["show_item"], item_id)
+        item = await operating.show_item(db, item_id=item_id)
         if item is None:
             raise CommandFailed(f"nothing is known of item {item_id}; register it first")
         return {
-            "item": dict(item),
-            "rows": await _rows(db, "count_item_rows", item_id),
-            "freshness": await _rows(db, "item_freshness", item_id),
-            "walks": await _rows(db, "item_walks", item_id),
-            "open_events": await _rows(db, "item_open_events", item_id, OPEN_EVENTS_SHOWN),
-            "dead_letters": await _rows(db, "list_dead_letters", None, None, item_id, None, None),
+            "item": msgspec.structs.asdict(item),
+            "rows": as_rows(await operating.count_item_rows(db, item_id=item_id)),
+            "freshness": as_rows(await operating.item_freshness(db, item_id=item_id)),
+            "walks": as_rows(await operating.item_walks(db, item_id=item_id)),
+            "open_events": as_rows(
+                await operating.item_open_events(db, item_id=item_id, limit=OPEN_EVENTS_SHOWN)
+            ),
+            "dead_letters": as_rows(
+                await operating.list_dead_letters(
+                    db, ids=None, reason=None, item_id=item_id, connector_id=None, limit=None
+                )
+            ),
         }
-
-
-async def _rows(db: Pool, query: str, *arguments: object) -> list[dict[str, Any]]:
-    return [dict(record) for record in await db.fetch(QUERIES[query], *arguments)]

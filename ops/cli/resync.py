@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any, Final, TextIO
 
 import click
+import msgspec
 
 from ops.cli.console import (
     CONNECTOR_ID,
@@ -27,10 +29,10 @@ from ops.cli.console import (
 from ops.cli.item_ids import read_ids
 from worker.inbox.accept import Accepted
 from worker.infra.postgres import Pool
-from worker.infra.queries import QUERIES
 from worker.infra.settings import SyncSettings, load
 from worker.maintenance.reconciliation import event_id_of, order_verify
 from worker.pluggy_api.rate_limit import BURST
+from worker.store import resync as resync_store
 
 GROUP: Final = 200
 ROWS_A_PAGE: Final = 500
@@ -172,15 +174,27 @@ async def _groups(db: Pool, choice: Choice) -> AsyncIterator[Sequence[uuid.UUID]
         while group := list(islice(listed, GROUP)):
             yield group
         return
-    query, times = "mirrored_items", []
+    load = partial(
+        resync_store.mirrored_items,
+        db,
+        connector_id=choice.connector,
+        client_user_id=choice.client_user,
+        limit=GROUP,
+    )
     if choice.since is not None:
-        query, times = "announced_items", [choice.since, choice.until or datetime.now(UTC)]
+        load = partial(
+            resync_store.announced_items,
+            db,
+            connector_id=choice.connector,
+            client_user_id=choice.client_user,
+            limit=GROUP,
+            accepted_from=choice.since,
+            accepted_before=choice.until or datetime.now(UTC),
+        )
     after = FIRST
-    while found := await db.fetch(
-        QUERIES[query], choice.connector, choice.client_user, after, GROUP, *times
-    ):
-        yield [record["item_id"] for record in found]
-        after = found[-1]["item_id"]
+    while found := await load(after=after):
+        yield found
+        after = found[-1]
 
 
 async def _check(
@@ -188,14 +202,15 @@ async def _check(
 ) -> None:
     """How far this resync is with a group, and what reading the rest of it takes."""
     ids = [event_id_of(tally.order_id, item_id) for item_id in group]
-    states = {r["item_id"]: r["state"] for r in await db.fetch(QUERIES["load_resynced"], ids)}
+    states = {r.item_id: r.state for r in await resync_store.load_resynced(db, event_ids=ids)}
     # What died or was superseded is ordered again.
     tally.counts["waiting"] += sum(state in ("pending", "walking") for state in states.values())
     done = {item_id for item_id, state in states.items() if state == "applied"}
     tally.counts["done"] += len(done)
     rest = [item_id for item_id in group if item_id not in done]
-    estimate = await db.fetchrow(QUERIES["estimate_resync"], rest, ROWS_A_PAGE)
-    tally.requests.update({p: n for p, n in dict(estimate or {}).items() if p in products})
+    estimate = await resync_store.estimate_resync(db, item_ids=rest, rows_a_page=ROWS_A_PAGE)
+    requests = msgspec.structs.asdict(estimate)
+    tally.requests.update({p: n for p, n in requests.items() if p in products})
 
 
 async def _order(db: Pool, tally: Tally, group: Sequence[uuid.UUID]) -> None:

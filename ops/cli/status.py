@@ -8,11 +8,13 @@ from dataclasses import asdict
 from typing import Any, Final, TypeVar
 
 import click
+import msgspec
 from redis.exceptions import RedisError
 
 from ops.cli.console import (
     LIMIT,
     CommandFailed,
+    as_rows,
     database,
     json_option,
     print_fields,
@@ -21,9 +23,9 @@ from ops.cli.console import (
     run,
 )
 from worker.inbox.spool import Figures, Spool
-from worker.infra.queries import QUERIES
 from worker.infra.redis_client import connect
 from worker.infra.settings import Environment, load
+from worker.store import operating
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -165,16 +167,16 @@ async def _load_spool() -> Figures | None:
 
 async def _load() -> Row:
     async with database(load(Environment)) as db:
-        overview = await db.fetchrow(QUERIES["overview"])
+        overview = await operating.overview(db)
         return {
-            "overview": dict(overview) if overview else {},
-            "findings": [dict(record) for record in await db.fetch(QUERIES["findings"])],
-            "backlog": [dict(record) for record in await db.fetch(QUERIES["backlog"])],
-            "lag": [dict(record) for record in await db.fetch(QUERIES["lag"])],
+            "overview": msgspec.structs.asdict(overview) if overview else {},
+            "findings": as_rows(await operating.findings(db)),
+            "backlog": as_rows(await operating.backlog(db)),
+            "lag": as_rows(await operating.lag(db)),
         }
 
 
 async def _list(kind: str | None, item_id: uuid.UUID | None, limit: int) -> list[Row]:
     async with database(load(Environment)) as db:
-        found = await db.fetch(QUERIES["list_worklist"], kind, item_id, limit)
-    return [dict(record) for record in found]
+        found = await operating.list_worklist(db, kind=kind, item_id=item_id, limit=limit)
+    return as_rows(found)

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import aiohttp
 import asyncpg
+import msgspec
 
 from embedded.directories import EmbeddedError
 from ops.cli.console import console
@@ -34,7 +35,7 @@ from ops.demo.stage import (
     stop_on_every_signal,
 )
 from ops.migrations import MigrationRefused, migrate
-from worker.infra.queries import QUERIES
+from worker.store import demo
 
 APPLY_TIMEOUT_S: Final = 120.0
 ROWS_A_SECOND: Final = 200
@@ -72,12 +73,10 @@ class Watch:
         self.stage.children.check()
         # Before the database is asked: what was delivered by now has been stored by then.
         undelivered = await self.control.undelivered()
-        record = await self.conn.fetchrow(QUERIES["demo_progress"], self.after_event)
-        if record is None:
-            raise DemoFailed("the database returned no progress")
-        lag = record["lag_ms"]
+        record = await demo.demo_progress(self.conn, after_event=self.after_event)
+        lag = record.lag_ms
         self.last = Progress(
-            **(dict(record) | {"lag_ms": (lag[0], lag[1]) if lag else None}),
+            **(msgspec.structs.asdict(record) | {"lag_ms": (lag[0], lag[1]) if lag else None}),
             undelivered=undelivered,
         )
         self.screen.show(self.last)
@@ -179,21 +178,21 @@ async def _collect(watch: Watch, items: list[str], number: int) -> None:
 
 async def _sabotage(conn: Connection) -> None:
     """Break three rows: one missing, one extra, one different."""
-    missing = await conn.fetchval(QUERIES["sabotage_missing"])
-    extra = await conn.fetchval(QUERIES["sabotage_extra"], uuid.uuid4())
-    different = await conn.fetchval(QUERIES["sabotage_different"], extra)
+    missing = await demo.sabotage_missing(conn)
+    extra = await demo.sabotage_extra(conn, row_id=uuid.uuid4())
+    different = await demo.sabotage_different(conn, spared_id=extra)
     if None in (missing, extra, different):
         raise DemoFailed("--sabotage needs two transactions at least")
 
 
 async def _report(watch: Watch, comparison: Comparison) -> Report:
-    statement = QUERIES["spending_by_category"].partition("\n")[2]
-    answer = await watch.conn.fetch(statement)
+    statement = demo.SQL["spending_by_category"].partition("\n")[2]
+    spending = await demo.spending_by_category(watch.conn)
     return Report(
         figures(watch.last, comparison, await watch.control.requests()),
         comparison,
         statement,
-        [dict(record) for record in answer],
+        [msgspec.structs.asdict(row) for row in spending],
         watch.screen.took_s,
         watch.stage.options.workers,
     )

@@ -39,7 +39,7 @@ ORDER BY 1, spent DESC
 LIMIT 8;
 
 -- name: sabotage_missing
--- returns: value
+-- returns: value?
 -- Loses one row. Returns it.
 DELETE FROM pluggy.transactions
 WHERE ctid = (SELECT ctid FROM pluggy.transactions WHERE deleted_at IS NULL
@@ -48,7 +48,7 @@ RETURNING id;
 
 -- name: sabotage_extra
 -- params: row_id
--- returns: value
+-- returns: value?
 -- Invents one row, as a copy of another. Returns it.
 INSERT INTO pluggy.transactions
 SELECT (jsonb_populate_record(t, jsonb_build_object('id', $1::uuid))).*
@@ -58,8 +58,8 @@ ORDER BY t.item_id, t.id LIMIT 1
 RETURNING id;
 
 -- name: sabotage_different
--- params: spared_id
--- returns: value
+-- params: spared_id?
+-- returns: value?
 -- Changes one row by a cent, in its column alone. Returns it.
 UPDATE pluggy.transactions SET amount = amount + 0.01
 WHERE ctid = (SELECT ctid FROM pluggy.transactions WHERE deleted_at IS NULL AND id <> $1

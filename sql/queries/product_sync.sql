@@ -86,7 +86,6 @@ WHERE p.item_id = $1 AND p.product = 'transactions' AND p.scope_id = $2;
 -- name: load_due_overlaps
 -- params: limit
 -- returns: many DueReconciliation
--- nullable: due_at
 -- Items of which an overlap is to be read again. readable: without a consent every list is empty,
 -- which proves nothing; then the next delta reads it.
 WITH due AS (
@@ -139,7 +138,6 @@ WHERE p.item_id = $1 AND p.product = $2 AND p.scope_id = $3
 -- name: load_due_confirmations
 -- params: limit
 -- returns: many DueReconciliation
--- nullable: due_at
 -- Items of which an empty first list is to be looked at again.
 SELECT item_id, min(confirm_at) AS due_at, true AS readable
 FROM pluggy_sync.product_sync WHERE confirm_at <= now()

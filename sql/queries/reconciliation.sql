@@ -120,7 +120,6 @@ ON CONFLICT (run_id, product, scope_id) DO UPDATE SET
 -- name: load_due_silence_checks
 -- params: limit
 -- returns: many DueReconciliation
--- nullable: due_at
 SELECT item_id, silence_check_at AS due_at, true AS readable FROM pluggy_sync.item_reconciliations
 WHERE silence_check_at <= now() ORDER BY silence_check_at LIMIT $1;
 
@@ -134,7 +133,6 @@ WHERE item_id = ANY($1::uuid[]) AND silence_check_at <= now();
 -- name: load_due_recent_reads
 -- params: limit
 -- returns: many DueReconciliation
--- nullable: due_at
 -- readable: without a consent every list is empty, which proves nothing.
 WITH due AS (
     SELECT item_id, recent_read_at AS due_at FROM pluggy_sync.item_reconciliations
@@ -156,7 +154,6 @@ WHERE item_id = ANY($1::uuid[]) AND recent_read_at <= now();
 -- name: load_due_verifies
 -- params: limit
 -- returns: many DueReconciliation
--- nullable: due_at
 -- readable: as above.
 WITH due AS (
     SELECT item_id, verify_at AS due_at FROM pluggy_sync.item_reconciliations
@@ -182,7 +179,6 @@ WHERE item_id = ANY($1::uuid[]) AND verify_at <= now();
 -- name: load_due_deletions
 -- params: limit
 -- returns: many DueReconciliation
--- nullable: due_at
 -- readable: as above, and some row that is flagged for want of a witness has one by now.
 WITH due AS (
     SELECT item_id, deletions_at AS due_at FROM pluggy_sync.item_reconciliations

@@ -1,5 +1,5 @@
 -- name: reject_rows
--- params: item_id?, product, scope_id, run_id, row_ids, reasons, bodies
+-- params: item_id, product, scope_id, run_id, row_ids, reasons, bodies
 -- returns: none
 INSERT INTO pluggy_sync.rejected_rows (item_id, product, scope_id, run_id, row_id, reason, body)
 SELECT $1, $2, $3, $4, r.row_id, r.reason, r.body

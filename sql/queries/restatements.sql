@@ -7,7 +7,7 @@ SELECT pg_try_advisory_xact_lock($1) AS locked;
 -- name: load_runs_to_check
 -- params: limit
 -- returns: many RunToCheck
--- nullable: item_id, finished_at
+-- nullable: item_id
 -- Runs after the cursor, in feed order. has_rested: two minutes have passed, for what else the same
 -- collection tells comes within seconds. writes: worth a look, and the item has no newer run that
 -- would bring one anyway. Lost runs have no counts, but may have written.

@@ -35,7 +35,7 @@ WHERE id = $1 AND finished_at IS NULL
 RETURNING seq;
 
 -- name: note_run_failure
--- params: run_id, code, error_id?
+-- params: run_id?, code, error_id?
 -- returns: none
 -- The last one stays; also the last errorId, if a later failure has none.
 UPDATE pluggy_sync.runs SET failure_code = $2, error_id = coalesce($3, error_id) WHERE id = $1;

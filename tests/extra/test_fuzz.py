@@ -29,7 +29,19 @@ from worker.lease.lease import SyncSession
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyUnavailable
 from worker.pluggy_api.payloads import Unreadable, clean_json, decode_envelope
+from worker.sync.entities.accounts import ACCOUNTS
+from worker.sync.entities.bills import BILLS
+from worker.sync.entities.consents import CONSENTS
+from worker.sync.entities.identities import IDENTITIES
+from worker.sync.entities.investments import INVESTMENTS
+from worker.sync.entities.loans import LOANS
+from worker.sync.entities.transactions import TRANSACTIONS
 from worker.sync.store_rows import Entity, read_rows, store_rows
+
+LISTINGS: Final = (ACCOUNTS, BILLS, CONSENTS, IDENTITIES, INVESTMENTS, LOANS)
+ENTITIES: Final = {"transactions": TRANSACTIONS} | {
+    listing.entity.product: listing.entity for listing in LISTINGS
+}
 
 DELIVERIES: Final = 100_000
 ANSWERS: Final = 50_000
@@ -92,7 +104,7 @@ async def test_any_row_is_stored_as_it_was_sent_or_set_aside(
     seen: set[uuid.UUID] = set()
     for table, rows in true_rows.items():
         share = ROWS // 2 if table == "transactions" else ROWS // 2 // (len(true_rows) - 1)
-        entity = Entity(table, checks.MAPPERS[table], 1)
+        entity = ENTITIES[table]
         campaign = Campaign(table, partial(own_row, true_rows=rows))
         print(f"fuzz rows of {table}: {share:,} inputs, FUZZ_SEED={SEED}", flush=True)
         for begin in range(0, share, PAGE):

@@ -14,9 +14,11 @@ import pytest
 
 import worker.maintenance.purge
 from tests.support.stack import TABLES, Stack, fill_budget
-from worker.infra.queries import QUERIES
 from worker.infra.redis_keys import PREFIX
 from worker.maintenance.purge import Purger
+from worker.store.entities.items import tombstone_item
+from worker.store.purge import claim_item_to_purge
+from worker.store.runs import open_run
 
 RETENTION = timedelta(days=30)
 OPEN_FINANCE = 600
@@ -247,9 +249,9 @@ async def test_other_items_lose_nothing(stack: Stack) -> None:
 
 async def test_an_item_that_answers_again_is_read_anew_instead_of_purged(stack: Stack) -> None:
     item = await stack.synced_item(transactions=40)
-    run = await stack.db.fetchval(QUERIES["open_run"], uuid.UUID(item["id"]), "sync", [])
+    run = await open_run(stack.db, item_id=uuid.UUID(item["id"]), kind="sync", event_ids=[])
     now = await stack.db.fetchval("SELECT clock_timestamp()")
-    await stack.db.fetchval(QUERIES["tombstone_item"], uuid.UUID(item["id"]), run, now)
+    await tombstone_item(stack.db, item_id=uuid.UUID(item["id"]), run_id=run, now=now)
     assert await stack.live(item["id"]) == {}
     await wait(stack, RETENTION)
     assert await purge(stack) == 1
@@ -291,11 +293,11 @@ async def test_a_purge_goes_in_batches_and_survives_a_kill_between_two(
     assert await stack.db.fetchval(rows, item["id"]) == total - 50
     assert await receipts(stack, item["id"]) == []
     # A worker takes the item and dies: its lease has to lapse first, its run is closed as lost.
-    record = await stack.db.fetchrow(
-        QUERIES["claim_item_to_purge"], RETENTION, timedelta(seconds=30)
+    record = await claim_item_to_purge(
+        stack.db, retention=RETENTION, lease_for=timedelta(seconds=30)
     )
     assert record is not None
-    await stack.db.execute(QUERIES["open_run"], record["item_id"], "purge", [])
+    await open_run(stack.db, item_id=record.item_id, kind="purge", event_ids=[])
     assert await purge(stack) == 0
     await wait(stack, timedelta(minutes=1))
     monkeypatch.undo()

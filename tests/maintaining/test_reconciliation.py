@@ -21,12 +21,12 @@ from worker.engine.missed_webhooks import expect_collection, next_recheck
 from worker.engine.rounds import load_item_state
 from worker.inbox.accept import Accepted
 from worker.infra.postgres import Pool
-from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.maintenance.reconciliation import order_due, order_verify, run_reconciliations
 from worker.planner.plan import plan
 from worker.planner.steps import Gone
 from worker.pluggy_api.item_status import Item, read_item
+from worker.store import halts, reconciliation
 
 DAY = timedelta(days=1)
 ALARM = timedelta(days=1, minutes=16)
@@ -68,7 +68,7 @@ async def view(stack: Stack, name: str, item_id: str | None = None) -> list[asyn
 
 async def judge(stack: Stack) -> None:
     await stack.shift(timedelta(hours=3, minutes=1))
-    await stack.db.execute(QUERIES["judge_missed_webhooks"])
+    await reconciliation.judge_missed_webhooks(stack.db)
 
 
 async def item_of_today(stack: Stack, rows: int, **options: Any) -> dict[str, Any]:
@@ -456,7 +456,9 @@ async def test_verifies_are_spread_over_the_days_and_keep_their_place(stack: Sta
     token = uuid.uuid4()
     leases = "INSERT INTO pluggy_sync.item_leases (item_id, token) VALUES ($1, $2)"
     await stack.db.executemany(leases, [(i, token) for i in ids])
-    await stack.db.executemany(QUERIES["set_silence_check"], [(i, None, token) for i in ids])
+    await stack.db.executemany(
+        reconciliation.SQL["set_silence_check"], [(i, None, token) for i in ids]
+    )
     at = await places(stack)
     days = [(place - begun) / DAY for place in at.values()]
     assert min(days) >= 1
@@ -464,7 +466,7 @@ async def test_verifies_are_spread_over_the_days_and_keep_their_place(stack: Sta
     assert all(sum(day <= d < day + 1 for d in days) > 40 for day in range(1, 6))
     await stack.shift(timedelta(days=20))
     ended = now()
-    await stack.db.execute(QUERIES["end_verifies"], ids)
+    await reconciliation.end_verifies(stack.db, item_ids=ids)
     moved = await places(stack)
     assert all(ended < place < now() + timedelta(days=6) for place in moved.values())
     rounds = {(moved[i] - at[i] + timedelta(days=20)) / timedelta(days=6) for i in ids}
@@ -560,7 +562,9 @@ async def test_nets_are_cast_by_one_worker_every_half_minute(stack: Stack) -> No
 async def test_no_net_is_cast_while_everything_is_halted(stack: Stack) -> None:
     await stack.synced_item(transactions=5)
     await stack.shift(timedelta(days=8))
-    await stack.db.execute(QUERIES["halt"], "410:GONE", "advice", timedelta(minutes=1))
+    await halts.halt(
+        stack.db, failure_code="410:GONE", advice="advice", probe_every=timedelta(minutes=1)
+    )
     assert not await run_reconciliations(stack.db)
-    await stack.db.execute(QUERIES["resume"])
+    await halts.resume(stack.db)
     assert await run_reconciliations(stack.db)

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import changed
-from worker.infra.queries import QUERIES
 from worker.lease.runs import run_of_its_own
 from worker.maintenance.restatements import (
     CONFIDENCE,
@@ -28,6 +27,7 @@ from worker.maintenance.restatements import (
     link_restatements,
     pair,
 )
+from worker.store import restatements
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 REST = timedelta(minutes=2, seconds=1)
@@ -340,7 +340,7 @@ async def test_one_worker_at_a_time_looks(stack: Stack) -> None:
     await restate(stack, item["id"])
     await rest(stack)
     async with stack.db.acquire() as conn, conn.transaction():
-        assert await conn.fetchval(QUERIES["lock_restatements"], RESTATEMENTS_LOCK)
+        assert await restatements.lock_restatements(conn, lock=RESTATEMENTS_LOCK)
         assert not await link_restatements(stack.db)
         assert await held_links(stack, item["id"]) == {}
     await link(stack)

@@ -13,9 +13,10 @@ import pytest
 
 from tests.support.stack import Stack
 from tests.syncing.test_deletions import flagged, tombstones
-from worker.infra.queries import QUERIES
 from worker.lease.lease import LEASE
 from worker.maintenance.deletion_review import accept_deletions, list_deletions, refuse_deletions
+from worker.store.deletions import FlaggedDeletion
+from worker.store.lease import fence
 
 MANY = 30
 
@@ -48,8 +49,8 @@ async def run_of(stack: Stack, run_id: int) -> asyncpg.Record:
     return found
 
 
-def ids_of(records: Sequence[asyncpg.Record]) -> set[uuid.UUID]:
-    return {record["transaction_id"] for record in records}
+def ids_of(rows: Sequence[FlaggedDeletion]) -> set[uuid.UUID]:
+    return {row.transaction_id for row in rows}
 
 
 async def test_accepted_flags_become_tombstones_and_the_mirror_equals_pluggy(stack: Stack) -> None:
@@ -77,7 +78,7 @@ async def test_only_the_flags_named_are_decided(stack: Stack) -> None:
     item_id, ids = await with_flags(stack)
     await accept_deletions(stack.db, transaction_ids=[ids[0], uuid.uuid4()])
     assert await tombstones(stack, item_id) == 1
-    assert ids_of(await flagged(stack, item_id)) == set(ids[1:])
+    assert {row["transaction_id"] for row in await flagged(stack, item_id)} == set(ids[1:])
     other = await stack.synced_item(transactions=5)
     assert await accept_deletions(stack.db, item_id=uuid.UUID(other["id"])) == []
     with pytest.raises(ValueError, match="name an item"):
@@ -143,7 +144,7 @@ async def test_a_decision_waits_for_the_page_that_a_sync_is_storing(stack: Stack
     await stack.order("sync/verify", item_id)
     lease = await stack.claim()
     async with stack.db.acquire() as conn, conn.transaction():
-        assert await conn.fetchrow(QUERIES["fence"], lease.item_id, lease.token, LEASE)
+        assert await fence(conn, item_id=lease.item_id, token=lease.token, lease_for=LEASE)
         deciding = asyncio.create_task(accept_deletions(stack.db, item_id=uuid.UUID(item_id)))
         await waits_for_a_lock(stack)
         # What the page shows of Pluggy: half of the rows are there after all.

@@ -15,7 +15,8 @@ from ops.cli.main import main
 from tests.operating.test_cli import CommandLine
 from tests.support.stack import Stack, now
 from worker.inbox.events import parse_webhook
-from worker.infra.queries import QUERIES
+from worker.store import halts, reconciliation, sweep
+from worker.store.deliveries import add_delivery_counts
 
 OPEN_FINANCE = 600
 KEPT = '{"event": "%s", "eventId": "%s", "itemId": "unreadable"}'
@@ -60,11 +61,18 @@ async def item_row(stack: Stack, item_id: str, change: str) -> None:
 
 
 async def halted(stack: Stack, _: str) -> None:
-    await stack.db.execute(QUERIES["halt"], "410:GONE", "Update pluggy-sync.", timedelta(minutes=1))
+    await halts.halt(
+        stack.db,
+        failure_code="410:GONE",
+        advice="Update pluggy-sync.",
+        probe_every=timedelta(minutes=1),
+    )
 
 
 async def down(stack: Stack, _: str) -> None:
-    await stack.db.execute(QUERIES["halt"], "pluggy_down", "stored", timedelta(seconds=5))
+    await halts.halt(
+        stack.db, failure_code="pluggy_down", advice="stored", probe_every=timedelta(seconds=5)
+    )
 
 
 async def no_worker(stack: Stack, _: str) -> None:
@@ -81,17 +89,17 @@ async def refused(stack: Stack, _: str) -> None:
 
 
 async def deliveries(stack: Stack, answer: str, count: int, minutes_ago: int = 0) -> None:
-    await stack.db.execute(
-        QUERIES["add_delivery_counts"],
-        [now().replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)],
-        [""],
-        [answer],
-        [count],
+    await add_delivery_counts(
+        stack.db,
+        minutes=[now().replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)],
+        events=[""],
+        answers=[answer],
+        deliveries=[count],
     )
 
 
 async def redis_outage(stack: Stack, _: str) -> None:
-    await stack.db.execute(QUERIES["beat_worker"], "w", 20, "redis_read_only")
+    await sweep.beat_worker(stack.db, worker_id="w", slots=20, redis_outage="redis_read_only")
 
 
 async def redis_evicts(stack: Stack, _: str) -> None:
@@ -128,9 +136,11 @@ async def wrong_subscription(stack: Stack, _: str) -> None:
 
 async def missed(stack: Stack, item_id: str) -> None:
     await stack.shift(timedelta(days=1))  # what has told of the item is long ago
-    await stack.db.execute(QUERIES["note_missed_webhook"], uuid.UUID(item_id), now(), now())
+    await reconciliation.note_missed_webhook(
+        stack.db, item_id=uuid.UUID(item_id), source_updated_at=now(), collected_at=now()
+    )
     await stack.shift(timedelta(hours=3, minutes=1))
-    await stack.db.execute(QUERIES["judge_missed_webhooks"])
+    await reconciliation.judge_missed_webhooks(stack.db)
     await workers(stack)
 
 

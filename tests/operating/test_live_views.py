@@ -16,10 +16,10 @@ from arq.connections import ArqRedis
 from bench.consumers import QUERIES_OF_CONSUMERS
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import now
+from tests.support.statements import STATEMENTS
 from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from worker.infra.postgres import Pool
-from worker.infra.queries import QUERIES
 from worker.maintenance.installation import remember_settings
 
 ITEM, BANK, CARD = uuid.UUID(int=1), uuid.UUID(int=2), uuid.UUID(int=3)
@@ -165,7 +165,7 @@ async def test_spending_keeps_rows_without_category_and_currencies_apart(
     await transaction(accounts, category="Card payment", category_id="05100000")
     await transaction(accounts, deletion_flagged_at=now())
     await transaction(accounts, posted_on=date(2999, 1, 1))
-    statement = readme_query() if query == "README" else QUERIES["spending_by_category"]
+    statement = readme_query() if query == "README" else STATEMENTS["spending_by_category"]
     found = await accounts.fetch(statement)
     assert [(r["currency"], r["category"], r["spent"]) for r in found] == [
         ("BRL", None, 10),

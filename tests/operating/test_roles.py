@@ -28,18 +28,19 @@ from tests.support.kept_database import execute, with_database
 from tests.support.receiver import SECRET, Client, ReceiverProcess, told
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget, now
+from tests.support.statements import STATEMENTS
 from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from worker.inbox.accept import accept_events
 from worker.inbox.events import parse_webhook
 from worker.infra.postgres import Pool, close_pool, open_pool
-from worker.infra.queries import QUERIES
 from worker.infra.sql_files import SQL_DIR
 from worker.maintenance.deletion_review import accept_deletions, list_deletions, refuse_deletions
 from worker.maintenance.purge import Purger
 from worker.maintenance.reconciliation import run_reconciliations
 from worker.maintenance.reference_data import refresh_reference_data
 from worker.maintenance.restatements import link_restatements
+from worker.store import operating
 
 DENIED = asyncpg.InsufficientPrivilegeError
 ITEM = uuid.UUID("8a1b0000-0000-4000-8000-000000000001")
@@ -92,7 +93,7 @@ def user_of(url: str) -> str:
 
 async def allowed(db: Pool) -> set[str]:
     """Queries of the service that the role may run: planned for any parameters, never executed."""
-    return {name for name, statement in QUERIES.items() if await may(db, statement)}
+    return {name for name, statement in STATEMENTS.items() if await may(db, statement)}
 
 
 async def may(db: Pool, statement: str) -> bool:
@@ -171,7 +172,7 @@ async def test_the_worker_s_role_carries_an_item_through_its_whole_life(
 
 async def test_each_role_may_run_its_own_queries_and_no_others(site: str) -> None:
     async with pool_as(site, RECEIVER) as db:
-        its_own = {n for n in await allowed(db) - without_a_table() if is_write(QUERIES[n])}
+        its_own = {n for n in await allowed(db) - without_a_table() if is_write(STATEMENTS[n])}
         assert its_own == THE_RECEIVERS
         # Whatever else it may run tells of keys and states, not of what was stored.
         assert await readable(db, "webhook_events") == {
@@ -180,12 +181,12 @@ async def test_each_role_may_run_its_own_queries_and_no_others(site: str) -> Non
     async with pool_as(site, DASHBOARD) as db:
         assert await allowed(db) - without_a_table() == THE_DASHBOARDS
     async with pool_as(site, WORKER) as db:
-        refused = QUERIES.keys() - await allowed(db)
-        of_views = {name for name in refused if "pluggy_ops." in QUERIES[name]}
-        of_views |= {name for name in refused if "pluggy_live." in QUERIES[name]}
+        refused = STATEMENTS.keys() - await allowed(db)
+        of_views = {name for name in refused if "pluggy_ops." in STATEMENTS[name]}
+        of_views |= {name for name in refused if "pluggy_live." in STATEMENTS[name]}
         assert refused - of_views == NOT_THE_WORKERS
     async with pool_as(site, OPS) as db:
-        writes = {n for n in await allowed(db) if is_write(QUERIES[n])}
+        writes = {n for n in await allowed(db) if is_write(STATEMENTS[n])}
         assert writes == {
             *("requeue_dead_letters", "accept_flagged", "refuse_flagged", "open_run", "close_run"),
             # What needs the same rights as these.
@@ -212,7 +213,7 @@ async def readable(db: Pool, table: str) -> set[str]:
 
 def without_a_table() -> set[str]:
     """Queries that touch no table: whoever may connect may run them."""
-    return {name for name, text in QUERIES.items() if "pluggy" not in text.partition("\n")[2]}
+    return {name for name, text in STATEMENTS.items() if "pluggy" not in text.partition("\n")[2]}
 
 
 def is_write(statement: str) -> bool:
@@ -301,11 +302,13 @@ async def test_ops_looks_requeues_and_decides(site: str) -> None:
     await stage_a_dead_letter_and_two_flags(owner)
     async with pool_as(site, OPS) as db:
         assert await db.fetchval("SELECT dead_letters FROM pluggy_ops.overview") == 1
-        assert (await db.fetchrow(QUERIES["show_item"], ITEM)) is not None
-        assert len(await db.fetch(QUERIES["count_item_rows"], ITEM)) == 1
-        [requeued] = await db.fetch(QUERIES["requeue_dead_letters"], None, None, ITEM, None)
-        assert requeued["made_due"]
-        first, second = [row["transaction_id"] for row in await list_deletions(db)]
+        assert (await operating.show_item(db, item_id=ITEM)) is not None
+        assert len(await operating.count_item_rows(db, item_id=ITEM)) == 1
+        [requeued] = await operating.requeue_dead_letters(
+            db, ids=None, reason=None, item_id=ITEM, connector_id=None
+        )
+        assert requeued.made_due
+        first, second = [row.transaction_id for row in await list_deletions(db)]
         [tombstoned] = await accept_deletions(db, transaction_ids=[first])
         [kept] = await refuse_deletions(db, transaction_ids=[second])
         assert (tombstoned.transaction_ids, kept.transaction_ids) == ((first,), (second,))

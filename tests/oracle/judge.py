@@ -19,7 +19,7 @@ from tests.oracle.freshness import wrong_freshness
 from tests.oracle.play import PlayedItem, Player
 from tests.oracle.rest import describe, let_a_day_pass, let_a_week_pass, order, rest
 from tests.oracle.stack import OracleStack
-from worker.infra.queries import QUERIES
+from worker.store import operating
 
 Tables = Mapping[str, Mirrored]
 
@@ -123,8 +123,8 @@ class Judge:
 
     async def _repair(self, item: PlayedItem) -> None:
         """Act as a person: requeue dead letters, register an item that was never announced."""
-        dead = await self.stack.db.fetch(
-            QUERIES["requeue_dead_letters"], None, None, uuid.UUID(item.id), None
+        dead = await operating.requeue_dead_letters(
+            self.stack.db, ids=None, reason=None, item_id=uuid.UUID(item.id), connector_id=None
         )
         self.player.count("dead letter requeued", len(dead))
         known = await self.stack.db.fetchval(

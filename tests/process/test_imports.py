@@ -23,6 +23,11 @@ PLANTED = [
     ("worker.inbox.drain", "worker.pluggy_api.http", "worker: each room imports only rooms below"),
     ("worker.planner.steps", "worker.lease.runs", "worker: each room imports only rooms below it"),
     ("webhook_receiver.intake", "worker.planner.plan", "The receiver knows nothing of Pluggy"),
+    (
+        "worker.inbox.spool",
+        "worker.store.runs",
+        "Of the store the receiver and the inbox take only",
+    ),
     ("worker.infra.metrics", "webhook_receiver.app", "ops > webhook_receiver > worker"),
     ("worker.sync.by_id", "arq", "Only the wake-up and the Redis client know arq"),
     ("ops.roles", "simulator.world", "The simulator is only ever a process"),

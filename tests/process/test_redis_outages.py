@@ -24,6 +24,7 @@ from worker.infra.outage_words import Outage, redis_outage
 from worker.infra.postgres import Pool
 from worker.infra.redis_client import WatchedRedis, connect, connect_watched
 from worker.infra.redis_settings import RedisSafety, RedisSettings, read_redis_settings
+from worker.maintenance.redis_settings import record_redis_settings
 from worker.maintenance.sweep import Sweep
 from worker.wakeup.queue import ArqWaker
 
@@ -182,7 +183,7 @@ async def test_unsafe_settings_are_logged_once_and_stored_for_status(
     await admin.config_set("appendonly", "no")
     with capture_logs() as logs:
         for _ in range(2):
-            await safety.record(db)
+            await record_redis_settings(db, safety)
     [line] = logs
     assert (line["event"], line["unsafe"]) == ("redis_unsafe", ["append_only_off"])
     assert "appendonly yes" in line["advice"]
@@ -194,7 +195,7 @@ async def test_unsafe_settings_are_logged_once_and_stored_for_status(
         ["append_only_off"],
     )
     await admin.config_set("appendonly", "yes")
-    await safety.record(db)
+    await record_redis_settings(db, safety)
     assert await db.fetchval("SELECT unsafe FROM pluggy_sync.redis_settings") == []
 
 

@@ -17,9 +17,9 @@ from tests.maintaining.test_reference_data import (
 )
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import changed
-from worker.infra.queries import QUERIES
 from worker.lease.halt import halt, resume
 from worker.pluggy_api.errors import PluggyHalt
+from worker.store import operating
 
 STEPS_BACK = [timedelta(seconds=1), timedelta(seconds=30), timedelta(hours=2), timedelta(days=400)]
 
@@ -96,7 +96,9 @@ async def redeliver(stack: Stack, event: dict[str, Any]) -> None:
 
 
 async def requeue(stack: Stack, event: dict[str, Any]) -> None:
-    await stack.db.fetch(QUERIES["requeue_dead_letters"], [event["id"]], None, None, None)
+    await operating.requeue_dead_letters(
+        stack.db, ids=[event["id"]], reason=None, item_id=None, connector_id=None
+    )
 
 
 async def halt_all(stack: Stack, _: dict[str, Any]) -> None:

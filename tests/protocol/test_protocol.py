@@ -22,12 +22,13 @@ from worker.inbox.accept import Accepted, accept_events
 from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Connection, Pool
-from worker.infra.queries import QUERIES
 from worker.infra.redis_client import connect
 from worker.lease.lease import LEASE, RUN_SEQ_LOCK, LeaseLost, SyncSession
 from worker.lease.runs import run_of_its_own
 from worker.planner.outcomes import Outcome
 from worker.planner.state import ItemState
+from worker.store import sweep
+from worker.store.lease import release_item
 
 WAITING = """
 SELECT count(*) FROM pg_stat_activity
@@ -272,7 +273,7 @@ async def test_an_overtaken_hand_back_takes_the_lease_from_nobody(db: Pool, work
     stalled = await claimed(worker)
     await let_lapse(db)
     current = await claimed(worker)
-    await db.execute(QUERIES["release_item"], item_id, stalled.lease.token)
+    await release_item(db, item_id=item_id, token=stalled.lease.token)
     assert (await item_row(db, item_id))["token"] == current.lease.token
 
 
@@ -390,8 +391,7 @@ async def test_nothing_is_claimed_before_it_is_due(db: Pool, worker: Worker) -> 
 
 
 async def swept(conn: Connection | Pool, *, most: int = 100, key: int = 77) -> set[uuid.UUID]:
-    found = await conn.fetch(QUERIES["sweep_due_items"], key, most, int(Lane.AUDIT))
-    return {record["item_id"] for record in found}
+    return set(await sweep.sweep_due_items(conn, lock=key, limit=most, lowest_lane=int(Lane.AUDIT)))
 
 
 async def test_the_sweep_rings_for_what_is_due_and_nobody_works_on(
@@ -419,10 +419,10 @@ async def test_one_sweep_at_a_time(db: Pool) -> None:
 async def test_the_sweep_ignores_events_without_item(db: Pool) -> None:
     event = replace(own_event("sync/verify", uuid.uuid4(), lane=Lane.LIVE, now=now()), item_id=None)
     await accept_events(db, [event])
-    [ignored] = await db.fetch(QUERIES["ignore_events_without_item"])
-    assert (ignored["event"], ignored["events"]) == ("sync/verify", 1)
+    [ignored] = await sweep.ignore_events_without_item(db)
+    assert (ignored.event, ignored.events) == ("sync/verify", 1)
     assert await db.fetchval("SELECT state FROM pluggy_sync.webhook_events") == "ignored"
-    assert await db.fetch(QUERIES["ignore_events_without_item"]) == []
+    assert await sweep.ignore_events_without_item(db) == []
 
 
 # Runs, the feed of the company's own code

@@ -17,7 +17,7 @@ from tests.support.shared_database import database_from, delete_events
 from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import WebhookEvent, own_event, parse_webhook, registration
 from worker.infra.lanes import Lane
-from worker.infra.postgres import Pool, close_pool, fetch_within, open_pool
+from worker.infra.postgres import Pool, close_pool, connection_within, open_pool
 
 ACCOUNT = "aaaaaaaa-2222-4333-8444-555555555555"
 
@@ -513,10 +513,16 @@ async def test_a_statement_that_waits_too_long_is_given_up_with_its_connection(
         assert answer.is_new
 
 
+async def backend_pid(pool: Pool) -> int:
+    async with connection_within(pool, 30.0) as conn:
+        return int(await conn.fetchval("SELECT pg_backend_pid()"))
+
+
 async def test_a_statement_within_its_time_keeps_its_connection(database_url: str) -> None:
     async with single_connection(database_url) as pool:
-        pids = [await fetch_within(pool, 30.0, "SELECT pg_backend_pid()") for _ in range(2)]
+        pids = [await backend_pid(pool) for _ in range(2)]
         with pytest.raises(asyncpg.DivisionByZeroError):
-            await fetch_within(pool, 30.0, "SELECT 1 / 0")
-        pids.append(await fetch_within(pool, 30.0, "SELECT pg_backend_pid()"))
+            async with connection_within(pool, 30.0) as conn:
+                await conn.fetchval("SELECT 1 / 0")
+        pids.append(await backend_pid(pool))
     assert pids[0] == pids[1] == pids[2]

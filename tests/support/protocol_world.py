@@ -23,12 +23,13 @@ from worker.inbox.accept import Accepted, accept_events
 from worker.inbox.events import WebhookEvent
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
-from worker.infra.queries import QUERIES
 from worker.lease.lease import LeaseLost, SyncSession
 from worker.maintenance.sweep import SWEEP_LOCK
 from worker.planner.freshness import is_answered
 from worker.planner.outcomes import Outcome
 from worker.planner.state import ItemState
+from worker.store import sweep
+from worker.store.lease import release_item
 
 ITEMS = [uuid.UUID(int=n, version=4) for n in (1, 2)]
 WORKERS, RECEIVERS = 3, 2
@@ -255,7 +256,7 @@ class World:
 
     async def _release(self, session: SyncSession) -> None:
         await session.close_run("released")
-        await session.db.execute(QUERIES["release_item"], session.item_id, session.lease.token)
+        await release_item(session.db, item_id=session.item_id, token=session.lease.token)
 
     # What happens
 
@@ -315,8 +316,9 @@ class World:
                 return
 
     async def sweep(self) -> list[uuid.UUID]:
-        due = await self.control.fetch(QUERIES["sweep_due_items"], SWEEP_LOCK, 10, int(Lane.AUDIT))
-        found = [record["item_id"] for record in due]
+        found = await sweep.sweep_due_items(
+            self.control, lock=SWEEP_LOCK, limit=10, lowest_lane=int(Lane.AUDIT)
+        )
         self.wakes.extend(found)
         return found
 

@@ -10,11 +10,11 @@ import pytest
 
 from tests.support.stack import Stack, fill_budget
 from worker.infra.lanes import Lane
-from worker.infra.queries import QUERIES
 from worker.infra.redis_keys import PREFIX
 from worker.maintenance.reference_data import refresh_reference_data
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyUnavailable
+from worker.store import halts
 from worker.sync.store_rows import read_rows
 
 
@@ -292,7 +292,7 @@ async def test_a_worker_that_starts_probes_a_halt_at_once(stack: Stack) -> None:
     await stack.clear_faults()
     await stack.tend()
     assert (await overview(stack))["halted_at"] is not None
-    await stack.db.execute(QUERIES["probe_soon"])
+    await halts.probe_soon(stack.db)
     await stack.tend()
     assert (await overview(stack))["halted_at"] is None
 

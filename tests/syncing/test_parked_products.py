@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.stack import Stack, now
 from worker.inbox.events import parse_webhook
-from worker.infra.queries import QUERIES
+from worker.store import halts
 
 HOUR = timedelta(hours=1)
 OTHERS = ("accounts", "transactions", "bills", "investments", "identities")
@@ -264,7 +264,7 @@ async def test_a_retired_list_is_parked_by_the_first_item_that_meets_it(
     assert await last_states(stack, [item_id]) == {"applied"}
     # A newer release starts.
     await mend(stack)
-    await stack.db.execute(QUERIES["probe_soon"])
+    await halts.probe_soon(stack.db)
     await stack.quiet()
     assert await parked(stack) == []
     await stack.assert_equal(item_id)

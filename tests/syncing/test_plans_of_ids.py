@@ -7,8 +7,8 @@ import re
 import asyncpg
 import pytest
 
+from tests.support.statements import STATEMENTS
 from worker.infra.postgres import Pool
-from worker.infra.queries import QUERIES
 
 BY_INDEX = ("load_transactions_versions", "load_open_ids")
 BY_HASH = ("load_deletion_candidates", "load_witnesses")
@@ -16,11 +16,11 @@ BY_HASH = ("load_deletion_candidates", "load_witnesses")
 
 async def plan_of(db: Pool, name: str) -> str:
     """The generic plan, as a statement has it that was prepared and used often."""
-    count = max(map(int, re.findall(r"[$](\d+)", QUERIES[name])))
+    count = max(map(int, re.findall(r"[$](\d+)", STATEMENTS[name])))
     async with db.acquire() as conn, conn.transaction():
         for setting in ("plan_cache_mode = force_generic_plan", "enable_seqscan = off"):
             await conn.execute(f"SET LOCAL {setting}")
-        await conn.execute(f"PREPARE asked AS {QUERIES[name]}")
+        await conn.execute(f"PREPARE asked AS {STATEMENTS[name]}")
         try:
             nulls = ", ".join(["NULL"] * count)
             rows: list[asyncpg.Record] = await conn.fetch(f"EXPLAIN EXECUTE asked({nulls})")

@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 import worker.engine.rounds
 from ops.migrations import migrate
 from tests.support.stack import TABLES, Stack
-from worker.infra.queries import QUERIES
 from worker.infra.sql_files import SQL_DIR
 from worker.maintenance.reference_data import refresh_reference_data
 from worker.pluggy_api.known_fields import SHAPES, parse_shape
 from worker.pluggy_api.values import text
+from worker.store import runs
+from worker.store.entities import loans
 from worker.sync.entities.loans import LOANS
 from worker.sync.schema_drift import NAME, NOT_SHOWN, VALUE, note_novelties, novelties
 
@@ -110,7 +111,7 @@ async def test_only_names_of_the_contract_are_told(stack: Stack) -> None:
         {"type": person, "status": f"NEW {card}", "description": person, "category": card},
         {"type": "NEW_TYPE", "creditCardMetadata": {"feeType": "NEW_FEE", "cardNumber": card}},
     ]
-    run_id = await stack.db.fetchval(QUERIES["open_run"], uuid.uuid4(), "sync", [])
+    run_id = await runs.open_run(stack.db, item_id=uuid.uuid4(), kind="sync", event_ids=[])
     async with stack.db.acquire() as conn, conn.transaction():
         await note_novelties(conn, run_id, "transactions", rows)
     found = {(path, value) for _, path, value in await drift(stack)}
@@ -203,7 +204,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
     entity = replace(LOANS.entity, mapper=later_row, version=2)
     listings = worker.engine.rounds.LISTINGS | {"loans": replace(LOANS, entity=entity)}
     monkeypatch.setattr(worker.engine.rounds, "LISTINGS", listings)
-    statement = QUERIES["upsert_loans"]
+    statement = loans.SQL["upsert_loans"]
     for old, new in (
         ("paid_installments, source", "paid_installments, amortization, source"),
         ("r.paid_installments,", "r.paid_installments, r.amortization,"),
@@ -212,7 +213,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
         changed = re.sub(re.escape(old).replace(r",\ ", r",\s+"), new, statement, count=1)
         assert changed != statement, old
         statement = changed
-    monkeypatch.setitem(QUERIES, "upsert_loans", statement)
+    monkeypatch.setitem(loans.SQL, "upsert_loans", statement)
 
 
 async def wrong_loans(stack: Stack) -> list[uuid.UUID]:

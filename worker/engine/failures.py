@@ -12,7 +12,6 @@ import structlog
 
 from worker.infra.metrics import FAILURES
 from worker.infra.postgres import POSTGRES_AWAY
-from worker.infra.queries import QUERIES
 from worker.lease.halt import raise_if_down, raise_if_still_down, raise_if_unable
 from worker.lease.lease import LeaseLost, SyncSession
 from worker.lease.parked_products import park_if_refused
@@ -26,6 +25,7 @@ from worker.pluggy_api.errors import (
     classify,
     retry_pause_s,
 )
+from worker.store import product_sync, runs
 
 log = structlog.get_logger()
 
@@ -87,29 +87,45 @@ def _log_failure(step: Step, failure: Failure, where: str | None) -> None:
 async def _store_failure(
     session: SyncSession, step: Step, failure: Failure, *, tried_at: datetime
 ) -> None:
-    key = (session.item_id, step.product, step.scope_id)
+    item_id, product, scope_id = session.item_id, step.product, step.scope_id
     async with session.page() as conn:
-        await conn.execute(
-            QUERIES["note_run_failure"], session.run_id, failure.code, failure.error_id
+        await runs.note_run_failure(
+            conn, run_id=session.run_id, code=failure.code, error_id=failure.error_id
         )
         if failure.failure_class == "later":
             pause = timedelta(seconds=_with_jitter(failure.wait_s or 0.0))
-            await conn.execute(QUERIES["defer_step"], *key, failure.code, pause)
+            await product_sync.defer_step(
+                conn,
+                item_id=item_id,
+                product=product,
+                scope_id=scope_id,
+                reason=failure.code,
+                pause=pause,
+            )
             if failure.is_own_limit:
-                await conn.execute(QUERIES["note_own_limit"], *key, failure.code, failure.endpoint)
+                await product_sync.note_own_limit(
+                    conn,
+                    item_id=item_id,
+                    product=product,
+                    scope_id=scope_id,
+                    code=failure.code,
+                    endpoint=failure.endpoint,
+                )
             return
         attempts, next_pause = _next_try(session, step, failure)
-        await conn.execute(
-            QUERIES["record_failure"],
-            *key,
-            failure.failure_class,
-            failure.code,
-            failure.error_id,
-            attempts,
-            next_pause,
-            tried_at,
-            session.read_seq,
-            failure.endpoint,
+        await product_sync.record_failure(
+            conn,
+            item_id=item_id,
+            product=product,
+            scope_id=scope_id,
+            failure_class=failure.failure_class,
+            code=failure.code,
+            error_id=failure.error_id,
+            attempts=attempts,
+            pause=next_pause,
+            tried_at=tried_at,
+            tried_seq=session.read_seq,
+            endpoint=failure.endpoint,
         )
 
 

@@ -18,8 +18,15 @@ from worker.infra.metrics import CLAIMS
 from worker.infra.outage_log import ServerOutage
 from worker.infra.outage_words import Outage
 from worker.infra.postgres import OLDER_RELEASE, POSTGRES_AWAY, POSTGRES_NOT_MIGRATED, Pool
-from worker.infra.queries import QUERIES
 from worker.lease.lease import LEASE, Lease
+from worker.store import sweep
+from worker.store.lease import (
+    ClaimedItem,
+    claim_best_item,
+    claim_oldest_item,
+    claim_probe_item,
+    claim_woken_item,
+)
 from worker.wakeup.queue import Waker
 
 log = structlog.get_logger()
@@ -56,17 +63,17 @@ class Worker:
     async def _claim(self, woken: uuid.UUID | None, lowest: Lane) -> Lease | None:
         self.claims += 1
         if self.claims % OLDEST_EVERY == 0 and lowest == Lane.AUDIT:
-            found = await self.db.fetchrow(QUERIES["claim_oldest_item"], LEASE)
+            found = await claim_oldest_item(self.db, lease_for=LEASE)
             if found is not None:
                 return _lease(found)
         if woken is not None:
-            found = await self.db.fetchrow(QUERIES["claim_woken_item"], woken, LEASE)
+            found = await claim_woken_item(self.db, item_id=woken, lease_for=LEASE)
             if found is not None:
                 return _lease(found)
-        found = await self.db.fetchrow(QUERIES["claim_best_item"], LEASE, int(lowest))
+        found = await claim_best_item(self.db, lease_for=LEASE, lowest_lane=int(lowest))
         if found is not None:
             return _lease(found)
-        found = await self.db.fetchrow(QUERIES["claim_probe_item"], LEASE)
+        found = await claim_probe_item(self.db, lease_for=LEASE)
         return _lease(found, probe=True) if found is not None else None
 
     async def work(self, woken: uuid.UUID) -> bool:
@@ -113,7 +120,7 @@ class Worker:
     async def _wake_next(self, item_id: uuid.UUID | None) -> None:
         """Wake a worker for the next due item; if this fails, the sweep will do it."""
         if item_id is None:
-            item_id = await self.db.fetchval(QUERIES["next_due_item"], int(self._lowest_lane()))
+            item_id = await sweep.next_due_item(self.db, lowest_lane=int(self._lowest_lane()))
         # Redis is away: its client has logged it.
         with contextlib.suppress(RedisError, OSError):
             await self.waker.wake([item_id] if item_id else [])
@@ -133,5 +140,5 @@ async def sync_item(ctx: dict[str, Any], item_id: str) -> None:
     await worker.attend(woken)
 
 
-def _lease(found: Any, *, probe: bool = False) -> Lease:
-    return Lease(found["item_id"], found["token"], Lane(found["lane"]), probe)
+def _lease(found: ClaimedItem, *, probe: bool = False) -> Lease:
+    return Lease(found.item_id, found.token, Lane(found.lane), probe)

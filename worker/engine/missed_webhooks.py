@@ -9,13 +9,13 @@ from typing import Final
 import structlog
 
 from worker.inbox.events import TRANSACTION_EVENTS
-from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.planner.freshness import is_later
 from worker.planner.outcomes import SyncPlan
 from worker.planner.state import WHOLE_ITEM, ItemState, Step
 from worker.planner.steps import Gone, NotRead
 from worker.pluggy_api.item_status import Item
+from worker.store import reconciliation
 
 log = structlog.get_logger()
 
@@ -47,8 +47,11 @@ async def note_missed(
     # Never a time in the future: it may be beyond the calendar.
     age = max(timedelta(0), (session.pluggy.pluggy_now or session.now) - item.last_updated_at)
     async with session.page() as conn:
-        await conn.execute(
-            QUERIES["note_missed_webhook"], session.item_id, item.last_updated_at, session.now - age
+        await reconciliation.note_missed_webhook(
+            conn,
+            item_id=session.item_id,
+            source_updated_at=item.last_updated_at,
+            collected_at=session.now - age,
         )
     log.warning("collection_unannounced", collected_at=item.last_updated_at.isoformat())
 
@@ -59,7 +62,9 @@ async def expect_collection(
     """Schedule the next silence check after a sync, if the lease is still held."""
     token = session.lease.token
     if isinstance(item, Gone) and item_state.item_deleted:
-        await session.db.execute(QUERIES["delete_reconciliations"], session.item_id, token)
+        await reconciliation.delete_reconciliations(
+            session.db, item_id=session.item_id, token=token
+        )
     if not isinstance(item, Item) or session.pluggy.pluggy_now is None:
         return  # the item was not fetched, so nothing new is known
     responsible = any(
@@ -76,8 +81,8 @@ async def expect_collection(
         or item_state.silence_check_at is None
         or abs(silence_check_at - item_state.silence_check_at) > NO_DIFFERENCE
     ):
-        await session.db.execute(
-            QUERIES["set_silence_check"], session.item_id, silence_check_at, token
+        await reconciliation.set_silence_check(
+            session.db, item_id=session.item_id, due_at=silence_check_at, token=token
         )
 
 

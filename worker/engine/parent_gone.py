@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Awaitable, Mapping
 from typing import Final
 
-from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.pluggy_api.errors import PluggyNotFound
+from worker.store import account_walks
 from worker.sync.entities.accounts import ACCOUNTS
 from worker.sync.entities.investments import INVESTMENTS
 from worker.sync.full_list import Listing, live_ids, sync_listing
@@ -34,7 +34,7 @@ async def unless_gone(session: SyncSession, owner_id: uuid.UUID, work: Awaitable
         if owners is None:
             raise
         await sync_listing(session, owners, source_updated_at=None)
-        if owner_id in await live_ids(session, owners.entity.product):
+        if owner_id in await live_ids(session, owners):
             raise
         async with session.page() as conn:
-            await conn.execute(QUERIES["reset_owner"], session.item_id, owner_id)
+            await account_walks.reset_owner(conn, item_id=session.item_id, scope_id=owner_id)

@@ -17,7 +17,6 @@ from worker.engine.missed_webhooks import expect_collection, note_missed
 from worker.engine.parent_gone import unless_gone
 from worker.infra.lanes import Lane
 from worker.infra.postgres import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED
-from worker.infra.queries import QUERIES
 from worker.lease.lease import LeaseLost, SyncSession
 from worker.lease.parked_products import mark_parked
 from worker.planner.confirmations import item_recheck_due
@@ -47,6 +46,7 @@ from worker.planner.steps import (
 from worker.pluggy_api.errors import PluggyHalt, PluggyNotFound
 from worker.pluggy_api.item_status import Item, read_item
 from worker.pluggy_api.payloads import decode_object
+from worker.store import item_state as stored_state
 from worker.sync.account_walk import ask_walk
 from worker.sync.by_id import OpenIds, ask_again, sync_ids
 from worker.sync.entities.accounts import ACCOUNTS
@@ -82,11 +82,11 @@ async def load_item_state(session: SyncSession) -> ItemState:
 
     The first of a claim also draws the position of all that the claim reads.
     """
-    row = await session.db.fetchrow(QUERIES["load_item_state"], session.item_id)
+    row = await stored_state.load_item_state(session.db, item_id=session.item_id)
     if row is None:
         raise RuntimeError("a claimed item without its row in item_sync")
-    session.now = row["now"]
-    session.read_seq = session.read_seq or row["read_seq"]
+    session.now = row.now
+    session.read_seq = session.read_seq or row.read_seq
     return item_state_from_row(session.item_id, row)
 
 

@@ -18,7 +18,6 @@ from worker.engine.rounds import Rounds, load_item_state
 from worker.infra.lanes import Lane
 from worker.infra.metrics import EVENTS
 from worker.infra.postgres import Pool
-from worker.infra.queries import QUERIES
 from worker.lease.halt import halt, resume
 from worker.lease.lease import LEASE, Lease, LeaseLost, SyncSession, close_lost_runs
 from worker.planner.outcomes import Outcome, SyncPlan
@@ -27,6 +26,7 @@ from worker.pluggy_api.circuit_breaker import CallLedger
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyHalt
+from worker.store.lease import release_item, settle_item
 from worker.sync.account_walk import continue_walk
 
 log = structlog.get_logger()
@@ -155,7 +155,7 @@ class Engine:
         """Release an item unfinished: it stays due, and no attempt is counted."""
         if session is not None:
             await session.close_run("released")
-        await self.db.execute(QUERIES["release_item"], lease.item_id, lease.token)
+        await release_item(self.db, item_id=lease.item_id, token=lease.token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,22 +181,22 @@ async def settle(
     """
     next_at, lane = next_due(item_state, outcomes)
     settled = {event_id: outcomes[event_id] for event_id in settling}
-    row = await session.db.fetchrow(
-        QUERIES["settle_item"],
-        session.item_id,
-        session.lease.token,
-        item_state.generation,
-        next_at,
-        int(lane),
-        LEASE if keep_lease else None,
-        list(settled),
-        [o.state for o in settled.values()],
-        [o.reason for o in settled.values()],
-        [o.error_id for o in settled.values()],
-        [o.ask_again_at for o in settled.values()],
-        run_id,
-        [o.confirming for o in settled.values()],
-        [o.confirming_since for o in settled.values()],
+    row = await settle_item(
+        session.db,
+        item_id=session.item_id,
+        token=session.lease.token,
+        generation=item_state.generation,
+        due_at=next_at,
+        lane=int(lane),
+        keep_for=LEASE if keep_lease else None,
+        event_ids=list(settled),
+        states=[o.state for o in settled.values()],
+        reasons=[o.reason for o in settled.values()],
+        error_ids=[o.error_id for o in settled.values()],
+        ask_again_ats=[o.ask_again_at for o in settled.values()],
+        run_id=run_id,
+        confirmings=[o.confirming for o in settled.values()],
+        confirming_sinces=[o.confirming_since for o in settled.values()],
     )
     if row is None:
         raise LeaseLost
@@ -204,7 +204,7 @@ async def settle(
         EVENTS.labels(state=state).inc(sum(o.state == state for o in settled.values()))
         ids = [i for i, o in settled.items() if o.state == state]
         _log_settled(state, event_row_ids=ids, run_id=run_id)
-    return Due(row["due"], row["generation"])
+    return Due(row.due, row.generation)
 
 
 def _log_settled(state: str, **facts: object) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import asyncpg
 
 from worker.inbox.events import WebhookEvent
-from worker.infra.postgres import Pool, fetch_within
-from worker.infra.queries import QUERIES
+from worker.infra.postgres import Pool, connection_within
 from worker.infra.time_slices import beside
+from worker.store import accept
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,11 @@ async def accept_events(
 
 
 async def _accept(db: Pool, events: Sequence[WebhookEvent], timeout_s: float) -> list[Accepted]:
-    columns = await beside(sum(len(e.body) for e in events), _columns, events)
-    rows = await fetch_within(db, timeout_s, QUERIES["accept_events"], *columns)
+    statement = await beside(sum(len(e.body) for e in events), _statement, events)
+    async with connection_within(db, timeout_s) as conn:
+        rows = await statement(conn)
     by_key = {
-        (row["event_id"], row["body_sha256"]): Accepted(row["is_new"], row["made_due"], row["id"])
-        for row in rows
+        (row.event_id, row.body_sha256): Accepted(row.is_new, row.made_due, row.id) for row in rows
     }
     return [_first_of(by_key, event) for event in events]
 
@@ -72,23 +74,27 @@ def _first_of(by_key: dict[tuple[str, bytes], Accepted], event: WebhookEvent) ->
     return answer
 
 
-def _columns(events: Sequence[WebhookEvent]) -> list[list[object]]:
-    return [
-        [e.event_id for e in events],
-        [e.body_sha256 for e in events],
-        [e.event for e in events],
-        [e.item_id for e in events],
-        [e.account_id for e in events],
-        [_array_literal(e.transaction_ids) for e in events],
-        [e.created_at_from for e in events],
-        [e.expected_rows for e in events],
-        [int(e.lane) for e in events],
-        [e.state for e in events],
-        [e.reason for e in events],
-        [e.body for e in events],
-        [e.received_at for e in events],
-        [e.connector_id for e in events],
-    ]
+def _statement(
+    events: Sequence[WebhookEvent],
+) -> partial[Coroutine[Any, Any, list[accept.AcceptedRow]]]:
+    """The statement with its arrays, for a connection to run."""
+    return partial(
+        accept.accept_events,
+        event_ids=[e.event_id for e in events],
+        body_sha256s=[e.body_sha256 for e in events],
+        events=[e.event for e in events],
+        item_ids=[e.item_id for e in events],
+        account_ids=[e.account_id for e in events],
+        transaction_ids=[_array_literal(e.transaction_ids) for e in events],
+        created_at_froms=[e.created_at_from for e in events],
+        expected_rows=[e.expected_rows for e in events],
+        lanes=[int(e.lane) for e in events],
+        states=[e.state for e in events],
+        reasons=[e.reason for e in events],
+        bodies=[e.body for e in events],
+        received_ats=[e.received_at for e in events],
+        connector_ids=[e.connector_id for e in events],
+    )
 
 
 def _array_literal(ids: tuple[uuid.UUID, ...] | None) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import asyncpg
@@ -137,10 +138,9 @@ async def close_pool(pool: Pool, *, grace_s: float = 5.0) -> None:
         pool.terminate()
 
 
-async def fetch_within(
-    db: Pool, timeout_s: float, query: str, *arguments: object
-) -> list[asyncpg.Record]:
-    """Run one statement; connecting counts towards the time-out. Raises TimeoutError.
+@asynccontextmanager
+async def connection_within(db: Pool, timeout_s: float) -> AsyncIterator[Connection]:
+    """A connection for one statement; connecting counts towards the time-out. Raises TimeoutError.
 
     asyncpg would send a cancel request and wait for the server's answer, which a paused server
     never gives. Here the connection is dropped and the next statement opens a new one. A statement
@@ -148,7 +148,7 @@ async def fetch_within(
     """
     async with asyncio.timeout(timeout_s), db.acquire() as conn:
         try:
-            return await conn.fetch(query, *arguments)
+            yield conn
         except asyncio.CancelledError:
             conn.terminate()
             raise

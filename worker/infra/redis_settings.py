@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
-
-from worker.infra.postgres import Pool
-from worker.infra.queries import QUERIES
 
 log = structlog.get_logger()
 
@@ -89,9 +86,3 @@ class RedisSafety:
             log.warning("redis_unsafe", unsafe=found.unsafe, advice=advice)
         self._logged = found.unsafe
         return found
-
-    async def record(self, db: Pool) -> bool:
-        """Check, and store the result for status and findings. Returns False: no more work."""
-        found = await self.check()
-        await db.execute(QUERIES["record_redis_settings"], *astuple(found), found.unsafe)
-        return False

@@ -12,11 +12,11 @@ from typing import Final
 import structlog
 
 from worker.infra.postgres import Pool
-from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.pluggy_api.circuit_breaker import CallLedger
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.errors import Failure, PluggyDown, PluggyError, PluggyHalt
+from worker.store import halts
 
 log = structlog.get_logger()
 
@@ -34,7 +34,9 @@ GONE: Final = (
 
 async def halt(db: Pool, error: PluggyHalt) -> None:
     """Halt all work, and make due again what failed with the same code in the last five minutes."""
-    await db.execute(QUERIES["halt"], error.code, error.advice, error.probe_every)
+    await halts.halt(
+        db, failure_code=error.code, advice=error.advice, probe_every=error.probe_every
+    )
     log.error("halted", code=error.code, error_id=error.error_id, advice=error.advice)
 
 
@@ -45,12 +47,12 @@ async def raise_if_unable(session: SyncSession, failure: Failure) -> None:
     """
     if failure.status == RETIRED and await _refuses(session, NO_ITEM, failure):
         raise _halted(failure, GONE)
-    judged = await session.db.fetchrow(
-        QUERIES["judge_items_failing_alike"], session.item_id, failure.code, ITEMS_ALIKE
+    judged = await halts.judge_items_failing_alike(
+        session.db, item_id=session.item_id, failure_code=failure.code, items=ITEMS_ALIKE
     )
-    if judged is None or not judged["are_alike"]:
+    if judged is None or not judged.are_alike:
         return
-    for item_id in judged["others"]:
+    for item_id in judged.others or ():
         if not await _refuses(session, item_id, failure):
             return
     raise _halted(failure, ALIKE)
@@ -90,7 +92,7 @@ async def probe_halt(db: Pool, client: PluggyClient, ledger: CallLedger) -> bool
 
     Returns whether work is resumed. Errors: those of a Postgres that is away.
     """
-    code = await db.fetchval(QUERIES["claim_halt_probe"])
+    code = await halts.claim_halt_probe(db)
     if code is None:
         return False
     try:
@@ -107,7 +109,7 @@ async def probe_halt(db: Pool, client: PluggyClient, ledger: CallLedger) -> bool
 
 async def resume(db: Pool) -> bool:
     """Resume all work after an answered probe. False if nothing was halted."""
-    resumed_at = await db.fetchval(QUERIES["resume"])
+    resumed_at = await halts.resume(db)
     if resumed_at is not None:
         log.info("resumed")
     return resumed_at is not None

@@ -14,9 +14,10 @@ from zoneinfo import ZoneInfo
 from worker.infra.lanes import Lane
 from worker.infra.metrics import ROWS
 from worker.infra.postgres import Connection, Pool
-from worker.infra.queries import QUERIES
 from worker.planner.freshness import latest_by
 from worker.pluggy_api.endpoints import PluggyReader
+from worker.store import reconciliation, runs
+from worker.store.lease import fence
 
 LEASE: Final = timedelta(seconds=30)
 RUN_SEQ_LOCK: Final = 0x70_6C_75_67_01
@@ -103,17 +104,25 @@ class SyncSession:
         found = [now - then for now, then in zip(self.counts.changes, before, strict=True)]
         if self.drift_of is not None and any(found):
             product, scope_id = self.drift_of
-            await conn.execute(
-                QUERIES["note_drift"], self.run, product, scope_id, self.item_id, *found
+            inserted, changed, deleted = found
+            await reconciliation.note_drift(
+                conn,
+                run_id=self.run,
+                product=product,
+                scope_id=scope_id,
+                item_id=self.item_id,
+                inserted=inserted,
+                changed=changed,
+                deleted=deleted,
             )
 
     async def fence(self, conn: Connection) -> None:
         """Check, lock and renew the lease in one statement. Raises LeaseLost."""
-        row = await conn.fetchrow(QUERIES["fence"], self.lease.item_id, self.lease.token, LEASE)
+        row = await fence(conn, item_id=self.lease.item_id, token=self.lease.token, lease_for=LEASE)
         if row is None:
             raise LeaseLost
-        self.now = row["now"]
-        self.generation = row["generation"]
+        self.now = row.now
+        self.generation = row.generation
 
     async def renew(self) -> None:
         """Renew the lease between two pages that are stored together. Raises LeaseLost."""
@@ -137,8 +146,8 @@ class SyncSession:
         self.steps = []
         self.drift_of = None
         async with self.page() as conn:
-            self.run_id = await conn.fetchval(
-                QUERIES["open_run"], self.item_id, kind, list(event_ids)
+            self.run_id = await runs.open_run(
+                conn, item_id=self.item_id, kind=kind, event_ids=list(event_ids)
             )
 
     async def close_run(self, outcome: str) -> None:
@@ -164,25 +173,25 @@ async def close_run_in_order(
     plan: Sequence[str],
 ) -> None:
     """Store a run's counts and close it: with the commit it has its place in the feed."""
-    await db.execute(
-        QUERIES["close_run"],
-        run_id,
-        outcome,
-        c.seen,
-        c.inserted,
-        c.changed,
-        c.deleted,
-        c.unchanged,
-        c.older_skipped,
-        c.rejected,
-        api_requests,
-        json.dumps(plan),
-        RUN_SEQ_LOCK,
+    await runs.close_run(
+        db,
+        run_id=run_id,
+        outcome=outcome,
+        seen=c.seen,
+        inserted=c.inserted,
+        changed=c.changed,
+        deleted=c.deleted,
+        unchanged=c.unchanged,
+        older_skipped=c.older_skipped,
+        rejected=c.rejected,
+        api_requests=api_requests,
+        plan=json.dumps(plan),
+        lock=RUN_SEQ_LOCK,
     )
 
 
 async def close_lost_runs(db: Pool, item_id: uuid.UUID) -> int:
     """Close runs that a dead or fenced worker left open; returns how many."""
-    if not await db.fetchval(QUERIES["has_open_runs"], item_id):
+    if not await runs.has_open_runs(db, item_id=item_id):
         return 0
-    return len(await db.fetch(QUERIES["close_lost_runs"], item_id, RUN_SEQ_LOCK))
+    return len(await runs.close_lost_runs(db, item_id=item_id, lock=RUN_SEQ_LOCK))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -14,7 +14,6 @@ from worker.inbox.accept import accept_events
 from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
-from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.planner.state import Step
 from worker.pluggy_api.client import PluggyClient
@@ -27,6 +26,7 @@ from worker.pluggy_api.errors import (
     PluggyRefused,
     PluggyRejected,
 )
+from worker.store import parks
 
 log = structlog.get_logger()
 
@@ -62,10 +62,11 @@ async def park_if_refused(session: SyncSession, step: Step, failure: Failure) ->
     """
     if step.product not in LISTS or not _may_concern_all(failure):
         return
-    refused = await session.db.fetchrow(QUERIES["count_refused_items"], step.product, failure.code)
-    assert refused is not None  # noqa: S101 - an aggregate has its row
+    refused = await parks.count_refused_items(
+        session.db, product=step.product, failure_code=failure.code
+    )
     retired = failure.status == RETIRED and failure.endpoint == _endpoint(step.product)
-    if refused["others_succeed"] or not (retired or refused["items"] >= ITEMS_REFUSED):
+    if refused.others_succeed or not (retired or refused.items >= ITEMS_REFUSED):
         return
     if await _another_is_answered(session, step):
         return
@@ -73,8 +74,17 @@ async def park_if_refused(session: SyncSession, step: Step, failure: Failure) ->
     advice = RETIRED_ADVICE if failure.status == RETIRED else REFUSED_ADVICE
     endpoint, code, product = failure.endpoint, failure.code, step.product
     text = advice.format(does=does, endpoint=endpoint, code=code, product=product)
-    about = (product, endpoint, code, failure.error_id, refused["items"], text, PROBE_EVERY)
-    if await session.db.fetchval(QUERIES["park_product"], *about):
+    is_new = await parks.park_product(
+        session.db,
+        product=product,
+        endpoint=endpoint,
+        failure_code=code,
+        error_id=failure.error_id,
+        items=refused.items,
+        advice=text,
+        probe_every=PROBE_EVERY,
+    )
+    if is_new:
         log.error("product_parked", product=product, code=code, endpoint=endpoint, advice=text)
 
 
@@ -96,10 +106,14 @@ async def _another_is_answered(session: SyncSession, step: Step) -> bool:
     cursor's.
     """
     own = (session.item_id, step.scope_id)
-    others = await session.db.fetch(
-        QUERIES["find_other_scopes"], step.product, *own, PROBED_AT_ONCE
+    others = await parks.find_other_scopes(
+        session.db,
+        product=step.product,
+        item_id=session.item_id,
+        scope_id=step.scope_id,
+        limit=PROBED_AT_ONCE,
     )
-    for item_id, owner_id in [tuple(other) for other in others] or [own]:
+    for item_id, owner_id in [(other.item_id, other.scope_id) for other in others] or [own]:
         if await _is_answered(session.pluggy, step.product, item_id, owner_id) is not False:
             return True
     return False
@@ -138,7 +152,9 @@ async def mark_parked(session: SyncSession, steps: Collection[tuple[str, uuid.UU
         return
     products, owners = map(list, zip(*sorted(steps), strict=True))
     async with session.page() as conn:
-        await conn.execute(QUERIES["mark_parked_steps"], session.item_id, products, owners)
+        await parks.mark_parked_steps(
+            conn, item_id=session.item_id, products=products, scope_ids=owners
+        )
 
 
 async def tend_parks(db: Pool, client: PluggyClient, products: Sequence[str]) -> bool:
@@ -146,40 +162,39 @@ async def tend_parks(db: Pool, client: PluggyClient, products: Sequence[str]) ->
 
     Returns whether there may be more. Errors: those of a Postgres that is away.
     """
-    await db.execute(QUERIES["unpark_unwanted"], products)
-    found = await db.fetchrow(QUERIES["claim_park_probe"], PROBE_EVERY)
+    await parks.unpark_unwanted(db, products=products)
+    found = await parks.claim_park_probe(db, pause=PROBE_EVERY)
     if found is not None:
-        await _probe(db, client, found["product"], found["parked_at"])
+        await _probe(db, client, found.product, found.parked_at)
     return await _free(db)
 
 
-async def _probe(db: Pool, client: PluggyClient, product: str, parked_at: object) -> None:
+async def _probe(db: Pool, client: PluggyClient, product: str, parked_at: datetime) -> None:
     reader = PluggyReader(client, Lane.RETRY)
-    scopes = await db.fetch(QUERIES["load_parked_scopes"], product, PROBED_AT_ONCE)
+    scopes = await parks.load_parked_scopes(db, product=product, limit=PROBED_AT_ONCE)
     answers: list[bool | None] = []
     try:
         for scope in scopes:
-            answers.append(await _is_answered(reader, product, scope["item_id"], scope["scope_id"]))
+            answers.append(await _is_answered(reader, product, scope.item_id, scope.scope_id))
             if answers[-1]:
                 break
     except PluggyHalt as error:
         log.warning("park_probe_failed", product=product, code=error.code)
         return
     if not scopes or True in answers:
-        await db.execute(QUERIES["unpark_product"], product, parked_at)
+        await parks.unpark_product(db, product=product, parked_at=parked_at)
         log.info("product_unparked", product=product)
     elif None in answers:
-        await db.execute(QUERIES["delay_park_probe"], product, PROBE_AGAIN)
+        await parks.delay_park_probe(db, product=product, pause=PROBE_AGAIN)
 
 
 async def _free(db: Pool) -> bool:
     """Store an event for each item of which something was left out, so that it is read now."""
-    records = await db.fetch(QUERIES["load_unparked_items"], FREED_AT_ONCE)
-    if not records:
+    items = sorted(await parks.load_unparked_items(db, limit=FREED_AT_ONCE))
+    if not items:
         return False
-    items = sorted(record["item_id"] for record in records)
     now = await db.fetchval("SELECT clock_timestamp()")
     events = [own_event("sync/unparked", item, lane=Lane.RETRY, now=now) for item in items]
     await accept_events(db, events)
-    await db.execute(QUERIES["free_steps"], items)
+    await parks.free_steps(db, item_ids=items)
     return len(items) == FREED_AT_ONCE

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from worker.infra.postgres import Connection
-from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.planner.freshness import NARROW_TTL, OVERLAP, bounded, is_narrow
 from worker.planner.state import WHOLE_ITEM
+from worker.store import product_sync, reconciliation
 
 EMPTY_ANSWER = "empty_answer"
 ROWS_OF_A_PAGE: Final = 500
@@ -52,34 +52,36 @@ async def mark_complete(
     """
     read_up_to, before = bounded(watermark, started_at), None
     if product == "transactions":
-        before = await conn.fetchval(QUERIES["load_watermark"], session.item_id, scope_id)
+        before = await product_sync.load_watermark(
+            conn, item_id=session.item_id, account_id=scope_id
+        )
     narrow = is_narrow(read_since, before)
-    await conn.execute(
-        QUERIES["mark_complete"],
-        session.item_id,
-        product,
-        scope_id,
-        started_at,
-        source_updated_at,
-        before if narrow else read_up_to,
-        walked_at,
-        fingerprint,
-        read_since,
-        session.read_seq if read_seq is None else read_seq,
+    await product_sync.mark_complete(
+        conn,
+        item_id=session.item_id,
+        product=product,
+        scope_id=scope_id,
+        complete_read_at=started_at,
+        source_updated_at=source_updated_at,
+        watermark=before if narrow else read_up_to,
+        walked_at=walked_at,
+        fingerprint=fingerprint,
+        read_since=read_since,
+        read_seq=session.read_seq if read_seq is None else read_seq,
     )
     if product == "transactions":
-        await conn.execute(QUERIES["plan_recent_read"], session.item_id)
-        await conn.execute(
-            QUERIES["note_overlap"],
-            session.item_id,
-            scope_id,
-            started_at,
-            read_up_to,
-            narrow,
-            walked_at is not None,
-            ROWS_OF_A_PAGE if before is not None else 0,
-            NARROW_TTL,
-            OVERLAP,
+        await reconciliation.plan_recent_read(conn, item_id=session.item_id)
+        await product_sync.note_overlap(
+            conn,
+            item_id=session.item_id,
+            account_id=scope_id,
+            started_at=started_at,
+            pluggy_started_at=read_up_to,
+            narrow=narrow,
+            walked=walked_at is not None,
+            free_rows=ROWS_OF_A_PAGE if before is not None else 0,
+            narrow_for=NARROW_TTL,
+            overlap=OVERLAP,
         )
 
 
@@ -97,8 +99,13 @@ async def expect_first_rows(
     """
     if product in COLLECTED_AS:
         name = COLLECTED_AS[product]
-        await conn.execute(
-            QUERIES["expect_first_rows"], session.item_id, product, scope_id, found, name
+        await product_sync.expect_first_rows(
+            conn,
+            item_id=session.item_id,
+            product=product,
+            scope_id=scope_id,
+            found=found,
+            collected_as=name,
         )
 
 
@@ -115,5 +122,12 @@ async def defer_step(
 
     Without a pause given, it doubles with the age of the deferral, from 30 s to an hour.
     """
-    await conn.execute(QUERIES["defer_step"], session.item_id, product, scope_id, reason, pause)
+    await product_sync.defer_step(
+        conn,
+        item_id=session.item_id,
+        product=product,
+        scope_id=scope_id,
+        reason=reason,
+        pause=pause,
+    )
     session.deferred.add((product, scope_id))

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from worker.infra.postgres import Connection
-from worker.infra.queries import QUERIES
 from worker.lease.lease import Counts, close_run_in_order
+from worker.store import runs
 
 
 @dataclass(slots=True)
@@ -31,6 +31,6 @@ async def run_of_its_own(
     A process killed in between leaves nothing behind, so no such run is ever lost. The place in the
     feed is taken last: its lock lets one transaction commit at a time.
     """
-    run = OwnRun(await conn.fetchval(QUERIES["open_run"], item_id, kind, list(event_ids)))
+    run = OwnRun(await runs.open_run(conn, item_id=item_id, kind=kind, event_ids=list(event_ids)))
     yield run
     await close_run_in_order(conn, run.id, "done", run.counts, run.api_requests, run.plan)

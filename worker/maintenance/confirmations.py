@@ -10,10 +10,18 @@ from typing import Final
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
 from worker.maintenance.reconciliation import Reconciliation, order_reconciliation
+from worker.store import product_sync
 
 CONFIRMATIONS: Final = (
-    Reconciliation("sync/confirm", Lane.RETRY, "load_due_confirmations", "end_confirmations"),
-    Reconciliation("sync/confirm", Lane.RETRY, "load_due_overlaps", "end_overlaps"),
+    Reconciliation(
+        "sync/confirm",
+        Lane.RETRY,
+        product_sync.load_due_confirmations,
+        product_sync.end_confirmations,
+    ),
+    Reconciliation(
+        "sync/confirm", Lane.RETRY, product_sync.load_due_overlaps, product_sync.end_overlaps
+    ),
 )
 
 

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import asyncpg
-
 from worker.infra.postgres import Connection, Pool
-from worker.infra.queries import QUERIES
 from worker.lease.runs import run_of_its_own
+from worker.store import deletions
+from worker.store.deletions import FlaggedDeletion
+from worker.store.entities.accounts import tombstone_accounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class Decided:
 
 async def list_deletions(
     db: Pool, *, item_id: uuid.UUID | None = None, limit: int | None = None
-) -> list[asyncpg.Record]:
+) -> list[FlaggedDeletion]:
     """Flagged rows with their reasons, oldest flag first: pluggy_ops.flagged_deletions."""
-    return await db.fetch(QUERIES["list_flagged_deletions"], item_id, limit)
+    return await deletions.list_flagged_deletions(db, item_id=item_id, limit=limit)
 
 
 async def accept_deletions(
@@ -51,7 +51,7 @@ async def accept_deletions(
     ValueError if neither is given, asyncpg.LockNotAvailableError if a page takes over ten seconds;
     items decided by then stay decided.
     """
-    return await _decide(db, "accept_flagged", item_id, transaction_ids)
+    return await _decide(db, item_id, transaction_ids, accepts=True)
 
 
 async def refuse_deletions(
@@ -65,70 +65,70 @@ async def refuse_deletions(
     The refusal is remembered: until Pluggy has shown such a row again, its absence neither
     tombstones nor flags it, whatever event names it.
     """
-    return await _decide(db, "refuse_flagged", item_id, transaction_ids)
+    return await _decide(db, item_id, transaction_ids, accepts=False)
 
 
 async def _decide(
-    db: Pool, query: str, item_id: uuid.UUID | None, transaction_ids: Sequence[uuid.UUID] | None
+    db: Pool,
+    item_id: uuid.UUID | None,
+    transaction_ids: Sequence[uuid.UUID] | None,
+    *,
+    accepts: bool,
 ) -> list[Decided]:
     if item_id is None and transaction_ids is None:
         raise ValueError("name an item or transactions")
     ids = None if transaction_ids is None else list(transaction_ids)
-    found = await db.fetch(QUERIES["load_flagged_items"], item_id, ids)
+    found = await deletions.load_flagged_items(db, item_id=item_id, ids=ids)
     decided: list[Decided] = []
-    for record in found:
+    for found_id in found:
         async with db.acquire() as conn, conn.transaction():
-            done = await _decide_item(conn, query, record["item_id"], ids)
+            done = await _decide_item(conn, found_id, ids, accepts=accepts)
         decided += [done] if done else []
     return decided
 
 
 async def _decide_item(
-    conn: Connection, query: str, item_id: uuid.UUID, ids: list[uuid.UUID] | None
+    conn: Connection, item_id: uuid.UUID, ids: list[uuid.UUID] | None, *, accepts: bool
 ) -> Decided | None:
     """Decide about one item in the caller's transaction; None if nothing is flagged any more."""
-    await conn.execute(QUERIES["lock_lease"], item_id)
+    await deletions.lock_lease(conn, item_id=item_id)
     now = await conn.fetchval("SELECT clock_timestamp()")
     # Loaded after the lock: the page that held it may have shown the rows.
-    rows = await _load(conn, "load_flagged", item_id, ids)
-    accounts = await _load(conn, "load_flagged_accounts", item_id, ids)
+    rows = await deletions.load_flagged(conn, item_id=item_id, ids=ids)
+    accounts = await deletions.load_flagged_accounts(conn, item_id=item_id, ids=ids)
     if not rows and not accounts:
         return None
     async with run_of_its_own(conn, "flag", item_id=item_id) as run:
         if rows:
-            await conn.execute(QUERIES[query], item_id, rows, run.id, now)
-        written = len(rows) + await _decide_accounts(conn, query, item_id, accounts, run.id, now)
+            decide = deletions.accept_flagged if accepts else deletions.refuse_flagged
+            await decide(conn, item_id=item_id, ids=rows, run_id=run.id, now=now)
+        decide_accounts = _accept_accounts if accepts else _refuse_accounts
+        written = len(rows) + await decide_accounts(conn, item_id, accounts, run.id, now)
         run.counts.seen = len(rows) + len(accounts)
-        if query == "accept_flagged":
+        if accepts:
             run.counts.deleted = written
         else:
             run.counts.changed = written
-        run.plan = [query]
+        run.plan = ["accept_flagged" if accepts else "refuse_flagged"]
     return Decided(item_id, run.id, tuple(rows), tuple(accounts))
 
 
-async def _load(
-    conn: Connection, query: str, item_id: uuid.UUID, ids: list[uuid.UUID] | None
-) -> list[uuid.UUID]:
-    return [record["id"] for record in await conn.fetch(QUERIES[query], item_id, ids)]
-
-
-async def _decide_accounts(
-    conn: Connection,
-    query: str,
-    item_id: uuid.UUID,
-    accounts: Sequence[uuid.UUID],
-    run_id: int,
-    now: datetime,
+async def _accept_accounts(
+    conn: Connection, item_id: uuid.UUID, ids: Sequence[uuid.UUID], run_id: int, now: datetime
 ) -> int:
-    """Decide about accounts; accept includes their rows. Returns how many rows were written."""
-    if query != "accept_flagged":
-        refused = [item_id, list(accounts), run_id, now]
-        await conn.execute(QUERIES["refuse_flagged_accounts"], *refused)
-        return len(accounts)
+    """With all that they own; returns how many rows were written."""
     return sum(
         [
-            await conn.fetchval(QUERIES["tombstone_accounts"], item_id, account_id, run_id, now)
-            for account_id in accounts
+            await tombstone_accounts(
+                conn, item_id=item_id, row_id=account_id, run_id=run_id, now=now
+            )
+            for account_id in ids
         ]
     )
+
+
+async def _refuse_accounts(
+    conn: Connection, item_id: uuid.UUID, ids: Sequence[uuid.UUID], run_id: int, now: datetime
+) -> int:
+    await deletions.refuse_flagged_accounts(conn, item_id=item_id, ids=ids, run_id=run_id, now=now)
+    return len(ids)

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit, urlunsplit
 import structlog
 
 from worker.infra.postgres import Pool
-from worker.infra.queries import QUERIES
 from worker.infra.settings import is_on_loopback
+from worker.store import installation
 
 log = structlog.get_logger()
 
@@ -30,28 +30,33 @@ def remembered_url(base_url: str) -> str:
 async def check_installation(db: Pool, client_id: str, base_url: str) -> None:
     """Remember the application at the first start; raise ForeignInstallation for any other one."""
     url = remembered_url(base_url)
-    held = await db.fetchrow(QUERIES["load_installation"])
+    held = await installation.load_installation(db)
     if held is None:
-        await db.execute(QUERIES["remember_installation"], client_id, url)
-        held = await db.fetchrow(QUERIES["load_installation"])
-    if held is None or (held["client_id"], held["base_url"]) != (client_id, url):
+        await installation.remember_installation(db, client_id=client_id, base_url=url)
+        held = await installation.load_installation(db)
+    if held is None or (held.client_id, held.base_url) != (client_id, url):
         raise ForeignInstallation(
             "this database mirrors another Pluggy application"
-            f" (client id {_short(held['client_id'] if held else '')},"
-            f" {held['base_url'] if held else ''}); now configured: {_short(client_id)}, {url}."
+            f" (client id {_short(held.client_id if held else '')},"
+            f" {held.base_url if held else ''}); now configured: {_short(client_id)}, {url}."
             " Use its own database, or take it over with: pluggy-sync migrate --adopt"
         )
 
 
 async def remember_settings(db: Pool, zone: str, requests_per_minute: int) -> None:
     """Store the zone that decides a row's day, and Pluggy's limit per minute, for the views."""
-    if await db.fetchval(QUERIES["remember_worker_settings"], zone, requests_per_minute) is None:
+    known = await installation.remember_worker_settings(
+        db, zone=zone, requests_per_minute=requests_per_minute
+    )
+    if known is None:
         log.warning("zone_unknown_to_postgres", zone=zone)
 
 
 async def adopt_installation(db: Pool, client_id: str, base_url: str) -> None:
     """Make this database the mirror of the configured application."""
-    await db.execute(QUERIES["adopt_installation"], client_id, remembered_url(base_url))
+    await installation.adopt_installation(
+        db, client_id=client_id, base_url=remembered_url(base_url)
+    )
 
 
 def _short(client_id: str) -> str:

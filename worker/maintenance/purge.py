@@ -16,8 +16,7 @@ import structlog
 from worker.inbox.accept import accept_events
 from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
-from worker.infra.postgres import Pool, rows_written
-from worker.infra.queries import QUERIES
+from worker.infra.postgres import Pool
 from worker.lease.halt import halt
 from worker.lease.lease import LEASE, Lease, LeaseLost, SyncSession, close_lost_runs
 from worker.lease.runs import run_of_its_own
@@ -30,6 +29,8 @@ from worker.pluggy_api.errors import (
     PluggyNotFound,
     retry_pause_s,
 )
+from worker.store import purge
+from worker.store.lease import release_item
 
 log = structlog.get_logger()
 
@@ -38,28 +39,29 @@ BATCH: Final = 5000
 PURGE_TIMEOUT_S: Final = 20.0
 ITEM_NOT_FOUND: Final = "404:ITEM_NOT_FOUND"
 
-MIRRORED: Final = (
-    "transactions",
-    "investment_transactions",
-    "bills",
-    "investments",
-    "loans",
-    "identities",
-    "consents",
-    "accounts",
-)
-STATE: Final = (
-    "restatements",
-    "rejected_rows",
-    "walk_pages",
-    "account_walks",
-    "product_sync",
-    "drift",
-    "missed_webhooks",
-    "runs",
-    "id_progress",
-    "webhook_events",
-)
+MIRRORED: Final = {
+    "transactions": purge.purge_transactions,
+    "investment_transactions": purge.purge_investment_transactions,
+    "bills": purge.purge_bills,
+    "investments": purge.purge_investments,
+    "loans": purge.purge_loans,
+    "identities": purge.purge_identities,
+    "consents": purge.purge_consents,
+    "accounts": purge.purge_accounts,
+}
+STATE: Final = {
+    "restatements": purge.purge_restatements,
+    "rejected_rows": purge.purge_rejected_rows,
+    "walk_pages": purge.purge_walk_pages,
+    "account_walks": purge.purge_account_walks,
+    "product_sync": purge.purge_product_sync,
+    "drift": purge.purge_drift,
+    "missed_webhooks": purge.purge_missed_webhooks,
+    "runs": purge.purge_runs,
+    "id_progress": purge.purge_id_progress,
+    "webhook_events": purge.purge_webhook_events,
+}
+DELETE: Final = MIRRORED | STATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +78,17 @@ class Purger:
         Never raises for failures of Pluggy. Errors: those of a Postgres that is away; the lease
         then lapses, and the next purge continues.
         """
-        late = rows_written(await self.db.execute(QUERIES["purge_late_events"], BATCH))
-        record = await self.db.fetchrow(QUERIES["claim_item_to_purge"], self.after, LEASE)
+        late = await purge.purge_late_events(self.db, limit=BATCH)
+        record = await purge.claim_item_to_purge(self.db, retention=self.after, lease_for=LEASE)
         if record is None:
             return late == BATCH
-        lease = Lease(record["item_id"], record["token"], Lane.AUDIT)
+        lease = Lease(record.item_id, record.token, Lane.AUDIT)
         await close_lost_runs(self.db, lease.item_id)
         reader = PluggyReader(self.client, lease.lane)
-        session = SyncSession(self.db, reader, lease, record["now"], ZoneInfo("UTC"), ())
+        session = SyncSession(self.db, reader, lease, record.now, ZoneInfo("UTC"), ())
         with structlog.contextvars.bound_contextvars(item_id=str(lease.item_id)):
             try:
-                await self._purge(session, record["attempts"])
+                await self._purge(session, record.attempts)
             except LeaseLost:
                 log.warning("lease_lost")
             except asyncio.CancelledError:
@@ -108,7 +110,7 @@ class Purger:
         await accept_events(
             self.db, [own_event("sync/verify", session.item_id, lane=Lane.AUDIT, now=session.now)]
         )
-        await self.db.execute(QUERIES["delete_purge"], session.item_id)
+        await purge.delete_purge(self.db, item_id=session.item_id)
         log.warning("purge_refused", reason="item_answers")
 
 
@@ -130,8 +132,8 @@ async def _delete(session: SyncSession) -> None:
     await session.open_run("purge")
     generation = session.generation
     async with session.page() as conn:
-        await conn.execute(QUERIES["begin_purge"], session.item_id)
-    for table in (*MIRRORED, *STATE):
+        await purge.begin_purge(conn, item_id=session.item_id)
+    for table in DELETE:
         session.steps.append(table)
         while await _delete_batch(session, table) == BATCH:
             if clock() > until or session.generation > generation:
@@ -142,8 +144,8 @@ async def _delete(session: SyncSession) -> None:
         if session.generation > generation:
             return
         async with run_of_its_own(conn, "purge", item_id=session.item_id) as run:
-            receipt = await conn.fetchval(
-                QUERIES["finish_purge"], session.item_id, run.id, session.now
+            receipt = await purge.finish_purge(
+                conn, item_id=session.item_id, run_id=run.id, now=session.now
             )
             run.counts.deleted = 1
     log.info("item_purged", receipt=receipt)
@@ -151,9 +153,9 @@ async def _delete(session: SyncSession) -> None:
 
 async def _delete_batch(session: SyncSession, table: str) -> int:
     async with session.page() as conn:
-        rows = rows_written(await conn.execute(QUERIES[f"purge_{table}"], session.item_id, BATCH))
+        rows = await DELETE[table](conn, item_id=session.item_id, limit=BATCH)
         if rows:
-            await conn.execute(QUERIES["count_purged"], session.item_id, table, rows)
+            await purge.count_purged(conn, item_id=session.item_id, table=table, rows=rows)
     session.counts.deleted += rows if table in MIRRORED else 0
     return rows
 
@@ -169,17 +171,17 @@ async def _record_failure(session: SyncSession, attempts: int, error: PluggyErro
     else:
         attempts += 1
         pause_s = retry_pause_s(attempts)
-    await session.db.execute(
-        QUERIES["fail_purge"],
-        session.item_id,
-        attempts,
-        error.code,
-        error.error_id,
-        timedelta(seconds=pause_s),
+    await purge.fail_purge(
+        session.db,
+        item_id=session.item_id,
+        attempts=attempts,
+        code=error.code,
+        error_id=error.error_id,
+        pause=timedelta(seconds=pause_s),
     )
 
 
 async def _release(session: SyncSession) -> None:
     """Release the item; an unfinished purge is found again by the item's tombstone."""
     await session.close_run("released")
-    await session.db.execute(QUERIES["release_item"], session.item_id, session.lease.token)
+    await release_item(session.db, item_id=session.item_id, token=session.lease.token)

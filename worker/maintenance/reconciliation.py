@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -14,7 +14,8 @@ from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
-from worker.infra.queries import QUERIES
+from worker.store import reconciliation
+from worker.store.rows import DueReconciliation
 
 log = structlog.get_logger()
 
@@ -23,33 +24,64 @@ BATCH: Final = 100
 """Items per reconciliation and run: after an outage of days thousands may be due at once."""
 
 
+class LoadDue(Protocol):
+    """A statement that loads the items that an event is due for."""
+
+    def __call__(self, conn: Pool, /, *, limit: int) -> Awaitable[list[DueReconciliation]]: ...
+
+
+class EndDue(Protocol):
+    """A statement that says that the event of these items is ordered."""
+
+    def __call__(self, conn: Pool, /, *, item_ids: Collection[uuid.UUID]) -> Awaitable[None]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """An event of our own, with the queries that load items due for it and end their due time."""
+    """An event of our own, with the statements that load the items due for it and end that."""
 
     event: str
     lane: Lane
-    load: str
-    end: str
+    load: LoadDue
+    end: EndDue
 
 
 RECONCILIATIONS: Final = (
-    Reconciliation("sync/silence", Lane.RETRY, "load_due_silence_checks", "end_silence_checks"),
-    Reconciliation("sync/recent", Lane.RETRY, "load_due_recent_reads", "end_recent_reads"),
-    Reconciliation("sync/verify", Lane.AUDIT, "load_due_verifies", "end_verifies"),
-    Reconciliation("sync/deletions", Lane.RETRY, "load_due_deletions", "end_deletions"),
+    Reconciliation(
+        "sync/silence",
+        Lane.RETRY,
+        reconciliation.load_due_silence_checks,
+        reconciliation.end_silence_checks,
+    ),
+    Reconciliation(
+        "sync/recent",
+        Lane.RETRY,
+        reconciliation.load_due_recent_reads,
+        reconciliation.end_recent_reads,
+    ),
+    Reconciliation(
+        "sync/verify", Lane.AUDIT, reconciliation.load_due_verifies, reconciliation.end_verifies
+    ),
+    Reconciliation(
+        "sync/deletions",
+        Lane.RETRY,
+        reconciliation.load_due_deletions,
+        reconciliation.end_deletions,
+    ),
 )
 
 
 async def run_reconciliations(db: Pool) -> bool:
     """Store what is due, if this worker gets the lease of the task; returns whether it did."""
-    if not await db.fetchval(QUERIES["take_periodic_task_lease"], "reconciliation", RUN_INTERVAL):
+    if not await reconciliation.take_periodic_task_lease(
+        db, name="reconciliation", pause=RUN_INTERVAL
+    ):
         return False
     await order_due(db)
-    for record in await db.fetch(QUERIES["judge_missed_webhooks"]):
-        if record["announced_at"] is None:
-            log.warning("webhook_missed", item_id=str(record["item_id"]))
-    await db.execute(QUERIES["end_periodic_task"], "reconciliation", None)
+    for record in await reconciliation.judge_missed_webhooks(db):
+        if record.announced_at is None:
+            log.warning("webhook_missed", item_id=str(record.item_id))
+    await reconciliation.end_periodic_task(db, name="reconciliation", failure_code=None)
     return True
 
 
@@ -95,24 +127,24 @@ def event_id_of(order_id: str, item_id: uuid.UUID) -> str:
 
 async def order_reconciliation(db: Pool, reconciliation: Reconciliation) -> int:
     """Store what is due of one reconciliation; returns how many events are new."""
-    due = await db.fetch(QUERIES[reconciliation.load], BATCH)
+    due = await reconciliation.load(db, limit=BATCH)
     if not due:
         return 0
     name, now = reconciliation.event.removeprefix("sync/"), datetime.now(UTC)
     events = [
         own_event(
             reconciliation.event,
-            record["item_id"],
+            record.item_id,
             lane=reconciliation.lane,
             now=now,
-            event_id=f"{name}:{record['item_id']}:{record['due_at'].isoformat()}",
+            event_id=f"{name}:{record.item_id}:{record.due_at.isoformat()}",
         )
         for record in due
-        if record["readable"]
+        if record.readable
     ]
     answers = await accept_events(db, events) if events else []
     # Last, so that a crash repeats an order instead of losing it.
-    await db.execute(QUERIES[reconciliation.end], [record["item_id"] for record in due])
+    await reconciliation.end(db, item_ids=[record.item_id for record in due])
     ordered = sum(isinstance(answer, Accepted) and answer.is_new for answer in answers)
     log.info(
         "reconciliations_ordered", event_name=reconciliation.event, due=len(due), ordered=ordered

@@ -16,10 +16,9 @@ import structlog
 
 from worker.infra.lanes import Lane
 from worker.infra.postgres import POSTGRES_AWAY, Connection, Pool
-from worker.infra.queries import QUERIES
 from worker.lease.halt import halt
 from worker.lease.runs import OwnRun, run_of_its_own
-from worker.maintenance.reference_data_rows import REFERENCE_DATA, Key, ReferenceData
+from worker.maintenance.reference_data_rows import REFERENCE_DATA, HeldVersion, Key, ReferenceData
 from worker.planner.state import WHOLE_ITEM
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
@@ -34,6 +33,7 @@ from worker.pluggy_api.errors import (
     retry_pause_s,
 )
 from worker.pluggy_api.payloads import Unreadable, decode_object, row_hash
+from worker.store import reference_data, rejected_rows
 from worker.sync.schema_drift import note_novelties
 
 log = structlog.get_logger()
@@ -77,11 +77,13 @@ async def refresh_reference_data(db: Pool, client: PluggyClient) -> bool:
 
     Never raises for failures of Pluggy. Errors: those of a Postgres that is away.
     """
-    unknown = [r["id"] for r in await db.fetch(QUERIES["load_unknown_connectors"])]
-    record = await db.fetchrow(QUERIES["lease_reference_data"], LEASE, bool(unknown))
+    unknown = await reference_data.load_unknown_connectors(db)
+    record = await reference_data.lease_reference_data(
+        db, lease_for=LEASE, has_unknown=bool(unknown)
+    )
     if record is None:
         return False
-    turn = Turn(**record)
+    turn = Turn(**msgspec.structs.asdict(record))
     reader = PluggyReader(client, Lane.RETRY)
     try:
         await _refresh(db, reader, turn, unknown)
@@ -97,32 +99,39 @@ async def refresh_reference_data(db: Pool, client: PluggyClient) -> bool:
 
 async def _refresh(db: Pool, reader: PluggyReader, turn: Turn, unknown: Sequence[int]) -> None:
     connectors = turn.product == "connectors"
-    events = await db.fetch(QUERIES["load_connector_events"], turn.read_seq) if connectors else []
-    held = {r["id"]: r for r in await db.fetch(QUERIES[f"load_{turn.product}_versions"])}
-    live = {key for key, record in held.items() if record["deleted_at"] is None}
-    wanted = {event["connector_id"] for event in events} & live | set(unknown if connectors else ())
+    events = (
+        await reference_data.load_connector_events(db, read_seq=turn.read_seq) if connectors else []
+    )
+    held = {version.id: version for version in await turn.reference_data.load_versions(db)}
+    live = {key for key, version in held.items() if version.deleted_at is None}
+    wanted: set[Key] = {event.connector_id for event in events if event.connector_id in live}
+    wanted.update(unknown if connectors else ())
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
             found = await _read(reader, turn, live=live, wanted=wanted)
     except TimeoutError as error:
         raise PluggyUnavailable("timeout") from error
     async with db.acquire() as conn, conn.transaction():
-        now = await conn.fetchval(QUERIES["fence_reference_data"], turn.product, turn.token, LEASE)
-        if now is None:
+        fence = await reference_data.fence_reference_data(
+            conn, product=turn.product, token=turn.token, lease_for=LEASE
+        )
+        if fence is None:
             log.warning("lease_lost", product=turn.product)
             return
-        event_ids = [event["id"] for event in events]
+        event_ids = [event.id for event in events]
         async with run_of_its_own(conn, "reference_data", event_ids=event_ids) as run:
             run.api_requests, run.plan = reader.requests, [turn.product]
-            await _store(conn, turn, run, found, held, now)
-            await conn.execute(QUERIES["settle_connector_events"], event_ids, turn.read_seq, run.id)
+            await _store(conn, turn, run, found, held, fence.now)
+            await reference_data.settle_connector_events(
+                conn, event_ids=event_ids, read_seq=turn.read_seq, run_id=run.id
+            )
         rate_limited = [str(key) for key in found.gone if key not in held]
-        await conn.execute(
-            QUERIES["mark_reference_data_complete"],
-            turn.product,
-            turn.token,
-            turn.absences_due,
-            rate_limited,
+        await reference_data.mark_reference_data_complete(
+            conn,
+            product=turn.product,
+            token=turn.token,
+            absences_asked=turn.absences_due,
+            unknown_ids=rate_limited,
         )
     log.info("reference_data_refreshed", product=turn.product, run_id=run.id, events=len(events))
 
@@ -171,7 +180,7 @@ async def _store(
     turn: Turn,
     run: OwnRun,
     found: Found,
-    held: Mapping[Key, asyncpg.Record],
+    held: Mapping[Key, HeldVersion],
     now: datetime,
 ) -> None:
     run.counts.seen = len(found.rows) + len(found.unreadable)
@@ -183,17 +192,17 @@ async def _store(
         if (reason := await _upsert(conn, turn, run, key, raw, now)) is not None:
             rejected.append((str(key), reason, raw))
     gone = [key for key in found.gone if key in held]
-    tombstoned = await conn.fetch(QUERIES[f"tombstone_{turn.product}"], gone, run.id, now)
+    tombstoned = await turn.reference_data.tombstone(conn, ids=gone, run_id=run.id, now=now)
     run.counts.deleted = len(tombstoned)
     await _set_aside(conn, turn, run, rejected)
 
 
-def _same(turn: Turn, raw: bytes, held: asyncpg.Record | None) -> bool:
+def _same(turn: Turn, raw: bytes, held: HeldVersion | None) -> bool:
     return (
         held is not None
-        and held["row_hash"] == row_hash(raw)
-        and held["deleted_at"] is None
-        and held["row_version"] >= turn.reference_data.version
+        and held.row_hash == row_hash(raw)
+        and held.deleted_at is None
+        and held.row_version >= turn.reference_data.version
     )
 
 
@@ -210,7 +219,7 @@ async def _upsert(
     body = msgspec.json.encode(document).decode()
     try:
         async with conn.transaction():
-            is_new = await conn.fetchval(QUERIES[f"upsert_{turn.product}"], body, run.id, now)
+            is_new = await turn.reference_data.upsert(conn, row=body, run_id=run.id, now=now)
     except (
         asyncpg.DataError,
         asyncpg.ProgramLimitExceededError,
@@ -229,8 +238,16 @@ async def _set_aside(
     if rejected:
         row_ids, reasons, bodies = map(list, zip(*rejected, strict=True))
         # Reference data belongs to no item: the nil UUID stands for the item, too.
-        key = (WHOLE_ITEM, turn.product, WHOLE_ITEM, run.id)
-        await conn.execute(QUERIES["reject_rows"], *key, row_ids, reasons, bodies)
+        await rejected_rows.reject_rows(
+            conn,
+            item_id=WHOLE_ITEM,
+            product=turn.product,
+            scope_id=WHOLE_ITEM,
+            run_id=run.id,
+            row_ids=row_ids,
+            reasons=reasons,
+            bodies=bodies,
+        )
 
 
 async def _record_failure(db: Pool, turn: Turn, error: Exception) -> None:
@@ -251,15 +268,15 @@ async def _record_failure(db: Pool, turn: Turn, error: Exception) -> None:
         await _release(db, turn, timedelta())
         return
     attempts, pause = _next_try(turn, failure)
-    await db.execute(
-        QUERIES["fail_reference_data"],
-        turn.product,
-        turn.token,
-        failure.failure_class,
-        failure.code,
-        failure.error_id,
-        attempts,
-        pause,
+    await reference_data.fail_reference_data(
+        db,
+        product=turn.product,
+        token=turn.token,
+        failure_class=failure.failure_class,
+        code=failure.code,
+        error_id=failure.error_id,
+        attempts=attempts,
+        pause=pause,
     )
 
 
@@ -275,4 +292,6 @@ def _next_try(turn: Turn, failure: Failure) -> tuple[int, timedelta | None]:
 
 
 async def _release(db: Pool, turn: Turn, pause: timedelta) -> None:
-    await db.execute(QUERIES["release_reference_data"], turn.product, turn.token, pause)
+    await reference_data.release_reference_data(
+        db, product=turn.product, token=turn.token, pause=pause
+    )

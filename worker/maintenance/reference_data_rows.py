@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
+from worker.infra.postgres import Connection, Pool
 from worker.pluggy_api.values import inner, integer, moment, text, texts
+from worker.store import reference_data
+from worker.store.reference_data import CategoryVersion, ConnectorVersion
 
 Key = int | str
+HeldVersion = ConnectorVersion | CategoryVersion
 
 
 def connector_row(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,6 +53,22 @@ def _boolean(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+class Upsert(Protocol):
+    """A statement that writes one row, a JSON object; returns whether it is new."""
+
+    def __call__(
+        self, conn: Connection, /, *, row: str, run_id: int, now: datetime
+    ) -> Awaitable[bool]: ...
+
+
+class Tombstone(Protocol):
+    """A statement that tombstones rows; returns the ids of those that were live."""
+
+    def __call__(
+        self, conn: Connection, /, *, ids: Collection[Any], run_id: int, now: datetime
+    ) -> Awaitable[Sequence[Key]]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ReferenceData:
     """How connectors or categories are listed, read by id, and mapped; version as in Entity."""
@@ -56,6 +77,9 @@ class ReferenceData:
     version: int
     read_id: Callable[[object], Key | None]
     path: str
+    load_versions: Callable[[Pool], Awaitable[Sequence[HeldVersion]]]
+    upsert: Upsert
+    tombstone: Tombstone
     query: str = ""
 
     @property
@@ -68,6 +92,23 @@ class ReferenceData:
 
 REFERENCE_DATA: Final = {
     # Those of the sandbox too.
-    "connectors": ReferenceData(connector_row, 1, integer, "/connectors", "?sandbox=true"),
-    "categories": ReferenceData(category_row, 1, text, "/categories"),
+    "connectors": ReferenceData(
+        mapper=connector_row,
+        version=1,
+        read_id=integer,
+        path="/connectors",
+        load_versions=reference_data.load_connectors_versions,
+        upsert=reference_data.upsert_connectors,
+        tombstone=reference_data.tombstone_connectors,
+        query="?sandbox=true",
+    ),
+    "categories": ReferenceData(
+        mapper=category_row,
+        version=1,
+        read_id=text,
+        path="/categories",
+        load_versions=reference_data.load_categories_versions,
+        upsert=reference_data.upsert_categories,
+        tombstone=reference_data.tombstone_categories,
+    ),
 }

@@ -15,12 +15,14 @@ from decimal import Decimal
 from itertools import groupby, takewhile
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from worker.infra.postgres import Connection, Pool
-from worker.infra.queries import QUERIES
 from worker.lease.runs import run_of_its_own
 from worker.maintenance.deletion_review import accept_deletions
+from worker.store import restatements
+from worker.store.restatements import CreatedRow, DeletedRow, RunToCheck
 
 log = structlog.get_logger()
 
@@ -193,16 +195,16 @@ async def link_restatements(db: Pool) -> bool:
     and the next call continues.
     """
     more = await _link(db)
-    for record in await db.fetch(QUERIES["load_linked_flags"], MAX_ITEMS):
-        await accept_deletions(db, item_id=record["item_id"], transaction_ids=record["ids"])
+    for record in await restatements.load_linked_flags(db, limit=MAX_ITEMS):
+        await accept_deletions(db, item_id=record.item_id, transaction_ids=record.ids)
     return more
 
 
 async def _link(db: Pool) -> bool:
     async with db.acquire() as conn, conn.transaction():
-        if not await conn.fetchval(QUERIES["lock_restatements"], RESTATEMENTS_LOCK):
+        if not await restatements.lock_restatements(conn, lock=RESTATEMENTS_LOCK):
             return False
-        runs = await conn.fetch(QUERIES["load_runs_to_check"], MAX_RUNS)
+        runs = await restatements.load_runs_to_check(conn, limit=MAX_RUNS)
         items, seq = _items(runs)
         if seq is None:
             return False
@@ -210,20 +212,20 @@ async def _link(db: Pool) -> bool:
         # Written at the end and together: the lock of the feed is held from the first run on.
         for changes in found:
             await changes.store(conn)
-        await conn.execute(QUERIES["advance_restatement_cursor"], seq)
+        await restatements.advance_restatement_cursor(conn, seq=seq)
         return len(items) == MAX_ITEMS or len(runs) == MAX_RUNS
 
 
-def _items(runs: Sequence[Any]) -> tuple[dict[uuid.UUID, datetime], int | None]:
+def _items(runs: Sequence[RunToCheck]) -> tuple[dict[uuid.UUID, datetime], int | None]:
     """Items to check with the time of their earliest run, and the last run that they cover."""
     items: dict[uuid.UUID, datetime] = {}
     seq: int | None = None
-    for run in takewhile(lambda run: run["has_rested"], runs):
-        if run["writes"] and run["item_id"] not in items:
+    for run in takewhile(lambda run: run.has_rested, runs):
+        if run.writes and run.item_id is not None and run.item_id not in items:
             if len(items) == MAX_ITEMS:
                 break
-            items[run["item_id"]] = run["finished_at"]
-        seq = run["seq"]
+            items[run.item_id] = run.finished_at
+        seq = run.seq
     return items, seq
 
 
@@ -237,13 +239,15 @@ class _Changes:
 
     @classmethod
     async def of(cls, conn: Connection, item_id: uuid.UUID, since: datetime) -> _Changes:
-        void = await conn.fetch(QUERIES["load_void_restatements"], item_id)
+        void = await restatements.load_void_restatements(conn, item_id=item_id)
         # A row created in that run may replace one deleted so long before; an hour for the run's
         # length.
         after = since - WITHIN - timedelta(hours=1)
-        records = await conn.fetch(QUERIES["load_deleted"], item_id, after, MAX_ROWS)
+        records = await restatements.load_deleted(
+            conn, item_id=item_id, deleted_after=after, limit=MAX_ROWS
+        )
         links: list[tuple[uuid.UUID, Link]] = []
-        for account_id, rows in groupby(records, key=lambda record: record["account_id"]):
+        for account_id, rows in groupby(records, key=lambda record: record.account_id):
             deleted = [_version(row) for row in rows]
             created = await _load_created(conn, item_id, account_id, deleted)
             if MAX_ROWS in (len(records), len(created)):
@@ -252,22 +256,22 @@ class _Changes:
                 continue
             found = certain(pair(deleted, created), deleted)
             links += [(account_id, link) for link in found]
-        return cls(item_id, links, [record["id"] for record in void])
+        return cls(item_id, links, void)
 
     async def store(self, conn: Connection) -> None:
         if not self.links and not self.void:
             return
         async with run_of_its_own(conn, "restatement", item_id=self.item_id) as run:
-            await conn.execute(QUERIES["remove_restatements"], self.item_id, self.void)
-            added = await conn.fetch(
-                QUERIES["add_restatements"],
-                self.item_id,
-                run.id,
-                [link.id for _, link in self.links],
-                [link.superseded_by for _, link in self.links],
-                [account_id for account_id, _ in self.links],
-                [link.confidence for _, link in self.links],
-                [link.reason for _, link in self.links],
+            await restatements.remove_restatements(conn, item_id=self.item_id, ids=self.void)
+            added = await restatements.add_restatements(
+                conn,
+                item_id=self.item_id,
+                run_id=run.id,
+                ids=[link.id for _, link in self.links],
+                superseded_bys=[link.superseded_by for _, link in self.links],
+                account_ids=[account_id for account_id, _ in self.links],
+                confidences=[link.confidence for _, link in self.links],
+                reasons=[link.reason for _, link in self.links],
             )
             run.counts.changed = len(added) + len(self.void)
             run.plan = ["restatements"]
@@ -280,21 +284,21 @@ async def _load_created(
     gone_at = [version.deleted_at for version in deleted if version.deleted_at is not None]
     days = [version.posted_on for version in deleted]
     born = [version.source_created_at for version in deleted]
-    records = await conn.fetch(
-        QUERIES["load_created"],
-        item_id,
-        account_id,
-        min(gone_at) - WITHIN,
-        max(gone_at) + WITHIN,
-        min(days) - MAX_SILENCE_DAYS,
-        max(days) + MAX_SILENCE_DAYS,
-        None if None in born else min(filter(None, born)),
-        MAX_ROWS,
+    records = await restatements.load_created(
+        conn,
+        item_id=item_id,
+        account_id=account_id,
+        seen_from=min(gone_at) - WITHIN,
+        seen_to=max(gone_at) + WITHIN,
+        dated_from=min(days) - MAX_SILENCE_DAYS,
+        dated_to=max(days) + MAX_SILENCE_DAYS,
+        created_after=None if None in born else min(filter(None, born)),
+        limit=MAX_ROWS,
     )
     return [_version(record) for record in records]
 
 
-def _version(record: Any) -> Version:
-    fields = dict(record)
+def _version(row: DeletedRow | CreatedRow) -> Version:
+    fields = msgspec.structs.asdict(row)
     del fields["account_id"]
     return Version(**fields)

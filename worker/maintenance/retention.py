@@ -8,8 +8,8 @@ from typing import Final
 
 import structlog
 
-from worker.infra.postgres import Pool, rows_written
-from worker.infra.queries import QUERIES
+from worker.infra.postgres import Pool
+from worker.store import reconciliation, retention
 
 log = structlog.get_logger()
 
@@ -18,15 +18,15 @@ PORTION: Final = 2000
 """Rows per statement: its locks and writes stay small, however many rows are old."""
 WORK_TIMEOUT_S: Final = 5.0
 
-TABLES: Final = (
-    "webhook_events",
-    "delivery_counts",
-    "rejected_rows",
-    "contract_drift",
-    "missed_webhooks",
-    "drift",
-    "walk_pages",
-)
+DELETE_EXPIRED: Final = {
+    "webhook_events": retention.delete_expired_webhook_events,
+    "delivery_counts": retention.delete_expired_delivery_counts,
+    "rejected_rows": retention.delete_expired_rejected_rows,
+    "contract_drift": retention.delete_expired_contract_drift,
+    "missed_webhooks": retention.delete_expired_missed_webhooks,
+    "drift": retention.delete_expired_drift,
+    "walk_pages": retention.delete_expired_walk_pages,
+}
 
 
 async def delete_expired(db: Pool, keep: timedelta) -> bool:
@@ -34,16 +34,16 @@ async def delete_expired(db: Pool, keep: timedelta) -> bool:
 
     Errors: those of a Postgres that is away; nothing is lost by stopping anywhere.
     """
-    if not await db.fetchval(QUERIES["take_periodic_task_lease"], "retention", RUN_INTERVAL):
+    if not await reconciliation.take_periodic_task_lease(db, name="retention", pause=RUN_INTERVAL):
         return False
     ends = time.monotonic() + WORK_TIMEOUT_S
-    for table in TABLES:
+    for table in DELETE_EXPIRED:
         await _delete_expired(db, table, keep, ends)
-    while time.monotonic() < ends and await db.fetchval(
-        QUERIES["delete_expired_runs"], keep, PORTION
+    while time.monotonic() < ends and await retention.delete_expired_runs(
+        db, retention=keep, limit=PORTION
     ):
         pass
-    await db.execute(QUERIES["end_periodic_task"], "retention", None)
+    await reconciliation.end_periodic_task(db, name="retention", failure_code=None)
     return True
 
 
@@ -51,6 +51,6 @@ async def _delete_expired(db: Pool, table: str, keep: timedelta, ends: float) ->
     """Delete a table's expired rows, until none is left or time is up."""
     rows = PORTION
     while rows == PORTION and time.monotonic() < ends:
-        rows = rows_written(await db.execute(QUERIES[f"delete_expired_{table}"], keep, PORTION))
+        rows = await DELETE_EXPIRED[table](db, retention=keep, limit=PORTION)
         if rows:
             log.info("expired_rows_deleted", table=table, rows=rows)

@@ -15,12 +15,12 @@ from worker.inbox.events import CONNECTOR_EVENTS, ITEM_EVENTS, TRANSACTION_EVENT
 from worker.infra.lanes import Lane
 from worker.infra.parsing import parse_time
 from worker.infra.postgres import Pool
-from worker.infra.queries import QUERIES
 from worker.infra.settings import PluggySettings
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyError, classify
 from worker.pluggy_api.payloads import Unreadable, decode_object
+from worker.store import reconciliation
 
 log = structlog.get_logger()
 
@@ -199,7 +199,9 @@ def _readable_url(value: object) -> str:
 
 async def watch_subscriptions(db: Pool, client: PluggyClient, expected: Expected) -> bool:
     """Check Pluggy's list, if this worker gets the lease of the task; returns whether it did."""
-    if not await db.fetchval(QUERIES["take_periodic_task_lease"], "subscriptions", CHECK_INTERVAL):
+    if not await reconciliation.take_periodic_task_lease(
+        db, name="subscriptions", pause=CHECK_INTERVAL
+    ):
         return False
     failure: str | None = None
     try:
@@ -209,7 +211,7 @@ async def watch_subscriptions(db: Pool, client: PluggyClient, expected: Expected
         log.warning("subscriptions_unchecked", code=failure, error_id=error.error_id)
     else:
         await store_findings(db, judge(hooks, expected))
-    await db.execute(QUERIES["end_periodic_task"], "subscriptions", failure)
+    await reconciliation.end_periodic_task(db, name="subscriptions", failure_code=failure)
     return True
 
 
@@ -228,19 +230,19 @@ async def store_findings(db: Pool, findings: Sequence[Finding]) -> None:
     """Replace the previous findings; an unchanged one keeps its since."""
     async with db.acquire() as conn, conn.transaction():
         before = {
-            (record["hook_id"], record["event"], record["state"]): record["since"]
-            for record in await conn.fetch(QUERIES["load_subscriptions"])
+            (record.hook_id, record.event, record.state): record.since
+            for record in await reconciliation.load_subscriptions(conn)
         }
         since = [before.get((f.hook_id, f.event, f.state)) for f in findings]
-        await conn.execute(QUERIES["delete_subscriptions"])
-        await conn.execute(
-            QUERIES["store_subscriptions"],
-            [f.hook_id for f in findings],
-            [f.event for f in findings],
-            [f.host for f in findings],
-            [f.state for f in findings],
-            [f.disabled_at for f in findings],
-            since,
+        await reconciliation.delete_subscriptions(conn)
+        await reconciliation.store_subscriptions(
+            conn,
+            hook_ids=[f.hook_id for f in findings],
+            events=[f.event for f in findings],
+            hosts=[f.host for f in findings],
+            states=[f.state for f in findings],
+            disabled_ats=[f.disabled_at for f in findings],
+            sinces=since,
         )
     for finding, known_since in zip(findings, since, strict=True):
         if finding.state not in GOOD and known_since is None:

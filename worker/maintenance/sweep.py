@@ -16,7 +16,7 @@ from worker.engine.polling import PolledWork
 from worker.infra.lanes import Lane
 from worker.infra.outage_log import ServerOutage
 from worker.infra.postgres import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED, Pool
-from worker.infra.queries import QUERIES
+from worker.store import sweep
 from worker.wakeup.queue import ArqWaker
 
 log = structlog.get_logger()
@@ -62,8 +62,8 @@ class Sweep:
 
         Raises RedisError, and the errors of a Postgres that is away.
         """
-        slots = await self.db.fetchval(
-            QUERIES["beat_worker"], self.worker_id, self.slots, self.redis.word
+        slots = await sweep.beat_worker(
+            self.db, worker_id=self.worker_id, slots=self.slots, redis_outage=self.redis.word
         )
         await self._settle_without_item()
         self.postgres.answered()
@@ -78,8 +78,9 @@ class Sweep:
     async def _due(self, room: int) -> list[uuid.UUID]:
         if room <= 0:
             return []
-        due = await self.db.fetch(QUERIES["sweep_due_items"], SWEEP_LOCK, room, int(Lane.AUDIT))
-        return [record["item_id"] for record in due]
+        return await sweep.sweep_due_items(
+            self.db, lock=SWEEP_LOCK, limit=room, lowest_lane=int(Lane.AUDIT)
+        )
 
     def _tell(self, error: RedisError) -> None:
         """Log a refusal once until a sweep succeeds; an outage is logged by the client of Redis."""
@@ -88,5 +89,5 @@ class Sweep:
             self.refused = True
 
     async def _settle_without_item(self) -> None:
-        for record in await self.db.fetch(QUERIES["ignore_events_without_item"]):
-            log.info("events_ignored", event_name=record["event"], events=record["events"])
+        for record in await sweep.ignore_events_without_item(self.db):
+            log.info("events_ignored", event_name=record.event, events=record.events)

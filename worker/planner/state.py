@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-import asyncpg
 import msgspec
+
+from worker.store.item_state import ItemStateRow
 
 WHOLE_ITEM: Final = uuid.UUID(int=0)
 """scope_id of a step that covers the whole item."""
@@ -161,22 +162,22 @@ _newest = msgspec.json.Decoder(dict[uuid.UUID, datetime | None])
 _accounts = msgspec.json.Decoder(list[AccountState])
 
 
-def item_state_from_row(item_id: uuid.UUID, row: asyncpg.Record) -> ItemState:
+def item_state_from_row(item_id: uuid.UUID, row: ItemStateRow) -> ItemState:
     """Decode the row of query load_item_state."""
     return ItemState(
         item_id=item_id,
-        now=row["now"],
-        generation=row["generation"],
-        events=_events.decode(row["events"]),
-        steps={(s.product, s.scope_id): s for s in _steps.decode(row["steps"])},
-        walks={w.account_id: w for w in _walks.decode(row["walks"])},
-        accounts={a.id: a for a in _accounts.decode(row["accounts"])},
-        investments=_investments.decode(row["investments"]),
-        is_open_finance=bool(row["is_open_finance"]),
-        item=row["item"].encode() if row["item"] is not None else None,
-        item_deleted=row["item_deleted_at"] is not None,
-        silence_check_at=row["silence_check_at"],
-        parked=frozenset(row["parked"]),
-        unwitnessed=row["unwitnessed"],
-        newest_rows={a: at for a, at in _newest.decode(row["newest_rows"]).items() if at},
+        now=row.now,
+        generation=row.generation,
+        events=_events.decode(row.events),
+        steps={(s.product, s.scope_id): s for s in _steps.decode(row.steps)},
+        walks={w.account_id: w for w in _walks.decode(row.walks)},
+        accounts={a.id: a for a in _accounts.decode(row.accounts)},
+        investments=_investments.decode(row.investments),
+        is_open_finance=bool(row.is_open_finance),
+        item=row.item.encode() if row.item is not None else None,
+        item_deleted=row.item_deleted_at is not None,
+        silence_check_at=row.silence_check_at,
+        parked=frozenset(row.parked),
+        unwitnessed=row.unwitnessed,
+        newest_rows={a: at for a, at in _newest.decode(row.newest_rows).items() if at},
     )

@@ -51,19 +51,19 @@ async def spending_by_category(conn: Executor) -> list[Spending]:
     return [Spending(*record) for record in await conn.fetch(SQL["spending_by_category"])]
 
 
-async def sabotage_missing(conn: Executor) -> uuid.UUID:
+async def sabotage_missing(conn: Executor) -> uuid.UUID | None:
     """Loses one row. Returns it."""
-    found: uuid.UUID = await conn.fetchval(SQL["sabotage_missing"])
+    found: uuid.UUID | None = await conn.fetchval(SQL["sabotage_missing"])
     return found
 
 
-async def sabotage_extra(conn: Executor, *, row_id: uuid.UUID) -> uuid.UUID:
+async def sabotage_extra(conn: Executor, *, row_id: uuid.UUID) -> uuid.UUID | None:
     """Invents one row, as a copy of another. Returns it."""
-    found: uuid.UUID = await conn.fetchval(SQL["sabotage_extra"], row_id)
+    found: uuid.UUID | None = await conn.fetchval(SQL["sabotage_extra"], row_id)
     return found
 
 
-async def sabotage_different(conn: Executor, *, spared_id: uuid.UUID) -> uuid.UUID:
+async def sabotage_different(conn: Executor, *, spared_id: uuid.UUID | None) -> uuid.UUID | None:
     """Changes one row by a cent, in its column alone. Returns it."""
-    found: uuid.UUID = await conn.fetchval(SQL["sabotage_different"], spared_id)
+    found: uuid.UUID | None = await conn.fetchval(SQL["sabotage_different"], spared_id)
     return found

@@ -16,7 +16,7 @@ SQL = load("rejected_rows.sql")
 async def reject_rows(
     conn: Executor,
     *,
-    item_id: uuid.UUID | None,
+    item_id: uuid.UUID,
     product: str,
     scope_id: uuid.UUID,
     run_id: int,

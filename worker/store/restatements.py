@@ -20,7 +20,7 @@ SQL = load("restatements.sql")
 class RunToCheck(msgspec.Struct, frozen=True):
     seq: int
     item_id: uuid.UUID | None
-    finished_at: datetime | None
+    finished_at: datetime
     has_rested: bool
     writes: bool
 

@@ -13,7 +13,7 @@ import msgspec
 
 class DueReconciliation(msgspec.Struct, frozen=True):
     item_id: uuid.UUID
-    due_at: datetime | None
+    due_at: datetime
     readable: bool
 
 

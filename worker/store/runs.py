@@ -67,7 +67,9 @@ async def close_run(
     )
 
 
-async def note_run_failure(conn: Executor, *, run_id: int, code: str, error_id: str | None) -> None:
+async def note_run_failure(
+    conn: Executor, *, run_id: int | None, code: str, error_id: str | None
+) -> None:
     """The last one stays; also the last errorId, if a later failure has none."""
     await conn.execute(SQL["note_run_failure"], run_id, code, error_id)
 

@@ -13,7 +13,6 @@ import asyncpg
 import msgspec
 
 from worker.infra.postgres import Connection
-from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.lease.progress import expect_first_rows, mark_complete
 from worker.planner.due_reads import RECENT_DAYS
@@ -23,6 +22,8 @@ from worker.planner.steps import (
 )
 from worker.pluggy_api.endpoints import Page
 from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyUnavailable
+from worker.store import account_walks
+from worker.store.entities import transactions
 from worker.sync.deletions import QUESTION_SIZE, WITNESSES, Absence, Question, tombstone_or_mark
 from worker.sync.entities.transactions import PRODUCT, deferred, store_page, witnessed
 from worker.sync.recent_days import RECENT, mark_recent_complete
@@ -39,26 +40,30 @@ MAX_CANDIDATES: Final = 5000
 async def ask_walk(session: SyncSession, step: AskWalk) -> None:
     """Store the walk; it is read under this claim or a later one."""
     async with session.page() as conn:
-        await conn.execute(QUERIES["revive_walk_step"], session.item_id, step.account_id)
-        await conn.execute(
-            QUERIES["start_walk"],
-            session.item_id,
-            step.account_id,
-            "walk",
-            int(step.lane),
-            step.expects_rows,
-            step.source_updated_at,
-            None,
-            None,
-            None,
-            0,
-            0,
-            step.verifies,
-            None,
-            None,
+        await account_walks.revive_walk_step(
+            conn, item_id=session.item_id, account_id=step.account_id
+        )
+        await account_walks.start_walk(
+            conn,
+            item_id=session.item_id,
+            account_id=step.account_id,
+            kind="walk",
+            lane=int(step.lane),
+            expects_rows=step.expects_rows,
+            source_updated_at=step.source_updated_at,
+            next=None,
+            started_at=None,
+            pluggy_started_at=None,
+            pages=0,
+            rows_seen=0,
+            verifies=step.verifies,
+            read_since=None,
+            read_seq=None,
         )
         if step.for_unreadable:
-            await conn.execute(QUERIES["note_unreadable_walk"], session.item_id, step.account_id)
+            await account_walks.note_unreadable_walk(
+                conn, item_id=session.item_id, account_id=step.account_id
+            )
 
 
 async def continue_walk(
@@ -72,10 +77,12 @@ async def continue_walk(
     until = clock() + min(timeout_s, WALK_TIMEOUT_S)
     session.drift_of = (PRODUCT, walk.account_id) if walk.verifies else None
     while await _advance(session, walk):
-        found = await session.db.fetchrow(QUERIES["load_walk"], session.item_id, walk.account_id)
+        found = await account_walks.load_walk(
+            session.db, item_id=session.item_id, account_id=walk.account_id
+        )
         if found is None:
             return True
-        walk = msgspec.convert(dict(found), Walk)
+        walk = msgspec.convert(found, Walk, from_attributes=True)
         if session.generation > settled_generation or clock() > until:
             return False
     return False
@@ -114,7 +121,9 @@ async def _restart(session: SyncSession, walk: Walk, refusal: CursorRefused) -> 
     Later attempts restart too: a cursor that is refused once may be refused for ever.
     """
     async with session.page() as conn:
-        restarts = await conn.fetchval(QUERIES["restart_walk"], session.item_id, walk.account_id)
+        restarts = await account_walks.restart_walk(
+            conn, item_id=session.item_id, account_id=walk.account_id
+        )
     if restarts is None or restarts > MAX_RESTARTS:
         raise refusal
 
@@ -123,7 +132,9 @@ async def _raise_if_endless(session: SyncSession, walk: Walk) -> None:
     """Raise CursorRefused for an endless list: each page of a real one has at least one new row."""
     if walk.pages == 0 or walk.pages % CHECK_EVERY_PAGES:
         return
-    rows = await session.db.fetchval(QUERIES["count_rows_known"], session.item_id, walk.account_id)
+    rows = await account_walks.count_rows_known(
+        session.db, item_id=session.item_id, account_id=walk.account_id
+    )
     if walk.pages >= MAX_PAGES or walk.pages > rows + CHECK_EVERY_PAGES:
         raise CursorRefused("endless_list")
 
@@ -150,16 +161,16 @@ async def _fetch_first(session: SyncSession, walk: Walk) -> Page:
 
 
 async def _has_failed_often(session: SyncSession, walk: Walk) -> bool:
-    attempts = await session.db.fetchval(
-        QUERIES["load_attempts"], session.item_id, PRODUCT, walk.account_id
+    attempts = await account_walks.load_attempts(
+        session.db, item_id=session.item_id, product=PRODUCT, scope_id=walk.account_id
     )
     return (attempts or 0) >= FAILS_BEFORE_RESTART
 
 
 async def _proves_nothing(session: SyncSession, walk: Walk) -> bool:
     """Whether an empty last page needs a witness and has none."""
-    suspicious = walk.pages > 0 or await session.db.fetchval(
-        QUERIES["holds_rows_seen_before"], session.item_id, walk.account_id, session.now
+    suspicious = walk.pages > 0 or await transactions.holds_rows_seen_before(
+        session.db, item_id=session.item_id, account_id=walk.account_id, before=session.now
     )
     if not suspicious and not walk.expects_rows:
         return False
@@ -171,27 +182,27 @@ async def _store(
 ) -> None:
     finds_candidates = walk.finds_candidates
     if walk.started_at is None:
-        finds_candidates = walk.kind == "walk" and await conn.fetchval(
-            QUERIES["holds_rows_seen_before"], session.item_id, walk.account_id, started_at
+        finds_candidates = walk.kind == "walk" and await transactions.holds_rows_seen_before(
+            conn, item_id=session.item_id, account_id=walk.account_id, before=started_at
         )
-        await conn.execute(
-            QUERIES["begin_walk"],
-            session.item_id,
-            walk.account_id,
-            started_at,
-            page.pluggy_now,
-            finds_candidates,
-            session.read_seq,
+        await account_walks.begin_walk(
+            conn,
+            item_id=session.item_id,
+            account_id=walk.account_id,
+            started_at=started_at,
+            pluggy_started_at=page.pluggy_now,
+            finds_candidates=finds_candidates,
+            read_seq=session.read_seq,
         )
     listed = await store_page(conn, session, walk.account_id, page)
     await _note(conn, walk, "listed", listed.ids if finds_candidates else (), cursor=page.next)
-    await conn.execute(
-        QUERIES["advance_walk"],
-        session.item_id,
-        walk.account_id,
-        page.next,
-        len(page.rows),
-        session.now if page.next is None else None,
+    await account_walks.advance_walk(
+        conn,
+        item_id=session.item_id,
+        account_id=walk.account_id,
+        next=page.next,
+        rows=len(page.rows),
+        read_at=session.now if page.next is None else None,
     )
 
 
@@ -200,21 +211,22 @@ async def _note(
 ) -> None:
     """Record the ids of a page; a repeated cursor violates a unique index."""
     cursor_hash = None if cursor is None else hashlib.sha256(cursor.encode()).digest()
-    await conn.execute(QUERIES["add_walk_page"], walk.walk_id, cursor_hash, kind, list(ids))
+    await account_walks.add_walk_page(
+        conn, walk_id=walk.walk_id, cursor_hash=cursor_hash, kind=kind, ids=list(ids)
+    )
 
 
 async def _load_candidates(session: SyncSession, walk: Walk) -> list[uuid.UUID]:
     if not walk.finds_candidates:
         return []
-    records = await session.db.fetch(
-        QUERIES["load_deletion_candidates"],
-        session.item_id,
-        walk.account_id,
-        walk.walk_id,
-        walk.started_at,
-        MAX_CANDIDATES,
+    return await account_walks.load_deletion_candidates(
+        session.db,
+        item_id=session.item_id,
+        account_id=walk.account_id,
+        walk_id=walk.walk_id,
+        started_at=walk.started_at,
+        limit=MAX_CANDIDATES,
     )
-    return [record["id"] for record in records]
 
 
 async def _ask_about(session: SyncSession, walk: Walk, candidates: Sequence[uuid.UUID]) -> bool:
@@ -249,13 +261,13 @@ async def _finish(session: SyncSession, walk: Walk) -> None:
         else:
             await _mark_complete(conn, session, walk)
             await expect_first_rows(conn, session, PRODUCT, walk.account_id)
-        await conn.execute(QUERIES["finish_walk"], session.item_id, walk.account_id)
+        await account_walks.finish_walk(conn, item_id=session.item_id, account_id=walk.account_id)
 
 
 async def _load_absence(conn: Connection, walk: Walk) -> Absence:
     found: dict[str, set[uuid.UUID]] = {"absent": set(), "waiting": set(), "unproven": set()}
-    for record in await conn.fetch(QUERIES["load_absent"], walk.walk_id):
-        found[record["kind"]].add(record["id"])
+    for record in await account_walks.load_absent(conn, walk_id=walk.walk_id):
+        found[record.kind].add(record.id)
     return Absence(*map(frozenset, (found["absent"], found["waiting"], found["unproven"])))
 
 

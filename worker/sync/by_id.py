@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Final
 
 from worker.infra.postgres import Connection
-from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.planner.outcomes import Answered
 from worker.planner.steps import AskIds
+from worker.store import id_progress, product_sync
 from worker.sync.deletions import (
     NAMED,
     QUESTION_SIZE,
@@ -82,16 +82,16 @@ class OpenIds:
 
     async def _load(self, event_id: int) -> None:
         held = self.lists.get(event_id)
-        row = await self.session.db.fetchrow(
-            QUERIES["load_open_ids"], event_id, held.taken if held else None, LOAD_SIZE
+        row = await id_progress.load_open_ids(
+            self.session.db, event_id=event_id, done=held.taken if held else None, limit=LOAD_SIZE
         )
-        if row is None or not row["ids"]:
+        if row is None or not row.ids:
             self.ended.add(self.waiting.popleft())
             return
         # Ids that are loaded and not taken are loaded again by the next claim.
-        self.lists[event_id] = held or _List(row["pending_seq"], row["ask_again_at"], row["done"])
-        self.lists[event_id].taken = row["done"] + len(row["ids"])
-        self.loaded.extend((event_id, row_id) for row_id in row["ids"])
+        self.lists[event_id] = held or _List(row.pending_seq, row.ask_again_at, row.done)
+        self.lists[event_id].taken = row.done + len(row.ids)
+        self.loaded.extend((event_id, row_id) for row_id in row.ids)
 
     async def note(self, conn: Connection, listed: set[uuid.UUID]) -> None:
         """Record the block as answered, in the transaction that stores its rows."""
@@ -102,13 +102,13 @@ class OpenIds:
         for event_id, row_id in self.touched:
             events[event_id].came_back |= row_id in self.returned
         ahead = self.loaded[0][0] if self.loaded else None
-        await conn.execute(
-            QUERIES["note_ids_asked"],
-            list(events),
-            [e.pending_seq for e in events.values()],
-            [e.ask_again_at for e in events.values()],
-            [e.taken - (len(self.loaded) if i == ahead else 0) for i, e in events.items()],
-            [e.came_back for e in events.values()],
+        await id_progress.note_ids_asked(
+            conn,
+            event_ids=list(events),
+            pending_seqs=[e.pending_seq for e in events.values()],
+            ask_again_ats=[e.ask_again_at for e in events.values()],
+            dones=[e.taken - (len(self.loaded) if i == ahead else 0) for i, e in events.items()],
+            came_backs=[e.came_back for e in events.values()],
         )
 
     @property
@@ -162,7 +162,9 @@ async def _ask(session: SyncSession, step: AskIds, ids: OpenIds, block: list[uui
             conn, session, step.account_id, absence, named=named, over_limit=over_limit
         )
         if listed:
-            await conn.execute(QUERIES["end_deferral"], session.item_id, PRODUCT, step.account_id)
+            await product_sync.end_deferral(
+                conn, item_id=session.item_id, product=PRODUCT, scope_id=step.account_id
+            )
     return True
 
 
@@ -177,20 +179,20 @@ async def _exceeds_limit(
     if not absent:
         return False
     events = sorted(step.deleting)
-    found = await conn.fetchrow(
-        QUERIES["count_named_rows"],
-        session.item_id,
-        step.account_id,
-        events,
-        list(absent),
-        list(ids.asked),
+    found = await id_progress.count_named_rows(
+        conn,
+        item_id=session.item_id,
+        account_id=step.account_id,
+        event_ids=events,
+        absent=list(absent),
+        asked=list(ids.asked),
     )
-    if found is None or found["flags_all"]:
-        return found is not None
-    rows = found["absent"] + found["open"]
-    if not found["open"] or await allows(conn, session, step.account_id, NAMED, rows):
+    if found.flags_all:
+        return True
+    rows = found.absent + found.open
+    if not found.open or await allows(conn, session, step.account_id, NAMED, rows):
         return False
-    await conn.execute(QUERIES["flag_all_named"], events)
+    await id_progress.flag_all_named(conn, event_ids=events)
     return True
 
 
@@ -224,5 +226,7 @@ async def ask_again(session: SyncSession, account_id: uuid.UUID) -> bool:
         absence |= question.absence(listed)
     async with session.page() as conn:
         await tombstone_or_mark(conn, session, account_id, absence)
-        await conn.execute(QUERIES["end_deferral"], session.item_id, PRODUCT, account_id)
+        await product_sync.end_deferral(
+            conn, item_id=session.item_id, product=PRODUCT, scope_id=account_id
+        )
     return True

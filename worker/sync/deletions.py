@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-import asyncpg
-
 from worker.infra.postgres import Connection
-from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
+from worker.store import reconciliation
+from worker.store.entities import transactions
 
 QUESTION_SIZE: Final = 200
 """Ids per request: Pluggy allows 500, but longer URLs fail in proxies."""
@@ -102,17 +101,15 @@ class Question:
         events: Sequence[int] = (),
     ) -> Question:
         """Choose witnesses for suspects: none of all_suspects, and none that the events name."""
-        found = await session.db.fetchrow(
-            QUERIES["load_witnesses"],
-            session.item_id,
-            account_id,
-            list(all_suspects or suspects),
-            list(suspects),
-            list(events),
+        found = await transactions.load_witnesses(
+            session.db,
+            item_id=session.item_id,
+            account_id=account_id,
+            suspected=list(all_suspects or suspects),
+            asked=list(suspects),
+            event_ids=list(events),
         )
-        if found is None:
-            return cls(frozenset(suspects), ())
-        return cls(frozenset(suspects), tuple(found["witnesses"]), frozenset(found["bracketed"]))
+        return cls(frozenset(suspects), tuple(found.witnesses), frozenset(found.bracketed))
 
 
 async def tombstone_or_mark(
@@ -131,15 +128,15 @@ async def tombstone_or_mark(
     asked for again later; rows over the limit are flagged `too_many_at_once`, for a person.
     flags_named: the named rows of all blocks together are over the limit.
     """
-    found = await conn.fetch(
-        QUERIES["load_absent_rows"], session.item_id, account_id, list(absence.ids)
+    found = await transactions.load_absent_rows(
+        conn, item_id=session.item_id, account_id=account_id, ids=list(absence.ids)
     )
-    rows: dict[str, list[asyncpg.Record]] = {NAMED: [], MISSING: []}
+    rows: dict[str, list[transactions.AbsentRow]] = {NAMED: [], MISSING: []}
     for row in found:
-        rows[NAMED if row["was_named"] or row["id"] in named else MISSING].append(row)
+        rows[NAMED if row.was_named or row.id in named else MISSING].append(row)
     for cause, of_cause in rows.items():
         if of_cause and cause == NAMED and over_limit:
-            ids = [row["id"] for row in of_cause]
+            ids = [row.id for row in of_cause]
             await _mark(conn, session, account_id, cause, TOO_MANY, ids, absence.waiting)
         elif of_cause:
             await _decide(conn, session, account_id, absence, cause, of_cause)
@@ -151,9 +148,9 @@ async def _decide(
     account_id: uuid.UUID,
     absence: Absence,
     cause: str,
-    rows: Sequence[asyncpg.Record],
+    rows: Sequence[transactions.AbsentRow],
 ) -> None:
-    ids = [row["id"] for row in rows]
+    ids = [row.id for row in rows]
     waiting = absence.waiting.intersection(ids)
     proven = absence.proven.intersection(ids) | _confirmed(session, rows, waiting)
     allowed = await allows(conn, session, account_id, cause, len(ids))
@@ -166,16 +163,14 @@ async def _decide(
 
 
 def _confirmed(
-    session: SyncSession, rows: Sequence[asyncpg.Record], waiting: frozenset[uuid.UUID]
+    session: SyncSession, rows: Sequence[transactions.AbsentRow], waiting: frozenset[uuid.UUID]
 ) -> frozenset[uuid.UUID]:
     """Waiting rows whose absence an earlier question, at least a day ago, found too."""
     latest = session.now - CONFIRM_AFTER
     return frozenset(
-        row["id"]
+        row.id
         for row in rows
-        if row["id"] in waiting
-        and row["missing_since"] is not None
-        and row["missing_since"] <= latest
+        if row.id in waiting and row.missing_since is not None and row.missing_since <= latest
     )
 
 
@@ -183,12 +178,11 @@ async def allows(
     conn: Connection, session: SyncSession, account_id: uuid.UUID, cause: str, absent: int
 ) -> bool:
     """Whether so many more rows of the account may be tombstoned within seven days."""
-    counted = await conn.fetchrow(
-        QUERIES["count_deletions"], session.item_id, account_id, session.now - LIMIT_COUNTS_FOR
+    counted = await transactions.count_deletions(
+        conn, item_id=session.item_id, account_id=account_id, since=session.now - LIMIT_COUNTS_FOR
     )
-    if counted is None:
-        return False
-    return within_limit(cause, live=counted["live"], before=counted[cause], absent=absent)
+    before = counted.named if cause == NAMED else counted.missing
+    return within_limit(cause, live=counted.live, before=before, absent=absent)
 
 
 def within_limit(cause: str, *, live: int, before: int, absent: int) -> bool:
@@ -212,14 +206,14 @@ async def _tombstone(
 ) -> None:
     if not ids:
         return
-    tombstoned = await conn.fetch(
-        QUERIES["tombstone_transactions"],
-        session.item_id,
-        account_id,
-        list(ids),
-        session.run,
-        cause,
-        session.now,
+    tombstoned = await transactions.tombstone_transactions(
+        conn,
+        item_id=session.item_id,
+        account_id=account_id,
+        ids=list(ids),
+        run_id=session.run,
+        cause=cause,
+        now=session.now,
     )
     session.counts.deleted += len(tombstoned)
 
@@ -235,19 +229,21 @@ async def _mark(
 ) -> None:
     if not ids:
         return
-    await conn.execute(
-        QUERIES["flag_transactions"],
-        session.item_id,
-        account_id,
-        list(ids),
-        session.run,
-        reason,
-        cause,
-        session.now,
-        list(waiting),
+    await transactions.flag_transactions(
+        conn,
+        item_id=session.item_id,
+        account_id=account_id,
+        ids=list(ids),
+        run_id=session.run,
+        reason=reason,
+        cause=cause,
+        now=session.now,
+        waiting=list(waiting),
     )
     if reason == NO_WITNESS:
-        await conn.execute(QUERIES["plan_deletions"], session.item_id, session.now + CONFIRM_AFTER)
+        await reconciliation.plan_deletions(
+            conn, item_id=session.item_id, due_at=session.now + CONFIRM_AFTER
+        )
 
 
 async def unflag(
@@ -257,13 +253,13 @@ async def unflag(
 
     These are unreadable rows, and rows that the answer shows older than they are stored.
     """
-    unflagged = await conn.fetch(
-        QUERIES["unflag_transactions"],
-        session.item_id,
-        account_id,
-        list(shown),
-        session.run,
-        session.now,
+    unflagged = await transactions.unflag_transactions(
+        conn,
+        item_id=session.item_id,
+        account_id=account_id,
+        shown=list(shown),
+        run_id=session.run,
+        now=session.now,
     )
     session.counts.changed += len(unflagged)
     session.counts.mapped_again += len(unflagged)
@@ -273,7 +269,7 @@ async def load_unwitnessed(session: SyncSession, account_id: uuid.UUID) -> tuple
     """Rows of an account flagged `no_witness`, if the account has a witness by now."""
     if not (await Question.about(session, account_id, ())).witnesses:
         return ()
-    records = await session.db.fetch(
-        QUERIES["load_unwitnessed"], session.item_id, account_id, MAX_ASKED_AGAIN
+    found = await transactions.load_unwitnessed(
+        session.db, item_id=session.item_id, account_id=account_id, limit=MAX_ASKED_AGAIN
     )
-    return tuple(record["id"] for record in records)
+    return tuple(found)

@@ -8,18 +8,26 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-import asyncpg
-
 from worker.infra.postgres import Connection
-from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.pluggy_api.item_status import Item, read_item
 from worker.pluggy_api.payloads import decode_object
+from worker.store import empty_lists
+from worker.store.entities import items
 
 MIN_READ_INTERVAL: Final = timedelta(days=1)
 NEED_TWO_READS: Final = frozenset({"investments", "loans"})
 """The last row is tombstoned after two reads; the last account is flagged for a person."""
-RECHECKED: Final = NEED_TWO_READS | {"accounts"}
+LOAD_MISSING: Final = {
+    "accounts": empty_lists.load_missing_accounts,
+    "investments": empty_lists.load_missing_investments,
+    "loans": empty_lists.load_missing_loans,
+}
+NOTE_MISSED: Final = {
+    "accounts": empty_lists.miss_accounts,
+    "investments": empty_lists.miss_investments,
+    "loans": empty_lists.miss_loans,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +50,20 @@ async def plan_recheck(
     The second look proves only if the rows were missed at least a day ago, and a collection since
     then succeeded: status SUCCESS, the product updated, the consent live, another list not empty.
     """
-    if product not in RECHECKED:
+    if product not in LOAD_MISSING:
         return None
     item = await _load_item(session)
     if item is None or item.consent_lost(session.now):
         return None
-    records = await session.db.fetch(QUERIES[f"load_missing_{product}"], session.item_id)
-    rows = [row for row in records if row["id"] in stored]
+    found = await LOAD_MISSING[product](session.db, item_id=session.item_id)
+    rows = [row for row in found if row.id in stored]
     collected_at = item.source_updated_at(product)
-    unmissed = frozenset(row["id"] for row in rows if row["missing_since"] is None)
+    unmissed = frozenset(row.id for row in rows if row.missing_since is None)
     if unmissed:
         is_recheck = product in NEED_TWO_READS or item.succeeded(product)
         return Recheck(unmissed, False, collected_at) if is_recheck else None
     if product in NEED_TWO_READS and await _is_second(session, product, rows, item):
-        return Recheck(frozenset(row["id"] for row in rows), True, collected_at)
+        return Recheck(frozenset(row.id for row in rows), True, collected_at)
     return None
 
 
@@ -67,36 +75,36 @@ async def note_missed(
     absent: Collection[uuid.UUID],
 ) -> None:
     """Remember rows that answered 404 at the first look; of accounts, flag them."""
-    await conn.execute(
-        QUERIES[f"miss_{product}"],
-        session.item_id,
-        list(absent),
-        session.now,
-        recheck.collected_at,
-        session.run,
+    await NOTE_MISSED[product](
+        conn,
+        item_id=session.item_id,
+        ids=list(absent),
+        now=session.now,
+        collected_at=recheck.collected_at,
+        run_id=session.run,
     )
 
 
 async def _is_second(
-    session: SyncSession, product: str, rows: Sequence[asyncpg.Record], item: Item
+    session: SyncSession, product: str, rows: Sequence[empty_lists.MissingRow], item: Item
 ) -> bool:
     """Whether a look now is the second one, a day and a successful collection after the first."""
     collected_at = item.source_updated_at(product)
     if collected_at is None or not item.succeeded(product):
         return False
-    first = max(row["missing_since"] for row in rows)
-    seen = [row["missing_collected_at"] for row in rows if row["missing_collected_at"] is not None]
+    first = max(row.missing_since for row in rows if row.missing_since is not None)
+    seen = [row.missing_collected_at for row in rows if row.missing_collected_at is not None]
     if first > session.now - MIN_READ_INTERVAL or any(at >= collected_at for at in seen):
         return False
-    return bool(
-        await session.db.fetchval(QUERIES["has_another_list"], session.item_id, product, first)
+    return await empty_lists.has_another_list(
+        session.db, item_id=session.item_id, product=product, since=first
     )
 
 
 async def _load_item(session: SyncSession) -> Item | None:
-    row = await session.db.fetchrow(QUERIES["load_item_version"], session.item_id)
+    row = await items.load_item_version(session.db, item_id=session.item_id)
     if row is None:
         return None
-    fields = decode_object(row["payload"].encode())
-    is_open = bool(row["connector_is_open_finance"])
+    fields = decode_object(row.payload.encode())
+    is_open = bool(row.connector_is_open_finance)
     return read_item(fields, is_open_finance=is_open, latest=session.latest)

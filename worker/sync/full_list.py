@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from worker.infra.parsing import parse_uuid
-from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.lease.progress import defer_step, expect_first_rows, mark_complete
 from worker.planner.state import WHOLE_ITEM
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyNotFound
 from worker.pluggy_api.payloads import decode_object
+from worker.store.statements import Executor
 from worker.sync.empty_lists import note_missed, plan_recheck
 from worker.sync.store_rows import Entity, Listed, Row, read_rows, store_rows
 
@@ -27,6 +27,29 @@ WITNESSES: Final = 3
 ASK_TIMEOUT_S: Final = 10.0
 """A step has to end well within a plan; the next claim asks for the rest."""
 UNASKED: Final = "absent_rows_unasked"
+
+
+class LoadLiveIds(Protocol):
+    """A statement that loads the ids held of an item; of one owner where rows have one."""
+
+    def __call__(
+        self, conn: Executor, /, *, item_id: uuid.UUID, owner_id: uuid.UUID
+    ) -> Awaitable[list[uuid.UUID]]: ...
+
+
+class Tombstone(Protocol):
+    """A statement that tombstones a row and what it owns; returns how many rows that were."""
+
+    def __call__(
+        self,
+        conn: Executor,
+        /,
+        *,
+        item_id: uuid.UUID,
+        row_id: uuid.UUID,
+        run_id: int,
+        now: datetime,
+    ) -> Awaitable[int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +64,8 @@ class Listing:
     path: str
     owner_key: str
     absent: str
+    load_live_ids: LoadLiveIds
+    tombstone: Tombstone
     is_single: bool = False
 
     async def read(self, pluggy: PluggyReader, owner: uuid.UUID) -> Sequence[msgspec.Raw]:
@@ -74,7 +99,7 @@ async def sync_listing(
     owner = session.item_id if scope_id == WHOLE_ITEM else scope_id
     page = await listing.read(session.pluggy, owner)
     rows, rejected = await read_rows(page, owner_key=listing.owner_key, owner=owner)
-    held = await live_ids(session, product, scope_id)
+    held = await live_ids(session, listing, scope_id)
     suspicious = not page and bool(held)
     missing = held - Listed.of(rows, rejected).ids
     recheck = await plan_recheck(session, product, held) if suspicious else None
@@ -101,8 +126,12 @@ async def sync_listing(
             owner_columns=owned,
         )
         for row_id in [*answers.absent, *(answers.moved if page else ())]:
-            session.counts.deleted += await conn.fetchval(
-                QUERIES[f"tombstone_{product}"], session.item_id, row_id, session.run, session.now
+            session.counts.deleted += await listing.tombstone(
+                conn,
+                item_id=session.item_id,
+                row_id=row_id,
+                run_id=session.run,
+                now=session.now,
             )
         if answers.go_on:
             await defer_step(conn, session, product, scope_id, reason=UNASKED)
@@ -119,11 +148,11 @@ async def sync_listing(
 
 
 async def live_ids(
-    session: SyncSession, product: str, scope_id: uuid.UUID = WHOLE_ITEM
+    session: SyncSession, listing: Listing, scope_id: uuid.UUID = WHOLE_ITEM
 ) -> set[uuid.UUID]:
     """Ids of the stored live rows of a list."""
-    records = await session.db.fetch(QUERIES[f"load_live_{product}_ids"], session.item_id, scope_id)
-    return {record["id"] for record in records}
+    found = await listing.load_live_ids(session.db, item_id=session.item_id, owner_id=scope_id)
+    return set(found)
 
 
 @dataclass(slots=True)

@@ -11,9 +11,9 @@ from typing import Final
 
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Connection
-from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.planner.steps import ReadRecent
+from worker.store import account_walks, reconciliation
 from worker.sync.entities.transactions import deferred, store_page, witnessed
 
 RECENT: Final = "recent"
@@ -31,22 +31,22 @@ async def sync_recent(session: SyncSession, step: ReadRecent) -> None:
         if page.next is None:
             await mark_recent_complete(conn, session, step.account_id, started_at, session.read_seq)
             return
-        await conn.execute(
-            QUERIES["start_walk"],
-            session.item_id,
-            step.account_id,
-            RECENT,
-            int(Lane.RETRY),
-            False,
-            None,
-            page.next,
-            started_at,
-            page.pluggy_now,
-            1,
-            len(page.rows),
-            False,
-            datetime.combine(step.date_from, time.min, UTC),
-            session.read_seq,
+        await account_walks.start_walk(
+            conn,
+            item_id=session.item_id,
+            account_id=step.account_id,
+            kind=RECENT,
+            lane=int(Lane.RETRY),
+            expects_rows=False,
+            source_updated_at=None,
+            next=page.next,
+            started_at=started_at,
+            pluggy_started_at=page.pluggy_now,
+            pages=1,
+            rows_seen=len(page.rows),
+            verifies=False,
+            read_since=datetime.combine(step.date_from, time.min, UTC),
+            read_seq=session.read_seq,
         )
 
 
@@ -58,15 +58,19 @@ async def mark_recent_complete(
     read_seq: int | None,
 ) -> None:
     """Record the read in the transaction of its last page."""
-    await conn.execute(
-        QUERIES["mark_recent_complete"], session.item_id, account_id, started_at, read_seq
+    await reconciliation.mark_recent_complete(
+        conn,
+        item_id=session.item_id,
+        account_id=account_id,
+        started_at=started_at,
+        read_seq=read_seq,
     )
-    await conn.execute(QUERIES["plan_recent_read"], session.item_id)
+    await reconciliation.plan_recent_read(conn, item_id=session.item_id)
 
 
 async def _proves_nothing(session: SyncSession, step: ReadRecent) -> bool:
     """Whether an empty answer needs a witness and has none."""
-    expects_rows = await session.db.fetchval(
-        QUERIES["holds_rows_dated_since"], session.item_id, step.account_id, step.date_from
+    expects_rows = await reconciliation.holds_rows_dated_since(
+        session.db, item_id=session.item_id, account_id=step.account_id, day=step.date_from
     )
     return bool(expects_rows) and not await witnessed(session, step.account_id, suspicious=True)

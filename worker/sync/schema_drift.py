@@ -13,9 +13,9 @@ from typing import Any, Final
 import structlog
 
 from worker.infra.postgres import Connection
-from worker.infra.queries import QUERIES
 from worker.infra.time_slices import yielding_to_others
 from worker.pluggy_api.known_fields import SHAPES, Shape
+from worker.store import contract
 
 log = structlog.get_logger()
 
@@ -82,13 +82,13 @@ async def note_novelties(
     found = sorted(await _find_novelties(entity, rows))[:MAX_NOVELTIES]
     if not found:
         return
-    noted = await conn.fetch(
-        QUERIES["note_novelties"],
-        entity,
-        [path for path, _ in found],
-        [value for _, value in found],
-        run_id,
+    noted = await contract.note_novelties(
+        conn,
+        entity=entity,
+        paths=[path for path, _ in found],
+        values=[value for _, value in found],
+        run_id=run_id,
     )
     for record in noted:
-        if record["days"] == 1:
-            log.warning("contract_drift", entity=entity, path=record["path"], value=record["value"])
+        if record.days == 1:
+            log.warning("contract_drift", entity=entity, path=record.path, value=record.value)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -14,13 +14,15 @@ import msgspec
 
 from worker.infra.parsing import parse_uuid
 from worker.infra.postgres import Connection
-from worker.infra.queries import QUERIES
 from worker.infra.time_slices import batches, yielding_to_others
 from worker.lease.lease import SyncSession
 from worker.planner.state import WHOLE_ITEM
 from worker.pluggy_api.errors import PluggyUnavailable
 from worker.pluggy_api.payloads import Unreadable, decode_id, decode_object, row_hash
 from worker.pluggy_api.values import UnreadableRow, moment
+from worker.store import rejected_rows
+from worker.store.entities.items import ItemVersion
+from worker.store.rows import HeldVersion, Upserted
 from worker.sync.schema_drift import note_novelties
 
 STALE_READ: Final = timedelta(minutes=10)
@@ -33,6 +35,22 @@ BATCH_SIZE: Final = 500
 Mapper = Callable[[Mapping[str, Any], ZoneInfo], dict[str, Any]]
 
 
+class LoadVersions(Protocol):
+    """A statement that loads what a comparison needs of the rows held."""
+
+    def __call__(
+        self, conn: Connection, /, *, item_id: uuid.UUID, ids: Collection[uuid.UUID]
+    ) -> Awaitable[list[HeldVersion]]: ...
+
+
+class Upsert(Protocol):
+    """A statement that writes rows: a JSON array of documents, one for each row."""
+
+    def __call__(
+        self, conn: Connection, /, *, rows: str, item_id: uuid.UUID, run_id: int, now: datetime
+    ) -> Awaitable[list[Upserted]]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Entity:
     """The parts that differ between entities. version rises when the mapper learns a column."""
@@ -40,6 +58,8 @@ class Entity:
     product: str
     mapper: Mapper
     version: int
+    load_versions: LoadVersions
+    upsert: Upsert
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,47 +184,46 @@ async def _store_batch(
     unkept = [*unmappable, *await _upsert(conn, session, entity, documents)]
     # Unchanged rows are accepted too.
     kept = {row.id for row in newest} - {r.id for r in unkept}
-    await conn.execute(
-        QUERIES["accept_rejected_rows"], session.item_id, entity.product, list(map(str, kept))
+    await rejected_rows.accept_rejected_rows(
+        conn, item_id=session.item_id, product=entity.product, row_ids=list(map(str, kept))
     )
     return unkept
 
 
 async def _stored_versions(
     conn: Connection, session: SyncSession, entity: Entity, rows: Sequence[Row]
-) -> dict[uuid.UUID, asyncpg.Record]:
-    found = await conn.fetch(
-        QUERIES[f"load_{entity.product}_versions"], session.item_id, [row.id for row in rows]
-    )
-    return {record["id"]: record for record in found}
+) -> dict[uuid.UUID, HeldVersion]:
+    ids = [row.id for row in rows]
+    found = await entity.load_versions(conn, item_id=session.item_id, ids=ids)
+    return {version.id: version for version in found}
 
 
-def _is_older(session: SyncSession, row: Row, held: asyncpg.Record | None) -> bool:
+def _is_older(session: SyncSession, row: Row, held: HeldVersion | None) -> bool:
     older = held is not None and is_stale(session, row, held)
     session.counts.older_skipped += older
     return older
 
 
-def _differs(session: SyncSession, entity: Entity, row: Row, held: asyncpg.Record | None) -> bool:
+def _differs(session: SyncSession, entity: Entity, row: Row, held: HeldVersion | None) -> bool:
     if held is None:
         return True
-    equal = held["row_hash"] == row.hash and held["deleted_at"] is None
-    same = equal and held["missing_since"] is None and held["row_version"] >= entity.version
+    equal = held.row_hash == row.hash and held.deleted_at is None
+    same = equal and held.missing_since is None and held.row_version >= entity.version
     session.counts.unchanged += same
     session.counts.mapped_again += equal and not same
     return not same
 
 
-def is_stale(session: SyncSession, row: Row, held: asyncpg.Record) -> bool:
+def is_stale(session: SyncSession, row: Row, held: HeldVersion | ItemVersion) -> bool:
     """Whether an answer is older than the stored row. With equal times the answer wins.
 
     It also wins over a stored time in the future, which cannot be when the row was updated.
     """
-    source, updated_at = row.updated_at, held["source_updated_at"]
+    source, updated_at = row.updated_at, held.source_updated_at
     if source is None or updated_at is None or updated_at > session.latest:
         return False
-    recent = held["changed_at"] > session.now - STALE_READ
-    return bool(source < updated_at and recent)
+    recent = held.changed_at > session.now - STALE_READ
+    return source < updated_at and recent
 
 
 async def _documents(
@@ -262,12 +281,12 @@ async def _upsert_documents(
     conn: Connection, session: SyncSession, entity: Entity, documents: Sequence[dict[str, Any]]
 ) -> None:
     body = msgspec.json.encode(documents).decode()
-    records = await conn.fetch(
-        QUERIES[f"upsert_{entity.product}"], body, session.item_id, session.run, session.now
+    written = await entity.upsert(
+        conn, rows=body, item_id=session.item_id, run_id=session.run, now=session.now
     )
-    new = sum(record["is_new"] for record in records)
+    new = sum(row.is_new for row in written)
     session.counts.inserted += new
-    session.counts.changed += len(records) - new
+    session.counts.changed += len(written) - new
 
 
 async def _set_aside(
@@ -280,13 +299,13 @@ async def _set_aside(
     if not rejected:
         return
     session.counts.rejected += len(rejected)
-    await conn.execute(
-        QUERIES["reject_rows"],
-        session.item_id,
-        entity.product,
-        scope_id,
-        session.run,
-        [r.row_id for r in rejected],
-        [r.reason for r in rejected],
-        [r.body for r in rejected],
+    await rejected_rows.reject_rows(
+        conn,
+        item_id=session.item_id,
+        product=entity.product,
+        scope_id=scope_id,
+        run_id=session.run,
+        row_ids=[r.row_id for r in rejected],
+        reasons=[r.reason for r in rejected],
+        bodies=[r.body for r in rejected],
     )

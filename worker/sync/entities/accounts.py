@@ -7,6 +7,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from worker.pluggy_api.values import day, inner, moment, money, text
+from worker.store.entities import accounts
 from worker.sync.full_list import Listing
 from worker.sync.store_rows import Entity
 
@@ -40,8 +41,16 @@ def account_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
 
 
 ACCOUNTS: Final = Listing(
-    entity=Entity(product="accounts", mapper=account_row, version=1),
+    entity=Entity(
+        product="accounts",
+        mapper=account_row,
+        version=1,
+        load_versions=accounts.load_accounts_versions,
+        upsert=accounts.upsert_accounts,
+    ),
     path="/accounts",
     owner_key="itemId",
     absent="404:ACCOUNT_NOT_FOUND",
+    load_live_ids=accounts.load_live_accounts_ids,
+    tombstone=accounts.tombstone_accounts,
 )

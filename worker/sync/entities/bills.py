@@ -7,6 +7,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from worker.pluggy_api.values import day, moment, money, text
+from worker.store.entities import bills
 from worker.sync.full_list import Listing
 from worker.sync.store_rows import Entity
 
@@ -27,8 +28,16 @@ def bill_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
 
 
 BILLS: Final = Listing(
-    entity=Entity(product="bills", mapper=bill_row, version=1),
+    entity=Entity(
+        product="bills",
+        mapper=bill_row,
+        version=1,
+        load_versions=bills.load_bills_versions,
+        upsert=bills.upsert_bills,
+    ),
     path="/bills",
     owner_key="accountId",
     absent="404:CREDIT_CARD_BILL_NOT_FOUND",
+    load_live_ids=bills.load_live_bills_ids,
+    tombstone=bills.tombstone_bills,
 )

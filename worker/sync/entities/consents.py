@@ -7,6 +7,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from worker.pluggy_api.values import moment, texts
+from worker.store.entities import consents
 from worker.sync.full_list import Listing
 from worker.sync.store_rows import Entity
 
@@ -23,8 +24,16 @@ def consent_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
 
 
 CONSENTS: Final = Listing(
-    entity=Entity(product="consents", mapper=consent_row, version=1),
+    entity=Entity(
+        product="consents",
+        mapper=consent_row,
+        version=1,
+        load_versions=consents.load_consents_versions,
+        upsert=consents.upsert_consents,
+    ),
     path="/consents",
     owner_key="itemId",
     absent="404:CONSENT_NOT_FOUND",
+    load_live_ids=consents.load_live_consents_ids,
+    tombstone=consents.tombstone_consents,
 )

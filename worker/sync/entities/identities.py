@@ -7,6 +7,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from worker.pluggy_api.values import day, moment, text
+from worker.store.entities import identities
 from worker.sync.full_list import Listing
 from worker.sync.store_rows import Entity
 
@@ -28,9 +29,17 @@ def identity_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
 
 
 IDENTITIES: Final = Listing(
-    entity=Entity(product="identities", mapper=identity_row, version=1),
+    entity=Entity(
+        product="identities",
+        mapper=identity_row,
+        version=1,
+        load_versions=identities.load_identities_versions,
+        upsert=identities.upsert_identities,
+    ),
     path="/identity",
     owner_key="itemId",
     absent="404:IDENTITY_NOT_FOUND",
+    load_live_ids=identities.load_live_identities_ids,
+    tombstone=identities.tombstone_identities,
     is_single=True,
 )

@@ -13,13 +13,13 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from worker.infra.postgres import Connection
-from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.lease.progress import defer_step, mark_complete
 from worker.planner.steps import (
     ReadInvestmentTransactions,
 )
 from worker.pluggy_api.values import moment, money, text
+from worker.store.entities import investment_transactions
 from worker.sync.store_rows import Entity, Listed, read_rows, store_rows
 
 PRODUCT: Final = "investment_transactions"
@@ -44,7 +44,11 @@ def investment_transaction_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[s
 
 
 INVESTMENT_TRANSACTIONS: Final = Entity(
-    product=PRODUCT, mapper=investment_transaction_row, version=1
+    product=PRODUCT,
+    mapper=investment_transaction_row,
+    version=1,
+    load_versions=investment_transactions.load_investment_transactions_versions,
+    upsert=investment_transactions.upsert_investment_transactions,
 )
 
 
@@ -55,10 +59,10 @@ async def sync_investment_transactions(
     started_at = session.now
     page = await session.pluggy.rows(f"/investments/{step.investment_id}/transactions")
     rows, rejected = await read_rows(page, owner_key="investmentId", owner=step.investment_id)
-    records = await session.db.fetch(
-        QUERIES["load_live_investment_transactions_ids"], session.item_id, step.investment_id
+    found = await investment_transactions.load_live_investment_transactions_ids(
+        session.db, item_id=session.item_id, owner_id=step.investment_id
     )
-    held = {record["id"] for record in records}
+    held = set(found)
     listed = Listed.of(rows, rejected).among(held)
     async with session.page() as conn:
         if held and not page:
@@ -100,10 +104,15 @@ async def _doubt(
     """Tombstone rows missing from two lists; returns whether some are newly missing."""
     if not missing:
         return False
-    asked = [session.item_id, investment_id, sorted(missing), session.now]
-    records = await conn.fetch(QUERIES["doubt_investment_transactions"], *asked)
-    proven = [record["id"] for record in records]
-    gone = [session.item_id, proven, session.run, session.now]
-    tombstoned = await conn.fetch(QUERIES["tombstone_investment_transactions"], *gone)
+    proven = await investment_transactions.doubt_investment_transactions(
+        conn,
+        item_id=session.item_id,
+        investment_id=investment_id,
+        ids=sorted(missing),
+        now=session.now,
+    )
+    tombstoned = await investment_transactions.tombstone_investment_transactions(
+        conn, item_id=session.item_id, ids=proven, run_id=session.run, now=session.now
+    )
     session.counts.deleted += len(tombstoned)
     return len(proven) < len(missing)

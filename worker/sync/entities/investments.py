@@ -7,6 +7,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from worker.pluggy_api.values import day, inner, moment, money, text
+from worker.store.entities import investments
 from worker.sync.full_list import Listing
 from worker.sync.store_rows import Entity
 
@@ -51,8 +52,16 @@ def investment_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
 
 
 INVESTMENTS: Final = Listing(
-    entity=Entity(product="investments", mapper=investment_row, version=1),
+    entity=Entity(
+        product="investments",
+        mapper=investment_row,
+        version=1,
+        load_versions=investments.load_investments_versions,
+        upsert=investments.upsert_investments,
+    ),
     path="/investments",
     owner_key="itemId",
     absent="404:INVESTMENT_NOT_FOUND",
+    load_live_ids=investments.load_live_investments_ids,
+    tombstone=investments.tombstone_investments,
 )

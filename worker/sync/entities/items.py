@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import asyncpg
 import msgspec
 
 from worker.infra.parsing import parse_uuid
 from worker.infra.postgres import Connection
-from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.lease.progress import mark_complete
 from worker.planner.freshness import latest_collection
@@ -18,6 +16,7 @@ from worker.pluggy_api.errors import PluggyUnavailable
 from worker.pluggy_api.item_status import Item, later_of, read_item
 from worker.pluggy_api.payloads import decode_object, row_hash, without_key
 from worker.pluggy_api.values import inner, integer, moment, text
+from worker.store.entities import items
 from worker.sync.schema_drift import note_novelties
 from worker.sync.store_rows import Row, is_stale
 
@@ -62,11 +61,11 @@ async def fetch_item(session: SyncSession) -> Item:
         raise PluggyUnavailable("another_item")
     row = Row(session.item_id, payload, row_hash(payload), fields)
     async with session.page() as conn:
-        held = await conn.fetchrow(QUERIES["load_item_version"], session.item_id)
+        held = await items.load_item_version(conn, item_id=session.item_id)
         latest = latest_collection(session.pluggy.pluggy_now, session.now)
         item = read_item(fields, is_open_finance=is_open_finance(fields), latest=latest)
         session.counts.seen += 1
-        if held is not None and held["deleted_at"] is None and is_stale(session, row, held):
+        if held is not None and held.deleted_at is None and is_stale(session, row, held):
             session.counts.older_skipped += 1
             item = later_of(_held(session, held), item)
         elif held is not None and _same(row, held):
@@ -74,8 +73,8 @@ async def fetch_item(session: SyncSession) -> Item:
         else:
             await note_novelties(conn, session.run, "items", [fields])
             await _write(conn, session, row)
-            if held is not None and held["deleted_at"] is not None:
-                await conn.execute(QUERIES["reset_reads"], session.item_id)
+            if held is not None and held.deleted_at is not None:
+                await items.reset_reads(conn, item_id=session.item_id)
             session.counts.inserted += held is None
             session.counts.changed += held is not None
         await mark_complete(
@@ -96,23 +95,23 @@ async def _write(conn: Connection, session: SyncSession, row: Row) -> None:
         "row_version": ROW_VERSION,
     }
     text_of_row = msgspec.json.encode(document).decode()
-    await conn.execute(QUERIES["upsert_item"], text_of_row, session.run, session.now)
+    await items.upsert_item(conn, row=text_of_row, run_id=session.run, now=session.now)
 
 
-def _held(session: SyncSession, held: asyncpg.Record) -> Item:
-    fields = decode_object(held["payload"].encode())
-    is_open = bool(held["connector_is_open_finance"])
+def _held(session: SyncSession, held: items.ItemVersion) -> Item:
+    fields = decode_object(held.payload.encode())
+    is_open = bool(held.connector_is_open_finance)
     return read_item(fields, is_open_finance=is_open, latest=session.latest)
 
 
-def _same(row: Row, held: asyncpg.Record) -> bool:
+def _same(row: Row, held: items.ItemVersion) -> bool:
     """Whether the stored row is equal; the connector's columns, not in the payload, one by one."""
     columns = item_row(row.fields)
     return bool(
-        held["row_hash"] == row.hash
-        and all(columns[name] == held[name] for name in CONNECTOR_COLUMNS)
-        and held["deleted_at"] is None
-        and held["row_version"] >= ROW_VERSION
+        held.row_hash == row.hash
+        and all(columns[name] == getattr(held, name) for name in CONNECTOR_COLUMNS)
+        and held.deleted_at is None
+        and held.row_version >= ROW_VERSION
     )
 
 
@@ -121,13 +120,14 @@ async def settle_what_died(session: SyncSession) -> None:
 
     Two statements, each in a transaction of its own, like all that change events.
     """
-    for query in ("delete_unknown_item", "ignore_unknown_events"):
-        await session.db.execute(QUERIES[query], session.item_id, session.lease.token)
+    token = session.lease.token
+    await items.delete_unknown_item(session.db, item_id=session.item_id, token=token)
+    await items.ignore_unknown_events(session.db, item_id=session.item_id, token=token)
 
 
 async def tombstone_item(session: SyncSession) -> None:
     """Tombstone the item and all its rows."""
     async with session.page() as conn:
-        session.counts.deleted += await conn.fetchval(
-            QUERIES["tombstone_item"], session.item_id, session.run, session.now
+        session.counts.deleted += await items.tombstone_item(
+            conn, item_id=session.item_id, run_id=session.run, now=session.now
         )

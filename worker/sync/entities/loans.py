@@ -7,6 +7,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from worker.pluggy_api.values import day, inner, integer, moment, money, text
+from worker.store.entities import loans
 from worker.sync.full_list import Listing
 from worker.sync.store_rows import Entity
 
@@ -37,8 +38,16 @@ def loan_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
 
 
 LOANS: Final = Listing(
-    entity=Entity(product="loans", mapper=loan_row, version=1),
+    entity=Entity(
+        product="loans",
+        mapper=loan_row,
+        version=1,
+        load_versions=loans.load_loans_versions,
+        upsert=loans.upsert_loans,
+    ),
     path="/loans",
     owner_key="itemId",
     absent="404:LOAN_NOT_FOUND",
+    load_live_ids=loans.load_live_loans_ids,
+    tombstone=loans.tombstone_loans,
 )

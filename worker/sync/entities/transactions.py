@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 from worker.infra.lanes import Lane
 from worker.infra.parsing import parse_uuid
 from worker.infra.postgres import Connection
-from worker.infra.queries import QUERIES
 from worker.lease.lease import SyncSession
 from worker.lease.progress import defer_step, expect_first_rows, mark_complete
 from worker.planner.steps import ReadDelta
@@ -31,6 +30,8 @@ from worker.pluggy_api.values import (
     text,
     utc_text,
 )
+from worker.store import account_walks, product_sync, reconciliation
+from worker.store.entities import transactions
 from worker.sync.deletions import Question, unflag
 from worker.sync.store_rows import Entity, Listed, read_rows, store_rows
 
@@ -79,6 +80,8 @@ TRANSACTIONS: Final = Entity(
     product=PRODUCT,
     mapper=transaction_row,
     version=1,
+    load_versions=transactions.load_transactions_versions,
+    upsert=transactions.upsert_transactions,
 )
 
 
@@ -94,12 +97,16 @@ async def store_page(
     await store_rows(conn, session, TRANSACTIONS, rows, rejected, scope_id=account_id)
     if session.counts.inserted > before:
         # A new row may serve as the witness that the account lacked.
-        await conn.execute(QUERIES["hurry_deletions"], session.item_id, account_id, session.now)
+        await reconciliation.hurry_deletions(
+            conn, item_id=session.item_id, account_id=account_id, now=session.now
+        )
     listed = Listed.of(rows, rejected)
     if listed.ids:
         # Nothing else records that an unchanged row was shown.
         shown = sorted(listed.ids)
-        await conn.execute(QUERIES["delete_absent"], session.item_id, account_id, shown)
+        await account_walks.delete_absent(
+            conn, item_id=session.item_id, account_id=account_id, shown=shown
+        )
         await unflag(conn, session, account_id, shown)
     return listed
 
@@ -126,22 +133,22 @@ async def _read_delta(session: SyncSession, step: ReadDelta, walk_from_s: float)
         async with session.page() as conn:
             await store_page(conn, session, step.account_id, page)
             if pages >= MAX_DELTA_PAGES or clock() > walk_from_s:
-                await conn.execute(
-                    QUERIES["start_walk"],
-                    session.item_id,
-                    step.account_id,
-                    "delta",
-                    int(Lane.RETRY),
-                    False,
-                    step.source_updated_at,
-                    page.next,
-                    started_at,
-                    pluggy_started_at,
-                    pages,
-                    rows_seen,
-                    False,
-                    step.created_at_from,
-                    session.read_seq,
+                await account_walks.start_walk(
+                    conn,
+                    item_id=session.item_id,
+                    account_id=step.account_id,
+                    kind="delta",
+                    lane=int(Lane.RETRY),
+                    expects_rows=False,
+                    source_updated_at=step.source_updated_at,
+                    next=page.next,
+                    started_at=started_at,
+                    pluggy_started_at=pluggy_started_at,
+                    pages=pages,
+                    rows_seen=rows_seen,
+                    verifies=False,
+                    read_since=step.created_at_from,
+                    read_seq=session.read_seq,
                 )
                 return
         page = await session.pluggy.next_transactions(page.next)
@@ -171,11 +178,11 @@ async def _read_delta(session: SyncSession, step: ReadDelta, walk_from_s: float)
 
 async def _holds_since(session: SyncSession, step: ReadDelta) -> bool:
     return bool(
-        await session.db.fetchval(
-            QUERIES["holds_rows_created_since"],
-            session.item_id,
-            step.account_id,
-            step.created_at_from,
+        await transactions.holds_rows_created_since(
+            session.db,
+            item_id=session.item_id,
+            account_id=step.account_id,
+            since=step.created_at_from,
         )
     )
 
@@ -197,8 +204,12 @@ async def witnessed(session: SyncSession, account_id: uuid.UUID, *, suspicious: 
 
 
 async def _lives_without_rows(session: SyncSession, account_id: uuid.UUID) -> bool:
-    empty_for_long = await session.db.fetchval(
-        QUERIES["is_deferred_for"], session.item_id, PRODUCT, account_id, MIN_EMPTY_AGE
+    empty_for_long = await product_sync.is_deferred_for(
+        session.db,
+        item_id=session.item_id,
+        product=PRODUCT,
+        scope_id=account_id,
+        how_long=MIN_EMPTY_AGE,
     )
     return bool(empty_for_long) and await account_answers(session, account_id)
 
