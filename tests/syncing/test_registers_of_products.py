@@ -1,0 +1,136 @@
+"""A product stands in every register that has all of them; a missing one is named by its file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from ops.compare.columns import MIRRORED as COMPARED
+from worker.engine.rounds import LISTINGS
+from worker.infra.postgres import Pool
+from worker.infra.settings import PRODUCTS
+from worker.infra.sql_files import QUERIES_DIR, named_statements
+from worker.lease.parked_products import LISTS
+from worker.lease.progress import COLLECTED_AS
+from worker.maintenance.purge import MIRRORED as PURGED
+from worker.pluggy_api.item_status import STATUS_KEYS
+from worker.pluggy_api.known_fields import SPECS
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+OWNED: Final = frozenset(PRODUCTS) - {"items"}
+
+
+def statement(file: str, name: str) -> str:
+    return dict(named_statements(QUERIES_DIR / file))[name]
+
+
+def named(file: str, name: str, pattern: str) -> frozenset[str]:
+    """What a pattern finds in one statement."""
+    return frozenset(re.findall(pattern, statement(file, name)))
+
+
+def feed_tables() -> frozenset[str]:
+    page = (ROOT / "docs" / "consume.md").read_text(encoding="utf-8")
+    return frozenset(page.partition('TABLES = """')[2].partition('"""')[0].split())
+
+
+# Where a product has to stand, what stands there, and products that have a reason not to.
+REGISTERS: Final[Mapping[str, tuple[Callable[[], object], frozenset[str]]]] = {
+    "worker/engine/rounds.py LISTINGS": (
+        lambda: LISTINGS,
+        # Read in ways of their own.
+        frozenset({"items", "accounts", "transactions", "investment_transactions"}),
+    ),
+    "worker/pluggy_api/item_status.py STATUS_KEYS": (
+        lambda: STATUS_KEYS,
+        frozenset({"items", "consents"}),
+    ),
+    "worker/pluggy_api/known_fields.py SPECS": (lambda: SPECS, frozenset()),
+    "worker/lease/progress.py COLLECTED_AS": (
+        lambda: COLLECTED_AS,
+        frozenset({"items", "accounts", "investment_transactions"}),
+    ),
+    "worker/lease/parked_products.py LISTS": (lambda: LISTS, frozenset({"items"})),
+    "worker/maintenance/purge.py MIRRORED": (lambda: PURGED, frozenset({"items"})),
+    "sql/queries/purge.sql": (
+        lambda: {
+            name.removeprefix("purge_") for name, _ in named_statements(QUERIES_DIR / "purge.sql")
+        },
+        frozenset({"items"}),
+    ),
+    "sql/queries/retention.sql delete_expired_runs": (
+        lambda: named("retention.sql", "delete_expired_runs", r"FROM pluggy\.(\w+) x"),
+        frozenset(),
+    ),
+    "sql/queries/entities/items.sql tombstone_item": (
+        lambda: named("entities/items.sql", "tombstone_item", r"UPDATE pluggy\.(\w+)"),
+        frozenset(),
+    ),
+    "sql/queries/ops.sql count_item_rows": (
+        lambda: named("ops.sql", "count_item_rows", r"FROM pluggy\.(\w+)"),
+        frozenset({"items"}),
+    ),
+    "sql/queries/resync.sql estimate_resync": (
+        lambda: named("resync.sql", "estimate_resync", r"AS (\w+)[,;\n]"),
+        frozenset(),
+    ),
+    "sql/queries/parks.sql find_other_scopes": (
+        lambda: named("parks.sql", "find_other_scopes", r"'(\w+)'"),
+        frozenset({"items"}),
+    ),
+    "ops/compare/columns.py MIRRORED": (lambda: COMPARED, frozenset()),
+    "docs/consume.md TABLES": (feed_tables, frozenset()),
+}
+
+
+@pytest.mark.parametrize("register", REGISTERS)
+def test_every_product_stands_in(register: str) -> None:
+    read, exempt = REGISTERS[register]
+    found = read()
+    assert isinstance(found, frozenset | set | dict | tuple)
+    assert set(PRODUCTS) - set(found) - exempt == set()
+
+
+async def test_every_table_of_an_item_is_a_product(db: Pool) -> None:
+    tables = await db.fetch(
+        "SELECT table_name FROM information_schema.columns"
+        " WHERE table_schema = 'pluggy' AND column_name = 'item_id'"
+    )
+    assert {record["table_name"] for record in tables} == OWNED
+
+
+async def test_every_table_with_an_account_is_tombstoned_with_it(db: Pool) -> None:
+    tables = await db.fetch(
+        "SELECT table_name FROM information_schema.columns"
+        " WHERE table_schema = 'pluggy' AND column_name = 'account_id'"
+    )
+    gone = named("entities/accounts.sql", "tombstone_accounts", r"UPDATE pluggy\.(\w+)")
+    assert {record["table_name"] for record in tables} - gone == set()
+
+
+async def test_every_product_has_a_live_view_and_its_columns(db: Pool) -> None:
+    """Every column of the table but what is of the mirror itself is in the view."""
+    rows = await db.fetch(
+        "SELECT table_schema, table_name, array_agg(column_name::text) AS columns"
+        " FROM information_schema.columns"
+        " WHERE table_schema IN ('pluggy', 'pluggy_live') GROUP BY 1, 2"
+    )
+    columns = {(r["table_schema"], r["table_name"]): set(r["columns"]) for r in rows}
+    lost = {
+        (product, column)
+        for product in PRODUCTS
+        for column in columns["pluggy", product] - columns["pluggy_live", product]
+    }
+    marks = ("deleted_", "deletion_", "missing_", "row_")
+    assert {pair for pair in lost if not pair[1].startswith(marks)} == set()
+
+
+async def test_freshness_reads_the_same_keys_of_the_status_as_the_worker(db: Pool) -> None:
+    """The database writes `'accounts'::text`, and the pairs in their order."""
+    view = await db.fetchval("SELECT pg_get_viewdef('pluggy_ops.freshness'::regclass)")
+    pairs = set(re.findall(r"\('(\w+)'(?:::text)?, ?'(\w+)'(?:::text)?\)", view))
+    assert pairs >= {(product, key) for product, keys in STATUS_KEYS.items() for key in keys}
