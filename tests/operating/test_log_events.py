@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from worker.infra.outage_log import WORDS
+from worker.infra.outage_log import BACK
 from worker.infra.outage_words import Outage
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -28,7 +28,7 @@ COMPUTED: Final[Mapping[str, frozenset[str]]] = {
     "self.word": frozenset(Outage),
     "redis_outage(error)": frozenset(w for w in Outage if w.startswith("redis_")),
     "Outage.POSTGRES_NOT_MIGRATED": frozenset({Outage.POSTGRES_NOT_MIGRATED}),
-    "f'{self.server}_back'": frozenset(f"{server}_back" for server in WORDS),
+    "BACK[self.server]": frozenset(BACK.values()),
 }
 ROW: Final = re.compile(r"^\| `(\w+)` \| ([\w, ]+) \| (.+) \|$", flags=re.M)
 
