@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from datetime import timedelta
 
@@ -374,12 +374,13 @@ async def test_a_ring_for_bulk_work_takes_the_best_due_item(db: Pool, worker: Wo
 
 
 async def test_bulk_work_leaves_the_last_slots_to_live_work(db: Pool, worker: Worker) -> None:
-    while worker.engine.bulk.take():
-        pass
     await waiting_item(db, lane=Lane.BACKFILL)
     retry = await waiting_item(db, lane=Lane.RETRY)
-    assert (await claimed(worker)).item_id == retry
-    assert [await worker.claim(None) for _ in range(OLDEST_EVERY)] == [None] * OLDEST_EVERY
+    with ExitStack() as taken:
+        while taken.enter_context(worker.engine.bulk.slot()):
+            pass
+        assert (await claimed(worker)).item_id == retry
+        assert [await worker.claim(None) for _ in range(OLDEST_EVERY)] == [None] * OLDEST_EVERY
 
 
 async def test_nothing_is_claimed_before_it_is_due(db: Pool, worker: Worker) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
@@ -13,26 +15,37 @@ class BulkSlots:
     rate-limited sync wastes a claim and a settlement, and delays live work.
     """
 
-    most: int
+    max_slots: int
     limit: int = field(init=False)
     taken: int = 0
 
     def __post_init__(self) -> None:
-        self.limit = self.most
+        self.limit = self.max_slots
 
     @property
     def free(self) -> int:
         """Slots that may be taken now."""
         return max(0, self.limit - self.taken)
 
-    def take(self) -> bool:
-        """Take a slot, if one is free."""
-        taken = self.free > 0
-        self.taken += taken
-        return taken
+    @contextmanager
+    def slot(
+        self, rate_limited: Callable[[], bool | None] = lambda: None, *, wanted: bool = True
+    ) -> Iterator[bool]:
+        """Hold a slot, if one is wanted and free; yields whether it is held.
 
-    def give_back(self, *, rate_limited: bool | None = None) -> None:
-        """Return a slot; rate_limited is None if no call was made."""
-        self.taken -= 1
+        rate_limited is called at the end to adapt the limit; None: no call to Pluggy was made.
+        """
+        if not wanted or self.free <= 0:
+            yield False
+            return
+        self.taken += 1
+        try:
+            yield True
+        finally:
+            self.taken -= 1
+            self._adapt(rate_limited())
+
+    def _adapt(self, rate_limited: bool | None) -> None:
         if rate_limited is not None:
-            self.limit = max(1, self.limit // 2) if rate_limited else min(self.most, self.limit + 1)
+            slots = self.limit // 2 if rate_limited else self.limit + 1
+            self.limit = min(self.max_slots, max(1, slots))

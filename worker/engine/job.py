@@ -52,13 +52,8 @@ class Worker:
         Every 20th claim takes the item due longest in any lane. While everything is halted: one
         item a minute, as a probe.
         """
-        # Taken while claiming: many jobs start at once, and each would see the same free slot.
-        bulk = self.engine.bulk.take()
-        try:
-            return await self._claim(woken, Lane.AUDIT if bulk else Lane.RETRY)
-        finally:
-            if bulk:
-                self.engine.bulk.give_back()
+        with self.engine.lowest_lane() as lowest:
+            return await self._claim(woken, lowest)
 
     async def _claim(self, woken: uuid.UUID | None, lowest: Lane) -> Lease | None:
         self.claims += 1
@@ -120,13 +115,11 @@ class Worker:
     async def _wake_next(self, item_id: uuid.UUID | None) -> None:
         """Wake a worker for the next due item; if this fails, the sweep will do it."""
         if item_id is None:
-            item_id = await sweep.next_due_item(self.db, lowest_lane=int(self._lowest_lane()))
+            with self.engine.lowest_lane() as lowest:
+                item_id = await sweep.next_due_item(self.db, lowest_lane=int(lowest))
         # Redis is away: its client has logged it.
         with contextlib.suppress(RedisError, OSError):
             await self.waker.wake([item_id] if item_id else [])
-
-    def _lowest_lane(self) -> Lane:
-        return Lane.AUDIT if self.engine.bulk.free > 0 else Lane.RETRY
 
 
 async def sync_item(ctx: dict[str, Any], item_id: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -49,14 +50,30 @@ class Engine:
     products: tuple[str, ...]
     bulk: BulkSlots
 
+    @contextmanager
+    def lowest_lane(self) -> Iterator[Lane]:
+        """The lowest lane that this process may claim from now.
+
+        It holds a bulk slot: many jobs claim at once, and each would see the same free one.
+        """
+        with self.bulk.slot() as is_free:
+            yield Lane.AUDIT if is_free else Lane.RETRY
+
     async def sync(self, lease: Lease) -> bool:
         """Do what is due for a leased item; returns whether it is due again at once.
 
         Errors: those of a Postgres that is away; the lease then lapses and no attempt is counted.
         """
-        bulk = lease.lane >= Lane.BACKFILL and self.bulk.take()
-        session = None
-        with structlog.contextvars.bound_contextvars(item_id=str(lease.item_id)):
+        session: SyncSession | None = None
+
+        def rate_limited() -> bool:
+            return session is not None and session.pluggy.rate_limited
+
+        wanted = lease.lane >= Lane.BACKFILL
+        with (
+            structlog.contextvars.bound_contextvars(item_id=str(lease.item_id)),
+            self.bulk.slot(rate_limited, wanted=wanted) as bulk,
+        ):
             try:
                 session = await self._begin(lease)
                 return await self._sync_or_halt(session, bulk=bulk)
@@ -64,11 +81,6 @@ class Engine:
                 # A shutdown: the item stays due, and no one waits for the lease to lapse.
                 await asyncio.shield(self.release(lease, session))
                 raise
-            finally:
-                if bulk:
-                    self.bulk.give_back(
-                        rate_limited=session is not None and session.pluggy.rate_limited
-                    )
 
     async def _sync_or_halt(self, session: SyncSession, *, bulk: bool) -> bool:
         try:
@@ -105,9 +117,9 @@ class Engine:
             await session.close_run(_run_outcome(settled_plan))
             await self._resume_if_answered(session)
         may_walk = bool(due_walks(item_state)) and clock() - started < WALK_START_TIMEOUT_S
-        extra = may_walk and not bulk and self.bulk.take()
-        walk_now = may_walk and (bulk or extra)
-        try:
+        wanted = may_walk and not bulk
+        with self.bulk.slot(lambda: session.pluggy.rate_limited, wanted=wanted) as extra:
+            walk_now = may_walk and (bulk or extra)
             outcomes = settled_plan.outcomes
             due = await settle(
                 session, item_state, outcomes, settling=outcomes, run_id=run_id, keep_lease=walk_now
@@ -116,9 +128,6 @@ class Engine:
                 due = await self._walk(session, item_state, outcomes)
             elif walk_now:
                 await self.release(session.lease, session)
-        finally:
-            if extra:
-                self.bulk.give_back(rate_limited=session.pluggy.rate_limited)
         return due.now
 
     async def _walk(
