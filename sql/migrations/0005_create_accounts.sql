@@ -45,4 +45,4 @@ COMMENT ON COLUMN pluggy.accounts.deletion_refused_at IS
     'When a person decided that the account stays; null: nobody did, or Pluggy has listed it again since';
 
 CREATE INDEX accounts_run ON pluggy.accounts (run_id);
-CREATE INDEX accounts_flagged ON pluggy.accounts (item_id) WHERE deletion_flagged_at IS NOT NULL;
+CREATE INDEX accounts_deletions ON pluggy.accounts (item_id) WHERE deletion_flagged_at IS NOT NULL;

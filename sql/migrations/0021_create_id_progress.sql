@@ -6,7 +6,7 @@ CREATE TABLE pluggy_sync.id_progress (
     ask_again_at timestamptz,
     done integer NOT NULL,
     came_back boolean NOT NULL DEFAULT false,
-    flags_all boolean NOT NULL DEFAULT false
+    marks_all boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE pluggy_sync.id_progress IS 'Progress through the list of ids that an open event names';
@@ -14,6 +14,6 @@ COMMENT ON COLUMN pluggy_sync.id_progress.pending_seq IS
     'With ask_again_at that of the event: an event that is pending again is asked from the start of its list';
 COMMENT ON COLUMN pluggy_sync.id_progress.done IS 'Ids from the start of the list that are answered';
 COMMENT ON COLUMN pluggy_sync.id_progress.came_back IS 'Whether one of them was listed';
-COMMENT ON COLUMN pluggy_sync.id_progress.flags_all IS
+COMMENT ON COLUMN pluggy_sync.id_progress.marks_all IS
     'Whether rows that the event names as deleted are only flagged, because all together exceed the limit of'
     ' the account; the decision holds for every block of the list';

@@ -1,13 +1,13 @@
--- name: list_flagged_deletions
+-- name: list_deletions
 -- params: item_id?, limit?
--- returns: many FlaggedDeletion
+-- returns: many PendingDeletion
 -- nullable: reason, flagged_at, posted_on
 -- Null: any item, without a limit.
 SELECT * FROM pluggy_ops.flagged_deletions
 WHERE $1::uuid IS NULL OR item_id = $1
 ORDER BY flagged_at, item_id, transaction_id LIMIT $2;
 
--- name: load_flagged_items
+-- name: load_items_with_deletions
 -- params: item_id?, ids?
 -- returns: values
 -- Items that have flagged rows. ids: of transactions or accounts. Null: any.
@@ -20,7 +20,7 @@ WHERE deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
   AND ($1::uuid IS NULL OR item_id = $1) AND ($2::uuid[] IS NULL OR id = ANY ($2))
 ORDER BY item_id;
 
--- name: load_flagged_accounts
+-- name: load_account_deletions
 -- params: item_id, ids?
 -- returns: values
 -- ids null: all.
@@ -29,7 +29,7 @@ WHERE item_id = $1 AND deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
   AND ($2::uuid[] IS NULL OR id = ANY ($2))
 ORDER BY id;
 
--- name: refuse_flagged_accounts
+-- name: refuse_account_deletions
 -- params: item_id, ids, run_id, now
 -- returns: none
 -- A person says that these accounts stay.
@@ -46,7 +46,7 @@ WHERE item_id = $1 AND id = ANY ($2::uuid[]);
 SELECT set_config('lock_timeout', '10s', true) AS lock_timeout,
        (SELECT item_id FROM pluggy_sync.item_leases WHERE item_id = $1 FOR UPDATE) AS locked;
 
--- name: load_flagged
+-- name: load_transaction_deletions
 -- params: item_id, ids?
 -- returns: values
 -- ids null: all.
@@ -55,7 +55,7 @@ WHERE item_id = $1 AND deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
   AND ($2::uuid[] IS NULL OR id = ANY ($2))
 ORDER BY id;
 
--- name: accept_flagged
+-- name: accept_transaction_deletions
 -- params: item_id, ids, run_id, now
 -- returns: none
 -- A person agrees that these rows are gone.
@@ -64,7 +64,7 @@ SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3, deletion_flagged
     deletion_flag = NULL, deletion_cause = 'accepted'
 WHERE item_id = $1 AND id = ANY ($2::uuid[]);
 
--- name: refuse_flagged
+-- name: refuse_transaction_deletions
 -- params: item_id, ids, run_id, now
 -- returns: none
 -- A person says that these rows stay.

@@ -30,7 +30,7 @@ ON CONFLICT (event_row_id) DO UPDATE
 SET pending_seq = excluded.pending_seq, ask_again_at = excluded.ask_again_at, done = excluded.done,
     came_back = excluded.came_back OR (p.came_back AND p.pending_seq = excluded.pending_seq
         AND p.ask_again_at IS NOT DISTINCT FROM excluded.ask_again_at),
-    flags_all = p.flags_all AND p.pending_seq = excluded.pending_seq
+    marks_all = p.marks_all AND p.pending_seq = excluded.pending_seq
         AND p.ask_again_at IS NOT DISTINCT FROM excluded.ask_again_at;
 
 -- name: count_named_rows
@@ -38,34 +38,34 @@ SET pending_seq = excluded.pending_seq, ask_again_at = excluded.ask_again_at, do
 -- returns: one NamedCounts
 -- Rows that events name as deleted, that we hold live and that no person has said to keep: those
 -- that a block was answered without, and those still to be asked for. absent: ids that the block
--- was answered without; asked: ids asked for in this claim. flags_all: it was decided in an earlier
+-- was answered without; asked: ids asked for in this claim. marks_all: it was decided in an earlier
 -- block that all are flagged; nothing is counted then.
 WITH named AS MATERIALIZED (
-    SELECT e.transaction_ids[coalesce(p.done, 0) + 1 :] AS ids, coalesce(p.flags_all, false) AS flags_all
+    SELECT e.transaction_ids[coalesce(p.done, 0) + 1 :] AS ids, coalesce(p.marks_all, false) AS marks_all
     FROM pluggy_sync.webhook_events e
     LEFT JOIN pluggy_sync.id_progress p
         ON p.event_row_id = e.id AND p.pending_seq = e.pending_seq
         AND p.ask_again_at IS NOT DISTINCT FROM e.ask_again_at
     WHERE e.id = ANY ($3::bigint[])
 ), decided AS (
-    SELECT coalesce(bool_or(flags_all), false) AS flags_all FROM named
+    SELECT coalesce(bool_or(marks_all), false) AS marks_all FROM named
 ), ids AS (
     SELECT id, true AS open FROM named, decided, unnest(named.ids) AS id
-    WHERE NOT decided.flags_all AND id NOT IN (SELECT unnest($5::uuid[]))
+    WHERE NOT decided.marks_all AND id NOT IN (SELECT unnest($5::uuid[]))
     UNION
     SELECT id, false FROM unnest($4::uuid[]) AS id
 )
-SELECT (SELECT flags_all FROM decided), count(*) FILTER (WHERE ids.open) AS open,
+SELECT (SELECT marks_all FROM decided), count(*) FILTER (WHERE ids.open) AS open,
        count(*) FILTER (WHERE NOT ids.open) AS absent
 FROM ids JOIN pluggy.transactions t ON t.item_id = $1 AND t.id = ids.id
 WHERE t.account_id = $2 AND t.deleted_at IS NULL AND t.deletion_refused_at IS NULL;
 
--- name: flag_all_named
+-- name: mark_all_named
 -- params: event_ids
 -- returns: none
 -- What these events name is only flagged, in this block and in those to come.
-INSERT INTO pluggy_sync.id_progress AS p (event_row_id, pending_seq, ask_again_at, done, flags_all)
+INSERT INTO pluggy_sync.id_progress AS p (event_row_id, pending_seq, ask_again_at, done, marks_all)
 SELECT id, pending_seq, ask_again_at, 0, true FROM pluggy_sync.webhook_events
 WHERE id = ANY ($1::bigint[])
 ORDER BY id
-ON CONFLICT (event_row_id) DO UPDATE SET flags_all = true;
+ON CONFLICT (event_row_id) DO UPDATE SET marks_all = true;

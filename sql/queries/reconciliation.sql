@@ -202,13 +202,13 @@ ORDER BY d.due_at;
 -- params: item_ids
 -- returns: none
 -- Once a day as long as such rows are flagged.
-WITH flagged AS (
+WITH candidates AS (
     SELECT DISTINCT item_id FROM pluggy.transactions
     WHERE item_id = ANY($1::uuid[]) AND deletion_flagged_at IS NOT NULL
       AND deletion_flag = 'no_witness' AND deleted_at IS NULL
 )
 UPDATE pluggy_sync.item_reconciliations
-SET deletions_at = CASE WHEN item_id IN (SELECT item_id FROM flagged)
+SET deletions_at = CASE WHEN item_id IN (SELECT item_id FROM candidates)
                         THEN now() + interval '1 day' END
 WHERE item_id = ANY($1::uuid[]) AND deletions_at <= now();
 

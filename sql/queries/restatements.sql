@@ -48,7 +48,7 @@ WITH linked AS (
 )
 SELECT t.account_id, t.id, t.amount, t.currency_code, t.posted_on, t.description,
        t.source_created_at, t.first_seen_at,
-       coalesce(t.deleted_at, t.deletion_flagged_at) AS deleted_at, t.deleted_at IS NULL AS is_flagged
+       coalesce(t.deleted_at, t.deletion_flagged_at) AS deleted_at, t.deleted_at IS NULL AS awaits_decision
 FROM pluggy.transactions t
 JOIN pluggy.accounts a ON a.item_id = t.item_id AND a.id = t.account_id
 WHERE t.item_id = $1 AND a.deleted_at IS NULL
@@ -85,9 +85,9 @@ WITH links AS (
 SELECT t.id FROM links l JOIN pluggy.transactions t ON t.id = l.id
 WHERE t.item_id = $1 AND t.deleted_at IS NULL AND t.deletion_flagged_at IS NULL;
 
--- name: load_linked_flags
+-- name: load_linked_deletions
 -- params: limit
--- returns: many LinkedFlags
+-- returns: many LinkedDeletions
 -- Flagged rows whose replacement is known: they are deleted without a person.
 WITH links AS (
     SELECT item_id, id FROM pluggy_sync.restatements

@@ -15,7 +15,7 @@ from tests.support.stack import Stack
 from tests.syncing.test_deletions import flagged, tombstones
 from worker.lease.lease import LEASE
 from worker.maintenance.deletion_review import accept_deletions, list_deletions, refuse_deletions
-from worker.store.deletions import FlaggedDeletion
+from worker.store.deletions import PendingDeletion
 from worker.store.lease import fence
 
 MANY = 30
@@ -49,7 +49,7 @@ async def run_of(stack: Stack, run_id: int) -> asyncpg.Record:
     return found
 
 
-def ids_of(rows: Sequence[FlaggedDeletion]) -> set[uuid.UUID]:
+def ids_of(rows: Sequence[PendingDeletion]) -> set[uuid.UUID]:
     return {row.transaction_id for row in rows}
 
 

@@ -49,7 +49,7 @@ OPEN_FINANCE = 600
 NOT_THE_WORKERS = {"adopt_installation"}
 THE_RECEIVERS = {"accept_events", "add_delivery_counts"}
 THE_DASHBOARDS = {"overview", "backlog", "lag", "list_dead_letters", "item_freshness"}
-THE_DASHBOARDS |= {"list_flagged_deletions", "findings", "list_worklist"}
+THE_DASHBOARDS |= {"list_deletions", "findings", "list_worklist"}
 
 
 @pytest.fixture(scope="module")
@@ -188,14 +188,24 @@ async def test_each_role_may_run_its_own_queries_and_no_others(site: str) -> Non
     async with pool_as(site, OPS) as db:
         writes = {n for n in await allowed(db) if is_write(STATEMENTS[n])}
         assert writes == {
-            *("requeue_dead_letters", "accept_flagged", "refuse_flagged", "open_run", "close_run"),
+            *(
+                "requeue_dead_letters",
+                "accept_transaction_deletions",
+                "refuse_transaction_deletions",
+                "open_run",
+                "close_run",
+            ),
             # What needs the same rights as these.
-            *("tombstone_transactions", "flag_transactions", "unflag_transactions"),
+            *(
+                "tombstone_transactions",
+                "mark_transaction_deletions",
+                "unmark_transaction_deletions",
+            ),
             "ignore_events_without_item",
             "ignore_unknown_events",
             *("close_lost_runs", "note_run_failure", "purge_runs"),
             # Of an account that is accepted as gone all goes, also what was still to be read of it.
-            *("tombstone_accounts", "refuse_flagged_accounts", "miss_accounts", "tombstone_bills"),
+            *("tombstone_accounts", "refuse_account_deletions", "miss_accounts", "tombstone_bills"),
             *("reset_owner", "delete_unknown_item", "delete_expired_walk_pages", "finish_walk"),
             *("purge_account_walks", "purge_product_sync", "purge_walk_pages"),
         }

@@ -33,16 +33,21 @@ REPLACED_FORMS: Final = re.compile(
 KEPT: Final = frozenset(
     {
         "flagged_deletions",  # a view and a column of the contract
+        "flagged_at",
         "deletion_flagged_at",
+        "deletion_flag",
         "is_flag",  # click's
         "flags",  # re's
     }
 )
 NOT_CLEAN_YET: Final = (
-    "sql/",
-    "worker/maintenance/",
-    "worker/store/",
-    "worker/sync/",
+    "ops/demo/",
+    "sql/queries/halts.sql",
+    "sql/queries/operating.sql",
+    "sql/queries/parks.sql",
+    "sql/queries/product_sync.sql",
+    "sql/queries/resync.sql",
+    "sql/queries/retention.sql",
 )
 
 NAME: Final = re.compile(r"[A-Za-z_]\w*")

@@ -27,7 +27,7 @@ HEAD_TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 )
-BAD_REQUESTS = Counter("pluggy_sync_bad_requests", "Requests that are no HTTP")
+BAD_REQUESTS = Counter("pluggy_sync_bad_requests", "Malformed HTTP requests")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from datetime import datetime
 from worker.infra.postgres import Connection, Pool
 from worker.lease.runs import run_of_its_own
 from worker.store import deletions
-from worker.store.deletions import FlaggedDeletion
+from worker.store.deletions import PendingDeletion
 from worker.store.entities.accounts import tombstone_accounts
 
 
@@ -31,9 +31,9 @@ class Decided:
 
 async def list_deletions(
     db: Pool, *, item_id: uuid.UUID | None = None, limit: int | None = None
-) -> list[FlaggedDeletion]:
+) -> list[PendingDeletion]:
     """Flagged rows with their reasons, oldest flag first: pluggy_ops.flagged_deletions."""
-    return await deletions.list_flagged_deletions(db, item_id=item_id, limit=limit)
+    return await deletions.list_deletions(db, item_id=item_id, limit=limit)
 
 
 async def accept_deletions(
@@ -78,7 +78,7 @@ async def _decide(
     if item_id is None and transaction_ids is None:
         raise ValueError("name an item or transactions")
     ids = None if transaction_ids is None else list(transaction_ids)
-    found = await deletions.load_flagged_items(db, item_id=item_id, ids=ids)
+    found = await deletions.load_items_with_deletions(db, item_id=item_id, ids=ids)
     decided: list[Decided] = []
     for found_id in found:
         async with db.acquire() as conn, conn.transaction():
@@ -94,13 +94,17 @@ async def _decide_item(
     await deletions.lock_lease(conn, item_id=item_id)
     now = await conn.fetchval("SELECT clock_timestamp()")
     # Loaded after the lock: the page that held it may have shown the rows.
-    rows = await deletions.load_flagged(conn, item_id=item_id, ids=ids)
-    accounts = await deletions.load_flagged_accounts(conn, item_id=item_id, ids=ids)
+    rows = await deletions.load_transaction_deletions(conn, item_id=item_id, ids=ids)
+    accounts = await deletions.load_account_deletions(conn, item_id=item_id, ids=ids)
     if not rows and not accounts:
         return None
     async with run_of_its_own(conn, "flag", item_id=item_id) as run:
         if rows:
-            decide = deletions.accept_flagged if accepts else deletions.refuse_flagged
+            decide = (
+                deletions.accept_transaction_deletions
+                if accepts
+                else deletions.refuse_transaction_deletions
+            )
             await decide(conn, item_id=item_id, ids=rows, run_id=run.id, now=now)
         decide_accounts = _accept_accounts if accepts else _refuse_accounts
         written = len(rows) + await decide_accounts(conn, item_id, accounts, run.id, now)
@@ -130,5 +134,5 @@ async def _accept_accounts(
 async def _refuse_accounts(
     conn: Connection, item_id: uuid.UUID, ids: Sequence[uuid.UUID], run_id: int, now: datetime
 ) -> int:
-    await deletions.refuse_flagged_accounts(conn, item_id=item_id, ids=ids, run_id=run_id, now=now)
+    await deletions.refuse_account_deletions(conn, item_id=item_id, ids=ids, run_id=run_id, now=now)
     return len(ids)

@@ -30,15 +30,15 @@ def remembered_url(base_url: str) -> str:
 async def check_installation(db: Pool, client_id: str, base_url: str) -> None:
     """Remember the application at the first start; raise ForeignInstallation for any other one."""
     url = remembered_url(base_url)
-    held = await installation.load_installation(db)
-    if held is None:
+    stored = await installation.load_installation(db)
+    if stored is None:
         await installation.remember_installation(db, client_id=client_id, base_url=url)
-        held = await installation.load_installation(db)
-    if held is None or (held.client_id, held.base_url) != (client_id, url):
+        stored = await installation.load_installation(db)
+    if stored is None or (stored.client_id, stored.base_url) != (client_id, url):
         raise ForeignInstallation(
             "this database mirrors another Pluggy application"
-            f" (client id {_short(held.client_id if held else '')},"
-            f" {held.base_url if held else ''}); now configured: {_short(client_id)}, {url}."
+            f" (client id {_short(stored.client_id if stored else '')},"
+            f" {stored.base_url if stored else ''}); now configured: {_short(client_id)}, {url}."
             " Use its own database, or take it over with: pluggy-sync migrate --adopt"
         )
 

@@ -14,7 +14,7 @@ from worker.store import reference_data
 from worker.store.reference_data import CategoryVersion, ConnectorVersion
 
 Key = int | str
-HeldVersion = ConnectorVersion | CategoryVersion
+StoredVersion = ConnectorVersion | CategoryVersion
 
 
 def connector_row(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class ReferenceData:
     version: int
     read_id: Callable[[object], Key | None]
     path: str
-    load_versions: Callable[[Pool], Awaitable[Sequence[HeldVersion]]]
+    load_versions: Callable[[Pool], Awaitable[Sequence[StoredVersion]]]
     upsert: Upsert
     tombstone: Tombstone
     query: str = ""

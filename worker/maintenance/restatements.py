@@ -58,7 +58,7 @@ class Version:
     first_seen_at: datetime
     source_created_at: datetime | None = None
     deleted_at: datetime | None = None
-    is_flagged: bool = False
+    awaits_decision: bool = False
 
     @property
     def money(self) -> tuple[Decimal, str | None]:
@@ -161,7 +161,7 @@ def certain(links: Iterable[Link], deleted: Iterable[Version]) -> list[Link]:
     An account of which Pluggy shows only a part has few, by chance: these stay flagged for a
     person.
     """
-    candidates = {version.id for version in deleted if version.is_flagged}
+    candidates = {version.id for version in deleted if version.awaits_decision}
     of_tombstones: list[Link] = []
     of_candidates: list[Link] = []
     for link in links:
@@ -178,10 +178,10 @@ def _only_best(matches: Mapping[_Pair, str], *, side: int) -> dict[uuid.UUID, uu
     best: dict[uuid.UUID, tuple[Decimal, set[uuid.UUID]]] = {}
     for ids, reason in matches.items():
         confidence, (own, other) = CONFIDENCE[reason], (ids[side], ids[1 - side])
-        held, rivals = best.get(own, (Decimal(0), set()))
-        if confidence > held:
+        stored, rivals = best.get(own, (Decimal(0), set()))
+        if confidence > stored:
             best[own] = confidence, {other}
-        elif confidence == held:
+        elif confidence == stored:
             rivals.add(other)
     return {own: next(iter(rivals)) for own, (_, rivals) in best.items() if len(rivals) == 1}
 
@@ -195,7 +195,7 @@ async def link_restatements(db: Pool) -> bool:
     and the next call continues.
     """
     more = await _link(db)
-    for record in await restatements.load_linked_flags(db, limit=MAX_ITEMS):
+    for record in await restatements.load_linked_deletions(db, limit=MAX_ITEMS):
         await accept_deletions(db, item_id=record.item_id, transaction_ids=record.ids)
     return more
 

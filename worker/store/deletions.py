@@ -16,7 +16,7 @@ from worker.store.statements import Executor, load
 SQL = load("deletions.sql")
 
 
-class FlaggedDeletion(msgspec.Struct, frozen=True):
+class PendingDeletion(msgspec.Struct, frozen=True):
     item_id: uuid.UUID
     account_id: uuid.UUID
     transaction_id: uuid.UUID
@@ -25,35 +25,37 @@ class FlaggedDeletion(msgspec.Struct, frozen=True):
     posted_on: date | None
 
 
-async def list_flagged_deletions(
+async def list_deletions(
     conn: Executor, *, item_id: uuid.UUID | None, limit: int | None
-) -> list[FlaggedDeletion]:
+) -> list[PendingDeletion]:
     """Null: any item, without a limit."""
     return [
-        FlaggedDeletion(*record)
-        for record in await conn.fetch(SQL["list_flagged_deletions"], item_id, limit)
+        PendingDeletion(*record)
+        for record in await conn.fetch(SQL["list_deletions"], item_id, limit)
     ]
 
 
-async def load_flagged_items(
+async def load_items_with_deletions(
     conn: Executor, *, item_id: uuid.UUID | None, ids: Collection[uuid.UUID] | None
 ) -> list[uuid.UUID]:
     """Items that have flagged rows. ids: of transactions or accounts. Null: any."""
-    return [record[0] for record in await conn.fetch(SQL["load_flagged_items"], item_id, ids)]
+    return [
+        record[0] for record in await conn.fetch(SQL["load_items_with_deletions"], item_id, ids)
+    ]
 
 
-async def load_flagged_accounts(
+async def load_account_deletions(
     conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID] | None
 ) -> list[uuid.UUID]:
     """ids null: all."""
-    return [record[0] for record in await conn.fetch(SQL["load_flagged_accounts"], item_id, ids)]
+    return [record[0] for record in await conn.fetch(SQL["load_account_deletions"], item_id, ids)]
 
 
-async def refuse_flagged_accounts(
+async def refuse_account_deletions(
     conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID], run_id: int, now: datetime
 ) -> None:
     """A person says that these accounts stay."""
-    await conn.execute(SQL["refuse_flagged_accounts"], item_id, ids, run_id, now)
+    await conn.execute(SQL["refuse_account_deletions"], item_id, ids, run_id, now)
 
 
 async def lock_lease(conn: Executor, *, item_id: uuid.UUID) -> None:
@@ -63,22 +65,24 @@ async def lock_lease(conn: Executor, *, item_id: uuid.UUID) -> None:
     await conn.execute(SQL["lock_lease"], item_id)
 
 
-async def load_flagged(
+async def load_transaction_deletions(
     conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID] | None
 ) -> list[uuid.UUID]:
     """ids null: all."""
-    return [record[0] for record in await conn.fetch(SQL["load_flagged"], item_id, ids)]
+    return [
+        record[0] for record in await conn.fetch(SQL["load_transaction_deletions"], item_id, ids)
+    ]
 
 
-async def accept_flagged(
+async def accept_transaction_deletions(
     conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID], run_id: int, now: datetime
 ) -> None:
     """A person agrees that these rows are gone."""
-    await conn.execute(SQL["accept_flagged"], item_id, ids, run_id, now)
+    await conn.execute(SQL["accept_transaction_deletions"], item_id, ids, run_id, now)
 
 
-async def refuse_flagged(
+async def refuse_transaction_deletions(
     conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID], run_id: int, now: datetime
 ) -> None:
     """A person says that these rows stay."""
-    await conn.execute(SQL["refuse_flagged"], item_id, ids, run_id, now)
+    await conn.execute(SQL["refuse_transaction_deletions"], item_id, ids, run_id, now)

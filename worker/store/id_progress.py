@@ -24,7 +24,7 @@ class OpenIdsRow(msgspec.Struct, frozen=True):
 
 
 class NamedCounts(msgspec.Struct, frozen=True):
-    flags_all: bool
+    marks_all: bool
     open: int
     absent: int
 
@@ -68,7 +68,7 @@ async def count_named_rows(
     """Rows that events name as deleted, that we hold live and that no person has said to keep:
     those that a block was answered without, and those still to be asked for.
 
-    absent: ids that the block was answered without; asked: ids asked for in this claim. flags_all:
+    absent: ids that the block was answered without; asked: ids asked for in this claim. marks_all:
     it was decided in an earlier block that all are flagged; nothing is counted then.
     """
     return NamedCounts(
@@ -80,6 +80,6 @@ async def count_named_rows(
     )
 
 
-async def flag_all_named(conn: Executor, *, event_ids: Collection[int]) -> None:
+async def mark_all_named(conn: Executor, *, event_ids: Collection[int]) -> None:
     """What these events name is only flagged, in this block and in those to come."""
-    await conn.execute(SQL["flag_all_named"], event_ids)
+    await conn.execute(SQL["mark_all_named"], event_ids)

@@ -35,7 +35,7 @@ class DeletedRow(msgspec.Struct, frozen=True):
     source_created_at: datetime | None
     first_seen_at: datetime
     deleted_at: datetime
-    is_flagged: bool
+    awaits_decision: bool
 
 
 class CreatedRow(msgspec.Struct, frozen=True):
@@ -50,7 +50,7 @@ class CreatedRow(msgspec.Struct, frozen=True):
     deleted_at: datetime | None
 
 
-class LinkedFlags(msgspec.Struct, frozen=True):
+class LinkedDeletions(msgspec.Struct, frozen=True):
     item_id: uuid.UUID
     ids: list[uuid.UUID]
 
@@ -125,9 +125,11 @@ async def load_void_restatements(conn: Executor, *, item_id: uuid.UUID) -> list[
     return [record[0] for record in await conn.fetch(SQL["load_void_restatements"], item_id)]
 
 
-async def load_linked_flags(conn: Executor, *, limit: int) -> list[LinkedFlags]:
+async def load_linked_deletions(conn: Executor, *, limit: int) -> list[LinkedDeletions]:
     """Flagged rows whose replacement is known: they are deleted without a person."""
-    return [LinkedFlags(*record) for record in await conn.fetch(SQL["load_linked_flags"], limit)]
+    return [
+        LinkedDeletions(*record) for record in await conn.fetch(SQL["load_linked_deletions"], limit)
+    ]
 
 
 async def remove_restatements(

@@ -17,7 +17,7 @@ class DueReconciliation(msgspec.Struct, frozen=True):
     readable: bool
 
 
-class HeldVersion(msgspec.Struct, frozen=True):
+class StoredVersion(msgspec.Struct, frozen=True):
     id: uuid.UUID
     row_hash: bytes
     row_version: int

@@ -81,15 +81,18 @@ class OpenIds:
         return self.loaded.popleft()
 
     async def _load(self, event_id: int) -> None:
-        held = self.lists.get(event_id)
+        stored = self.lists.get(event_id)
         row = await id_progress.load_open_ids(
-            self.session.db, event_id=event_id, done=held.taken if held else None, limit=LOAD_SIZE
+            self.session.db,
+            event_id=event_id,
+            done=stored.taken if stored else None,
+            limit=LOAD_SIZE,
         )
         if row is None or not row.ids:
             self.ended.add(self.waiting.popleft())
             return
         # Ids that are loaded and not taken are loaded again by the next claim.
-        self.lists[event_id] = held or _List(row.pending_seq, row.ask_again_at, row.done)
+        self.lists[event_id] = stored or _List(row.pending_seq, row.ask_again_at, row.done)
         self.lists[event_id].taken = row.done + len(row.ids)
         self.loaded.extend((event_id, row_id) for row_id in row.ids)
 
@@ -114,7 +117,7 @@ class OpenIds:
     @property
     def answered(self) -> Answered:
         """Events whose ids are all answered, and events of which some rows came back."""
-        came_back = {event_id for event_id, held in self.lists.items() if held.came_back}
+        came_back = {event_id for event_id, stored in self.lists.items() if stored.came_back}
         return Answered(frozenset(self.answered_events), frozenset(came_back))
 
 
@@ -187,12 +190,12 @@ async def _exceeds_limit(
         absent=list(absent),
         asked=list(ids.asked),
     )
-    if found.flags_all:
+    if found.marks_all:
         return True
     rows = found.absent + found.open
     if not found.open or await allows(conn, session, step.account_id, NAMED, rows):
         return False
-    await id_progress.flag_all_named(conn, event_ids=events)
+    await id_progress.mark_all_named(conn, event_ids=events)
     return True
 
 

@@ -229,7 +229,7 @@ async def _mark(
 ) -> None:
     if not ids:
         return
-    await transactions.flag_transactions(
+    await transactions.mark_transaction_deletions(
         conn,
         item_id=session.item_id,
         account_id=account_id,
@@ -246,14 +246,14 @@ async def _mark(
         )
 
 
-async def unflag(
+async def unmark(
     conn: Connection, session: SyncSession, account_id: uuid.UUID, shown: Collection[uuid.UUID]
 ) -> None:
     """Clear the flags of rows that an answer showed but that were not stored from it.
 
     These are unreadable rows, and rows that the answer shows older than they are stored.
     """
-    unflagged = await transactions.unflag_transactions(
+    unflagged = await transactions.unmark_transaction_deletions(
         conn,
         item_id=session.item_id,
         account_id=account_id,

@@ -99,10 +99,10 @@ async def sync_listing(
     owner = session.item_id if scope_id == WHOLE_ITEM else scope_id
     page = await listing.read(session.pluggy, owner)
     rows, rejected = await read_rows(page, owner_key=listing.owner_key, owner=owner)
-    held = await live_ids(session, listing, scope_id)
-    suspicious = not page and bool(held)
-    missing = held - Listed.of(rows, rejected).ids
-    recheck = await plan_recheck(session, product, held) if suspicious else None
+    stored = await live_ids(session, listing, scope_id)
+    suspicious = not page and bool(stored)
+    missing = stored - Listed.of(rows, rejected).ids
+    recheck = await plan_recheck(session, product, stored) if suspicious else None
     if recheck is None:
         answers = await _ask(session, listing, owner, missing, for_witness=suspicious)
     else:

@@ -22,7 +22,7 @@ from worker.pluggy_api.payloads import Unreadable, decode_id, decode_object, row
 from worker.pluggy_api.values import UnreadableRow, moment
 from worker.store import rejected_rows
 from worker.store.entities.items import ItemVersion
-from worker.store.rows import HeldVersion, Upserted
+from worker.store.rows import StoredVersion, Upserted
 from worker.sync.schema_drift import note_novelties
 
 STALE_READ: Final = timedelta(minutes=10)
@@ -40,7 +40,7 @@ class LoadVersions(Protocol):
 
     def __call__(
         self, conn: Connection, /, *, item_id: uuid.UUID, ids: Collection[uuid.UUID]
-    ) -> Awaitable[list[HeldVersion]]: ...
+    ) -> Awaitable[list[StoredVersion]]: ...
 
 
 class Upsert(Protocol):
@@ -174,9 +174,9 @@ async def _store_batch(
     owner_columns: Mapping[str, Any],
 ) -> list[Rejected]:
     """Write rows that differ; returns rows that could not be written."""
-    held = await _stored_versions(conn, session, entity, rows)
-    newest = [row for row in rows if not _is_older(session, row, held.get(row.id))]
-    changed = [row for row in newest if _differs(session, entity, row, held.get(row.id))]
+    stored = await _stored_versions(conn, session, entity, rows)
+    newest = [row for row in rows if not _is_older(session, row, stored.get(row.id))]
+    changed = [row for row in newest if _differs(session, entity, row, stored.get(row.id))]
     await note_novelties(conn, session.run, entity.product, [row.fields for row in changed])
     documents, unmappable = await _documents(session, entity, changed)
     for document in documents:
@@ -192,37 +192,37 @@ async def _store_batch(
 
 async def _stored_versions(
     conn: Connection, session: SyncSession, entity: Entity, rows: Sequence[Row]
-) -> dict[uuid.UUID, HeldVersion]:
+) -> dict[uuid.UUID, StoredVersion]:
     ids = [row.id for row in rows]
     found = await entity.load_versions(conn, item_id=session.item_id, ids=ids)
     return {version.id: version for version in found}
 
 
-def _is_older(session: SyncSession, row: Row, held: HeldVersion | None) -> bool:
-    older = held is not None and is_stale(session, row, held)
+def _is_older(session: SyncSession, row: Row, stored: StoredVersion | None) -> bool:
+    older = stored is not None and is_stale(session, row, stored)
     session.counts.older_skipped += older
     return older
 
 
-def _differs(session: SyncSession, entity: Entity, row: Row, held: HeldVersion | None) -> bool:
-    if held is None:
+def _differs(session: SyncSession, entity: Entity, row: Row, stored: StoredVersion | None) -> bool:
+    if stored is None:
         return True
-    equal = held.row_hash == row.hash and held.deleted_at is None
-    same = equal and held.missing_since is None and held.row_version >= entity.version
+    equal = stored.row_hash == row.hash and stored.deleted_at is None
+    same = equal and stored.missing_since is None and stored.row_version >= entity.version
     session.counts.unchanged += same
     session.counts.mapped_again += equal and not same
     return not same
 
 
-def is_stale(session: SyncSession, row: Row, held: HeldVersion | ItemVersion) -> bool:
+def is_stale(session: SyncSession, row: Row, stored: StoredVersion | ItemVersion) -> bool:
     """Whether an answer is older than the stored row. With equal times the answer wins.
 
     It also wins over a stored time in the future, which cannot be when the row was updated.
     """
-    source, updated_at = row.updated_at, held.source_updated_at
+    source, updated_at = row.updated_at, stored.source_updated_at
     if source is None or updated_at is None or updated_at > session.latest:
         return False
-    recent = held.changed_at > session.now - STALE_READ
+    recent = stored.changed_at > session.now - STALE_READ
     return source < updated_at and recent
 
 

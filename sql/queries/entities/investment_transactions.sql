@@ -1,6 +1,6 @@
 -- name: load_investment_transactions_versions
 -- params: item_id, ids
--- returns: many HeldVersion
+-- returns: many StoredVersion
 -- nullable: source_updated_at, deleted_at, missing_since
 -- missing_since: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, NULL::timestamptz AS source_updated_at, changed_at, deleted_at,

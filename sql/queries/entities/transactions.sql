@@ -1,6 +1,6 @@
 -- name: load_transactions_versions
 -- params: item_id, ids
--- returns: many HeldVersion
+-- returns: many StoredVersion
 -- nullable: source_updated_at, deleted_at, missing_since
 -- missing_since: a mark that the next sight of the row clears.
 SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
@@ -146,7 +146,7 @@ SET deleted_at = $6::timestamptz, changed_at = $6::timestamptz, run_id = $4,
 WHERE item_id = $1 AND account_id = $2 AND id = ANY($3::uuid[]) AND deleted_at IS NULL
 RETURNING id;
 
--- name: flag_transactions
+-- name: mark_transaction_deletions
 -- params: item_id, account_id, ids, run_id, reason, cause, now, waiting
 -- returns: values
 -- Absent rows that are not tombstoned yet, or only if a person says so; a row that is flagged so
@@ -162,7 +162,7 @@ WHERE t.item_id = $1 AND t.account_id = $2 AND t.id = ANY($3::uuid[]) AND t.dele
        OR (t.missing_since IS NULL AND t.id = ANY($8::uuid[])))
 RETURNING t.id;
 
--- name: unflag_transactions
+-- name: unmark_transaction_deletions
 -- params: item_id, account_id, shown, run_id, now
 -- returns: values
 -- Rows that Pluggy has shown, though not so that they could be stored: they are not absent.

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Collection
 from datetime import datetime
 
-from worker.store.rows import HeldVersion, Upserted
+from worker.store.rows import StoredVersion, Upserted
 from worker.store.statements import Executor, load
 
 SQL = load("entities/investments.sql")
@@ -17,10 +17,10 @@ SQL = load("entities/investments.sql")
 
 async def load_investments_versions(
     conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID]
-) -> list[HeldVersion]:
+) -> list[StoredVersion]:
     """missing_since: a mark that the next sight of the row clears."""
     return [
-        HeldVersion(*record)
+        StoredVersion(*record)
         for record in await conn.fetch(SQL["load_investments_versions"], item_id, ids)
     ]
 

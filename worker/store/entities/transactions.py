@@ -11,7 +11,7 @@ from datetime import datetime
 
 import msgspec
 
-from worker.store.rows import HeldVersion, Upserted
+from worker.store.rows import StoredVersion, Upserted
 from worker.store.statements import Executor, load, the_row
 
 SQL = load("entities/transactions.sql")
@@ -36,10 +36,10 @@ class AbsentRow(msgspec.Struct, frozen=True):
 
 async def load_transactions_versions(
     conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID]
-) -> list[HeldVersion]:
+) -> list[StoredVersion]:
     """missing_since: a mark that the next sight of the row clears."""
     return [
-        HeldVersion(*record)
+        StoredVersion(*record)
         for record in await conn.fetch(SQL["load_transactions_versions"], item_id, ids)
     ]
 
@@ -138,7 +138,7 @@ async def tombstone_transactions(
     ]
 
 
-async def flag_transactions(
+async def mark_transaction_deletions(
     conn: Executor,
     *,
     item_id: uuid.UUID,
@@ -158,12 +158,20 @@ async def flag_transactions(
     return [
         record[0]
         for record in await conn.fetch(
-            SQL["flag_transactions"], item_id, account_id, ids, run_id, reason, cause, now, waiting
+            SQL["mark_transaction_deletions"],
+            item_id,
+            account_id,
+            ids,
+            run_id,
+            reason,
+            cause,
+            now,
+            waiting,
         )
     ]
 
 
-async def unflag_transactions(
+async def unmark_transaction_deletions(
     conn: Executor,
     *,
     item_id: uuid.UUID,
@@ -176,7 +184,7 @@ async def unflag_transactions(
     return [
         record[0]
         for record in await conn.fetch(
-            SQL["unflag_transactions"], item_id, account_id, shown, run_id, now
+            SQL["unmark_transaction_deletions"], item_id, account_id, shown, run_id, now
         )
     ]
 

@@ -62,10 +62,10 @@ async def sync_investment_transactions(
     found = await investment_transactions.load_live_investment_transactions_ids(
         session.db, item_id=session.item_id, owner_id=step.investment_id
     )
-    held = set(found)
-    listed = Listed.of(rows, rejected).among(held)
+    stored = set(found)
+    listed = Listed.of(rows, rejected).among(stored)
     async with session.page() as conn:
-        if held and not page:
+        if stored and not page:
             await defer_step(conn, session, PRODUCT, step.investment_id)
             return
         await store_rows(
@@ -77,7 +77,7 @@ async def sync_investment_transactions(
             scope_id=step.investment_id,
             owner_columns={"investment_id": step.investment_id},
         )
-        if await _doubt(conn, session, step.investment_id, held - listed):
+        if await _doubt(conn, session, step.investment_id, stored - listed):
             await defer_step(
                 conn,
                 session,

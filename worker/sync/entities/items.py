@@ -61,22 +61,22 @@ async def fetch_item(session: SyncSession) -> Item:
         raise PluggyUnavailable("another_item")
     row = Row(session.item_id, payload, row_hash(payload), fields)
     async with session.page() as conn:
-        held = await items.load_item_version(conn, item_id=session.item_id)
+        stored = await items.load_item_version(conn, item_id=session.item_id)
         latest = latest_collection(session.pluggy.pluggy_now, session.now)
         item = read_item(fields, is_open_finance=is_open_finance(fields), latest=latest)
         session.counts.seen += 1
-        if held is not None and held.deleted_at is None and is_stale(session, row, held):
+        if stored is not None and stored.deleted_at is None and is_stale(session, row, stored):
             session.counts.older_skipped += 1
-            item = later_of(_held(session, held), item)
-        elif held is not None and _same(row, held):
+            item = later_of(_stored(session, stored), item)
+        elif stored is not None and _same(row, stored):
             session.counts.unchanged += 1
         else:
             await note_novelties(conn, session.run, "items", [fields])
             await _write(conn, session, row)
-            if held is not None and held.deleted_at is not None:
+            if stored is not None and stored.deleted_at is not None:
                 await items.reset_reads(conn, item_id=session.item_id)
-            session.counts.inserted += held is None
-            session.counts.changed += held is not None
+            session.counts.inserted += stored is None
+            session.counts.changed += stored is not None
         await mark_complete(
             conn,
             session,
@@ -98,20 +98,20 @@ async def _write(conn: Connection, session: SyncSession, row: Row) -> None:
     await items.upsert_item(conn, row=text_of_row, run_id=session.run, now=session.now)
 
 
-def _held(session: SyncSession, held: items.ItemVersion) -> Item:
-    fields = decode_object(held.payload.encode())
-    is_open = bool(held.connector_is_open_finance)
+def _stored(session: SyncSession, stored: items.ItemVersion) -> Item:
+    fields = decode_object(stored.payload.encode())
+    is_open = bool(stored.connector_is_open_finance)
     return read_item(fields, is_open_finance=is_open, latest=session.latest)
 
 
-def _same(row: Row, held: items.ItemVersion) -> bool:
+def _same(row: Row, stored: items.ItemVersion) -> bool:
     """Whether the stored row is equal; the connector's columns, not in the payload, one by one."""
     columns = item_row(row.fields)
     return bool(
-        held.row_hash == row.hash
-        and all(columns[name] == getattr(held, name) for name in CONNECTOR_COLUMNS)
-        and held.deleted_at is None
-        and held.row_version >= ROW_VERSION
+        stored.row_hash == row.hash
+        and all(columns[name] == getattr(stored, name) for name in CONNECTOR_COLUMNS)
+        and stored.deleted_at is None
+        and stored.row_version >= ROW_VERSION
     )
 
 

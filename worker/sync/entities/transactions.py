@@ -32,7 +32,7 @@ from worker.pluggy_api.values import (
 )
 from worker.store import account_walks, product_sync, reconciliation
 from worker.store.entities import transactions
-from worker.sync.deletions import Question, unflag
+from worker.sync.deletions import Question, unmark
 from worker.sync.store_rows import Entity, Listed, read_rows, store_rows
 
 PRODUCT: Final = "transactions"
@@ -107,7 +107,7 @@ async def store_page(
         await account_walks.delete_absent(
             conn, item_id=session.item_id, account_id=account_id, shown=shown
         )
-        await unflag(conn, session, account_id, shown)
+        await unmark(conn, session, account_id, shown)
     return listed
 
 
