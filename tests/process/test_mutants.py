@@ -10,7 +10,7 @@ import pytest
 from tests.mutants.__main__ import HERE, ROOT, BadMutant, apply, load
 
 PATCHES = sorted(HERE.glob("*.patch"), key=lambda path: int(path.stem.split("_", 1)[0]))
-CODE = ("ops", "worker", "webhook_receiver", "sql", "simulator", "embedded", "k8s")
+CODE = ("ops", "worker", "webhook_receiver", "sql", "simulator", "embedded", "k8s", "bench")
 FILES = ("compose.yaml",)
 
 

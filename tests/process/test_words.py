@@ -41,7 +41,6 @@ KEPT: Final = frozenset(
     }
 )
 NOT_CLEAN_YET: Final = (
-    "ops/demo/",
     "sql/queries/halts.sql",
     "sql/queries/operating.sql",
     "sql/queries/parks.sql",
