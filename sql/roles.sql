@@ -62,6 +62,8 @@ REVOKE ALL ON ALL TABLES IN SCHEMA pluggy, pluggy_live, pluggy_sync, pluggy_ops
     FROM pluggy_receiver, pluggy_worker, pluggy_ops, pluggy_dashboard;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA pluggy_sync
     FROM pluggy_receiver, pluggy_worker, pluggy_ops, pluggy_dashboard;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pluggy_sync
+    FROM pluggy_receiver, pluggy_worker, pluggy_ops, pluggy_dashboard;
 REVOKE ALL ON SCHEMA pluggy, pluggy_live, pluggy_sync, pluggy_ops
     FROM pluggy_receiver, pluggy_worker, pluggy_ops, pluggy_dashboard;
 
@@ -83,6 +85,7 @@ GRANT INSERT, SELECT, UPDATE (deliveries) ON pluggy_sync.delivery_counts TO plug
 GRANT USAGE ON SCHEMA pluggy, pluggy_sync TO pluggy_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pluggy, pluggy_sync TO pluggy_worker;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA pluggy_sync TO pluggy_worker;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pluggy_sync TO pluggy_worker;
 REVOKE ALL ON pluggy_sync.migrations FROM pluggy_worker;
 REVOKE UPDATE, DELETE ON pluggy_sync.installation, pluggy_sync.purge_receipts FROM pluggy_worker;
 
@@ -133,6 +136,7 @@ GRANT UPDATE (deleted_at, changed_at, run_id) ON pluggy.bills TO pluggy_ops;
 GRANT DELETE ON pluggy_sync.account_walks, pluggy_sync.walk_pages, pluggy_sync.product_sync TO pluggy_ops;
 GRANT INSERT, UPDATE ON pluggy_sync.runs TO pluggy_ops;
 GRANT USAGE ON SEQUENCE pluggy_sync.run_seq, pluggy_sync.pending_seq TO pluggy_ops;
+GRANT EXECUTE ON FUNCTION pluggy_sync.revive_events(text, bigint[], uuid[]) TO pluggy_ops;
 
 -- Every process refuses to start on a database that another baseline of migrations made.
 GRANT SELECT (name, sha256) ON pluggy_sync.migrations TO pluggy_receiver, pluggy_worker, pluggy_ops;

@@ -1,8 +1,8 @@
 -- name: halt
 -- params: failure_code, advice, probe_every
--- returns: none
+-- returns: value
 -- Parks everything: the failure is about us, not about an item. Also what died of it in the last
--- five minutes is made due again, with locks in the order of accept_events.
+-- five minutes is made due again. Returns how many events that were.
 WITH halted AS (
     UPDATE pluggy_sync.halts
     SET halted_at = coalesce(halted_at, now()), failure_code = $1, advice = $2, probe_every = $3,
@@ -14,32 +14,12 @@ WITH halted AS (
         next_try_at = NULL
     WHERE p.failure_code = $1 AND p.failed_at > now() - interval '5 minutes'
     RETURNING p.item_id
-), revivable AS (
-    SELECT id FROM pluggy_sync.webhook_events
-    WHERE state = 'dead' AND reason = $1 AND settled_at > now() - interval '5 minutes'
-    ORDER BY id
-    FOR UPDATE
-), revived AS (
-    UPDATE pluggy_sync.webhook_events e
-    SET state = 'pending', reason = NULL, error_id = NULL, settled_at = NULL, ask_again_at = NULL,
-        pending_since = clock_timestamp()
-    FROM revivable r
-    WHERE e.id = r.id AND e.state = 'dead'
-    RETURNING e.item_id, e.lane
-), told AS (
-    SELECT item_id, sum(events) AS events, min(lane) AS lane
-    FROM (SELECT item_id, 1 AS events, lane FROM revived
-          UNION ALL
-          SELECT s.item_id, 0, s.lane FROM steps JOIN pluggy_sync.item_sync s USING (item_id)) AS t
-    WHERE item_id IS NOT NULL GROUP BY item_id
 )
--- Inserted, because that alone locks in the order given; every item of a dead event has its row.
-INSERT INTO pluggy_sync.item_sync AS s (item_id, generation, lane, run_at)
-SELECT item_id, events, lane, now() FROM told ORDER BY item_id
-ON CONFLICT (item_id) DO UPDATE
-    SET generation = s.generation + excluded.generation,
-        lane = least(s.lane, excluded.lane),
-        run_at = least(s.run_at, excluded.run_at);
+SELECT count(*) AS revived FROM pluggy_sync.revive_events(
+    'dead',
+    ARRAY(SELECT id FROM pluggy_sync.webhook_events
+          WHERE state = 'dead' AND reason = $1 AND settled_at > now() - interval '5 minutes'),
+    ARRAY(SELECT item_id FROM steps));
 
 -- name: judge_items_failing_alike
 -- params: item_id, failure_code, items

@@ -115,43 +115,15 @@ ORDER BY died_at, id LIMIT $5;
 -- params: ids?, reason?, item_id?, connector_id?
 -- returns: many Requeued
 -- nullable: item_id, account_id
--- Dead events become pending again and their items due, in one statement, with locks in the order
--- of accept_events. Null: any. Returns them, and whether the bump made their item due.
-WITH chosen AS (
-    SELECT id FROM pluggy_sync.webhook_events
-    WHERE state = 'dead' AND ($1::bigint[] IS NULL OR id = ANY ($1))
-      AND ($2::text IS NULL OR reason = $2) AND ($3::uuid IS NULL OR item_id = $3)
-      AND ($4::integer IS NULL
-           OR item_id IN (SELECT i.id FROM pluggy.items i WHERE i.connector_id = $4))
-    ORDER BY id
-    FOR UPDATE
-), requeued AS (
-    UPDATE pluggy_sync.webhook_events e
-    SET state = 'pending', reason = NULL, error_id = NULL, settled_at = NULL, ask_again_at = NULL,
-        pending_since = clock_timestamp()
-    FROM chosen c
-    WHERE e.id = c.id AND e.state = 'dead'
-    RETURNING e.id, e.event, e.item_id, e.account_id, e.lane
-), told AS (
-    SELECT item_id, count(*) AS events, min(lane) AS lane
-    FROM requeued WHERE item_id IS NOT NULL
-    GROUP BY item_id
-), bumped AS (
-    INSERT INTO pluggy_sync.item_sync AS s (item_id, generation, lane, run_at)
-    SELECT item_id, events, lane, now() FROM told ORDER BY item_id
-    ON CONFLICT (item_id) DO UPDATE
-        SET generation = s.generation + excluded.generation,
-            lane = least(s.lane, excluded.lane),
-            run_at = least(s.run_at, excluded.run_at)
-    RETURNING s.item_id, s.run_at = now() AS made_due
-), leasable AS (
-    INSERT INTO pluggy_sync.item_leases (item_id)
-    SELECT item_id FROM bumped b
-    WHERE NOT EXISTS (SELECT FROM pluggy_sync.item_leases l WHERE l.item_id = b.item_id)
-    ORDER BY item_id
-    ON CONFLICT (item_id) DO NOTHING
-)
-SELECT r.id, r.event, r.item_id, r.account_id, coalesce(b.made_due, false) AS made_due
-FROM requeued r
-LEFT JOIN bumped b USING (item_id)
-ORDER BY r.id;
+-- Dead events become pending again and their items due. Null: any. Returns them, and whether that
+-- made their item due.
+SELECT id, event, item_id, account_id, made_due
+FROM pluggy_sync.revive_events(
+    'dead',
+    ARRAY(SELECT id FROM pluggy_sync.webhook_events
+          WHERE state = 'dead' AND ($1::bigint[] IS NULL OR id = ANY ($1))
+            AND ($2::text IS NULL OR reason = $2) AND ($3::uuid IS NULL OR item_id = $3)
+            AND ($4::integer IS NULL
+                 OR item_id IN (SELECT i.id FROM pluggy.items i WHERE i.connector_id = $4))),
+    '{}')
+ORDER BY id;

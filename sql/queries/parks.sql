@@ -44,8 +44,7 @@ LIMIT $4;
 -- params: product, endpoint?, failure_code, error_id?, items, advice, probe_every
 -- returns: value
 -- Leaves a product out from now on; its steps that were refused, and what died of them in the last
--- five minutes, are made due, for they wait no longer. With locks in the order of accept_events.
--- Returns whether it was not parked before.
+-- five minutes, are made due, for they wait no longer. Returns whether it was not parked before.
 WITH parked AS (
     INSERT INTO pluggy_sync.parked_products
         (product, endpoint, failure_code, error_id, items, advice, probe_at)
@@ -60,34 +59,15 @@ WITH parked AS (
     WHERE p.product = k.product AND (p.failure_class = 'refused' OR p.failure_code = $3)
       AND (p.dead_at IS NULL OR p.dead_at > now() - interval '5 minutes')
     RETURNING p.item_id
-), revivable AS (
-    SELECT e.id FROM pluggy_sync.webhook_events e
-    WHERE e.state = 'dead' AND e.reason = $3 AND e.settled_at > now() - interval '5 minutes'
-      AND e.item_id IN (SELECT item_id FROM steps)
-    ORDER BY e.id
-    FOR UPDATE
 ), revived AS (
-    UPDATE pluggy_sync.webhook_events e
-    SET state = 'pending', reason = NULL, error_id = NULL, settled_at = NULL, ask_again_at = NULL,
-        pending_since = clock_timestamp()
-    FROM revivable r
-    WHERE e.id = r.id AND e.state = 'dead'
-    RETURNING e.item_id, e.lane
-), told AS (
-    SELECT item_id, sum(events) AS events, min(lane) AS lane
-    FROM (SELECT item_id, 1 AS events, lane FROM revived
-          UNION ALL
-          SELECT s.item_id, 0, s.lane FROM steps JOIN pluggy_sync.item_sync s USING (item_id)) AS t
-    GROUP BY item_id
-), bumped AS (
-    INSERT INTO pluggy_sync.item_sync AS s (item_id, generation, lane, run_at)
-    SELECT item_id, events, lane, now() FROM told ORDER BY item_id
-    ON CONFLICT (item_id) DO UPDATE
-        SET generation = s.generation + excluded.generation,
-            lane = least(s.lane, excluded.lane),
-            run_at = least(s.run_at, excluded.run_at)
+    SELECT count(*) AS events FROM pluggy_sync.revive_events(
+        'dead',
+        ARRAY(SELECT id FROM pluggy_sync.webhook_events
+              WHERE state = 'dead' AND reason = $3 AND settled_at > now() - interval '5 minutes'
+                AND item_id IN (SELECT item_id FROM steps)),
+        ARRAY(SELECT item_id FROM steps))
 )
-SELECT EXISTS (SELECT FROM parked) AS is_new;
+SELECT EXISTS (SELECT FROM parked) AS is_new FROM revived;
 
 -- name: mark_parked_steps
 -- params: item_id, products, scope_ids
@@ -164,9 +144,9 @@ LIMIT $1;
 
 -- name: free_steps
 -- params: item_ids
--- returns: none
+-- returns: value
 -- Steps of products that are parked no longer may be taken, and the events that were settled
--- without them are pending again, with locks in the order of accept_events.
+-- without them are pending again. Returns how many events that were.
 WITH steps AS (
     UPDATE pluggy_sync.product_sync p
     SET parked_at = NULL, stale_reason = NULL, failure_class = NULL, failure_code = NULL,
@@ -175,24 +155,9 @@ WITH steps AS (
     dead_seq = NULL
     WHERE p.item_id = ANY ($1::uuid[]) AND p.parked_at IS NOT NULL
       AND NOT EXISTS (SELECT FROM pluggy_sync.parked_products k WHERE k.product = p.product)
-), revivable AS (
-    SELECT id FROM pluggy_sync.webhook_events
-    WHERE item_id = ANY ($1::uuid[]) AND state = 'ignored' AND reason = 'product_parked'
-    ORDER BY id
-    FOR UPDATE
-), revived AS (
-    UPDATE pluggy_sync.webhook_events e
-    SET state = 'pending', reason = NULL, error_id = NULL, settled_at = NULL, ask_again_at = NULL,
-        pending_since = clock_timestamp()
-    FROM revivable r
-    WHERE e.id = r.id AND e.state = 'ignored'
-    RETURNING e.item_id, e.lane
-), told AS (
-    SELECT item_id, count(*) AS events, min(lane) AS lane FROM revived GROUP BY item_id
 )
-INSERT INTO pluggy_sync.item_sync AS s (item_id, generation, lane, run_at)
-SELECT item_id, events, lane, now() FROM told ORDER BY item_id
-ON CONFLICT (item_id) DO UPDATE
-    SET generation = s.generation + excluded.generation,
-        lane = least(s.lane, excluded.lane),
-        run_at = least(s.run_at, excluded.run_at);
+SELECT count(*) AS revived FROM pluggy_sync.revive_events(
+    'ignored',
+    ARRAY(SELECT id FROM pluggy_sync.webhook_events
+          WHERE item_id = ANY ($1::uuid[]) AND state = 'ignored' AND reason = 'product_parked'),
+    '{}');

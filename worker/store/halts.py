@@ -20,13 +20,14 @@ class Verdict(msgspec.Struct, frozen=True):
     others: list[uuid.UUID] | None
 
 
-async def halt(conn: Executor, *, failure_code: str, advice: str, probe_every: timedelta) -> None:
+async def halt(conn: Executor, *, failure_code: str, advice: str, probe_every: timedelta) -> int:
     """Parks everything: the failure is about us, not about an item.
 
-    Also what died of it in the last five minutes is made due again, with locks in the order of
-    accept_events.
+    Also what died of it in the last five minutes is made due again. Returns how many events that
+    were.
     """
-    await conn.execute(SQL["halt"], failure_code, advice, probe_every)
+    found: int = await conn.fetchval(SQL["halt"], failure_code, advice, probe_every)
+    return found
 
 
 async def judge_items_failing_alike(

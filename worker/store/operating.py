@@ -257,10 +257,9 @@ async def requeue_dead_letters(
     item_id: uuid.UUID | None,
     connector_id: int | None,
 ) -> list[Requeued]:
-    """Dead events become pending again and their items due, in one statement, with locks in the
-    order of accept_events.
+    """Dead events become pending again and their items due.
 
-    Null: any. Returns them, and whether the bump made their item due.
+    Null: any. Returns them, and whether that made their item due.
     """
     return [
         Requeued(*record)

@@ -68,7 +68,7 @@ async def park_product(
     """Leaves a product out from now on; its steps that were refused, and what died of them in the
     last five minutes, are made due, for they wait no longer.
 
-    With locks in the order of accept_events. Returns whether it was not parked before.
+    Returns whether it was not parked before.
     """
     found: bool = await conn.fetchval(
         SQL["park_product"], product, endpoint, failure_code, error_id, items, advice, probe_every
@@ -122,8 +122,11 @@ async def load_unparked_items(conn: Executor, *, limit: int) -> list[uuid.UUID]:
     return [record[0] for record in await conn.fetch(SQL["load_unparked_items"], limit)]
 
 
-async def free_steps(conn: Executor, *, item_ids: Collection[uuid.UUID]) -> None:
-    """Steps of products that are parked no longer may be taken, and the events that were
-    settled without them are pending again, with locks in the order of accept_events.
+async def free_steps(conn: Executor, *, item_ids: Collection[uuid.UUID]) -> int:
+    """Steps of products that are parked no longer may be taken, and the events that were settled
+    without them are pending again.
+
+    Returns how many events that were.
     """
-    await conn.execute(SQL["free_steps"], item_ids)
+    found: int = await conn.fetchval(SQL["free_steps"], item_ids)
+    return found

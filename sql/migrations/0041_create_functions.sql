@@ -1,0 +1,50 @@
+-- Functions for what several statements do alike. Nobody may call one unless roles.sql says so.
+
+-- Sets settled events of a state pending again and makes their items due, with locks in the order of
+-- accept_events: events by id, then items by id. more_items: items that become due without an event.
+-- Returns the events, and whether that made their item due.
+CREATE FUNCTION pluggy_sync.revive_events(of_state text, event_ids bigint[], more_items uuid[])
+RETURNS TABLE (id bigint, event text, item_id uuid, account_id uuid, made_due boolean)
+LANGUAGE sql AS $$
+    WITH revivable AS (
+        SELECT e.id FROM pluggy_sync.webhook_events e
+        WHERE e.id = ANY (event_ids) AND e.state = of_state
+        ORDER BY e.id
+        FOR UPDATE
+    ), revived AS (
+        UPDATE pluggy_sync.webhook_events e
+        SET state = 'pending', reason = NULL, error_id = NULL, settled_at = NULL, ask_again_at = NULL,
+            pending_since = clock_timestamp()
+        FROM revivable r
+        WHERE e.id = r.id AND e.state = of_state
+        RETURNING e.id, e.event, e.item_id, e.account_id, e.lane
+    ), affected AS (
+        SELECT a.item_id, sum(a.events) AS events, min(a.lane) AS lane
+        FROM (SELECT r.item_id, 1 AS events, r.lane FROM revived r
+              UNION ALL
+              SELECT s.item_id, 0, s.lane FROM pluggy_sync.item_sync s
+              WHERE s.item_id = ANY (more_items)) AS a
+        WHERE a.item_id IS NOT NULL
+        GROUP BY a.item_id
+    ), bumped AS (
+        -- Inserted, because that alone locks in the order given.
+        INSERT INTO pluggy_sync.item_sync AS s (item_id, generation, lane, run_at)
+        SELECT a.item_id, a.events, a.lane, now() FROM affected a ORDER BY a.item_id
+        ON CONFLICT (item_id) DO UPDATE
+            SET generation = s.generation + excluded.generation,
+                lane = least(s.lane, excluded.lane),
+                run_at = least(s.run_at, excluded.run_at)
+        RETURNING s.item_id, s.run_at = now() AS made_due
+    ), leasable AS (
+        INSERT INTO pluggy_sync.item_leases (item_id)
+        SELECT b.item_id FROM bumped b
+        WHERE NOT EXISTS (SELECT FROM pluggy_sync.item_leases l WHERE l.item_id = b.item_id)
+        ORDER BY b.item_id
+        ON CONFLICT (item_id) DO NOTHING
+    )
+    SELECT r.id, r.event, r.item_id, r.account_id, coalesce(b.made_due, false)
+    FROM revived r
+    LEFT JOIN bumped b ON b.item_id = r.item_id
+    ORDER BY r.id
+$$;
+REVOKE EXECUTE ON FUNCTION pluggy_sync.revive_events(text, bigint[], uuid[]) FROM PUBLIC;
