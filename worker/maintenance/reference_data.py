@@ -38,7 +38,7 @@ from worker.sync.schema_drift import note_novelties
 
 log = structlog.get_logger()
 
-LEASE: Final = timedelta(seconds=60)
+LEASE_FOR: Final = timedelta(seconds=60)
 READ_TIMEOUT_S: Final = 40.0
 ENDPOINT_RETIRED: Final = 410
 ASKED_AT_ONCE: Final = 20
@@ -79,7 +79,7 @@ async def refresh_reference_data(db: Pool, client: PluggyClient) -> bool:
     """
     unknown = await reference_data.load_unknown_connectors(db)
     record = await reference_data.lease_reference_data(
-        db, lease_for=LEASE, has_unknown=bool(unknown)
+        db, lease_for=LEASE_FOR, has_unknown=bool(unknown)
     )
     if record is None:
         return False
@@ -117,7 +117,7 @@ async def _refresh(
         raise PluggyUnavailable("timeout") from error
     async with db.acquire() as conn, conn.transaction():
         fence = await reference_data.fence_reference_data(
-            conn, product=lease.product, token=lease.token, lease_for=LEASE
+            conn, product=lease.product, token=lease.token, lease_for=LEASE_FOR
         )
         if fence is None:
             log.warning("lease_lost", product=lease.product)
@@ -129,13 +129,13 @@ async def _refresh(
             await reference_data.settle_connector_events(
                 conn, event_ids=event_ids, read_seq=lease.read_seq, run_id=run.id
             )
-        rate_limited = [str(key) for key in found.gone if key not in stored]
+        unknown_keys = [str(key) for key in found.gone if key not in stored]
         await reference_data.mark_reference_data_complete(
             conn,
             product=lease.product,
             token=lease.token,
             absences_asked=lease.absences_due,
-            unknown_ids=rate_limited,
+            unknown_ids=unknown_keys,
         )
     log.info("reference_data_refreshed", product=lease.product, run_id=run.id, events=len(events))
 

@@ -26,9 +26,9 @@ from worker.store.restatements import CreatedRow, DeletedRow, RunToCheck
 
 log = structlog.get_logger()
 
-WITHIN: Final = timedelta(hours=24)
-DAYS_APART: Final = timedelta(days=3)
-MAX_SILENCE_DAYS: Final = timedelta(days=45)
+MAX_TIME_BETWEEN: Final = timedelta(hours=24)
+MAX_DATE_DIFFERENCE: Final = timedelta(days=3)
+MAX_DAYS_APART: Final = timedelta(days=45)
 """A row with the same amount and text but a date further away is a different one."""
 RESTATEMENTS_LOCK: Final = 0x70_6C_75_67_04
 """Advisory lock: one worker at a time."""
@@ -89,7 +89,7 @@ def agreement(deleted: Version, created: Version) -> str | None:
         return None
     same = {
         "amount": deleted.money == created.money,
-        "date": abs(deleted.posted_on - created.posted_on) <= DAYS_APART,
+        "date": abs(deleted.posted_on - created.posted_on) <= MAX_DATE_DIFFERENCE,
         "description": bool(deleted.words) and deleted.words == created.words,
     }
     agreed = [name for name, agrees in same.items() if agrees]
@@ -105,7 +105,7 @@ def _may_follow(deleted: Version, created: Version) -> bool:
         later = created.source_created_at > deleted.source_created_at
     else:
         later = created.first_seen_at > deleted.first_seen_at
-    return later and abs(created.first_seen_at - deleted.deleted_at) <= WITHIN
+    return later and abs(created.first_seen_at - deleted.deleted_at) <= MAX_TIME_BETWEEN
 
 
 def pair(deleted: Iterable[Version], created: Iterable[Version]) -> list[Link]:
@@ -178,10 +178,10 @@ def _only_best(matches: Mapping[_Pair, str], *, side: int) -> dict[uuid.UUID, uu
     best: dict[uuid.UUID, tuple[Decimal, set[uuid.UUID]]] = {}
     for ids, reason in matches.items():
         confidence, (own, other) = CONFIDENCE[reason], (ids[side], ids[1 - side])
-        stored, rivals = best.get(own, (Decimal(0), set()))
-        if confidence > stored:
+        best_confidence, rivals = best.get(own, (Decimal(0), set()))
+        if confidence > best_confidence:
             best[own] = confidence, {other}
-        elif confidence == stored:
+        elif confidence == best_confidence:
             rivals.add(other)
     return {own: next(iter(rivals)) for own, (_, rivals) in best.items() if len(rivals) == 1}
 
@@ -242,7 +242,7 @@ class _Changes:
         void = await restatements.load_void_restatements(conn, item_id=item_id)
         # A row created in that run may replace one deleted so long before; an hour for the run's
         # length.
-        after = since - WITHIN - timedelta(hours=1)
+        after = since - MAX_TIME_BETWEEN - timedelta(hours=1)
         records = await restatements.load_deleted(
             conn, item_id=item_id, deleted_after=after, limit=MAX_ROWS
         )
@@ -288,10 +288,10 @@ async def _load_created(
         conn,
         item_id=item_id,
         account_id=account_id,
-        seen_from=min(gone_at) - WITHIN,
-        seen_to=max(gone_at) + WITHIN,
-        dated_from=min(days) - MAX_SILENCE_DAYS,
-        dated_to=max(days) + MAX_SILENCE_DAYS,
+        seen_from=min(gone_at) - MAX_TIME_BETWEEN,
+        seen_to=max(gone_at) + MAX_TIME_BETWEEN,
+        dated_from=min(days) - MAX_DAYS_APART,
+        dated_to=max(days) + MAX_DAYS_APART,
         created_after=None if None in born else min(filter(None, born)),
         limit=MAX_ROWS,
     )
