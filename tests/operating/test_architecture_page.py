@@ -65,6 +65,12 @@ def test_every_link_of_a_page_leads_to_a_file(path: Path) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
+def test_the_index_of_the_documentation_has_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"\]\(([\w-]+\.md)\)", index))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"} - listed == set()
+
+
 async def test_the_states_of_an_event_are_those_that_the_database_allows(db: Pool) -> None:
     [allowed] = [
         record["rule"]

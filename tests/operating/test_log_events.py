@@ -25,7 +25,7 @@ LEVELS: Final = {
 }
 # The only names that are computed: the words for outages, and the ends of outages.
 COMPUTED: Final[Mapping[str, frozenset[str]]] = {
-    "self.word": frozenset(Outage),
+    "self.word": frozenset(Outage) | frozenset(f"{server}_away" for server in BACK),
     "redis_outage(error)": frozenset(w for w in Outage if w.startswith("redis_")),
     "Outage.POSTGRES_NOT_MIGRATED": frozenset({Outage.POSTGRES_NOT_MIGRATED}),
     "BACK[self.server]": frozenset(BACK.values()),
