@@ -24,13 +24,11 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 OWNED: Final = frozenset(PRODUCTS) - {"items"}
 
 
-def statement(file: str, name: str) -> str:
-    return dict(named_statements(QUERIES_DIR / file))[name]
-
-
-def named(file: str, name: str, pattern: str) -> frozenset[str]:
-    """What a pattern finds in one statement."""
-    return frozenset(re.findall(pattern, statement(file, name)))
+def named(name: str, pattern: str) -> frozenset[str]:
+    """What a pattern finds in the statement of this name, whichever file has it."""
+    files = QUERIES_DIR.rglob("*.sql")
+    [found] = [text for path in files for n, text in named_statements(path) if n == name]
+    return frozenset(re.findall(pattern, found))
 
 
 def feed_tables() -> frozenset[str]:
@@ -62,24 +60,24 @@ REGISTERS: Final[Mapping[str, tuple[Callable[[], object], frozenset[str]]]] = {
         },
         frozenset({"items"}),
     ),
-    "sql/queries/retention.sql delete_expired_runs": (
-        lambda: named("retention.sql", "delete_expired_runs", r"FROM pluggy\.(\w+) x"),
+    "sql/queries: delete_expired_runs": (
+        lambda: named("delete_expired_runs", r"FROM pluggy\.(\w+) x"),
         frozenset(),
     ),
-    "sql/queries/entities/items.sql tombstone_item": (
-        lambda: named("entities/items.sql", "tombstone_item", r"UPDATE pluggy\.(\w+)"),
+    "sql/queries: tombstone_item": (
+        lambda: named("tombstone_item", r"UPDATE pluggy\.(\w+)"),
         frozenset(),
     ),
-    "sql/queries/ops.sql count_item_rows": (
-        lambda: named("ops.sql", "count_item_rows", r"FROM pluggy\.(\w+)"),
+    "sql/queries: count_item_rows": (
+        lambda: named("count_item_rows", r"FROM pluggy\.(\w+)"),
         frozenset({"items"}),
     ),
-    "sql/queries/resync.sql estimate_resync": (
-        lambda: named("resync.sql", "estimate_resync", r"AS (\w+)[,;\n]"),
+    "sql/queries: estimate_resync": (
+        lambda: named("estimate_resync", r"AS (\w+)[,;\n]"),
         frozenset(),
     ),
-    "sql/queries/parks.sql find_other_scopes": (
-        lambda: named("parks.sql", "find_other_scopes", r"'(\w+)'"),
+    "sql/queries: find_other_scopes": (
+        lambda: named("find_other_scopes", r"'(\w+)'"),
         frozenset({"items"}),
     ),
     "ops/compare/columns.py MIRRORED": (lambda: COMPARED, frozenset()),
@@ -108,7 +106,7 @@ async def test_every_table_with_an_account_is_tombstoned_with_it(db: Pool) -> No
         "SELECT table_name FROM information_schema.columns"
         " WHERE table_schema = 'pluggy' AND column_name = 'account_id'"
     )
-    gone = named("entities/accounts.sql", "tombstone_accounts", r"UPDATE pluggy\.(\w+)")
+    gone = named("tombstone_accounts", r"UPDATE pluggy\.(\w+)")
     assert {record["table_name"] for record in tables} - gone == set()
 
 
