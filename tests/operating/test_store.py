@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import types
 import typing
 import uuid
@@ -127,6 +128,22 @@ async def test_the_text_that_is_sent_takes_the_same_parameters_as_that_of_the_fi
 def test_no_name_stands_twice() -> None:
     names = [name for file in FILES for name, _ in named_statements(QUERIES_DIR / file)]
     assert len(names) == len(set(names)) > 200
+
+
+def test_every_statement_is_called_by_the_product_and_none_by_its_text() -> None:
+    root = STORE.parents[1]
+    sources = {
+        path: path.read_text(encoding="utf-8")
+        for folder in ("ops", "webhook_receiver", "worker")
+        for path in (root / folder).rglob("*.py")
+        if not path.is_relative_to(STORE)
+    }
+    named = {name for file in FILES for name, _ in named_statements(QUERIES_DIR / file)}
+    used = set(re.findall(r"\w+", "".join(sources.values())))
+    assert named - used == set()
+    # The demo shows a reader the statement that it runs.
+    by_text = {path for path, text in sources.items() if re.search(r"\bSQL\[", text)}
+    assert by_text == {root / "ops" / "demo" / "run.py"}
 
 
 @pytest.mark.parametrize(

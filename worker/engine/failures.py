@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from worker.infra.metrics import FAILURES
-from worker.infra.postgres import POSTGRES_AWAY
+from worker.infra.postgres import POSTGRES_AWAY, Connection
 from worker.lease.halt import raise_if_down, raise_if_still_down, raise_if_unable
 from worker.lease.lease import LeaseLost, SyncSession
 from worker.lease.parked_products import park_if_refused
@@ -87,44 +87,46 @@ def _log_failure(step: Step, failure: Failure, where: str | None) -> None:
 async def _store_failure(
     session: SyncSession, step: Step, failure: Failure, *, tried_at: datetime
 ) -> None:
-    item_id, product, scope_id = session.item_id, step.product, step.scope_id
     async with session.page() as conn:
         await runs.note_run_failure(
             conn, run_id=session.run_id, code=failure.code, error_id=failure.error_id
         )
         if failure.failure_class == "later":
-            pause = timedelta(seconds=_with_jitter(failure.wait_s or 0.0))
-            await product_sync.defer_step(
-                conn,
-                item_id=item_id,
-                product=product,
-                scope_id=scope_id,
-                reason=failure.code,
-                pause=pause,
-            )
-            if failure.is_own_limit:
-                await product_sync.note_own_limit(
-                    conn,
-                    item_id=item_id,
-                    product=product,
-                    scope_id=scope_id,
-                    code=failure.code,
-                    endpoint=failure.endpoint,
-                )
+            await _defer(conn, session, step, failure)
             return
-        attempts, next_pause = _next_try(session, step, failure)
+        attempts, pause = _next_try(session, step, failure)
         await product_sync.record_failure(
             conn,
-            item_id=item_id,
-            product=product,
-            scope_id=scope_id,
+            item_id=session.item_id,
+            product=step.product,
+            scope_id=step.scope_id,
             failure_class=failure.failure_class,
             code=failure.code,
             error_id=failure.error_id,
             attempts=attempts,
-            pause=next_pause,
+            pause=pause,
             tried_at=tried_at,
             tried_seq=session.read_seq,
+            endpoint=failure.endpoint,
+        )
+
+
+async def _defer(conn: Connection, session: SyncSession, step: Step, failure: Failure) -> None:
+    await product_sync.defer_step(
+        conn,
+        item_id=session.item_id,
+        product=step.product,
+        scope_id=step.scope_id,
+        reason=failure.code,
+        pause=timedelta(seconds=_with_jitter(failure.wait_s or 0.0)),
+    )
+    if failure.is_own_limit:
+        await product_sync.note_own_limit(
+            conn,
+            item_id=session.item_id,
+            product=step.product,
+            scope_id=step.scope_id,
+            code=failure.code,
             endpoint=failure.endpoint,
         )
 
