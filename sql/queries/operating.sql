@@ -67,7 +67,7 @@ FROM (
     UNION ALL SELECT 'identities', deleted_at, changed_at FROM pluggy.identities WHERE item_id = $1
     UNION ALL SELECT 'bills', deleted_at, changed_at FROM pluggy.bills WHERE item_id = $1
     UNION ALL SELECT 'consents', deleted_at, changed_at FROM pluggy.consents WHERE item_id = $1
-) AS held
+) AS stored
 GROUP BY entity
 ORDER BY entity;
 

@@ -114,7 +114,7 @@ WHERE item_id = ANY ($1::uuid[]) AND wide_by <= now() AND NOT wide_ordered;
 -- 30 s, 2 min and 5 min after that, unless Pluggy does not collect the product for this item at
 -- all. found: whether there were rows (null: those held are looked for); collected_as: Pluggy's
 -- name of the product (null: it is always collected).
-WITH looks AS (
+WITH rechecks AS (
     SELECT p.first_read_at, p.complete_read_at,
            NOT coalesce($4::boolean, EXISTS (
                SELECT FROM pluggy.transactions t WHERE t.item_id = $1 AND t.account_id = $3))
@@ -127,7 +127,7 @@ WITH looks AS (
     SELECT (SELECT min(l.first_read_at + after)
             FROM unnest(ARRAY['5 s', '30 s', '2 min', '5 min']::interval[]) AS after
             WHERE l.is_awaited AND l.first_read_at + after > l.complete_read_at) AS confirm_at
-    FROM looks l
+    FROM rechecks l
 )
 UPDATE pluggy_sync.product_sync p
 SET confirm_at = next.confirm_at, awaits_rows = next.confirm_at IS NOT NULL

@@ -42,7 +42,7 @@ WITH chosen AS (
 ), accounts AS (
     SELECT a.item_id, a.id, a.type FROM pluggy.accounts a JOIN chosen USING (item_id)
     WHERE a.deleted_at IS NULL
-), held AS (
+), stored AS (
     SELECT t.item_id, t.account_id, count(*) AS rows
     FROM pluggy.transactions t JOIN chosen USING (item_id)
     WHERE t.deleted_at IS NULL
@@ -52,7 +52,7 @@ SELECT (SELECT count(*) FROM chosen) AS items,
        (SELECT count(*) FROM chosen) AS accounts,
        (SELECT coalesce(sum(greatest(1, (coalesce(h.rows, 0) + $2 - 1) / $2)), 0)::bigint
         FROM accounts a
-        LEFT JOIN held h ON h.item_id = a.item_id AND h.account_id = a.id) AS transactions,
+        LEFT JOIN stored h ON h.item_id = a.item_id AND h.account_id = a.id) AS transactions,
        (SELECT count(*) FROM accounts WHERE type = 'CREDIT') AS bills,
        (SELECT count(*) FROM chosen) AS investments,
        (SELECT count(*) FROM pluggy.investments n JOIN chosen USING (item_id)

@@ -74,13 +74,13 @@ WHERE $1::interval IS NOT NULL
 WITH walk AS (
     SELECT run_id FROM pluggy_sync.retention_cursor WHERE rests_until <= now()
     FOR UPDATE SKIP LOCKED
-), looked_at AS (
+), checked AS (
     SELECT r.id, r.started_at
     FROM walk CROSS JOIN LATERAL (
         SELECT id, started_at FROM pluggy_sync.runs WHERE id > walk.run_id ORDER BY id LIMIT $2
     ) AS r
 ), unnamed AS (
-    SELECT l.id FROM looked_at l
+    SELECT l.id FROM checked l
     WHERE NOT EXISTS (SELECT FROM pluggy.transactions x WHERE x.run_id = l.id)
       AND NOT EXISTS (SELECT FROM pluggy.items x WHERE x.run_id = l.id)
       AND NOT EXISTS (SELECT FROM pluggy.accounts x WHERE x.run_id = l.id)
@@ -92,7 +92,7 @@ WITH walk AS (
       AND NOT EXISTS (SELECT FROM pluggy.consents x WHERE x.run_id = l.id)
       AND NOT EXISTS (SELECT FROM pluggy.connectors x WHERE x.run_id = l.id)
       AND NOT EXISTS (SELECT FROM pluggy.categories x WHERE x.run_id = l.id)
-), forgotten AS (
+), removed AS (
     DELETE FROM pluggy_sync.runs r USING unnamed u
     WHERE r.id = u.id AND r.finished_at < now() - $1::interval
       AND r.seq <= (SELECT c.seq FROM pluggy_sync.restatement_cursor c)
@@ -104,11 +104,11 @@ WITH walk AS (
     RETURNING r.id
 ), portion AS (
     SELECT max(id) AS last, count(*) = $2 AND max(started_at) < now() - $1::interval AS more
-    FROM looked_at
+    FROM checked
 )
 UPDATE pluggy_sync.retention_cursor c
 SET run_id = CASE WHEN p.more THEN p.last ELSE 0 END,
     rests_until = CASE WHEN p.more THEN c.rests_until ELSE now() + interval '1 day' END
 FROM portion p, walk
-WHERE (SELECT count(*) FROM forgotten) >= 0
+WHERE (SELECT count(*) FROM removed) >= 0
 RETURNING p.more;

@@ -40,14 +40,6 @@ KEPT: Final = frozenset(
         "flags",  # re's
     }
 )
-NOT_CLEAN_YET: Final = (
-    "sql/queries/halts.sql",
-    "sql/queries/operating.sql",
-    "sql/queries/parks.sql",
-    "sql/queries/product_sync.sql",
-    "sql/queries/resync.sql",
-    "sql/queries/retention.sql",
-)
 
 NAME: Final = re.compile(r"[A-Za-z_]\w*")
 PART: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
@@ -58,7 +50,7 @@ FILES: Final = [
     path
     for room in ROOMS
     for path in sorted((ROOT / room).rglob("*"))
-    if path.suffix in (".py", ".sql") and not str(path.relative_to(ROOT)).startswith(NOT_CLEAN_YET)
+    if path.suffix in (".py", ".sql")
 ]
 
 
