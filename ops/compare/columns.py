@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ops.compare.rules import (
@@ -33,6 +33,11 @@ class Mirrored:
     columns: Mapping[str, Rule]
     owner: str = "item_id"
     left_out: tuple[str, ...] = ()
+
+    def without(self, columns: Collection[str]) -> Mirrored:
+        """The same table, some columns of which are not compared."""
+        compared = {name: rule for name, rule in self.columns.items() if name not in columns}
+        return replace(self, columns=compared)
 
 
 ITEMS: Final = Mirrored(

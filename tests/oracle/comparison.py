@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from ops.compare.columns import MIRRORED, Mirrored
 from ops.compare.rows import EXTRA, TOMBSTONED, Comparison, Difference, compare_item
-from ops.compare.truth import TrueRow, read_truth
+from ops.compare.truth import TrueRow, read_document
 from ops.demo.processes import ZONE as ZONE_NAME
 from worker.infra.postgres import Pool
 
@@ -79,15 +79,11 @@ async def parse_truth(document: bytes) -> Truth:
     """Read a truth document of the simulator."""
     answer = json.loads(document)
     found: dict[str, dict[uuid.UUID, TrueRow]] = {name: {} for name in MIRRORED}
-    async for row in read_truth(_once(document)):
+    async for row in read_document(document):
         if row.entity in found:
             found[row.entity][uuid.UUID(row.fields["id"])] = row
     items = answer["items"]
     return Truth(found, bool(answer.get("withheld")), items[0] if items else None)
-
-
-async def _once(document: bytes) -> AsyncIterator[bytes]:
-    yield document
 
 
 async def differences(

@@ -88,19 +88,32 @@ class SimulatorProcess:
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], Any]:
         """Status, headers and decoded body, whatever the status."""
+        status, sent, answer = self._raw(method, path, body, headers or {})
+        return status, sent, json.loads(answer or b"null")
+
+    def _raw(
+        self, method: str, path: str, body: Any, headers: dict[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
         data = None if body is None else json.dumps(body).encode()
         request = Request(  # noqa: S310 - always our own loopback address
             self.url + path,
             data=data,
             method=method,
-            headers={"Content-Type": "application/json", **(headers or {})},
+            headers={"Content-Type": "application/json", **headers},
         )
         try:
             with urlopen(request, timeout=_ANSWERS_WITHIN_S) as answer:  # noqa: S310 - as above
-                return answer.status, dict(answer.headers), json.loads(answer.read() or b"null")
+                return answer.status, dict(answer.headers), answer.read()
         except HTTPError as error:
             with error:
-                return error.code, dict(error.headers), json.loads(error.read() or b"null")
+                return error.code, dict(error.headers), error.read()
+
+    async def truth(self, item_id: str) -> bytes:
+        """The document of everything that Pluggy holds of an item, numbers as they are written."""
+        _, _, document = await asyncio.to_thread(
+            self._raw, "GET", f"/_simulator/truth/{item_id}", None, {}
+        )
+        return document
 
     def _checked(self, method: str, path: str, body: Any = None) -> Any:
         status, _, answer = self.call(method, path, body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +14,10 @@ from zoneinfo import ZoneInfo
 import asyncpg
 from arq.connections import ArqRedis
 
+from ops.compare.columns import MIRRORED
+from ops.compare.rows import Comparison, compare_item
+from ops.compare.truth import read_document
+from ops.demo.processes import ZONE
 from tests.support.simulator_process import SimulatorProcess
 from worker.engine.bulk_slots import BulkSlots
 from worker.engine.job import Worker
@@ -263,16 +267,20 @@ class Stack:
         answer = await self.simulator.aget(f"/_simulator/truth/{item_id}")
         return {row["id"]: row for row in answer[table]}
 
-    async def assert_equal(self, item_id: str, tables: Sequence[str] = TABLES) -> None:
-        """Assert that the live rows equal Pluggy's, payload included."""
-        [item] = (await self.simulator.aget(f"/_simulator/truth/{item_id}"))["items"]
-        for table in tables:
-            if table == "consents" and not item["connector"]["isOpenFinance"]:
-                continue  # such connectors have none to ask for
-            held, true = await self.live(item_id, table), await self.truth(item_id, table)
-            assert set(held) == set(true), f"{table} differ in ids"
-            different = [i for i, row in held.items() if json.loads(row["payload"]) != true[i]]
-            assert not different, f"{table} differ in payload"
+    async def assert_equal(
+        self, item_id: str, tables: Sequence[str] = TABLES, *, but: Collection[str] = ()
+    ) -> None:
+        """Assert that the live rows equal Pluggy's: ids, payload, typed columns but some."""
+        document = await self.simulator.truth(item_id)
+        [item] = json.loads(document)["items"]
+        # Other connectors have no consents to ask for.
+        asked = [t for t in tables if t != "consents" or item["connector"]["isOpenFinance"]]
+        found, mirrored = Comparison(), {table: MIRRORED[table].without(but) for table in asked}
+        async with self.db.acquire() as conn:
+            await compare_item(
+                conn, item_id, read_document(document), ZoneInfo(ZONE), found, mirrored=mirrored
+            )
+        assert not found.mismatches, list(map(str, found.shown))
 
     async def requests(self) -> dict[str, int]:
         """Requests that the simulator answered since the last reset, by endpoint."""
@@ -300,7 +308,7 @@ def now() -> datetime:
 
 def build_worker(db: Pool, redis: ArqRedis, client: PluggyClient) -> Worker:
     ledger = CallLedger(redis)
-    zone = ZoneInfo("America/Sao_Paulo")
+    zone = ZoneInfo(ZONE)
     engine = Engine(db, client, ledger, zone, PRODUCTS, BulkSlots(4))
     return Worker(db, engine, ArqWaker(redis))
 

@@ -90,7 +90,7 @@ async def test_an_account_of_which_only_the_newest_three_rows_show_is_kept(stack
     assert await reasons(stack, item_id) == dict.fromkeys(ids[3:], "too_many_at_once")
     await verify(stack, item_id)
     assert await flagged(stack, item_id) == []
-    await stack.assert_equal(item_id)
+    await stack.assert_equal(item_id, but=["date"])  # set apart by the test
 
 
 @pytest.mark.parametrize(("rows", "most"), [(5, 2), (6, 3), (15, 3), (25, 5)])

@@ -65,7 +65,7 @@ async def test_partial_views_tombstone_no_more_than_the_limit(stack: Stack, seed
     await verify(stack, item_id)
     assert await dead(stack, item_id) == set()
     assert await flagged(stack, item_id) == []
-    await stack.assert_equal(item_id, ["transactions"])
+    await stack.assert_equal(item_id, ["transactions"], but=["date"])  # set apart by the test
 
 
 @pytest.mark.parametrize("seed", range(8, 12))
