@@ -56,7 +56,7 @@ async def test_a_worker_that_stood_still_too_long_is_fenced_off_when_it_wakes(
             assert await other.ended() == 0
         await service.stack.clear_faults()
         rows = await mirrored(service.db)
-        stalled.wake()
+        stalled.resume()
 
         async def lease_lost() -> bool:
             return bool(stalled.said("lease_lost"))

@@ -58,7 +58,7 @@ class ServiceProcess:
         """SIGSTOP: the process stops with its connections and locks."""
         self.child.send(signal.SIGSTOP)
 
-    def wake(self) -> None:
+    def resume(self) -> None:
         """SIGCONT."""
         self.child.send(signal.SIGCONT)
 
