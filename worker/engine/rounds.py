@@ -43,7 +43,7 @@ from worker.planner.steps import (
     lists_after_accounts,
     step_key,
 )
-from worker.pluggy_api.errors import PluggyHalt, PluggyNotFound
+from worker.pluggy_api.errors import ITEM_NOT_FOUND, PluggyHalt, PluggyNotFound
 from worker.pluggy_api.item_status import Item, read_item
 from worker.pluggy_api.payloads import decode_object
 from worker.store import item_state as stored_state
@@ -63,7 +63,6 @@ from worker.sync.recent_days import sync_recent
 
 log = structlog.get_logger()
 
-ITEM_NOT_FOUND: Final = "404:ITEM_NOT_FOUND"
 STORED_ITEM_MAX_AGE: Final = timedelta(minutes=10)
 """Longer than all rechecks of a contradicted answer: each of them is one request."""
 LISTINGS: Final = {

@@ -28,7 +28,7 @@ from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyHalt
 from worker.store.lease import release_item, settle_item
-from worker.sync.account_walk import continue_walk
+from worker.sync.account_walk import WALK_TIMEOUT_S, continue_walk
 
 log = structlog.get_logger()
 
@@ -36,7 +36,6 @@ PLAN_TIMEOUT_S: Final = 45.0
 """A plan that takes longer releases the item between two steps."""
 WALK_START_TIMEOUT_S: Final = 20.0
 """No arq job runs longer than 60 s: a walk follows only a short plan."""
-WALK_TIMEOUT_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from worker.lease.runs import run_of_its_own
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import (
+    ITEM_NOT_FOUND,
     Deferred,
     PluggyError,
     PluggyHalt,
@@ -37,7 +38,6 @@ log = structlog.get_logger()
 BATCH: Final = 5000
 """Rows per transaction: its locks and writes stay small, however many rows the item has."""
 PURGE_TIMEOUT_S: Final = 20.0
-ITEM_NOT_FOUND: Final = "404:ITEM_NOT_FOUND"
 
 MIRRORED: Final = {
     "transactions": purge.purge_transactions,

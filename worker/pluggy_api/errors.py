@@ -20,6 +20,7 @@ from typing import ClassVar, Self
 RETRY_BASE_S = 2.0
 RETRY_CAP_S = 3600.0
 MAX_RETRY_AGE = timedelta(days=3)
+ITEM_NOT_FOUND = "404:ITEM_NOT_FOUND"
 ODD_PAGES = ("not_a_list", "unusable_cursor")
 MAX_RESTARTS = 2
 """Restarts of a read after a refused cursor, before the read fails."""

@@ -20,10 +20,10 @@ from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyNotFound
 from worker.pluggy_api.payloads import decode_object
 from worker.store.statements import Executor
+from worker.sync.deletions import WITNESSES
 from worker.sync.empty_lists import note_missed, plan_recheck
 from worker.sync.store_rows import Entity, Listed, Row, read_rows, store_rows
 
-WITNESSES: Final = 3
 ASK_TIMEOUT_S: Final = 10.0
 """A step has to end well within a plan; the next claim asks for the rest."""
 UNASKED: Final = "absent_rows_unasked"
