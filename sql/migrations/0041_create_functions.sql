@@ -1,5 +1,24 @@
 -- Functions for what several statements do alike. Nobody may call one unless roles.sql says so.
 
+-- Deletes at most so many rows of a table that fulfil a condition, in which $1 is the value; returns how
+-- many. The condition stands in the outer statement too: a row that was changed meanwhile is judged again.
+-- Tables of schema pluggy are taken by id, for the place of a row says nothing on another shard.
+CREATE FUNCTION pluggy_sync.delete_batch(
+    of_table regclass, condition text, value anyelement, max_rows integer
+) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    deleted integer;
+    key text := (SELECT CASE WHEN relnamespace = 'pluggy'::regnamespace THEN 'id' ELSE 'ctid' END
+                 FROM pg_class WHERE oid = of_table);
+BEGIN
+    EXECUTE format('DELETE FROM %1$s WHERE %2$s AND %3$I IN (SELECT %3$I FROM %1$s WHERE %2$s LIMIT $2)',
+                   of_table, condition, key)
+    USING value, max_rows;
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    RETURN deleted;
+END $$;
+REVOKE EXECUTE ON FUNCTION pluggy_sync.delete_batch(regclass, text, anyelement, integer) FROM PUBLIC;
+
 -- Sets settled events of a state pending again and makes their items due, with locks in the order of
 -- accept_events: events by id, then items by id. more_items: items that become due without an event.
 -- Returns the events, and whether that made their item due.

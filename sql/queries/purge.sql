@@ -54,71 +54,11 @@ UPDATE pluggy_sync.purges
 SET deleted = deleted || jsonb_build_object($2::text, coalesce((deleted ->> $2)::bigint, 0) + $3::bigint)
 WHERE item_id = $1;
 
--- name: purge_transactions
--- params: item_id, limit
--- returns: count
-DELETE FROM pluggy.transactions
-WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.transactions WHERE item_id = $1 LIMIT $2);
-
--- name: purge_investment_transactions
--- params: item_id, limit
--- returns: count
-DELETE FROM pluggy.investment_transactions
-WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.investment_transactions WHERE item_id = $1 LIMIT $2);
-
--- name: purge_bills
--- params: item_id, limit
--- returns: count
-DELETE FROM pluggy.bills
-WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.bills WHERE item_id = $1 LIMIT $2);
-
--- name: purge_investments
--- params: item_id, limit
--- returns: count
-DELETE FROM pluggy.investments
-WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.investments WHERE item_id = $1 LIMIT $2);
-
--- name: purge_loans
--- params: item_id, limit
--- returns: count
-DELETE FROM pluggy.loans
-WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.loans WHERE item_id = $1 LIMIT $2);
-
--- name: purge_identities
--- params: item_id, limit
--- returns: count
-DELETE FROM pluggy.identities
-WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.identities WHERE item_id = $1 LIMIT $2);
-
--- name: purge_consents
--- params: item_id, limit
--- returns: count
-DELETE FROM pluggy.consents
-WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.consents WHERE item_id = $1 LIMIT $2);
-
--- name: purge_accounts
--- params: item_id, limit
--- returns: count
-DELETE FROM pluggy.accounts
-WHERE item_id = $1 AND id IN (SELECT id FROM pluggy.accounts WHERE item_id = $1 LIMIT $2);
-
--- name: purge_restatements
--- params: item_id, limit
--- returns: count
-DELETE FROM pluggy_sync.restatements
-WHERE item_id = $1 AND id IN (SELECT id FROM pluggy_sync.restatements WHERE item_id = $1 LIMIT $2);
-
--- name: purge_rejected_rows
--- params: item_id, limit
--- returns: count
-DELETE FROM pluggy_sync.rejected_rows
-WHERE ctid IN (SELECT ctid FROM pluggy_sync.rejected_rows WHERE item_id = $1 LIMIT $2);
-
--- name: purge_product_sync
--- params: item_id, limit
--- returns: count
-DELETE FROM pluggy_sync.product_sync
-WHERE ctid IN (SELECT ctid FROM pluggy_sync.product_sync WHERE item_id = $1 LIMIT $2);
+-- name: purge_rows
+-- params: table, item_id, limit
+-- returns: value
+-- Rows of a table that has the item in item_id. Returns how many were deleted.
+SELECT pluggy_sync.delete_batch($1::text::regclass, 'item_id = $1', $2::uuid, $3::integer) AS rows;
 
 -- name: purge_walk_pages
 -- params: item_id, limit
@@ -126,24 +66,6 @@ WHERE ctid IN (SELECT ctid FROM pluggy_sync.product_sync WHERE item_id = $1 LIMI
 DELETE FROM pluggy_sync.walk_pages p
 WHERE ctid IN (SELECT p.ctid FROM pluggy_sync.walk_pages p
                JOIN pluggy_sync.account_walks w USING (walk_id) WHERE w.item_id = $1 LIMIT $2);
-
--- name: purge_account_walks
--- params: item_id, limit
--- returns: count
-DELETE FROM pluggy_sync.account_walks
-WHERE ctid IN (SELECT ctid FROM pluggy_sync.account_walks WHERE item_id = $1 LIMIT $2);
-
--- name: purge_drift
--- params: item_id, limit
--- returns: count
-DELETE FROM pluggy_sync.drift
-WHERE ctid IN (SELECT ctid FROM pluggy_sync.drift WHERE item_id = $1 LIMIT $2);
-
--- name: purge_missed_webhooks
--- params: item_id, limit
--- returns: count
-DELETE FROM pluggy_sync.missed_webhooks
-WHERE ctid IN (SELECT ctid FROM pluggy_sync.missed_webhooks WHERE item_id = $1 LIMIT $2);
 
 -- name: purge_runs
 -- params: item_id, limit

@@ -13,46 +13,12 @@ WHERE e.state IN ('applied', 'ignored') AND e.settled_at < now() - $1::interval
                  AND state IN ('applied', 'ignored')
                ORDER BY accepted_at LIMIT $2);
 
--- name: delete_expired_delivery_counts
--- params: retention, limit
--- returns: count
-DELETE FROM pluggy_sync.delivery_counts d
-WHERE (d.minute, d.event, d.answer) IN (
-    SELECT minute, event, answer FROM pluggy_sync.delivery_counts
-    WHERE minute < now() - $1::interval ORDER BY minute LIMIT $2);
-
--- name: delete_expired_rejected_rows
--- params: retention, limit
--- returns: count
--- A row that is still there is met, and dated, by the verify of each week.
-DELETE FROM pluggy_sync.rejected_rows r
-WHERE r.rejected_at < now() - $1::interval
-  AND r.ctid IN (SELECT ctid FROM pluggy_sync.rejected_rows
-                 WHERE rejected_at < now() - $1::interval LIMIT $2);
-
--- name: delete_expired_contract_drift
--- params: retention, limit
--- returns: count
-DELETE FROM pluggy_sync.contract_drift d
-WHERE d.last_seen_at < now() - $1::interval
-  AND d.ctid IN (SELECT ctid FROM pluggy_sync.contract_drift
-                 WHERE last_seen_at < now() - $1::interval LIMIT $2);
-
--- name: delete_expired_missed_webhooks
--- params: retention, limit
--- returns: count
--- Those that are judged.
-DELETE FROM pluggy_sync.missed_webhooks m
-WHERE m.judged_at < now() - $1::interval
-  AND m.ctid IN (SELECT ctid FROM pluggy_sync.missed_webhooks
-                 WHERE judged_at < now() - $1::interval LIMIT $2);
-
--- name: delete_expired_drift
--- params: retention, limit
--- returns: count
-DELETE FROM pluggy_sync.drift d
-WHERE d.found_at < now() - $1::interval
-  AND d.ctid IN (SELECT ctid FROM pluggy_sync.drift WHERE found_at < now() - $1::interval LIMIT $2);
+-- name: delete_expired_rows
+-- params: table, time_column, retention, limit
+-- returns: value
+-- Rows of a table whose time is too long ago; none where it is null. Returns how many were deleted.
+SELECT pluggy_sync.delete_batch(
+    $1::text::regclass, format('%I < $1', $2::text), now() - $3::interval, $4::integer) AS rows;
 
 -- name: delete_expired_walk_pages
 -- params: retention, limit

@@ -16,7 +16,7 @@ from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from worker.infra.postgres import Pool
 from worker.maintenance.restatements import link_restatements
-from worker.maintenance.retention import DELETE_EXPIRED, delete_expired
+from worker.maintenance.retention import TABLES, delete_expired
 
 KEEP = timedelta(days=90)
 OLD = timedelta(days=91)
@@ -79,8 +79,8 @@ async def test_every_table_of_our_state_is_bounded(db: Pool) -> None:
     """A table that is new has to be thought of: what keeps it small?"""
     found = await db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'pluggy_sync'")
     tables = {record["tablename"] for record in found}
-    assert tables == {*DELETE_EXPIRED, "runs"} | BOUNDED_OTHERWISE
-    assert not BOUNDED_OTHERWISE & set(DELETE_EXPIRED)
+    assert tables == {*TABLES, "runs"} | BOUNDED_OTHERWISE
+    assert not BOUNDED_OTHERWISE & set(TABLES)
 
 
 async def test_settled_events_go_when_they_are_old_and_what_is_open_stays_whatever_its_age(
@@ -181,7 +181,7 @@ async def test_figures_and_findings_go_when_they_are_old(db: Pool) -> None:
         " VALUES (7, 1, 'listed', '{}')"
     )
     await forget(db)
-    counts = {table: await count(db, table) for table in DELETE_EXPIRED}
+    counts = {table: await count(db, table) for table in TABLES}
     # Of the missed webhooks one is not judged yet.
     assert counts == {
         "webhook_events": 0,

@@ -54,12 +54,6 @@ REGISTERS: Final[Mapping[str, tuple[Callable[[], object], frozenset[str]]]] = {
     ),
     "worker/lease/parked_products.py LISTS": (lambda: LISTS, frozenset({"items"})),
     "worker/maintenance/purge.py MIRRORED": (lambda: PURGED, frozenset({"items"})),
-    "sql/queries/purge.sql": (
-        lambda: {
-            name.removeprefix("purge_") for name, _ in named_statements(QUERIES_DIR / "purge.sql")
-        },
-        frozenset({"items"}),
-    ),
     "sql/queries: delete_expired_runs": (
         lambda: named("delete_expired_runs", r"FROM pluggy\.(\w+) x"),
         frozenset(),

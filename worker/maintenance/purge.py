@@ -6,6 +6,7 @@ It holds the item's lease like a sync, so nothing else writes the item; a new ev
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -16,7 +17,7 @@ import structlog
 from worker.inbox.accept import accept_events
 from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
-from worker.infra.postgres import Pool
+from worker.infra.postgres import Connection, Pool
 from worker.lease.halt import halt
 from worker.lease.lease import LEASE, Lease, LeaseLost, SyncSession, close_lost_runs
 from worker.lease.runs import run_of_its_own
@@ -39,29 +40,32 @@ BATCH: Final = 5000
 """Rows per transaction: its locks and writes stay small, however many rows the item has."""
 PURGE_TIMEOUT_S: Final = 20.0
 
-MIRRORED: Final = {
-    "transactions": purge.purge_transactions,
-    "investment_transactions": purge.purge_investment_transactions,
-    "bills": purge.purge_bills,
-    "investments": purge.purge_investments,
-    "loans": purge.purge_loans,
-    "identities": purge.purge_identities,
-    "consents": purge.purge_consents,
-    "accounts": purge.purge_accounts,
-}
-STATE: Final = {
-    "restatements": purge.purge_restatements,
-    "rejected_rows": purge.purge_rejected_rows,
+MIRRORED: Final = (
+    "transactions",
+    "investment_transactions",
+    "bills",
+    "investments",
+    "loans",
+    "identities",
+    "consents",
+    "accounts",
+)
+OF_THEIR_OWN: Final = {
     "walk_pages": purge.purge_walk_pages,
-    "account_walks": purge.purge_account_walks,
-    "product_sync": purge.purge_product_sync,
-    "drift": purge.purge_drift,
-    "missed_webhooks": purge.purge_missed_webhooks,
     "runs": purge.purge_runs,
     "id_progress": purge.purge_id_progress,
     "webhook_events": purge.purge_webhook_events,
 }
-DELETE: Final = MIRRORED | STATE
+"""Tables whose rows do not name the item, or stay and lose what is personal."""
+STATE: Final = (
+    *OF_THEIR_OWN,
+    "restatements",
+    "rejected_rows",
+    "account_walks",
+    "product_sync",
+    "drift",
+    "missed_webhooks",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ async def _delete(session: SyncSession) -> None:
     generation = session.generation
     async with session.page() as conn:
         await purge.begin_purge(conn, item_id=session.item_id)
-    for table in DELETE:
+    for table in (*MIRRORED, *STATE):
         session.steps.append(table)
         while await _delete_batch(session, table) == BATCH:
             if clock() > until or session.generation > generation:
@@ -153,11 +157,18 @@ async def _delete(session: SyncSession) -> None:
 
 async def _delete_batch(session: SyncSession, table: str) -> int:
     async with session.page() as conn:
-        rows = await DELETE[table](conn, item_id=session.item_id, limit=BATCH)
+        rows = await _delete_rows(conn, session.item_id, table)
         if rows:
             await purge.count_purged(conn, item_id=session.item_id, table=table, rows=rows)
     session.counts.deleted += rows if table in MIRRORED else 0
     return rows
+
+
+async def _delete_rows(conn: Connection, item_id: uuid.UUID, table: str) -> int:
+    if table in OF_THEIR_OWN:
+        return await OF_THEIR_OWN[table](conn, item_id=item_id, limit=BATCH)
+    schema = "pluggy" if table in MIRRORED else "pluggy_sync"
+    return await purge.purge_rows(conn, table=f"{schema}.{table}", item_id=item_id, limit=BATCH)
 
 
 async def _record_failure(session: SyncSession, attempts: int, error: PluggyError) -> None:

@@ -18,15 +18,21 @@ PORTION: Final = 2000
 """Rows per statement: its locks and writes stay small, however many rows are old."""
 WORK_TIMEOUT_S: Final = 5.0
 
-DELETE_EXPIRED: Final = {
+OF_THEIR_OWN: Final = {
     "webhook_events": retention.delete_expired_webhook_events,
-    "delivery_counts": retention.delete_expired_delivery_counts,
-    "rejected_rows": retention.delete_expired_rejected_rows,
-    "contract_drift": retention.delete_expired_contract_drift,
-    "missed_webhooks": retention.delete_expired_missed_webhooks,
-    "drift": retention.delete_expired_drift,
     "walk_pages": retention.delete_expired_walk_pages,
 }
+TIME_OF: Final = {
+    "delivery_counts": "minute",
+    # A row that is still rejected gets a new time by the verify of each week.
+    "rejected_rows": "rejected_at",
+    "contract_drift": "last_seen_at",
+    # Null until it is judged.
+    "missed_webhooks": "judged_at",
+    "drift": "found_at",
+}
+"""Tables whose rows expire by one time."""
+TABLES: Final = (*OF_THEIR_OWN, *TIME_OF)
 
 
 async def delete_expired(db: Pool, keep: timedelta) -> bool:
@@ -37,7 +43,7 @@ async def delete_expired(db: Pool, keep: timedelta) -> bool:
     if not await reconciliation.take_periodic_task_lease(db, name="retention", pause=RUN_INTERVAL):
         return False
     ends = time.monotonic() + WORK_TIMEOUT_S
-    for table in DELETE_EXPIRED:
+    for table in TABLES:
         await _delete_expired(db, table, keep, ends)
     while time.monotonic() < ends and await retention.delete_expired_runs(
         db, retention=keep, limit=PORTION
@@ -51,6 +57,18 @@ async def _delete_expired(db: Pool, table: str, keep: timedelta, ends: float) ->
     """Delete a table's expired rows, until none is left or time is up."""
     rows = PORTION
     while rows == PORTION and time.monotonic() < ends:
-        rows = await DELETE_EXPIRED[table](db, retention=keep, limit=PORTION)
+        rows = await _delete_batch(db, table, keep)
         if rows:
             log.info("expired_rows_deleted", table=table, rows=rows)
+
+
+async def _delete_batch(db: Pool, table: str, keep: timedelta) -> int:
+    if table in OF_THEIR_OWN:
+        return await OF_THEIR_OWN[table](db, retention=keep, limit=PORTION)
+    return await retention.delete_expired_rows(
+        db,
+        table=f"pluggy_sync.{table}",
+        time_column=TIME_OF[table],
+        retention=keep,
+        limit=PORTION,
+    )

@@ -59,64 +59,14 @@ async def count_purged(conn: Executor, *, item_id: uuid.UUID, table: str, rows: 
     await conn.execute(SQL["count_purged"], item_id, table, rows)
 
 
-async def purge_transactions(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["purge_transactions"], item_id, limit))
-
-
-async def purge_investment_transactions(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["purge_investment_transactions"], item_id, limit))
-
-
-async def purge_bills(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["purge_bills"], item_id, limit))
-
-
-async def purge_investments(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["purge_investments"], item_id, limit))
-
-
-async def purge_loans(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["purge_loans"], item_id, limit))
-
-
-async def purge_identities(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["purge_identities"], item_id, limit))
-
-
-async def purge_consents(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["purge_consents"], item_id, limit))
-
-
-async def purge_accounts(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["purge_accounts"], item_id, limit))
-
-
-async def purge_restatements(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["purge_restatements"], item_id, limit))
-
-
-async def purge_rejected_rows(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["purge_rejected_rows"], item_id, limit))
-
-
-async def purge_product_sync(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["purge_product_sync"], item_id, limit))
+async def purge_rows(conn: Executor, *, table: str, item_id: uuid.UUID, limit: int) -> int:
+    """Rows of a table that has the item in item_id. Returns how many were deleted."""
+    found: int = await conn.fetchval(SQL["purge_rows"], table, item_id, limit)
+    return found
 
 
 async def purge_walk_pages(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
     return rows_written(await conn.execute(SQL["purge_walk_pages"], item_id, limit))
-
-
-async def purge_account_walks(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["purge_account_walks"], item_id, limit))
-
-
-async def purge_drift(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["purge_drift"], item_id, limit))
-
-
-async def purge_missed_webhooks(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["purge_missed_webhooks"], item_id, limit))
 
 
 async def purge_runs(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:

@@ -21,30 +21,17 @@ async def delete_expired_webhook_events(conn: Executor, *, retention: timedelta,
     return rows_written(await conn.execute(SQL["delete_expired_webhook_events"], retention, limit))
 
 
-async def delete_expired_delivery_counts(
-    conn: Executor, *, retention: timedelta, limit: int
+async def delete_expired_rows(
+    conn: Executor, *, table: str, time_column: str, retention: timedelta, limit: int
 ) -> int:
-    return rows_written(await conn.execute(SQL["delete_expired_delivery_counts"], retention, limit))
+    """Rows of a table whose time is too long ago; none where it is null.
 
-
-async def delete_expired_rejected_rows(conn: Executor, *, retention: timedelta, limit: int) -> int:
-    """A row that is still there is met, and dated, by the verify of each week."""
-    return rows_written(await conn.execute(SQL["delete_expired_rejected_rows"], retention, limit))
-
-
-async def delete_expired_contract_drift(conn: Executor, *, retention: timedelta, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["delete_expired_contract_drift"], retention, limit))
-
-
-async def delete_expired_missed_webhooks(
-    conn: Executor, *, retention: timedelta, limit: int
-) -> int:
-    """Those that are judged."""
-    return rows_written(await conn.execute(SQL["delete_expired_missed_webhooks"], retention, limit))
-
-
-async def delete_expired_drift(conn: Executor, *, retention: timedelta, limit: int) -> int:
-    return rows_written(await conn.execute(SQL["delete_expired_drift"], retention, limit))
+    Returns how many were deleted.
+    """
+    found: int = await conn.fetchval(
+        SQL["delete_expired_rows"], table, time_column, retention, limit
+    )
+    return found
 
 
 async def delete_expired_walk_pages(conn: Executor, *, retention: timedelta, limit: int) -> int:
