@@ -17,13 +17,12 @@ from worker.lease.lease import LeaseLost, SyncSession
 from worker.lease.parked_products import park_if_refused
 from worker.planner.state import Step
 from worker.pluggy_api.errors import (
-    MAX_RETRY_AGE,
     Failure,
     PluggyError,
     PluggyHalt,
     PluggyUnavailable,
+    RetryState,
     classify,
-    retry_pause_s,
 )
 from worker.store import product_sync, runs
 
@@ -94,7 +93,8 @@ async def _store_failure(
         if failure.failure_class == "later":
             await _defer(conn, session, step, failure)
             return
-        attempts, pause = _next_try(session, step, failure)
+        state = RetryState(step.attempts, step.failing_since, step.dead_at)
+        attempts, pause = state.after(failure, now=session.now)
         await product_sync.record_failure(
             conn,
             item_id=session.item_id,
@@ -147,13 +147,3 @@ def _where(error: Exception) -> str:
     """The last frames of a bug of ours; without the error's text, which may quote a row."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     return " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
-
-
-def _next_try(session: SyncSession, step: Step, failure: Failure) -> tuple[int, timedelta | None]:
-    """Attempts so far, and the pause before the next; None: dead."""
-    attempts = 1 if step.dead_at is not None else step.attempts + 1
-    since = None if step.dead_at is not None else step.failing_since
-    exhausted = since is not None and session.now - since >= MAX_RETRY_AGE
-    if failure.failure_class == "reject" or exhausted:
-        return attempts, None
-    return attempts, timedelta(seconds=retry_pause_s(attempts))

@@ -15,14 +15,13 @@ from worker.infra.postgres import Pool
 from worker.lease.lease import SyncSession
 from worker.pluggy_api.circuit_breaker import CallLedger
 from worker.pluggy_api.client import PluggyClient
-from worker.pluggy_api.errors import Failure, PluggyDown, PluggyError, PluggyHalt
+from worker.pluggy_api.errors import HTTP_GONE, Failure, PluggyDown, PluggyError, PluggyHalt
 from worker.store import halts
 
 log = structlog.get_logger()
 
 ITEMS_ALIKE: Final = 5
 NO_ITEM: Final = uuid.UUID("00000000-0000-4000-8000-000000000000")
-RETIRED: Final = 410
 ALIKE: Final = (
     "Pluggy answers {code} to {endpoint} for all items: check that PLUGGY_CLIENT_ID belongs to the"
     " application that owns these items, and that this release knows Pluggy's current API."
@@ -45,7 +44,7 @@ async def raise_if_unable(session: SyncSession, failure: Failure) -> None:
 
     A few other items are asked for as second witnesses.
     """
-    if failure.status == RETIRED and await _refuses(session, NO_ITEM, failure):
+    if failure.status == HTTP_GONE and await _refuses(session, NO_ITEM, failure):
         raise _halted(failure, GONE)
     judged = await halts.judge_items_failing_alike(
         session.db, item_id=session.item_id, failure_code=failure.code, items=ITEMS_ALIKE

@@ -19,6 +19,7 @@ from worker.planner.state import Step
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import (
+    HTTP_GONE,
     Deferred,
     Failure,
     PluggyError,
@@ -31,7 +32,6 @@ from worker.store import parks
 log = structlog.get_logger()
 
 ITEMS_REFUSED: Final = 5
-RETIRED: Final = 410
 PROBE_EVERY: Final = timedelta(hours=1)
 PROBE_AGAIN: Final = timedelta(minutes=1)
 PROBED_AT_ONCE: Final = 3
@@ -65,13 +65,13 @@ async def park_if_refused(session: SyncSession, step: Step, failure: Failure) ->
     refused = await parks.count_refused_items(
         session.db, product=step.product, failure_code=failure.code
     )
-    retired = failure.status == RETIRED and failure.endpoint == _endpoint(step.product)
+    retired = failure.status == HTTP_GONE and failure.endpoint == _endpoint(step.product)
     if refused.others_succeed or not (retired or refused.items >= ITEMS_REFUSED):
         return
     if await _another_is_answered(session, step):
         return
-    does = "has retired" if failure.status == RETIRED else "refuses"
-    advice = RETIRED_ADVICE if failure.status == RETIRED else REFUSED_ADVICE
+    does = "has retired" if failure.status == HTTP_GONE else "refuses"
+    advice = RETIRED_ADVICE if failure.status == HTTP_GONE else REFUSED_ADVICE
     endpoint, code, product = failure.endpoint, failure.code, step.product
     text = advice.format(does=does, endpoint=endpoint, code=code, product=product)
     is_new = await parks.park_product(

@@ -23,14 +23,13 @@ from worker.planner.state import WHOLE_ITEM
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import (
-    MAX_RETRY_AGE,
-    Failure,
+    HTTP_GONE,
     PluggyError,
     PluggyHalt,
     PluggyNotFound,
     PluggyUnavailable,
+    RetryState,
     classify,
-    retry_pause_s,
 )
 from worker.pluggy_api.payloads import Unreadable, decode_object, row_hash
 from worker.store import reference_data, rejected_rows
@@ -40,7 +39,6 @@ log = structlog.get_logger()
 
 LEASE_FOR: Final = timedelta(seconds=60)
 READ_TIMEOUT_S: Final = 40.0
-ENDPOINT_RETIRED: Final = 410
 ASKED_AT_ONCE: Final = 20
 """Rows asked for by id in one refresh: a truncated list must not cost more requests."""
 
@@ -273,7 +271,9 @@ async def _record_failure(db: Pool, lease: RefreshLease, error: Exception) -> No
         await halt(db, error)
         await _release(db, lease, timedelta())
         return
-    attempts, pause = _next_try(lease, failure)
+    state = RetryState(lease.attempts, lease.failing_since, lease.dead_at)
+    is_retired = failure.status == HTTP_GONE
+    attempts, pause = state.after(failure, now=lease.started_at, is_final=is_retired)
     await reference_data.fail_reference_data(
         db,
         product=lease.product,
@@ -284,17 +284,6 @@ async def _record_failure(db: Pool, lease: RefreshLease, error: Exception) -> No
         attempts=attempts,
         pause=pause,
     )
-
-
-def _next_try(lease: RefreshLease, failure: Failure) -> tuple[int, timedelta | None]:
-    """Attempts so far, and the pause before the next; None: dead until something asks again."""
-    attempts = 1 if lease.dead_at is not None else lease.attempts + 1
-    since = None if lease.dead_at is not None else lease.failing_since
-    exhausted = since is not None and lease.started_at - since >= MAX_RETRY_AGE
-    retired = failure.status == ENDPOINT_RETIRED
-    if failure.failure_class == "reject" or retired or exhausted:
-        return attempts, None
-    return attempts, timedelta(seconds=retry_pause_s(attempts))
 
 
 async def _release(db: Pool, lease: RefreshLease, pause: timedelta) -> None:

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar, Self
 
 RETRY_BASE_S = 2.0
 RETRY_CAP_S = 3600.0
 MAX_RETRY_AGE = timedelta(days=3)
 ITEM_NOT_FOUND = "404:ITEM_NOT_FOUND"
+HTTP_GONE = 410
 ODD_PAGES = ("not_a_list", "unusable_cursor")
 MAX_RESTARTS = 2
 """Restarts of a read after a refused cursor, before the read fails."""
@@ -157,6 +158,26 @@ def classify(error: Exception) -> Failure:
         error.endpoint,
         error.is_own,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RetryState:
+    """Failures of one step or refresh so far; dead_at: given up, and begun again by a new event."""
+
+    attempts: int
+    failing_since: datetime | None
+    dead_at: datetime | None
+
+    def after(
+        self, failure: Failure, *, now: datetime, is_final: bool = False
+    ) -> tuple[int, timedelta | None]:
+        """Attempts with this failure, and the pause before the next; None: dead."""
+        attempts = 1 if self.dead_at is not None else self.attempts + 1
+        since = None if self.dead_at is not None else self.failing_since
+        exhausted = since is not None and now - since >= MAX_RETRY_AGE
+        if is_final or failure.failure_class == "reject" or exhausted:
+            return attempts, None
+        return attempts, timedelta(seconds=retry_pause_s(attempts))
 
 
 def retry_pause_s(attempts: int) -> float:
