@@ -98,14 +98,14 @@ async def test_a_failing_script_leaves_nothing_behind(
 
 
 async def test_a_changed_view_is_made_anew(database_url: str, sql_dir: Path) -> None:
-    views = sql_dir / "views" / "10_live.sql"
+    views = sql_dir / "views" / "10_live_items.sql"
     views.write_text(views.read_text() + "\nCREATE VIEW pluggy_live.added AS SELECT 7 AS seven;\n")
     assert await migrate(database_url, sql_dir=sql_dir) == ["views"]
     assert await value_of(database_url, "SELECT seven FROM pluggy_live.added") == 7
 
 
 async def test_a_view_that_a_release_drops_is_gone(database_url: str, sql_dir: Path) -> None:
-    for views in (sql_dir / "views").glob("?0_live*.sql"):
+    for views in (sql_dir / "views").glob("*_live_*.sql"):
         views.write_text("-- none any more\n")
     assert await migrate(database_url, sql_dir=sql_dir) == ["views"]
     left = "SELECT count(*) FROM pg_views WHERE schemaname = 'pluggy_live'"
@@ -124,7 +124,7 @@ async def test_a_view_that_somebody_built_on_ours_is_never_dropped(
     await execute(
         database_url, "CREATE VIEW public.mine AS SELECT id, amount FROM pluggy_live.transactions"
     )
-    views = sql_dir / "views" / "10_live.sql"
+    views = sql_dir / "views" / "10_live_items.sql"
     views.write_text(views.read_text() + "\n-- another release\n")
     with pytest.raises(MigrationRefused, match="mine"):
         await migrate(database_url, sql_dir=sql_dir)
