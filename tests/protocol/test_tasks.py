@@ -24,8 +24,8 @@ async def forget(times: int) -> None:
 async def test_a_task_that_was_cancelled_once_is_cancelled_until_it_ends(
     times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.infra.tasks.RECANCEL_AFTER_S", 0.01)
-    monkeypatch.setattr("worker.infra.tasks.POLL_INTERVAL_S", 0.001)
+    monkeypatch.setattr("worker.infra.tasks.RECANCEL_INTERVAL_S", 0.01)
+    monkeypatch.setattr("worker.infra.tasks.CHECK_INTERVAL_S", 0.001)
     task = asyncio.create_task(forget(times))
     insisting = asyncio.create_task(insist(task))
     await asyncio.sleep(0)
@@ -36,7 +36,7 @@ async def test_a_task_that_was_cancelled_once_is_cancelled_until_it_ends(
 
 
 async def test_a_task_that_nobody_cancelled_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.infra.tasks.RECANCEL_AFTER_S", 0.001)
+    monkeypatch.setattr("worker.infra.tasks.RECANCEL_INTERVAL_S", 0.001)
     go = asyncio.Event()
     task = asyncio.create_task(go.wait())
     insisting = asyncio.create_task(insist(task))
@@ -57,8 +57,8 @@ async def test_a_task_that_nobody_cancelled_is_left_alone(monkeypatch: pytest.Mo
 async def test_a_time_out_within_a_task_is_nobody_who_ends_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("worker.infra.tasks.RECANCEL_AFTER_S", 0.001)
-    monkeypatch.setattr("worker.infra.tasks.POLL_INTERVAL_S", 0.001)
+    monkeypatch.setattr("worker.infra.tasks.RECANCEL_INTERVAL_S", 0.001)
+    monkeypatch.setattr("worker.infra.tasks.CHECK_INTERVAL_S", 0.001)
     done = asyncio.Event()
 
     async def look_into_an_empty_socket() -> bool:
