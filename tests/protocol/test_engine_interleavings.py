@@ -361,7 +361,7 @@ def test_every_row_is_pluggys_at_rest_whatever_stalled_or_died_between_any_two_s
     seen: Counter[str] = Counter()
 
     @settings(
-        max_examples=examples(15, thorough=30),
+        max_examples=examples(30, thorough=60),
         derandomize=not EXAMPLES,
         database=None,
         deadline=None,
@@ -385,4 +385,4 @@ def test_every_row_is_pluggys_at_rest_whatever_stalled_or_died_between_any_two_s
     print(dict(seen))
     # The search reaches what it is about.
     assert seen["claims"] >= 2 * seen["examples"]
-    assert seen["overtaken"] >= 5
+    assert seen["overtaken"] >= 3

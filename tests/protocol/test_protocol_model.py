@@ -83,10 +83,24 @@ def overtakings(draw: st.DrawFn) -> list[Action]:
 
 
 @st.composite
+def arrivals(draw: st.DrawFn) -> list[Action]:
+    """An event of an item arrives between two statements of its sync."""
+    worker, number = draw(workers), draw(item_numbers)
+    return [
+        *[Work(other, 60) for other in (*range(WORKERS), worker)],
+        Tell(0, (number,)),
+        Work(worker, draw(st.integers(1, 12))),
+        Tell(1, (number,)),
+        Work(worker, 60),
+    ]
+
+
+@st.composite
 def parts(draw: st.DrawFn) -> list[Action]:
     """Mostly one thing; now and then what rarely comes about by chance."""
-    if draw(st.integers(0, 5)) == 5:
-        return draw(overtakings())
+    rare = draw(st.integers(0, 7))
+    if rare >= 6:
+        return draw(overtakings() if rare == 6 else arrivals())
     return [draw(draw(action_kinds))]
 
 
