@@ -43,7 +43,7 @@ async def stack() -> AsyncIterator[OracleStack]:
         yield running
 
 
-@pytest.mark.parametrize("told", SABOTAGE)
+@pytest.mark.parametrize("shown", SABOTAGE)
 async def test_the_judge_sees_what_is_wrong(stack: OracleStack, shown: str) -> None:
     player = Player(stack, Scenario(0, [{"transactions": 40}], KNOWN_ITEM))
     await player.play()
@@ -56,7 +56,7 @@ async def test_the_judge_sees_what_is_wrong(stack: OracleStack, shown: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("detail", "told"),
+    ("detail", "shown"),
     [
         ({"isUpdated": False, "warnings": []}, NOT_COLLECTED),
         ({"isUpdated": True, "warnings": [{"code": "001"}]}, WARNED),
