@@ -80,8 +80,8 @@ async def samples(stack: Stack) -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.fixture
-async def claim(stack: Stack) -> SyncSession:
-    """A claim on an item, its run open."""
+async def session(stack: Stack) -> SyncSession:
+    """A sync session of an item, its run open."""
     await stack.tell("item/updated", str(uuid.uuid4()))
     lease = await stack.claim()
     session = SyncSession(
