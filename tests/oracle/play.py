@@ -31,6 +31,7 @@ STACK_WIDE: Final = frozenset(
 BEFORE_CONNECT: Final = frozenset({"connect", "hold", "lose", "twice", "release", "pause"})
 ACCEPT_AGAIN: Final = 2
 LAGGING_ITEM: Final = "GET /items"
+BELIEVED_WHEN_LATE: Final = frozenset({LAGGING_ITEM, "GET /accounts"})
 MEU_PLUGGY: Final = 200
 """A connector with items that no client may update."""
 
@@ -146,9 +147,12 @@ class Player:
     async def _end_lag_of_item(self, item: PlayedItem) -> None:
         """No collection is hidden by the lag of one before it.
 
-        An item that was read within the hour and does not show a newer collection is believed.
+        An item that was read within the hour and does not show a newer collection is believed, and
+        so are the balances of accounts that are all listed.
         """
-        if any(fault["kind"] == "lag" and fault["match"] == LAGGING_ITEM for fault in item.faults):
+        if any(
+            fault["kind"] == "lag" and fault["match"] in BELIEVED_WHEN_LATE for fault in item.faults
+        ):
             await self._clear(item, {})
 
     async def _sparing(self, item: PlayedItem, order: dict[str, Any]) -> dict[str, Any]:

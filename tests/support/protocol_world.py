@@ -11,7 +11,7 @@ import itertools
 import uuid
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from tests.support.interleaving import Actor, PlainConnection
@@ -222,8 +222,9 @@ class World:
             if verdict == "applied":
                 await self._read(session, item_state)
             await session.close_run("done")
+        again = replace(await load_item_state(session), generation=item_state.generation)
         outcomes = {event.id: _outcome(verdict, item_state) for event in item_state.events}
-        await settle(session, item_state, outcomes, settling=outcomes, run_id=session.run_id)
+        await settle(session, again, outcomes, settling=outcomes, run_id=session.run_id)
         self._check_worth(session.item_id, item_state, seen)
         self.settled[session.item_id] = seen
         self.deferred.discard(session.item_id)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
 from tests.support.stack import Stack
+from worker.infra.lanes import Lane
 
 
 async def last_event(stack: Stack, item_id: str) -> tuple[str, str | None]:
@@ -192,3 +194,17 @@ async def test_the_connector_is_cut_out_of_the_item(stack: Stack) -> None:
     )
     assert held is not None
     assert (held["has"], held["connector_id"]) == (False, item["connector"]["id"])
+
+
+async def test_events_that_wait_for_a_walk_of_a_deleted_item_are_settled_with_it(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=5)
+    with ExitStack() as taken:  # no slot is left to begin the walk in
+        while taken.enter_context(stack.worker.engine.bulk.slot()):
+            pass
+        await stack.process_order("sync/verify", item["id"], Lane.LIVE)
+    assert (await stack.states(item["id"]))[-1] == "walking"
+    await stack.client_deletes(item["id"])
+    await stack.process("item/deleted", item["id"])
+    assert set(await stack.states(item["id"])) == {"applied", "ignored"}

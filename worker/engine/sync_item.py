@@ -105,6 +105,7 @@ class Engine:
         clock = asyncio.get_running_loop().time
         started = clock()
         item_state = await load_item_state(session)
+        generation = item_state.generation
         session.pluggy.of_unknown = item_state.item is None
         settled_plan, run_id = SyncPlan((), {}), None
         if item_state.events:
@@ -112,9 +113,11 @@ class Engine:
             run_id = session.run_id
             rounds = Rounds(session, item_state, until=started + PLAN_TIMEOUT_S)
             settled_plan = await rounds.run()
-            item_state = rounds.item_state
+            generation = rounds.item_state.generation
             await session.close_run(_run_outcome(settled_plan))
             await self._resume_if_answered(session)
+        # Events that waited for a walk are open again if the walk has gone with its account or item.
+        item_state = replace(await load_item_state(session), generation=generation)
         may_walk = bool(due_walks(item_state)) and clock() - started < WALK_START_TIMEOUT_S
         wanted = may_walk and not bulk
         with self.bulk.slot(lambda: session.pluggy.rate_limited, wanted=wanted) as extra:
