@@ -116,7 +116,7 @@ class Engine:
             generation = rounds.item_state.generation
             await session.close_run(_run_outcome(settled_plan))
             await self._resume_if_answered(session)
-        # Events that waited for a walk are open again if the walk has gone with its account or item.
+        # Events that waited for a walk are open again if it has gone with its account or item.
         item_state = replace(await load_item_state(session), generation=generation)
         may_walk = bool(due_walks(item_state)) and clock() - started < WALK_START_TIMEOUT_S
         wanted = may_walk and not bulk
