@@ -57,7 +57,7 @@ BEGIN
 END $$;
 
 -- name: grant_rights
--- All rights anew, so that none is left of an older release; after every migration, for what it made.
+-- Grants all rights again, so that none of an older release is left; runs after every migration.
 REVOKE ALL ON ALL TABLES IN SCHEMA pluggy, pluggy_live, pluggy_sync, pluggy_ops
     FROM pluggy_receiver, pluggy_worker, pluggy_ops, pluggy_dashboard;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA pluggy_sync

@@ -1,4 +1,4 @@
-"""`python -m bench.store`: write worker/store anew from sql/queries and a migrated database."""
+"""`python -m bench.store`: write worker/store from sql/queries and a migrated database."""
 
 from __future__ import annotations
 

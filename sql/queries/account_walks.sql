@@ -115,8 +115,8 @@ WHERE walk_id = $1 AND kind IN ('absent', 'waiting', 'unproven');
 -- name: delete_absent
 -- params: item_id, account_id, shown
 -- returns: none
--- What a walk has asked for in vain and what has been shown since is no longer absent: it asks
--- again.
+-- Rows that a walk asked for without an answer and that were shown since are no longer absent: the
+-- walk asks for them again.
 UPDATE pluggy_sync.walk_pages p
 SET ids = ARRAY(SELECT id FROM unnest(p.ids) AS id WHERE id <> ALL ($3::uuid[]))
 FROM pluggy_sync.account_walks w

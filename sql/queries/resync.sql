@@ -1,7 +1,7 @@
 -- name: mirrored_items
 -- params: connector_id?, client_user_id?, after, limit
 -- returns: values
--- Items to be read anew, in the order of their ids. Null: any; after: this id.
+-- Items to be read again, in the order of their ids. Null: any; after: this id.
 SELECT id AS item_id FROM pluggy.items
 WHERE deleted_at IS NULL AND ($1::integer IS NULL OR connector_id = $1)
   AND ($2::text IS NULL OR client_user_id = $2) AND id > $3

@@ -201,8 +201,8 @@ async def load_absent(conn: Executor, *, walk_id: int) -> list[AbsentId]:
 async def delete_absent(
     conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID, shown: Collection[uuid.UUID]
 ) -> None:
-    """What a walk has asked for in vain and what has been shown since is no longer absent:
-    it asks again.
+    """Rows that a walk asked for without an answer and that were shown since are no longer
+    absent: the walk asks for them again.
     """
     await conn.execute(SQL["delete_absent"], item_id, account_id, shown)
 

@@ -41,7 +41,7 @@ async def mirrored_items(
     after: uuid.UUID,
     limit: int,
 ) -> list[uuid.UUID]:
-    """Items to be read anew, in the order of their ids. Null: any; after: this id."""
+    """Items to be read again, in the order of their ids. Null: any; after: this id."""
     return [
         record[0]
         for record in await conn.fetch(

@@ -34,8 +34,7 @@ ON CONFLICT (id) DO UPDATE SET
 -- name: reset_reads
 -- params: item_id
 -- returns: none
--- An item that was tombstoned answers again: what was read of it is tombstoned, too, so all is read
--- anew.
+-- A tombstoned item answers again: all that was read of it is tombstoned too, so all is read again.
 UPDATE pluggy_sync.product_sync
 SET complete_read_at = NULL, source_updated_at = NULL, watermark = NULL, walked_at = NULL,
     read_since = NULL, recent_at = NULL, fingerprint = NULL, read_seq = NULL,

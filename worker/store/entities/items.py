@@ -39,8 +39,8 @@ async def upsert_item(conn: Executor, *, row: str, run_id: int, now: datetime) -
 
 
 async def reset_reads(conn: Executor, *, item_id: uuid.UUID) -> None:
-    """An item that was tombstoned answers again: what was read of it is tombstoned, too,
-    so all is read anew.
+    """A tombstoned item answers again: all that was read of it is tombstoned too, so all
+    is read again.
     """
     await conn.execute(SQL["reset_reads"], item_id)
 
