@@ -1,6 +1,6 @@
 -- name: load_unknown_connectors
 -- returns: values
--- Connectors of items that we do not hold and have not asked for in vain. The items are not
+-- Connectors of items that are neither stored nor known to be missing at Pluggy. The items are not
 -- scanned: each step hops to the next connector in the index.
 WITH RECURSIVE stored AS (
     SELECT min(connector_id) AS id FROM pluggy.items
@@ -16,7 +16,7 @@ WHERE stored.id IS NOT NULL
 
 -- name: lease_reference_data
 -- params: lease_for, has_unknown
--- returns: one? ReferenceDataLease
+-- returns: one? RefreshLease
 -- nullable: failing_since, dead_at
 -- Leases connectors or categories, whichever is due: once a day, and connectors also when an event
 -- names one (or, has_unknown, an item has one that we do not hold). At most once a minute, not

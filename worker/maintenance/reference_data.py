@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +17,7 @@ from worker.infra.lanes import Lane
 from worker.infra.postgres import POSTGRES_AWAY, Connection, Pool
 from worker.lease.halt import halt
 from worker.lease.runs import OwnRun, run_of_its_own
-from worker.maintenance.reference_data_rows import REFERENCE_DATA, Key, ReferenceData, StoredVersion
+from worker.maintenance.reference_data_rows import REFERENCE_DATA, Key, StoredVersion
 from worker.planner.state import WHOLE_ITEM
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
@@ -33,6 +32,7 @@ from worker.pluggy_api.errors import (
 )
 from worker.pluggy_api.payloads import Unreadable, decode_object, row_hash
 from worker.store import reference_data, rejected_rows
+from worker.store.reference_data import RefreshLease
 from worker.sync.schema_drift import note_novelties
 
 log = structlog.get_logger()
@@ -41,24 +41,6 @@ LEASE_FOR: Final = timedelta(seconds=60)
 READ_TIMEOUT_S: Final = 40.0
 ASKED_AT_ONCE: Final = 20
 """Rows asked for by id in one refresh: a truncated list must not cost more requests."""
-
-
-@dataclass(frozen=True, slots=True)
-class RefreshLease:
-    """A leased refresh; started_at and read_seq: time and place in the order of its start."""
-
-    product: str
-    token: uuid.UUID
-    started_at: datetime
-    read_seq: int
-    attempts: int
-    failing_since: datetime | None
-    dead_at: datetime | None
-    absences_due: bool
-
-    @property
-    def reference_data(self) -> ReferenceData:
-        return REFERENCE_DATA[self.product]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +58,11 @@ async def refresh_reference_data(db: Pool, client: PluggyClient) -> bool:
     Never raises for failures of Pluggy. Errors: those of a Postgres that is away.
     """
     unknown = await reference_data.load_unknown_connectors(db)
-    record = await reference_data.lease_reference_data(
+    lease = await reference_data.lease_reference_data(
         db, lease_for=LEASE_FOR, has_unknown=bool(unknown)
     )
-    if record is None:
+    if lease is None:
         return False
-    lease = RefreshLease(**msgspec.structs.asdict(record))
     reader = PluggyReader(client, Lane.RETRY)
     try:
         await _refresh(db, reader, lease, unknown)
@@ -104,7 +85,9 @@ async def _refresh(
         if connectors
         else []
     )
-    stored = {version.id: version for version in await lease.reference_data.load_versions(db)}
+    stored = {
+        version.id: version for version in await REFERENCE_DATA[lease.product].load_versions(db)
+    }
     live = {key for key, version in stored.items() if version.deleted_at is None}
     wanted: set[Key] = {event.connector_id for event in events if event.connector_id in live}
     wanted.update(unknown if connectors else ())
@@ -148,7 +131,7 @@ async def _read(
     """
     rows: dict[Key, bytes] = {}
     unreadable: list[bytes] = []
-    for raw in map(bytes, await reader.rows(lease.reference_data.list_path)):
+    for raw in map(bytes, await reader.rows(REFERENCE_DATA[lease.product].list_path)):
         key = _key(lease, raw)
         if key is None:
             unreadable.append(raw)
@@ -159,7 +142,7 @@ async def _read(
     gone: list[Key] = []
     for key in _to_ask(lease, absent=live - rows.keys(), wanted=wanted - rows.keys()):
         try:
-            rows[key] = await reader.row(lease.reference_data.row_path(key))
+            rows[key] = await reader.row(REFERENCE_DATA[lease.product].row_path(key))
         except PluggyNotFound:
             gone.append(key)
     return Found(rows, gone, unreadable)
@@ -174,7 +157,7 @@ def _to_ask(lease: RefreshLease, *, absent: set[Key], wanted: set[Key]) -> list[
 
 def _key(lease: RefreshLease, raw: bytes) -> Key | None:
     try:
-        return lease.reference_data.read_id(decode_object(raw).get("id"))
+        return REFERENCE_DATA[lease.product].read_id(decode_object(raw).get("id"))
     except Unreadable:
         return None
 
@@ -196,7 +179,9 @@ async def _store(
         if (reason := await _upsert(conn, lease, run, key, raw, now)) is not None:
             rejected.append((str(key), reason, raw))
     gone = [key for key in found.gone if key in stored]
-    tombstoned = await lease.reference_data.tombstone(conn, ids=gone, run_id=run.id, now=now)
+    tombstoned = await REFERENCE_DATA[lease.product].tombstone(
+        conn, ids=gone, run_id=run.id, now=now
+    )
     run.counts.deleted = len(tombstoned)
     await _set_aside(conn, lease, run, rejected)
 
@@ -206,7 +191,7 @@ def _same(lease: RefreshLease, raw: bytes, stored: StoredVersion | None) -> bool
         stored is not None
         and stored.row_hash == row_hash(raw)
         and stored.deleted_at is None
-        and stored.row_version >= lease.reference_data.version
+        and stored.row_version >= REFERENCE_DATA[lease.product].version
     )
 
 
@@ -214,16 +199,18 @@ async def _upsert(
     conn: Connection, lease: RefreshLease, run: OwnRun, key: Key, raw: bytes, now: datetime
 ) -> str | None:
     """Store one row, for few ever change; returns the error if Postgres refuses it."""
-    document = lease.reference_data.mapper(decode_object(raw)) | {
+    document = REFERENCE_DATA[lease.product].mapper(decode_object(raw)) | {
         "id": key,
         "payload": msgspec.Raw(raw),
         "row_hash": "\\x" + row_hash(raw).hex(),
-        "row_version": lease.reference_data.version,
+        "row_version": REFERENCE_DATA[lease.product].version,
     }
     body = msgspec.json.encode(document).decode()
     try:
         async with conn.transaction():
-            is_new = await lease.reference_data.upsert(conn, row=body, run_id=run.id, now=now)
+            is_new = await REFERENCE_DATA[lease.product].upsert(
+                conn, row=body, run_id=run.id, now=now
+            )
     except (
         asyncpg.DataError,
         asyncpg.ProgramLimitExceededError,

@@ -16,7 +16,7 @@ from worker.store.statements import Executor, load
 SQL = load("reference_data.sql")
 
 
-class ReferenceDataLease(msgspec.Struct, frozen=True):
+class RefreshLease(msgspec.Struct, frozen=True):
     product: str
     token: uuid.UUID
     started_at: datetime
@@ -52,7 +52,7 @@ class CategoryVersion(msgspec.Struct, frozen=True):
 
 
 async def load_unknown_connectors(conn: Executor) -> list[int]:
-    """Connectors of items that we do not hold and have not asked for in vain.
+    """Connectors of items that are neither stored nor known to be missing at Pluggy.
 
     The items are not scanned: each step hops to the next connector in the index.
     """
@@ -61,14 +61,14 @@ async def load_unknown_connectors(conn: Executor) -> list[int]:
 
 async def lease_reference_data(
     conn: Executor, *, lease_for: timedelta, has_unknown: bool
-) -> ReferenceDataLease | None:
+) -> RefreshLease | None:
     """Leases connectors or categories, whichever is due: once a day, and connectors also when an
     event names one (or, has_unknown, an item has one that we do not hold).
 
     At most once a minute, not while backed off, and not while everything is halted.
     """
     found = await conn.fetchrow(SQL["lease_reference_data"], lease_for, has_unknown)
-    return None if found is None else ReferenceDataLease(*found)
+    return None if found is None else RefreshLease(*found)
 
 
 async def fence_reference_data(
