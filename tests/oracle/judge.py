@@ -76,13 +76,16 @@ class Judge:
         await self._check_work(item, truth)
 
     async def _calm(self, item: PlayedItem) -> Truth:
-        """Wait until nothing is on its way and no work is left; a run that waits is ended."""
-        await self.player.delivered()
+        """Read the truth, ending a run that waits; then wait for its webhooks and their work.
+
+        In this order: Pluggy collects by itself, and what it collects between the wait and the
+        truth would be compared before its webhook has arrived.
+        """
         truth = await self.stack.pluggy.truth(item.id)
         if truth.in_progress:
             await self.stack.pluggy.collect(item.id, {"created": 1})
-            await self.player.delivered()
             truth = await self.stack.pluggy.truth(item.id)
+        await self.player.delivered()
         max_shifts = MAX_SHIFTS_WITHHELD if truth.withheld else None
         await rest(self.stack, item.id, max_shifts=max_shifts)
         return truth
