@@ -1,0 +1,1 @@
+"""The ingredients of scenarios, by what they act on."""
