@@ -23,8 +23,8 @@ from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Connection, Pool
 from worker.infra.redis_client import connect
-from worker.lease.lease import LEASE, RUN_SEQ_LOCK, LeaseLost, SyncSession
-from worker.lease.runs import run_of_its_own
+from worker.lease.lease import LEASE, LeaseLost, SyncSession
+from worker.lease.runs import RUN_SEQ_LOCK, run_of_its_own
 from worker.planner.outcomes import Outcome
 from worker.planner.state import ItemState
 from worker.store import sweep
@@ -444,7 +444,7 @@ async def test_the_next_claim_closes_the_runs_that_were_lost(db: Pool, worker: W
     assert await feed(db, 0) == []
     assert (await claimed(worker)).item_id == item_id
     [run] = await feed(db, 0)
-    assert (run["id"], run["outcome"]) == (lost.run_id, "lost")
+    assert (run["id"], run["outcome"]) == (lost.run.id, "lost")
     await lost.close_run("done")
     assert await feed(db, 0) == [run], "a run is closed once"
 
@@ -473,7 +473,7 @@ async def write_row(conn: Connection, session: SyncSession) -> None:
         "INSERT INTO pluggy.accounts (item_id, id, payload, row_hash, row_version, run_id)"
         " VALUES ($1, gen_random_uuid(), '{}', '', 1, $2)",
         session.item_id,
-        session.run,
+        session.run.id,
     )
 
 
@@ -486,7 +486,7 @@ async def test_a_later_run_gets_its_place_only_when_the_earlier_is_visible(
     db: Pool, worker: Worker
 ) -> None:
     earlier, later = [await running(db, worker) for _ in range(2)]
-    ids = [earlier.run_id, later.run_id]
+    ids = [earlier.run.id, later.run.id]
     async with db.acquire() as conn:
         transaction = conn.transaction()
         await transaction.start()
@@ -494,7 +494,7 @@ async def test_a_later_run_gets_its_place_only_when_the_earlier_is_visible(
         await conn.execute(
             "UPDATE pluggy_sync.runs SET seq = nextval('pluggy_sync.run_seq'), finished_at = now()"
             " WHERE id = $1",
-            earlier.run_id,
+            earlier.run.id,
         )
         closing = asyncio.create_task(later.close_run("done"))
         await until(waits_or_is_done(db, closing), "the later one waits")
@@ -509,7 +509,7 @@ async def test_a_consumer_misses_no_run_however_many_close_at_once(
     db: Pool, worker: Worker
 ) -> None:
     claims = [await running(db, worker) for _ in range(60)]
-    ids = {session.run_id for session in claims}
+    ids = {session.run.id for session in claims}
     for session in claims:
         async with session.page() as conn:
             await write_row(conn, session)

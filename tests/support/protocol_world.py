@@ -224,7 +224,7 @@ class World:
             await session.close_run("done")
         again = replace(await load_item_state(session), generation=item_state.generation)
         outcomes = {event.id: _outcome(verdict, item_state) for event in item_state.events}
-        await settle(session, again, outcomes, settling=outcomes, run_id=session.run_id)
+        await settle(session, again, outcomes, settling=outcomes)
         self._check_worth(session.item_id, item_state, seen)
         self.settled[session.item_id] = seen
         self.deferred.discard(session.item_id)

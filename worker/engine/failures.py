@@ -88,7 +88,7 @@ async def _store_failure(
 ) -> None:
     async with session.page() as conn:
         await runs.note_run_failure(
-            conn, run_id=session.run_id, code=failure.code, error_id=failure.error_id
+            conn, run_id=session.run.id, code=failure.code, error_id=failure.error_id
         )
         if failure.failure_class == "later":
             await _defer(conn, session, step, failure)

@@ -183,7 +183,7 @@ class Rounds:
         recheck_due = item_recheck_due(self.item_state)
         if not recheck_due and (known := self._stored_item()) is not None:
             return known
-        self.session.steps.append("item")
+        self.session.run.plan.append("item")
         try:
             item = await fetch_item(self.session)
         except PluggyNotFound as error:
@@ -222,9 +222,9 @@ class Rounds:
     async def _take(self, step: PlannedStep) -> None:
         name, product, scope_id = key = step_key(step)
         self.taken.add(key)
-        self.session.steps.append(f"{name} {product} {scope_id}")
+        self.session.run.plan.append(f"{name} {product} {scope_id}")
         state = self.item_state.step(PRODUCT_OF.get(name, product), scope_id)
-        self.session.drift_of = (state.product, scope_id) if is_drift(step) else None
+        self.session.run.drift_of = (state.product, scope_id) if is_drift(step) else None
         lane = self.session.lease.lane
         self.session.pluggy.lane = max(lane, Lane.BACKFILL) if is_sweep(step) else lane
         if not await attempt(self.session, state, self._work(step)):

@@ -20,7 +20,8 @@ from worker.infra.lanes import Lane
 from worker.infra.metrics import EVENTS
 from worker.infra.postgres import Pool
 from worker.lease.halt import halt, resume
-from worker.lease.lease import LEASE, Lease, LeaseLost, SyncSession, close_lost_runs
+from worker.lease.lease import LEASE, Lease, LeaseLost, SyncSession
+from worker.lease.runs import close_lost_runs
 from worker.planner.outcomes import Outcome, SyncPlan
 from worker.planner.state import ItemState
 from worker.pluggy_api.circuit_breaker import CallLedger
@@ -109,8 +110,7 @@ class Engine:
         session.pluggy.of_unknown = item_state.item is None
         settled_plan, run_id = SyncPlan((), {}), None
         if item_state.events:
-            await session.open_run("sync", [event.id for event in item_state.events])
-            run_id = session.run_id
+            run_id = (await session.open_run("sync", [e.id for e in item_state.events])).id
             rounds = Rounds(session, item_state, until=started + PLAN_TIMEOUT_S)
             settled_plan = await rounds.run()
             generation = rounds.item_state.generation
@@ -138,11 +138,11 @@ class Engine:
         """Walk until time is up or a new event has arrived, then settle and release the item."""
         clock = asyncio.get_running_loop().time
         until = clock() + WALK_TIMEOUT_S
-        await session.open_run("walk")
+        run = await session.open_run("walk")
         outcome = "done"
         for walk in due_walks(item_state):
             session.pluggy.lane = Lane(walk.lane)
-            session.steps.append(f"{walk.kind} {walk.account_id}")
+            run.plan.append(f"{walk.kind} {walk.account_id}")
             walking = continue_walk(
                 session, walk, settled_generation=item_state.generation, timeout_s=until - clock()
             )

@@ -1,36 +1,118 @@
-"""Runs of a single transaction: opened, filled and closed in it, so none is ever left open."""
+"""Runs: every write names one; its counts and plan are stored when it is closed."""
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Final
 
-from worker.infra.postgres import Connection
-from worker.lease.lease import Counts, close_run_in_order
-from worker.store import runs
+from worker.infra.postgres import Connection, Pool
+from worker.store import reconciliation, runs
+
+RUN_SEQ_LOCK: Final = 0x70_6C_75_67_01
+"""Advisory lock under which runs get their place in the feed."""
 
 
 @dataclass(slots=True)
-class OwnRun:
-    """The run that a transaction's writes name; its counts and plan are stored when it ends."""
+class Counts:
+    """Counts of a run's effect on rows of schema pluggy."""
+
+    seen: int = 0
+    inserted: int = 0
+    changed: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    older_skipped: int = 0
+    rejected: int = 0
+    mapped_again: int = 0
+    """Changed rows that Pluggy has not changed: written by a newer mapper, or for a mark of ours.
+    """
+
+    @property
+    def changes(self) -> tuple[int, int, int]:
+        """Rows inserted, changed and deleted because Pluggy's differ."""
+        return self.inserted, max(0, self.changed - self.mapped_again), self.deleted
+
+    @property
+    def stored(self) -> dict[str, int]:
+        """The counts that the run's row has, by its columns."""
+        return {name: rows for name, rows in asdict(self).items() if name != "mapped_again"}
+
+
+@dataclass(slots=True)
+class Run:
+    """An open run: the steps taken for it, the requests made and the effect on rows.
+
+    drift_of: product and scope that a verify reads now; a row that it changes proves a lost
+    webhook.
+    """
 
     id: int
     counts: Counts = field(default_factory=Counts)
-    api_requests: int = 0
     plan: list[str] = field(default_factory=list)
+    api_requests: int = 0
+    drift_of: tuple[str, uuid.UUID] | None = None
+
+    @classmethod
+    async def open(
+        cls, conn: Connection, kind: str, item_id: uuid.UUID | None, event_ids: Sequence[int]
+    ) -> Run:
+        """Open a run, in the caller's transaction."""
+        return cls(await runs.open_run(conn, item_id=item_id, kind=kind, event_ids=list(event_ids)))
+
+    async def close(self, db: Pool | Connection, outcome: str) -> None:
+        """Store what was counted and close it: with the commit it has its place in the feed."""
+        await runs.close_run(
+            db,
+            run_id=self.id,
+            outcome=outcome,
+            **self.counts.stored,
+            api_requests=self.api_requests,
+            plan=json.dumps(self.plan),
+            lock=RUN_SEQ_LOCK,
+        )
+
+    @asynccontextmanager
+    async def noting_drift(self, conn: Connection, item_id: uuid.UUID) -> AsyncIterator[None]:
+        """Record the changes that the block makes as drift, if a verify makes them."""
+        before = self.counts.changes
+        yield
+        inserted, changed, deleted = (
+            now - then for now, then in zip(self.counts.changes, before, strict=True)
+        )
+        if self.drift_of is not None and (inserted or changed or deleted):
+            product, scope_id = self.drift_of
+            await reconciliation.note_drift(
+                conn,
+                run_id=self.id,
+                product=product,
+                scope_id=scope_id,
+                item_id=item_id,
+                inserted=inserted,
+                changed=changed,
+                deleted=deleted,
+            )
 
 
 @asynccontextmanager
 async def run_of_its_own(
     conn: Connection, kind: str, *, item_id: uuid.UUID | None = None, event_ids: Sequence[int] = ()
-) -> AsyncIterator[OwnRun]:
+) -> AsyncIterator[Run]:
     """Open a run in the caller's transaction and close it as its last statement.
 
     A process killed in between leaves nothing behind, so no such run is ever lost. The place in the
     feed is taken last: its lock lets one transaction commit at a time.
     """
-    run = OwnRun(await runs.open_run(conn, item_id=item_id, kind=kind, event_ids=list(event_ids)))
+    run = await Run.open(conn, kind, item_id, event_ids)
     yield run
-    await close_run_in_order(conn, run.id, "done", run.counts, run.api_requests, run.plan)
+    await run.close(conn, "done")
+
+
+async def close_lost_runs(db: Pool, item_id: uuid.UUID) -> int:
+    """Close runs that a dead or fenced worker left open; returns how many."""
+    if not await runs.has_open_runs(db, item_id=item_id):
+        return 0
+    return len(await runs.close_lost_runs(db, item_id=item_id, lock=RUN_SEQ_LOCK))

@@ -19,8 +19,8 @@ from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Connection, Pool
 from worker.lease.halt import halt
-from worker.lease.lease import LEASE, Lease, LeaseLost, SyncSession, close_lost_runs
-from worker.lease.runs import run_of_its_own
+from worker.lease.lease import LEASE, Lease, LeaseLost, SyncSession
+from worker.lease.runs import close_lost_runs, run_of_its_own
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import (
@@ -133,12 +133,12 @@ async def _delete(session: SyncSession) -> None:
     """Delete batch by batch until nothing is left, time is up, or a new event arrives."""
     clock = asyncio.get_running_loop().time
     until = clock() + PURGE_TIMEOUT_S
-    await session.open_run("purge")
+    run_of_rows = await session.open_run("purge")
     generation = session.generation
     async with session.page() as conn:
         await purge.begin_purge(conn, item_id=session.item_id)
     for table in (*MIRRORED, *STATE):
-        session.steps.append(table)
+        run_of_rows.plan.append(table)
         while await _delete_batch(session, table) == BATCH:
             if clock() > until or session.generation > generation:
                 return
@@ -160,7 +160,7 @@ async def _delete_batch(session: SyncSession, table: str) -> int:
         rows = await _delete_rows(conn, session.item_id, table)
         if rows:
             await purge.count_purged(conn, item_id=session.item_id, table=table, rows=rows)
-    session.counts.deleted += rows if table in MIRRORED else 0
+    session.run.counts.deleted += rows if table in MIRRORED else 0
     return rows
 
 

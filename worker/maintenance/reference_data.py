@@ -16,7 +16,7 @@ import structlog
 from worker.infra.lanes import Lane
 from worker.infra.postgres import POSTGRES_AWAY, Connection, Pool
 from worker.lease.halt import halt
-from worker.lease.runs import OwnRun, run_of_its_own
+from worker.lease.runs import Run, run_of_its_own
 from worker.maintenance.reference_data_rows import REFERENCE_DATA, Key, StoredVersion
 from worker.planner.state import WHOLE_ITEM
 from worker.pluggy_api.client import PluggyClient
@@ -165,7 +165,7 @@ def _key(lease: RefreshLease, raw: bytes) -> Key | None:
 async def _store(
     conn: Connection,
     lease: RefreshLease,
-    run: OwnRun,
+    run: Run,
     found: Found,
     stored: Mapping[Key, StoredVersion],
     now: datetime,
@@ -196,7 +196,7 @@ def _same(lease: RefreshLease, raw: bytes, stored: StoredVersion | None) -> bool
 
 
 async def _upsert(
-    conn: Connection, lease: RefreshLease, run: OwnRun, key: Key, raw: bytes, now: datetime
+    conn: Connection, lease: RefreshLease, run: Run, key: Key, raw: bytes, now: datetime
 ) -> str | None:
     """Store one row, for few ever change; returns the error if Postgres refuses it."""
     document = REFERENCE_DATA[lease.product].mapper(decode_object(raw)) | {
@@ -223,7 +223,7 @@ async def _upsert(
 
 
 async def _set_aside(
-    conn: Connection, lease: RefreshLease, run: OwnRun, rejected: Sequence[tuple[str, str, bytes]]
+    conn: Connection, lease: RefreshLease, run: Run, rejected: Sequence[tuple[str, str, bytes]]
 ) -> None:
     run.counts.rejected = len(rejected)
     if rejected:

@@ -75,7 +75,7 @@ async def continue_walk(
     """
     clock = asyncio.get_running_loop().time
     until = clock() + min(timeout_s, WALK_TIMEOUT_S)
-    session.drift_of = (PRODUCT, walk.account_id) if walk.verifies else None
+    session.run.drift_of = (PRODUCT, walk.account_id) if walk.verifies else None
     while await _advance(session, walk):
         found = await account_walks.load_walk(
             session.db, item_id=session.item_id, account_id=walk.account_id

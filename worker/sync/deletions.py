@@ -211,11 +211,11 @@ async def _tombstone(
         item_id=session.item_id,
         account_id=account_id,
         ids=list(ids),
-        run_id=session.run,
+        run_id=session.run.id,
         cause=cause,
         now=session.now,
     )
-    session.counts.deleted += len(tombstoned)
+    session.run.counts.deleted += len(tombstoned)
 
 
 async def _mark(
@@ -234,7 +234,7 @@ async def _mark(
         item_id=session.item_id,
         account_id=account_id,
         ids=list(ids),
-        run_id=session.run,
+        run_id=session.run.id,
         reason=reason,
         cause=cause,
         now=session.now,
@@ -258,11 +258,11 @@ async def unmark(
         item_id=session.item_id,
         account_id=account_id,
         shown=list(shown),
-        run_id=session.run,
+        run_id=session.run.id,
         now=session.now,
     )
-    session.counts.changed += len(unflagged)
-    session.counts.mapped_again += len(unflagged)
+    session.run.counts.changed += len(unflagged)
+    session.run.counts.mapped_again += len(unflagged)
 
 
 async def load_unwitnessed(session: SyncSession, account_id: uuid.UUID) -> tuple[uuid.UUID, ...]:

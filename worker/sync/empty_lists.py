@@ -81,7 +81,7 @@ async def note_missed(
         ids=list(absent),
         now=session.now,
         collected_at=recheck.collected_at,
-        run_id=session.run,
+        run_id=session.run.id,
     )
 
 

@@ -126,11 +126,11 @@ async def sync_listing(
             owner_columns=owned,
         )
         for row_id in [*answers.absent, *(answers.moved if page else ())]:
-            session.counts.deleted += await listing.tombstone(
+            session.run.counts.deleted += await listing.tombstone(
                 conn,
                 item_id=session.item_id,
                 row_id=row_id,
-                run_id=session.run,
+                run_id=session.run.id,
                 now=session.now,
             )
         if answers.go_on:

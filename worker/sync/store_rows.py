@@ -163,7 +163,7 @@ async def store_rows(
     for batch in batches(rows, BATCH_SIZE):
         unkept += await _store_batch(conn, session, entity, batch, owner_columns or {})
     await _set_aside(conn, session, entity, scope_id, unkept)
-    session.counts.seen += len(rows) + len(rejected)
+    session.run.counts.seen += len(rows) + len(rejected)
 
 
 async def _store_batch(
@@ -177,7 +177,7 @@ async def _store_batch(
     stored = await _stored_versions(conn, session, entity, rows)
     newest = [row for row in rows if not _is_older(session, row, stored.get(row.id))]
     changed = [row for row in newest if _differs(session, entity, row, stored.get(row.id))]
-    await note_novelties(conn, session.run, entity.product, [row.fields for row in changed])
+    await note_novelties(conn, session.run.id, entity.product, [row.fields for row in changed])
     documents, unmappable = await _documents(session, entity, changed)
     for document in documents:
         document.update(owner_columns)
@@ -200,7 +200,7 @@ async def _stored_versions(
 
 def _is_older(session: SyncSession, row: Row, stored: StoredVersion | None) -> bool:
     older = stored is not None and is_stale(session, row, stored)
-    session.counts.older_skipped += older
+    session.run.counts.older_skipped += older
     return older
 
 
@@ -209,8 +209,8 @@ def _differs(session: SyncSession, entity: Entity, row: Row, stored: StoredVersi
         return True
     equal = stored.row_hash == row.hash and stored.deleted_at is None
     same = equal and stored.missing_since is None and stored.row_version >= entity.version
-    session.counts.unchanged += same
-    session.counts.mapped_again += equal and not same
+    session.run.counts.unchanged += same
+    session.run.counts.mapped_again += equal and not same
     return not same
 
 
@@ -282,11 +282,11 @@ async def _upsert_documents(
 ) -> None:
     body = msgspec.json.encode(documents).decode()
     written = await entity.upsert(
-        conn, rows=body, item_id=session.item_id, run_id=session.run, now=session.now
+        conn, rows=body, item_id=session.item_id, run_id=session.run.id, now=session.now
     )
     new = sum(row.is_new for row in written)
-    session.counts.inserted += new
-    session.counts.changed += len(written) - new
+    session.run.counts.inserted += new
+    session.run.counts.changed += len(written) - new
 
 
 async def _set_aside(
@@ -298,13 +298,13 @@ async def _set_aside(
 ) -> None:
     if not rejected:
         return
-    session.counts.rejected += len(rejected)
+    session.run.counts.rejected += len(rejected)
     await rejected_rows.reject_rows(
         conn,
         item_id=session.item_id,
         product=entity.product,
         scope_id=scope_id,
-        run_id=session.run,
+        run_id=session.run.id,
         row_ids=[r.row_id for r in rejected],
         reasons=[r.reason for r in rejected],
         bodies=[r.body for r in rejected],

@@ -112,7 +112,7 @@ async def _doubt(
         now=session.now,
     )
     tombstoned = await investment_transactions.tombstone_investment_transactions(
-        conn, item_id=session.item_id, ids=proven, run_id=session.run, now=session.now
+        conn, item_id=session.item_id, ids=proven, run_id=session.run.id, now=session.now
     )
-    session.counts.deleted += len(tombstoned)
+    session.run.counts.deleted += len(tombstoned)
     return len(proven) < len(missing)

@@ -64,19 +64,19 @@ async def fetch_item(session: SyncSession) -> Item:
         stored = await items.load_item_version(conn, item_id=session.item_id)
         latest = latest_collection(session.pluggy.pluggy_now, session.now)
         item = read_item(fields, is_open_finance=is_open_finance(fields), latest=latest)
-        session.counts.seen += 1
+        session.run.counts.seen += 1
         if stored is not None and stored.deleted_at is None and is_stale(session, row, stored):
-            session.counts.older_skipped += 1
+            session.run.counts.older_skipped += 1
             item = later_of(_stored(session, stored), item)
         elif stored is not None and _same(row, stored):
-            session.counts.unchanged += 1
+            session.run.counts.unchanged += 1
         else:
-            await note_novelties(conn, session.run, "items", [fields])
+            await note_novelties(conn, session.run.id, "items", [fields])
             await _write(conn, session, row)
             if stored is not None and stored.deleted_at is not None:
                 await items.reset_reads(conn, item_id=session.item_id)
-            session.counts.inserted += stored is None
-            session.counts.changed += stored is not None
+            session.run.counts.inserted += stored is None
+            session.run.counts.changed += stored is not None
         await mark_complete(
             conn,
             session,
@@ -95,7 +95,7 @@ async def _write(conn: Connection, session: SyncSession, row: Row) -> None:
         "row_version": ROW_VERSION,
     }
     text_of_row = msgspec.json.encode(document).decode()
-    await items.upsert_item(conn, row=text_of_row, run_id=session.run, now=session.now)
+    await items.upsert_item(conn, row=text_of_row, run_id=session.run.id, now=session.now)
 
 
 def _stored(session: SyncSession, stored: items.ItemVersion) -> Item:
@@ -128,6 +128,6 @@ async def settle_what_died(session: SyncSession) -> None:
 async def tombstone_item(session: SyncSession) -> None:
     """Tombstone the item and all its rows."""
     async with session.page() as conn:
-        session.counts.deleted += await items.tombstone_item(
-            conn, item_id=session.item_id, run_id=session.run, now=session.now
+        session.run.counts.deleted += await items.tombstone_item(
+            conn, item_id=session.item_id, run_id=session.run.id, now=session.now
         )

@@ -93,9 +93,9 @@ async def store_page(
     Raises PluggyUnavailable if a row is another account's.
     """
     rows, rejected = await read_rows(page.rows, owner_key="accountId", owner=account_id)
-    before = session.counts.inserted
+    before = session.run.counts.inserted
     await store_rows(conn, session, TRANSACTIONS, rows, rejected, scope_id=account_id)
-    if session.counts.inserted > before:
+    if session.run.counts.inserted > before:
         # A new row may serve as the witness that the account lacked.
         await reconciliation.hurry_deletions(
             conn, item_id=session.item_id, account_id=account_id, now=session.now
