@@ -48,6 +48,15 @@ def parse_iso(text: str) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
+def iso_or_none(ms: int | None) -> str | None:
+    return None if ms is None else iso(ms)
+
+
+def without_zone(day: int) -> str:
+    """The midnight of a day (counted from 1970) as bills and loans have it."""
+    return iso(day * DAY_MS)[:19]
+
+
 # Timers kept before cancelled ones are removed for the first time.
 _TIMERS = 1_000
 

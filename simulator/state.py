@@ -1,6 +1,5 @@
 """The state of one running simulator, wired once."""
 
-from dataclasses import dataclass
 from random import Random
 
 from aiohttp import web
@@ -11,42 +10,12 @@ from simulator.http.keys import Keys
 from simulator.http.limits import Limits
 from simulator.http.requests import RequestLog
 from simulator.items.item import Item
-from simulator.items.lifecycle import Lifecycle, Pace
-from simulator.items.orders import Links
+from simulator.items.lifecycle import Lifecycle
+from simulator.options import Options
 from simulator.webhooks.delivery import Delivery
-from simulator.webhooks.events import Event
+from simulator.webhooks.events import Event, Links
 from simulator.webhooks.hooks import Hooks
 from simulator.world import World
-
-
-@dataclass(frozen=True)
-class Options:
-    """The command line."""
-
-    port: int = 0
-    seed: int = 1
-    webhook_url: str | None = None
-    webhook_secret: str | None = None
-    webhook_secret_header: str = "X-Webhook-Secret"  # noqa: S105 - a name, no secret
-    rate_limit: int = 360
-    clock_scale: float = 1.0
-    clock_start_ms: int | None = None
-    client_id: str | None = None
-    client_secret: str | None = None
-    key_ttl_s: int = 7200
-    describe_expired: bool = True
-    created_webhook_status: int = 200
-    legacy_transactions: bool = False
-    list_items: bool = True
-    public_webhook_urls_only: bool = False
-    rounds_after_s: tuple[float, ...] = (900.0, 7200.0)
-    attempt_gap_s: float = 0.0
-    disable_after: int = 20
-    step_s: float = 1.0
-    first_rows: int = 60
-    rows_a_day: int = 4
-    min_update_hours: int = 0
-    items_limit: int = 0
 
 
 class Simulator:
@@ -56,13 +25,7 @@ class Simulator:
         self.options = options
         self.base_url = "http://127.0.0.1"
         self.clock = Clock(scale=options.clock_scale, start_ms=options.clock_start_ms)
-        self.keys = Keys(
-            self.clock,
-            key_ttl_s=options.key_ttl_s,
-            client_id=options.client_id,
-            client_secret=options.client_secret,
-            describe_expired=options.describe_expired,
-        )
+        self.keys = Keys(self.clock, options)
         self._begin()
 
     def _begin(self) -> None:
@@ -73,22 +36,11 @@ class Simulator:
             Random(f"hooks:{options.seed}"),
             allow_loopback=not options.public_webhook_urls_only,
         )
-        self.delivery = Delivery(
-            self.clock,
-            self.hooks,
-            seed=options.seed,
-            rounds_after_s=options.rounds_after_s,
-            attempt_gap_s=options.attempt_gap_s,
-            disable_after=options.disable_after,
-        )
+        self.delivery = Delivery(self.clock, self.hooks, options)
         self.limits = Limits(self.clock, options.rate_limit)
         self.faults = Faults(options.seed)
         self.requests = RequestLog(self.clock)
-        self.lifecycle = Lifecycle(
-            self.world,
-            Pace(options.step_s, options.first_rows, options.rows_a_day),
-            self.emit,
-        )
+        self.lifecycle = Lifecycle(self.world, options, self.emit)
 
     async def reset(self) -> None:
         """As just started, but for the clock and the keys given out. No webhook is emitted."""

@@ -9,7 +9,7 @@ from simulator.bank.books import Edit
 from simulator.bank.history import new_id
 from simulator.bank.movements import BILL_PAYMENT, CARD_PAID_FROM_BANK, Kind
 from simulator.bank.rows import Row, money
-from simulator.clock import DAY_MS, day_text, iso
+from simulator.clock import DAY_MS, day_text, iso, without_zone
 from simulator.items.item import Item
 from simulator.world import World
 
@@ -36,8 +36,8 @@ def bill(
     return {
         "id": new_id(random),
         "accountId": account.id,
-        "dueDate": _plain(closing + DUE_AFTER_DAYS),
-        "billClosingDate": _plain(closing),
+        "dueDate": without_zone(closing + DUE_AFTER_DAYS),
+        "billClosingDate": without_zone(closing),
         "totalAmount": money(total),
         "totalAmountCurrencyCode": "BRL",
         "minimumPaymentAmount": money(max(0, total) * 15 // 100),
@@ -59,16 +59,11 @@ def _charge(random: Random) -> dict[str, Any]:
     }
 
 
-def _plain(day: int) -> str:
-    """Bills come without a zone."""
-    return iso(day * DAY_MS)[:19]
-
-
 def paid(random: Random, stored: dict[str, Any], *, day: int, now_ms: int) -> dict[str, Any]:
     payment = {
         "id": new_id(random),
         "valueType": "FULL_PAYMENT",
-        "paymentDate": _plain(day),
+        "paymentDate": without_zone(day),
         "paymentMode": "DEBIT_ACCOUNT",
         "amount": stored["totalAmount"],
         "currencyCode": "BRL",
@@ -153,7 +148,7 @@ def by_calendar(world: World, item: Item, *, since_ms: int, now_ms: int) -> list
             if not _is_closed(item, card, closing):
                 edits += close(world, item, card, closing, now_ms, stored_ids(edits))
     # Older unpaid bills belong to a history too short to show their payment.
-    since, today = _plain(since_ms // DAY_MS), _plain(now_ms // DAY_MS)
+    since, today = without_zone(since_ms // DAY_MS), without_zone(now_ms // DAY_MS)
     for bill_id in unpaid(item, due_by=today):
         if item.bills[bill_id]["dueDate"] >= since:
             edits += pay(world, item, bill_id, now_ms)
@@ -180,7 +175,7 @@ def stored_ids(edits: list[Edit]) -> frozenset[str]:
 
 
 def _is_closed(item: Item, card: Account, closing: int) -> bool:
-    day = _plain(closing)
+    day = without_zone(closing)
     return any(
         bill["accountId"] == card.id and bill["billClosingDate"] == day
         for bill in item.bills.values()

@@ -2,8 +2,9 @@
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import msgspec
 
 from simulator.bank.accounts import Account
 from simulator.bank.history import SCHEDULED, Movements
@@ -16,6 +17,7 @@ from simulator.world import World
 _WINDOW_DAYS = 365
 _LATE_DAYS = (7, 45)
 _UNKNOWN_CATEGORY = "99999999"
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Edit(NamedTuple):
@@ -26,19 +28,18 @@ class Edit(NamedTuple):
     reported: Row | None
 
 
-@dataclass(frozen=True)
-class Wishes:
+class Wishes(msgspec.Struct):
     """How many rows of each kind of change, over all accounts."""
 
-    created: int = 0
-    late: int = 0  # new, but dated weeks ago
-    scheduled: int = 0  # new, pending, dated ahead
-    twins: int = 0  # pairs of new rows that only their ids tell apart
-    settled: int = 0
-    updated: int = 0
-    deleted: int = 0
-    restated: int = 0
-    returned: int = 0
+    created: Count = 0
+    late: Count = 0  # new, but dated weeks ago
+    scheduled: Count = 0  # new, pending, dated ahead
+    twins: Count = 0  # pairs of new rows that only their ids tell apart
+    settled: Count = 0
+    updated: Count = 0
+    deleted: Count = 0
+    restated: Count = 0
+    returned: Count = 0
 
 
 class Books:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from random import Random
+from uuid import UUID
 
 from simulator.bank.accounts import Account
 from simulator.bank.categories import SAME_PERSON
@@ -26,6 +27,14 @@ def new_id(random: Random) -> str:
     bits = random.getrandbits(128) & ~(0xF << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62
     text = f"{bits:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def is_uuid(value: object) -> bool:
+    try:
+        UUID(str(value))
+    except ValueError:
+        return False
+    return True
 
 
 # Each kind as often as it weighs.

@@ -6,12 +6,7 @@ from typing import Any
 from simulator.bank.history import new_id
 from simulator.bank.people import cnpj
 from simulator.bank.rows import money
-from simulator.clock import DAY_MS, iso
-
-
-def _plain(day: int) -> str:
-    """Loans and bills come without a zone."""
-    return iso(day * DAY_MS)[:19]
+from simulator.clock import DAY_MS, iso, without_zone
 
 
 def loan(random: Random, *, item_id: str, now_ms: int) -> dict[str, Any]:
@@ -28,16 +23,16 @@ def loan(random: Random, *, item_id: str, now_ms: int) -> dict[str, Any]:
         "productName": random.choice(("Crédito Pessoal Consignado", "Financiamento de Veículo")),
         "type": "CREDITO_PESSOAL_COM_CONSIGNACAO",
         "kind": random.choice(("LOAN", "FINANCING")),
-        "date": _plain(today),
-        "contractDate": _plain(signed),
-        "disbursementDates": [_plain(signed + 2)[:10]],
+        "date": without_zone(today),
+        "contractDate": without_zone(signed),
+        "disbursementDates": [without_zone(signed + 2)[:10]],
         "settlementDate": None,
         "contractAmount": money(amount),
         "currencyCode": "BRL",
-        "dueDate": _plain(signed + total * 30),
+        "dueDate": without_zone(signed + total * 30),
         "installmentPeriodicity": "MONTHLY",
         "installmentPeriodicityAdditionalInfo": None,
-        "firstInstallmentDueDate": _plain(signed + 30),
+        "firstInstallmentDueDate": without_zone(signed + 30),
         "CET": 0.29,
         "amortizationScheduled": "PRICE",
         "amortizationScheduledAdditionalInfo": None,
@@ -93,7 +88,7 @@ def _release(random: Random, day: int, cents: int) -> dict[str, Any]:
     return {
         "isOverParcelPayment": False,
         "installmentId": f"{random.getrandbits(96):024x}",
-        "paidDate": _plain(day),
+        "paidDate": without_zone(day),
         "currencyCode": "BRL",
         "paidAmount": money(cents),
         "overParcel": None,
@@ -109,7 +104,7 @@ def pay(random: Random, stored: dict[str, Any], *, now_ms: int) -> dict[str, Any
     part = total // installments["totalNumberOfInstallments"]
     today = now_ms // DAY_MS
     return stored | {
-        "date": _plain(today),
+        "date": without_zone(today),
         "installments": installments
         | {"paidInstallments": paid, "dueInstallments": left, "contractRemainingNumber": left},
         "payments": {

@@ -62,37 +62,15 @@ payment|Pagamento recebido|05100000|1|0-0|midnight|0|PAGAMENTO_FATURA|||
 
 
 def _kinds(table: str) -> dict[str, Kind]:
-    rows = [line.split("|") for line in table.strip().splitlines()]
-    return {row[0]: _kind(*row) for row in rows}
+    kinds = map(_kind, table.strip().splitlines())
+    return {kind.code: kind for kind in kinds}
 
 
-def _kind(
-    code: str,
-    text: str,
-    category: str,
-    sign: str,
-    cents: str,
-    times: str,
-    weight: str,
-    operation: str,
-    payment_method: str,
-    party: str,
-    fee_type: str,
-) -> Kind:
-    low, high = cents.split("-")
-    return Kind(
-        code=code,
-        text=text,
-        category=category,
-        sign=int(sign),
-        cents=(int(low), int(high)),
-        times=times,
-        weight=int(weight),
-        operation=operation,
-        payment_method=payment_method or None,
-        party=party or None,
-        fee_type=fee_type or None,
-    )
+def _kind(line: str) -> Kind:
+    code, text, category, sign, cents, times, weight, operation, *others = line.split("|")
+    low, high = map(int, cents.split("-"))
+    named = (other or None for other in others)
+    return Kind(code, text, category, int(sign), (low, high), times, int(weight), operation, *named)
 
 
 KINDS = {

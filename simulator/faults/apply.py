@@ -3,7 +3,6 @@
 import asyncio
 import copy
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import web
@@ -72,9 +71,8 @@ def _repeat_cursor(request: web.Request, body: dict[str, Any]) -> bool:
     """Make `next` lead to the same page again."""
     if "next" not in body:
         return False
-    filters = [pair for pair in parse_qsl(request.query_string) if pair[0] != "after"]
     own = request.query.get("after") or write_cursor(_FAR_FUTURE_MS, "")
-    body["next"] = next_query(filters, own)
+    body["next"] = next_query(request.query.items(), own)
     return True
 
 

@@ -8,6 +8,7 @@ from simulator.bank.categories import CATEGORIES
 from simulator.http.answers import (
     bool_query,
     envelope,
+    find_connector,
     find_item,
     json_answer,
     json_body,
@@ -73,10 +74,7 @@ def _values(request: web.Request, name: str) -> list[str]:
 
 
 async def get_connector(request: web.Request) -> web.Response:
-    text = request.match_info["id"]
-    connector = state_of(request).world.connectors.get(int(text) if text.isdecimal() else -1)
-    if connector is None:
-        raise not_found("connector", "CONNECTOR_NOT_FOUND")
+    connector = find_connector(request)
     return json_answer(_with_health(connector, bool(bool_query(request, "healthDetails"))))
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 import msgspec
 from aiohttp import web
 
+from simulator.bank.history import is_uuid
 from simulator.clock import parse_iso
-from simulator.http.errors import ApiError, bad_request
+from simulator.http.errors import ApiError, bad_request, not_found
 from simulator.http.views import world_of
 from simulator.items.item import Item
 
@@ -72,14 +72,6 @@ def uuid_query(request: web.Request, name: str) -> str:
     return value.lower()
 
 
-def is_uuid(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
-
-
 def int_query(request: web.Request, name: str, default: int, *, low: int, high: int) -> int:
     text = request.query.get(name)
     if text is None:
@@ -116,9 +108,17 @@ def item_query(request: web.Request) -> Item:
     return find_item(uuid_query(request, "itemId"), request)
 
 
+def find_connector(request: web.Request) -> dict[str, Any]:
+    text = request.match_info["id"]
+    connector = world_of(request).connectors.get(int(text) if text.isdecimal() else -1)
+    if connector is None:
+        raise not_found("connector", "CONNECTOR_NOT_FOUND")
+    return connector
+
+
 def find_item(item_id: str, request: web.Request) -> Item:
     item = world_of(request).items.get(item_id)
     if item is None:
-        raise ApiError(404, "item not found", "ITEM_NOT_FOUND")
+        raise not_found("item", "ITEM_NOT_FOUND")
     request["item_id"] = item.id
     return item

@@ -1,23 +1,32 @@
 """The control calls under /_simulator: make items, collect, add faults, move time, show truth."""
 
+from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from simulator.bank import ledger
+from simulator.bank.books import Count
 from simulator.bank.categories import CATEGORIES
 from simulator.bank.products import COLLECTED_AS
 from simulator.clock import parse_iso
 from simulator.faults.faults import Fault
 from simulator.faults.quirks import QUIRKS
-from simulator.http.answers import bytes_answer, find_item, int_query, json_answer, json_body
-from simulator.http.errors import ApiError, bad_request
+from simulator.http.answers import (
+    bytes_answer,
+    find_connector,
+    find_item,
+    int_query,
+    json_answer,
+    json_body,
+)
+from simulator.http.errors import bad_request
 from simulator.http.views import snapshot
 from simulator.items import truth
 from simulator.items.connectors import PRODUCTS
 from simulator.items.item import Item
-from simulator.items.orders import Collected, Count, Order
+from simulator.items.orders import Collected, Order
 from simulator.items.outcomes import FAILURES, USUAL, WAITING
 from simulator.state import Simulator, state_of
 from simulator.webhooks.delivery import DeliveryFaults
@@ -58,18 +67,20 @@ def _product_names(names: list[str] | None) -> list[str] | None:
     if names is None:
         return None
     wanted = {pluggys for name in names for pluggys in _BY_OUR_NAME.get(name, [name])}
-    unknown = wanted - set(PRODUCTS) - {"items", "consents"}
-    if unknown:
-        raise bad_request(f"unknown products: {', '.join(sorted(unknown))}")
+    _refuse_others("unknown products", wanted, {*PRODUCTS, "items", "consents"})
     return [name for name in PRODUCTS if name in wanted]
+
+
+def _refuse_others(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    if others := set(given) - set(known):
+        raise bad_request(f"{what}: {', '.join(sorted(others))}")
 
 
 async def create_item(request: web.Request) -> web.Response:
     state, order = state_of(request), await _order(request, NewItem)
     if order.connector_id not in state.world.connectors:
         raise bad_request(f"unknown connector {order.connector_id}")
-    if unknown := set(order.quirks) - set(QUIRKS):
-        raise bad_request(f"unknown quirks: {', '.join(sorted(unknown))}")
+    _refuse_others("unknown quirks", order.quirks, QUIRKS)
     item = state.world.new_item(
         connector_id=order.connector_id,
         client_user_id=order.client_user_id,
@@ -100,15 +111,12 @@ def _time(text: str | None) -> int | None:
 def _check(item: Item, order: Order) -> None:
     """Refuse an order that would do nothing: a misspelt one must not look like success."""
     owned = {*item.accounts, *item.investments, *item.loans}
-    if unknown := set(order.close) - owned:
-        raise bad_request(f"not an open account, investment or loan: {', '.join(sorted(unknown))}")
-    if unknown := set(order.products) - set(COLLECTED_AS):
-        raise bad_request(f"unknown products: {', '.join(sorted(unknown))}")
-    missing = {name for name in order.products if COLLECTED_AS[name] not in item.products}
-    if missing:
-        raise bad_request(f"the item does not collect {', '.join(sorted(missing))}")
-    if isinstance(order.partial, list) and (unknown := set(order.partial) - set(PRODUCTS)):
-        raise bad_request(f"unknown products: {', '.join(sorted(unknown))}")
+    _refuse_others("not an open account, investment or loan", order.close, owned)
+    _refuse_others("unknown products", order.products, COLLECTED_AS)
+    collected = {name for name in order.products if COLLECTED_AS[name] in item.products}
+    _refuse_others("the item does not collect", order.products, collected)
+    if isinstance(order.partial, list):
+        _refuse_others("unknown products", order.partial, PRODUCTS)
     known = {None, "UPDATED", *FAILURES, *USUAL, *WAITING}
     if order.status not in known:
         raise bad_request(f"unknown status {order.status}")
@@ -268,10 +276,7 @@ class Health(msgspec.Struct, forbid_unknown_fields=True):
 async def set_health(request: web.Request) -> web.Response:
     """Set a connector ONLINE, UNSTABLE or OFFLINE, and emit its webhook."""
     state, order = state_of(request), await _order(request, Health)
-    text = request.match_info["id"]
-    connector = state.world.connectors.get(int(text) if text.isdecimal() else -1)
-    if connector is None:
-        raise ApiError(404, "connector not found", "CONNECTOR_NOT_FOUND")
+    connector = find_connector(request)
     connector["health"]["status"] = order.status
     connector["updatedAt"] = state.clock.now()
     for item in state.world.items.values():

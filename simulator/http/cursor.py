@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Iterable
 from urllib.parse import urlencode
 
 from simulator.clock import iso, parse_iso
@@ -21,6 +22,6 @@ def read_cursor(text: str) -> tuple[int, str]:
         raise bad_request("Invalid cursor") from error
 
 
-def next_query(filters: list[tuple[str, str]], cursor: str) -> str:
-    """A ready query string: the filters of the first call and the cursor."""
-    return "?" + urlencode([*filters, ("after", cursor)])
+def next_query(query: Iterable[tuple[str, str]], cursor: str) -> str:
+    """A ready query string: the filters of this call and the cursor."""
+    return "?" + urlencode([*(pair for pair in query if pair[0] != "after"), ("after", cursor)])

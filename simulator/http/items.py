@@ -135,8 +135,7 @@ async def list_items(request: web.Request) -> web.Response:
     following = None
     if len(found) > _LISTED:
         last = found[_LISTED - 1]
-        filters = [pair for pair in request.query.items() if pair[0] != "after"]
-        following = next_query(filters, write_cursor(last.created, last.id))
+        following = next_query(request.query.items(), write_cursor(last.created, last.id))
     shown = [item.shown() for item in found[:_LISTED]]
     return json_answer({"results": shown, "next": following})
 

@@ -16,7 +16,8 @@ from simulator.http.answers import error_answer
 from simulator.http.errors import ApiError
 from simulator.http.keys import CONNECT
 from simulator.http.limits import group_of
-from simulator.state import STATE, Options, Simulator
+from simulator.options import Options
+from simulator.state import STATE, Simulator
 
 # Blocks of 500 ids make URLs of 18 kB.
 MAX_LINE = 32 * 1024 + 512

@@ -7,15 +7,15 @@ from aiohttp import web
 
 from simulator.bank.accounts import Account
 from simulator.bank.categories import CATEGORIES
+from simulator.bank.history import is_uuid
 from simulator.bank.rows import Row, render
 from simulator.http.answers import (
     PAGE_SIZE,
     bytes_answer,
-    int_query,
-    is_uuid,
     json_answer,
     json_body,
     only_queries,
+    paged,
     time_query,
     uuid_query,
 )
@@ -63,8 +63,7 @@ def _page(request: web.Request, rows: list[Row]) -> web.Response:
     following = None
     if len(rows) > PAGE_SIZE:
         rows = rows[:PAGE_SIZE]
-        filters = [(name, value) for name, value in request.query.items() if name != "after"]
-        following = next_query(filters, write_cursor(rows[-1].date, rows[-1].id))
+        following = next_query(request.query.items(), write_cursor(rows[-1].date, rows[-1].id))
         request["page_end"] = rows[-1]
     shown = [render(row) for row in rows]
     return bytes_answer(_ENCODER.encode({"results": shown, "next": following}))
@@ -107,17 +106,9 @@ async def list_by_page(request: web.Request) -> web.Response:
             errorId="simulated",
         )
     account = _account(request, uuid_query(request, "accountId"))
-    size = int_query(request, "pageSize", PAGE_SIZE, low=1, high=PAGE_SIZE)
-    page = int_query(request, "page", 1, low=1, high=10**9)
     rows = [] if _is_withheld(request, account) else _legacy_rows(request, account)
-    return json_answer(
-        {
-            "page": page,
-            "total": len(rows),
-            "totalPages": -(-len(rows) // size),
-            "results": [render(row) for row in rows[(page - 1) * size : page * size]],
-        }
-    )
+    page = paged(request, rows)
+    return json_answer(page | {"results": [render(row) for row in page["results"]]})
 
 
 def _legacy_rows(request: web.Request, account: Account) -> list[Row]:

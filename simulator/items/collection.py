@@ -15,8 +15,14 @@ from simulator.items import consents, outcomes, timeline
 from simulator.items.birth import fill_products
 from simulator.items.item import Item
 from simulator.items.merge import Merge, match_key, merge
-from simulator.items.orders import Collected, Counts, Links, Order
-from simulator.webhooks.events import Event, item_event, transactions_changed, transactions_created
+from simulator.items.orders import Collected, Counts, Order
+from simulator.webhooks.events import (
+    Event,
+    Links,
+    item_event,
+    transactions_changed,
+    transactions_created,
+)
 from simulator.world import World
 
 # Number of deleted rows that Pluggy remembers, in case one comes back.
@@ -54,18 +60,8 @@ def collect(world: World, item: Item, order: Order, *, links: Links) -> Collecte
         event = _read(scene, order)
     timeline.note_changes(item, done, now_ms)
     timeline.note_status(item, now_ms)
-    done.events.append(about_item(item, event, order.triggered_by))
+    done.events.append(item_event(event, item, order.triggered_by))
     return done
-
-
-def about_item(item: Item, name: str, triggered_by: str | None) -> Event:
-    return item_event(
-        name,
-        item_id=item.id,
-        client_user_id=item.client_user_id,
-        triggered_by=triggered_by,
-        error=item.error if name == "item/error" else None,
-    )
 
 
 def first_events(item: Item, links: Links, *, triggered_by: str) -> list[Event]:
@@ -74,7 +70,7 @@ def first_events(item: Item, links: Links, *, triggered_by: str) -> list[Event]:
     for account in item.accounts.values():
         if account.rows:
             events += _about_rows(item, account.id, Merge(account.rows, [], []), links)
-    events.append(about_item(item, "item/created", triggered_by))
+    events.append(item_event("item/created", item, triggered_by))
     return events
 
 
@@ -145,7 +141,7 @@ def _row_edits(
     accounts = [account for account in scene.item.accounts.values() if _is_read(account, stale)]
     books = Books(scene.world, scene.item, accounts, scene.now_ms)
     books.leave_alone(bills.stored_ids(bill_edits))
-    return books.draw(order.wishes(), also_due=order.calendar)
+    return books.draw(order, also_due=order.calendar)
 
 
 def _is_read(account: Account, stale: dict[str, str]) -> bool:
@@ -218,26 +214,10 @@ def _refresh(account: Account, now_ms: int) -> None:
 
 
 def _about_rows(item: Item, account_id: str, merged: Merge, links: Links) -> list[Event]:
-    events: list[Event] = []
-    if merged.created:
-        events.append(
-            transactions_created(
-                merged.created,
-                item_id=item.id,
-                client_user_id=item.client_user_id,
-                base_url=links.base_url,
-                legacy=links.legacy,
-            )
-        )
-    for name, ids in (
-        ("transactions/updated", [row.id for _, row in merged.updated]),
-        ("transactions/deleted", [row.id for row in merged.deleted]),
-    ):
-        events += transactions_changed(
-            name,
-            ids,
-            item_id=item.id,
-            account_id=account_id,
-            client_user_id=item.client_user_id,
-        )
-    return events
+    created = [transactions_created(merged.created, item, links)] if merged.created else []
+    updated, deleted = [row.id for _, row in merged.updated], [row.id for row in merged.deleted]
+    return [
+        *created,
+        *transactions_changed("transactions/updated", updated, item, account_id),
+        *transactions_changed("transactions/deleted", deleted, item, account_id),
+    ]

@@ -1,7 +1,7 @@
 """Consents: the permission that a person gave to a connection."""
 
 from simulator.bank.history import new_id
-from simulator.clock import DAY_MS, iso
+from simulator.clock import DAY_MS, iso, iso_or_none
 from simulator.items.item import Item, Payload
 
 _RENEWED_FOR_MS = 365 * DAY_MS
@@ -15,13 +15,9 @@ def consent(item: Item, now_ms: int) -> Payload:
         "products": item.products,
         "openFinancePermissionsGranted": _PERMISSIONS if item.open_finance else [],
         "createdAt": iso(now_ms),
-        "expiresAt": _time(item.consent_expires),
+        "expiresAt": iso_or_none(item.consent_expires),
         "revokedAt": None,
     }
-
-
-def _time(ms: int | None) -> str | None:
-    return None if ms is None else iso(ms)
 
 
 def withdraw(item: Item, how: str, now_ms: int) -> None:
@@ -42,5 +38,5 @@ def renew(item: Item, now_ms: int) -> None:
     for consent_id, stored in item.consents.items():
         item.consents[consent_id] = stored | {
             "revokedAt": None,
-            "expiresAt": _time(item.consent_expires),
+            "expiresAt": iso_or_none(item.consent_expires),
         }

@@ -10,7 +10,7 @@ import msgspec
 from simulator.bank.accounts import Account
 from simulator.bank.people import Party
 from simulator.bank.rows import Row
-from simulator.clock import Timer, iso
+from simulator.clock import Timer, iso, iso_or_none
 
 # Product -> its key in statusDetail.
 STATUS_KEYS = {
@@ -127,7 +127,7 @@ class Item:
             "updatedAt": iso(self.updated),
             "status": self.status,
             "executionStatus": self.execution_status,
-            "lastUpdatedAt": _time(self.last_updated),
+            "lastUpdatedAt": iso_or_none(self.last_updated),
             "webhookUrl": self.webhook_url,
             "error": self.error,
             "clientUserId": self.client_user_id,
@@ -135,14 +135,10 @@ class Item:
             "statusDetail": self.status_detail,
             "parameter": self.parameter,
             "userAction": self.user_action,
-            "nextAutoSyncAt": _time(self.next_auto_sync),
-            "autoSyncDisabledAt": _time(self.auto_sync_disabled),
-            "consentExpiresAt": _time(self.consent_expires),
+            "nextAutoSyncAt": iso_or_none(self.next_auto_sync),
+            "autoSyncDisabledAt": iso_or_none(self.auto_sync_disabled),
+            "consentExpiresAt": iso_or_none(self.consent_expires),
             "oauthRedirectUri": self.oauth_redirect_uri,
             "resourcesCollectedAt": None,
             "hasResourcesPendingAuthorization": None,
         }
-
-
-def _time(ms: int | None) -> str | None:
-    return None if ms is None else iso(ms)

@@ -7,11 +7,12 @@ from simulator.bank.daily import daily_order
 from simulator.clock import DAY_MS, iso
 from simulator.items import outcomes, timeline
 from simulator.items.birth import fill
-from simulator.items.collection import about_item, collect, first_events
+from simulator.items.collection import collect, first_events
 from simulator.items.item import Item, Payload
-from simulator.items.orders import Collected, Links, Order, TriggeredBy
+from simulator.items.orders import Collected, Order, TriggeredBy
 from simulator.items.sandbox import MFA_TOKEN, Script, script_for
-from simulator.webhooks.events import Event
+from simulator.options import Options
+from simulator.webhooks.events import Event, Links, item_event
 from simulator.world import World
 
 # Time a person has to answer, and takes to approve in the bank's app.
@@ -42,22 +43,15 @@ class Run:
     renews: bool = False
 
 
-@dataclass(frozen=True)
-class Pace:
-    """The speed of runs, and the number of rows they bring."""
-
-    step_s: float
-    first_rows: int
-    rows_a_day: int
-
-
 class Lifecycle:
     """Moves items on the clock's timers; each item has at most one."""
 
-    def __init__(self, world: World, pace: Pace, emit: Callable[[Item, list[Event]], None]) -> None:
+    def __init__(
+        self, world: World, options: Options, emit: Callable[[Item, list[Event]], None]
+    ) -> None:
         self._world = world
         self._clock = world.clock
-        self._pace = pace
+        self._options = options
         self._emit = emit
         self.links = Links("http://127.0.0.1")
 
@@ -124,13 +118,13 @@ class Lifecycle:
     def delete(self, item: Item) -> None:
         _cancel(item)
         self._world.delete(item)
-        self._emit(item, [about_item(item, "item/deleted", None)])
+        self._emit(item, [item_event("item/deleted", item, None)])
 
     def _next(
         self, run: Run, action: Callable[[Run], None], *, after_ms: int | None = None
     ) -> None:
         _cancel(run.item)
-        delay_ms = round(self._pace.step_s * 1000) if after_ms is None else after_ms
+        delay_ms = round(self._options.step_s * 1000) if after_ms is None else after_ms
         run.item.timer = self._clock.call_later(delay_ms, lambda: action(run))
 
     def _show(self, item: Item, status: str, execution_status: str) -> None:
@@ -176,7 +170,7 @@ class Lifecycle:
     ) -> None:
         event = outcomes.wait(run.item, status, now_ms=self._clock.now_ms())
         run.item.parameter, run.item.user_action = parameter, user_action
-        self._emit(run.item, [about_item(run.item, event, run.triggered_by)])
+        self._emit(run.item, [item_event(event, run.item, run.triggered_by)])
 
     def _logged_in(self, run: Run) -> None:
         if run.script.failure is not None:
@@ -184,7 +178,7 @@ class Lifecycle:
         elif run.item.withheld and not run.renews:
             self._end(run, "USER_AUTHORIZATION_REVOKED")
         else:
-            self._emit(run.item, [about_item(run.item, "item/login_succeeded", run.triggered_by)])
+            self._emit(run.item, [item_event("item/login_succeeded", run.item, run.triggered_by)])
             steps = [step for product, step in _STEPS.items() if product in run.item.products]
             self._walk(run, [*steps, "MERGING"])
 
@@ -197,7 +191,7 @@ class Lifecycle:
             self._read(run)
 
     def _read(self, run: Run) -> None:
-        item, pace = run.item, self._pace
+        item, options = run.item, self._options
         order = Order(
             partial=list(run.script.partial),
             warned=list(run.script.warned),
@@ -205,11 +199,11 @@ class Lifecycle:
             triggered_by=run.triggered_by,
         )
         if item.last_updated is None:
-            rows = pace.first_rows * run.script.multiplier
+            rows = options.first_rows * run.script.multiplier
             self._clock.run(self.be_born(item, order, transactions=rows, accounts=2))
             return
         now_ms = self._clock.now_ms()
-        self.collect(item, daily_order(item, order, rows_a_day=pace.rows_a_day, now_ms=now_ms))
+        self.collect(item, daily_order(item, order, rows_a_day=options.rows_a_day, now_ms=now_ms))
 
     def _end(self, run: Run, failure: str) -> None:
         order = Order(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from simulator.clock import HOUR_MS, iso
+from simulator.clock import HOUR_MS, iso, iso_or_none
 from simulator.items.item import STATUS_KEYS, Item
 
 # Execution status -> status of the item, message.
@@ -112,7 +112,7 @@ def _last_read(item: Item, key: str) -> str | None:
     before = (item.status_detail or {}).get(key)
     if before is not None:
         return str(before["lastUpdatedAt"]) if before["lastUpdatedAt"] else None
-    return None if item.last_updated is None else iso(item.last_updated)
+    return iso_or_none(item.last_updated)
 
 
 def _warning(reason: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import msgspec
 
 from simulator.bank.history import new_id
 from simulator.clock import Clock
+from simulator.options import Options
 from simulator.webhooks.events import Event
 from simulator.webhooks.hooks import Hooks
 
@@ -40,25 +41,14 @@ class Endpoint(msgspec.Struct, frozen=True):
 class Delivery:
     """Delivers events to every endpoint that subscribes to them."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        hooks: Hooks,
-        *,
-        seed: int,
-        rounds_after_s: tuple[float, ...],
-        attempt_gap_s: float,
-        disable_after: int,
-    ) -> None:
+    def __init__(self, clock: Clock, hooks: Hooks, options: Options) -> None:
         self.delivery_faults = DeliveryFaults()
         self.log: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._clock = clock
         self._hooks = hooks
-        self._ids = Random(f"events:{seed}")
-        self._dice = Random(f"delivery:{seed}")
-        self._rounds_after_s = rounds_after_s
-        self._attempt_gap_s = attempt_gap_s
-        self._disable_after = disable_after
+        self._ids = Random(f"events:{options.seed}")
+        self._dice = Random(f"delivery:{options.seed}")
+        self._options = options
         self._given_up: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(AT_ONCE)
@@ -111,16 +101,14 @@ class Delivery:
     async def _deliver(self, endpoint: Endpoint, event: Event, wait_s: float) -> None:
         if wait_s:
             await asyncio.sleep(wait_s)
-        pauses: tuple[float, ...] = (
-            () if event["event"] == "item/login_succeeded" else self._rounds_after_s
-        )
+        repeats = event["event"] != "item/login_succeeded"
         body = msgspec.json.encode(event)
-        for pause_s in (0.0, *pauses):
+        for pause_s in (0.0, *(self._options.rounds_after_s if repeats else ())):
             if pause_s:
                 await self._clock.sleep(pause_s)
             for number in range(ATTEMPTS_IN_ROUND):
-                if number and self._attempt_gap_s:
-                    await self._clock.sleep(self._attempt_gap_s)
+                if number and self._options.attempt_gap_s:
+                    await self._clock.sleep(self._options.attempt_gap_s)
                 if await self._attempt(endpoint, event, body):
                     self._given_up.pop(endpoint.url, None)
                     return
@@ -159,5 +147,8 @@ class Delivery:
     def _count_failure(self, endpoint: Endpoint) -> None:
         """Disable a webhook, as Pluggy does, after so many undeliverable events in a row."""
         self._given_up[endpoint.url] = self._given_up.get(endpoint.url, 0) + 1
-        if endpoint.hook_id is not None and self._given_up[endpoint.url] >= self._disable_after:
+        if (
+            endpoint.hook_id is not None
+            and self._given_up[endpoint.url] >= self._options.disable_after
+        ):
             self._hooks.disable(endpoint.hook_id)
