@@ -31,10 +31,11 @@ PYTHON_TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """A parameter or a column with its type in Python."""
+    """A parameter or a column with its type in Python; optional: None unless it is given."""
 
     name: str
     type: str
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ async def describe_statement(conn: Connection, name: str, text: str) -> Statemen
         name,
         header,
         tuple(
-            Typed(param.name, _taken(kind, param.nullable, param.nullable_entries))
+            Typed(param.name, _taken(kind, param.nullable, param.nullable_entries), param.optional)
             for param, kind in zip(header.params, prepared.get_parameters(), strict=True)
         ),
         tuple(Typed(column, _given(header, column, kind)) for column, kind in columns),

@@ -6,7 +6,8 @@
 -- nullable: due_at, error_id
 -- Prose, which becomes the docstring.
 
-params: in the order of $1, $2, ...; `?`: may be null; `[?]`: an array with entries that may be.
+params: in the order of $1, $2, ...; `?`: may be null; `? = null`: and is so unless it is given;
+`[?]`: an array with entries that may be null.
 returns: none, count, value, values, one or many; `?`: there may be none. Then the row's name.
 nullable: columns that may be null; `*` stands for all.
 """
@@ -20,7 +21,7 @@ from typing import Final
 
 KEYS: Final = ("params", "returns", "nullable")
 RETURNS: Final = re.compile(r"(?:(none|count|value\??|values)|(one\??|many) ([A-Z]\w+))")
-PARAM: Final = re.compile(r"([a-z][a-z0-9_]*)(\[\?\])?(\?)?")
+PARAM: Final = re.compile(r"([a-z][a-z0-9_]*)(\[\?\])?(\?)?( = null)?")
 CONTINUED: Final = "    "
 
 
@@ -35,6 +36,7 @@ class Param:
     name: str
     nullable: bool
     nullable_entries: bool
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,6 @@ def _entries(text: str) -> list[str]:
 
 def _param(name: str, entry: str) -> Param:
     match = PARAM.fullmatch(entry)
-    if match is None:
+    if match is None or (match[4] and not match[3]):
         raise HeaderError(f"{name}: parameter {entry}")
-    return Param(match[1], nullable=bool(match[3]), nullable_entries=bool(match[2]))
+    return Param(match[1], bool(match[3]), bool(match[2]), bool(match[4]))

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,8 @@ IMPORTS: Final = {
     "msgspec": "import msgspec",
 }
 DATETIME_NAMES: Final = ("date", "datetime", "timedelta")
+KEY: Final = ("item_id", "product", "scope_id", "account_id", "owner_id", "row_id")
+"""Leading parameters that callers may give by their position, always in this order."""
 STORE_NAMES: Final = ("Executor", "the_row")
 
 Rows = dict[str, tuple[Typed, ...]]
@@ -93,13 +96,25 @@ def _row_class(name: str, columns: Iterable[Typed]) -> str:
 
 
 def _function(statement: Statement) -> str:
-    params = "".join(f", {param.name}: {param.type}" for param in statement.params)
-    signature = f"conn: Executor{', *' if params else ''}{params}"
+    params = list(map(_param, statement.params))
+    keys = _keys([param.name for param in statement.params])
+    named = ["*", *params[keys:]] if params[keys:] else []
+    signature = ", ".join(["conn: Executor", *params[:keys], *named])
     lines = [f"async def {statement.name}({signature}) -> {_returned(statement)}:"]
     lines += _docstring(statement.header.prose)
     arguments = "".join(f", {param.name}" for param in statement.params)
     call = f'(SQL["{statement.name}"]{arguments})'
     return "\n".join(lines + textwrap.indent(_body(statement, call), "    ").splitlines()) + "\n"
+
+
+def _param(param: Typed) -> str:
+    return f"{param.name}: {param.type}{' = None' if param.optional else ''}"
+
+
+def _keys(names: Sequence[str]) -> int:
+    """How many leading parameters are the key of a row, from its item on."""
+    order = [KEY.index(name) for name in takewhile(KEY.__contains__, names)]
+    return len(order) if order[:1] == [0] and order == sorted(order) else 0
 
 
 def _docstring(prose: str) -> list[str]:

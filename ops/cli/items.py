@@ -189,16 +189,16 @@ def show(item_id: uuid.UUID, as_json: bool) -> None:
 
 async def _load(item_id: uuid.UUID) -> dict[str, Any]:
     async with database(load(Environment)) as db:
-        item = await operating.show_item(db, item_id=item_id)
+        item = await operating.show_item(db, item_id)
         if item is None:
             raise CommandFailed(f"nothing is known of item {item_id}; register it first")
         return {
             "item": msgspec.structs.asdict(item),
-            "rows": as_rows(await operating.count_item_rows(db, item_id=item_id)),
-            "freshness": as_rows(await operating.item_freshness(db, item_id=item_id)),
-            "walks": as_rows(await operating.item_walks(db, item_id=item_id)),
+            "rows": as_rows(await operating.count_item_rows(db, item_id)),
+            "freshness": as_rows(await operating.item_freshness(db, item_id)),
+            "walks": as_rows(await operating.item_walks(db, item_id)),
             "open_events": as_rows(
-                await operating.item_open_events(db, item_id=item_id, limit=OPEN_EVENTS_SHOWN)
+                await operating.item_open_events(db, item_id, limit=OPEN_EVENTS_SHOWN)
             ),
             "dead_letters": as_rows(
                 await operating.list_dead_letters(

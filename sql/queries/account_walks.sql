@@ -1,6 +1,7 @@
 -- name: start_walk
--- params: item_id, account_id, kind, lane, expects_rows, source_updated_at?, next?, started_at?,
---     pluggy_started_at?, pages, rows_seen, verifies, read_since?, read_seq?
+-- params: item_id, account_id, kind, lane, expects_rows? = null, source_updated_at? = null,
+--     next? = null, started_at? = null, pluggy_started_at? = null, pages? = null,
+--     rows_seen? = null, verifies? = null, read_since? = null, read_seq? = null
 -- returns: none
 -- Asks for a walk of an account; a wider or better-laned ask replaces one that is under way.
 WITH replaced AS (
@@ -10,7 +11,8 @@ WITH replaced AS (
 INSERT INTO pluggy_sync.account_walks AS stored
     (item_id, account_id, kind, lane, expects_rows, source_updated_at, next, started_at,
      pluggy_started_at, pages, rows_seen, verifies, read_since, read_seq)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+VALUES ($1, $2, $3, $4, coalesce($5, false), $6, $7, $8, $9, coalesce($10, 0), coalesce($11, 0),
+        coalesce($12, false), $13, $14)
 ON CONFLICT (item_id, account_id) DO UPDATE SET
     kind = excluded.kind, lane = least(stored.lane, excluded.lane), expects_rows = excluded.expects_rows,
     source_updated_at = excluded.source_updated_at, next = excluded.next,

@@ -1,6 +1,6 @@
 -- name: mark_complete
--- params: item_id, product, scope_id, complete_read_at?, source_updated_at?, watermark?,
---     walked_at?, fingerprint?, read_since?, read_seq?
+-- params: item_id, product, scope_id, complete_read_at?, source_updated_at?, watermark? = null,
+--     walked_at? = null, fingerprint? = null, read_since? = null, read_seq?
 -- returns: none
 -- A complete read of a step has committed; what failed is over. It replaces the marks of reads that
 -- started before it, whatever their values, and none of a read that started later: so an odd time

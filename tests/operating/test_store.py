@@ -146,6 +146,26 @@ def test_every_statement_is_called_by_the_product_and_none_by_its_text() -> None
     assert by_text == {root / "ops" / "demo" / "run.py"}
 
 
+def test_only_the_key_of_a_row_is_given_by_its_position() -> None:
+    positional = {
+        tuple(
+            p.name
+            for p in inspect.signature(getattr(module_of(file), name)).parameters.values()
+            if p.kind is not p.KEYWORD_ONLY
+        )
+        for file in FILES
+        for name, _ in named_statements(QUERIES_DIR / file)
+    }
+    scopes = ("scope_id", "account_id", "owner_id", "row_id")
+    assert positional == {
+        ("conn",),
+        ("conn", "item_id"),
+        ("conn", "item_id", "product"),
+        *(("conn", "item_id", scope) for scope in scopes),
+        ("conn", "item_id", "product", "scope_id"),
+    }
+
+
 @pytest.mark.parametrize(
     ("header", "complaint"),
     [
@@ -155,6 +175,7 @@ def test_every_statement_is_called_by_the_product_and_none_by_its_text() -> None
         ("-- returns: value", "0 params named, 1 taken"),
         ("-- params: item_id, token\n-- returns: value", "2 params named, 1 taken"),
         ("-- params: Item\n-- returns: value", "parameter Item"),
+        ("-- params: item_id = null\n-- returns: value", "parameter item_id = null"),
         ("-- params: item_id\n-- returns: value\n-- nullable: lane", "no column: lane"),
     ],
 )

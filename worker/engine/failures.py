@@ -97,9 +97,9 @@ async def _store_failure(
         attempts, pause = state.after(failure, now=session.now)
         await product_sync.record_failure(
             conn,
-            item_id=session.item_id,
-            product=step.product,
-            scope_id=step.scope_id,
+            session.item_id,
+            step.product,
+            step.scope_id,
             failure_class=failure.failure_class,
             code=failure.code,
             error_id=failure.error_id,
@@ -114,18 +114,18 @@ async def _store_failure(
 async def _defer(conn: Connection, session: SyncSession, step: Step, failure: Failure) -> None:
     await product_sync.defer_step(
         conn,
-        item_id=session.item_id,
-        product=step.product,
-        scope_id=step.scope_id,
+        session.item_id,
+        step.product,
+        step.scope_id,
         reason=failure.code,
         pause=timedelta(seconds=_with_jitter(failure.wait_s or 0.0)),
     )
     if failure.is_own_limit:
         await product_sync.note_own_limit(
             conn,
-            item_id=session.item_id,
-            product=step.product,
-            scope_id=step.scope_id,
+            session.item_id,
+            step.product,
+            step.scope_id,
             code=failure.code,
             endpoint=failure.endpoint,
         )

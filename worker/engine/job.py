@@ -62,7 +62,7 @@ class Worker:
             if found is not None:
                 return _lease(found)
         if woken is not None:
-            found = await claim_woken_item(self.db, item_id=woken, lease_for=LEASE)
+            found = await claim_woken_item(self.db, woken, lease_for=LEASE)
             if found is not None:
                 return _lease(found)
         found = await claim_best_item(self.db, lease_for=LEASE, lowest_lane=int(lowest))

@@ -49,7 +49,7 @@ async def note_missed(
     async with session.page() as conn:
         await reconciliation.note_missed_webhook(
             conn,
-            item_id=session.item_id,
+            session.item_id,
             source_updated_at=item.last_updated_at,
             collected_at=session.now - age,
         )
@@ -62,9 +62,7 @@ async def expect_collection(
     """Schedule the next silence check after a sync, if the lease is still held."""
     token = session.lease.token
     if isinstance(item, Gone) and item_state.item_deleted:
-        await reconciliation.delete_reconciliations(
-            session.db, item_id=session.item_id, token=token
-        )
+        await reconciliation.delete_reconciliations(session.db, session.item_id, token=token)
     if not isinstance(item, Item) or session.pluggy.pluggy_now is None:
         return  # the item was not fetched, so nothing new is known
     responsible = any(
@@ -82,7 +80,7 @@ async def expect_collection(
         or abs(silence_check_at - item_state.silence_check_at) > NO_DIFFERENCE
     ):
         await reconciliation.set_silence_check(
-            session.db, item_id=session.item_id, due_at=silence_check_at, token=token
+            session.db, session.item_id, due_at=silence_check_at, token=token
         )
 
 

@@ -37,4 +37,4 @@ async def unless_gone(session: SyncSession, owner_id: uuid.UUID, work: Awaitable
         if owner_id in await live_ids(session, owners):
             raise
         async with session.page() as conn:
-            await account_walks.reset_owner(conn, item_id=session.item_id, scope_id=owner_id)
+            await account_walks.reset_owner(conn, session.item_id, owner_id)

@@ -81,7 +81,7 @@ async def load_item_state(session: SyncSession) -> ItemState:
 
     The first of a claim also draws the position of all that the claim reads.
     """
-    row = await stored_state.load_item_state(session.db, item_id=session.item_id)
+    row = await stored_state.load_item_state(session.db, session.item_id)
     if row is None:
         raise RuntimeError("a claimed item without its row in item_sync")
     session.now = row.now

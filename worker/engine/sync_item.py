@@ -166,7 +166,7 @@ class Engine:
         """Release an item unfinished: it stays due, and no attempt is counted."""
         if session is not None:
             await session.close_run("released")
-        await release_item(self.db, item_id=lease.item_id, token=lease.token)
+        await release_item(self.db, lease.item_id, token=lease.token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ async def settle(
     settled = {event_id: outcomes[event_id] for event_id in settling}
     row = await settle_item(
         session.db,
-        item_id=session.item_id,
+        session.item_id,
         token=session.lease.token,
         generation=item_state.generation,
         due_at=next_at,

@@ -47,7 +47,7 @@ async def raise_if_unable(session: SyncSession, failure: Failure) -> None:
     if failure.status == HTTP_GONE and await _refuses(session, NO_ITEM, failure):
         raise _halted(failure, GONE)
     judged = await halts.judge_items_failing_alike(
-        session.db, item_id=session.item_id, failure_code=failure.code, items=ITEMS_ALIKE
+        session.db, session.item_id, failure_code=failure.code, items=ITEMS_ALIKE
     )
     if judged is None or not judged.are_alike:
         return

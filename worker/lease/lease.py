@@ -73,7 +73,7 @@ class SyncSession:
 
     async def fence(self, conn: Connection) -> None:
         """Check, lock and renew the lease in one statement. Raises LeaseLost."""
-        row = await fence(conn, item_id=self.lease.item_id, token=self.lease.token, lease_for=LEASE)
+        row = await fence(conn, self.lease.item_id, token=self.lease.token, lease_for=LEASE)
         if row is None:
             raise LeaseLost
         self.now = row.now

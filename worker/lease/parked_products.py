@@ -152,9 +152,7 @@ async def mark_parked(session: SyncSession, steps: Collection[tuple[str, uuid.UU
         return
     products, owners = map(list, zip(*sorted(steps), strict=True))
     async with session.page() as conn:
-        await parks.mark_parked_steps(
-            conn, item_id=session.item_id, products=products, scope_ids=owners
-        )
+        await parks.mark_parked_steps(conn, session.item_id, products=products, scope_ids=owners)
 
 
 async def tend_parks(db: Pool, client: PluggyClient, products: Sequence[str]) -> bool:

@@ -52,15 +52,13 @@ async def mark_complete(
     """
     read_up_to, before = bounded(watermark, started_at), None
     if product == "transactions":
-        before = await product_sync.load_watermark(
-            conn, item_id=session.item_id, account_id=scope_id
-        )
+        before = await product_sync.load_watermark(conn, session.item_id, scope_id)
     narrow = is_narrow(read_since, before)
     await product_sync.mark_complete(
         conn,
-        item_id=session.item_id,
-        product=product,
-        scope_id=scope_id,
+        session.item_id,
+        product,
+        scope_id,
         complete_read_at=started_at,
         source_updated_at=source_updated_at,
         watermark=before if narrow else read_up_to,
@@ -70,11 +68,11 @@ async def mark_complete(
         read_seq=session.read_seq if read_seq is None else read_seq,
     )
     if product == "transactions":
-        await reconciliation.plan_recent_read(conn, item_id=session.item_id)
+        await reconciliation.plan_recent_read(conn, session.item_id)
         await product_sync.note_overlap(
             conn,
-            item_id=session.item_id,
-            account_id=scope_id,
+            session.item_id,
+            scope_id,
             started_at=started_at,
             pluggy_started_at=read_up_to,
             narrow=narrow,
@@ -100,12 +98,7 @@ async def expect_first_rows(
     if product in COLLECTED_AS:
         name = COLLECTED_AS[product]
         await product_sync.expect_first_rows(
-            conn,
-            item_id=session.item_id,
-            product=product,
-            scope_id=scope_id,
-            found=found,
-            collected_as=name,
+            conn, session.item_id, product, scope_id, found=found, collected_as=name
         )
 
 
@@ -123,11 +116,6 @@ async def defer_step(
     Without a pause given, it doubles with the age of the deferral, from 30 s to an hour.
     """
     await product_sync.defer_step(
-        conn,
-        item_id=session.item_id,
-        product=product,
-        scope_id=scope_id,
-        reason=reason,
-        pause=pause,
+        conn, session.item_id, product, scope_id, reason=reason, pause=pause
     )
     session.deferred.add((product, scope_id))

@@ -61,7 +61,7 @@ class Run:
         cls, conn: Connection, kind: str, item_id: uuid.UUID | None, event_ids: Sequence[int]
     ) -> Run:
         """Open a run, in the caller's transaction."""
-        return cls(await runs.open_run(conn, item_id=item_id, kind=kind, event_ids=list(event_ids)))
+        return cls(await runs.open_run(conn, item_id, kind=kind, event_ids=list(event_ids)))
 
     async def close(self, db: Pool | Connection, outcome: str) -> None:
         """Store what was counted and close it: with the commit it has its place in the feed."""
@@ -113,6 +113,6 @@ async def run_of_its_own(
 
 async def close_lost_runs(db: Pool, item_id: uuid.UUID) -> int:
     """Close runs that a dead or fenced worker left open; returns how many."""
-    if not await runs.has_open_runs(db, item_id=item_id):
+    if not await runs.has_open_runs(db, item_id):
         return 0
-    return len(await runs.close_lost_runs(db, item_id=item_id, lock=RUN_SEQ_LOCK))
+    return len(await runs.close_lost_runs(db, item_id, lock=RUN_SEQ_LOCK))

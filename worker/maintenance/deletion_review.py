@@ -33,7 +33,7 @@ async def list_deletions(
     db: Pool, *, item_id: uuid.UUID | None = None, limit: int | None = None
 ) -> list[PendingDeletion]:
     """Flagged rows with their reasons, oldest flag first: pluggy_ops.flagged_deletions."""
-    return await deletions.list_deletions(db, item_id=item_id, limit=limit)
+    return await deletions.list_deletions(db, item_id, limit=limit)
 
 
 async def accept_deletions(
@@ -78,7 +78,7 @@ async def _decide(
     if item_id is None and transaction_ids is None:
         raise ValueError("name an item or transactions")
     ids = None if transaction_ids is None else list(transaction_ids)
-    found = await deletions.load_items_with_deletions(db, item_id=item_id, ids=ids)
+    found = await deletions.load_items_with_deletions(db, item_id, ids=ids)
     decided: list[Decided] = []
     for found_id in found:
         async with db.acquire() as conn, conn.transaction():
@@ -91,11 +91,11 @@ async def _decide_item(
     conn: Connection, item_id: uuid.UUID, ids: list[uuid.UUID] | None, *, accepts: bool
 ) -> Decided | None:
     """Decide about one item in the caller's transaction; None if nothing is flagged any more."""
-    await deletions.lock_lease(conn, item_id=item_id)
+    await deletions.lock_lease(conn, item_id)
     now = await conn.fetchval("SELECT clock_timestamp()")
     # Loaded after the lock: the page that held it may have shown the rows.
-    rows = await deletions.load_transaction_deletions(conn, item_id=item_id, ids=ids)
-    accounts = await deletions.load_account_deletions(conn, item_id=item_id, ids=ids)
+    rows = await deletions.load_transaction_deletions(conn, item_id, ids=ids)
+    accounts = await deletions.load_account_deletions(conn, item_id, ids=ids)
     if not rows and not accounts:
         return None
     async with run_of_its_own(conn, "flag", item_id=item_id) as run:
@@ -123,9 +123,7 @@ async def _accept_accounts(
     """With all that they own; returns how many rows were written."""
     return sum(
         [
-            await tombstone_accounts(
-                conn, item_id=item_id, row_id=account_id, run_id=run_id, now=now
-            )
+            await tombstone_accounts(conn, item_id, account_id, run_id=run_id, now=now)
             for account_id in ids
         ]
     )
@@ -134,5 +132,5 @@ async def _accept_accounts(
 async def _refuse_accounts(
     conn: Connection, item_id: uuid.UUID, ids: Sequence[uuid.UUID], run_id: int, now: datetime
 ) -> int:
-    await deletions.refuse_account_deletions(conn, item_id=item_id, ids=ids, run_id=run_id, now=now)
+    await deletions.refuse_account_deletions(conn, item_id, ids=ids, run_id=run_id, now=now)
     return len(ids)

@@ -114,7 +114,7 @@ class Purger:
         await accept_events(
             self.db, [own_event("sync/verify", session.item_id, lane=Lane.AUDIT, now=session.now)]
         )
-        await purge.delete_purge(self.db, item_id=session.item_id)
+        await purge.delete_purge(self.db, session.item_id)
         log.warning("purge_refused", reason="item_answers")
 
 
@@ -136,7 +136,7 @@ async def _delete(session: SyncSession) -> None:
     run_of_rows = await session.open_run("purge")
     generation = session.generation
     async with session.page() as conn:
-        await purge.begin_purge(conn, item_id=session.item_id)
+        await purge.begin_purge(conn, session.item_id)
     for table in (*MIRRORED, *STATE):
         run_of_rows.plan.append(table)
         while await _delete_batch(session, table) == BATCH:
@@ -149,7 +149,7 @@ async def _delete(session: SyncSession) -> None:
             return
         async with run_of_its_own(conn, "purge", item_id=session.item_id) as run:
             receipt = await purge.finish_purge(
-                conn, item_id=session.item_id, run_id=run.id, now=session.now
+                conn, session.item_id, run_id=run.id, now=session.now
             )
             run.counts.deleted = 1
     log.info("item_purged", receipt=receipt)
@@ -159,7 +159,7 @@ async def _delete_batch(session: SyncSession, table: str) -> int:
     async with session.page() as conn:
         rows = await _delete_rows(conn, session.item_id, table)
         if rows:
-            await purge.count_purged(conn, item_id=session.item_id, table=table, rows=rows)
+            await purge.count_purged(conn, session.item_id, table=table, rows=rows)
     session.run.counts.deleted += rows if table in MIRRORED else 0
     return rows
 
@@ -184,7 +184,7 @@ async def _record_failure(session: SyncSession, attempts: int, error: PluggyErro
         pause_s = retry_pause_s(attempts)
     await purge.fail_purge(
         session.db,
-        item_id=session.item_id,
+        session.item_id,
         attempts=attempts,
         code=error.code,
         error_id=error.error_id,
@@ -195,4 +195,4 @@ async def _record_failure(session: SyncSession, attempts: int, error: PluggyErro
 async def _release(session: SyncSession) -> None:
     """Release the item; an unfinished purge is found again by the item's tombstone."""
     await session.close_run("released")
-    await release_item(session.db, item_id=session.item_id, token=session.lease.token)
+    await release_item(session.db, session.item_id, token=session.lease.token)

@@ -231,9 +231,9 @@ async def _set_aside(
         # Reference data belongs to no item: the nil UUID stands for the item, too.
         await rejected_rows.reject_rows(
             conn,
-            item_id=WHOLE_ITEM,
-            product=lease.product,
-            scope_id=WHOLE_ITEM,
+            WHOLE_ITEM,
+            lease.product,
+            WHOLE_ITEM,
             run_id=run.id,
             row_ids=row_ids,
             reasons=reasons,

@@ -239,12 +239,12 @@ class _Changes:
 
     @classmethod
     async def of(cls, conn: Connection, item_id: uuid.UUID, since: datetime) -> _Changes:
-        void = await restatements.load_void_restatements(conn, item_id=item_id)
+        void = await restatements.load_void_restatements(conn, item_id)
         # A row created in that run may replace one deleted so long before; an hour for the run's
         # length.
         after = since - MAX_TIME_BETWEEN - timedelta(hours=1)
         records = await restatements.load_deleted(
-            conn, item_id=item_id, deleted_after=after, limit=MAX_ROWS
+            conn, item_id, deleted_after=after, limit=MAX_ROWS
         )
         links: list[tuple[uuid.UUID, Link]] = []
         for account_id, rows in groupby(records, key=lambda record: record.account_id):
@@ -262,10 +262,10 @@ class _Changes:
         if not self.links and not self.void:
             return
         async with run_of_its_own(conn, "restatement", item_id=self.item_id) as run:
-            await restatements.remove_restatements(conn, item_id=self.item_id, ids=self.void)
+            await restatements.remove_restatements(conn, self.item_id, ids=self.void)
             added = await restatements.add_restatements(
                 conn,
-                item_id=self.item_id,
+                self.item_id,
                 run_id=run.id,
                 ids=[link.id for _, link in self.links],
                 superseded_bys=[link.superseded_by for _, link in self.links],
@@ -286,8 +286,8 @@ async def _load_created(
     born = [version.source_created_at for version in deleted]
     records = await restatements.load_created(
         conn,
-        item_id=item_id,
-        account_id=account_id,
+        item_id,
+        account_id,
         seen_from=min(gone_at) - MAX_TIME_BETWEEN,
         seen_to=max(gone_at) + MAX_TIME_BETWEEN,
         dated_from=min(days) - MAX_DAYS_APART,

@@ -66,9 +66,5 @@ async def _delete_batch(db: Pool, table: str, keep: timedelta) -> int:
     if table in OF_THEIR_OWN:
         return await OF_THEIR_OWN[table](db, retention=keep, limit=PORTION)
     return await retention.delete_expired_rows(
-        db,
-        table=f"pluggy_sync.{table}",
-        time_column=TIME_OF[table],
-        retention=keep,
-        limit=PORTION,
+        db, table=f"pluggy_sync.{table}", time_column=TIME_OF[table], retention=keep, limit=PORTION
     )

@@ -45,21 +45,21 @@ class AbsentId(msgspec.Struct, frozen=True):
 
 async def start_walk(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     account_id: uuid.UUID,
+    *,
     kind: str,
     lane: int,
-    expects_rows: bool,
-    source_updated_at: datetime | None,
-    next: str | None,
-    started_at: datetime | None,
-    pluggy_started_at: datetime | None,
-    pages: int,
-    rows_seen: int,
-    verifies: bool,
-    read_since: datetime | None,
-    read_seq: int | None,
+    expects_rows: bool | None = None,
+    source_updated_at: datetime | None = None,
+    next: str | None = None,
+    started_at: datetime | None = None,
+    pluggy_started_at: datetime | None = None,
+    pages: int | None = None,
+    rows_seen: int | None = None,
+    verifies: bool | None = None,
+    read_since: datetime | None = None,
+    read_seq: int | None = None,
 ) -> None:
     """Asks for a walk of an account; a wider or better-laned ask replaces one that is under way."""
     await conn.execute(
@@ -81,30 +81,28 @@ async def start_walk(
     )
 
 
-async def revive_walk_step(conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID) -> None:
+async def revive_walk_step(conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID) -> None:
     """A new ask makes a dead step of an account due again."""
     await conn.execute(SQL["revive_walk_step"], item_id, account_id)
 
 
-async def note_unreadable_walk(
-    conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID
-) -> None:
+async def note_unreadable_walk(conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID) -> None:
     """A walk stands for ids that an event named and nobody could read: the next one for
     this cause waits a day.
     """
     await conn.execute(SQL["note_unreadable_walk"], item_id, account_id)
 
 
-async def load_walk(conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID) -> WalkRow | None:
+async def load_walk(conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID) -> WalkRow | None:
     found = await conn.fetchrow(SQL["load_walk"], item_id, account_id)
     return None if found is None else WalkRow(*found)
 
 
 async def begin_walk(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     account_id: uuid.UUID,
+    *,
     started_at: datetime,
     pluggy_started_at: datetime,
     finds_candidates: bool,
@@ -124,9 +122,9 @@ async def begin_walk(
 
 async def advance_walk(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     account_id: uuid.UUID,
+    *,
     next: str | None,
     rows: int,
     read_at: datetime | None,
@@ -146,7 +144,7 @@ async def add_walk_page(
     await conn.execute(SQL["add_walk_page"], walk_id, cursor_hash, kind, ids)
 
 
-async def restart_walk(conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID) -> int | None:
+async def restart_walk(conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID) -> int | None:
     """Its cursor no longer works: its pages are read again from the first one, of what it has
     listed before.
 
@@ -156,14 +154,14 @@ async def restart_walk(conn: Executor, *, item_id: uuid.UUID, account_id: uuid.U
     return found
 
 
-async def count_rows_known(conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID) -> int:
+async def count_rows_known(conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID) -> int:
     """Rows of an account that were ever listed."""
     found: int = await conn.fetchval(SQL["count_rows_known"], item_id, account_id)
     return found
 
 
 async def load_attempts(
-    conn: Executor, *, item_id: uuid.UUID, product: str, scope_id: uuid.UUID
+    conn: Executor, item_id: uuid.UUID, product: str, scope_id: uuid.UUID
 ) -> int | None:
     """How often a step has failed in a row."""
     found: int | None = await conn.fetchval(SQL["load_attempts"], item_id, product, scope_id)
@@ -172,9 +170,9 @@ async def load_attempts(
 
 async def load_deletion_candidates(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     account_id: uuid.UUID,
+    *,
     walk_id: int,
     started_at: datetime | None,
     limit: int,
@@ -199,7 +197,7 @@ async def load_absent(conn: Executor, *, walk_id: int) -> list[AbsentId]:
 
 
 async def delete_absent(
-    conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID, shown: Collection[uuid.UUID]
+    conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID, *, shown: Collection[uuid.UUID]
 ) -> None:
     """Rows that a walk asked for without an answer and that were shown since are no longer
     absent: the walk asks for them again.
@@ -207,10 +205,10 @@ async def delete_absent(
     await conn.execute(SQL["delete_absent"], item_id, account_id, shown)
 
 
-async def finish_walk(conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID) -> None:
+async def finish_walk(conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID) -> None:
     await conn.execute(SQL["finish_walk"], item_id, account_id)
 
 
-async def reset_owner(conn: Executor, *, item_id: uuid.UUID, scope_id: uuid.UUID) -> None:
+async def reset_owner(conn: Executor, item_id: uuid.UUID, scope_id: uuid.UUID) -> None:
     """An account or an investment is gone: nothing of it is read any more."""
     await conn.execute(SQL["reset_owner"], item_id, scope_id)

@@ -26,7 +26,7 @@ class PendingDeletion(msgspec.Struct, frozen=True):
 
 
 async def list_deletions(
-    conn: Executor, *, item_id: uuid.UUID | None, limit: int | None
+    conn: Executor, item_id: uuid.UUID | None, *, limit: int | None
 ) -> list[PendingDeletion]:
     """Null: any item, without a limit."""
     return [
@@ -36,7 +36,7 @@ async def list_deletions(
 
 
 async def load_items_with_deletions(
-    conn: Executor, *, item_id: uuid.UUID | None, ids: Collection[uuid.UUID] | None
+    conn: Executor, item_id: uuid.UUID | None, *, ids: Collection[uuid.UUID] | None
 ) -> list[uuid.UUID]:
     """Items that have flagged rows. ids: of transactions or accounts. Null: any."""
     return [
@@ -45,20 +45,20 @@ async def load_items_with_deletions(
 
 
 async def load_account_deletions(
-    conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID] | None
+    conn: Executor, item_id: uuid.UUID, *, ids: Collection[uuid.UUID] | None
 ) -> list[uuid.UUID]:
     """ids null: all."""
     return [record[0] for record in await conn.fetch(SQL["load_account_deletions"], item_id, ids)]
 
 
 async def refuse_account_deletions(
-    conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID], run_id: int, now: datetime
+    conn: Executor, item_id: uuid.UUID, *, ids: Collection[uuid.UUID], run_id: int, now: datetime
 ) -> None:
     """A person says that these accounts stay."""
     await conn.execute(SQL["refuse_account_deletions"], item_id, ids, run_id, now)
 
 
-async def lock_lease(conn: Executor, *, item_id: uuid.UUID) -> None:
+async def lock_lease(conn: Executor, item_id: uuid.UUID) -> None:
     """Every page transaction of a sync begins by writing this row: none is under way, and
     none begins, until the caller's transaction has ended.
     """
@@ -66,7 +66,7 @@ async def lock_lease(conn: Executor, *, item_id: uuid.UUID) -> None:
 
 
 async def load_transaction_deletions(
-    conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID] | None
+    conn: Executor, item_id: uuid.UUID, *, ids: Collection[uuid.UUID] | None
 ) -> list[uuid.UUID]:
     """ids null: all."""
     return [
@@ -75,14 +75,14 @@ async def load_transaction_deletions(
 
 
 async def accept_transaction_deletions(
-    conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID], run_id: int, now: datetime
+    conn: Executor, item_id: uuid.UUID, *, ids: Collection[uuid.UUID], run_id: int, now: datetime
 ) -> None:
     """A person agrees that these rows are gone."""
     await conn.execute(SQL["accept_transaction_deletions"], item_id, ids, run_id, now)
 
 
 async def refuse_transaction_deletions(
-    conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID], run_id: int, now: datetime
+    conn: Executor, item_id: uuid.UUID, *, ids: Collection[uuid.UUID], run_id: int, now: datetime
 ) -> None:
     """A person says that these rows stay."""
     await conn.execute(SQL["refuse_transaction_deletions"], item_id, ids, run_id, now)

@@ -22,18 +22,18 @@ class MissingRow(msgspec.Struct, frozen=True):
     missing_collected_at: datetime | None
 
 
-async def load_missing_investments(conn: Executor, *, item_id: uuid.UUID) -> list[MissingRow]:
+async def load_missing_investments(conn: Executor, item_id: uuid.UUID) -> list[MissingRow]:
     """Live rows with the first look that missed them."""
     return [
         MissingRow(*record) for record in await conn.fetch(SQL["load_missing_investments"], item_id)
     ]
 
 
-async def load_missing_loans(conn: Executor, *, item_id: uuid.UUID) -> list[MissingRow]:
+async def load_missing_loans(conn: Executor, item_id: uuid.UUID) -> list[MissingRow]:
     return [MissingRow(*record) for record in await conn.fetch(SQL["load_missing_loans"], item_id)]
 
 
-async def load_missing_accounts(conn: Executor, *, item_id: uuid.UUID) -> list[MissingRow]:
+async def load_missing_accounts(conn: Executor, item_id: uuid.UUID) -> list[MissingRow]:
     return [
         MissingRow(*record) for record in await conn.fetch(SQL["load_missing_accounts"], item_id)
     ]
@@ -41,8 +41,8 @@ async def load_missing_accounts(conn: Executor, *, item_id: uuid.UUID) -> list[M
 
 async def miss_investments(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
+    *,
     ids: Collection[uuid.UUID],
     now: datetime,
     collected_at: datetime | None,
@@ -54,8 +54,8 @@ async def miss_investments(
 
 async def miss_loans(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
+    *,
     ids: Collection[uuid.UUID],
     now: datetime,
     collected_at: datetime | None,
@@ -67,8 +67,8 @@ async def miss_loans(
 
 async def miss_accounts(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
+    *,
     ids: Collection[uuid.UUID],
     now: datetime,
     collected_at: datetime | None,
@@ -82,7 +82,7 @@ async def miss_accounts(
 
 
 async def has_another_list(
-    conn: Executor, *, item_id: uuid.UUID, product: str, since: datetime
+    conn: Executor, item_id: uuid.UUID, product: str, *, since: datetime
 ) -> bool:
     """Whether a list of another product of an item was read with rows since a time."""
     found: bool = await conn.fetchval(SQL["has_another_list"], item_id, product, since)

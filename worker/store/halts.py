@@ -31,7 +31,7 @@ async def halt(conn: Executor, *, failure_code: str, advice: str, probe_every: t
 
 
 async def judge_items_failing_alike(
-    conn: Executor, *, item_id: uuid.UUID, failure_code: str, items: int
+    conn: Executor, item_id: uuid.UUID, *, failure_code: str, items: int
 ) -> Verdict | None:
     """Whether the item just refused is one of so many held ones whose own read failed of one code
     in the last five minutes, while nothing at all was read since the first of them; and a few other

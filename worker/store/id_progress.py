@@ -58,9 +58,9 @@ async def note_ids_asked(
 
 async def count_named_rows(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     account_id: uuid.UUID,
+    *,
     event_ids: Collection[int],
     absent: Collection[uuid.UUID],
     asked: Collection[uuid.UUID],

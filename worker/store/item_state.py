@@ -33,7 +33,7 @@ class ItemStateRow(msgspec.Struct, frozen=True):
     item_deleted_at: datetime | None
 
 
-async def load_item_state(conn: Executor, *, item_id: uuid.UUID) -> ItemStateRow | None:
+async def load_item_state(conn: Executor, item_id: uuid.UUID) -> ItemStateRow | None:
     """What a sync of an item has to know, in one statement: its place in the order of events and
     reads (drawn after the snapshot, so it is above that of every event seen), the generation and
     the pending events that it counts (one snapshot: read apart, an event between the two would be

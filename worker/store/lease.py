@@ -35,7 +35,7 @@ class Settled(msgspec.Struct, frozen=True):
 
 
 async def claim_woken_item(
-    conn: Executor, *, item_id: uuid.UUID, lease_for: timedelta
+    conn: Executor, item_id: uuid.UUID, *, lease_for: timedelta
 ) -> ClaimedItem | None:
     """Leases the item that was woken for, if it is due in the live lane."""
     found = await conn.fetchrow(SQL["claim_woken_item"], item_id, lease_for)
@@ -71,7 +71,7 @@ async def claim_probe_item(conn: Executor, *, lease_for: timedelta) -> ClaimedIt
 
 
 async def fence(
-    conn: Executor, *, item_id: uuid.UUID, token: uuid.UUID, lease_for: timedelta
+    conn: Executor, item_id: uuid.UUID, *, token: uuid.UUID, lease_for: timedelta
 ) -> Fence | None:
     """First statement of every page transaction: check, lock and heartbeat in one.
 
@@ -84,8 +84,8 @@ async def fence(
 
 async def settle_item(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
+    *,
     token: uuid.UUID,
     generation: int,
     due_at: datetime | None,
@@ -127,6 +127,6 @@ async def settle_item(
     return None if found is None else Settled(*found)
 
 
-async def release_item(conn: Executor, *, item_id: uuid.UUID, token: uuid.UUID) -> None:
+async def release_item(conn: Executor, item_id: uuid.UUID, *, token: uuid.UUID) -> None:
     """Gives an item back without settling anything: it stays due, no attempt is spent."""
     await conn.execute(SQL["release_item"], item_id, token)

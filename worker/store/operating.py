@@ -200,7 +200,7 @@ async def lag(conn: Executor) -> list[Lag]:
     return [Lag(*record) for record in await conn.fetch(SQL["lag"])]
 
 
-async def show_item(conn: Executor, *, item_id: uuid.UUID) -> ShownItem | None:
+async def show_item(conn: Executor, item_id: uuid.UUID) -> ShownItem | None:
     """An item as operators may see it, and whether it has work.
 
     No row if nothing is known of it.
@@ -209,22 +209,22 @@ async def show_item(conn: Executor, *, item_id: uuid.UUID) -> ShownItem | None:
     return None if found is None else ShownItem(*found)
 
 
-async def count_item_rows(conn: Executor, *, item_id: uuid.UUID) -> list[ItemRows]:
+async def count_item_rows(conn: Executor, item_id: uuid.UUID) -> list[ItemRows]:
     """What is held of an item, products without a row left out."""
     return [ItemRows(*record) for record in await conn.fetch(SQL["count_item_rows"], item_id)]
 
 
-async def item_freshness(conn: Executor, *, item_id: uuid.UUID) -> list[ProductFreshness]:
+async def item_freshness(conn: Executor, item_id: uuid.UUID) -> list[ProductFreshness]:
     return [
         ProductFreshness(*record) for record in await conn.fetch(SQL["item_freshness"], item_id)
     ]
 
 
-async def item_walks(conn: Executor, *, item_id: uuid.UUID) -> list[ItemWalk]:
+async def item_walks(conn: Executor, item_id: uuid.UUID) -> list[ItemWalk]:
     return [ItemWalk(*record) for record in await conn.fetch(SQL["item_walks"], item_id)]
 
 
-async def item_open_events(conn: Executor, *, item_id: uuid.UUID, limit: int) -> list[OpenEvent]:
+async def item_open_events(conn: Executor, item_id: uuid.UUID, *, limit: int) -> list[OpenEvent]:
     """Events of an item that are not applied yet."""
     return [
         OpenEvent(*record) for record in await conn.fetch(SQL["item_open_events"], item_id, limit)

@@ -78,8 +78,8 @@ async def park_product(
 
 async def mark_parked_steps(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
+    *,
     products: Collection[str],
     scope_ids: Collection[uuid.UUID],
 ) -> None:

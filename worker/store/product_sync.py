@@ -17,16 +17,16 @@ SQL = load("product_sync.sql")
 
 async def mark_complete(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     product: str,
     scope_id: uuid.UUID,
+    *,
     complete_read_at: datetime | None,
     source_updated_at: datetime | None,
-    watermark: datetime | None,
-    walked_at: datetime | None,
-    fingerprint: str | None,
-    read_since: datetime | None,
+    watermark: datetime | None = None,
+    walked_at: datetime | None = None,
+    fingerprint: str | None = None,
+    read_since: datetime | None = None,
     read_seq: int | None,
 ) -> None:
     """A complete read of a step has committed; what failed is over.
@@ -53,7 +53,7 @@ async def mark_complete(
 
 
 async def load_watermark(
-    conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID
+    conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID
 ) -> datetime | None:
     found: datetime | None = await conn.fetchval(SQL["load_watermark"], item_id, account_id)
     return found
@@ -61,9 +61,9 @@ async def load_watermark(
 
 async def note_overlap(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     account_id: uuid.UUID,
+    *,
     started_at: datetime | None,
     pluggy_started_at: datetime | None,
     narrow: bool,
@@ -111,10 +111,10 @@ async def end_overlaps(conn: Executor, *, item_ids: Collection[uuid.UUID]) -> No
 
 async def expect_first_rows(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     product: str,
     scope_id: uuid.UUID,
+    *,
     found: bool | None,
     collected_as: str | None,
 ) -> None:
@@ -143,10 +143,10 @@ async def end_confirmations(conn: Executor, *, item_ids: Collection[uuid.UUID]) 
 
 async def record_failure(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     product: str,
     scope_id: uuid.UUID,
+    *,
     failure_class: str,
     code: str,
     error_id: str | None,
@@ -181,10 +181,10 @@ async def record_failure(
 
 async def defer_step(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     product: str,
     scope_id: uuid.UUID,
+    *,
     reason: str,
     pause: timedelta | None,
 ) -> None:
@@ -197,10 +197,10 @@ async def defer_step(
 
 async def note_own_limit(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     product: str,
     scope_id: uuid.UUID,
+    *,
     code: str,
     endpoint: str | None,
 ) -> None:
@@ -211,14 +211,14 @@ async def note_own_limit(
 
 
 async def end_deferral(
-    conn: Executor, *, item_id: uuid.UUID, product: str, scope_id: uuid.UUID
+    conn: Executor, item_id: uuid.UUID, product: str, scope_id: uuid.UUID
 ) -> None:
     """A question has been answered, so what was put off is due no later."""
     await conn.execute(SQL["end_deferral"], item_id, product, scope_id)
 
 
 async def is_deferred_for(
-    conn: Executor, *, item_id: uuid.UUID, product: str, scope_id: uuid.UUID, how_long: timedelta
+    conn: Executor, item_id: uuid.UUID, product: str, scope_id: uuid.UUID, *, how_long: timedelta
 ) -> bool | None:
     """Whether a step's answers have proven nothing for so long."""
     found: bool | None = await conn.fetchval(

@@ -35,8 +35,8 @@ async def claim_item_to_purge(
 
 async def fail_purge(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
+    *,
     attempts: int,
     code: str,
     error_id: str | None,
@@ -45,17 +45,17 @@ async def fail_purge(
     await conn.execute(SQL["fail_purge"], item_id, attempts, code, error_id, pause)
 
 
-async def begin_purge(conn: Executor, *, item_id: uuid.UUID) -> None:
+async def begin_purge(conn: Executor, item_id: uuid.UUID) -> None:
     """Pluggy has answered 404 once more."""
     await conn.execute(SQL["begin_purge"], item_id)
 
 
-async def delete_purge(conn: Executor, *, item_id: uuid.UUID) -> None:
+async def delete_purge(conn: Executor, item_id: uuid.UUID) -> None:
     """The item answers again."""
     await conn.execute(SQL["delete_purge"], item_id)
 
 
-async def count_purged(conn: Executor, *, item_id: uuid.UUID, table: str, rows: int) -> None:
+async def count_purged(conn: Executor, item_id: uuid.UUID, *, table: str, rows: int) -> None:
     await conn.execute(SQL["count_purged"], item_id, table, rows)
 
 
@@ -65,21 +65,21 @@ async def purge_rows(conn: Executor, *, table: str, item_id: uuid.UUID, limit: i
     return found
 
 
-async def purge_walk_pages(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
+async def purge_walk_pages(conn: Executor, item_id: uuid.UUID, *, limit: int) -> int:
     return rows_written(await conn.execute(SQL["purge_walk_pages"], item_id, limit))
 
 
-async def purge_runs(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
+async def purge_runs(conn: Executor, item_id: uuid.UUID, *, limit: int) -> int:
     """Runs stay, the ids of accounts and investments in what they have done go."""
     return rows_written(await conn.execute(SQL["purge_runs"], item_id, limit))
 
 
-async def purge_id_progress(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
+async def purge_id_progress(conn: Executor, item_id: uuid.UUID, *, limit: int) -> int:
     """How far the lists of settled events were asked; an event may be settled without them."""
     return rows_written(await conn.execute(SQL["purge_id_progress"], item_id, limit))
 
 
-async def purge_webhook_events(conn: Executor, *, item_id: uuid.UUID, limit: int) -> int:
+async def purge_webhook_events(conn: Executor, item_id: uuid.UUID, *, limit: int) -> int:
     """The record that an event came, and what became of it, stays; what it said goes.
 
     The digest of its body stays, so that a redelivery is still known for one. There is nothing left
@@ -89,7 +89,7 @@ async def purge_webhook_events(conn: Executor, *, item_id: uuid.UUID, limit: int
 
 
 async def finish_purge(
-    conn: Executor, *, item_id: uuid.UUID, run_id: int, now: datetime
+    conn: Executor, item_id: uuid.UUID, *, run_id: int, now: datetime
 ) -> int | None:
     """The item's own row goes last, for it is what a purge that was interrupted is found by.
 

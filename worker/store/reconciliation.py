@@ -44,7 +44,7 @@ async def end_periodic_task(conn: Executor, *, name: str, failure_code: str | No
 
 
 async def set_silence_check(
-    conn: Executor, *, item_id: uuid.UUID, due_at: datetime | None, token: uuid.UUID
+    conn: Executor, item_id: uuid.UUID, *, due_at: datetime | None, token: uuid.UUID
 ) -> None:
     """When the silence alarm looks at an item next; a new item also gets its place in the round of
     verifies, which is spread by the hash of its id.
@@ -54,12 +54,12 @@ async def set_silence_check(
     await conn.execute(SQL["set_silence_check"], item_id, due_at, token)
 
 
-async def delete_reconciliations(conn: Executor, *, item_id: uuid.UUID, token: uuid.UUID) -> None:
+async def delete_reconciliations(conn: Executor, item_id: uuid.UUID, *, token: uuid.UUID) -> None:
     """An item that is no more."""
     await conn.execute(SQL["delete_reconciliations"], item_id, token)
 
 
-async def plan_recent_read(conn: Executor, *, item_id: uuid.UUID) -> None:
+async def plan_recent_read(conn: Executor, item_id: uuid.UUID) -> None:
     """After a read of transactions: the last 14 days are due within a day of the first
     read behind the last time that they were; nothing is due if no account owes them.
     """
@@ -68,9 +68,9 @@ async def plan_recent_read(conn: Executor, *, item_id: uuid.UUID) -> None:
 
 async def mark_recent_complete(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     account_id: uuid.UUID,
+    *,
     started_at: datetime | None,
     read_seq: int | None,
 ) -> None:
@@ -83,7 +83,7 @@ async def mark_recent_complete(
 
 
 async def holds_rows_dated_since(
-    conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID, day: date
+    conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID, *, day: date
 ) -> bool:
     """Whether an account has live rows that a read by date must list."""
     found: bool = await conn.fetchval(SQL["holds_rows_dated_since"], item_id, account_id, day)
@@ -91,7 +91,7 @@ async def holds_rows_dated_since(
 
 
 async def note_missed_webhook(
-    conn: Executor, *, item_id: uuid.UUID, source_updated_at: datetime, collected_at: datetime
+    conn: Executor, item_id: uuid.UUID, *, source_updated_at: datetime, collected_at: datetime
 ) -> None:
     """A collection that nobody has told of yet.
 
@@ -173,13 +173,13 @@ async def end_deletions(conn: Executor, *, item_ids: Collection[uuid.UUID]) -> N
     await conn.execute(SQL["end_deletions"], item_ids)
 
 
-async def plan_deletions(conn: Executor, *, item_id: uuid.UUID, due_at: datetime) -> None:
+async def plan_deletions(conn: Executor, item_id: uuid.UUID, *, due_at: datetime) -> None:
     """Rows were flagged for want of a witness."""
     await conn.execute(SQL["plan_deletions"], item_id, due_at)
 
 
 async def hurry_deletions(
-    conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID, now: datetime
+    conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID, *, now: datetime
 ) -> None:
     """An account has new rows: those that no witness could be found for are asked for again now."""
     await conn.execute(SQL["hurry_deletions"], item_id, account_id, now)

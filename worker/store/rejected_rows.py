@@ -15,10 +15,10 @@ SQL = load("rejected_rows.sql")
 
 async def reject_rows(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     product: str,
     scope_id: uuid.UUID,
+    *,
     run_id: int,
     row_ids: Collection[str],
     reasons: Collection[str],
@@ -30,7 +30,7 @@ async def reject_rows(
 
 
 async def accept_rejected_rows(
-    conn: Executor, *, item_id: uuid.UUID, product: str, row_ids: Collection[str]
+    conn: Executor, item_id: uuid.UUID, product: str, *, row_ids: Collection[str]
 ) -> None:
     """Rows that can be read again."""
     await conn.execute(SQL["accept_rejected_rows"], item_id, product, row_ids)

@@ -76,7 +76,7 @@ async def advance_restatement_cursor(conn: Executor, *, seq: int) -> None:
 
 
 async def load_deleted(
-    conn: Executor, *, item_id: uuid.UUID, deleted_after: datetime, limit: int
+    conn: Executor, item_id: uuid.UUID, *, deleted_after: datetime, limit: int
 ) -> list[DeletedRow]:
     """Tombstones of an item that nothing is linked to yet, of accounts that are still
     there; and rows that are flagged as absent, deleted_at then says since when.
@@ -89,9 +89,9 @@ async def load_deleted(
 
 async def load_created(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     account_id: uuid.UUID,
+    *,
     seen_from: datetime,
     seen_to: datetime,
     dated_from: date,
@@ -120,7 +120,7 @@ async def load_created(
     ]
 
 
-async def load_void_restatements(conn: Executor, *, item_id: uuid.UUID) -> list[uuid.UUID]:
+async def load_void_restatements(conn: Executor, item_id: uuid.UUID) -> list[uuid.UUID]:
     """Links of rows that Pluggy shows again."""
     return [record[0] for record in await conn.fetch(SQL["load_void_restatements"], item_id)]
 
@@ -133,7 +133,7 @@ async def load_linked_deletions(conn: Executor, *, limit: int) -> list[LinkedDel
 
 
 async def remove_restatements(
-    conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID]
+    conn: Executor, item_id: uuid.UUID, *, ids: Collection[uuid.UUID]
 ) -> None:
     """ids: of what had been deleted."""
     await conn.execute(SQL["remove_restatements"], item_id, ids)
@@ -141,8 +141,8 @@ async def remove_restatements(
 
 async def add_restatements(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
+    *,
     run_id: int,
     ids: Collection[uuid.UUID],
     superseded_bys: Collection[uuid.UUID],

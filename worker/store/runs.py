@@ -13,7 +13,7 @@ from worker.store.statements import Executor, load
 SQL = load("runs.sql")
 
 
-async def close_lost_runs(conn: Executor, *, item_id: uuid.UUID, lock: int) -> list[int]:
+async def close_lost_runs(conn: Executor, item_id: uuid.UUID, *, lock: int) -> list[int]:
     """First act after a claim: runs of this item that a dead or fenced worker left open
     can commit nothing more, so they get their place in the feed, in turn as close_run
     says.
@@ -22,7 +22,7 @@ async def close_lost_runs(conn: Executor, *, item_id: uuid.UUID, lock: int) -> l
 
 
 async def open_run(
-    conn: Executor, *, item_id: uuid.UUID | None, kind: str, event_ids: Collection[int]
+    conn: Executor, item_id: uuid.UUID | None, *, kind: str, event_ids: Collection[int]
 ) -> int:
     found: int = await conn.fetchval(SQL["open_run"], item_id, kind, event_ids)
     return found
@@ -74,6 +74,6 @@ async def note_run_failure(
     await conn.execute(SQL["note_run_failure"], run_id, code, error_id)
 
 
-async def has_open_runs(conn: Executor, *, item_id: uuid.UUID) -> bool:
+async def has_open_runs(conn: Executor, item_id: uuid.UUID) -> bool:
     found: bool = await conn.fetchval(SQL["has_open_runs"], item_id)
     return found

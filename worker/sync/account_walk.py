@@ -40,30 +40,19 @@ MAX_CANDIDATES: Final = 5000
 async def ask_walk(session: SyncSession, step: AskWalk) -> None:
     """Store the walk; it is read under this claim or a later one."""
     async with session.page() as conn:
-        await account_walks.revive_walk_step(
-            conn, item_id=session.item_id, account_id=step.account_id
-        )
+        await account_walks.revive_walk_step(conn, session.item_id, step.account_id)
         await account_walks.start_walk(
             conn,
-            item_id=session.item_id,
-            account_id=step.account_id,
+            session.item_id,
+            step.account_id,
             kind="walk",
             lane=int(step.lane),
             expects_rows=step.expects_rows,
             source_updated_at=step.source_updated_at,
-            next=None,
-            started_at=None,
-            pluggy_started_at=None,
-            pages=0,
-            rows_seen=0,
             verifies=step.verifies,
-            read_since=None,
-            read_seq=None,
         )
         if step.for_unreadable:
-            await account_walks.note_unreadable_walk(
-                conn, item_id=session.item_id, account_id=step.account_id
-            )
+            await account_walks.note_unreadable_walk(conn, session.item_id, step.account_id)
 
 
 async def continue_walk(
@@ -77,9 +66,7 @@ async def continue_walk(
     until = clock() + min(timeout_s, WALK_TIMEOUT_S)
     session.run.drift_of = (PRODUCT, walk.account_id) if walk.verifies else None
     while await _advance(session, walk):
-        found = await account_walks.load_walk(
-            session.db, item_id=session.item_id, account_id=walk.account_id
-        )
+        found = await account_walks.load_walk(session.db, session.item_id, walk.account_id)
         if found is None:
             return True
         walk = msgspec.convert(found, Walk, from_attributes=True)
@@ -121,9 +108,7 @@ async def _restart(session: SyncSession, walk: Walk, refusal: CursorRefused) -> 
     Later attempts restart too: a cursor that is refused once may be refused for ever.
     """
     async with session.page() as conn:
-        restarts = await account_walks.restart_walk(
-            conn, item_id=session.item_id, account_id=walk.account_id
-        )
+        restarts = await account_walks.restart_walk(conn, session.item_id, walk.account_id)
     if restarts is None or restarts > MAX_RESTARTS:
         raise refusal
 
@@ -132,9 +117,7 @@ async def _raise_if_endless(session: SyncSession, walk: Walk) -> None:
     """Raise CursorRefused for an endless list: each page of a real one has at least one new row."""
     if walk.pages == 0 or walk.pages % CHECK_EVERY_PAGES:
         return
-    rows = await account_walks.count_rows_known(
-        session.db, item_id=session.item_id, account_id=walk.account_id
-    )
+    rows = await account_walks.count_rows_known(session.db, session.item_id, walk.account_id)
     if walk.pages >= MAX_PAGES or walk.pages > rows + CHECK_EVERY_PAGES:
         raise CursorRefused("endless_list")
 
@@ -162,7 +145,7 @@ async def _fetch_first(session: SyncSession, walk: Walk) -> Page:
 
 async def _has_failed_often(session: SyncSession, walk: Walk) -> bool:
     attempts = await account_walks.load_attempts(
-        session.db, item_id=session.item_id, product=PRODUCT, scope_id=walk.account_id
+        session.db, session.item_id, PRODUCT, walk.account_id
     )
     return (attempts or 0) >= FAILS_BEFORE_RESTART
 
@@ -170,7 +153,7 @@ async def _has_failed_often(session: SyncSession, walk: Walk) -> bool:
 async def _proves_nothing(session: SyncSession, walk: Walk) -> bool:
     """Whether an empty last page needs a witness and has none."""
     suspicious = walk.pages > 0 or await transactions.holds_rows_seen_before(
-        session.db, item_id=session.item_id, account_id=walk.account_id, before=session.now
+        session.db, session.item_id, walk.account_id, before=session.now
     )
     if not suspicious and not walk.expects_rows:
         return False
@@ -183,12 +166,12 @@ async def _store(
     finds_candidates = walk.finds_candidates
     if walk.started_at is None:
         finds_candidates = walk.kind == "walk" and await transactions.holds_rows_seen_before(
-            conn, item_id=session.item_id, account_id=walk.account_id, before=started_at
+            conn, session.item_id, walk.account_id, before=started_at
         )
         await account_walks.begin_walk(
             conn,
-            item_id=session.item_id,
-            account_id=walk.account_id,
+            session.item_id,
+            walk.account_id,
             started_at=started_at,
             pluggy_started_at=page.pluggy_now,
             finds_candidates=finds_candidates,
@@ -198,8 +181,8 @@ async def _store(
     await _note(conn, walk, "listed", listed.ids if finds_candidates else (), cursor=page.next)
     await account_walks.advance_walk(
         conn,
-        item_id=session.item_id,
-        account_id=walk.account_id,
+        session.item_id,
+        walk.account_id,
         next=page.next,
         rows=len(page.rows),
         read_at=session.now if page.next is None else None,
@@ -221,8 +204,8 @@ async def _load_candidates(session: SyncSession, walk: Walk) -> list[uuid.UUID]:
         return []
     return await account_walks.load_deletion_candidates(
         session.db,
-        item_id=session.item_id,
-        account_id=walk.account_id,
+        session.item_id,
+        walk.account_id,
         walk_id=walk.walk_id,
         started_at=walk.started_at,
         limit=MAX_CANDIDATES,
@@ -261,7 +244,7 @@ async def _finish(session: SyncSession, walk: Walk) -> None:
         else:
             await _mark_complete(conn, session, walk)
             await expect_first_rows(conn, session, PRODUCT, walk.account_id)
-        await account_walks.finish_walk(conn, item_id=session.item_id, account_id=walk.account_id)
+        await account_walks.finish_walk(conn, session.item_id, walk.account_id)
 
 
 async def _load_absence(conn: Connection, walk: Walk) -> Absence:

@@ -165,9 +165,7 @@ async def _ask(session: SyncSession, step: AskIds, ids: OpenIds, block: list[uui
             conn, session, step.account_id, absence, named=named, over_limit=over_limit
         )
         if listed:
-            await product_sync.end_deferral(
-                conn, item_id=session.item_id, product=PRODUCT, scope_id=step.account_id
-            )
+            await product_sync.end_deferral(conn, session.item_id, PRODUCT, step.account_id)
     return True
 
 
@@ -184,8 +182,8 @@ async def _exceeds_limit(
     events = sorted(step.deleting)
     found = await id_progress.count_named_rows(
         conn,
-        item_id=session.item_id,
-        account_id=step.account_id,
+        session.item_id,
+        step.account_id,
         event_ids=events,
         absent=list(absent),
         asked=list(ids.asked),
@@ -229,7 +227,5 @@ async def ask_again(session: SyncSession, account_id: uuid.UUID) -> bool:
         absence |= question.absence(listed)
     async with session.page() as conn:
         await tombstone_or_mark(conn, session, account_id, absence)
-        await product_sync.end_deferral(
-            conn, item_id=session.item_id, product=PRODUCT, scope_id=account_id
-        )
+        await product_sync.end_deferral(conn, session.item_id, PRODUCT, account_id)
     return True

@@ -103,8 +103,8 @@ class Question:
         """Choose witnesses for suspects: none of all_suspects, and none that the events name."""
         found = await transactions.load_witnesses(
             session.db,
-            item_id=session.item_id,
-            account_id=account_id,
+            session.item_id,
+            account_id,
             suspected=list(all_suspects or suspects),
             asked=list(suspects),
             event_ids=list(events),
@@ -129,7 +129,7 @@ async def tombstone_or_mark(
     flags_named: the named rows of all blocks together are over the limit.
     """
     found = await transactions.load_absent_rows(
-        conn, item_id=session.item_id, account_id=account_id, ids=list(absence.ids)
+        conn, session.item_id, account_id, ids=list(absence.ids)
     )
     rows: dict[str, list[transactions.AbsentRow]] = {NAMED: [], MISSING: []}
     for row in found:
@@ -179,7 +179,7 @@ async def allows(
 ) -> bool:
     """Whether so many more rows of the account may be tombstoned within seven days."""
     counted = await transactions.count_deletions(
-        conn, item_id=session.item_id, account_id=account_id, since=session.now - LIMIT_COUNTS_FOR
+        conn, session.item_id, account_id, since=session.now - LIMIT_COUNTS_FOR
     )
     before = counted.named if cause == NAMED else counted.missing
     return within_limit(cause, live=counted.live, before=before, absent=absent)
@@ -208,8 +208,8 @@ async def _tombstone(
         return
     tombstoned = await transactions.tombstone_transactions(
         conn,
-        item_id=session.item_id,
-        account_id=account_id,
+        session.item_id,
+        account_id,
         ids=list(ids),
         run_id=session.run.id,
         cause=cause,
@@ -231,8 +231,8 @@ async def _mark(
         return
     await transactions.mark_transaction_deletions(
         conn,
-        item_id=session.item_id,
-        account_id=account_id,
+        session.item_id,
+        account_id,
         ids=list(ids),
         run_id=session.run.id,
         reason=reason,
@@ -242,7 +242,7 @@ async def _mark(
     )
     if reason == NO_WITNESS:
         await reconciliation.plan_deletions(
-            conn, item_id=session.item_id, due_at=session.now + CONFIRM_AFTER
+            conn, session.item_id, due_at=session.now + CONFIRM_AFTER
         )
 
 
@@ -254,12 +254,7 @@ async def unmark(
     These are unreadable rows, and rows that the answer shows older than they are stored.
     """
     unflagged = await transactions.unmark_transaction_deletions(
-        conn,
-        item_id=session.item_id,
-        account_id=account_id,
-        shown=list(shown),
-        run_id=session.run.id,
-        now=session.now,
+        conn, session.item_id, account_id, shown=list(shown), run_id=session.run.id, now=session.now
     )
     session.run.counts.changed += len(unflagged)
     session.run.counts.mapped_again += len(unflagged)
@@ -270,6 +265,6 @@ async def load_unwitnessed(session: SyncSession, account_id: uuid.UUID) -> tuple
     if not (await Question.about(session, account_id, ())).witnesses:
         return ()
     found = await transactions.load_unwitnessed(
-        session.db, item_id=session.item_id, account_id=account_id, limit=MAX_ASKED_AGAIN
+        session.db, session.item_id, account_id, limit=MAX_ASKED_AGAIN
     )
     return tuple(found)

@@ -96,13 +96,11 @@ async def _is_second(
     seen = [row.missing_collected_at for row in rows if row.missing_collected_at is not None]
     if first > session.now - MIN_READ_INTERVAL or any(at >= collected_at for at in seen):
         return False
-    return await empty_lists.has_another_list(
-        session.db, item_id=session.item_id, product=product, since=first
-    )
+    return await empty_lists.has_another_list(session.db, session.item_id, product, since=first)
 
 
 async def _load_item(session: SyncSession) -> Item | None:
-    row = await items.load_item_version(session.db, item_id=session.item_id)
+    row = await items.load_item_version(session.db, session.item_id)
     if row is None:
         return None
     fields = decode_object(row.payload.encode())

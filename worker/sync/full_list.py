@@ -33,7 +33,7 @@ class LoadLiveIds(Protocol):
     """A statement that loads the ids held of an item; of one owner where rows have one."""
 
     def __call__(
-        self, conn: Executor, /, *, item_id: uuid.UUID, owner_id: uuid.UUID
+        self, conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID, /
     ) -> Awaitable[list[uuid.UUID]]: ...
 
 
@@ -43,10 +43,10 @@ class Tombstone(Protocol):
     def __call__(
         self,
         conn: Executor,
-        /,
-        *,
         item_id: uuid.UUID,
         row_id: uuid.UUID,
+        /,
+        *,
         run_id: int,
         now: datetime,
     ) -> Awaitable[int]: ...
@@ -127,11 +127,7 @@ async def sync_listing(
         )
         for row_id in [*answers.absent, *(answers.moved if page else ())]:
             session.run.counts.deleted += await listing.tombstone(
-                conn,
-                item_id=session.item_id,
-                row_id=row_id,
-                run_id=session.run.id,
-                now=session.now,
+                conn, session.item_id, row_id, run_id=session.run.id, now=session.now
             )
         if answers.go_on:
             await defer_step(conn, session, product, scope_id, reason=UNASKED)
@@ -151,7 +147,7 @@ async def live_ids(
     session: SyncSession, listing: Listing, scope_id: uuid.UUID = WHOLE_ITEM
 ) -> set[uuid.UUID]:
     """Ids of the stored live rows of a list."""
-    found = await listing.load_live_ids(session.db, item_id=session.item_id, owner_id=scope_id)
+    found = await listing.load_live_ids(session.db, session.item_id, scope_id)
     return set(found)
 
 

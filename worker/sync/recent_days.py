@@ -33,18 +33,15 @@ async def sync_recent(session: SyncSession, step: ReadRecent) -> None:
             return
         await account_walks.start_walk(
             conn,
-            item_id=session.item_id,
-            account_id=step.account_id,
+            session.item_id,
+            step.account_id,
             kind=RECENT,
             lane=int(Lane.RETRY),
-            expects_rows=False,
-            source_updated_at=None,
             next=page.next,
             started_at=started_at,
             pluggy_started_at=page.pluggy_now,
             pages=1,
             rows_seen=len(page.rows),
-            verifies=False,
             read_since=datetime.combine(step.date_from, time.min, UTC),
             read_seq=session.read_seq,
         )
@@ -59,18 +56,14 @@ async def mark_recent_complete(
 ) -> None:
     """Record the read in the transaction of its last page."""
     await reconciliation.mark_recent_complete(
-        conn,
-        item_id=session.item_id,
-        account_id=account_id,
-        started_at=started_at,
-        read_seq=read_seq,
+        conn, session.item_id, account_id, started_at=started_at, read_seq=read_seq
     )
-    await reconciliation.plan_recent_read(conn, item_id=session.item_id)
+    await reconciliation.plan_recent_read(conn, session.item_id)
 
 
 async def _proves_nothing(session: SyncSession, step: ReadRecent) -> bool:
     """Whether an empty answer needs a witness and has none."""
     expects_rows = await reconciliation.holds_rows_dated_since(
-        session.db, item_id=session.item_id, account_id=step.account_id, day=step.date_from
+        session.db, session.item_id, step.account_id, day=step.date_from
     )
     return bool(expects_rows) and not await witnessed(session, step.account_id, suspicious=True)

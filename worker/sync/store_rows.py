@@ -39,7 +39,7 @@ class LoadVersions(Protocol):
     """A statement that loads what a comparison needs of the rows held."""
 
     def __call__(
-        self, conn: Connection, /, *, item_id: uuid.UUID, ids: Collection[uuid.UUID]
+        self, conn: Connection, item_id: uuid.UUID, /, *, ids: Collection[uuid.UUID]
     ) -> Awaitable[list[StoredVersion]]: ...
 
 
@@ -185,7 +185,7 @@ async def _store_batch(
     # Unchanged rows are accepted too.
     kept = {row.id for row in newest} - {r.id for r in unkept}
     await rejected_rows.accept_rejected_rows(
-        conn, item_id=session.item_id, product=entity.product, row_ids=list(map(str, kept))
+        conn, session.item_id, entity.product, row_ids=list(map(str, kept))
     )
     return unkept
 
@@ -194,7 +194,7 @@ async def _stored_versions(
     conn: Connection, session: SyncSession, entity: Entity, rows: Sequence[Row]
 ) -> dict[uuid.UUID, StoredVersion]:
     ids = [row.id for row in rows]
-    found = await entity.load_versions(conn, item_id=session.item_id, ids=ids)
+    found = await entity.load_versions(conn, session.item_id, ids=ids)
     return {version.id: version for version in found}
 
 
@@ -301,9 +301,9 @@ async def _set_aside(
     session.run.counts.rejected += len(rejected)
     await rejected_rows.reject_rows(
         conn,
-        item_id=session.item_id,
-        product=entity.product,
-        scope_id=scope_id,
+        session.item_id,
+        entity.product,
+        scope_id,
         run_id=session.run.id,
         row_ids=[r.row_id for r in rejected],
         reasons=[r.reason for r in rejected],

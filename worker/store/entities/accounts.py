@@ -16,7 +16,7 @@ SQL = load("entities/accounts.sql")
 
 
 async def load_accounts_versions(
-    conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID]
+    conn: Executor, item_id: uuid.UUID, *, ids: Collection[uuid.UUID]
 ) -> list[StoredVersion]:
     """missing_since: a mark that the next sight of the row clears."""
     return [
@@ -26,7 +26,7 @@ async def load_accounts_versions(
 
 
 async def load_live_accounts_ids(
-    conn: Executor, *, item_id: uuid.UUID, owner_id: uuid.UUID
+    conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID
 ) -> list[uuid.UUID]:
     """owner_id is not used: accounts are listed by item."""
     return [
@@ -45,7 +45,7 @@ async def upsert_accounts(
 
 
 async def tombstone_accounts(
-    conn: Executor, *, item_id: uuid.UUID, row_id: uuid.UUID, run_id: int, now: datetime
+    conn: Executor, item_id: uuid.UUID, row_id: uuid.UUID, *, run_id: int, now: datetime
 ) -> int:
     """An account that Pluggy no longer knows, its transactions and its bills; nothing of
     it is read any more, and all of it again should it come back.

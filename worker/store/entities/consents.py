@@ -16,7 +16,7 @@ SQL = load("entities/consents.sql")
 
 
 async def load_consents_versions(
-    conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID]
+    conn: Executor, item_id: uuid.UUID, *, ids: Collection[uuid.UUID]
 ) -> list[StoredVersion]:
     """missing_since: a mark that the next sight of the row clears."""
     return [
@@ -26,7 +26,7 @@ async def load_consents_versions(
 
 
 async def load_live_consents_ids(
-    conn: Executor, *, item_id: uuid.UUID, owner_id: uuid.UUID
+    conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID
 ) -> list[uuid.UUID]:
     """owner_id is not used: consents are listed by item."""
     return [
@@ -45,7 +45,7 @@ async def upsert_consents(
 
 
 async def tombstone_consents(
-    conn: Executor, *, item_id: uuid.UUID, row_id: uuid.UUID, run_id: int, now: datetime
+    conn: Executor, item_id: uuid.UUID, row_id: uuid.UUID, *, run_id: int, now: datetime
 ) -> int:
     """A consent that Pluggy no longer knows."""
     found: int = await conn.fetchval(SQL["tombstone_consents"], item_id, row_id, run_id, now)

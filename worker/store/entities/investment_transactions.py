@@ -16,7 +16,7 @@ SQL = load("entities/investment_transactions.sql")
 
 
 async def load_investment_transactions_versions(
-    conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID]
+    conn: Executor, item_id: uuid.UUID, *, ids: Collection[uuid.UUID]
 ) -> list[StoredVersion]:
     """missing_since: a mark that the next sight of the row clears."""
     return [
@@ -26,7 +26,7 @@ async def load_investment_transactions_versions(
 
 
 async def load_live_investment_transactions_ids(
-    conn: Executor, *, item_id: uuid.UUID, owner_id: uuid.UUID
+    conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID
 ) -> list[uuid.UUID]:
     """owner_id: the investment."""
     return [
@@ -51,8 +51,8 @@ async def upsert_investment_transactions(
 
 async def doubt_investment_transactions(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
+    *,
     investment_id: uuid.UUID,
     ids: Collection[uuid.UUID],
     now: datetime,
@@ -70,7 +70,7 @@ async def doubt_investment_transactions(
 
 
 async def tombstone_investment_transactions(
-    conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID], run_id: int, now: datetime
+    conn: Executor, item_id: uuid.UUID, *, ids: Collection[uuid.UUID], run_id: int, now: datetime
 ) -> list[uuid.UUID]:
     return [
         record[0]

@@ -16,7 +16,7 @@ SQL = load("entities/investments.sql")
 
 
 async def load_investments_versions(
-    conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID]
+    conn: Executor, item_id: uuid.UUID, *, ids: Collection[uuid.UUID]
 ) -> list[StoredVersion]:
     """missing_since: a mark that the next sight of the row clears."""
     return [
@@ -26,7 +26,7 @@ async def load_investments_versions(
 
 
 async def load_live_investments_ids(
-    conn: Executor, *, item_id: uuid.UUID, owner_id: uuid.UUID
+    conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID
 ) -> list[uuid.UUID]:
     """owner_id is not used: investments are listed by item."""
     return [
@@ -46,7 +46,7 @@ async def upsert_investments(
 
 
 async def tombstone_investments(
-    conn: Executor, *, item_id: uuid.UUID, row_id: uuid.UUID, run_id: int, now: datetime
+    conn: Executor, item_id: uuid.UUID, row_id: uuid.UUID, *, run_id: int, now: datetime
 ) -> int:
     """An investment that Pluggy no longer knows, and its transactions, of which nothing is
     read any more.

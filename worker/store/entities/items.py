@@ -28,7 +28,7 @@ class ItemVersion(msgspec.Struct, frozen=True):
     connector_is_open_finance: bool | None
 
 
-async def load_item_version(conn: Executor, *, item_id: uuid.UUID) -> ItemVersion | None:
+async def load_item_version(conn: Executor, item_id: uuid.UUID) -> ItemVersion | None:
     found = await conn.fetchrow(SQL["load_item_version"], item_id)
     return None if found is None else ItemVersion(*found)
 
@@ -38,24 +38,24 @@ async def upsert_item(conn: Executor, *, row: str, run_id: int, now: datetime) -
     await conn.execute(SQL["upsert_item"], row, run_id, now)
 
 
-async def reset_reads(conn: Executor, *, item_id: uuid.UUID) -> None:
+async def reset_reads(conn: Executor, item_id: uuid.UUID) -> None:
     """A tombstoned item answers again: all that was read of it is tombstoned too, so all
     is read again.
     """
     await conn.execute(SQL["reset_reads"], item_id)
 
 
-async def tombstone_item(conn: Executor, *, item_id: uuid.UUID, run_id: int, now: datetime) -> int:
+async def tombstone_item(conn: Executor, item_id: uuid.UUID, *, run_id: int, now: datetime) -> int:
     """An item that Pluggy has deleted, and all it owns. Returns how many rows."""
     found: int = await conn.fetchval(SQL["tombstone_item"], item_id, run_id, now)
     return found
 
 
-async def delete_unknown_item(conn: Executor, *, item_id: uuid.UUID, token: uuid.UUID) -> None:
+async def delete_unknown_item(conn: Executor, item_id: uuid.UUID, *, token: uuid.UUID) -> None:
     """That Pluggy does not know the item needs nobody any more."""
     await conn.execute(SQL["delete_unknown_item"], item_id, token)
 
 
-async def ignore_unknown_events(conn: Executor, *, item_id: uuid.UUID, token: uuid.UUID) -> None:
+async def ignore_unknown_events(conn: Executor, item_id: uuid.UUID, *, token: uuid.UUID) -> None:
     """What died because Pluggy does not know the item."""
     await conn.execute(SQL["ignore_unknown_events"], item_id, token)

@@ -16,7 +16,7 @@ SQL = load("entities/loans.sql")
 
 
 async def load_loans_versions(
-    conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID]
+    conn: Executor, item_id: uuid.UUID, *, ids: Collection[uuid.UUID]
 ) -> list[StoredVersion]:
     """missing_since: a mark that the next sight of the row clears."""
     return [
@@ -26,7 +26,7 @@ async def load_loans_versions(
 
 
 async def load_live_loans_ids(
-    conn: Executor, *, item_id: uuid.UUID, owner_id: uuid.UUID
+    conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID
 ) -> list[uuid.UUID]:
     """owner_id is not used: loans are listed by item."""
     return [record[0] for record in await conn.fetch(SQL["load_live_loans_ids"], item_id, owner_id)]
@@ -43,7 +43,7 @@ async def upsert_loans(
 
 
 async def tombstone_loans(
-    conn: Executor, *, item_id: uuid.UUID, row_id: uuid.UUID, run_id: int, now: datetime
+    conn: Executor, item_id: uuid.UUID, row_id: uuid.UUID, *, run_id: int, now: datetime
 ) -> int:
     """A loan that Pluggy no longer knows."""
     found: int = await conn.fetchval(SQL["tombstone_loans"], item_id, row_id, run_id, now)

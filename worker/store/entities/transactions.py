@@ -35,7 +35,7 @@ class AbsentRow(msgspec.Struct, frozen=True):
 
 
 async def load_transactions_versions(
-    conn: Executor, *, item_id: uuid.UUID, ids: Collection[uuid.UUID]
+    conn: Executor, item_id: uuid.UUID, *, ids: Collection[uuid.UUID]
 ) -> list[StoredVersion]:
     """missing_since: a mark that the next sight of the row clears."""
     return [
@@ -56,9 +56,9 @@ async def upsert_transactions(
 
 async def load_witnesses(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     account_id: uuid.UUID,
+    *,
     suspected: Collection[uuid.UUID],
     asked: Collection[uuid.UUID],
     event_ids: Collection[int],
@@ -82,7 +82,7 @@ async def load_witnesses(
 
 
 async def holds_rows_created_since(
-    conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID, since: datetime | None
+    conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID, *, since: datetime | None
 ) -> bool:
     """Whether we hold live rows that a delta must list; not those that are flagged as absent."""
     found: bool = await conn.fetchval(SQL["holds_rows_created_since"], item_id, account_id, since)
@@ -90,7 +90,7 @@ async def holds_rows_created_since(
 
 
 async def holds_rows_seen_before(
-    conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID, before: datetime | None
+    conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID, *, before: datetime | None
 ) -> bool:
     """Whether an account has live rows first seen before a time, those aside that are
     flagged as absent.
@@ -100,7 +100,7 @@ async def holds_rows_seen_before(
 
 
 async def count_deletions(
-    conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID, since: datetime
+    conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID, *, since: datetime
 ) -> DeletionCounts:
     """How many rows of an account are live, and how many were tombstoned since a time for
     each cause that is limited.
@@ -111,7 +111,7 @@ async def count_deletions(
 
 
 async def load_absent_rows(
-    conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID, ids: Collection[uuid.UUID]
+    conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID, *, ids: Collection[uuid.UUID]
 ) -> list[AbsentRow]:
     """Of these ids, those that we hold live and no person has said to keep."""
     return [
@@ -122,9 +122,9 @@ async def load_absent_rows(
 
 async def tombstone_transactions(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     account_id: uuid.UUID,
+    *,
     ids: Collection[uuid.UUID],
     run_id: int,
     cause: str,
@@ -140,9 +140,9 @@ async def tombstone_transactions(
 
 async def mark_transaction_deletions(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     account_id: uuid.UUID,
+    *,
     ids: Collection[uuid.UUID],
     run_id: int,
     reason: str,
@@ -173,9 +173,9 @@ async def mark_transaction_deletions(
 
 async def unmark_transaction_deletions(
     conn: Executor,
-    *,
     item_id: uuid.UUID,
     account_id: uuid.UUID,
+    *,
     shown: Collection[uuid.UUID],
     run_id: int,
     now: datetime,
@@ -190,7 +190,7 @@ async def unmark_transaction_deletions(
 
 
 async def load_unwitnessed(
-    conn: Executor, *, item_id: uuid.UUID, account_id: uuid.UUID, limit: int
+    conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID, *, limit: int
 ) -> list[uuid.UUID]:
     return [
         record[0]

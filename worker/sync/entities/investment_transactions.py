@@ -60,7 +60,7 @@ async def sync_investment_transactions(
     page = await session.pluggy.rows(f"/investments/{step.investment_id}/transactions")
     rows, rejected = await read_rows(page, owner_key="investmentId", owner=step.investment_id)
     found = await investment_transactions.load_live_investment_transactions_ids(
-        session.db, item_id=session.item_id, owner_id=step.investment_id
+        session.db, session.item_id, step.investment_id
     )
     stored = set(found)
     listed = Listed.of(rows, rejected).among(stored)
@@ -105,14 +105,10 @@ async def _doubt(
     if not missing:
         return False
     proven = await investment_transactions.doubt_investment_transactions(
-        conn,
-        item_id=session.item_id,
-        investment_id=investment_id,
-        ids=sorted(missing),
-        now=session.now,
+        conn, session.item_id, investment_id=investment_id, ids=sorted(missing), now=session.now
     )
     tombstoned = await investment_transactions.tombstone_investment_transactions(
-        conn, item_id=session.item_id, ids=proven, run_id=session.run.id, now=session.now
+        conn, session.item_id, ids=proven, run_id=session.run.id, now=session.now
     )
     session.run.counts.deleted += len(tombstoned)
     return len(proven) < len(missing)

@@ -61,7 +61,7 @@ async def fetch_item(session: SyncSession) -> Item:
         raise PluggyUnavailable("another_item")
     row = Row(session.item_id, payload, row_hash(payload), fields)
     async with session.page() as conn:
-        stored = await items.load_item_version(conn, item_id=session.item_id)
+        stored = await items.load_item_version(conn, session.item_id)
         latest = latest_collection(session.pluggy.pluggy_now, session.now)
         item = read_item(fields, is_open_finance=is_open_finance(fields), latest=latest)
         session.run.counts.seen += 1
@@ -74,7 +74,7 @@ async def fetch_item(session: SyncSession) -> Item:
             await note_novelties(conn, session.run.id, "items", [fields])
             await _write(conn, session, row)
             if stored is not None and stored.deleted_at is not None:
-                await items.reset_reads(conn, item_id=session.item_id)
+                await items.reset_reads(conn, session.item_id)
             session.run.counts.inserted += stored is None
             session.run.counts.changed += stored is not None
         await mark_complete(
@@ -121,13 +121,13 @@ async def settle_what_died(session: SyncSession) -> None:
     Two statements, each in a transaction of its own, like all that change events.
     """
     token = session.lease.token
-    await items.delete_unknown_item(session.db, item_id=session.item_id, token=token)
-    await items.ignore_unknown_events(session.db, item_id=session.item_id, token=token)
+    await items.delete_unknown_item(session.db, session.item_id, token=token)
+    await items.ignore_unknown_events(session.db, session.item_id, token=token)
 
 
 async def tombstone_item(session: SyncSession) -> None:
     """Tombstone the item and all its rows."""
     async with session.page() as conn:
         session.run.counts.deleted += await items.tombstone_item(
-            conn, item_id=session.item_id, run_id=session.run.id, now=session.now
+            conn, session.item_id, run_id=session.run.id, now=session.now
         )

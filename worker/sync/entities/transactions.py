@@ -97,16 +97,12 @@ async def store_page(
     await store_rows(conn, session, TRANSACTIONS, rows, rejected, scope_id=account_id)
     if session.run.counts.inserted > before:
         # A new row may serve as the witness that the account lacked.
-        await reconciliation.hurry_deletions(
-            conn, item_id=session.item_id, account_id=account_id, now=session.now
-        )
+        await reconciliation.hurry_deletions(conn, session.item_id, account_id, now=session.now)
     listed = Listed.of(rows, rejected)
     if listed.ids:
         # Nothing else records that an unchanged row was shown.
         shown = sorted(listed.ids)
-        await account_walks.delete_absent(
-            conn, item_id=session.item_id, account_id=account_id, shown=shown
-        )
+        await account_walks.delete_absent(conn, session.item_id, account_id, shown=shown)
         await unmark(conn, session, account_id, shown)
     return listed
 
@@ -135,18 +131,16 @@ async def _read_delta(session: SyncSession, step: ReadDelta, walk_from_s: float)
             if pages >= MAX_DELTA_PAGES or clock() > walk_from_s:
                 await account_walks.start_walk(
                     conn,
-                    item_id=session.item_id,
-                    account_id=step.account_id,
+                    session.item_id,
+                    step.account_id,
                     kind="delta",
                     lane=int(Lane.RETRY),
-                    expects_rows=False,
                     source_updated_at=step.source_updated_at,
                     next=page.next,
                     started_at=started_at,
                     pluggy_started_at=pluggy_started_at,
                     pages=pages,
                     rows_seen=rows_seen,
-                    verifies=False,
                     read_since=step.created_at_from,
                     read_seq=session.read_seq,
                 )
@@ -179,10 +173,7 @@ async def _read_delta(session: SyncSession, step: ReadDelta, walk_from_s: float)
 async def _holds_since(session: SyncSession, step: ReadDelta) -> bool:
     return bool(
         await transactions.holds_rows_created_since(
-            session.db,
-            item_id=session.item_id,
-            account_id=step.account_id,
-            since=step.created_at_from,
+            session.db, session.item_id, step.account_id, since=step.created_at_from
         )
     )
 
@@ -205,11 +196,7 @@ async def witnessed(session: SyncSession, account_id: uuid.UUID, *, suspicious: 
 
 async def _lives_without_rows(session: SyncSession, account_id: uuid.UUID) -> bool:
     empty_for_long = await product_sync.is_deferred_for(
-        session.db,
-        item_id=session.item_id,
-        product=PRODUCT,
-        scope_id=account_id,
-        how_long=MIN_EMPTY_AGE,
+        session.db, session.item_id, PRODUCT, account_id, how_long=MIN_EMPTY_AGE
     )
     return bool(empty_for_long) and await account_answers(session, account_id)
 
