@@ -111,7 +111,7 @@ async def differences(
         if uuid.UUID(row_id) in truth.rows["transactions"]:
             difference = Difference(f"flagged as {reason}", "transactions", item_id, row_id)
             remaining.setdefault((difference.entity, row_id), difference)
-    return list(remaining.values())
+    return [*remaining.values(), *await _flagged_accounts(db, item_id, truth)]
 
 
 def _is_excused(difference: Difference, truth: Truth, pending: Mapping[str, str]) -> bool:
@@ -124,7 +124,22 @@ def _is_excused(difference: Difference, truth: Truth, pending: Mapping[str, str]
 
 async def _pending_deletions(db: Pool, item_id: str) -> dict[str, str]:
     records = await db.fetch(
-        "SELECT transaction_id, reason FROM pluggy_ops.flagged_deletions WHERE item_id = $1",
+        "SELECT transaction_id, reason FROM pluggy_ops.flagged_deletions"
+        " WHERE item_id = $1 AND transaction_id IS NOT NULL",
         item_id,
     )
     return {str(record["transaction_id"]): record["reason"] for record in records}
+
+
+async def _flagged_accounts(db: Pool, item_id: str, truth: Truth) -> list[Difference]:
+    """Accounts that wait for a person although Pluggy has them, or shows none to anybody."""
+    records = await db.fetch(
+        "SELECT account_id, reason FROM pluggy_ops.flagged_deletions"
+        " WHERE item_id = $1 AND transaction_id IS NULL",
+        item_id,
+    )
+    return [
+        Difference(f"flagged as {record['reason']}", "accounts", item_id, str(record["account_id"]))
+        for record in records
+        if truth.withheld or record["account_id"] in truth.rows["accounts"]
+    ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -143,6 +145,38 @@ async def test_accounts_without_a_consent_are_not_flagged(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20, accounts=1)
     await stack.collect(item["id"], consent="revoked")
     await look(stack, item["id"])
+    assert await flagged(stack, item["id"]) == []
+
+
+async def test_accounts_are_not_flagged_when_the_consent_ends_during_the_sync(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=20, accounts=1)
+    await stack.collect(item["id"], consent="expired")
+    healthy = {"status": "UPDATED", "executionStatus": "SUCCESS", "consentExpiresAt": None}
+    answers = 0
+
+    async def first_item_is_healthy(path: str, body: bytes) -> bytes:
+        nonlocal answers
+        if not path.startswith("/items/"):
+            return body
+        answers += 1
+        return json.dumps(json.loads(body) | healthy).encode() if answers == 1 else body
+
+    async with altered(stack, first_item_is_healthy):
+        await stack.process_order("sync/verify", item["id"])
+    assert await flagged(stack, item["id"]) == []
+    assert answers > 1
+
+
+async def test_a_consent_ends_by_pluggys_clock(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=20, accounts=1)
+    await stack.collect(item["id"], close=list(await stack.live(item["id"], "accounts")))
+    now = datetime.now(UTC)
+    ends = item_with(consentExpiresAt=(now + timedelta(hours=1)).isoformat())
+    ahead = format_datetime(now + timedelta(hours=2), usegmt=True)
+    async with altered(stack, ends, date=lambda path, date: ahead):
+        await look(stack, item["id"])
     assert await flagged(stack, item["id"]) == []
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from worker.infra.parsing import parse_time
+from worker.pluggy_api.values import inner
 
 # https://docs.pluggy.ai/docs/item-lifecycle; MERGING is known from the official SDK only.
 IN_PROGRESS: Final = frozenset({"UPDATING", "MERGING", "WAITING_USER_INPUT", "WAITING_USER_ACTION"})
@@ -68,6 +69,11 @@ class Item:
         """Expired or revoked: lists answer empty with 200; https://docs.pluggy.ai/docs/consents."""
         expired = self.consent_expires_at is not None and self.consent_expires_at <= now
         return expired or self.execution_status == REVOKED
+
+
+def is_open_finance(fields: Mapping[str, Any]) -> bool:
+    """Whether an item's connector is regulated Open Finance: such items have consents."""
+    return inner(fields, "connector").get("isOpenFinance") is True
 
 
 def read_item(

@@ -10,10 +10,9 @@ from typing import Final
 
 from worker.infra.postgres import Connection
 from worker.lease.lease import SyncSession
-from worker.pluggy_api.item_status import Item, read_item
+from worker.pluggy_api.item_status import Item, is_open_finance, read_item
 from worker.pluggy_api.payloads import decode_object
 from worker.store import empty_lists
-from worker.store.entities import items
 
 MIN_READ_INTERVAL: Final = timedelta(days=1)
 NEED_TWO_READS: Final = frozenset({"investments", "loans"})
@@ -47,13 +46,15 @@ async def plan_recheck(
 ) -> Recheck | None:
     """What to ask about a list that came empty; None: a few rows, only to find a witness.
 
-    The second look proves only if the rows were missed at least a day ago, and a collection since
-    then succeeded: status SUCCESS, the product updated, the consent live, another list not empty.
+    The item is read after the list, because a consent that ended since the sync began empties
+    lists too. The second look proves only if the rows were missed at least a day ago, and a
+    collection since then succeeded: status SUCCESS, the product updated, the consent live, another
+    list not empty. Raises PluggyError.
     """
     if product not in LOAD_MISSING:
         return None
-    item = await _load_item(session)
-    if item is None or item.consent_lost(session.now):
+    item = await _read_item(session)
+    if item.consent_lost(session.latest):
         return None
     found = await LOAD_MISSING[product](session.db, item_id=session.item_id)
     rows = [row for row in found if row.id in stored]
@@ -99,10 +100,6 @@ async def _is_second(
     return await empty_lists.has_another_list(session.db, session.item_id, product, since=first)
 
 
-async def _load_item(session: SyncSession) -> Item | None:
-    row = await items.load_item_version(session.db, session.item_id)
-    if row is None:
-        return None
-    fields = decode_object(row.payload.encode())
-    is_open = bool(row.connector_is_open_finance)
-    return read_item(fields, is_open_finance=is_open, latest=session.latest)
+async def _read_item(session: SyncSession) -> Item:
+    fields = decode_object(await session.pluggy.item(session.item_id))
+    return read_item(fields, is_open_finance=is_open_finance(fields), latest=session.latest)

@@ -13,7 +13,7 @@ from worker.lease.lease import SyncSession
 from worker.lease.progress import mark_complete
 from worker.planner.freshness import latest_collection
 from worker.pluggy_api.errors import PluggyUnavailable
-from worker.pluggy_api.item_status import Item, later_of, read_item
+from worker.pluggy_api.item_status import Item, is_open_finance, later_of, read_item
 from worker.pluggy_api.payloads import decode_object, row_hash, without_key
 from worker.pluggy_api.values import inner, integer, moment, text
 from worker.store.entities import items
@@ -43,11 +43,6 @@ def item_row(fields: Mapping[str, Any]) -> dict[str, Any]:
         "next_auto_sync_at": moment(fields.get("nextAutoSyncAt")),
         "consent_expires_at": moment(fields.get("consentExpiresAt")),
     }
-
-
-def is_open_finance(fields: Mapping[str, Any]) -> bool:
-    """Whether an item's connector is regulated Open Finance: such items have consents."""
-    return inner(fields, "connector").get("isOpenFinance") is True
 
 
 async def fetch_item(session: SyncSession) -> Item:
