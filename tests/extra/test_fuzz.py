@@ -23,24 +23,25 @@ from tests.fuzz import checks, inputs
 from tests.fuzz.campaign import SEED, Campaign
 from tests.support.receiver import ReceiverProcess
 from tests.support.stack import Stack
+from worker.entities.accounts import ENTITY as ACCOUNTS
+from worker.entities.bills import ENTITY as BILLS
+from worker.entities.consents import ENTITY as CONSENTS
+from worker.entities.declaration import Entity
+from worker.entities.identities import ENTITY as IDENTITIES
+from worker.entities.investments import ENTITY as INVESTMENTS
+from worker.entities.loans import ENTITY as LOANS
+from worker.entities.transactions import ENTITY as TRANSACTIONS
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
 from worker.lease.lease import SyncSession
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyUnavailable
 from worker.pluggy_api.payloads import Unreadable, clean_json, decode_envelope
-from worker.sync.entities.accounts import ACCOUNTS
-from worker.sync.entities.bills import BILLS
-from worker.sync.entities.consents import CONSENTS
-from worker.sync.entities.identities import IDENTITIES
-from worker.sync.entities.investments import INVESTMENTS
-from worker.sync.entities.loans import LOANS
-from worker.sync.entities.transactions import TRANSACTIONS
-from worker.sync.store_rows import Entity, read_rows, store_rows
+from worker.sync.store_rows import read_rows, store_rows
 
 LISTINGS: Final = (ACCOUNTS, BILLS, CONSENTS, IDENTITIES, INVESTMENTS, LOANS)
 ENTITIES: Final = {"transactions": TRANSACTIONS} | {
-    listing.entity.product: listing.entity for listing in LISTINGS
+    listing.product: listing for listing in LISTINGS
 }
 
 DELIVERIES: Final = 100_000

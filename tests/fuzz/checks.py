@@ -11,6 +11,13 @@ from decimal import Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from worker.entities.accounts import account_row
+from worker.entities.bills import bill_row
+from worker.entities.consents import consent_row
+from worker.entities.identities import identity_row
+from worker.entities.investments import investment_row
+from worker.entities.loans import loan_row
+from worker.entities.transactions import transaction_row
 from worker.inbox.events import (
     MAX_NAME_LENGTH,
     TRANSACTION_EVENTS,
@@ -19,7 +26,7 @@ from worker.inbox.events import (
     parse_registration,
     parse_webhook,
 )
-from worker.pluggy_api.item_status import read_item
+from worker.planner.item_status import read_item
 from worker.pluggy_api.payloads import (
     Unreadable,
     clean_json,
@@ -28,13 +35,6 @@ from worker.pluggy_api.payloads import (
     decode_object,
 )
 from worker.pluggy_api.values import UnreadableRow
-from worker.sync.entities.accounts import account_row
-from worker.sync.entities.bills import bill_row
-from worker.sync.entities.consents import consent_row
-from worker.sync.entities.identities import identity_row
-from worker.sync.entities.investments import investment_row
-from worker.sync.entities.loans import loan_row
-from worker.sync.entities.transactions import transaction_row
 
 ZONE: Final = ZoneInfo("America/Sao_Paulo")
 NOW: Final = datetime(2026, 5, 1, tzinfo=UTC)

@@ -23,9 +23,9 @@ from worker.inbox.accept import Accepted
 from worker.infra.postgres import Pool
 from worker.lease.lease import SyncSession
 from worker.maintenance.reconciliation import order_due, order_verify, run_reconciliations
+from worker.planner.item_status import Item, read_item
 from worker.planner.plan import plan
 from worker.planner.steps import Gone
-from worker.pluggy_api.item_status import Item, read_item
 from worker.store import halts, reconciliation
 
 DAY = timedelta(days=1)

@@ -33,6 +33,7 @@ from tests.support.planning import (
 from worker.inbox.events import ITEM_EVENTS, OWN_EVENTS, TRANSACTION_EVENTS
 from worker.infra.lanes import Lane
 from worker.planner.due_reads import QUIET_EVENTS
+from worker.planner.item_status import Item
 from worker.planner.outcomes import SUPERSEDED_AFTER, Answered, SyncPlan
 from worker.planner.state import WHOLE_ITEM, InvestmentState, ItemState, PendingEvent, Step
 from worker.planner.steps import (
@@ -50,7 +51,6 @@ from worker.planner.steps import (
     TombstoneItem,
     step_key,
 )
-from worker.pluggy_api.item_status import Item
 
 TOMBSTONED = uuid.UUID(int=4, version=4)
 PLACES = [

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tests.support.examples import examples
 from tests.support.planning import NOW, decided, event, fresh_steps, item_state
 from worker.planner.freshness import AHEAD, bounded, is_answered, is_later, latest_collection
+from worker.planner.item_status import Item, read_item
 from worker.planner.state import WHOLE_ITEM, ItemState, Step
 from worker.planner.steps import ReadProduct
-from worker.pluggy_api.item_status import Item, read_item
 
 many = settings(
     max_examples=examples(150, thorough=400), derandomize=True, database=None, deadline=None

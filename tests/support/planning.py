@@ -10,6 +10,7 @@ from typing import Any
 from worker.inbox.events import TRANSACTION_EVENTS
 from worker.infra.lanes import Lane
 from worker.infra.settings import PRODUCTS
+from worker.planner.item_status import Item, read_item
 from worker.planner.outcomes import Answered, Outcome, SyncPlan
 from worker.planner.plan import plan
 from worker.planner.state import (
@@ -22,7 +23,6 @@ from worker.planner.state import (
     Walk,
 )
 from worker.planner.steps import Gone, NotRead
-from worker.pluggy_api.item_status import Item, read_item
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

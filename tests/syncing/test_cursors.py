@@ -18,7 +18,7 @@ from tests.support.stack import Stack
 from tests.syncing.test_transactions import changed
 from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyError, PluggyNotFound
 from worker.sync import account_walk as walks
-from worker.sync.entities import transactions
+from worker.sync import transactions
 
 REFUSALS = {
     "400": Said(400, {"code": 400, "message": "Invalid cursor"}),

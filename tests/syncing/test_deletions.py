@@ -10,10 +10,10 @@ import pytest
 
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import changed, watermarks
+from worker.entities.accounts import ENTITY as ACCOUNTS
 from worker.infra.lanes import Lane
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.sync import full_list as listings
-from worker.sync.entities.accounts import ACCOUNTS
 
 LEFT_OF_THE_LEASE = (
     "SELECT until - clock_timestamp() FROM pluggy_sync.item_leases WHERE item_id = $1"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.stack import Stack
-from worker.pluggy_api.item_status import STATUS_KEYS
+from worker.planner.item_status import STATUS_KEYS
 
 OPEN_FINANCE = 600
 LISTED = ("investments", "loans", "identities", "consents", "bills")

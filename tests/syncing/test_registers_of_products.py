@@ -10,15 +10,11 @@ from typing import Final
 import pytest
 
 from ops.compare.columns import MIRRORED as COMPARED
-from worker.engine.rounds import LISTINGS
+from worker.entities.registry import PRODUCTS as DECLARED
 from worker.infra.postgres import Pool
 from worker.infra.settings import PRODUCTS
 from worker.infra.sql_files import QUERIES_DIR, named_statements
-from worker.lease.parked_products import LISTS
-from worker.lease.progress import COLLECTED_AS
-from worker.maintenance.purge import MIRRORED as PURGED
-from worker.pluggy_api.item_status import STATUS_KEYS
-from worker.pluggy_api.known_fields import SPECS
+from worker.planner.item_status import STATUS_KEYS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 OWNED: Final = frozenset(PRODUCTS) - {"items"}
@@ -38,22 +34,6 @@ def feed_tables() -> frozenset[str]:
 
 # Where a product has to stand, what stands there, and products that have a reason not to.
 REGISTERS: Final[Mapping[str, tuple[Callable[[], object], frozenset[str]]]] = {
-    "worker/engine/rounds.py LISTINGS": (
-        lambda: LISTINGS,
-        # Read in ways of their own.
-        frozenset({"items", "accounts", "transactions", "investment_transactions"}),
-    ),
-    "worker/pluggy_api/item_status.py STATUS_KEYS": (
-        lambda: STATUS_KEYS,
-        frozenset({"items", "consents"}),
-    ),
-    "worker/pluggy_api/known_fields.py SPECS": (lambda: SPECS, frozenset()),
-    "worker/lease/progress.py COLLECTED_AS": (
-        lambda: COLLECTED_AS,
-        frozenset({"items", "accounts", "investment_transactions"}),
-    ),
-    "worker/lease/parked_products.py LISTS": (lambda: LISTS, frozenset({"items"})),
-    "worker/maintenance/purge.py MIRRORED": (lambda: PURGED, frozenset({"items"})),
     "sql/queries: delete_expired_runs": (
         lambda: named("delete_expired_runs", r"FROM pluggy\.(\w+) x"),
         frozenset(),
@@ -85,6 +65,14 @@ def test_every_product_stands_in(register: str) -> None:
     found = read()
     assert isinstance(found, frozenset | set | dict | tuple)
     assert set(PRODUCTS) - set(found) - exempt == set()
+
+
+def test_every_product_is_declared_once_in_a_module_of_its_name() -> None:
+    assert set(DECLARED) == set(PRODUCTS)
+    assert all(product.product == name for name, product in DECLARED.items())
+    assert len({product.order for product in DECLARED.values()}) == len(DECLARED)
+    modules = {path.stem for path in (ROOT / "worker" / "entities").glob("*.py")}
+    assert modules - {"__init__", "declaration", "registry"} == set(DECLARED)
 
 
 async def test_every_table_of_an_item_is_a_product(db: Pool) -> None:

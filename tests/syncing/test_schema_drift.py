@@ -19,16 +19,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import worker.engine.rounds
 from ops.migrations import migrate
 from tests.support.stack import TABLES, Stack
+from worker.entities.loans import ENTITY as LOANS
+from worker.entities.registry import LISTINGS, SHAPES
 from worker.infra.sql_files import SQL_DIR
 from worker.maintenance.reference_data import refresh_reference_data
-from worker.pluggy_api.known_fields import SHAPES, parse_shape
+from worker.pluggy_api.known_fields import parse_shape
 from worker.pluggy_api.values import text
 from worker.store import runs
 from worker.store.entities import loans
-from worker.sync.entities.loans import LOANS
 from worker.sync.schema_drift import NAME, NOT_SHOWN, VALUE, note_novelties, novelties
 
 OPEN_FINANCE = 600
@@ -195,15 +195,13 @@ def release(tmp_path: Path, *scripts: tuple[str, str]) -> Path:
 
 def later_row(fields: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
     """The mapper of a release that knows one column more."""
-    columns = LOANS.entity.mapper(fields, zone)
+    columns = LOANS.mapper(fields, zone)
     return columns | {"amortization": text(fields.get("amortizationScheduled"))}
 
 
 def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
     """Go on as the later release: its mapper, its version, its statement."""
-    entity = replace(LOANS.entity, mapper=later_row, version=2)
-    listings = worker.engine.rounds.LISTINGS | {"loans": replace(LOANS, entity=entity)}
-    monkeypatch.setattr(worker.engine.rounds, "LISTINGS", listings)
+    monkeypatch.setitem(LISTINGS, "loans", replace(LOANS, mapper=later_row, version=2))
     statement = loans.SQL["upsert_loans"]
     for old, new in (
         ("paid_installments, source", "paid_installments, amortization, source"),

@@ -11,10 +11,10 @@ import structlog
 from worker.inbox.events import TRANSACTION_EVENTS
 from worker.lease.lease import SyncSession
 from worker.planner.freshness import is_later
+from worker.planner.item_status import Item
 from worker.planner.outcomes import SyncPlan
 from worker.planner.state import WHOLE_ITEM, ItemState, Step
 from worker.planner.steps import Gone, NotRead
-from worker.pluggy_api.item_status import Item
 from worker.store import reconciliation
 
 log = structlog.get_logger()

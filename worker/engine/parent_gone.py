@@ -9,12 +9,13 @@ import uuid
 from collections.abc import Awaitable, Mapping
 from typing import Final
 
+from worker.entities.accounts import ENTITY as ACCOUNTS
+from worker.entities.declaration import Listing
+from worker.entities.investments import ENTITY as INVESTMENTS
 from worker.lease.lease import SyncSession
 from worker.pluggy_api.errors import PluggyNotFound
 from worker.store import account_walks
-from worker.sync.entities.accounts import ACCOUNTS
-from worker.sync.entities.investments import INVESTMENTS
-from worker.sync.full_list import Listing, live_ids, sync_listing
+from worker.sync.full_list import live_ids, sync_listing
 
 LISTS: Final[Mapping[str, Listing]] = {
     listing.absent: listing for listing in (ACCOUNTS, INVESTMENTS)

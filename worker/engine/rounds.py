@@ -15,6 +15,8 @@ import structlog
 from worker.engine.failures import attempt, record_failure
 from worker.engine.missed_webhooks import expect_collection, note_missed
 from worker.engine.parent_gone import unless_gone
+from worker.entities.accounts import ENTITY as ACCOUNTS
+from worker.entities.registry import LISTINGS
 from worker.infra.lanes import Lane
 from worker.infra.postgres import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED
 from worker.lease.lease import LeaseLost, SyncSession
@@ -22,6 +24,7 @@ from worker.lease.parked_products import mark_parked
 from worker.planner.confirmations import item_recheck_due
 from worker.planner.freshness import asks_again, is_answered
 from worker.planner.half_readable import asks_nothing
+from worker.planner.item_status import Item, read_item
 from worker.planner.outcomes import Answered, SyncPlan
 from worker.planner.plan import plan
 from worker.planner.state import WHOLE_ITEM, ItemState, item_state_from_row
@@ -44,30 +47,20 @@ from worker.planner.steps import (
     step_key,
 )
 from worker.pluggy_api.errors import ITEM_NOT_FOUND, PluggyHalt, PluggyNotFound
-from worker.pluggy_api.item_status import Item, read_item
 from worker.pluggy_api.payloads import decode_object
 from worker.store import item_state as stored_state
 from worker.sync.account_walk import ask_walk
 from worker.sync.by_id import OpenIds, ask_again, sync_ids
-from worker.sync.entities.accounts import ACCOUNTS
-from worker.sync.entities.bills import BILLS
-from worker.sync.entities.consents import CONSENTS
-from worker.sync.entities.identities import IDENTITIES
-from worker.sync.entities.investment_transactions import sync_investment_transactions
-from worker.sync.entities.investments import INVESTMENTS
-from worker.sync.entities.items import fetch_item, settle_what_died, tombstone_item
-from worker.sync.entities.loans import LOANS
-from worker.sync.entities.transactions import sync_delta
 from worker.sync.full_list import sync_listing
+from worker.sync.investment_transactions import sync_investment_transactions
+from worker.sync.items import fetch_item, settle_what_died, tombstone_item
 from worker.sync.recent_days import sync_recent
+from worker.sync.transactions import sync_delta
 
 log = structlog.get_logger()
 
 STORED_ITEM_MAX_AGE: Final = timedelta(minutes=10)
 """Longer than all rechecks of a contradicted answer: each of them is one request."""
-LISTINGS: Final = {
-    listing.entity.product: listing for listing in (BILLS, CONSENTS, IDENTITIES, INVESTMENTS, LOANS)
-}
 # The product under which a step's failure is recorded, where its name differs.
 PRODUCT_OF: Final = {"ReadAccounts": "accounts"}
 NO_PROGRESS_PAUSE: Final = timedelta(seconds=30)

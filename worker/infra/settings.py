@@ -19,19 +19,12 @@ from pydantic_settings import (
 from redis.connection import parse_url
 
 from worker.infra.postgres_hosts import check_url
+from worker.infra.sql_files import QUERIES_DIR
 
-PRODUCTS = (
-    "items",
-    "accounts",
-    "transactions",
-    "bills",
-    "investments",
-    "investment_transactions",
-    "loans",
-    "identities",
-    "consents",
-)
-"""Our table names of what can be mirrored; items and accounts always are."""
+ALWAYS = ("items", "accounts")
+_tables = sorted(path.stem for path in (QUERIES_DIR / "entities").glob("*.sql"))
+PRODUCTS = (*ALWAYS, *(table for table in _tables if table not in ALWAYS))
+"""Our table names of what can be mirrored: each has a file of statements."""
 
 
 class SettingsError(Exception):
@@ -126,7 +119,7 @@ class SyncSettings(Environment):
             raise ValueError(
                 f"{', '.join(sorted(unknown))} unknown; known are {', '.join(PRODUCTS)}"
             )
-        return tuple(n for n in PRODUCTS if n in wanted or n in ("items", "accounts"))
+        return tuple(n for n in PRODUCTS if n in wanted or n in ALWAYS)
 
 
 class PluggySettings(SyncSettings):

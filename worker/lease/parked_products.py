@@ -10,12 +10,13 @@ from typing import Final
 
 import structlog
 
+from worker.entities.registry import PRODUCTS
 from worker.inbox.accept import accept_events
 from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
 from worker.lease.lease import SyncSession
-from worker.planner.state import Step
+from worker.planner.state import WHOLE_ITEM, Step
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import (
@@ -37,16 +38,7 @@ PROBE_AGAIN: Final = timedelta(minutes=1)
 PROBED_AT_ONCE: Final = 3
 """Scopes a probe: one of them may be refused for a reason of its own and another answered."""
 FREED_AT_ONCE: Final = 500
-LISTS: Final = {
-    "accounts": "/accounts?itemId={item}",
-    "transactions": "/v2/transactions?accountId={owner}",
-    "bills": "/bills?accountId={owner}",
-    "investments": "/investments?itemId={item}",
-    "investment_transactions": "/investments/{owner}/transactions",
-    "loans": "/loans?itemId={item}",
-    "identities": "/identity?itemId={item}",
-    "consents": "/consents?itemId={item}",
-}
+LISTS: Final = {name: product.path for name, product in PRODUCTS.items() if product.path}
 LEFT_OUT: Final = "Pluggy {does} {endpoint} ({code}): {product} are left out, all else goes on. "
 RETIRED_ADVICE: Final = LEFT_OUT + "Install a newer release."
 REFUSED_ADVICE: Final = LEFT_OUT + (
@@ -123,7 +115,7 @@ async def _is_answered(
     reader: PluggyReader, product: str, item_id: uuid.UUID, owner_id: uuid.UUID
 ) -> bool | None:
     """Whether Pluggy answers a product's list; None: unknown for now. Raises PluggyHalt."""
-    path = LISTS[product].format(item=item_id, owner=owner_id)
+    path = LISTS[product].format(owner=item_id if owner_id == WHOLE_ITEM else owner_id)
     try:
         await reader.client.call(path, lane=reader.lane, count=partial(_count, reader))
     except PluggyHalt:

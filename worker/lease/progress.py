@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
+from worker.entities.registry import PRODUCTS
 from worker.infra.postgres import Connection
 from worker.lease.lease import SyncSession
 from worker.planner.freshness import NARROW_TTL, OVERLAP, bounded, is_narrow
@@ -16,19 +16,6 @@ from worker.store import product_sync, reconciliation
 EMPTY_ANSWER = "empty_answer"
 ROWS_OF_A_PAGE: Final = 500
 """Rows on Pluggy's page of /v2/transactions: an overlap of up to one page costs no extra request.
-"""
-COLLECTED_AS: Final[Mapping[str, str | None]] = {
-    "transactions": "TRANSACTIONS",
-    "bills": "CREDIT_CARDS",
-    "investments": "INVESTMENTS",
-    "loans": "LOANS",
-    "identities": "IDENTITY",
-    "consents": None,
-}
-"""Products whose first list is read again if it is empty, with their name in an item's `products`.
-
-None: not named there. Accounts are confirmed by the event that waits for them; movements follow
-their investment.
 """
 
 
@@ -95,10 +82,15 @@ async def expect_first_rows(
 
     found: whether it had rows; None: whether transactions of the account are stored.
     """
-    if product in COLLECTED_AS:
-        name = COLLECTED_AS[product]
+    declared = PRODUCTS[product]
+    if declared.rechecks_first:
         await product_sync.expect_first_rows(
-            conn, session.item_id, product, scope_id, found=found, collected_as=name
+            conn,
+            session.item_id,
+            product,
+            scope_id,
+            found=found,
+            collected_as=declared.collected_as,
         )
 
 

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
+from worker.entities.registry import ENTITIES
 from worker.inbox.accept import accept_events
 from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
@@ -40,16 +41,8 @@ BATCH: Final = 5000
 """Rows per transaction: its locks and writes stay small, however many rows the item has."""
 PURGE_TIMEOUT_S: Final = 20.0
 
-MIRRORED: Final = (
-    "transactions",
-    "investment_transactions",
-    "bills",
-    "investments",
-    "loans",
-    "identities",
-    "consents",
-    "accounts",
-)
+MIRRORED: Final = tuple(reversed(ENTITIES))
+"""What is owned before its owner."""
 OF_THEIR_OWN: Final = {
     "walk_pages": purge.purge_walk_pages,
     "runs": purge.purge_runs,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from worker.entities.declaration import Scope
+from worker.entities.registry import LISTED_BY_ACCOUNT, LISTED_BY_ITEM
 from worker.infra.lanes import Lane
 from worker.planner.confirmations import ACCOUNTS, ITEM, Thing, key_of, next_recheck, schedule_of
 from worker.planner.freshness import (
@@ -17,6 +19,7 @@ from worker.planner.freshness import (
     is_long_before,
     owes_recent,
 )
+from worker.planner.item_status import Item
 from worker.planner.outcomes import Answered, Needs
 from worker.planner.state import WHOLE_ITEM, ItemState, PendingEvent, Step
 from worker.planner.steps import (
@@ -27,12 +30,10 @@ from worker.planner.steps import (
     ReadProduct,
     ReadRecent,
 )
-from worker.pluggy_api.item_status import Item
 
 RECENT_DAYS: Final = timedelta(days=14)
 RECENT_INTERVAL: Final = timedelta(hours=20)
 """Interval of recent reads: with daily collections once a day, as those vary in time."""
-LISTED_BY_ITEM: Final = ("investments", "loans", "identities", "consents")
 QUIET_EVENTS: Final = frozenset(
     {"item/login_succeeded", "item/waiting_user_input", "item/waiting_user_action"}
 )
@@ -116,10 +117,28 @@ class Reads:
             verifies = finds_drift(event, step, source_updated_at)
             needs.steps.append(ReadProduct(product, scope_id, source_updated_at, verifies))
 
-    def want_bills(self, needs: Needs, event: PendingEvent, item: Item) -> None:
-        """Add the due bills of each card."""
-        for account_id in self.item_state.live_cards:
-            self.want_product(needs, event, item, "bills", account_id)
+    def want_lists_of_item(
+        self, needs: Needs, event: PendingEvent, item: Item, *, only_unread: bool = False
+    ) -> None:
+        """Add the due lists of the item, other than its accounts."""
+        for listing in LISTED_BY_ITEM:
+            if listing.scope == Scope.OPEN_FINANCE_ITEM and not item.is_open_finance:
+                continue
+            if not only_unread or self.is_unread(listing.product):
+                self.want_product(needs, event, item, listing.product)
+
+    def want_lists_of_accounts(
+        self, needs: Needs, event: PendingEvent, item: Item, *, only_unread: bool = False
+    ) -> None:
+        """Add the due lists of each account that has them."""
+        for listing in LISTED_BY_ACCOUNT:
+            for account_id in self.item_state.accounts_with(listing.scope):
+                if not only_unread or self.is_unread(listing.product, account_id):
+                    self.want_product(needs, event, item, listing.product, account_id)
+
+    def is_unread(self, product: str, scope_id: uuid.UUID = WHOLE_ITEM) -> bool:
+        """Whether a list was never read completely."""
+        return self.item_state.step(product, scope_id).complete_read_at is None
 
     def want_investment_transactions(
         self, needs: Needs, event: PendingEvent, item: Item, *, sweeps: bool = True

@@ -6,13 +6,13 @@ from datetime import datetime
 
 from worker.infra.lanes import Lane
 from worker.planner.confirmations import ACCOUNTS, ITEM, has_no_account, has_not_moved
-from worker.planner.due_reads import LISTED_BY_ITEM, QUIET_EVENTS, Reads
+from worker.planner.due_reads import QUIET_EVENTS, Reads
 from worker.planner.freshness import is_answered
 from worker.planner.half_readable import waits_for_newer
+from worker.planner.item_status import Item
 from worker.planner.outcomes import ASK_AGAIN_AFTER, SUPERSEDED_AFTER, Needs, Outcome, hold_back
 from worker.planner.state import PendingEvent
 from worker.planner.steps import ReadProduct, TombstoneItem
-from worker.pluggy_api.item_status import Item
 
 
 def decide_gone(reads: Reads, event: PendingEvent) -> Outcome | Needs:
@@ -66,10 +66,8 @@ def decide_item_event(reads: Reads, event: PendingEvent, item: Item) -> Outcome 
         reads.want_accounts(needs, event, item)
     if not needs.steps and reads.accounts_proven():
         _want_all_transactions(reads, needs, event, item)
-        reads.want_bills(needs, event, item)
-    for product in LISTED_BY_ITEM:
-        if product != "consents" or item.is_open_finance:
-            reads.want_product(needs, event, item, product)
+        reads.want_lists_of_accounts(needs, event, item)
+    reads.want_lists_of_item(needs, event, item)
     if not any(isinstance(s, ReadProduct) and s.product == "investments" for s in needs.steps):
         reads.want_investment_transactions(needs, event, item)
     if needs.nothing and has_no_account(reads.item_state, event):

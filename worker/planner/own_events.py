@@ -6,10 +6,10 @@ from worker.infra.lanes import Lane
 from worker.planner.confirmations import first_recheck_due
 from worker.planner.due_reads import Reads
 from worker.planner.freshness import is_answered, is_wide_due, owes_recent
+from worker.planner.item_status import Item
 from worker.planner.outcomes import Needs, Outcome, hold_back
 from worker.planner.state import PendingEvent
 from worker.planner.steps import AskAgain, ReadProduct
-from worker.pluggy_api.item_status import Item
 
 
 def decide_first_rechecks(reads: Reads, event: PendingEvent, item: Item) -> Needs:

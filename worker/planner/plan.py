@@ -18,12 +18,12 @@ from worker.planner.item_events import (
     decide_not_read,
     decide_waiting,
 )
+from worker.planner.item_status import Item
 from worker.planner.outcomes import NONE_ANSWERED, Answered, Needs, Outcome, SyncPlan, outcome_of
 from worker.planner.own_events import decide_deletions, decide_first_rechecks, decide_recent
 from worker.planner.state import ItemState, PendingEvent
 from worker.planner.steps import Gone, NotRead, PlannedStep, merge_steps
 from worker.planner.transaction_events import decide_transactions
-from worker.pluggy_api.item_status import Item
 
 
 def plan(

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from worker.entities.declaration import Scope
 from worker.store.item_state import ItemStateRow
 
 WHOLE_ITEM: Final = uuid.UUID(int=0)
@@ -143,9 +144,10 @@ class ItemState:
         """The stored step, or a new one."""
         return self.steps.get((product, scope_id)) or Step(product, scope_id)
 
-    @property
-    def live_cards(self) -> list[uuid.UUID]:
-        """Live accounts that have bills."""
+    def accounts_with(self, scope: Scope) -> list[uuid.UUID]:
+        """Live accounts that have lists of this scope: all, or the cards."""
+        if scope != Scope.CARD:
+            return self.live_accounts
         return [i for i in self.live_accounts if self.accounts[i].type == "CREDIT"]
 
     @property

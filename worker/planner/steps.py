@@ -34,7 +34,7 @@ class ReadAccounts:
 
 @dataclass(frozen=True, slots=True)
 class ReadProduct:
-    """Read the complete list of a product, by item or by account (bills)."""
+    """Read the complete list of a product, by item or by account."""
 
     product: str
     scope_id: uuid.UUID

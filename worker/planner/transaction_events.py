@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from worker.infra.lanes import Lane
 from worker.planner.confirmations import ACCOUNTS, brought_nothing
-from worker.planner.due_reads import LISTED_BY_ITEM, Reads
+from worker.planner.due_reads import Reads
 from worker.planner.freshness import has_read_created, is_answered, is_long_before
 from worker.planner.half_readable import has_unreadable_ids, is_newest_unreadable, next_walk_at
+from worker.planner.item_status import Item
 from worker.planner.outcomes import ASK_AGAIN_AFTER, Needs, Outcome
 from worker.planner.state import PendingEvent, Step
 from worker.planner.steps import AskIds
-from worker.pluggy_api.item_status import Item
 
 
 def decide_transactions(reads: Reads, event: PendingEvent, item: Item) -> Outcome | Needs:
@@ -96,14 +96,9 @@ def _want_first_reads(reads: Reads, needs: Needs, event: PendingEvent, item: Ite
         if step.watermark is None and account_id not in reads.item_state.walks:
             source_updated_at = item.source_updated_at("transactions")
             reads.want_walk(others, event, step, Lane.BACKFILL, source_updated_at)
-    unread = [p for p in LISTED_BY_ITEM if reads.item_state.step(p).complete_read_at is None]
-    for product in unread:
-        if product != "consents" or item.is_open_finance:
-            reads.want_product(others, event, item, product)
-    for account_id in reads.item_state.live_cards:
-        if reads.item_state.step("bills", account_id).complete_read_at is None:
-            reads.want_product(others, event, item, "bills", account_id)
-    if "investments" not in unread:
+    reads.want_lists_of_item(others, event, item, only_unread=True)
+    reads.want_lists_of_accounts(others, event, item, only_unread=True)
+    if not reads.is_unread("investments"):
         reads.want_investment_transactions(others, event, item, sweeps=False)
     needs.steps += others.steps
     needs.parked |= others.parked

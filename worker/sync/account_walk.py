@@ -25,8 +25,8 @@ from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyUnavaila
 from worker.store import account_walks
 from worker.store.entities import transactions
 from worker.sync.deletions import QUESTION_SIZE, WITNESSES, Absence, Question, tombstone_or_mark
-from worker.sync.entities.transactions import PRODUCT, deferred, store_page, witnessed
 from worker.sync.recent_days import RECENT, mark_recent_complete
+from worker.sync.transactions import PRODUCT, deferred, store_page, witnessed
 
 WALK_TIMEOUT_S: Final = 20.0
 """A claim walks at most for this time before it releases the item."""

@@ -25,7 +25,7 @@ from worker.sync.deletions import (
     load_unwitnessed,
     tombstone_or_mark,
 )
-from worker.sync.entities.transactions import PRODUCT, account_answers, deferred, store_page
+from worker.sync.transactions import PRODUCT, account_answers, deferred, store_page
 
 BLOCK_SIZE: Final = QUESTION_SIZE - WITNESSES
 LOAD_SIZE: Final = 1000

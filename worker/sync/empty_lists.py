@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from worker.entities.items import is_open_finance
 from worker.infra.postgres import Connection
 from worker.lease.lease import SyncSession
-from worker.pluggy_api.item_status import Item, is_open_finance, read_item
+from worker.planner.item_status import Item, read_item
 from worker.pluggy_api.payloads import decode_object
 from worker.store import empty_lists
 

@@ -5,80 +5,26 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
+from worker.entities.declaration import Listing
 from worker.infra.parsing import parse_uuid
 from worker.lease.lease import SyncSession
 from worker.lease.progress import defer_step, expect_first_rows, mark_complete
 from worker.planner.state import WHOLE_ITEM
-from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyNotFound
 from worker.pluggy_api.payloads import decode_object
-from worker.store.statements import Executor
 from worker.sync.deletions import WITNESSES
 from worker.sync.empty_lists import note_missed, plan_recheck
-from worker.sync.store_rows import Entity, Listed, Row, read_rows, store_rows
+from worker.sync.store_rows import Listed, Row, read_rows, store_rows
 
 ASK_TIMEOUT_S: Final = 10.0
 """A step has to end well within a plan; the next claim asks for the rest."""
 UNASKED: Final = "absent_rows_unasked"
-
-
-class LoadLiveIds(Protocol):
-    """A statement that loads the ids held of an item; of one owner where rows have one."""
-
-    def __call__(
-        self, conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID, /
-    ) -> Awaitable[list[uuid.UUID]]: ...
-
-
-class Tombstone(Protocol):
-    """A statement that tombstones a row and what it owns; returns how many rows that were."""
-
-    def __call__(
-        self,
-        conn: Executor,
-        item_id: uuid.UUID,
-        row_id: uuid.UUID,
-        /,
-        *,
-        run_id: int,
-        now: datetime,
-    ) -> Awaitable[int]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The endpoints of an entity: `path?owner_key=` lists it, `path/id` reads one row.
-
-    owner_key is the field of a row that names the list it belongs to: itemId or accountId. absent
-    is the failure code that proves that a row is gone. is_single: the list is one object or none.
-    """
-
-    entity: Entity
-    path: str
-    owner_key: str
-    absent: str
-    load_live_ids: LoadLiveIds
-    tombstone: Tombstone
-    is_single: bool = False
-
-    async def read(self, pluggy: PluggyReader, owner: uuid.UUID) -> Sequence[msgspec.Raw]:
-        """All rows of an item or an account. Raises PluggyError."""
-        path = f"{self.path}?{self.owner_key}={owner}"
-        if not self.is_single:
-            return await pluggy.rows(path)
-        try:
-            return [msgspec.Raw(await pluggy.row(path))]
-        except PluggyNotFound as answer:
-            if answer.code != self.absent:
-                raise
-            return []
 
 
 async def sync_listing(
@@ -95,7 +41,7 @@ async def sync_listing(
     nothing (consent revoked or bank down: lists are empty, with 200) unless one of those rows comes
     back by id; see empty_lists.py for what two empty lists prove.
     """
-    product, started_at = listing.entity.product, session.now
+    product, started_at = listing.product, session.now
     owner = session.item_id if scope_id == WHOLE_ITEM else scope_id
     page = await listing.read(session.pluggy, owner)
     rows, rejected = await read_rows(page, owner_key=listing.owner_key, owner=owner)
@@ -119,7 +65,7 @@ async def sync_listing(
         await store_rows(
             conn,
             session,
-            listing.entity,
+            listing,
             [*rows, *answers.returned],
             rejected,
             scope_id=scope_id,
@@ -198,7 +144,7 @@ async def _ask_one(
 ) -> None:
     """Ask for a row, and renew the lease: many requests may take longer than it lasts."""
     try:
-        body = await session.pluggy.row(f"{listing.path}/{row_id}")
+        body = await listing.read_row(session.pluggy, row_id)
     except PluggyNotFound as answer:
         if answer.code != listing.absent:
             raise

@@ -14,7 +14,7 @@ from worker.infra.postgres import Connection
 from worker.lease.lease import SyncSession
 from worker.planner.steps import ReadRecent
 from worker.store import account_walks, reconciliation
-from worker.sync.entities.transactions import deferred, store_page, witnessed
+from worker.sync.transactions import deferred, store_page, witnessed
 
 RECENT: Final = "recent"
 

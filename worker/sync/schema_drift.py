@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import structlog
 
+from worker.entities.registry import SHAPES
 from worker.infra.postgres import Connection
 from worker.infra.time_slices import yielding_to_others
-from worker.pluggy_api.known_fields import SHAPES, Shape
+from worker.pluggy_api.known_fields import Shape
 from worker.store import contract
 
 log = structlog.get_logger()

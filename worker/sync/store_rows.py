@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
-from zoneinfo import ZoneInfo
+from typing import Any, Final
 
 import asyncpg
 import msgspec
 
+from worker.entities.declaration import Entity
 from worker.infra.parsing import parse_uuid
 from worker.infra.postgres import Connection
 from worker.infra.time_slices import batches, yielding_to_others
@@ -22,7 +22,7 @@ from worker.pluggy_api.payloads import Unreadable, decode_id, decode_object, row
 from worker.pluggy_api.values import UnreadableRow, moment
 from worker.store import rejected_rows
 from worker.store.entities.items import ItemVersion
-from worker.store.rows import StoredVersion, Upserted
+from worker.store.rows import StoredVersion
 from worker.sync.schema_drift import note_novelties
 
 STALE_READ: Final = timedelta(minutes=10)
@@ -31,35 +31,6 @@ STALE_READ: Final = timedelta(minutes=10)
 
 BATCH_SIZE: Final = 500
 """Rows per statement: a full page of transactions."""
-
-Mapper = Callable[[Mapping[str, Any], ZoneInfo], dict[str, Any]]
-
-
-class LoadVersions(Protocol):
-    """A statement that loads what a comparison needs of the rows held."""
-
-    def __call__(
-        self, conn: Connection, item_id: uuid.UUID, /, *, ids: Collection[uuid.UUID]
-    ) -> Awaitable[list[StoredVersion]]: ...
-
-
-class Upsert(Protocol):
-    """A statement that writes rows: a JSON array of documents, one for each row."""
-
-    def __call__(
-        self, conn: Connection, /, *, rows: str, item_id: uuid.UUID, run_id: int, now: datetime
-    ) -> Awaitable[list[Upserted]]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Entity:
-    """The parts that differ between entities. version rises when the mapper learns a column."""
-
-    product: str
-    mapper: Mapper
-    version: int
-    load_versions: LoadVersions
-    upsert: Upsert
 
 
 @dataclass(frozen=True, slots=True)

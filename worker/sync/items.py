@@ -1,48 +1,21 @@
-"""Items: the row of GET /items/{id}, and the tombstone of an item that Pluggy has deleted."""
+"""Items: stores the row of GET /items/{id}, and tombstones an item that Pluggy has deleted."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
-
 import msgspec
 
+from worker.entities.items import CONNECTOR_COLUMNS, ROW_VERSION, is_open_finance, item_row
 from worker.infra.parsing import parse_uuid
 from worker.infra.postgres import Connection
 from worker.lease.lease import SyncSession
 from worker.lease.progress import mark_complete
 from worker.planner.freshness import latest_collection
+from worker.planner.item_status import Item, later_of, read_item
 from worker.pluggy_api.errors import PluggyUnavailable
-from worker.pluggy_api.item_status import Item, is_open_finance, later_of, read_item
 from worker.pluggy_api.payloads import decode_object, row_hash, without_key
-from worker.pluggy_api.values import inner, integer, moment, text
 from worker.store.entities import items
 from worker.sync.schema_drift import note_novelties
 from worker.sync.store_rows import Row, is_stale
-
-ROW_VERSION: Final = 1
-CONNECTOR_COLUMNS: Final = ("connector_id", "connector_name", "connector_is_open_finance")
-
-
-def item_row(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns of pluggy.items from an item's JSON."""
-    connector = inner(fields, "connector")
-    products = fields.get("products")
-    return {
-        "connector_id": integer(connector.get("id")),
-        "connector_name": text(connector.get("name")),
-        "connector_is_open_finance": is_open_finance(fields),
-        "status": text(fields.get("status")),
-        "execution_status": text(fields.get("executionStatus")),
-        "error_code": text(inner(fields, "error").get("code")),
-        "client_user_id": text(fields.get("clientUserId")),
-        "products": [text(p) for p in products] if isinstance(products, list) else None,
-        "source_created_at": moment(fields.get("createdAt")),
-        "source_updated_at": moment(fields.get("updatedAt")),
-        "last_updated_at": moment(fields.get("lastUpdatedAt")),
-        "next_auto_sync_at": moment(fields.get("nextAutoSyncAt")),
-        "consent_expires_at": moment(fields.get("consentExpiresAt")),
-    }
 
 
 async def fetch_item(session: SyncSession) -> Item:

@@ -7,49 +7,22 @@ second such list leaves it out too.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from typing import Final
 
+from worker.entities.investment_transactions import ENTITY
 from worker.infra.postgres import Connection
 from worker.lease.lease import SyncSession
 from worker.lease.progress import defer_step, mark_complete
 from worker.planner.steps import (
     ReadInvestmentTransactions,
 )
-from worker.pluggy_api.values import moment, money, text
 from worker.store.entities import investment_transactions
-from worker.sync.store_rows import Entity, Listed, read_rows, store_rows
+from worker.sync.store_rows import Listed, read_rows, store_rows
 
 PRODUCT: Final = "investment_transactions"
 ASK_AGAIN_AFTER: Final = timedelta(minutes=5)
 MISSING_ROWS: Final = "missing_rows"
-
-
-def investment_transaction_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
-    """Columns of pluggy.investment_transactions; investment_id comes from the request."""
-    return {
-        "type": text(fields.get("type")),
-        "movement_type": text(fields.get("movementType")),
-        "quantity": money(fields.get("quantity")),
-        "value": money(fields.get("value")),
-        "amount": money(fields.get("amount")),
-        "net_amount": money(fields.get("netAmount")),
-        "date": moment(fields.get("date")),
-        "trade_date": moment(fields.get("tradeDate")),
-        "description": text(fields.get("description")),
-        "brokerage_number": text(fields.get("brokerageNumber")),
-    }
-
-
-INVESTMENT_TRANSACTIONS: Final = Entity(
-    product=PRODUCT,
-    mapper=investment_transaction_row,
-    version=1,
-    load_versions=investment_transactions.load_investment_transactions_versions,
-    upsert=investment_transactions.upsert_investment_transactions,
-)
 
 
 async def sync_investment_transactions(
@@ -71,7 +44,7 @@ async def sync_investment_transactions(
         await store_rows(
             conn,
             session,
-            INVESTMENT_TRANSACTIONS,
+            ENTITY,
             rows,
             rejected,
             scope_id=step.investment_id,

@@ -7,22 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from worker.entities.registry import PRODUCTS
 from worker.infra.parsing import parse_time
-from worker.pluggy_api.values import inner
 
 # https://docs.pluggy.ai/docs/item-lifecycle; MERGING is known from the official SDK only.
 IN_PROGRESS: Final = frozenset({"UPDATING", "MERGING", "WAITING_USER_INPUT", "WAITING_USER_ACTION"})
 REVOKED: Final = "USER_AUTHORIZATION_REVOKED"
 
-# Keys of statusDetail per product of ours; NPM's SDK and the OpenAPI file differ on some names.
 STATUS_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
-    "accounts": ("accounts", "creditCards"),
-    "transactions": ("transactions",),
-    "bills": ("creditCards",),
-    "investments": ("investments",),
-    "investment_transactions": ("investmentsTransactions", "investmentTransactions"),
-    "loans": ("loans",),
-    "identities": ("identity",),
+    name: product.status_keys for name, product in PRODUCTS.items() if product.status_keys
 }
 
 
@@ -57,7 +50,7 @@ class Item:
         """
         if product in self.unknown:
             return None
-        own = self.updated_at if product == "consents" else self.collected_at.get(product)
+        own = self.collected_at.get(product) if product in STATUS_KEYS else self.updated_at
         return own or self.last_updated_at
 
     def succeeded(self, product: str) -> bool:
@@ -69,11 +62,6 @@ class Item:
         """Expired or revoked: lists answer empty with 200; https://docs.pluggy.ai/docs/consents."""
         expired = self.consent_expires_at is not None and self.consent_expires_at <= now
         return expired or self.execution_status == REVOKED
-
-
-def is_open_finance(fields: Mapping[str, Any]) -> bool:
-    """Whether an item's connector is regulated Open Finance: such items have consents."""
-    return inner(fields, "connector").get("isOpenFinance") is True
 
 
 def read_item(
@@ -100,7 +88,7 @@ def read_item(
 
 
 def _without_later(item: Item, latest: datetime) -> Item:
-    times = {**item.collected_at, "consents": item.updated_at}
+    times = {p: item.updated_at for p in PRODUCTS} | {**item.collected_at}
     return replace(
         item,
         last_updated_at=_until(latest, item.last_updated_at),

@@ -1,16 +1,14 @@
-"""Transactions: their columns, how a page is stored, and the delta since an account's watermark."""
+"""Transactions: how a page is stored, and the delta since an account's watermark."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from typing import Final
 
+from worker.entities.transactions import ENTITY
 from worker.infra.lanes import Lane
-from worker.infra.parsing import parse_uuid
 from worker.infra.postgres import Connection
 from worker.lease.lease import SyncSession
 from worker.lease.progress import defer_step, expect_first_rows, mark_complete
@@ -18,22 +16,10 @@ from worker.planner.steps import ReadDelta
 from worker.pluggy_api.endpoints import Page
 from worker.pluggy_api.errors import CursorRefused, PluggyNotFound
 from worker.pluggy_api.paging import with_restarts
-from worker.pluggy_api.values import (
-    inner,
-    integer,
-    moment,
-    money,
-    posted_on,
-    required_moment,
-    required_money,
-    required_uuid,
-    text,
-    utc_text,
-)
 from worker.store import account_walks, product_sync, reconciliation
 from worker.store.entities import transactions
 from worker.sync.deletions import Question, unmark
-from worker.sync.store_rows import Entity, Listed, read_rows, store_rows
+from worker.sync.store_rows import Listed, read_rows, store_rows
 
 PRODUCT: Final = "transactions"
 MAX_DELTA_PAGES: Final = 10
@@ -41,48 +27,6 @@ DELTA_TIMEOUT_S: Final = 15.0
 """A longer delta continues as a walk, page by page: a plan has to end soon."""
 MIN_EMPTY_AGE: Final = timedelta(minutes=5)
 """An account without rows is believed to be empty after so long: rows may follow their event."""
-
-
-def transaction_row(fields: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
-    """Columns of pluggy.transactions from a transaction's JSON. Raises UnreadableRow."""
-    card = inner(fields, "creditCardMetadata")
-    date = required_moment(fields, "date")
-    return {
-        "account_id": required_uuid(fields, "accountId"),
-        "description": text(fields.get("description")),
-        "description_raw": text(fields.get("descriptionRaw")),
-        "currency_code": text(fields.get("currencyCode")),
-        "amount": required_money(fields, "amount"),
-        "amount_in_account_currency": money(fields.get("amountInAccountCurrency")),
-        "date": utc_text(date),
-        "posted_on": posted_on(fields.get("date"), zone),
-        "type": text(fields.get("type")),
-        # Absent means POSTED; https://docs.pluggy.ai/reference/transactions-list
-        "status": text(fields.get("status")) or "POSTED",
-        "balance": money(fields.get("balance")),
-        "category": text(fields.get("category")),
-        "category_id": text(fields.get("categoryId")),
-        "provider_code": text(fields.get("providerCode")),
-        "provider_id": text(fields.get("providerId")),
-        "operation_type": text(fields.get("operationType")),
-        "payment_method": text(inner(fields, "paymentData").get("paymentMethod")),
-        "merchant_name": text(inner(fields, "merchant").get("name")),
-        "installment_number": integer(card.get("installmentNumber")),
-        "total_installments": integer(card.get("totalInstallments")),
-        "bill_id": parse_uuid(card.get("billId")),
-        "order_in_day": integer(fields.get("order")),
-        "source_created_at": moment(fields.get("createdAt")),
-        "source_updated_at": moment(fields.get("updatedAt")),
-    }
-
-
-TRANSACTIONS: Final = Entity(
-    product=PRODUCT,
-    mapper=transaction_row,
-    version=1,
-    load_versions=transactions.load_transactions_versions,
-    upsert=transactions.upsert_transactions,
-)
 
 
 async def store_page(
@@ -94,7 +38,7 @@ async def store_page(
     """
     rows, rejected = await read_rows(page.rows, owner_key="accountId", owner=account_id)
     before = session.run.counts.inserted
-    await store_rows(conn, session, TRANSACTIONS, rows, rejected, scope_id=account_id)
+    await store_rows(conn, session, ENTITY, rows, rejected, scope_id=account_id)
     if session.run.counts.inserted > before:
         # A new row may serve as the witness that the account lacked.
         await reconciliation.hurry_deletions(conn, session.item_id, account_id, now=session.now)

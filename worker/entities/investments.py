@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from worker.entities.declaration import Listing
 from worker.pluggy_api.values import day, inner, moment, money, text
 from worker.store.entities import investments
-from worker.sync.full_list import Listing
-from worker.sync.store_rows import Entity
 
 
 def investment_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
@@ -51,17 +50,37 @@ def investment_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
     }
 
 
-INVESTMENTS: Final = Listing(
-    entity=Entity(
-        product="investments",
-        mapper=investment_row,
-        version=1,
-        load_versions=investments.load_investments_versions,
-        upsert=investments.upsert_investments,
-    ),
-    path="/investments",
+KNOWN_FIELDS: Final = """
+    id itemId type=COE|EQUITY|ETF|FIXED_INCOME|MUTUAL_FUND|SECURITY|OTHER
+    subtype=STRUCTURED_NOTE|STOCK|ETF|REAL_ESTATE_FUND|BDR|DERIVATIVES|OPTION|TREASURY|LCI|LCA
+    |LF|CDB|CRI|CRA|CORPORATE_DEBT|LC|DEBENTURES|INVESTMENT_FUND|MULTIMARKET_FUND
+    |FIXED_INCOME_FUND|STOCK_FUND|ETF_FUND|OFFSHORE_FUND|FIP_FUND|EXCHANGE_FUND|FI_INFRA|FI_AGRO
+    |RETIREMENT|OTHER
+    status=ACTIVE|PENDING|TOTAL_WITHDRAWAL number name code isin balance value quantity amount
+    amountProfit amountWithdrawal amountOriginal taxes taxes2 currencyCode date owner dueDate
+    issueDate purchaseDate gracePeriodDate issuer issuerCNPJ rate rateType ratePeriodicity
+    fixedAnnualRate lastMonthRate lastTwelveMonthsRate annualRate taxExempt
+    indexerAdditionalInfo priceFactor debtor{name} providerId createdAt updatedAt transactions
+    couponPayment{hasCoupon periodicity additionalInfo} institution{name number}
+    metadata{taxRegime proposalNumber processNumber fundName insurer{name cnpj} anbimaClass
+        anbimaSubclass anbimaCategory}
+"""
+
+ENTITY: Final = Listing(
+    product="investments",
+    order=4,
+    known_fields=KNOWN_FIELDS,
+    path="/investments?itemId={owner}",
+    row_path="/investments/{id}",
     owner_key="itemId",
     absent="404:INVESTMENT_NOT_FOUND",
+    status_keys=("investments",),
+    rechecks_first=True,
+    collected_as="INVESTMENTS",
+    mapper=investment_row,
+    version=1,
+    load_versions=investments.load_investments_versions,
+    upsert=investments.upsert_investments,
     load_live_ids=investments.load_live_investments_ids,
     tombstone=investments.tombstone_investments,
 )

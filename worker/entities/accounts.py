@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from worker.entities.declaration import Listing
 from worker.pluggy_api.values import day, inner, moment, money, text
 from worker.store.entities import accounts
-from worker.sync.full_list import Listing
-from worker.sync.store_rows import Entity
 
 
 def account_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
@@ -40,17 +39,38 @@ def account_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
     }
 
 
-ACCOUNTS: Final = Listing(
-    entity=Entity(
-        product="accounts",
-        mapper=account_row,
-        version=1,
-        load_versions=accounts.load_accounts_versions,
-        upsert=accounts.upsert_accounts,
-    ),
-    path="/accounts",
+KNOWN_FIELDS: Final = """
+    id itemId type=BANK|CREDIT subtype=CHECKING_ACCOUNT|SAVINGS_ACCOUNT|CREDIT_CARD number name
+    marketingName balance taxNumber owner currencyCode createdAt updatedAt
+    bankData{transferNumber closingBalance automaticallyInvestedBalance
+        overdraftContractedLimit overdraftUsedLimit unarrangedOverdraftAmount hasReservedBalance
+        reservedBalances{name identification amounts availableAmounts{amount currencyCode
+            remuneration{preFixedRate postFixedIndexerPercentage rateType indexer calculation
+                ratePeriodicity indexerAdditionalInfo}}}}
+    creditData{level brand brandAdditionalInfo balanceCloseDate balanceDueDate
+        availableCreditLimit balanceForeignCurrency minimumPayment creditLimit isLimitFlexible
+        status=ACTIVE|BLOCKED|CANCELLED holderType=MAIN|ADDITIONAL
+        disaggregatedCreditLimits{creditLineLimitType consolidationType identificationNumber
+            isLimitFlexible usedAmount usedAmountCurrencyCode lineName lineNameAdditionalInfo
+            limitAmount limitAmountCurrencyCode limitAmountReason customizedLimitAmount
+            customizedLimitAmountCurrencyCode availableAmount availableAmountCurrencyCode}
+        additionalCards{number}}
+"""
+
+# Without rechecks of an empty first list: the event that waits for them confirms them.
+ENTITY: Final = Listing(
+    product="accounts",
+    order=1,
+    known_fields=KNOWN_FIELDS,
+    path="/accounts?itemId={owner}",
+    row_path="/accounts/{id}",
     owner_key="itemId",
     absent="404:ACCOUNT_NOT_FOUND",
+    status_keys=("accounts", "creditCards"),
+    mapper=account_row,
+    version=1,
+    load_versions=accounts.load_accounts_versions,
+    upsert=accounts.upsert_accounts,
     load_live_ids=accounts.load_live_accounts_ids,
     tombstone=accounts.tombstone_accounts,
 )

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from worker.entities.declaration import Listing, Scope
 from worker.pluggy_api.values import day, moment, money, text
 from worker.store.entities import bills
-from worker.sync.full_list import Listing
-from worker.sync.store_rows import Entity
 
 
 def bill_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
@@ -27,17 +26,31 @@ def bill_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
     }
 
 
-BILLS: Final = Listing(
-    entity=Entity(
-        product="bills",
-        mapper=bill_row,
-        version=1,
-        load_versions=bills.load_bills_versions,
-        upsert=bills.upsert_bills,
-    ),
-    path="/bills",
+KNOWN_FIELDS: Final = """
+    id accountId dueDate billClosingDate totalAmount totalAmountCurrencyCode
+    minimumPaymentAmount allowsInstallments createdAt updatedAt
+    financeCharges{id type=LATE_PAYMENT_REMUNERATIVE_INTEREST|LATE_PAYMENT_FEE
+        |LATE_PAYMENT_INTEREST|IOF|OTHER amount currencyCode additionalInfo}
+    payments{id valueType=INSTALLMENT_PAYMENT|FULL_PAYMENT|OTHER_PAYMENT paymentDate
+        paymentMode=DEBIT_ACCOUNT|BANK_SLIP|PAYROLL_DEDUCTION|PIX amount currencyCode}
+"""
+
+ENTITY: Final = Listing(
+    product="bills",
+    order=3,
+    known_fields=KNOWN_FIELDS,
+    scope=Scope.CARD,
+    path="/bills?accountId={owner}",
+    row_path="/bills/{id}",
     owner_key="accountId",
     absent="404:CREDIT_CARD_BILL_NOT_FOUND",
+    status_keys=("creditCards",),
+    rechecks_first=True,
+    collected_as="CREDIT_CARDS",
+    mapper=bill_row,
+    version=1,
+    load_versions=bills.load_bills_versions,
+    upsert=bills.upsert_bills,
     load_live_ids=bills.load_live_bills_ids,
     tombstone=bills.tombstone_bills,
 )

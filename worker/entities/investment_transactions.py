@@ -1,0 +1,51 @@
+"""Investment transactions: their columns; worker/sync/investment_transactions.py reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from worker.entities.declaration import Entity, Scope
+from worker.pluggy_api.values import moment, money, text
+from worker.store.entities import investment_transactions
+
+
+def investment_transaction_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
+    """Columns of pluggy.investment_transactions; investment_id comes from the request."""
+    return {
+        "type": text(fields.get("type")),
+        "movement_type": text(fields.get("movementType")),
+        "quantity": money(fields.get("quantity")),
+        "value": money(fields.get("value")),
+        "amount": money(fields.get("amount")),
+        "net_amount": money(fields.get("netAmount")),
+        "date": moment(fields.get("date")),
+        "trade_date": moment(fields.get("tradeDate")),
+        "description": text(fields.get("description")),
+        "brokerage_number": text(fields.get("brokerageNumber")),
+    }
+
+
+KNOWN_FIELDS: Final = """
+    id investmentId type=BUY|SELL|TAX|TRANSFER|INTEREST|AMORTIZATION movementType=CREDIT|DEBIT
+    description quantity value amount netAmount agreedRate indexerPercentage priceFactor date
+    tradeDate brokerageNumber createdAt updatedAt
+    expenses{serviceTax brokerageFee incomeTax tradingAssetsNoticeFee maintenanceFee
+        settlementFee clearingFee stockExchangeFee custodyFee operatingFee other iof
+        iofProvision}
+"""
+
+# An empty list is no reason to read again: they follow their investment.
+ENTITY: Final = Entity(
+    product="investment_transactions",
+    order=5,
+    known_fields=KNOWN_FIELDS,
+    scope=Scope.INVESTMENT,
+    path="/investments/{owner}/transactions",
+    status_keys=("investmentsTransactions", "investmentTransactions"),
+    mapper=investment_transaction_row,
+    version=1,
+    load_versions=investment_transactions.load_investment_transactions_versions,
+    upsert=investment_transactions.upsert_investment_transactions,
+)

@@ -1,0 +1,85 @@
+"""Loans: a complete list by item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from worker.entities.declaration import Listing
+from worker.pluggy_api.values import day, inner, integer, moment, money, text
+from worker.store.entities import loans
+
+
+def loan_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
+    """Columns of pluggy.loans from a loan's JSON."""
+    installments, payments = inner(fields, "installments"), inner(fields, "payments")
+    return {
+        "contract_number": text(fields.get("contractNumber")),
+        "ipoc_code": text(fields.get("ipocCode")),
+        "product_name": text(fields.get("productName")),
+        "type": text(fields.get("type")),
+        "kind": text(fields.get("kind")),
+        "currency_code": text(fields.get("currencyCode")),
+        "contract_amount": money(fields.get("contractAmount")),
+        "outstanding_balance": money(payments.get("contractOutstandingBalance")),
+        "cet": money(fields.get("CET")),
+        "date": day(fields.get("date")),
+        "contract_date": day(fields.get("contractDate")),
+        "settlement_date": day(fields.get("settlementDate")),
+        "due_date": day(fields.get("dueDate")),
+        "first_installment_due_date": day(fields.get("firstInstallmentDueDate")),
+        "total_installments": integer(installments.get("totalNumberOfInstallments")),
+        "paid_installments": integer(installments.get("paidInstallments")),
+        "source_created_at": moment(fields.get("createdAt")),
+        "source_updated_at": moment(fields.get("updatedAt")),
+    }
+
+
+KNOWN_FIELDS: Final = """
+    id itemId contractNumber ipocCode productName type providerId createdAt updatedAt
+    kind=LOAN|FINANCING|INVOICE_FINANCING|UNARRANGED_ACCOUNT_OVERDRAFT date contractDate
+    disbursementDates settlementDate contractAmount currencyCode dueDate
+    installmentPeriodicity=WITHOUT_REGULAR_PERIODICITY|WEEKLY|FORTNIGHTLY|MONTHLY|BIMONTHLY
+    |QUARTERLY|SEMESTERLY|YEARLY|OTHERS
+    installmentPeriodicityAdditionalInfo firstInstallmentDueDate CET
+    amortizationScheduled=SAC|PRICE|SAM|WITHOUT_AMORTIZATION_SYSTEM|OTHERS
+    amortizationScheduledAdditionalInfo cnpjConsignee
+    interestRates{taxType=NOMINAL|EFFECTIVE|EFETIVA
+        interestRateType=SIMPLE|COMPOUND|SIMPLES|COMPOSTO
+        taxPeriodicity=MONTHLY|YEARLY|AM|AA calculation referentialRateIndexerType
+        referentialRateIndexerSubType referentialRateIndexerAdditionalInfo preFixedRate
+        postFixedRate additionalInfo}
+    contractedFees{name code chargeType=UNIQUE|BY_INSTALLMENT|UNICA|POR_PARCELA
+        charge=MINIMUM|MAXIMUM|FIXED|PERCENTAGE|MINIMO|MAXIMO|FIXO|PERCENTUAL amount rate}
+    contractedFinanceCharges{type additionalInfo rate chargeAdditionalInfo chargeRate}
+    warranties{currencyCode type subtype amount}
+    installments{typeNumberOfInstallments=DAY|WEEK|MONTH|YEAR|WITHOUT_TOTAL_PERIOD
+        |DIA|SEMANA|MES|ANO|SEM_PRAZO_TOTAL totalNumberOfInstallments
+        typeContractRemaining=DAY|WEEK|MONTH|YEAR|WITHOUT_TOTAL_PERIOD|WITHOUT_REMAINING_PERIOD
+        |DIA|SEMANA|MES|ANO|SEM_PRAZO_TOTAL|SEM_PRAZO_REMANESCENTE
+        contractRemainingNumber paidInstallments dueInstallments pastDueInstallments
+        balloonPayments{dueDate amount{value currencyCode}}}
+    payments{contractOutstandingBalance releases{isOverParcelPayment installmentId paidDate
+        currencyCode paidAmount overParcel{fees{name code amount}
+            charges{type additionalInfo amount}}}}
+"""
+
+ENTITY: Final = Listing(
+    product="loans",
+    order=6,
+    known_fields=KNOWN_FIELDS,
+    path="/loans?itemId={owner}",
+    row_path="/loans/{id}",
+    owner_key="itemId",
+    absent="404:LOAN_NOT_FOUND",
+    status_keys=("loans",),
+    rechecks_first=True,
+    collected_as="LOANS",
+    mapper=loan_row,
+    version=1,
+    load_versions=loans.load_loans_versions,
+    upsert=loans.upsert_loans,
+    load_live_ids=loans.load_live_loans_ids,
+    tombstone=loans.tombstone_loans,
+)

@@ -1,1 +1,0 @@
-"""One module an entity: its columns and how it is read."""
