@@ -6,19 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ops.compare.rules import (
-    Rule,
-    boolean,
-    day,
-    identifier,
-    listed_under,
-    moment,
-    money,
-    posted_on,
-    text,
-    texts,
-    whole,
-)
+from ops.compare.rules import Rule, listed_under, rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,211 +28,134 @@ class Mirrored:
         return replace(self, columns=compared)
 
 
-ITEMS: Final = Mirrored(
-    table="items",
-    owner="id",
-    left_out=("connector",),
-    columns={
-        "connector_id": whole("connector", "id"),
-        "connector_name": text("connector", "name"),
-        "connector_is_open_finance": boolean("connector", "isOpenFinance"),
-        "status": text("status"),
-        "execution_status": text("executionStatus"),
-        "error_code": text("error", "code"),
-        "client_user_id": text("clientUserId"),
-        "products": texts("products"),
-        "source_created_at": moment("createdAt"),
-        "source_updated_at": moment("updatedAt"),
-        "last_updated_at": moment("lastUpdatedAt"),
-        "next_auto_sync_at": moment("nextAutoSyncAt"),
-        "consent_expires_at": moment("consentExpiresAt"),
-    },
+_TABLES: Final = (
+    Mirrored(
+        "items",
+        rules(
+            text=(
+                "connector_name=connector.name status execution_status error_code=error.code "
+                "client_user_id"
+            ),
+            whole="connector_id=connector.id",
+            moment=(
+                "source_created_at=createdAt source_updated_at=updatedAt last_updated_at "
+                "next_auto_sync_at consent_expires_at"
+            ),
+            boolean="connector_is_open_finance=connector.isOpenFinance",
+            texts="products",
+        ),
+        owner="id",
+        left_out=("connector",),
+    ),
+    Mirrored(
+        "accounts",
+        rules(
+            text=(
+                "type subtype number name marketing_name owner tax_number currency_code "
+                "bank_transfer_number=bankData.transferNumber credit_level=creditData.level "
+                "credit_brand=creditData.brand credit_status=creditData.status"
+            ),
+            money=(
+                "balance bank_closing_balance=bankData.closingBalance "
+                "credit_limit=creditData.creditLimit "
+                "credit_available_limit=creditData.availableCreditLimit "
+                "credit_minimum_payment=creditData.minimumPayment"
+            ),
+            day=(
+                "credit_balance_close_date=creditData.balanceCloseDate "
+                "credit_balance_due_date=creditData.balanceDueDate"
+            ),
+            moment="source_created_at=createdAt source_updated_at=updatedAt",
+        ),
+    ),
+    Mirrored(
+        "transactions",
+        rules(
+            text=(
+                "description description_raw currency_code type category category_id "
+                "provider_code provider_id operation_type "
+                "payment_method=paymentData.paymentMethod merchant_name=merchant.name"
+            ),
+            money="amount amount_in_account_currency balance",
+            whole=(
+                "installment_number=creditCardMetadata.installmentNumber "
+                "total_installments=creditCardMetadata.totalInstallments order_in_day=order"
+            ),
+            moment="date source_created_at=createdAt source_updated_at=updatedAt",
+            posted_on="posted_on=date",
+            identifier="account_id bill_id=creditCardMetadata.billId",
+            status="status",
+        ),
+    ),
+    Mirrored(
+        "investments",
+        rules(
+            text=(
+                "type subtype name number code isin status currency_code rate_type issuer "
+                "issuer_cnpj=issuerCNPJ owner institution_name=institution.name"
+            ),
+            money=(
+                "balance amount amount_original amount_profit amount_withdrawal quantity value "
+                "taxes taxes2 rate fixed_annual_rate last_month_rate annual_rate "
+                "last_twelve_months_rate"
+            ),
+            day="due_date issue_date purchase_date",
+            moment="date source_created_at=createdAt source_updated_at=updatedAt",
+        ),
+    ),
+    Mirrored(
+        "investment_transactions",
+        {"investment_id": listed_under}
+        | rules(
+            text="type movement_type description brokerage_number",
+            money="quantity value amount net_amount",
+            moment="date trade_date",
+        ),
+    ),
+    Mirrored(
+        "loans",
+        rules(
+            text="contract_number ipoc_code product_name type kind currency_code",
+            money=(
+                "contract_amount outstanding_balance=payments.contractOutstandingBalance cet=CET"
+            ),
+            whole=(
+                "total_installments=installments.totalNumberOfInstallments "
+                "paid_installments=installments.paidInstallments"
+            ),
+            day="date contract_date settlement_date due_date first_installment_due_date",
+            moment="source_created_at=createdAt source_updated_at=updatedAt",
+        ),
+    ),
+    Mirrored(
+        "identities",
+        rules(
+            text=(
+                "full_name company_name document document_type tax_number job_title "
+                "investor_profile"
+            ),
+            day="birth_date",
+            moment="source_created_at=createdAt source_updated_at=updatedAt",
+        ),
+    ),
+    Mirrored(
+        "bills",
+        rules(
+            text="currency_code=totalAmountCurrencyCode",
+            money="total_amount minimum_payment_amount",
+            day="due_date closing_date=billClosingDate",
+            moment="source_created_at=createdAt source_updated_at=updatedAt",
+            identifier="account_id",
+            boolean="allows_installments",
+        ),
+    ),
+    Mirrored(
+        "consents",
+        rules(
+            moment="expires_at revoked_at source_created_at=createdAt",
+            texts="products permissions=openFinancePermissionsGranted",
+        ),
+    ),
 )
-ACCOUNTS: Final = Mirrored(
-    table="accounts",
-    columns={
-        "type": text("type"),
-        "subtype": text("subtype"),
-        "number": text("number"),
-        "name": text("name"),
-        "marketing_name": text("marketingName"),
-        "owner": text("owner"),
-        "tax_number": text("taxNumber"),
-        "currency_code": text("currencyCode"),
-        "balance": money("balance"),
-        "bank_transfer_number": text("bankData", "transferNumber"),
-        "bank_closing_balance": money("bankData", "closingBalance"),
-        "credit_level": text("creditData", "level"),
-        "credit_brand": text("creditData", "brand"),
-        "credit_limit": money("creditData", "creditLimit"),
-        "credit_available_limit": money("creditData", "availableCreditLimit"),
-        "credit_minimum_payment": money("creditData", "minimumPayment"),
-        "credit_balance_close_date": day("creditData", "balanceCloseDate"),
-        "credit_balance_due_date": day("creditData", "balanceDueDate"),
-        "credit_status": text("creditData", "status"),
-        "source_created_at": moment("createdAt"),
-        "source_updated_at": moment("updatedAt"),
-    },
-)
-TRANSACTIONS: Final = Mirrored(
-    table="transactions",
-    columns={
-        "account_id": identifier("accountId"),
-        "description": text("description"),
-        "description_raw": text("descriptionRaw"),
-        "currency_code": text("currencyCode"),
-        "amount": money("amount"),
-        "amount_in_account_currency": money("amountInAccountCurrency"),
-        "date": moment("date"),
-        "posted_on": posted_on("date"),
-        "type": text("type"),
-        "status": text("status", otherwise="POSTED"),
-        "balance": money("balance"),
-        "category": text("category"),
-        "category_id": text("categoryId"),
-        "provider_code": text("providerCode"),
-        "provider_id": text("providerId"),
-        "operation_type": text("operationType"),
-        "payment_method": text("paymentData", "paymentMethod"),
-        "merchant_name": text("merchant", "name"),
-        "installment_number": whole("creditCardMetadata", "installmentNumber"),
-        "total_installments": whole("creditCardMetadata", "totalInstallments"),
-        "bill_id": identifier("creditCardMetadata", "billId"),
-        "order_in_day": whole("order"),
-        "source_created_at": moment("createdAt"),
-        "source_updated_at": moment("updatedAt"),
-    },
-)
-
-INVESTMENTS: Final = Mirrored(
-    table="investments",
-    columns={
-        "type": text("type"),
-        "subtype": text("subtype"),
-        "name": text("name"),
-        "number": text("number"),
-        "code": text("code"),
-        "isin": text("isin"),
-        "status": text("status"),
-        "currency_code": text("currencyCode"),
-        "balance": money("balance"),
-        "amount": money("amount"),
-        "amount_original": money("amountOriginal"),
-        "amount_profit": money("amountProfit"),
-        "amount_withdrawal": money("amountWithdrawal"),
-        "quantity": money("quantity"),
-        "value": money("value"),
-        "taxes": money("taxes"),
-        "taxes2": money("taxes2"),
-        "rate": money("rate"),
-        "rate_type": text("rateType"),
-        "fixed_annual_rate": money("fixedAnnualRate"),
-        "last_month_rate": money("lastMonthRate"),
-        "annual_rate": money("annualRate"),
-        "last_twelve_months_rate": money("lastTwelveMonthsRate"),
-        "issuer": text("issuer"),
-        "issuer_cnpj": text("issuerCNPJ"),
-        "owner": text("owner"),
-        "institution_name": text("institution", "name"),
-        "date": moment("date"),
-        "due_date": day("dueDate"),
-        "issue_date": day("issueDate"),
-        "purchase_date": day("purchaseDate"),
-        "source_created_at": moment("createdAt"),
-        "source_updated_at": moment("updatedAt"),
-    },
-)
-INVESTMENT_TRANSACTIONS: Final = Mirrored(
-    table="investment_transactions",
-    columns={
-        "investment_id": listed_under(),
-        "type": text("type"),
-        "movement_type": text("movementType"),
-        "quantity": money("quantity"),
-        "value": money("value"),
-        "amount": money("amount"),
-        "net_amount": money("netAmount"),
-        "date": moment("date"),
-        "trade_date": moment("tradeDate"),
-        "description": text("description"),
-        "brokerage_number": text("brokerageNumber"),
-    },
-)
-LOANS: Final = Mirrored(
-    table="loans",
-    columns={
-        "contract_number": text("contractNumber"),
-        "ipoc_code": text("ipocCode"),
-        "product_name": text("productName"),
-        "type": text("type"),
-        "kind": text("kind"),
-        "currency_code": text("currencyCode"),
-        "contract_amount": money("contractAmount"),
-        "outstanding_balance": money("payments", "contractOutstandingBalance"),
-        "cet": money("CET"),
-        "date": day("date"),
-        "contract_date": day("contractDate"),
-        "settlement_date": day("settlementDate"),
-        "due_date": day("dueDate"),
-        "first_installment_due_date": day("firstInstallmentDueDate"),
-        "total_installments": whole("installments", "totalNumberOfInstallments"),
-        "paid_installments": whole("installments", "paidInstallments"),
-        "source_created_at": moment("createdAt"),
-        "source_updated_at": moment("updatedAt"),
-    },
-)
-IDENTITIES: Final = Mirrored(
-    table="identities",
-    columns={
-        "full_name": text("fullName"),
-        "company_name": text("companyName"),
-        "document": text("document"),
-        "document_type": text("documentType"),
-        "tax_number": text("taxNumber"),
-        "birth_date": day("birthDate"),
-        "job_title": text("jobTitle"),
-        "investor_profile": text("investorProfile"),
-        "source_created_at": moment("createdAt"),
-        "source_updated_at": moment("updatedAt"),
-    },
-)
-BILLS: Final = Mirrored(
-    table="bills",
-    columns={
-        "account_id": identifier("accountId"),
-        "due_date": day("dueDate"),
-        "closing_date": day("billClosingDate"),
-        "total_amount": money("totalAmount"),
-        "currency_code": text("totalAmountCurrencyCode"),
-        "minimum_payment_amount": money("minimumPaymentAmount"),
-        "allows_installments": boolean("allowsInstallments"),
-        "source_created_at": moment("createdAt"),
-        "source_updated_at": moment("updatedAt"),
-    },
-)
-CONSENTS: Final = Mirrored(
-    table="consents",
-    columns={
-        "products": texts("products"),
-        "permissions": texts("openFinancePermissionsGranted"),
-        "expires_at": moment("expiresAt"),
-        "revoked_at": moment("revokedAt"),
-        "source_created_at": moment("createdAt"),
-    },
-)
-
-MIRRORED: Final[Mapping[str, Mirrored]] = {
-    mirrored.table: mirrored
-    for mirrored in (
-        ITEMS,
-        ACCOUNTS,
-        TRANSACTIONS,
-        INVESTMENTS,
-        INVESTMENT_TRANSACTIONS,
-        LOANS,
-        IDENTITIES,
-        BILLS,
-        CONSENTS,
-    )
-}
-"""By the entity's name in the truth; a new entity is one more entry here."""
+MIRRORED: Final[Mapping[str, Mirrored]] = {mirrored.table: mirrored for mirrored in _TABLES}
+"""By the entity's name in the truth; a new entity is one more entry of _TABLES."""

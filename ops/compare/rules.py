@@ -3,112 +3,38 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from ops.compare.truth import TrueRow
 
 Rule = Callable[[TrueRow, ZoneInfo], object]
+Kind = Callable[[Any, ZoneInfo], object]
 
 
-def text(*path: str, otherwise: str | None = None) -> Rule:
+def text(found: object, _: ZoneInfo) -> str | None:
     """A string; a number as its JSON text."""
-
-    def rule(row: TrueRow, _: ZoneInfo) -> object:
-        found = _dig(row, path)
-        if isinstance(found, int | Decimal) and not isinstance(found, bool):
-            return str(found)
-        return found if isinstance(found, str) else otherwise
-
-    return rule
+    if isinstance(found, int | Decimal) and not isinstance(found, bool):
+        return str(found)
+    return found if isinstance(found, str) else None
 
 
-def money(*path: str) -> Rule:
-    """An exact amount."""
-    return lambda row, _: _number(_dig(row, path))
+def status(found: object, zone: ZoneInfo) -> str:
+    """The status of a transaction: POSTED where Pluggy says none."""
+    said = text(found, zone)
+    return "POSTED" if said is None else said
 
 
-def whole(*path: str) -> Rule:
-    """A whole number that fits 32 bits."""
-
-    def rule(row: TrueRow, _: ZoneInfo) -> object:
-        number = _number(_dig(row, path))
-        fits = number is not None and number == int(number) and abs(number) < 2**31
-        return int(number) if number is not None and fits else None
-
-    return rule
-
-
-def moment(*path: str) -> Rule:
-    """A time; without a zone it is UTC."""
-    return lambda row, _: _time(_dig(row, path))
-
-
-def day(*path: str) -> Rule:
-    """The calendar day as it is written."""
-
-    def rule(row: TrueRow, _: ZoneInfo) -> object:
-        written = _dig(row, path)
-        return date.fromisoformat(written[:10]) if isinstance(written, str) else None
-
-    return rule
-
-
-def identifier(*path: str) -> Rule:
-    """A UUID."""
-
-    def rule(row: TrueRow, _: ZoneInfo) -> object:
-        found = _dig(row, path)
-        return uuid.UUID(found) if isinstance(found, str) else None
-
-    return rule
-
-
-def listed_under() -> Rule:
-    """The id of what the row is listed under, where the row itself does not say."""
-    return lambda row, _: uuid.UUID(row.listed_under) if row.listed_under else None
-
-
-def boolean(*path: str) -> Rule:
-    """True or false."""
-
-    def rule(row: TrueRow, _: ZoneInfo) -> object:
-        found = _dig(row, path)
-        return found if isinstance(found, bool) else None
-
-    return rule
-
-
-def texts(*path: str) -> Rule:
+def texts(found: object, _: ZoneInfo) -> object:
     """A list of strings."""
-    return lambda row, _: _dig(row, path)
-
-
-def posted_on(*path: str) -> Rule:
-    """The day of a transaction: midnight UTC and times without a zone are dates that the bank gave
-    as dates, everything else is a moment and has the day of the zone."""
-
-    def rule(row: TrueRow, zone: ZoneInfo) -> object:
-        written = str(_dig(row, path))
-        parsed = datetime.fromisoformat(written)
-        if parsed.tzinfo is None or written.endswith(("T00:00:00.000Z", "T00:00:00Z")):
-            return date.fromisoformat(written[:10])
-        return parsed.astimezone(zone).date()
-
-    return rule
-
-
-def _dig(row: TrueRow, path: tuple[str, ...]) -> Any:
-    found: Any = row.fields
-    for key in path:
-        found = found.get(key) if isinstance(found, dict) else None
     return found
 
 
-def _number(found: object) -> Decimal | None:
+def money(found: object, _: ZoneInfo) -> Decimal | None:
+    """An exact amount."""
     if isinstance(found, bool) or not isinstance(found, int | Decimal | str):
         return None
     try:
@@ -118,8 +44,93 @@ def _number(found: object) -> Decimal | None:
     return number if number.is_finite() else None
 
 
-def _time(written: object) -> datetime | None:
-    if not isinstance(written, str):
+def whole(found: object, zone: ZoneInfo) -> int | None:
+    """A whole number that fits 32 bits."""
+    number = money(found, zone)
+    fits = number is not None and number == int(number) and abs(number) < 2**31
+    return int(number) if number is not None and fits else None
+
+
+def boolean(found: object, _: ZoneInfo) -> bool | None:
+    """True or false."""
+    return found if isinstance(found, bool) else None
+
+
+def identifier(found: object, _: ZoneInfo) -> uuid.UUID | None:
+    """A UUID."""
+    return uuid.UUID(found) if isinstance(found, str) else None
+
+
+def day(found: object, _: ZoneInfo) -> date | None:
+    """The calendar day as it is written."""
+    return date.fromisoformat(found[:10]) if isinstance(found, str) else None
+
+
+def moment(found: object, _: ZoneInfo) -> datetime | None:
+    """A time; without a zone it is UTC."""
+    if not isinstance(found, str):
         return None
-    parsed = datetime.fromisoformat(written)
+    parsed = datetime.fromisoformat(found)
     return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+
+
+def posted_on(found: object, zone: ZoneInfo) -> date:
+    """The day of a transaction.
+
+    Midnight UTC and times without a zone are dates that the bank gave as dates; every other time
+    is a moment, whose day is that of the zone.
+    """
+    written = str(found)
+    parsed = datetime.fromisoformat(written)
+    if parsed.tzinfo is None or written.endswith(("T00:00:00.000Z", "T00:00:00Z")):
+        return date.fromisoformat(written[:10])
+    return parsed.astimezone(zone).date()
+
+
+def listed_under(row: TrueRow, _: ZoneInfo) -> uuid.UUID | None:
+    """The id of the parent that the row is listed under, which the row itself does not carry."""
+    return uuid.UUID(row.listed_under) if row.listed_under else None
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    kind.__name__: kind
+    for kind in (
+        text,
+        status,
+        texts,
+        money,
+        whole,
+        boolean,
+        identifier,
+        day,
+        moment,
+        posted_on,
+    )
+}
+
+
+def rules(**columns: str) -> dict[str, Rule]:
+    """Rules by column. Each keyword is a kind with its columns, separated by blanks.
+
+    `due_date` is read from the key `dueDate`; `cet=CET` and `level=creditData.level` name the path.
+    """
+    return {
+        column: _rule(KINDS[kind], (path or _camel_case(column)).split("."))
+        for kind, listed in columns.items()
+        for column, _, path in (entry.partition("=") for entry in listed.split())
+    }
+
+
+def _rule(kind: Kind, path: list[str]) -> Rule:
+    def rule(row: TrueRow, zone: ZoneInfo) -> object:
+        found: Any = row.fields
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None
+        return kind(found, zone)
+
+    return rule
+
+
+def _camel_case(column: str) -> str:
+    first, *others = column.split("_")
+    return first + "".join(map(str.title, others))

@@ -19,7 +19,17 @@ import pytest
 
 from ops.compare.columns import MIRRORED
 from ops.compare.rows import DIFFERENT, EXTRA, MISSING, TOMBSTONED, Comparison, Connection, compare
-from ops.compare.rules import Rule, day, moment, money, posted_on, text, whole
+from ops.compare.rules import (
+    Kind,
+    day,
+    moment,
+    money,
+    posted_on,
+    rules,
+    status,
+    text,
+    whole,
+)
 from ops.compare.truth import SimulatorTruth, TrueRow, TruthError, read_truth
 from tests.support.stack import Stack
 from worker.infra.postgres import Pool
@@ -269,10 +279,6 @@ async def test_a_long_truth_is_never_held_whole() -> None:
     assert peak < 2_000_000  # of 11 MB
 
 
-def told(rule: Rule, value: object) -> object:
-    return rule(TrueRow("transactions", "", {"field": value}), ZONE)
-
-
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
@@ -286,28 +292,45 @@ def told(rule: Rule, value: object) -> object:
     ],
 )
 def test_dates_are_taken_as_written_and_moments_by_the_zone(written: str, expected: date) -> None:
-    assert told(posted_on("field"), written) == expected
+    assert posted_on(written, ZONE) == expected
 
 
 @pytest.mark.parametrize(
-    ("rule", "value", "expected"),
+    ("kind", "value", "expected"),
     [
-        (money("field"), Decimal("0.10"), Decimal("0.1")),
-        (money("field"), "12.30", Decimal("12.3")),
-        (money("field"), True, None),
-        (money("field"), "much", None),
-        (money("field"), None, None),
-        (whole("field"), Decimal("3.0"), 3),
-        (whole("field"), Decimal("3.5"), None),
-        (whole("field"), 2**31, None),
-        (text("field"), 5411, "5411"),
-        (text("field"), True, None),
-        (text("field", otherwise="POSTED"), None, "POSTED"),
-        (day("field"), "2026-03-01T00:00:00.000Z", date(2026, 3, 1)),
-        (moment("field"), "2026-03-01T00:00:00", datetime(2026, 3, 1, tzinfo=UTC)),
-        (moment("field"), "2026-03-01T00:00:00-03:00", datetime(2026, 3, 1, 3, tzinfo=UTC)),
-        (text("field", "deeper"), "no object", None),
+        (money, Decimal("0.10"), Decimal("0.1")),
+        (money, "12.30", Decimal("12.3")),
+        (money, True, None),
+        (money, "much", None),
+        (money, None, None),
+        (whole, Decimal("3.0"), 3),
+        (whole, Decimal("3.5"), None),
+        (whole, 2**31, None),
+        (text, 5411, "5411"),
+        (text, True, None),
+        (status, None, "POSTED"),
+        (status, "PENDING", "PENDING"),
+        (day, "2026-03-01T00:00:00.000Z", date(2026, 3, 1)),
+        (moment, "2026-03-01T00:00:00", datetime(2026, 3, 1, tzinfo=UTC)),
+        (moment, "2026-03-01T00:00:00-03:00", datetime(2026, 3, 1, 3, tzinfo=UTC)),
     ],
 )
-def test_a_column_is_told_from_json_alone(rule: Rule, value: object, expected: object) -> None:
-    assert told(rule, value) == expected
+def test_a_value_follows_from_json_alone(kind: Kind, value: object, expected: object) -> None:
+    assert kind(value, ZONE) == expected
+
+
+@pytest.mark.parametrize(
+    ("listed", "fields", "expected"),
+    [
+        ("due_date", {"dueDate": "a"}, {"due_date": "a"}),
+        ("cet=CET name", {"CET": "a", "name": "b"}, {"cet": "a", "name": "b"}),
+        ("level=data.level", {"data": {"level": "a"}}, {"level": "a"}),
+        ("level=data.level", {"data": "no object"}, {"level": None}),
+        ("level=data.level", {}, {"level": None}),
+    ],
+)
+def test_a_column_is_read_from_its_key_or_its_path(
+    listed: str, fields: dict[str, object], expected: dict[str, object]
+) -> None:
+    row = TrueRow("accounts", "", fields)
+    assert {name: rule(row, ZONE) for name, rule in rules(text=listed).items()} == expected
