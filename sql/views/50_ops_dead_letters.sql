@@ -11,8 +11,8 @@ SELECT e.id, e.event, e.item_id, e.account_id, i.connector_id, i.connector_name,
             WHEN e.reason = 'account_not_of_item' THEN 'The item has no such account at Pluggy.'
             WHEN e.reason LIKE '404:%' THEN 'Pluggy does not know what was asked for.'
             WHEN e.reason ~ '^4\d\d:' THEN 'Pluggy refuses this very thing; its support knows the error_id.'
-            WHEN p.failure_class = 'retry' THEN 'Tried for three days: requeue it when the cause is mended.'
-            ELSE 'Requeue it when the cause is mended.'
+            WHEN p.failure_class = 'retry' THEN 'Tried for three days: requeue it when the cause is fixed.'
+            ELSE 'Requeue it when the cause is fixed.'
        END AS advice,
        p.attempts, p.failing_since AS first_failed_at,
        p.failed_at AS last_failed_at, e.accepted_at, e.settled_at AS died_at
@@ -45,10 +45,10 @@ COMMENT ON COLUMN pluggy_ops.dead_letters.failure_class IS
     'reject (refused by Pluggy), retry (tried for three days), ...; null: not known any more';
 COMMENT ON COLUMN pluggy_ops.dead_letters.advice IS 'What mends it, a sentence for a person';
 COMMENT ON COLUMN pluggy_ops.dead_letters.attempts IS
-    'Tries of the step that fails; null: it has been mended since';
+    'Tries of the step that fails; null: it has succeeded since';
 COMMENT ON COLUMN pluggy_ops.dead_letters.first_failed_at IS
-    'First failure of the step in a row, UTC; null: it has been mended since';
+    'First failure of the step in a row, UTC; null: it has succeeded since';
 COMMENT ON COLUMN pluggy_ops.dead_letters.last_failed_at IS
-    'Last failure of the step, UTC; null: it has been mended since';
+    'Last failure of the step, UTC; null: it has succeeded since';
 COMMENT ON COLUMN pluggy_ops.dead_letters.accepted_at IS 'When the event was accepted, UTC';
 COMMENT ON COLUMN pluggy_ops.dead_letters.died_at IS 'When it was given up on, UTC';

@@ -25,7 +25,7 @@ WITH stale AS MATERIALIZED (
     WHERE p.product = 'items' AND p.dead_at IS NOT NULL AND p.failure_code LIKE '404:%'
     UNION ALL
     SELECT 'dead_letters', item_id, NULL, min(settled_at), NULL, count(*),
-           count(*) || ' events were given up on: requeue them when the cause is mended.',
+           count(*) || ' events were given up on: requeue them when the cause is fixed.',
            'pluggy-sync dead-letters ' || CASE WHEN item_id IS NULL THEN 'list'
                                                ELSE 'requeue --item ' || item_id END
     FROM pluggy_sync.webhook_events

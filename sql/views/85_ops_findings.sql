@@ -94,7 +94,7 @@ WITH found AS (
                     || ' look at subscriptions, and whether the receiver was away.'
                WHEN 'item_not_found' THEN 'Pluggy does not know ' || w.n || ' items and has sent no'
                     || ' item/deleted: items deleted settles what is gone.'
-               WHEN 'dead_letters' THEN w.things || ' events were given up on: requeue what is mended.'
+               WHEN 'dead_letters' THEN w.things || ' events were given up on: requeue what is fixed.'
                WHEN 'refused_by_pluggy' THEN w.things || ' events were given up on, for Pluggy does not know'
                     || ' or refuses what they are about: its support knows the error_id.'
                WHEN 'flagged_deletions' THEN w.things || ' rows are gone at Pluggy but not proven deleted:'

@@ -293,7 +293,7 @@ async def test_dead_letters_are_listed_with_their_reason(cli: CommandLine, stack
     assert reason in (await cli("dead-letters", "list")).stdout
 
 
-async def test_a_requeued_event_is_applied_once_its_cause_is_mended(
+async def test_a_requeued_event_is_applied_once_its_cause_is_fixed(
     cli: CommandLine, stack: Stack
 ) -> None:
     item = await stack.synced_item(transactions=20)
@@ -332,7 +332,7 @@ async def test_a_dead_letter_tells_what_was_tried_how_often_and_when(
     [row] = (await cli.json("dead-letters", "list"))["dead_letters"]
     assert row["failure_class"] == "retry"
     assert row["reason"].startswith("500")
-    assert row["advice"] == "Tried for three days: requeue it when the cause is mended."
+    assert row["advice"] == "Tried for three days: requeue it when the cause is fixed."
     assert row["attempts"] >= 4
     assert row["error_id"]
     first, last = [datetime.fromisoformat(row[f"{n}_failed_at"]) for n in ("first", "last")]
