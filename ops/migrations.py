@@ -79,7 +79,7 @@ async def migrate(url: str, *, roles: bool = False, sql_dir: Path = SQL_DIR) -> 
     try:
         async with conn.transaction():
             await conn.execute("SELECT pg_advisory_xact_lock($1)", MIGRATE_LOCK)
-            # Who waits for a table's lock makes all others wait behind it: the service goes first.
+            # All later requests for a table's lock wait behind this one, so it gives up soon.
             await conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
             await _ensure_ours(conn)
             recorded = await _load_recorded(conn)
@@ -120,9 +120,11 @@ def _roles(sql_dir: Path) -> Script:
 
 
 async def _apply(conn: Connection, recorded: Mapping[str, str], sql_dir: Path) -> list[str]:
-    """Views hold no data: when a script or a view is new they are dropped before the scripts, which
-    may change what views are made of, and made anew after them, readable by whoever could read them
-    before."""
+    """Apply new scripts; returns the names of what was applied.
+
+    Scripts may change the columns that views use, so all views are dropped first and created again
+    afterwards, with the grants that they had.
+    """
     scripts = load_scripts(sql_dir / "migrations")
     _refuse_foreign_history(recorded, scripts)
     pending = [script for script in scripts if script.name not in recorded]
@@ -150,8 +152,8 @@ def _refuse_foreign_history(recorded: Mapping[str, str], scripts: Sequence[Scrip
 
 
 async def _drop_views(conn: Connection) -> None:
-    """All in one statement, because some are made of others; but never what somebody else has made
-    of them."""
+    """Drop them in one statement, because some use others. Raises MigrationRefused if a view of
+    somebody else uses them."""
     views = await conn.fetchval(
         "SELECT string_agg(format('%I.%I', schemaname, viewname), ', ') FROM pg_views"
         " WHERE schemaname = ANY($1)",

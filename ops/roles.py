@@ -20,12 +20,12 @@ ROLES: Final = (RECEIVER, WORKER, OPS, DASHBOARD)
 
 
 class RolesRefused(Exception):
-    """The owner may not make roles; the text says who may, and how."""
+    """The user of the connection may not make roles; the text says how to allow it."""
 
 
 async def make_roles(conn: Connection, script: Path) -> None:
-    """Make the roles that are missing and set their time-outs; then give them their rights on what
-    there is now, and take any other from them.
+    """Make missing roles, set the time-outs of all, and give each exactly its rights on the tables
+    and views of now.
 
     Raises RolesRefused if the user of the connection may not.
     """
@@ -36,7 +36,7 @@ async def make_roles(conn: Connection, script: Path) -> None:
         await conn.execute(statements["set_time_outs"])
     except asyncpg.InsufficientPrivilegeError as error:
         raise RolesRefused(
-            f"{user} may not make roles and set their time-outs. Let it: ALTER ROLE {user}"
+            f"{user} may not make roles and set their time-outs. Allow it: ALTER ROLE {user}"
             " CREATEROLE; or do this once with DATABASE_DIRECT_URL naming a superuser"
         ) from error
     await conn.execute(statements["grant_rights"])

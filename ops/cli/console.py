@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -15,7 +23,7 @@ import asyncpg
 import click
 import msgspec
 from redis.exceptions import RedisError
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -26,7 +34,7 @@ from ops.roles import RolesRefused
 from worker.infra.baseline import UnreleasedDatabase, check_baseline
 from worker.infra.outage_words import Outage, postgres_outage, redis_outage
 from worker.infra.postgres import Pool, close_pool, open_pool, why_refused
-from worker.infra.settings import Environment, SettingsError
+from worker.infra.settings import Environment, SettingsError, load
 from worker.maintenance.installation import ForeignInstallation
 
 T = TypeVar("T")
@@ -44,12 +52,18 @@ ABOUT_US: Final = (
 )
 CONNECTION_ERRORS: Final = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
-# Postgres's own bounds: a larger number is a mistake, and is told as one.
+# Postgres's own bounds: a larger number is refused as a usage error.
 CONNECTOR_ID: Final = click.IntRange(0, 2**31 - 1)
 ROW_ID: Final = click.IntRange(0, 2**63 - 1)
 LIMIT: Final = click.IntRange(1, 2**63 - 1)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+item_option = click.option("--item", "item_id", type=click.UUID, help="Of this item only.")
+reason_option = click.option("--reason", help="With this reason only.")
+connector_option = click.option(
+    "--connector", "connector_id", type=CONNECTOR_ID, help="Of items of this connector only."
+)
+limit_option = click.option("--limit", type=LIMIT, default=100, help="At most so many.")
 
 
 class CommandFailed(click.ClickException):
@@ -121,6 +135,36 @@ def as_rows(found: Iterable[msgspec.Struct]) -> list[dict[str, Any]]:
     return [msgspec.structs.asdict(row) for row in found]
 
 
+def load_rows(
+    statement: Callable[..., Awaitable[Iterable[msgspec.Struct]]], **parameters: Any
+) -> list[dict[str, Any]]:
+    """Rows of one statement on the database of DATABASE_URL, as documents."""
+
+    async def load_them() -> list[dict[str, Any]]:
+        async with database(load(Environment)) as db:
+            return as_rows(await statement(db, **parameters))
+
+    return run(load_them())
+
+
+def print_list(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    as_json: bool,
+    title: str | None = None,
+    columns: Sequence[str] | None = None,
+) -> None:
+    """The rows under a name as JSON, or as a table of some columns. title: else the name."""
+    if as_json:
+        print_json({name: rows})
+        return
+    shown = (
+        rows if columns is None else [{column: row[column] for column in columns} for row in rows]
+    )
+    print_rows(title or name.replace("_", " "), shown)
+
+
 def print_rows(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """A table for people, or one word if there is nothing to show."""
     found = list(rows)
@@ -134,15 +178,16 @@ def show_rows(shown: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> 
     """As a table; a terminal that is too narrow for it gets one block for each row, without what is
     empty, because ids that are cut in pieces can be neither read nor copied."""
     table = Table(title=title, title_justify="left")
-    for name in rows[0]:
-        table.add_column(name.replace("_", " "), overflow="fold")
+    for name, value in rows[0].items():
+        justify: JustifyMethod = "right" if isinstance(value, Decimal) else "left"
+        table.add_column(name.replace("_", " "), overflow="fold", justify=justify)
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     wide = Measurement.get(shown, shown.options.update(width=WIDEST), table).maximum
     if wide > shown.width and shown.is_terminal:
         shown.print(f"{title}: {len(rows)}", style="italic")
         for row in rows:
-            shown.print(_fields({name: v for name, v in row.items() if v is not None}))
+            shown.print(fields_table({name: v for name, v in row.items() if v is not None}))
             shown.print()
         return
     shown.width = max(shown.width, wide)
@@ -151,10 +196,11 @@ def show_rows(shown: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
     """Names and values, one a line."""
-    console().print(_fields(fields))
+    console().print(fields_table(fields))
 
 
-def _fields(fields: Mapping[str, Any]) -> Table:
+def fields_table(fields: Mapping[str, Any]) -> Table:
+    """Names and values, one a line."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from ops.cli.console import (
-    LIMIT,
     CommandFailed,
-    as_rows,
     database,
+    item_option,
     json_option,
+    limit_option,
+    load_rows,
     print_json,
+    print_list,
     print_rows,
     run,
 )
@@ -26,47 +28,43 @@ from worker.maintenance.deletion_review import (
     refuse_deletions,
 )
 
-LISTED: Final = 100
 Decide = Callable[..., Awaitable[list[Decided]]]
 
 
 @click.group("flags")
 def flags() -> None:
-    """Rows that Pluggy no longer shows, where that proves too little to tombstone them.
+    """Rows that Pluggy no longer returns and whose deletion is not proven.
 
-    `no_witness` is asked again by itself; `too_many_at_once` and `last_account` wait for a
-    decision. The id of an account stands for it and all it owns.
+    Rows flagged as `no_witness` are asked for again automatically; `too_many_at_once` and
+    `last_account` wait for a decision. The id of an account stands for it and all it owns.
     """
 
 
 @flags.command("list")
-@click.option("--item", "item_id", type=click.UUID, help="Of this item only.")
-@click.option("--limit", type=LIMIT, default=LISTED, help="At most so many.")
+@item_option
+@limit_option
 @json_option
-def list_(item_id: uuid.UUID | None, limit: int, as_json: bool) -> None:
-    """What is flagged, and why; oldest first."""
-    found = run(_list(item_id, limit))
-    if as_json:
-        print_json({"flagged": found})
-    else:
-        print_rows("flagged rows", found)
+def list_(as_json: bool, **chosen: Any) -> None:
+    """List flagged rows and the reason of each; oldest first."""
+    found = load_rows(list_deletions, **chosen)
+    print_list("flagged", found, as_json=as_json, title="flagged rows")
 
 
 @flags.command("accept")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
-@click.option("--item", "item_id", type=click.UUID, help="All that are flagged of this item.")
+@click.option("--item", "item_id", type=click.UUID, help="All flagged rows of this item.")
 @json_option
 def accept(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool) -> None:
-    """Tombstone flagged rows: they are gone at the bank. What was shown since is left alone."""
+    """Tombstone flagged rows; rows that Pluggy has returned since are left alone."""
     _decide(accept_deletions, "tombstoned", ids, item_id, as_json=as_json)
 
 
 @flags.command("refuse")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
-@click.option("--item", "item_id", type=click.UUID, help="All that are flagged of this item.")
+@click.option("--item", "item_id", type=click.UUID, help="All flagged rows of this item.")
 @json_option
 def refuse(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool) -> None:
-    """Keep flagged rows: their absence counts for nothing until Pluggy has shown them again."""
+    """Keep flagged rows; they are not flagged again until Pluggy has returned them once."""
     _decide(refuse_deletions, "kept", ids, item_id, as_json=as_json)
 
 
@@ -81,17 +79,13 @@ def _decide(
     if not ids and item_id is None:
         raise click.UsageError("name transactions, or --item")
     decided = run(_run(decide, ids, item_id))
-    rows = [
-        {"item_id": d.item_id, "transaction_id": i, "run_id": d.run_id}
-        for d in decided
-        for i in d.transaction_ids
+    rows: list[dict[str, Any]] = [
+        {"item_id": of_item.item_id, name: row_id, "run_id": of_item.run_id}
+        for name in ("transaction_id", "account_id")
+        for of_item in decided
+        for row_id in getattr(of_item, f"{name}s")
     ]
-    rows += [
-        {"item_id": d.item_id, "account_id": i, "run_id": d.run_id}
-        for d in decided
-        for i in d.account_ids
-    ]
-    done = {i for d in decided for i in (*d.transaction_ids, *d.account_ids)}
+    done = {row_id for d in decided for row_id in (*d.transaction_ids, *d.account_ids)}
     others = sorted(set(ids) - done)
     if as_json:
         print_json({word: rows, "not_flagged": others})
@@ -106,8 +100,3 @@ async def _run(
 ) -> list[Decided]:
     async with database(load(Environment)) as db:
         return await decide(db, item_id=item_id, transaction_ids=ids or None)
-
-
-async def _list(item_id: uuid.UUID | None, limit: int) -> list[dict[str, Any]]:
-    async with database(load(Environment)) as db:
-        return as_rows(await list_deletions(db, item_id=item_id, limit=limit))

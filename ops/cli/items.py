@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any, Final, TextIO
 
@@ -28,9 +29,8 @@ from ops.cli.console import (
 from ops.cli.item_ids import Line, read_ids
 from ops.cli.wakeup import wake
 from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
-from worker.inbox.events import parse_webhook, registration
+from worker.inbox.events import WebhookEvent, parse_webhook, registration
 from worker.infra.lanes import Lane
-from worker.infra.postgres import Pool
 from worker.infra.settings import Environment, load
 from worker.store import operating
 
@@ -41,7 +41,7 @@ OPEN_EVENTS_SHOWN: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of one line: accepted, duplicate (known already) or refused, with its reason."""
+    """The result of one line: accepted, duplicate (known already) or refused, with its reason."""
 
     line: int
     item_id: str
@@ -51,52 +51,45 @@ class Answer:
 
 @click.group()
 def items() -> None:
-    """Register items and look at them."""
+    """Register and show items."""
 
 
 @items.command("register")
 @click.argument("item_ids", nargs=-1, required=True, metavar="ID...")
 @json_option
 def register(item_ids: tuple[str, ...], as_json: bool) -> None:
-    """Mirror items that exist at Pluggy, at once."""
-    _report(run(_register_now(read_each(item_ids))), as_json)
+    """Mirror items that exist at Pluggy, before all other work."""
+    _report(run(_store(read_each(item_ids), registration)), as_json)
 
 
 @items.command("deleted")
 @click.argument("item_ids", nargs=-1, required=True, type=click.UUID, metavar="ID...")
 @json_option
 def deleted(item_ids: tuple[uuid.UUID, ...], as_json: bool) -> None:
-    """Say that items were deleted at Pluggy, where its item/deleted was lost.
+    """Report items that were deleted at Pluggy and whose item/deleted webhook was lost.
 
-    As the webhook does it, this only has Pluggy asked: an item that is still there stays.
+    Like the webhook, this only makes a worker read the item; an item that still exists stays.
     """
-    _report(run(_tell_deleted(item_ids)), as_json)
-
-
-async def _tell_deleted(item_ids: Sequence[uuid.UUID]) -> list[Answer]:
-    settings = load(Environment)
-    now = datetime.now(UTC)
-    bodies = [{"event": "item/deleted", "itemId": str(item_id)} for item_id in item_ids]
-    events = [parse_webhook(json.dumps(body).encode(), now) for body in bodies]
-    async with database(settings) as db:
-        stored = await accept_events(db, events, timeout_s=ANSWER_TIMEOUT_S)
-    await wake(settings, item_ids)
     lines = [Line(number, str(item_id), item_id) for number, item_id in enumerate(item_ids, 1)]
-    return [
-        _answer(line, item_id, accepted)
-        for line, item_id, accepted in zip(lines, item_ids, stored, strict=True)
-    ]
+    _report(run(_store(lines, _deletion)), as_json)
+
+
+def _deletion(item_id: uuid.UUID, now: datetime) -> WebhookEvent:
+    body = {"event": "item/deleted", "itemId": str(item_id)}
+    return parse_webhook(json.dumps(body).encode(), now)
 
 
 @items.command("import")
 @click.argument("file", type=click.File(encoding="utf-8-sig", errors="replace"))
 @json_option
 def import_(file: TextIO, as_json: bool) -> None:
-    """Mirror the items of a list, after everything that is more urgent.
+    """Mirror the items of a list, behind all more urgent work.
 
     FILE has one id a line, or is a CSV file with an itemId column; - is standard input.
     """
-    _report(run(_import(read_ids(file))), as_json)
+    # No worker is woken: the sweep takes the items up as fast as slots and rate limits allow.
+    in_backfill = partial(registration, lane=Lane.BACKFILL)
+    _report(run(_store(read_ids(file), in_backfill, wakes=False)), as_json)
 
 
 def read_each(item_ids: Iterable[str]) -> Iterator[Line]:
@@ -105,57 +98,43 @@ def read_each(item_ids: Iterable[str]) -> Iterator[Line]:
         yield from (Line(number, text, line.item_id) for line in read_ids([text]))
 
 
-async def _register_now(lines: Iterable[Line]) -> list[Answer]:
+async def _store(
+    lines: Iterable[Line],
+    event_of: Callable[[uuid.UUID, datetime], WebhookEvent],
+    *,
+    wakes: bool = True,
+) -> list[Answer]:
+    """Store an event for each line that holds an id, and wake workers for what is due now."""
     settings = load(Environment)
-    async with database(settings) as db:
-        answers, due = await _register(db, lines, Lane.LIVE)
-    await wake(settings, due)
-    return answers
-
-
-async def _import(lines: Iterable[Line]) -> list[Answer]:
-    """Nobody is woken for: the sweep takes them up as fast as slots and rate limits allow."""
-    async with database(load(Environment)) as db:
-        answers, _ = await _register(db, lines, Lane.BACKFILL)
-    return answers
-
-
-async def _register(
-    db: Pool, lines: Iterable[Line], lane: Lane
-) -> tuple[list[Answer], list[uuid.UUID]]:
-    """Store a registration for each line; returns the answers and the items that are due now."""
     answers: list[Answer] = []
     due: list[uuid.UUID] = []
     remaining = iter(lines)
-    while group := list(islice(remaining, GROUP)):
-        readable = [(line, line.item_id) for line in group if line.item_id is not None]
-        now = datetime.now(UTC)
-        stored = await accept_events(
-            db,
-            [registration(item_id, now, lane=lane) for _, item_id in readable],
-            timeout_s=ANSWER_TIMEOUT_S,
-        )
-        answered = {
-            line.number: _answer(line, item_id, accepted)
-            for (line, item_id), accepted in zip(readable, stored, strict=True)
-        }
-        answers += [answered.get(line.number) or _refused(line) for line in group]
-        due += [
-            item_id
-            for (_, item_id), accepted in zip(readable, stored, strict=True)
-            if isinstance(accepted, Accepted) and accepted.made_due
-        ]
-    return answers, due
+    async with database(settings) as db:
+        while group := list(islice(remaining, GROUP)):
+            ids = [(line.number, line.item_id) for line in group if line.item_id is not None]
+            now = datetime.now(UTC)
+            events = [event_of(item_id, now) for _, item_id in ids]
+            stored = await accept_events(db, events, timeout_s=ANSWER_TIMEOUT_S)
+            found = {number: each for (number, _), each in zip(ids, stored, strict=True)}
+            answers += [_answer(line, found.get(line.number)) for line in group]
+            due += [
+                item_id
+                for number, item_id in ids
+                if isinstance(accepted := found[number], Accepted) and accepted.made_due
+            ]
+    if wakes:
+        await wake(settings, due)
+    return answers
 
 
-def _answer(line: Line, item_id: uuid.UUID, accepted: Accepted | UnstorableEvent) -> Answer:
+def _answer(line: Line, accepted: Accepted | UnstorableEvent | None) -> Answer:
+    """accepted: None for a line without an id."""
+    if line.item_id is None or accepted is None:
+        return Answer(line.number, line.text[:80], "refused", "no UUID")
     if isinstance(accepted, UnstorableEvent):
-        return Answer(line.number, str(item_id), "refused", "Postgres refuses it")
-    return Answer(line.number, str(item_id), "accepted" if accepted.is_new else "duplicate")
-
-
-def _refused(line: Line) -> Answer:
-    return Answer(line.number, line.text[:80], "refused", "no UUID")
+        return Answer(line.number, str(line.item_id), "refused", "Postgres refuses it")
+    status = "accepted" if accepted.is_new else "duplicate"
+    return Answer(line.number, str(line.item_id), status)
 
 
 def _report(answers: Sequence[Answer], as_json: bool) -> None:
@@ -177,7 +156,7 @@ def _report(answers: Sequence[Answer], as_json: bool) -> None:
 @click.argument("item_id", type=click.UUID, metavar="ID")
 @json_option
 def show(item_id: uuid.UUID, as_json: bool) -> None:
-    """What is held of an item, how fresh it is, and what is still to be done. No personal data."""
+    """Show how many rows of an item are stored, their freshness and the open work."""
     shown = run(_load(item_id))
     if as_json:
         print_json(shown)

@@ -20,7 +20,7 @@ from worker.maintenance.installation import adopt_installation
 
 
 class AdoptSettings(Environment):
-    """Which Pluggy application the database is to mirror from now on; no secret is needed."""
+    """The Pluggy application that the database mirrors from now on; no secret is needed."""
 
     pluggy_client_id: str
     pluggy_base_url: str = "https://api.pluggy.ai"

@@ -43,7 +43,7 @@ TIMES: Final = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which items: those listed, or all that are mirrored and fit."""
+    """The chosen items: those listed, or all mirrored ones that match."""
 
     item_ids: tuple[uuid.UUID, ...] | None = None
     connector: int | None = None
@@ -54,7 +54,7 @@ class Choice:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the items, and how much there is to ask Pluggy for them."""
+    """Counts of the items by their progress, and of the requests that they need."""
 
     name: str
     dry_run: bool
@@ -66,7 +66,7 @@ class Tally:
         return f"resync:{self.name}"
 
     def summary(self, per_minute: int) -> dict[str, Any]:
-        """Minutes: of the group of endpoints that needs most, if nothing else is asked for."""
+        """Minutes: of the group of endpoints that needs most, without other requests."""
         slowest = max(self.requests.values(), default=0)
         return {
             "name": self.name,
@@ -96,13 +96,11 @@ def _known(_: click.Context, __: click.Parameter, name: str | None) -> str | Non
 )
 @click.option("--connector", type=CONNECTOR_ID, help="Items of this connector.")
 @click.option("--client-user", help="Items of this clientUserId.")
-@click.option(
-    "--since", type=click.DateTime(TIMES), help="Items that webhooks told of since (UTC)."
-)
-@click.option("--until", type=click.DateTime(TIMES), help="And before.")
+@click.option("--since", type=click.DateTime(TIMES), help="Items that webhooks named since (UTC).")
+@click.option("--until", type=click.DateTime(TIMES), help="And before this time.")
 @click.option("--all", "everything", is_flag=True, help="All that are mirrored.")
-@click.option("--name", callback=_known, help="Of this resync; the same again goes on with it.")
-@click.option("--dry-run", is_flag=True, help="Only say how much it would be, and how far it is.")
+@click.option("--name", callback=_known, help="Name of this resync; the same name continues it.")
+@click.option("--dry-run", is_flag=True, help="Only estimate the work and show the progress.")
 @json_option
 def resync(
     item_ids: tuple[uuid.UUID, ...],
@@ -116,10 +114,10 @@ def resync(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Read items anew: every product and all transactions, whatever is held of them.
+    """Read items again from beginning to end: every product and all transactions.
 
-    It goes behind all other work and repairs what differs; pluggy_ops.drift tells what that was.
-    Connector, client user and time narrow each other down.
+    It runs behind all other work and repairs differences, which pluggy_ops.drift lists. Connector,
+    client user and time can be combined.
     """
     narrowed = any(value is not None for value in (connector, client_user, since, until))
     if bool(item_ids or file) + narrowed + everything != 1:
@@ -200,7 +198,7 @@ async def _groups(db: Pool, choice: Choice) -> AsyncIterator[Sequence[uuid.UUID]
 async def _check(
     db: Pool, tally: Tally, group: Sequence[uuid.UUID], products: Sequence[str]
 ) -> None:
-    """How far this resync is with a group, and what reading the rest of it takes."""
+    """Count how far this resync is with a group, and the requests that the rest needs."""
     ids = [event_id_of(tally.order_id, item_id) for item_id in group]
     states = {r.item_id: r.state for r in await resync_store.load_resynced(db, event_ids=ids)}
     # What died or was superseded is ordered again.
@@ -214,6 +212,6 @@ async def _check(
 
 
 async def _order(db: Pool, tally: Tally, group: Sequence[uuid.UUID]) -> None:
-    """Nobody is woken for: the sweep takes them up by and by."""
+    """No worker is woken: the sweep takes the items up as slots become free."""
     answers = await order_verify(db, group, order_id=tally.order_id)
     tally.counts["ordered"] += sum(isinstance(a, Accepted) and a.is_new for a in answers)

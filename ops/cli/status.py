@@ -1,8 +1,7 @@
-"""`pluggy-sync status` and `worklist`: what is wrong, who it waits for, and the command to run."""
+"""`pluggy-sync status` and `worklist`: findings, who has to act, and the command that helps."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Coroutine
 from dataclasses import asdict
 from typing import Any, Final, TypeVar
@@ -12,13 +11,16 @@ import msgspec
 from redis.exceptions import RedisError
 
 from ops.cli.console import (
-    LIMIT,
     CommandFailed,
     as_rows,
     database,
+    item_option,
     json_option,
+    limit_option,
+    load_rows,
     print_fields,
     print_json,
+    print_list,
     print_rows,
     run,
 )
@@ -34,7 +36,6 @@ LIGHTS: Final = ("green", "yellow", "red")
 RED: Final = 2
 YELLOW: Final = 1
 SPOOLED_TIMEOUT_S: Final = 60
-LISTED: Final = 100
 FOR_PEOPLE: Final = ("severity", "kind", "blocked_on", "since", "how_many", "what", "command")
 OF_AN_ITEM: Final = (
     "severity",
@@ -49,7 +50,7 @@ OF_AN_ITEM: Final = (
 
 
 class CannotTell(CommandFailed):
-    """Neither well nor unwell: what would say so cannot be asked."""
+    """The state is unknown, because Postgres cannot be asked."""
 
     exit_code = 3
 
@@ -59,12 +60,12 @@ class CannotTell(CommandFailed):
 @json_option
 @click.pass_context
 def status(context: click.Context, strict: bool, as_json: bool) -> None:
-    """What is wrong or waits for somebody, the heaviest first, and what to run about it.
+    """List what is wrong or waits for somebody, the heaviest first, with the command that helps.
 
     Exit status: 0 green, also yellow without --strict; 1 yellow; 2 red; 3 cannot tell.
     """
     spool = _ask(_load_spool())
-    # First: when Postgres is away, it is all that can be told.
+    # First, because it is all that can be shown while Postgres is away.
     if spool and spool.entries and not as_json:
         print_rows("spooled in Redis until Postgres takes it", [asdict(spool)])
     found = _ask(_load())
@@ -90,16 +91,13 @@ def _show(found: Row) -> None:
 
 @click.command()
 @click.option("--kind", help="Of this kind of finding only.")
-@click.option("--item", "item_id", type=click.UUID, help="Of this item only.")
-@click.option("--limit", type=LIMIT, default=LISTED, help="At most so many.")
+@item_option
+@limit_option
 @json_option
-def worklist(kind: str | None, item_id: uuid.UUID | None, limit: int, as_json: bool) -> None:
-    """The findings thing by thing: which items, which webhooks, since when."""
-    found = run(_list(kind, item_id, limit))
-    if as_json:
-        print_json({"worklist": found})
-    else:
-        print_rows("worklist", [{name: row[name] for name in OF_AN_ITEM} for row in found])
+def worklist(as_json: bool, **chosen: Any) -> None:
+    """List the findings one by one: each item or webhook, and since when."""
+    found = load_rows(operating.list_worklist, **chosen)
+    print_list("worklist", found, as_json=as_json, columns=OF_AN_ITEM)
 
 
 def _ask(work: Coroutine[Any, Any, T]) -> T:
@@ -110,7 +108,7 @@ def _ask(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _of_redis(spool: Figures | None) -> list[Row]:
-    """What only Redis itself can tell. spool: None if it does not answer."""
+    """Findings that only Redis can report. spool: None if it does not answer."""
     if spool is None:
         what = "Redis does not answer at REDIS_URL: workers take what is due from Postgres, slowly."
         return [_finding("redis_outage", 92, what)]
@@ -134,7 +132,7 @@ def _finding(kind: str, weight: int, what: str, *, how_many: int = 1) -> Row:
 
 
 def _in_order(known: list[Row], seen_here: list[Row]) -> list[Row]:
-    """The heaviest first; what workers have told of already is not told twice."""
+    """The heaviest first; a finding that workers have reported is not repeated."""
     kinds = {row["kind"] for row in known}
     found = known + [row for row in seen_here if row["kind"] not in kinds]
     return sorted(found, key=lambda row: -row["weight"])
@@ -174,9 +172,3 @@ async def _load() -> Row:
             "backlog": as_rows(await operating.backlog(db)),
             "lag": as_rows(await operating.lag(db)),
         }
-
-
-async def _list(kind: str | None, item_id: uuid.UUID | None, limit: int) -> list[Row]:
-    async with database(load(Environment)) as db:
-        found = await operating.list_worklist(db, kind=kind, item_id=item_id, limit=limit)
-    return as_rows(found)

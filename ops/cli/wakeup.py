@@ -23,7 +23,7 @@ async def wake(settings: Environment, item_ids: Sequence[uuid.UUID]) -> None:
     except (RedisError, OSError) as error:
         click.echo(
             f"pluggy-sync: warning: Redis does not answer ({type(error).__name__});"
-            " stored all the same, workers find it when they sweep",
+            " the events are stored, and the sweep of the workers finds them",
             err=True,
         )
     finally:

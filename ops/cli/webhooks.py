@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +10,16 @@ from urllib.parse import quote
 
 import click
 
-from ops.cli.console import CommandFailed, database, json_option, print_json, print_rows, run, say
+from ops.cli.console import (
+    CommandFailed,
+    database,
+    json_option,
+    print_json,
+    print_list,
+    print_rows,
+    run,
+    say,
+)
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
 from worker.infra.redis_client import connect
@@ -37,17 +46,17 @@ FIXABLE = ("disabled", "wrong_secret")
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """What is done about a finding: mend a webhook of ours, or make one that is missing."""
+    """What is done about a finding: repair a webhook of ours, or create a missing one."""
 
     event: str
     hook: Subscription | None = None
 
     @property
     def action(self) -> str:
-        return "mended" if self.hook else "made"
+        return "repaired" if self.hook else "created"
 
     def request(self, expected: Expected) -> tuple[str, Change]:
-        """Path and change; the first of the secrets is the one that deliveries shall carry."""
+        """Path and change; deliveries then carry the first of the secrets."""
         if self.hook is None:
             headers = {expected.header: expected.secrets[0]}
             made = {"event": self.event, "url": expected.url, "headers": headers}
@@ -67,7 +76,7 @@ def _fixed(hook: Subscription, expected: Expected) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Where to look and what should be there."""
+    """The connections of a command, and the webhooks that are expected."""
 
     db: Pool
     client: PluggyClient
@@ -76,24 +85,24 @@ class Session:
 
 @click.group("webhooks")
 def webhooks() -> None:
-    """What Pluggy tells us of, and where it sends that."""
+    """Webhooks registered at Pluggy: their events and URLs."""
 
 
 @webhooks.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """Every webhook of the application, and what is wrong with it."""
-    _show(run(_list()), as_json)
+    """List every webhook of the application and what is wrong with it."""
+    print_list("webhooks", run(_list()), as_json=as_json)
 
 
 @webhooks.command("register")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be done.")
 @json_option
 def register(dry_run: bool, as_json: bool) -> None:
-    """Have every event sent to WEBHOOK_URL with the first secret of WEBHOOK_SECRET.
+    """Register WEBHOOK_URL for every event, with the first secret of WEBHOOK_SECRET.
 
-    Webhooks of ours that are disabled or carry another secret are mended, and what is missing is
-    made. Webhooks that go elsewhere are left alone; so are doubles, which only you may delete.
+    Webhooks of ours that are disabled or carry another secret are repaired, and missing ones are
+    created. Webhooks with other URLs are left alone; so are duplicates, which only you may delete.
     """
     fixes, findings = run(_register(dry_run=dry_run))
     if as_json:
@@ -105,7 +114,7 @@ def register(dry_run: bool, as_json: bool) -> None:
         say(f"{fix.event}: {verb} {fix.action}")
     if not fixes:
         click.echo("nothing to do: every event is sent to WEBHOOK_URL")
-    _show(findings, as_json=False)
+    print_rows("webhooks", findings)
 
 
 async def _list() -> list[dict[str, Any]]:
@@ -129,7 +138,7 @@ async def _register(*, dry_run: bool) -> tuple[list[Fix], list[dict[str, Any]]]:
 
 
 def plan_fixes(hooks: Sequence[Subscription], expected: Expected) -> list[Fix]:
-    """What makes the list right. A disabled webhook still tells its events once it is mended."""
+    """The changes that make the list right. A webhook that was disabled is enabled again."""
     by_id = {hook.id: hook for hook in hooks}
     findings = judge(hooks, expected)
     fixes = [Fix(f.event, by_id[f.hook_id or ""]) for f in findings if f.state in FIXABLE]
@@ -138,13 +147,6 @@ def plan_fixes(hooks: Sequence[Subscription], expected: Expected) -> list[Fix]:
 
 def _rows(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     return [asdict(finding) for finding in findings]
-
-
-def _show(findings: Sequence[Mapping[str, Any]], as_json: bool) -> None:
-    if as_json:
-        print_json({"webhooks": findings})
-    else:
-        print_rows("webhooks", findings)
 
 
 @asynccontextmanager
@@ -173,7 +175,7 @@ def _expected(settings: PluggySettings) -> Expected:
 
 
 def _require_receiver_path(expected: Expected) -> None:
-    """Make no webhook whose every delivery would be answered 404."""
+    """Refuse a WEBHOOK_URL at which every delivery would be answered 404."""
     if not leads_to_receiver(expected.url):
         raise CommandFailed(
             f"WEBHOOK_URL has to end in {RECEIVER_PATH}, where the receiver answers;"

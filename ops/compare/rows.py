@@ -149,7 +149,7 @@ def _different(
 async def _load_mirror(
     conn: Connection, table: Mirrored, batch: Sequence[TrueRow], item_id: str
 ) -> dict[str, asyncpg.Record]:
-    """Held rows by id. Postgres compares the payloads: to jsonb 1.50 is 1.5, and true is not 1."""
+    """Stored rows by id. Postgres compares the payloads: 1.50 is 1.5 to jsonb, true is not 1."""
     columns = ", ".join(f"t.{column} AS stored_{column}" for column in table.columns)
     records = await conn.fetch(
         # Names come from the constants of ops.compare.columns.

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 
 CHUNK: Final = 256 * 1024
-SILENCE_S: Final = 60.0
+READ_TIMEOUT_S: Final = 60.0
 """How long the simulator may take for the next piece of an answer."""
 
 
@@ -24,7 +24,7 @@ class TruthError(Exception):
 class TrueRow:
     """A row as Pluggy would return it: its JSON text, and the same decoded with exact numbers.
 
-    listed_under is the id that its list was asked for by, where the row itself does not tell it.
+    listed_under is the id that its list was asked for by, where the row itself does not carry it.
     """
 
     entity: str
@@ -34,7 +34,7 @@ class TrueRow:
 
 
 class Truth(Protocol):
-    """Where the truth is asked for."""
+    """The source of the true rows."""
 
     async def items(self) -> list[str]:
         """Ids of the items that exist."""
@@ -57,7 +57,7 @@ class SimulatorTruth:
             return listed
 
     async def rows(self, item_id: str) -> AsyncIterator[TrueRow]:
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=SILENCE_S)
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=READ_TIMEOUT_S)
         url = f"{self.base_url}/_simulator/truth/{item_id}"
         async with self.session.get(url, timeout=timeout) as answer:
             answer.raise_for_status()

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 from rich.console import Console
 from rich.syntax import Syntax
-from rich.table import Table
-from rich.text import Text
 
-from ops.cli.terminal_text import neutral
+from ops.cli.console import fields_table, show_rows
 from ops.compare.rows import Comparison
 
 REAL_LIMIT: Final = (
@@ -103,8 +99,9 @@ def show(report: Report, console: Console) -> None:
     console.print()
     console.print("Ask the mirror something, such as spending by category:")
     console.print(Syntax(report.statement, "sql", theme="ansi_dark", background_color="default"))
-    console.print(_table(report.answer))
-    console.print(_summary(report))
+    if report.answer:
+        show_rows(console, "", report.answer)
+    console.print(fields_table(_summary(report)))
 
 
 def verdict(comparison: Comparison) -> str:
@@ -122,41 +119,22 @@ def _rows(comparison: Comparison) -> str:
     return f"{comparison.rows.total():,}"
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table()
-    for name, value in (rows[0] if rows else {}).items():
-        table.add_column(name, justify="left" if isinstance(value, str) else "right")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    return table
-
-
-def _cell(value: Any) -> Text:
-    return Text(neutral(_shown(value)))
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Decimal):
-        return f"{value:,.2f}"
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _summary(report: Report) -> Table:
-    shown, lag = report.figures, report.figures.webhook_to_row_ms
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row(
-        "mirrored",
-        f"{shown.items:,} items, {shown.accounts:,} accounts, {shown.transactions:,} transactions",
-    )
-    table.add_row(
-        "webhooks", f"{shown.events_accepted:,} accepted, {shown.events_applied:,} applied"
-    )
+def _summary(report: Report) -> dict[str, str]:
+    figures, lag = report.figures, report.figures.webhook_to_row_ms
+    summary = {
+        "mirrored": rows_line(figures),
+        "webhooks": f"{figures.events_accepted:,} accepted, {figures.events_applied:,} applied",
+    }
     if lag["p50"] is not None:
-        table.add_row(
-            "webhook to row", f"p50 {lag['p50']:,} ms, p99 {lag['p99']:,} ms (update rounds)"
-        )
-    table.add_row("requests", f"{shown.api_requests:,} to Pluggy's API. {REAL_LIMIT}")
-    table.add_row("took", f"{report.took_s:.1f} s with {report.workers} workers")
-    return table
+        summary["webhook_to_row"] = f"p50 {lag['p50']:,} ms, p99 {lag['p99']:,} ms (update rounds)"
+    summary["requests"] = f"{figures.api_requests:,} to Pluggy's API. {REAL_LIMIT}"
+    summary["took"] = f"{report.took_s:.1f} s with {report.workers} workers"
+    return summary
+
+
+def rows_line(counts: Progress | Figures) -> str:
+    """How many rows of the three main entities there are."""
+    return (
+        f"{counts.items:,} items, {counts.accounts:,} accounts,"
+        f" {counts.transactions:,} transactions"
+    )

@@ -59,7 +59,7 @@ PLAYING_FAILED: Final = (
 
 @dataclass(slots=True)
 class Watch:
-    """Looks at the mirror while the demo waits."""
+    """Shows the progress of the mirror while the demo waits for it."""
 
     stage: Stage
     screen: Screen
@@ -83,7 +83,7 @@ class Watch:
         return self.last
 
     async def until_quiet(self, rows: int) -> Progress:
-        """Wait until every webhook is delivered and settled. rows: about how many it is about."""
+        """Wait until every webhook is delivered and settled. rows: about how many rows change."""
         return await self.until("every webhook to be applied", lambda p: p.is_quiet, rows)
 
     async def until(self, what: str, done: Callable[[Progress], bool], rows: int = 0) -> Progress:
@@ -98,7 +98,7 @@ class Watch:
 
 
 def run_demo(options: DemoOptions) -> int:
-    """Play it and return the exit status. The outcome goes to standard output, all else to
+    """Run the demo and return its exit status. The outcome goes to standard output, all else to
     standard error. Raises DemoFailed."""
     stop_on_every_signal()
     screen = Screen(console(to_stderr=True))
@@ -129,7 +129,7 @@ async def _play(stage: Stage, screen: Screen) -> int:
             report = await _show_it_all(Watch(stage, screen, conn, control), session)
         finally:
             conn.terminate()
-        _tell(report, options)
+        _print_report(report, options)
         if report.figures.mismatches and not options.sabotage:
             print(stage.children.tails(), file=sys.stderr)
         if not options.leave:
@@ -170,7 +170,7 @@ async def _connect_items(watch: Watch) -> list[str]:
 
 async def _collect(watch: Watch, items: list[str], number: int) -> None:
     options = watch.stage.options
-    watch.screen.begin(f"update round {number} of {options.rounds}: the banks have news")
+    watch.screen.begin(f"update round {number} of {options.rounds}: banks with changes")
     for item_id in items:
         await watch.control.collect(item_id, usual_changes(options.transactions))
     await watch.until_quiet(rows=len(items) * 20)
@@ -198,14 +198,14 @@ async def _report(watch: Watch, comparison: Comparison) -> Report:
     )
 
 
-def _tell(report: Report, options: DemoOptions) -> None:
+def _print_report(report: Report, options: DemoOptions) -> None:
     show(report, console(to_stderr=options.as_json))
     if options.as_json:
         print(report.figures.line(), flush=True)
 
 
 async def _stay(stage: Stage, control: SimulatorControl) -> None:
-    """Until Ctrl-C, which is the good end."""
+    """Stay up until Ctrl-C, which is a normal end."""
     terminal = console(to_stderr=True)
     terminal.print(f"\nLook at the rows:   psql '{stage.database_url}'", soft_wrap=True)
     terminal.print(
@@ -213,7 +213,7 @@ async def _stay(stage: Stage, control: SimulatorControl) -> None:
         f" REDIS_URL='{stage.redis_url}'; .venv/bin/pluggy-sync status",
         soft_wrap=True,
     )
-    terminal.print(f"The stand-in's API: {control.base_url}", soft_wrap=True)
+    terminal.print(f"Simulator's API:    {control.base_url}", soft_wrap=True)
     terminal.print("Everything stays up until Ctrl-C.")
     with suppress(asyncio.CancelledError):
         while True:

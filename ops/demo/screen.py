@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from ops.demo.figures import Progress
+from ops.demo.figures import Progress, rows_line
 
 LINE_EVERY_S: Final = 1.0
 
@@ -65,7 +65,7 @@ class Screen:
     def _picture(self, progress: Progress) -> Group:
         self._spinner.update(text=Text(f" {self._phase} … {self.took_s:.1f} s", style="bold"))
         table = Table.grid(padding=(0, 2))
-        table.add_row("  rows", _rows(progress))
+        table.add_row("  rows", rows_line(progress))
         if self._rows_expected:
             done = min(progress.transactions, self._rows_expected)
             table.add_row("", ProgressBar(total=self._rows_expected, completed=done, width=48))
@@ -73,13 +73,6 @@ class Screen:
         table.add_row("  waiting", _waiting(progress))
         table.add_row("  lag", _lag(progress))
         return Group(self._spinner, table)
-
-
-def _rows(progress: Progress) -> str:
-    return (
-        f"{progress.items:,} items, {progress.accounts:,} accounts,"
-        f" {progress.transactions:,} transactions"
-    )
 
 
 def _webhooks(progress: Progress) -> str:
@@ -96,11 +89,11 @@ def _waiting(progress: Progress) -> str:
 
 def _lag(progress: Progress) -> str:
     if progress.lag_ms is None:
-        return "told of the update rounds"
+        return "shown for the update rounds"
     p50, p99 = progress.lag_ms
     return f"webhook to row: p50 {p50:,.0f} ms, p99 {p99:,.0f} ms"
 
 
 def _line(progress: Progress) -> str:
-    parts = [_rows(progress), "webhooks " + _webhooks(progress), _waiting(progress)]
+    parts = [rows_line(progress), "webhooks " + _webhooks(progress), _waiting(progress)]
     return "; ".join(parts if progress.lag_ms is None else [*parts, _lag(progress)])

@@ -47,7 +47,7 @@ async def test_one_webhook_for_everything_is_made(
 ) -> None:
     assert states(await cli.json("webhooks", "list")) == [("all", "missing")]
     answer = await cli.json("webhooks", "register")
-    assert answer["done"] == [{"event": "all", "action": "made"}]
+    assert answer["done"] == [{"event": "all", "action": "created"}]
     assert states(answer) == [("all", "ok")]
     [made] = hooks.call("GET", "/webhooks")["results"]
     assert (made["event"], made["url"], made["headers"]) == ("all", URL, RIGHT)
@@ -62,15 +62,17 @@ async def test_registering_again_changes_nothing(cli: CommandLine, hooks: Hooks)
     assert hooks.call("GET", "/webhooks")["results"] == before
 
 
-async def test_ours_are_mended_where_they_carry_the_secret(cli: CommandLine, hooks: Hooks) -> None:
+async def test_ours_are_repaired_where_they_carry_the_secret(
+    cli: CommandLine, hooks: Hooks
+) -> None:
     in_header = hooks.add("item/all", URL, OLD)
     in_path = hooks.add("transactions/created", f"{URL}/the-secret-of-last-year")
     elsewhere = hooks.add("all", "https://other.example.com/hook", OLD)
     hooks.call("PATCH", f"/webhooks/{in_header}", {"enabled": False})
     answer = await cli.json("webhooks", "register")
     done = {(fix["event"], fix["action"]) for fix in answer["done"]}
-    assert {("item/all", "mended"), ("transactions/created", "mended")} < done
-    assert ("transactions/updated", "made") in done
+    assert {("item/all", "repaired"), ("transactions/created", "repaired")} < done
+    assert ("transactions/updated", "created") in done
     by_id = {hook["id"]: hook for hook in hooks.call("GET", "/webhooks")["results"]}
     assert by_id[in_header]["headers"] == OLD | RIGHT
     assert by_id[in_header]["disabledAt"] is None
@@ -83,7 +85,7 @@ async def test_a_dry_run_of_register_changes_nothing(cli: CommandLine, hooks: Ho
     hooks.add("item/all", URL, OLD)
     before = hooks.call("GET", "/webhooks")["results"]
     shown = await cli("webhooks", "register", "--dry-run")
-    assert "item/all: would be mended" in shown.stdout
+    assert "item/all: would be repaired" in shown.stdout
     assert hooks.call("GET", "/webhooks")["results"] == before
 
 
