@@ -9,7 +9,7 @@ from simulator.bank.movements import Society
 from simulator.bank.people import person
 from simulator.bank.rows import Row
 from simulator.clock import Clock
-from simulator.items.connectors import PRODUCTS, connectors
+from simulator.items.connectors import MEU_PLUGGY, PRODUCTS, connectors
 from simulator.items.item import Item
 
 
@@ -50,6 +50,8 @@ class World:
             client_user_id=client_user_id,
             webhook_url=webhook_url,
         )
+        if connector_id == MEU_PLUGGY:
+            item.inner_id = new_id(random)
         self.items[item.id] = item
         return item
 

@@ -52,6 +52,8 @@ class NewItem(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     quirks: list[str] = []
     consent_expires_at: str | None = None
     auto_sync: bool = True
+    hides_next_sync: bool = False
+    inner_item_id: str | None = None
     without: list[Literal["categories", "conversions"]] = []
     lag: dict[str, Count] = {}
 
@@ -90,6 +92,8 @@ async def create_item(request: web.Request) -> web.Response:
     item.parameters, item.quirks = {"user": order.user}, tuple(order.quirks)
     item.consent_expires = _time(order.consent_expires_at)
     item.auto_sync_disabled = None if order.auto_sync else item.created
+    item.hides_next_sync = order.hides_next_sync
+    _set_inner_item(item, order.inner_item_id)
     item.without = frozenset(order.without)
     _lag(state, item, order.lag)
     await state.lifecycle.be_born(
@@ -99,6 +103,15 @@ async def create_item(request: web.Request) -> web.Response:
         accounts=order.accounts,
     )
     return json_answer(item.shown())
+
+
+def _set_inner_item(item: Item, inner_id: str | None) -> None:
+    """Two items of MeuPluggy may show the same connection."""
+    if inner_id is None:
+        return
+    if item.inner_id is None:
+        raise bad_request("only items of MeuPluggy have an inner item")
+    item.inner_id = inner_id
 
 
 def _time(text: str | None) -> int | None:

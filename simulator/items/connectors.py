@@ -84,7 +84,8 @@ def connectors() -> dict[int, dict[str, Any]]:
         _connector(MFA_CONNECTOR, "Pluggy Bank 2FA", sandbox=True, mfa=True),
         _connector(2, "Pluggy Bank", sandbox=True),
         _connector(5, "Pluggy Bank Business", kind="BUSINESS_BANK", sandbox=True),
-        _connector(MEU_PLUGGY, "MeuPluggy", open_finance=True),
+        # The banks behind it are Open Finance; the connector itself is not, and asks for nothing.
+        _connector(MEU_PLUGGY, "MeuPluggy") | {"credentials": [], "oauth": True},
         _connector(201, "Itaú", color="ec7000"),
         _connector(203, "Bradesco", color="cc092f"),
         _connector(211, "Banco do Brasil", color="fcfc30"),

@@ -9,11 +9,12 @@ _PERMISSIONS = ["ACCOUNTS_ALL", "CREDIT_CARDS_ALL", "REGISTRATION_ALL"]
 
 
 def consent(item: Item, now_ms: int) -> Payload:
+    has_permissions = item.open_finance or item.inner_id is not None
     return {
         "id": new_id(item.random),
-        "itemId": item.id,
+        "itemId": item.inner_id or item.id,
         "products": item.products,
-        "openFinancePermissionsGranted": _PERMISSIONS if item.open_finance else [],
+        "openFinancePermissionsGranted": _PERMISSIONS if has_permissions else [],
         "createdAt": iso(now_ms),
         "expiresAt": iso_or_none(item.consent_expires),
         "revokedAt": None,

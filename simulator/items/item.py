@@ -46,6 +46,8 @@ class Item:
     ) -> None:
         self.id = item_id
         self.connector = connector
+        # MeuPluggy: the connection at meu.pluggy.ai that the item shows, named by its consents.
+        self.inner_id: str | None = None
         self.random = random
         self.owner = owner
         self.products = products
@@ -64,6 +66,8 @@ class Item:
         self.last_updated: int | None = None
         self.next_auto_sync: int | None = None
         self.auto_sync_disabled: int | None = None
+        # Some healthy items of MeuPluggy show no time of their next collection.
+        self.hides_next_sync = False
         self.failed_logins = 0
         self.failures = 0
         self.consent_expires: int | None = None
@@ -135,7 +139,7 @@ class Item:
             "statusDetail": self.status_detail,
             "parameter": self.parameter,
             "userAction": self.user_action,
-            "nextAutoSyncAt": iso_or_none(self.next_auto_sync),
+            "nextAutoSyncAt": None if self.hides_next_sync else iso_or_none(self.next_auto_sync),
             "autoSyncDisabledAt": iso_or_none(self.auto_sync_disabled),
             "consentExpiresAt": iso_or_none(self.consent_expires),
             "oauthRedirectUri": self.oauth_redirect_uri,

@@ -14,6 +14,7 @@ CREATE TABLE pluggy.items (
     last_updated_at timestamptz,
     next_auto_sync_at timestamptz,
     consent_expires_at timestamptz,
+    inner_item_id uuid,
     payload jsonb NOT NULL,
     row_hash bytea NOT NULL,
     row_version smallint NOT NULL,
@@ -30,6 +31,8 @@ COMMENT ON COLUMN pluggy.items.last_updated_at IS
     'lastUpdatedAt: when Pluggy last collected from the institution';
 COMMENT ON COLUMN pluggy.items.next_auto_sync_at IS
     'nextAutoSyncAt: when Pluggy collects next by itself; null: it does not';
+COMMENT ON COLUMN pluggy.items.inner_item_id IS
+    'MeuPluggy: the item behind this one, which rows may name as theirs; null: none has';
 
 CREATE INDEX items_run ON pluggy.items (run_id);
 -- The connectors that items have are listed by skipping from one id to the next.

@@ -25,7 +25,7 @@ FROM (
     FROM pluggy.items i
     WHERE i.deleted_at IS NULL
       AND ($1 IN ('accounts', 'investments', 'loans', 'identities')
-           OR ($1 = 'consents' AND i.connector_is_open_finance))
+           OR ($1 = 'consents' AND (i.connector_is_open_finance OR i.connector_id = 200)))
     UNION ALL
     SELECT a.item_id, a.id FROM pluggy.accounts a
     WHERE a.deleted_at IS NULL AND ($1 = 'transactions' OR ($1 = 'bills' AND a.type = 'CREDIT'))

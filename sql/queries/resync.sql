@@ -60,4 +60,4 @@ SELECT (SELECT count(*) FROM chosen) AS items,
        (SELECT count(*) FROM chosen) AS loans,
        (SELECT count(*) FROM chosen) AS identities,
        (SELECT count(*) FROM pluggy.items i JOIN chosen c ON c.item_id = i.id
-        WHERE i.connector_is_open_finance) AS consents;
+        WHERE i.connector_is_open_finance OR i.connector_id = 200) AS consents;

@@ -1,7 +1,7 @@
 CREATE VIEW pluggy_live.items AS
 SELECT id, connector_id, connector_name, connector_is_open_finance, status, execution_status, error_code,
        client_user_id, products, source_created_at, source_updated_at, last_updated_at, next_auto_sync_at,
-       consent_expires_at, payload, run_id, first_seen_at, changed_at
+       consent_expires_at, inner_item_id, payload, run_id, first_seen_at, changed_at
 FROM pluggy.items
 WHERE deleted_at IS NULL;
 
@@ -34,6 +34,8 @@ COMMENT ON COLUMN pluggy_live.items.next_auto_sync_at IS
     'When Pluggy has promised to collect next, UTC; null: not by itself';
 COMMENT ON COLUMN pluggy_live.items.consent_expires_at IS
     'When the consent ends, UTC; null: it has no end, or not sent';
+COMMENT ON COLUMN pluggy_live.items.inner_item_id IS
+    'Of items of MeuPluggy: the item at MeuPluggy that rows may name as theirs; null: none has';
 COMMENT ON COLUMN pluggy_live.items.payload IS
     'The row as Pluggy last sent it, unknown fields included, without the connector';
 COMMENT ON COLUMN pluggy_live.items.run_id IS

@@ -64,11 +64,12 @@ CROSS JOIN LATERAL (
            s.waits_for_user AND s.status_since < now() - interval '1 hour'
                OR s.is_collected AND s.status_since < now() - interval '1 day' AS waits_for_long,
            -- Null and no collection under way: Pluggy does not update the item any more by itself. Of
-           -- MeuPluggy (200) it is null always.
+           -- healthy items of MeuPluggy (200) it may be null too: they are collected daily.
            i.next_auto_sync_at IS NULL AND i.last_updated_at IS NOT NULL
                AND NOT s.waits_for_user AND NOT s.is_collected
                AND (i.connector_id IS DISTINCT FROM 200
-                    OR i.last_updated_at < now() - interval '3 days') AS no_auto_sync,
+                    OR i.last_updated_at < now() - interval '3 days'
+                    OR i.payload ->> 'autoSyncDisabledAt' IS NOT NULL) AS no_auto_sync,
            i.next_auto_sync_at < now() - interval '1 day' AS overdue) AS n
 -- Pluggy sends statusDetail if a collection was partial: a product that could not be collected keeps its
 -- older data, and their date. Only codes and dates are used: Pluggy's texts may be personal.

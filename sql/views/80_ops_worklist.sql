@@ -2,6 +2,7 @@
 CREATE VIEW pluggy_ops.worklist AS
 WITH stale AS MATERIALIZED (
     SELECT item_id, scope_id, product, state, reason, blocked_on, stale_since, collected_at,
+           connector_id IS NOT DISTINCT FROM 200 AS of_meu_pluggy,
            CASE WHEN reason IN ('login_error', 'consent_revoked', 'consent_expired') THEN 'reconnect'
                 WHEN reason IN ('waiting_user_input', 'waiting_user_action') THEN 'waiting_for_user'
                 WHEN reason = 'no_auto_sync' THEN 'no_auto_sync'
@@ -85,7 +86,9 @@ WITH stale AS MATERIALIZED (
     GROUP BY item_id, event, reason
     UNION ALL
     SELECT 'collection_overdue', id, NULL, next_auto_sync_at, NULL, 1,
-           'Pluggy has promised a collection over a day ago and not made it: ask Pluggy''s support.',
+           'Pluggy has promised a collection over a day ago and not made it: '
+           || CASE WHEN connector_id = 200 THEN 'look at the connection in meu.pluggy.ai.'
+                   ELSE 'ask Pluggy''s support.' END,
            'pluggy-sync items show ' || id
     FROM pluggy.items
     WHERE deleted_at IS NULL AND next_auto_sync_at < now() - interval '1 day'
@@ -114,10 +117,15 @@ WITH stale AS MATERIALIZED (
     UNION ALL
     SELECT kind, item_id, NULL, min(coalesce(stale_since, collected_at)), NULL, count(*),
            CASE kind
-               WHEN 'reconnect' THEN 'The person has to connect again: ' || min(reason) || '.'
+               WHEN 'reconnect' THEN 'The person has to connect again'
+                    || CASE WHEN of_meu_pluggy THEN ' in meu.pluggy.ai: ' ELSE ': ' END
+                    || min(reason) || '.'
                WHEN 'waiting_for_user' THEN 'The login waits for the person: ' || min(reason) || '.'
-               WHEN 'no_auto_sync' THEN 'Pluggy no longer updates this item by itself: update it, or have'
-                    || ' the person connect again.'
+               WHEN 'no_auto_sync' THEN CASE WHEN of_meu_pluggy
+                    THEN 'MeuPluggy has brought nothing for three days: the person looks at the connection'
+                         || ' in meu.pluggy.ai; the item itself cannot be updated.'
+                    ELSE 'Pluggy no longer updates this item by itself: update it, or have the person'
+                         || ' connect again.' END
                WHEN 'collection_stuck' THEN 'Pluggy is collecting for over a day and has not ended: ask'
                     || ' Pluggy''s support.'
                WHEN 'rows_rejected' THEN count(*) || ' products hold rows that cannot be read and are set'
@@ -138,7 +146,7 @@ WITH stale AS MATERIALIZED (
             AND p.scope_id = coalesce(stale.scope_id, '00000000-0000-0000-0000-000000000000')
             AND p.failure_code IN (SELECT e.reason FROM pluggy_sync.webhook_events e
                                    WHERE e.item_id = stale.item_id AND e.state = 'dead')))
-    GROUP BY kind, item_id
+    GROUP BY kind, item_id, of_meu_pluggy
 )
 SELECT w.kind, k.severity, k.blocked_on, w.item_id, i.connector_id, i.connector_name, w.account_id,
        w.since, w.due_at, w.how_many, w.what, w.command, k.weight

@@ -20,11 +20,12 @@ from ops.compare.columns import MIRRORED, Mirrored
 from ops.compare.rows import EXTRA, TOMBSTONED, Comparison, Difference, compare_item
 from ops.compare.truth import TrueRow, read_document
 from ops.demo.processes import ZONE as ZONE_NAME
+from tests.oracle.scenario import MEU_PLUGGY
 from worker.infra.postgres import Pool
 
 ZONE: Final = ZoneInfo(ZONE_NAME)
 EXCUSED_REASONS: Final = frozenset({"no_witness", "too_many_at_once"})
-ONLY_OPEN_FINANCE: Final = frozenset({"consents"})
+ONLY_WITH_CONSENT: Final = frozenset({"consents"})
 """Other connectors have none to ask for."""
 READABLE_ALWAYS: Final = frozenset({"items", "consents"})
 """What a withdrawn consent does not withhold."""
@@ -40,8 +41,7 @@ class Truth:
 
     def lists(self, table: str) -> bool:
         """Whether there is such a list to ask for; of a deleted item all are empty."""
-        optional = table in ONLY_OPEN_FINANCE and self.item is not None
-        return not optional or bool(self.item and self.item["connector"]["isOpenFinance"])
+        return table not in ONLY_WITH_CONSENT or self.item is None or has_consents(self.item)
 
     async def read(self) -> AsyncIterator[TrueRow]:
         """All rows."""
@@ -73,6 +73,12 @@ class Truth:
 
 def _day(row: TrueRow) -> str:
     return str(row.fields["date"])[:10]
+
+
+def has_consents(item: Mapping[str, Any]) -> bool:
+    """Whether Pluggy lists consents of the item: of Open Finance's, and of those of MeuPluggy."""
+    connector = item["connector"]
+    return bool(connector["isOpenFinance"]) or connector["id"] == MEU_PLUGGY
 
 
 async def parse_truth(document: bytes) -> Truth:

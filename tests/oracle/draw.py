@@ -12,7 +12,7 @@ from tests.oracle.acts.faults import FAULTS
 from tests.oracle.acts.processes import PROCESSES
 from tests.oracle.acts.steps import Draw, breath
 from tests.oracle.acts.webhooks import WEBHOOKS
-from tests.oracle.scenario import WAITING, Scenario, Step
+from tests.oracle.scenario import MEU_PLUGGY, WAITING, Scenario, Step
 
 MIN_ACTS: Final = 15
 SHARE: Final = 8
@@ -29,11 +29,13 @@ NEEDS_ACCOUNTS: Final = frozenset({"account closed", "bills deleted", "bills upd
 
 def new_item(dice: Random, *, big: bool) -> dict[str, Any]:
     """Options of an item; a big one has accounts of several pages."""
+    connector = dice.choice((0, 0, 601, MEU_PLUGGY))
     rows = dice.randrange(510, 1200) if big else dice.choice((0, 5, 30, 60, 60, 120, 300))
     return {
         "transactions": rows,
         "accounts": 1 if big else dice.randrange(1, 5),
-        "connectorId": dice.choice((0, 0, 601)),
+        "connectorId": connector,
+        "hidesNextSync": connector == MEU_PLUGGY and dice.random() < 0.5,
         "quirks": [dice.choice(("nul", "date_shape", "novelty", "wrong_type"))]
         if dice.random() < 0.1
         else [],

@@ -18,7 +18,7 @@ from ops.demo.processes import Child
 from tests.oracle import ingredients
 from tests.oracle.postman import Wire
 from tests.oracle.rest import is_settled, order, pause_until_idle, shift
-from tests.oracle.scenario import Scenario, Step
+from tests.oracle.scenario import MEU_PLUGGY, Scenario, Step
 from tests.oracle.stack import OracleStack
 from worker.maintenance.deletion_review import Decided, accept_deletions
 
@@ -32,8 +32,6 @@ BEFORE_CONNECT: Final = frozenset({"connect", "hold", "lose", "twice", "release"
 ACCEPT_AGAIN: Final = 2
 LAGGING_ITEM: Final = "GET /items"
 BELIEVED_WHEN_LATE: Final = frozenset({LAGGING_ITEM, "GET /accounts"})
-MEU_PLUGGY: Final = 200
-"""A connector with items that no client may update."""
 
 
 @dataclass(slots=True)
@@ -127,6 +125,7 @@ class Player:
         item.id = made["id"]
         self.stack.postman.claim(item.id, item.wire)
         self.count("item connected")
+        self.count("item of MeuPluggy", item.options.get("connectorId") == MEU_PLUGGY)
 
     async def _collect(self, item: PlayedItem, step: Step) -> None:
         if item.deleted:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 Step = dict[str, Any]
+MEU_PLUGGY: Final = 200
+"""A connector with items that no client may update, and whose consents name another item."""
 WAITING: Final = frozenset({"pause", "rest"})
 """Steps that only let the service do its work."""
 

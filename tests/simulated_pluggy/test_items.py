@@ -433,6 +433,41 @@ def test_pluggy_can_delete_an_item_by_itself(
     assert receiver.named("item/deleted")[0]["itemId"] == item["id"]
 
 
+def test_meupluggy_shows_the_connection_of_another_item(
+    simulator: SimulatorProcess, caller: Caller
+) -> None:
+    connector = caller.get("/connectors/200")
+    shown = [connector[name] for name in ("isOpenFinance", "oauth", "credentials", "type")]
+    assert shown == [False, True, [], "PERSONAL_BANK"]
+    body = {"transactions": 2, "connectorId": 200}
+    promised = simulator.post("/_simulator/items", body)
+    silent = simulator.post("/_simulator/items", body | {"hidesNextSync": True})
+    assert promised["nextAutoSyncAt"] is not None
+    assert (silent["nextAutoSyncAt"], silent["autoSyncDisabledAt"]) == (None, None)
+    inner = set()
+    for item in (promised, silent):
+        [consent] = caller.get(f"/consents?itemId={item['id']}")["results"]
+        assert caller.get(f"/consents/{consent['id']}") == consent
+        inner.add(consent["itemId"])
+    assert len(inner - {promised["id"], silent["id"]}) == 2
+    step(simulator, caller, 25 * HOUR)
+    # It is collected daily all the same.
+    assert read(caller, silent)["lastUpdatedAt"] > silent["lastUpdatedAt"]
+    assert read(caller, silent)["nextAutoSyncAt"] is None
+
+
+def test_two_items_of_meupluggy_may_show_one_connection(
+    simulator: SimulatorProcess, caller: Caller
+) -> None:
+    inner = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    body = {"transactions": 0, "innerItemId": inner}
+    for _ in range(2):
+        item = simulator.post("/_simulator/items", body | {"connectorId": 200})
+        [consent] = caller.get(f"/consents?itemId={item['id']}")["results"]
+        assert consent["itemId"] == inner
+    assert simulator.call("POST", "/_simulator/items", body)[0] == 400
+
+
 def test_items_are_listed_newest_first_if_that_is_switched_on(
     simulator: SimulatorProcess, caller: Caller
 ) -> None:

@@ -90,6 +90,7 @@ SHIFTED = {
 }
 
 
+MEU_PLUGGY = 200
 GROUPS = (
     "auth",
     "items",
@@ -274,7 +275,9 @@ class Stack:
         document = await self.simulator.truth(item_id)
         [item] = json.loads(document)["items"]
         # Other connectors have no consents to ask for.
-        asked = [t for t in tables if t != "consents" or item["connector"]["isOpenFinance"]]
+        connector = item["connector"]
+        consents = connector["isOpenFinance"] or connector["id"] == MEU_PLUGGY
+        asked = [t for t in tables if t != "consents" or consents]
         found, mirrored = Comparison(), {table: MIRRORED[table].without(but) for table in asked}
         async with self.db.acquire() as conn:
             await compare_item(

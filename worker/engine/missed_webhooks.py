@@ -11,7 +11,7 @@ import structlog
 from worker.inbox.events import TRANSACTION_EVENTS
 from worker.lease.lease import SyncSession
 from worker.planner.freshness import is_later
-from worker.planner.item_status import Item
+from worker.planner.item_status import MEU_PLUGGY, Item
 from worker.planner.outcomes import SyncPlan
 from worker.planner.state import WHOLE_ITEM, ItemState, Step
 from worker.planner.steps import Gone, NotRead
@@ -22,6 +22,8 @@ log = structlog.get_logger()
 ALARM_AFTER: Final = timedelta(minutes=15)
 """Pluggy collects after nextAutoSyncAt, never before, and a collection and its webhooks take time.
 """
+MEU_PLUGGY_INTERVAL: Final = timedelta(hours=25)
+"""MeuPluggy is collected daily; an hour is left for the collection and its webhook."""
 FIRST_PAUSE: Final = timedelta(hours=1)
 MAX_PAUSE: Final = timedelta(hours=24)
 FARTHEST: Final = timedelta(days=2)
@@ -95,12 +97,28 @@ def next_recheck(
     """
     if unannounced:
         return now + ALARM_AFTER
-    if item.next_auto_sync_at is None:
+    promise = _promise(item)
+    if promise is None:
         return None
-    overdue = pluggy_now - ALARM_AFTER - item.next_auto_sync_at
+    promised_at, margin = promise
+    overdue = pluggy_now - margin - promised_at
     if overdue < timedelta(0):
         return now + min(-overdue, FARTHEST)
     return now + min(MAX_PAUSE, FIRST_PAUSE + overdue)
+
+
+def _promise(item: Item) -> tuple[datetime, timedelta] | None:
+    """A time of Pluggy's, and how long after it a collection is over; None: no collection comes.
+
+    Items of MeuPluggy are collected daily, also those that show no time for the next collection.
+    """
+    if item.auto_sync_disabled:
+        return None
+    if item.next_auto_sync_at is not None:
+        return item.next_auto_sync_at, ALARM_AFTER
+    if item.connector_id == MEU_PLUGGY and item.last_updated_at is not None:
+        return item.last_updated_at, MEU_PLUGGY_INTERVAL
+    return None
 
 
 def collected_unread(item: Item, item_state: ItemState, products: Collection[str]) -> bool:

@@ -207,6 +207,7 @@ class Rounds:
         item = read_item(
             decode_object(item_state.item),
             is_open_finance=item_state.is_open_finance,
+            connector_id=item_state.connector_id,
             latest=self.session.latest,
         )
         recent = abs(item_state.now - step.complete_read_at) < STORED_ITEM_MAX_AGE

@@ -13,6 +13,12 @@ from worker.infra.parsing import parse_time
 # https://docs.pluggy.ai/docs/item-lifecycle; MERGING is known from the official SDK only.
 IN_PROGRESS: Final = frozenset({"UPDATING", "MERGING", "WAITING_USER_INPUT", "WAITING_USER_ACTION"})
 REVOKED: Final = "USER_AUTHORIZATION_REVOKED"
+MEU_PLUGGY: Final = 200
+"""MeuPluggy's connector: each item shows a bank that the person has connected at meu.pluggy.ai.
+
+Pluggy says that it is not Open Finance, yet it has a consent; nextAutoSyncAt of healthy items may
+be null, although they are collected daily. https://docs.pluggy.ai/en/docs/connections/item
+"""
 
 STATUS_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     name: product.status_keys for name, product in PRODUCTS.items() if product.status_keys
@@ -34,6 +40,8 @@ class Item:
     consent_expires_at: datetime | None
     collected_at: Mapping[str, datetime | None]
     next_auto_sync_at: datetime | None = None
+    auto_sync_disabled: bool = False
+    connector_id: int | None = None
     unknown: frozenset[str] = frozenset()
     not_updated: frozenset[str] = frozenset()
     """Products that the last collection reports as not updated."""
@@ -42,6 +50,11 @@ class Item:
     def in_progress(self) -> bool:
         """Whether a collection is running or waits for the user, so lists may be incomplete."""
         return self.status in IN_PROGRESS
+
+    @property
+    def has_consents(self) -> bool:
+        """Whether Pluggy lists consents of the item."""
+        return self.is_open_finance or self.connector_id == MEU_PLUGGY
 
     def source_updated_at(self, product: str) -> datetime | None:
         """When Pluggy last collected a product; it decides whether a read is due. None: unknown.
@@ -65,11 +78,16 @@ class Item:
 
 
 def read_item(
-    fields: Mapping[str, Any], *, is_open_finance: bool, latest: datetime | None = None
+    fields: Mapping[str, Any],
+    *,
+    is_open_finance: bool,
+    connector_id: int | None = None,
+    latest: datetime | None = None,
 ) -> Item:
     """Read an item's JSON; fields of another type count as absent.
 
-    Collection times after `latest` are unusable and become unknown.
+    The connector is given apart: the stored JSON lacks it. Collection times after `latest` are
+    unusable and become unknown.
     """
     detail = fields.get("statusDetail")
     detail = detail if isinstance(detail, dict) else {}
@@ -82,6 +100,8 @@ def read_item(
         consent_expires_at=parse_time(fields.get("consentExpiresAt")),
         collected_at={p: _latest(detail, keys) for p, keys in STATUS_KEYS.items()},
         next_auto_sync_at=parse_time(fields.get("nextAutoSyncAt")),
+        auto_sync_disabled=fields.get("autoSyncDisabledAt") is not None,
+        connector_id=connector_id,
         not_updated=frozenset(p for p, keys in STATUS_KEYS.items() if _is_old(detail, keys)),
     )
     return item if latest is None else _without_later(item, latest)

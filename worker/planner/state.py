@@ -132,6 +132,7 @@ class ItemState:
     item: bytes | None
     item_deleted: bool
     is_open_finance: bool
+    connector_id: int | None = None
     silence_check_at: datetime | None = None
     parked: frozenset[str] = frozenset()
     """Products that Pluggy refuses for many items: their steps are left out."""
@@ -176,6 +177,7 @@ def item_state_from_row(item_id: uuid.UUID, row: ItemStateRow) -> ItemState:
         accounts={a.id: a for a in _accounts.decode(row.accounts)},
         investments=_investments.decode(row.investments),
         is_open_finance=bool(row.is_open_finance),
+        connector_id=row.connector_id,
         item=row.item.encode() if row.item is not None else None,
         item_deleted=row.item_deleted_at is not None,
         silence_check_at=row.silence_check_at,

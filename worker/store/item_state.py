@@ -29,6 +29,7 @@ class ItemStateRow(msgspec.Struct, frozen=True):
     newest_rows: str
     silence_check_at: datetime | None
     is_open_finance: bool | None
+    connector_id: int | None
     item: str | None
     item_deleted_at: datetime | None
 

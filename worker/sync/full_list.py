@@ -20,7 +20,8 @@ from worker.pluggy_api.errors import PluggyNotFound
 from worker.pluggy_api.payloads import decode_object
 from worker.sync.deletions import WITNESSES
 from worker.sync.empty_lists import note_missed, plan_recheck
-from worker.sync.store_rows import Listed, Row, read_rows, store_rows
+from worker.sync.inner_items import is_owner, read_rows_of_item
+from worker.sync.store_rows import Listed, Row, store_rows
 
 ASK_TIMEOUT_S: Final = 10.0
 """A step has to end well within a plan; the next claim asks for the rest."""
@@ -44,7 +45,9 @@ async def sync_listing(
     product, started_at = listing.product, session.now
     owner = session.item_id if scope_id == WHOLE_ITEM else scope_id
     page = await listing.read(session.pluggy, owner)
-    rows, rejected = await read_rows(page, owner_key=listing.owner_key, owner=owner)
+    rows, rejected = await read_rows_of_item(
+        session, page, owner_key=listing.owner_key, owner=owner
+    )
     stored = await live_ids(session, listing, scope_id)
     suspicious = not page and bool(stored)
     missing = stored - Listed.of(rows, rejected).ids
@@ -150,10 +153,12 @@ async def _ask_one(
             raise
         answers.absent.append(row_id)
     else:
-        if parse_uuid(decode_object(body).get(listing.owner_key)) not in (owner, None):
+        key = listing.owner_key
+        named = parse_uuid(decode_object(body).get(key))
+        if not await is_owner(session, named, owner_key=key, owner=owner):
             answers.moved.append(row_id)
         else:
-            body_rows = [msgspec.Raw(body)]
-            found, _ = await read_rows(body_rows, owner_key=listing.owner_key, owner=owner)
+            rows = [msgspec.Raw(body)]
+            found, _ = await read_rows_of_item(session, rows, owner_key=key, owner=owner)
             answers.returned += found
     await session.renew()

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from worker.entities.items import CONNECTOR_COLUMNS, ROW_VERSION, is_open_finance, item_row
+from worker.entities.items import (
+    CONNECTOR_COLUMNS,
+    ROW_VERSION,
+    connector_id_of,
+    is_open_finance,
+    item_row,
+)
 from worker.infra.parsing import parse_uuid
 from worker.infra.postgres import Connection
 from worker.lease.lease import SyncSession
@@ -31,7 +37,12 @@ async def fetch_item(session: SyncSession) -> Item:
     async with session.page() as conn:
         stored = await items.load_item_version(conn, session.item_id)
         latest = latest_collection(session.pluggy.pluggy_now, session.now)
-        item = read_item(fields, is_open_finance=is_open_finance(fields), latest=latest)
+        item = read_item(
+            fields,
+            is_open_finance=is_open_finance(fields),
+            connector_id=connector_id_of(fields),
+            latest=latest,
+        )
         session.run.counts.seen += 1
         if stored is not None and stored.deleted_at is None and is_stale(session, row, stored):
             session.run.counts.older_skipped += 1
@@ -68,8 +79,12 @@ async def _write(conn: Connection, session: SyncSession, row: Row) -> None:
 
 def _stored(session: SyncSession, stored: items.ItemVersion) -> Item:
     fields = decode_object(stored.payload.encode())
-    is_open = bool(stored.connector_is_open_finance)
-    return read_item(fields, is_open_finance=is_open, latest=session.latest)
+    return read_item(
+        fields,
+        is_open_finance=bool(stored.connector_is_open_finance),
+        connector_id=stored.connector_id,
+        latest=session.latest,
+    )
 
 
 def _same(row: Row, stored: items.ItemVersion) -> bool:

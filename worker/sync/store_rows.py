@@ -80,12 +80,25 @@ class Listed:
         return set(asked) if self.nameless else set(self.ids.intersection(asked))
 
 
+class RowsOfAnother(PluggyUnavailable):
+    """A row names an owner that was not asked for: then the whole page is not ours."""
+
+    def __init__(self, owner_key: str, named: uuid.UUID) -> None:
+        super().__init__(f"rows_of_another_{owner_key}")
+        self.named = named
+
+
 async def read_rows(
-    page: Sequence[msgspec.Raw], *, owner_key: str, owner: uuid.UUID
+    page: Sequence[msgspec.Raw],
+    *,
+    owner_key: str,
+    owner: uuid.UUID,
+    inner_id: uuid.UUID | None = None,
 ) -> tuple[list[Row], list[Rejected]]:
     """Split a page into rows and rejects; of rows with the same id the newer wins.
 
-    Raises PluggyUnavailable if a row is another owner's: then the whole page is not ours.
+    inner_id: the other id that rows may name as their owner (see inner_items.py). Raises
+    RowsOfAnother.
     """
     rows: dict[uuid.UUID, Row] = {}
     rejected: list[Rejected] = []
@@ -95,8 +108,9 @@ async def read_rows(
         except (Unreadable, UnreadableRow) as error:
             rejected.append(Rejected(parse_uuid(decode_id(raw)), str(error), raw))
             continue
-        if parse_uuid(row.fields.get(owner_key)) not in (owner, None):
-            raise PluggyUnavailable(f"rows_of_another_{owner_key}")
+        named = parse_uuid(row.fields.get(owner_key))
+        if named is not None and named not in (owner, inner_id):
+            raise RowsOfAnother(owner_key, named)
         rows[row.id] = _newer(rows.get(row.id), row)
     return list(rows.values()), rejected
 

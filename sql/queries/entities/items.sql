@@ -31,6 +31,24 @@ ON CONFLICT (id) DO UPDATE SET
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
     changed_at = excluded.changed_at, deleted_at = NULL;
 
+-- name: load_inner_item
+-- params: item_id
+-- returns: value?
+-- The item that rows of a MeuPluggy item may name.
+SELECT inner_item_id FROM pluggy.items
+WHERE id = $1 AND connector_id = 200 AND inner_item_id IS NOT NULL;
+
+-- name: pin_inner_item
+-- params: item_id, inner_item_id, run_id, now
+-- returns: value?
+-- The first id that rows of a MeuPluggy item name in place of its own stays the only one; never that
+-- of an item that is held as another connector's. Returns true if it was pinned now.
+UPDATE pluggy.items SET inner_item_id = $2, run_id = $3, changed_at = $4
+WHERE id = $1 AND connector_id = 200 AND inner_item_id IS NULL AND deleted_at IS NULL
+  AND NOT EXISTS (SELECT FROM pluggy.items other
+                  WHERE other.id = $2 AND other.connector_id IS DISTINCT FROM 200)
+RETURNING true;
+
 -- name: reset_reads
 -- params: item_id
 -- returns: none

@@ -38,6 +38,26 @@ async def upsert_item(conn: Executor, *, row: str, run_id: int, now: datetime) -
     await conn.execute(SQL["upsert_item"], row, run_id, now)
 
 
+async def load_inner_item(conn: Executor, item_id: uuid.UUID) -> uuid.UUID | None:
+    """The item that rows of a MeuPluggy item may name."""
+    found: uuid.UUID | None = await conn.fetchval(SQL["load_inner_item"], item_id)
+    return found
+
+
+async def pin_inner_item(
+    conn: Executor, item_id: uuid.UUID, *, inner_item_id: uuid.UUID, run_id: int, now: datetime
+) -> bool | None:
+    """The first id that rows of a MeuPluggy item name in place of its own stays the only one; never
+    that of an item that is held as another connector's.
+
+    Returns true if it was pinned now.
+    """
+    found: bool | None = await conn.fetchval(
+        SQL["pin_inner_item"], item_id, inner_item_id, run_id, now
+    )
+    return found
+
+
 async def reset_reads(conn: Executor, item_id: uuid.UUID) -> None:
     """A tombstoned item answers again: all that was read of it is tombstoned too, so all
     is read again.
