@@ -117,7 +117,7 @@ async def differences(
         if uuid.UUID(row_id) in truth.rows["transactions"]:
             difference = Difference(f"flagged as {reason}", "transactions", item_id, row_id)
             remaining.setdefault((difference.entity, row_id), difference)
-    return [*remaining.values(), *await _flagged_accounts(db, item_id, truth)]
+    return [*remaining.values(), *await _accounts_with_deletions(db, item_id, truth)]
 
 
 def _is_excused(difference: Difference, truth: Truth, pending: Mapping[str, str]) -> bool:
@@ -137,7 +137,7 @@ async def _pending_deletions(db: Pool, item_id: str) -> dict[str, str]:
     return {str(record["transaction_id"]): record["reason"] for record in records}
 
 
-async def _flagged_accounts(db: Pool, item_id: str, truth: Truth) -> list[Difference]:
+async def _accounts_with_deletions(db: Pool, item_id: str, truth: Truth) -> list[Difference]:
     """Accounts that wait for a person although Pluggy has them, or shows none to anybody."""
     records = await db.fetch(
         "SELECT account_id, reason FROM pluggy_ops.flagged_deletions"
