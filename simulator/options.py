@@ -70,6 +70,7 @@ class Options:
     rows_a_day: int = _option(4, "New transactions of an item per day.")
     min_update_hours: int = _option(0, "PATCH /items earlier answers 409; 0: never.")
     items_limit: int = _option(0, "POST /items beyond it answers 409; 0: no limit.")
+    cursor_lists: bool = _option(False, "Every list is read by cursor, not by page number.")
 
 
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:

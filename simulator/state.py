@@ -11,6 +11,7 @@ from simulator.http.limits import Limits
 from simulator.http.requests import RequestLog
 from simulator.items.item import Item
 from simulator.items.lifecycle import Lifecycle
+from simulator.items.paging import Paging, Pagings
 from simulator.options import Options
 from simulator.webhooks.delivery import Delivery
 from simulator.webhooks.events import Event, Links
@@ -40,6 +41,7 @@ class Simulator:
         self.limits = Limits(self.clock, options.rate_limit)
         self.faults = Faults(options.seed)
         self.requests = RequestLog(self.clock)
+        self.lists = Pagings(Paging("cursor" if options.cursor_lists else "page"))
         self.lifecycle = Lifecycle(self.world, options, self.emit)
 
     async def reset(self) -> None:

@@ -21,7 +21,7 @@ from simulator.state import Simulator
 _TIMEOUT_S = 120.0
 _SLOW_S = 10.0
 _DRIPS = 20
-_ON_CONTENT = frozenset({*QUIRKS, "empty", "repeat_cursor", "fields"})
+_ON_CONTENT = frozenset({*QUIRKS, "empty", "repeat_cursor", "no_paging", "fields"})
 _FAR_FUTURE_MS = 4_000_000_000_000
 
 

@@ -18,6 +18,7 @@ Kind = Literal[
     "garbage",
     "empty",
     "repeat_cursor",
+    "no_paging",
     "redate",
     "headers",
     "fields",
@@ -148,11 +149,20 @@ def empty(body: dict[str, Any]) -> bool:
     return True
 
 
+def without_paging(body: dict[str, Any]) -> bool:
+    """A list that does not say whether there is more; False if the answer is no list."""
+    for name in ("page", "total", "totalPages", "next"):
+        body.pop(name, None)
+    return "results" in body
+
+
 def apply_fault(fault: Fault, body: dict[str, Any]) -> bool:
     """Change a decoded answer; False if there was nothing to change."""
     kind = fault.kind
     if kind == "empty":
         return empty(body)
+    if kind == "no_paging":
+        return without_paging(body)
     results = body.get("results")
     rows = results if isinstance(results, list) else [body]
     if kind == "fields":

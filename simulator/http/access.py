@@ -7,7 +7,6 @@ from aiohttp import web
 from simulator.bank.categories import CATEGORIES
 from simulator.http.answers import (
     bool_query,
-    envelope,
     find_connector,
     find_item,
     json_answer,
@@ -15,6 +14,7 @@ from simulator.http.answers import (
 )
 from simulator.http.errors import bad_request, not_found
 from simulator.http.keys import CONNECT, CONNECT_TOKEN_S
+from simulator.http.lists import listed
 from simulator.state import state_of
 
 
@@ -46,7 +46,8 @@ def _with_health(connector: dict[str, Any], details: bool) -> dict[str, Any]:
 async def list_connectors(request: web.Request) -> web.Response:
     wanted = [c for c in state_of(request).world.connectors.values() if _is_wanted(request, c)]
     details = bool(bool_query(request, "healthDetails"))
-    return json_answer(envelope([_with_health(connector, details) for connector in wanted]))
+    shown = [_with_health(connector, details) for connector in wanted]
+    return json_answer(listed(request, shown, one_page=True))
 
 
 def _is_wanted(request: web.Request, connector: dict[str, Any]) -> bool:
@@ -81,7 +82,7 @@ async def get_connector(request: web.Request) -> web.Response:
 async def list_categories(request: web.Request) -> web.Response:
     parent = request.query.get("parentId")
     rows = [c for c in CATEGORIES.values() if parent is None or c["parentId"] == parent]
-    return json_answer(envelope(rows))
+    return json_answer(listed(request, rows, one_page=True))
 
 
 async def get_category(request: web.Request) -> web.Response:

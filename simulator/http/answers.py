@@ -34,8 +34,10 @@ def envelope(rows: Sequence[Any]) -> dict[str, Any]:
     return {"page": 1, "total": len(rows), "totalPages": 1 if rows else 0, "results": rows}
 
 
-def paged(request: web.Request, rows: Sequence[Any]) -> dict[str, Any]:
-    size = int_query(request, "pageSize", PAGE_SIZE, low=1, high=PAGE_SIZE)
+def paged(
+    request: web.Request, rows: Sequence[Any], default_size: int = PAGE_SIZE
+) -> dict[str, Any]:
+    size = int_query(request, "pageSize", default_size, low=1, high=PAGE_SIZE)
     page = int_query(request, "page", 1, low=1, high=10**9)
     return {
         "page": page,

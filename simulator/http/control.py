@@ -22,12 +22,14 @@ from simulator.http.answers import (
     json_body,
 )
 from simulator.http.errors import bad_request
+from simulator.http.lists import set_lists
 from simulator.http.views import snapshot
 from simulator.items import truth
 from simulator.items.connectors import PRODUCTS
 from simulator.items.item import Item
 from simulator.items.orders import Collected, Order
 from simulator.items.outcomes import FAILURES, USUAL, WAITING
+from simulator.items.paging import Paging
 from simulator.state import Simulator, state_of
 from simulator.webhooks.delivery import DeliveryFaults
 from simulator.webhooks.events import connector_event
@@ -56,6 +58,7 @@ class NewItem(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     inner_item_id: str | None = None
     without: list[Literal["categories", "conversions"]] = []
     lag: dict[str, Count] = {}
+    lists: Paging | None = None
 
 
 async def _order(request: web.Request, kind: type[T]) -> T:
@@ -96,6 +99,8 @@ async def create_item(request: web.Request) -> web.Response:
     _set_inner_item(item, order.inner_item_id)
     item.without = frozenset(order.without)
     _lag(state, item, order.lag)
+    if order.lists is not None:
+        state.lists.set(order.lists, item.id)
     await state.lifecycle.be_born(
         item,
         Order(triggered_by="USER"),
@@ -305,6 +310,7 @@ ROUTES = [
     web.delete("/_simulator/items/{id}", remove_item),
     web.post("/_simulator/items/{id}/collect", collect_item),
     web.post("/_simulator/connectors/{id}", set_health),
+    web.post("/_simulator/lists", set_lists),
     web.post("/_simulator/faults", add_fault),
     web.get("/_simulator/faults", list_faults),
     web.delete("/_simulator/faults", clear_faults),

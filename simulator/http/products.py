@@ -6,13 +6,12 @@ from typing import Any
 from aiohttp import web
 
 from simulator.http.answers import (
-    envelope,
     item_query,
     json_answer,
-    paged,
     uuid_query,
 )
 from simulator.http.errors import ApiError, not_found
+from simulator.http.lists import listed
 from simulator.http.views import world_of
 from simulator.items.item import Item
 
@@ -26,7 +25,7 @@ async def list_accounts(request: web.Request) -> web.Response:
         for account in item.accounts.values()
         if not item.withheld and kind in (None, account.type)
     ]
-    return json_answer(envelope(rows))
+    return json_answer(listed(request, rows, one_page=True))
 
 
 async def get_account(request: web.Request) -> web.Response:
@@ -41,7 +40,7 @@ async def get_account(request: web.Request) -> web.Response:
 async def list_investments(request: web.Request) -> web.Response:
     item, kind = item_query(request), request.query.get("type")
     rows = [] if item.withheld else list(item.investments.values())
-    return json_answer(paged(request, [row for row in rows if kind in (None, row["type"])]))
+    return json_answer(listed(request, [row for row in rows if kind in (None, row["type"])]))
 
 
 async def list_investment_transactions(request: web.Request) -> web.Response:
@@ -49,12 +48,13 @@ async def list_investment_transactions(request: web.Request) -> web.Response:
     item = _owner(request, lambda item: item.investments)
     if item is None:
         raise not_found("investment", "INVESTMENT_NOT_FOUND")
-    return json_answer(paged(request, item.movements.get(investment_id, [])))
+    return json_answer(listed(request, item.movements.get(investment_id, [])))
 
 
 async def list_loans(request: web.Request) -> web.Response:
     item = item_query(request)
-    return json_answer(envelope([] if item.withheld else list(item.loans.values())))
+    rows = [] if item.withheld else list(item.loans.values())
+    return json_answer(listed(request, rows, one_page=True))
 
 
 async def find_identity(request: web.Request) -> web.Response:
@@ -72,11 +72,12 @@ async def list_bills(request: web.Request) -> web.Response:
     request["item_id"] = account.item_id
     item = world.item_of(account)
     rows = [bill for bill in item.bills.values() if bill["accountId"] == account_id]
-    return json_answer(paged(request, [] if item.withheld else rows[::-1]))
+    return json_answer(listed(request, [] if item.withheld else rows[::-1]))
 
 
 async def list_consents(request: web.Request) -> web.Response:
-    return json_answer(envelope(list(item_query(request).consents.values())))
+    rows = list(item_query(request).consents.values())
+    return json_answer(listed(request, rows, one_page=True))
 
 
 async def get_consent(request: web.Request) -> web.Response:

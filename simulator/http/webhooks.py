@@ -2,7 +2,8 @@
 
 from aiohttp import web
 
-from simulator.http.answers import envelope, json_answer, json_body
+from simulator.http.answers import json_answer, json_body
+from simulator.http.lists import listed
 from simulator.state import state_of
 
 
@@ -14,7 +15,8 @@ async def create_webhook(request: web.Request) -> web.Response:
 
 
 async def list_webhooks(request: web.Request) -> web.Response:
-    return json_answer(envelope(state_of(request).hooks.listed()))
+    hooks = state_of(request).hooks.listed()
+    return json_answer(listed(request, hooks, one_page=True))
 
 
 async def get_webhook(request: web.Request) -> web.Response:

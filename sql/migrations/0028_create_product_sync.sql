@@ -10,6 +10,7 @@ CREATE TABLE pluggy_sync.product_sync (
     read_seq bigint,
     source_updated_at timestamptz,
     fingerprint text,
+    incomplete_reason text,
     -- Transactions: how far their reads reach.
     watermark timestamptz,
     read_since timestamptz,
@@ -70,6 +71,8 @@ COMMENT ON COLUMN pluggy_sync.product_sync.walked_seq IS
     'Place of the last complete walk, like read_seq';
 COMMENT ON COLUMN pluggy_sync.product_sync.unreadable_walk_at IS
     'When a walk was last ordered because an event named rows by unreadable ids; the next one waits a day';
+COMMENT ON COLUMN pluggy_sync.product_sync.incomplete_reason IS
+    'Why the list of the last complete read may have more rows than were read; null: it has none';
 COMMENT ON COLUMN pluggy_sync.product_sync.recent_at IS
     'When the last read of the last 14 days started, or a walk, which covers them';
 COMMENT ON COLUMN pluggy_sync.product_sync.recent_seq IS

@@ -8,6 +8,7 @@ CREATE TABLE pluggy_sync.reference_data_sync (
     read_seq bigint,
     absences_asked_at timestamptz,
     unknown_ids text[] NOT NULL DEFAULT '{}',
+    incomplete_reason text,
     attempts integer NOT NULL DEFAULT 0,
     failing_since timestamptz,
     failed_at timestamptz,
@@ -31,5 +32,7 @@ COMMENT ON COLUMN pluggy_sync.reference_data_sync.read_seq IS
     'Place of the last complete read: it answers events of a lower pending_seq';
 COMMENT ON COLUMN pluggy_sync.reference_data_sync.absences_asked_at IS
     'When rows missing from the list were last asked for by id';
+COMMENT ON COLUMN pluggy_sync.reference_data_sync.incomplete_reason IS
+    'Why the list of the last complete read may have more rows than were read; null: it has none';
 COMMENT ON COLUMN pluggy_sync.reference_data_sync.unknown_ids IS
     'Connectors of items that Pluggy does not know even by id; they are not asked for again';

@@ -1,23 +1,29 @@
 -- name: mark_complete
 -- params: item_id, product, scope_id, complete_read_at?, source_updated_at?, watermark? = null,
---     walked_at? = null, fingerprint? = null, read_since? = null, read_seq?
+--     walked_at? = null, fingerprint? = null, read_since? = null, read_seq?,
+--     incomplete_reason? = null
 -- returns: none
 -- A complete read of a step has committed; what failed is over. It replaces the marks of reads that
 -- started before it, whatever their values, and none of a read that started later: so an odd time
 -- of Pluggy lives as long as one read. walked_at null: no walk; fingerprint null: keep; read_since
 -- null: all was read; read_seq: the place of its start. A walk covers the recent days too. A list
 -- is complete in itself, transactions only when walked: what was set aside before and was not met
--- again is not there any more.
+-- again is not there any more. incomplete_reason: why the list may have more rows; then it verifies
+-- nothing, and what was set aside stays.
 WITH not_met AS (
     DELETE FROM pluggy_sync.rejected_rows
     WHERE item_id = $1 AND product = $2 AND scope_id = $3 AND rejected_at < $4::timestamptz
       AND ($2::text <> 'transactions' OR $7::timestamptz IS NOT NULL)
+      AND $11::text IS NULL
 )
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, scope_id, complete_read_at, source_updated_at, watermark, read_since, read_seq,
-     walked_at, walked_seq, recent_at, recent_seq, verified_at, fingerprint, first_read_at)
+     walked_at, walked_seq, recent_at, recent_seq, verified_at, fingerprint, first_read_at,
+     incomplete_reason)
 SELECT $1, $2, $3, $4::timestamptz, $5, $6, $9, $10::bigint, $7::timestamptz, w.walked_seq, $7,
-       w.walked_seq, CASE WHEN $2::text = 'transactions' THEN $7 ELSE $4 END, $8, $4::timestamptz
+       w.walked_seq,
+       CASE WHEN $2::text = 'transactions' THEN $7 WHEN $11::text IS NULL THEN $4 END, $8,
+       $4::timestamptz, $11::text
 FROM (SELECT CASE WHEN $7::timestamptz IS NOT NULL THEN $10::bigint END AS walked_seq) AS w
 ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     (complete_read_at, source_updated_at, watermark, read_since, read_seq) = (
@@ -41,6 +47,7 @@ ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     fingerprint = coalesce(excluded.fingerprint, p.fingerprint),
     first_read_at = CASE WHEN p.complete_read_at IS NULL THEN excluded.first_read_at
                          ELSE p.first_read_at END,
+    incomplete_reason = excluded.incomplete_reason,
     attempts = 0, failing_since = NULL, next_try_at = NULL, dead_at = NULL, dead_seq = NULL,
     deferred_since = NULL, failed_at = NULL, failure_class = NULL, failure_code = NULL, error_id = NULL,
     failure_endpoint = NULL, stale_reason = NULL, parked_at = NULL;

@@ -56,14 +56,14 @@ RETURNING clock_timestamp() AS now,
           set_config('idle_in_transaction_session_timeout', '15s', true) AS stall_limit;
 
 -- name: mark_reference_data_complete
--- params: product, token, absences_asked, unknown_ids
+-- params: product, token, absences_asked, unknown_ids, incomplete_reason?
 -- returns: none
 -- A complete read has been stored; frees the lease. unknown_ids: connectors of items that Pluggy
 -- does not know either.
 UPDATE pluggy_sync.reference_data_sync
 SET token = NULL, until = '-infinity', complete_read_at = started_at,
     absences_asked_at = CASE WHEN $3 THEN started_at ELSE absences_asked_at END,
-    unknown_ids = unknown_ids || $4::text[],
+    unknown_ids = unknown_ids || $4::text[], incomplete_reason = $5,
     attempts = 0, failing_since = NULL, failed_at = NULL, next_try_at = NULL, dead_at = NULL,
     failure_class = NULL, failure_code = NULL, error_id = NULL
 WHERE product = $1 AND token = $2;

@@ -15,7 +15,7 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN p.complete_read_at IS NULL THEN CASE WHEN w.walk_id IS NULL THEN 'unread' ELSE 'walking' END
            WHEN n.consent_lost OR n.login_failed OR i.status = 'OUTDATED' THEN 'stale'
            WHEN n.no_auto_sync OR n.overdue OR d.not_collected THEN 'stale'
-           WHEN r.rejected_rows > 0 OR d.warned THEN 'incomplete'
+           WHEN r.rejected_rows > 0 OR p.incomplete_reason IS NOT NULL OR d.warned THEN 'incomplete'
            ELSE 'fresh'
        END AS state,
        CASE
@@ -32,6 +32,7 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN n.overdue THEN 'collection_overdue'
            WHEN d.not_collected THEN 'not_collected'
            WHEN r.rejected_rows > 0 THEN 'rows_rejected'
+           WHEN p.incomplete_reason IS NOT NULL THEN p.incomplete_reason
            WHEN d.warned THEN 'collected_with_warning'
            WHEN p.awaits_rows OR c.things && ARRAY['items', p.product, p.product || '/' || p.scope_id]
                THEN 'confirming'
@@ -114,7 +115,7 @@ CROSS JOIN LATERAL (SELECT CASE
            WHEN n.no_auto_sync THEN 'user'
            WHEN n.overdue THEN 'pluggy'
            WHEN d.not_collected THEN 'bank'
-           WHEN r.rejected_rows > 0 THEN 'us'
+           WHEN r.rejected_rows > 0 OR p.incomplete_reason IS NOT NULL THEN 'us'
            WHEN d.warned THEN 'bank'
        END AS blocked_on) AS b;
 

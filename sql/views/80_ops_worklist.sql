@@ -10,6 +10,7 @@ WITH stale AS MATERIALIZED (
                 WHEN reason IN ('collection_overdue', 'product_parked') THEN NULL
                 WHEN reason IN ('updating', 'merging') THEN 'collection_stuck'
                 WHEN reason = 'rows_rejected' THEN 'rows_rejected'
+                WHEN reason = 'list_length_unknown' THEN 'list_length_unknown'
                 WHEN reason = 'collected_with_warning' THEN 'bank_warning'
                 WHEN blocked_on = 'bank' THEN 'bank_error'
                 ELSE 'reads_failing' END AS kind
@@ -130,6 +131,9 @@ WITH stale AS MATERIALIZED (
                     || ' Pluggy''s support.'
                WHEN 'rows_rejected' THEN count(*) || ' products hold rows that cannot be read and are set'
                     || ' aside in rejected_rows: a newer release may read them.'
+               WHEN 'list_length_unknown' THEN 'Pluggy''s lists of ' || count(*) || ' products do not say'
+                    || ' whether they go on: their rows are stored, and none is taken for deleted. A'
+                    || ' newer release may read them.'
                WHEN 'bank_warning' THEN 'The bank has not given all of ' || count(*) || ' products.'
                WHEN 'bank_error' THEN 'The bank does not give ' || count(*) || ' products ('
                     || string_agg(DISTINCT reason, ', ') || '): Pluggy tries again by itself.'
@@ -161,6 +165,7 @@ JOIN (VALUES
     (54, 'flagged_deletions', 'yellow', 'us'),
     (52, 'events_kept', 'yellow', 'us'),
     (50, 'rows_rejected', 'yellow', 'us'),
+    (49, 'list_length_unknown', 'yellow', 'us'),
     (48, 'verify_late', 'yellow', 'us'),
     (46, 'purge_late', 'yellow', 'pluggy'),
     (44, 'reads_failing', 'yellow', 'pluggy'),

@@ -85,6 +85,14 @@ WITH found AS (
     WHERE dead_at IS NOT NULL OR failing_since < now() - interval '1 hour'
     HAVING count(*) > 0
     UNION ALL
+    SELECT 43, 'yellow', 'reference_data_incomplete', 'us',
+           'The list of ' || string_agg(product, ' and of ') || ' does not say whether it goes on: its rows'
+           || ' are stored, and none is taken for deleted. A newer release may read it.',
+           min(complete_read_at), count(*), NULL
+    FROM pluggy_sync.reference_data_sync
+    WHERE incomplete_reason IS NOT NULL
+    HAVING count(*) > 0
+    UNION ALL
     SELECT w.weight, w.severity, w.kind, w.blocked_on,
            CASE w.kind
                WHEN 'subscription' THEN w.n || ' webhooks at Pluggy are missing or wrong: subscriptions says'
@@ -103,6 +111,8 @@ WITH found AS (
                     || ' kept: a newer release may know them.'
                WHEN 'rows_rejected' THEN w.things || ' products hold rows that cannot be read: rejected_rows'
                     || ' says which, a newer release may read them.'
+               WHEN 'list_length_unknown' THEN 'Pluggy''s lists of ' || w.things || ' products do not say'
+                    || ' whether they go on: their rows are stored, and none is taken for deleted.'
                WHEN 'verify_late' THEN w.n || ' items wait for their verify for over two days: add workers,'
                     || ' or see in backlog what goes before it.'
                WHEN 'purge_late' THEN w.n || ' deleted items wait for their purge for over a day: Pluggy has'

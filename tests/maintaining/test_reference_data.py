@@ -400,3 +400,41 @@ async def test_a_row_that_postgres_refuses_is_set_aside_and_the_others_are_store
     assert {r["id"] for r in held} == {r["id"] for r in truth["connectors"]} - {NUBANK}
     rejected = await stack.db.fetch("SELECT product, row_id, reason FROM pluggy_sync.rejected_rows")
     assert [tuple(r) for r in rejected] == [("connectors", str(NUBANK), "CheckViolationError")]
+
+
+async def incomplete(stack: Stack) -> list[asyncpg.Record]:
+    return await stack.db.fetch(
+        "SELECT * FROM pluggy_ops.findings WHERE kind = 'reference_data_incomplete'"
+    )
+
+
+async def test_both_lists_are_read_by_cursor_to_their_last_page(stack: Stack) -> None:
+    await stack.simulator.apost("/_simulator/lists", {"model": "cursor", "pageSize": 7})
+    try:
+        await refresh(stack)
+    finally:
+        await stack.simulator.apost("/_simulator/lists", {"model": "page"})
+    truth = await stack.simulator.aget("/_simulator/truth")
+    for table in ("connectors", "categories"):
+        rows = await stack.db.fetch(f"SELECT id FROM pluggy_live.{table}")  # noqa: S608
+        assert {row["id"] for row in rows} == {row["id"] for row in truth[table]}
+    assert await incomplete(stack) == []
+
+
+async def test_nothing_is_missing_from_a_list_that_may_go_on(stack: Stack) -> None:
+    await refreshed(stack)
+    await stack.simulator.apost("/_simulator/lists", {"model": "cursor", "pageSize": 2})
+    await stack.fault("GET /connectors", kind="no_paging", query="sandbox=")
+    try:
+        await shift(stack, timedelta(days=2))
+        await stack.reset_requests()
+        await refresh(stack)
+    finally:
+        await stack.simulator.apost("/_simulator/lists", {"model": "page"})
+    assert "GET /connectors/{id}" not in await stack.requests()
+    [found] = await incomplete(stack)
+    assert (found["severity"], found["blocked_on"]) == ("yellow", "us")
+    assert "connectors" in found["what"]
+    await shift(stack, timedelta(days=2))
+    await refresh(stack)
+    assert await incomplete(stack) == []

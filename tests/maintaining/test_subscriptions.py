@@ -347,3 +347,24 @@ async def test_a_worker_without_webhook_url_asks_for_no_list(
         assert await worker.ended() == 0
     assert "GET /webhooks" not in await stack.requests()
     assert await stack.db.fetch("SELECT * FROM pluggy_ops.subscriptions") == []
+
+
+async def test_all_pages_of_a_list_by_cursor_are_judged(stack: Stack, hooks: Hooks) -> None:
+    paging = {"model": "cursor", "pageSize": 1}
+    await stack.simulator.apost("/_simulator/lists", paging)
+    try:
+        for event in sorted(WANTED):
+            hooks.add(event, URL, RIGHT)
+        assert [record["state"] for record in await look(stack)] == ["ok"] * len(WANTED)
+    finally:
+        await stack.simulator.apost("/_simulator/lists", {"model": "page"})
+
+
+async def test_a_list_that_may_go_on_shows_no_webhook_as_missing(
+    stack: Stack, hooks: Hooks
+) -> None:
+    await stack.fault("GET /webhooks", kind="no_paging")
+    [unchecked] = await look(stack)
+    assert unchecked["state"] == "unchecked"
+    assert "list_length_unknown" in unchecked["advice"]
+    assert {record["state"] for record in await look(stack)} == {"missing"}

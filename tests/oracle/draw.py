@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tests.oracle.acts.collections import COLLECTIONS
 from tests.oracle.acts.faults import FAULTS
+from tests.oracle.acts.lists import PAGING
 from tests.oracle.acts.processes import PROCESSES
 from tests.oracle.acts.steps import Draw, breath
 from tests.oracle.acts.webhooks import WEBHOOKS
@@ -17,7 +18,7 @@ from tests.oracle.scenario import MEU_PLUGGY, WAITING, Scenario, Step
 MIN_ACTS: Final = 15
 SHARE: Final = 8
 """So many ingredients of a scenario come from the deck."""
-INGREDIENTS: Final[dict[str, Draw]] = COLLECTIONS | WEBHOOKS | FAULTS | PROCESSES
+INGREDIENTS: Final[dict[str, Draw]] = COLLECTIONS | WEBHOOKS | FAULTS | PAGING | PROCESSES
 """What a step or a few do, by the ingredient's name."""
 NEEDS_PAGES: Final = frozenset(
     {"fault redate", "fault repeat_cursor", "fault refused cursor", "partial transactions"}

@@ -196,6 +196,14 @@ class Player:
         item.faults.append(fault)
         await self.stack.pluggy.add_fault(fault)
 
+    async def _lists(self, item: PlayedItem, step: Step) -> None:
+        """Counted if a list of the item has more rows than a page."""
+        paging: dict[str, Any] = {k: step[k] for k in ("model", "pageSize") if k in step}
+        await self.stack.pluggy.page_lists(item.id, paging)
+        if step["model"] == "cursor" and not item.deleted:
+            truth = await self.stack.pluggy.truth(item.id)
+            self.count("lists by cursor", len(truth.rows["accounts"]) > step["pageSize"])
+
     async def _clear(self, item: PlayedItem, step: Step) -> None:
         """Take away what has not struck yet, and count what has."""
         left = Counter[tuple[str, str]]()
@@ -309,6 +317,7 @@ DOES: Final[dict[str, Does]] = {
     "update": Player._update,
     "fault": Player._fault,
     "clear": Player._clear,
+    "lists": Player._lists,
     "lose": Player._lose,
     "twice": Player._twice,
     "hold": Player._hold,

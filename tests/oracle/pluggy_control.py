@@ -55,6 +55,10 @@ class PluggyControl(SimulatorControl):
     async def add_fault(self, fault: Mapping[str, Any]) -> None:
         await self.json("POST", "/_simulator/faults", dict(fault))
 
+    async def page_lists(self, item_id: str, paging: Mapping[str, Any]) -> None:
+        """Page the lists of one item by number or by cursor from now on."""
+        await self.json("POST", "/_simulator/lists", {"item": item_id, **paging})
+
     async def clear_faults(self, item_id: str) -> list[Json]:
         """Take the faults of one item away; returns them with their hits so far."""
         taken: list[Json] = await self.json("DELETE", f"/_simulator/faults?item={item_id}")

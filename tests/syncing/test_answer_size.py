@@ -122,8 +122,11 @@ async def test_a_list_of_more_values_than_fit_is_refused(redis: ArqRedis) -> Non
 
 
 async def test_a_list_by_page_number_is_bounded_as_a_whole(redis: ArqRedis) -> None:
-    page = {"results": [{"x": "y" * 1000} for _ in range(8000)], "totalPages": 900}
-    answers = [Said(body=page | {"n": n}) for n in range(2)]
+    row = {"x": "y" * 1000}
+    pages = [
+        {"results": [row | {"n": n} for _ in range(8000)], "totalPages": 900} for n in range(7)
+    ]
+    answers = [Said(body=page) for page in pages]
     async with PluggyStub(*answers) as pluggy, reading(pluggy.url, redis) as reader:
         with pytest.raises(PluggyUnavailable, match=r"list_too_large"):
             await reader.rows(f"/accounts?itemId={ACCOUNT}")

@@ -557,7 +557,7 @@ async def test_a_429_of_one_group_leaves_the_others(redis: ArqRedis) -> None:
     async with PluggyStub(limited, rows) as pluggy, reading(pluggy.url, redis) as reader:
         with pytest.raises(Deferred):
             await reader.item(ITEM)
-        assert await reader.rows(f"/accounts?itemId={ITEM}") == []
+        assert (await reader.rows(f"/accounts?itemId={ITEM}")).rows == []
 
 
 async def test_the_simulator_s_limit_is_kept_by_the_reset_it_tells(redis: ArqRedis) -> None:

@@ -188,8 +188,8 @@ async def test_a_list_by_page_number_begins_anew(redis: ArqRedis, path: str, ref
         PluggyStub(*pages(refusal)) as pluggy,
         reading(pluggy.url, redis) as reader,
     ):
-        rows = await reader.rows(path)
-        assert [json.loads(bytes(row))["id"] for row in rows] == [1, 2, 3]
+        page = await reader.rows(path)
+        assert [json.loads(bytes(row))["id"] for row in page.rows] == [1, 2, 3]
 
 
 @any_refusal

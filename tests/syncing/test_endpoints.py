@@ -14,6 +14,7 @@ from tests.support.pluggy_stub import PluggyStub, Said, WireStub, reading
 from tests.support.simulator_process import SimulatorProcess
 from worker.pluggy_api.endpoints import Page
 from worker.pluggy_api.errors import PluggyUnavailable
+from worker.pluggy_api.paging import FullList
 from worker.pluggy_api.payloads import decode_object
 
 ITEM, ACCOUNT = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -115,8 +116,8 @@ async def test_a_list_is_read_to_its_last_page(redis: ArqRedis) -> None:
         for n in (1, 2, 3)
     ]
     async with PluggyStub(*pages) as pluggy, reading(pluggy.url, redis) as reader:
-        rows = await reader.rows(f"/accounts?itemId={ITEM}")
-        assert [json.loads(bytes(row))["id"] for row in rows] == [1, 2, 3]
+        page = await reader.rows(f"/accounts?itemId={ITEM}")
+        assert [json.loads(bytes(row))["id"] for row in page.rows] == [1, 2, 3]
         assert [asked.path.rpartition("?")[2] for asked in pluggy.asked[1:]] == [
             f"itemId={ITEM}",
             f"itemId={ITEM}&page=2",
@@ -127,7 +128,7 @@ async def test_a_list_is_read_to_its_last_page(redis: ArqRedis) -> None:
 async def test_a_list_without_rows_has_no_pages_and_ends(redis: ArqRedis) -> None:
     empty = Said(body={"results": [], "page": 1, "total": 0, "totalPages": 0})
     async with PluggyStub(empty) as pluggy, reading(pluggy.url, redis) as reader:
-        assert await reader.rows(f"/accounts?itemId={ITEM}") == []
+        assert await reader.rows(f"/accounts?itemId={ITEM}") == FullList([])
         assert pluggy.count("GET") == 1
 
 

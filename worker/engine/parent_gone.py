@@ -34,7 +34,7 @@ async def unless_gone(session: SyncSession, owner_id: uuid.UUID, work: Awaitable
         owners = LISTS.get(answer.code)
         if owners is None:
             raise
-        await sync_listing(session, owners, source_updated_at=None)
+        await sync_listing(session, owners, source_updated_at=None, suspects=[owner_id])
         if owner_id in await live_ids(session, owners):
             raise
         async with session.page() as conn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,6 +14,7 @@ import msgspec
 
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyNotFound
+from worker.pluggy_api.paging import FullList
 from worker.store.rows import StoredVersion, Upserted
 from worker.store.statements import Executor
 
@@ -121,17 +122,17 @@ class Listing(Entity):
     tombstone: Tombstone
     is_single: bool = False
 
-    async def read(self, pluggy: PluggyReader, owner: uuid.UUID) -> Sequence[msgspec.Raw]:
+    async def read(self, pluggy: PluggyReader, owner: uuid.UUID) -> FullList:
         """All rows of an item or an account. Raises PluggyError."""
         path = self.path.format(owner=owner)
         if not self.is_single:
             return await pluggy.rows(path)
         try:
-            return [msgspec.Raw(await pluggy.row(path))]
+            return FullList([msgspec.Raw(await pluggy.row(path))])
         except PluggyNotFound as answer:
             if answer.code != self.absent:
                 raise
-            return []
+            return FullList([])
 
     async def read_row(self, pluggy: PluggyReader, row_id: uuid.UUID) -> bytes:
         """One row by its id. Raises PluggyError."""

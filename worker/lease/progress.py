@@ -32,10 +32,12 @@ async def mark_complete(
     fingerprint: str | None = None,
     read_since: datetime | None = None,
     read_seq: int | None = None,
+    incomplete_reason: str | None = None,
 ) -> None:
     """Mark a step complete in the transaction of its last page, and clear its failures.
 
-    read_seq is the position of the read's start; None: it started in this claim.
+    read_seq is the position of the read's start; None: it started in this claim. incomplete_reason:
+    why its list may have more rows than were read; it answers events, and proves no absence.
     """
     read_up_to, before = bounded(watermark, started_at), None
     if product == "transactions":
@@ -53,6 +55,7 @@ async def mark_complete(
         fingerprint=fingerprint,
         read_since=read_since,
         read_seq=session.read_seq if read_seq is None else read_seq,
+        incomplete_reason=incomplete_reason,
     )
     if product == "transactions":
         await reconciliation.plan_recent_read(conn, session.item_id)

@@ -45,11 +45,15 @@ ASKED_AT_ONCE: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Pluggy's answers: rows by id, ids that it does not know, and unreadable rows."""
+    """Pluggy's answers: rows by id, ids that it does not know, and unreadable rows.
+
+    incomplete_reason: why the list may have more rows; None: it has not.
+    """
 
     rows: Mapping[Key, bytes]
     gone: Sequence[Key]
     unreadable: Sequence[bytes]
+    incomplete_reason: str | None
 
 
 async def refresh_reference_data(db: Pool, client: PluggyClient) -> bool:
@@ -115,8 +119,9 @@ async def _refresh(
             conn,
             product=lease.product,
             token=lease.token,
-            absences_asked=lease.absences_due,
+            absences_asked=lease.absences_due and found.incomplete_reason is None,
             unknown_ids=unknown_keys,
+            incomplete_reason=found.incomplete_reason,
         )
     log.info("reference_data_refreshed", product=lease.product, run_id=run.id, events=len(events))
 
@@ -127,11 +132,13 @@ async def _read(
     """Read the list in one request, and ask by id for rows missing from it.
 
     Absence from the list is no proof: a 404 by id is. Missing rows are asked for once a day, or
-    when an event names one; connectors that an item has and we do not, once.
+    when an event names one; connectors that an item has and we do not, once. A list that may go on
+    has no missing rows.
     """
     rows: dict[Key, bytes] = {}
     unreadable: list[bytes] = []
-    for raw in map(bytes, await reader.rows(REFERENCE_DATA[lease.product].list_path)):
+    page = await reader.rows(REFERENCE_DATA[lease.product].list_path)
+    for raw in map(bytes, page.rows):
         key = _key(lease, raw)
         if key is None:
             unreadable.append(raw)
@@ -140,12 +147,13 @@ async def _read(
     if not rows and live:
         raise PluggyUnavailable("empty_answer")
     gone: list[Key] = []
-    for key in _to_ask(lease, absent=live - rows.keys(), wanted=wanted - rows.keys()):
+    absent = live - rows.keys() if page.is_complete else set()
+    for key in _to_ask(lease, absent=absent, wanted=wanted - rows.keys()):
         try:
             rows[key] = await reader.row(REFERENCE_DATA[lease.product].row_path(key))
         except PluggyNotFound:
             gone.append(key)
-    return Found(rows, gone, unreadable)
+    return Found(rows, gone, unreadable, page.incomplete_reason)
 
 
 def _to_ask(lease: RefreshLease, *, absent: set[Key], wanted: set[Key]) -> list[Key]:

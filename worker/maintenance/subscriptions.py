@@ -18,7 +18,7 @@ from worker.infra.postgres import Pool
 from worker.infra.settings import PluggySettings
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
-from worker.pluggy_api.errors import PluggyError, classify
+from worker.pluggy_api.errors import PluggyError, PluggyUnavailable, classify
 from worker.pluggy_api.payloads import Unreadable, decode_object
 from worker.store import reconciliation
 
@@ -216,14 +216,19 @@ async def watch_subscriptions(db: Pool, client: PluggyClient, expected: Expected
 
 
 async def fetch_subscriptions(client: PluggyClient) -> list[Subscription]:
-    """Every webhook of the application. Raises PluggyError."""
+    """Every webhook of the application. Raises PluggyError.
+
+    A list that may go on is none: a webhook that it lacks would be registered again.
+    """
     try:
-        rows = await PluggyReader(client, Lane.LIVE).rows("/webhooks")
+        page = await PluggyReader(client, Lane.LIVE).rows("/webhooks")
     except PluggyError as error:
         if error.status == NO_CONTENT:
             return []  # documented for an application that has none
         raise
-    return [read_subscription(_fields(bytes(row))) for row in rows]
+    if page.incomplete_reason is not None:
+        raise PluggyUnavailable(page.incomplete_reason)
+    return [read_subscription(_fields(bytes(row))) for row in page.rows]
 
 
 async def store_findings(db: Pool, findings: Sequence[Finding]) -> None:

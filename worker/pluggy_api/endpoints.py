@@ -17,13 +17,19 @@ from worker.infra.time_slices import beside
 from worker.pluggy_api.circuit_breaker import CallLedger
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.errors import (
-    CursorRefused,
     Deferred,
     PluggyError,
     PluggyUnavailable,
 )
 from worker.pluggy_api.http import Answer, http_date
-from worker.pluggy_api.paging import PagesSoFar, as_cursor_refusal, query_of, with_restarts
+from worker.pluggy_api.paging import (
+    FullList,
+    ListPages,
+    PagesSoFar,
+    as_cursor_refusal,
+    query_of,
+    with_restarts,
+)
 from worker.pluggy_api.payloads import (
     Envelope,
     NotAList,
@@ -97,7 +103,7 @@ class PluggyReader:
             raise
         self.granted = True
 
-    async def rows(self, path: str) -> Sequence[msgspec.Raw]:
+    async def rows(self, path: str) -> FullList:
         """GET a list: the rows of all its pages. It is read again if a further page is refused."""
         until = asyncio.get_running_loop().time() + LIST_TIMEOUT_S
         return await with_restarts(lambda: self._all_pages(path, until))
@@ -163,31 +169,21 @@ class PluggyReader:
             rows += page.rows
         raise PluggyUnavailable("endless_list")
 
-    async def _all_pages(self, path: str, until: float) -> Sequence[msgspec.Raw]:
-        """All pages of a list with `page` and `totalPages`; totalPages is 0 for an empty list."""
-        rows: list[msgspec.Raw] = []
-        before: list[bytes] = []
-        so_far = PagesSoFar()
-        for page in range(1, MAX_LIST_PAGES + 1):
-            envelope = await (self._list(path) if page == 1 else self._further(path, page))
-            read = list(map(bytes, envelope.results))
-            if read and read == before and envelope.total > len(rows):
-                raise CursorRefused("page_repeated")
-            before = read
-            rows += envelope.results
-            so_far.add(envelope.results)
-            if not envelope.results and page < envelope.total_pages:
-                raise CursorRefused("empty_page")
-            if not envelope.results or page >= (envelope.total_pages or 1):
-                return rows
+    async def _all_pages(self, path: str, until: float) -> FullList:
+        pages = ListPages(path)
+        following = pages.add(await self._list(path))
+        while following is not None:
+            if pages.pages >= MAX_LIST_PAGES:
+                raise PluggyUnavailable("endless_list")
             if asyncio.get_running_loop().time() > until:
                 raise PluggyUnavailable("slow_list")
-        raise PluggyUnavailable("endless_list")
+            following = pages.add(await self._further(following))
+        return FullList(pages.rows, pages.is_complete)
 
-    async def _further(self, path: str, page: int) -> Envelope:
+    async def _further(self, path: str) -> Envelope:
         await self._pause_between_pages()
         try:
-            return await self._list(f"{path}{_and(path)}page={page}")
+            return await self._list(path)
         except PluggyError as error:
             raise as_cursor_refusal(error) from error
 
@@ -245,10 +241,6 @@ async def _decode_list(answer: Answer) -> Envelope:
         raise PluggyUnavailable("not_a_list", status=answer.status) from error
     except Unreadable as error:
         raise PluggyUnavailable("unreadable_answer", status=answer.status) from error
-
-
-def _and(path: str) -> str:
-    return "&" if "?" in path else "?"
 
 
 def _pluggy_now(answer: Answer) -> datetime:

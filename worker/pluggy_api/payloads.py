@@ -37,7 +37,7 @@ class Envelope(msgspec.Struct, frozen=True):
     """A list answer: `{results, next}` of cursor endpoints, `{page, total, ...}` of the others."""
 
     results: list[msgspec.Raw]
-    next_: Any = msgspec.field(name="next", default=None)
+    next_: Any = msgspec.field(name="next", default=msgspec.UNSET)
     pages: Any = msgspec.field(name="totalPages", default=None)
     rows: Any = msgspec.field(name="total", default=None)
 
@@ -49,13 +49,18 @@ class Envelope(msgspec.Struct, frozen=True):
         return self.next_[: MAX_CURSOR_LENGTH + 1] if isinstance(self.next_, str) else "unreadable"
 
     @property
-    def total_pages(self) -> int:
-        """Number of pages; 0 if missing or not a number."""
+    def is_last_by_cursor(self) -> bool:
+        """Whether `next` is there and null: the last page of a list by cursor."""
+        return self.next_ is None
+
+    @property
+    def total_pages(self) -> int | None:
+        """Number of pages; None if missing or not a number."""
         return _whole(self.pages)
 
     @property
-    def total(self) -> int:
-        """Number of rows; 0 if missing or not a number."""
+    def total(self) -> int | None:
+        """Number of rows; None if missing or not a number."""
         return _whole(self.rows)
 
 
@@ -177,11 +182,11 @@ def _clean_escape(found: re.Match[bytes]) -> bytes:
     return _REPLACEMENT if code == 0 or 0xD800 <= code <= 0xDFFF else escape
 
 
-def _whole(value: object) -> int:
+def _whole(value: object) -> int | None:
     try:
-        return int(value) if isinstance(value, int | float | str) else 0
+        return int(value) if isinstance(value, int | float | str) else None
     except (ValueError, OverflowError):
-        return 0
+        return None
 
 
 def _short(value: object) -> str | None:

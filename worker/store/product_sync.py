@@ -28,6 +28,7 @@ async def mark_complete(
     fingerprint: str | None = None,
     read_since: datetime | None = None,
     read_seq: int | None,
+    incomplete_reason: str | None = None,
 ) -> None:
     """A complete read of a step has committed; what failed is over.
 
@@ -35,7 +36,8 @@ async def mark_complete(
     that started later: so an odd time of Pluggy lives as long as one read. walked_at null: no walk;
     fingerprint null: keep; read_since null: all was read; read_seq: the place of its start. A walk
     covers the recent days too. A list is complete in itself, transactions only when walked: what
-    was set aside before and was not met again is not there any more.
+    was set aside before and was not met again is not there any more. incomplete_reason: why the
+    list may have more rows; then it verifies nothing, and what was set aside stays.
     """
     await conn.execute(
         SQL["mark_complete"],
@@ -49,6 +51,7 @@ async def mark_complete(
         fingerprint,
         read_since,
         read_seq,
+        incomplete_reason,
     )
 
 

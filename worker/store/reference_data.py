@@ -86,13 +86,19 @@ async def mark_reference_data_complete(
     token: uuid.UUID,
     absences_asked: bool,
     unknown_ids: Collection[str],
+    incomplete_reason: str | None,
 ) -> None:
     """A complete read has been stored; frees the lease.
 
     unknown_ids: connectors of items that Pluggy does not know either.
     """
     await conn.execute(
-        SQL["mark_reference_data_complete"], product, token, absences_asked, unknown_ids
+        SQL["mark_reference_data_complete"],
+        product,
+        token,
+        absences_asked,
+        unknown_ids,
+        incomplete_reason,
     )
 
 

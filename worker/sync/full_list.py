@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -34,24 +35,30 @@ async def sync_listing(
     *,
     source_updated_at: datetime | None,
     scope_id: uuid.UUID = WHOLE_ITEM,
+    suspects: Collection[uuid.UUID] = (),
 ) -> None:
     """Read the list and store it; tombstone proven absences. Raises PluggyError, LeaseLost.
 
     A row missing from the list is absent if GET by id answers 404 with the entity's own code, or
     returns a row of another owner (it has moved). An empty list where live rows are stored proves
     nothing (consent revoked or bank down: lists are empty, with 200) unless one of those rows comes
-    back by id; see empty_lists.py for what two empty lists prove.
+    back by id; see empty_lists.py for what two empty lists prove. Of a list that may go on, the
+    rows are stored, only suspects are asked for, and the product is incomplete. suspects: rows that
+    another answer does not know.
     """
     product, started_at = listing.product, session.now
     owner = session.item_id if scope_id == WHOLE_ITEM else scope_id
     page = await listing.read(session.pluggy, owner)
     rows, rejected = await read_rows_of_item(
-        session, page, owner_key=listing.owner_key, owner=owner
+        session, page.rows, owner_key=listing.owner_key, owner=owner
     )
     stored = await live_ids(session, listing, scope_id)
-    suspicious = not page and bool(stored)
+    suspicious = not page.rows and bool(stored)
     missing = stored - Listed.of(rows, rejected).ids
-    recheck = await plan_recheck(session, product, stored) if suspicious else None
+    if not (page.is_complete or suspicious):
+        missing &= set(suspects)
+    proves = suspicious and page.is_complete
+    recheck = await plan_recheck(session, product, stored) if proves else None
     if recheck is None:
         answers = await _ask(session, listing, owner, missing, for_witness=suspicious)
     else:
@@ -74,7 +81,7 @@ async def sync_listing(
             scope_id=scope_id,
             owner_columns=owned,
         )
-        for row_id in [*answers.absent, *(answers.moved if page else ())]:
+        for row_id in [*answers.absent, *(answers.moved if page.rows else ())]:
             session.run.counts.deleted += await listing.tombstone(
                 conn, session.item_id, row_id, run_id=session.run.id, now=session.now
             )
@@ -88,8 +95,9 @@ async def sync_listing(
             scope_id,
             started_at=started_at,
             source_updated_at=source_updated_at,
+            incomplete_reason=page.incomplete_reason,
         )
-        await expect_first_rows(conn, session, product, scope_id, found=bool(page))
+        await expect_first_rows(conn, session, product, scope_id, found=bool(page.rows))
 
 
 async def live_ids(

@@ -31,14 +31,14 @@ async def sync_investment_transactions(
     """Read the movements of one investment. Raises PluggyError, LeaseLost."""
     started_at = session.now
     page = await session.pluggy.rows(f"/investments/{step.investment_id}/transactions")
-    rows, rejected = await read_rows(page, owner_key="investmentId", owner=step.investment_id)
+    rows, rejected = await read_rows(page.rows, owner_key="investmentId", owner=step.investment_id)
     found = await investment_transactions.load_live_investment_transactions_ids(
         session.db, session.item_id, step.investment_id
     )
     stored = set(found)
     listed = Listed.of(rows, rejected).among(stored)
     async with session.page() as conn:
-        if stored and not page:
+        if stored and not page.rows:
             await defer_step(conn, session, PRODUCT, step.investment_id)
             return
         await store_rows(
@@ -50,7 +50,8 @@ async def sync_investment_transactions(
             scope_id=step.investment_id,
             owner_columns={"investment_id": step.investment_id},
         )
-        if await _doubt(conn, session, step.investment_id, stored - listed):
+        missing = stored - listed if page.is_complete else set()
+        if await _doubt(conn, session, step.investment_id, missing):
             await defer_step(
                 conn,
                 session,
@@ -68,6 +69,7 @@ async def sync_investment_transactions(
             started_at=started_at,
             source_updated_at=step.source_updated_at,
             fingerprint=step.fingerprint,
+            incomplete_reason=page.incomplete_reason,
         )
 
 
