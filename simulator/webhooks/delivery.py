@@ -30,6 +30,7 @@ class DeliveryFaults(msgspec.Struct, forbid_unknown_fields=True):
     shuffle: float = 0.0  # each delivery waits a random time up to this, in real seconds
     delay: float = 0.0  # and this time in any case, in real seconds
     quiet: bool = False
+    names: dict[str, str] = {}  # events that are delivered under another name
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -91,6 +92,8 @@ class Delivery:
     def _send(self, endpoint: Endpoint, event: Event) -> None:
         if self._dice.random() < self.delivery_faults.drop:
             return
+        name = self.delivery_faults.names.get(event["event"], event["event"])
+        event = event | {"event": name}
         copies = 2 if self._dice.random() < self.delivery_faults.duplicate else 1
         for _ in range(copies):
             wait_s = self.delivery_faults.delay + self._dice.random() * self.delivery_faults.shuffle

@@ -34,6 +34,7 @@ EXPECTED: Final = frozenset(
     {
         *INGREDIENTS,
         "item connected",
+        "item of MeuPluggy",
         "item deleted",
         "consent renewed",
         "deletions accepted",

@@ -64,7 +64,9 @@ class Judge:
         await self.player.settle_down(item)
         if (await self._calm(item)).withheld:
             await self._outlast_withdrawal(item)
-        if not (item.wire.lost or item.lied):
+        # An unknown name does not announce a collection: an item that lags is believed.
+        unseen = item.wire.renamed and item.lagged
+        if not (item.wire.lost or item.lied or unseen):
             await self._compare(item, "after the webhooks", _announced(item))
             self.player.count("equal without reconciliation")
         await self._repair(item)

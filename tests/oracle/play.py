@@ -28,7 +28,9 @@ STACK_WIDE: Final = frozenset(
         *("postgres_away", "read_only", "revoke_keys", "clock"),
     }
 )
-BEFORE_CONNECT: Final = frozenset({"connect", "hold", "lose", "twice", "release", "pause"})
+BEFORE_CONNECT: Final = frozenset(
+    {"connect", "hold", "lose", "twice", "rename", "release", "pause"}
+)
 ACCEPT_AGAIN: Final = 2
 LAGGING_ITEM: Final = "GET /items"
 BELIEVED_WHEN_LATE: Final = frozenset({LAGGING_ITEM, "GET /accounts"})
@@ -44,6 +46,7 @@ class PlayedItem:
     faults: list[dict[str, Any]] = field(default_factory=list)
     lied: bool = False
     odd: bool = False
+    lagged: bool = False
     moved: bool = False
     deleted: bool = False
 
@@ -79,7 +82,7 @@ class Player:
         if not item.id:
             await self._connect(item, {})
         await self._clear(item, {})
-        item.wire.lose = item.wire.twice = 0
+        item.wire.lose = item.wire.twice = item.wire.singular = item.wire.unknown = 0
         await self.delivered()
         self.stack.postman.release(item.wire)
         await self.delivered()
@@ -216,6 +219,7 @@ class Player:
             hits = fault["times"] - unhit
             self.count(name, hits)
             item.lied |= hits > 0 and ingredients.lies(fault)
+            item.lagged |= hits > 0 and fault["kind"] == "lag"
             item.odd |= hits > 0 and ingredients.is_odd(fault)
             item.moved |= hits > 0 and fault["kind"] == "redate"
         item.faults.clear()
@@ -225,6 +229,9 @@ class Player:
 
     async def _twice(self, item: PlayedItem, step: Step) -> None:
         item.wire.twice += step["count"]
+
+    async def _rename(self, item: PlayedItem, step: Step) -> None:
+        setattr(item.wire, step["kind"], getattr(item.wire, step["kind"]) + step["count"])
 
     async def _hold(self, item: PlayedItem, step: Step) -> None:
         item.wire.holding = True
@@ -320,6 +327,7 @@ DOES: Final[dict[str, Does]] = {
     "lists": Player._lists,
     "lose": Player._lose,
     "twice": Player._twice,
+    "rename": Player._rename,
     "hold": Player._hold,
     "release": Player._release,
     "kill": Player._kill,

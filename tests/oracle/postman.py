@@ -19,6 +19,8 @@ from aiohttp import web
 ATTEMPTS = 20
 """Pluggy tries nine times over hours; here a receiver that is away is back within seconds."""
 PAUSE_S = 0.25
+COLLECTED = frozenset({"item/created", "item/updated", "item/error"})
+"""Events that an unknown name may stand for: what they lead to needs the item alone."""
 
 
 @dataclass(slots=True)
@@ -27,6 +29,9 @@ class Wire:
 
     lose: int = 0
     twice: int = 0
+    singular: int = 0
+    unknown: int = 0
+    renamed: bool = False
     holding: bool = False
     delayed: list[bytes] = field(default_factory=list)
     lost: list[dict[str, Any]] = field(default_factory=list)
@@ -119,6 +124,7 @@ class Postman:
     def _carry(self, wire: Wire, body: bytes) -> None:
         if wire.closed:
             return
+        body = self._renamed(wire, body)
         if wire.lose > 0:
             wire.lose -= 1
             wire.lost.append(json.loads(body))
@@ -128,6 +134,26 @@ class Postman:
             self.counts["delayed webhook"] += 1
         else:
             self._start(wire, [body])
+
+    def _renamed(self, wire: Wire, body: bytes) -> bytes:
+        """The body under another name of its event, if the wire is to change it.
+
+        The singular means the same; an unknown name with an item asks for what item/updated does.
+        """
+        event = json.loads(body)
+        name = str(event["event"])
+        if wire.singular and name.startswith("transactions/"):
+            wire.singular -= 1
+            event["event"] = name.replace("transactions/", "transaction/")
+            self.counts["singular event name"] += 1
+        elif wire.unknown and name in COLLECTED:
+            wire.unknown -= 1
+            wire.renamed = True
+            event["event"] = name.replace("item/", "consent/")
+            self.counts["unknown event name"] += 1
+        else:
+            return body
+        return json.dumps(event).encode()
 
     def _start(self, wire: Wire, bodies: list[bytes]) -> None:
         wire.in_flight += 1

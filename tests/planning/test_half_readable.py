@@ -66,6 +66,25 @@ async def test_all_of_five_thousand_ids_are_asked_for(stack: Stack) -> None:
     assert await stack.states(made["id"]) == ["applied", "applied"]
 
 
+async def test_events_in_the_singular_bring_what_they_mean(stack: Stack) -> None:
+    made = await stack.synced_item(transactions=60, accounts=1)
+    done = await stack.collect(made["id"], created=2, updated=2, deleted=1)
+    told = [body for body in done["events"] if body["event"].startswith("transactions/")]
+    for body in told:
+        body["event"] = body["event"].replace("transactions/", "transaction/")
+    assert len(told) == 3
+    await stack.process_all({"events": told})
+    await stack.assert_equal(made["id"], ["transactions"])
+    assert set(await stack.states(made["id"])) == {"applied"}
+
+
+async def test_an_unknown_name_brings_what_was_collected(stack: Stack) -> None:
+    made = await stack.synced_item(transactions=20, connectorId=600)
+    await stack.collect(made["id"], created=2, products={"loans": {"created": 1}})
+    await stack.process("consent/updated", made["id"])
+    await stack.assert_equal(made["id"])
+
+
 async def test_readable_ids_are_asked_for_and_a_walk_stands_for_the_others(stack: Stack) -> None:
     made = await stack.synced_item(transactions=200, accounts=1)
     account_id, gone = await deleted_at_pluggy(stack, made["id"], 3)

@@ -344,6 +344,23 @@ def test_delivery_faults_duplicate_drop_shuffle_and_keep_quiet(
     assert len(emitted({})) == 6
 
 
+def test_events_are_delivered_under_other_names(
+    simulator: SimulatorProcess, caller: Caller
+) -> None:
+    item = simulator.post("/_simulator/items", {"transactions": 2})
+    names = {"transactions/created": "transaction/created", "item/updated": "consent/updated"}
+    with Receiver() as receiver:
+        hook = subscribe(caller, "all", receiver.url)
+        simulator.post("/_simulator/webhooks", {"names": names})
+        sent = simulator.post(f"/_simulator/items/{item['id']}/collect", {"created": 1})["events"]
+        delivered(simulator)
+        caller.call("DELETE", f"/webhooks/{hook['id']}")
+        simulator.post("/_simulator/webhooks", {})
+        renamed = [event | {"event": names[event["event"]]} for event in sent]
+        key = str
+        assert sorted((d.body for d in receiver.deliveries), key=key) == sorted(renamed, key=key)
+
+
 def test_an_unknown_delivery_fault_is_refused(simulator: SimulatorProcess) -> None:
     assert simulator.call("POST", "/_simulator/webhooks", {"duplicates": 1})[0] == 400
 

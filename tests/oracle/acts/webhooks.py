@@ -30,10 +30,23 @@ def twice(dice: Random) -> list[Step]:
     return [{"do": "twice", "count": dice.randrange(1, 4)}, some(dice)]
 
 
+def rename(kind: str) -> Draw:
+    """The next events come under another name: the singular, or one that is not known."""
+
+    def draw(dice: Random) -> list[Step]:
+        changed = some(dice)
+        changed["order"]["created"] = 2
+        return [{"do": "rename", "kind": kind, "count": dice.randrange(1, 4)}, changed]
+
+    return draw
+
+
 WEBHOOKS: Final[dict[str, Draw]] = {
     "lost webhook": lose,
     "duplicate webhook": twice,
     "delayed webhook": hold(shuffled=False),
     "reordered webhook": hold(shuffled=True),
+    "singular event name": rename("singular"),
+    "unknown event name": rename("unknown"),
     "registration": single("register"),
 }
