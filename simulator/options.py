@@ -51,6 +51,9 @@ class Options:
     created_webhook_status: int = _option(
         200, "Answer to POST /webhooks.", type=click.Choice([200, 201])
     )
+    deleted_item_status: int = _option(
+        200, "Answer to DELETE /items/{id}.", type=click.Choice([200, 204])
+    )
     legacy_transactions: bool = _option(False, "GET /transactions works instead of answering 410.")
     list_items: bool = _option(True, "GET /v2/items is enabled.")
     public_webhook_urls_only: bool = _option(

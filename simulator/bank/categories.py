@@ -127,15 +127,17 @@ _NAMES = """
 19050005|Vehicle maintenance|Manutenção de veículos
 19050006|Traffic tickets|Multas de trânsito
 20000000|Insurance|Seguros
-20010000|Life insurance|Seguro de vida
-20020000|Home insurance|Seguro residencial
-20030000|Health insurance|Seguro saúde
-20040000|Vehicle insurance|Seguro de veículos
+200100000|Life insurance|Seguro de vida
+200200000|Home insurance|Seguro residencial
+200300000|Health insurance|Seguro saúde
+200400000|Vehicle insurance|Seguro de veículos
 21000000|Leisure|Lazer
 99999999|Other|Outros
 """
 
 SAME_PERSON = "04000000"
+# Listed under the root, although described as under Financing.
+_UNDER_LOANS = frozenset({"02030001", "02030002", "02030003"})
 
 
 def _parent_id(category_id: str, known: dict[str, str]) -> str | None:
@@ -155,7 +157,7 @@ def _tree() -> dict[str, dict[str, Any]]:
             "id": category_id,
             "description": name,
             "descriptionTranslated": portuguese,
-            "parentId": parent,
+            "parentId": "02000000" if category_id in _UNDER_LOANS else parent,
             "parentDescription": english[parent] if parent else None,
         }
     return tree

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from simulator.bank.accounts import Account
 
 
+# What Pluggy shows as the month of a bill that it cannot tell.
+_NO_MONTH = "0001-01"
+_UNFORECAST_EVERY = 16
+
+
 class Row(msgspec.Struct, gc=False):
     """One transaction. Amounts are integer cents in Pluggy's sign, times are milliseconds."""
 
@@ -93,7 +98,8 @@ def _card_metadata(row: Row) -> dict[str, Any]:
     if row.kind.fee_type:
         metadata["feeType"] = row.kind.fee_type
     if account.open_finance:
-        metadata["billForecastDate"] = account.bill_month(row.date)
+        unknown = dice_of(row.id) % _UNFORECAST_EVERY == 0
+        metadata["billForecastDate"] = _NO_MONTH if unknown else account.bill_month(row.date)
         metadata["paymentType"] = "INSTALLMENT" if row.installments else "SINGLE"
         metadata["billPostDate"] = iso(row.date)[:10] if row.bill_id else None
     metadata["billId"] = row.bill_id

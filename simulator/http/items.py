@@ -16,6 +16,7 @@ from simulator.webhooks.hooks import check_url
 _LISTED = 500
 _MAX_USER_ID = 255
 _MAX_FAILURES = 5
+NO_CONTENT = 204
 
 
 def _item(request: web.Request) -> Item:
@@ -223,7 +224,11 @@ async def disable_auto_sync(request: web.Request) -> web.Response:
 
 
 async def delete_item(request: web.Request) -> web.Response:
-    state_of(request).lifecycle.delete(_item(request))
+    """One page of Pluggy says 204, its specification 200 with a body."""
+    state = state_of(request)
+    state.lifecycle.delete(_item(request))
+    if state.options.deleted_item_status == NO_CONTENT:
+        return web.Response(status=NO_CONTENT)
     return json_answer({"count": 1})
 
 

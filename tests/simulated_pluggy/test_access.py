@@ -220,3 +220,22 @@ def test_a_path_that_does_not_exist_is_not_found_and_counted(
 def test_urls_of_thirty_two_kilobytes_are_read(caller: Caller) -> None:
     padding = "x" * (32_000 - len("/connectors?name="))
     assert caller.get(f"/connectors?name={padding}")["results"] == []
+
+
+def test_insurance_has_longer_ids_and_loans_an_odd_parent(caller: Caller) -> None:
+    insurance = caller.get("/categories?parentId=20000000")["results"]
+    assert [row["id"] for row in insurance] == [f"200{n}00000" for n in (1, 2, 3, 4)]
+    vehicle = caller.get("/categories/02030002")
+    assert (vehicle["parentId"], vehicle["parentDescription"]) == ("02000000", "Financing")
+
+
+def test_limits_are_told_with_a_refusal_only(caller: Caller) -> None:
+    _, headers, _ = caller.call("GET", "/categories")
+    assert not [name for name in headers if name.startswith("RateLimit")]
+
+
+def test_the_deletion_of_an_item_may_be_answered_without_a_body() -> None:
+    with SimulatorProcess(deleted_item_status=204) as running:
+        item = running.post("/_simulator/items", {"transactions": 0})["id"]
+        status, _, body = Caller(running).call("DELETE", f"/items/{item}")
+        assert (status, body) == (204, None)

@@ -30,7 +30,7 @@ from worker.pluggy_api.errors import (
     PluggyUnavailable,
     classify,
 )
-from worker.pluggy_api.http import Answer, endpoint_group
+from worker.pluggy_api.http import Answer, Change, endpoint_group
 from worker.pluggy_api.payloads import decode_object
 from worker.pluggy_api.rate_limit import RateBudget
 
@@ -726,3 +726,16 @@ async def test_an_auth_answer_shows_no_key(redis: ArqRedis, no_secret: list[str]
     assert isinstance(answer, Answer)
     assert b"key-" in answer.body
     no_secret += [repr(answer), str(answer)]
+
+
+async def test_a_change_may_be_answered_without_a_body_and_a_read_may_not(redis: ArqRedis) -> None:
+    """Pluggy's guide answers a deletion with 204, its specification with 200 and a body."""
+    for done in (Said(204, b""), Said(200, {"count": 1})):
+        async with PluggyStub(done) as pluggy, connected(pluggy.url, redis) as client:
+            answer = await client.call(
+                f"/items/{ITEM}", lane=Lane.LIVE, count=lambda: None, change=Change("DELETE", {})
+            )
+            assert answer.status == done.status
+    async with PluggyStub(Said(204, b"")) as pluggy, reading(pluggy.url, redis) as reader:
+        with pytest.raises(PluggyUnavailable, match="204"):
+            await reader.row(f"/items/{ITEM}")

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.stack import Stack
 from worker.infra.postgres import Pool
+from worker.maintenance.reference_data import refresh_reference_data
 from worker.pluggy_api.payloads import decode_object
 from worker.pluggy_api.values import (
     MAX_INTEGER,
@@ -281,3 +283,17 @@ def test_what_a_row_needs_is_there_or_named_without_its_value() -> None:
             required({"field": "private"}, "field")
         assert str(refused.value).startswith("field is no ")
         assert "private" not in str(refused.value)
+
+
+async def test_a_bill_without_a_month_and_categories_of_nine_digits_are_mirrored(
+    stack: Stack,
+) -> None:
+    item = await stack.synced_item(transactions=300, accounts=2, connectorId=601)
+    rows = await stack.truth(item["id"])
+    months = [(row["creditCardMetadata"] or {}).get("billForecastDate") for row in rows.values()]
+    assert "0001-01" in months
+    await stack.assert_equal(item["id"])
+    while await refresh_reference_data(stack.db, stack.client):
+        pass
+    ids = await stack.db.fetch("SELECT id FROM pluggy_live.categories WHERE parent_id = '20000000'")
+    assert {len(row["id"]) for row in ids} == {9}

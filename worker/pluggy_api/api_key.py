@@ -93,4 +93,4 @@ def is_key_answered(status: int, body: bytes) -> bool:
     """Whether the answer shows that the key is valid; a 403 or 404 with another code does too."""
     if status in (403, 404):
         return not is_key_refused(status, body) and decode_error(body)[0] is not None
-    return status in (200, 201, 400, 410)
+    return status in (200, 201, 204, 400, 410)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -48,6 +48,9 @@ PLAIN_PATHS: Final = ("/connectors/200", "/items/00000000-0000-4000-8000-0000000
 MAX_TRIES: Final = 3
 """The call, a repeat with a renewed key, and one more after a plain path was answered."""
 REFUSED_STATUS: Final = (401, 403, 410)
+READ_STATUS: Final = (200, 201)
+CHANGED_STATUS: Final = (200, 201, 204)
+"""Pluggy's pages disagree about the status of changes, and 204 has no body."""
 
 BAD_KEYS_ADVICE: Final = (
     "Pluggy refuses PLUGGY_CLIENT_ID / PLUGGY_CLIENT_SECRET: set valid keys (and look at"
@@ -184,7 +187,8 @@ class PluggyClient:
             granted = False
             answer = await self._ask(path, key, count, change)
             if not is_key_refused(answer.status, answer.body):
-                await self._raise_for(answer, endpoint_group(path))
+                accepted = CHANGED_STATUS if change else READ_STATUS
+                await self._raise_for(answer, endpoint_group(path), accepted)
                 return answer
             key = await self._key_after(answer, key, lane, count)
         raise _refusal(answer)
@@ -217,8 +221,10 @@ class PluggyClient:
             REQUESTS.labels(group=endpoint_group(path), status=response.status).inc()
             return Answer(response.status, await read_body(response), response.headers)
 
-    async def _raise_for(self, answer: Answer, group: str) -> None:
-        if answer.status in (200, 201):
+    async def _raise_for(
+        self, answer: Answer, group: str, accepted: Collection[int] = READ_STATUS
+    ) -> None:
+        if answer.status in accepted:
             return
         code, error_id = decode_error(answer.body)
         name = f"{answer.status}:{code or 'no_code'}"
