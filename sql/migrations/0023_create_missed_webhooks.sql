@@ -1,5 +1,5 @@
--- Collections that a silence check found before any webhook announced them. Three hours later, after
--- Pluggy's last attempt, it is decided whether a webhook came after all.
+-- Collections that a missed-webhook check found before any webhook announced them. Three hours later,
+-- after Pluggy's last attempt, it is decided whether a webhook came after all.
 CREATE TABLE pluggy_sync.missed_webhooks (
     item_id uuid NOT NULL,
     source_updated_at timestamptz NOT NULL,

@@ -1,7 +1,7 @@
 -- name: load_item_state
 -- params: item_id
 -- returns: one? ItemStateRow
--- nullable: silence_check_at, is_open_finance, connector_id, item, item_deleted_at
+-- nullable: webhook_check_at, is_open_finance, connector_id, item, item_deleted_at
 -- What a sync of an item has to know, in one statement: its place in the order of events and reads
 -- (drawn after the snapshot, so it is above that of every event seen), the generation and the
 -- pending events that it counts (one snapshot: read apart, an event between the two would be
@@ -83,8 +83,8 @@ SELECT
             WHERE t.item_id = $1 AND t.account_id = c.account_id))
         FROM created c
     ), '{}')::text AS newest_rows,
-    (SELECT n.silence_check_at FROM pluggy_sync.item_reconciliations n
-     WHERE n.item_id = s.item_id) AS silence_check_at,
+    (SELECT n.webhook_check_at FROM pluggy_sync.item_reconciliations n
+     WHERE n.item_id = s.item_id) AS webhook_check_at,
     (SELECT i.connector_is_open_finance FROM pluggy.items i WHERE i.id = $1)
         AS is_open_finance,
     (SELECT i.connector_id FROM pluggy.items i WHERE i.id = $1) AS connector_id,

@@ -16,18 +16,18 @@ UPDATE pluggy_sync.periodic_task_leases
 SET failure_code = $2, done_at = CASE WHEN $2::text IS NULL THEN clock_timestamp() ELSE done_at END
 WHERE name = $1;
 
--- name: set_silence_check
+-- name: set_webhook_check
 -- params: item_id, due_at?, token
 -- returns: none
--- When the silence alarm looks at an item next; a new item also gets its place in the round of
--- verifies, which is spread by the hash of its id. Nothing without the lease: what a worker that
--- stood still has to say is old. due_at null: never.
-INSERT INTO pluggy_sync.item_reconciliations AS n (item_id, silence_check_at, verify_at)
+-- The time of an item's next missed-webhook check; a new item also gets its first verify, whose time
+-- is spread by the hash of its id. Nothing is written without the lease: a worker that lost it has
+-- old data. due_at null: never.
+INSERT INTO pluggy_sync.item_reconciliations AS n (item_id, webhook_check_at, verify_at)
 SELECT $1, $2, now() + interval '1 day'
     + interval '5 days' * (('x' || left(md5($1::uuid::text), 8))::bit(32)::bigint / 4294967296.0)
 FROM pluggy_sync.item_leases WHERE item_id = $1 AND token = $3
-ON CONFLICT (item_id) DO UPDATE SET silence_check_at = excluded.silence_check_at
-WHERE n.silence_check_at IS DISTINCT FROM excluded.silence_check_at;
+ON CONFLICT (item_id) DO UPDATE SET webhook_check_at = excluded.webhook_check_at
+WHERE n.webhook_check_at IS DISTINCT FROM excluded.webhook_check_at;
 
 -- name: delete_reconciliations
 -- params: item_id, token
@@ -117,18 +117,18 @@ ON CONFLICT (run_id, product, scope_id) DO UPDATE SET
     inserted = d.inserted + excluded.inserted, changed = d.changed + excluded.changed,
     deleted = d.deleted + excluded.deleted;
 
--- name: load_due_silence_checks
+-- name: load_due_webhook_checks
 -- params: limit
 -- returns: many DueReconciliation
-SELECT item_id, silence_check_at AS due_at, true AS readable FROM pluggy_sync.item_reconciliations
-WHERE silence_check_at <= now() ORDER BY silence_check_at LIMIT $1;
+SELECT item_id, webhook_check_at AS due_at, true AS readable FROM pluggy_sync.item_reconciliations
+WHERE webhook_check_at <= now() ORDER BY webhook_check_at LIMIT $1;
 
--- name: end_silence_checks
+-- name: end_webhook_checks
 -- params: item_ids
 -- returns: none
 -- The alarm is an event by now; the look itself sets the next one.
-UPDATE pluggy_sync.item_reconciliations SET silence_check_at = NULL
-WHERE item_id = ANY($1::uuid[]) AND silence_check_at <= now();
+UPDATE pluggy_sync.item_reconciliations SET webhook_check_at = NULL
+WHERE item_id = ANY($1::uuid[]) AND webhook_check_at <= now();
 
 -- name: load_due_recent_reads
 -- params: limit

@@ -148,7 +148,7 @@ async def test_of_all_that_pluggy_told_of_a_person_no_value_is_left_in_any_colum
     other = await stack.synced_item(transactions=60, connectorId=OPEN_FINANCE)
     without = await everything(stack)
     item = await deleted_item(stack)
-    await drift_and_silence(stack, item)
+    await drift_and_missed_webhook(stack, item)
     await progress_of_events(stack, item)
     needles = {text for text in texts(item["truth"]) if text not in without} - {item["id"]}
     assert len(needles) > 200
@@ -181,7 +181,7 @@ async def progress_of_events(stack: Stack, item: Mapping[str, Any]) -> None:
     )
 
 
-async def drift_and_silence(stack: Stack, item: Mapping[str, Any]) -> None:
+async def drift_and_missed_webhook(stack: Stack, item: Mapping[str, Any]) -> None:
     """What the nets may have left of an item."""
     await stack.db.execute(
         "INSERT INTO pluggy_sync.drift VALUES ($1, 1, 'transactions', $2::text::uuid, 1, 0, 0)",

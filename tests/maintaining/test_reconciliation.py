@@ -81,7 +81,7 @@ async def item_of_today(stack: Stack, rows: int, **options: Any) -> dict[str, An
     return item
 
 
-# The silence alarm.
+# The missed-webhook check.
 
 
 async def test_a_collection_that_nobody_told_of_heals_by_the_alarm(stack: Stack) -> None:
@@ -91,7 +91,7 @@ async def test_a_collection_that_nobody_told_of_heals_by_the_alarm(stack: Stack)
     await stack.shift(ALARM)
     await verify_never(stack)
     assert await cast(stack) == 1
-    assert await ordered(stack, item["id"]) == ["sync/silence"]
+    assert await ordered(stack, item["id"]) == ["sync/missed-webhook-check"]
     assert set(await stack.states(item["id"])) == {"applied"}
     await stack.assert_equal(item["id"])
 
@@ -162,16 +162,16 @@ async def pauses_of_looks(stack: Stack, item_id: str, *, looks: int) -> list[int
     """Hours between looks, each of which has cost one request."""
     pauses = []
     for _ in range(looks):
-        due = (await nets_of(stack, item_id))["silence_check_at"] - now() + timedelta(seconds=1)
+        due = (await nets_of(stack, item_id))["webhook_check_at"] - now() + timedelta(seconds=1)
         await stack.shift(due)
         await stack.simulator.apost("/_simulator/clock", {"advance": due.total_seconds()})
         await verify_never(stack)
         await stack.reset_requests()
         assert await cast(stack) == 1
         assert await stack.requests() == {"GET /items/{id}": 1}
-        pause = (await nets_of(stack, item_id))["silence_check_at"] - now()
+        pause = (await nets_of(stack, item_id))["webhook_check_at"] - now()
         pauses.append(round(pause.total_seconds() / 3600))
-    assert set(await ordered(stack, item_id)) == {"sync/silence"}
+    assert set(await ordered(stack, item_id)) == {"sync/missed-webhook-check"}
     assert set(await stack.states(item_id)) == {"applied"}
     return pauses
 
@@ -457,7 +457,7 @@ async def test_verifies_are_spread_over_the_days_and_keep_their_place(stack: Sta
     leases = "INSERT INTO pluggy_sync.item_leases (item_id, token) VALUES ($1, $2)"
     await stack.db.executemany(leases, [(i, token) for i in ids])
     await stack.db.executemany(
-        reconciliation.SQL["set_silence_check"], [(i, None, token) for i in ids]
+        reconciliation.SQL["set_webhook_check"], [(i, None, token) for i in ids]
     )
     at = await places(stack)
     days = [(place - begun) / DAY for place in at.values()]
@@ -518,14 +518,14 @@ async def test_two_schedulers_at_once_make_one_event(stack: Stack) -> None:
     items = [await stack.synced_item(transactions=5) for _ in range(6)]
     await stack.db.execute(
         "UPDATE pluggy_sync.item_reconciliations"
-        " SET silence_check_at = now(), recent_read_at = now(), verify_at = now()"
+        " SET webhook_check_at = now(), recent_read_at = now(), verify_at = now()"
     )
     ordered_by = await asyncio.gather(*(order_due(stack.db) for _ in range(4)))
     assert sum(ordered_by) == 3 * len(items)
     for item in items:
         assert sorted(await ordered(stack, item["id"])) == [
+            "sync/missed-webhook-check",
             "sync/recent",
-            "sync/silence",
             "sync/verify",
         ]
     assert await order_due(stack.db) == 0
@@ -538,12 +538,12 @@ async def test_an_order_that_a_crash_cut_short_is_not_stored_twice(stack: Stack)
     held = await nets_of(stack, item["id"])
     assert await order_due(stack.db) == 1
     await stack.db.execute(
-        "UPDATE pluggy_sync.item_reconciliations SET silence_check_at = $2 WHERE item_id = $1",
+        "UPDATE pluggy_sync.item_reconciliations SET webhook_check_at = $2 WHERE item_id = $1",
         held["item_id"],
-        held["silence_check_at"],
+        held["webhook_check_at"],
     )
     assert await order_due(stack.db) == 0
-    assert await ordered(stack, item["id"]) == ["sync/silence"]
+    assert await ordered(stack, item["id"]) == ["sync/missed-webhook-check"]
 
 
 async def test_nets_are_cast_by_one_worker_every_half_minute(stack: Stack) -> None:

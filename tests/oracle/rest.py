@@ -45,7 +45,7 @@ WHERE s.item_id = $1
 
 RECONCILIATION_DUE: Final = """
 SELECT EXISTS (SELECT FROM pluggy_sync.item_reconciliations
-               WHERE item_id = $1 AND least(silence_check_at, recent_read_at, verify_at) <= now())
+               WHERE item_id = $1 AND least(webhook_check_at, recent_read_at, verify_at) <= now())
 """
 DAY: Final = timedelta(days=1, minutes=20)
 
@@ -182,7 +182,7 @@ async def _move_probes(stack: OracleStack) -> None:
 
 
 async def let_a_day_pass(stack: OracleStack, item_id: str) -> None:
-    """Run what a day brings without any webhook: the silence check and the read of 14 days."""
+    """Run what a day brings without webhooks: the missed-webhook check and the recent read."""
     await _reconcile(stack, item_id, DAY)
 
 

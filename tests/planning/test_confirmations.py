@@ -109,7 +109,7 @@ async def old_item(stack: Stack, **options: Any) -> dict[str, Any]:
     await stack.simulator.apost("/_simulator/clock", {"advance": 8 * 3600})
     await stack.shift(timedelta(hours=8))
     await stack.db.execute(
-        "UPDATE pluggy_sync.item_reconciliations SET silence_check_at = NULL, recent_read_at = NULL"
+        "UPDATE pluggy_sync.item_reconciliations SET webhook_check_at = NULL, recent_read_at = NULL"
     )
     await stack.db.execute("UPDATE pluggy_sync.product_sync SET recent_at = now(), wide_by = NULL")
     await stack.quiet()

@@ -214,10 +214,10 @@ def test_without_times_of_collection_the_silence_alarm_reads_once_a_day() -> Non
     day_old = [msgspec.structs.replace(s, complete_read_at=NOW - DAY) for s in fresh_steps()]
     assert (
         ReadAccounts(None)
-        in decided(item_state(event("sync/silence"), steps=day_old), of=dateless).steps
+        in decided(item_state(event("sync/missed-webhook-check"), steps=day_old), of=dateless).steps
     )
     lately = [msgspec.structs.replace(s, complete_read_at=NOW - HOUR) for s in fresh_steps()]
-    found = decided(item_state(event("sync/silence"), steps=lately), of=dateless)
+    found = decided(item_state(event("sync/missed-webhook-check"), steps=lately), of=dateless)
     assert (found.steps, only(found.outcomes).state) == ([], "applied")
 
 

@@ -290,7 +290,7 @@ def test_a_collection_under_way_holds_back_item_events_and_nothing_else(
         outcome = under_way.outcomes[announced.id]
         if announced in goes_on:
             assert outcome == done.outcomes[announced.id]
-        elif announced.event in ("sync/silence", "sync/confirm") and known:
+        elif announced.event in ("sync/missed-webhook-check", "sync/confirm") and known:
             assert (outcome.state, outcome.reason) == ("applied", None)
         elif state.now - announced.pending_since >= SUPERSEDED_AFTER:
             assert (outcome.state, outcome.reason) == ("ignored", "superseded")

@@ -101,9 +101,9 @@ async def deletion_denied(stack: Stack, item_id: str) -> None:
     await stack.tell("item/deleted", item_id)
 
 
-async def silence(stack: Stack, item_id: str) -> None:
+async def webhook_check(stack: Stack, item_id: str) -> None:
     await stack.db.execute(
-        "UPDATE pluggy_sync.item_reconciliations SET silence_check_at = now() WHERE item_id = $1",
+        "UPDATE pluggy_sync.item_reconciliations SET webhook_check_at = now() WHERE item_id = $1",
         item_id,
     )
     assert await order_due(stack.db) == 1
@@ -174,7 +174,7 @@ HAPPENINGS: Final[dict[str, Happening]] = {
     "transactions/deleted of one account": rows("deleted"),
     "item/deleted, and the item is gone": item_deleted,
     "item/deleted, but the item still answers": deletion_denied,
-    "a silence check that finds no collection": silence,
+    "a missed-webhook check that finds no collection": webhook_check,
     "the weekly verify": weekly_verify,
     "an event of an unknown name, with its item": name_of_tomorrow,
     "three transactions/updated of one account, ids unreadable: a walk": unreadable_ids,

@@ -47,7 +47,7 @@ PHASES = (Phase.explicit, Phase.generate, Phase.shrink)[: 2 if os.environ.get("M
 item_numbers = st.integers(0, len(ITEMS) - 1)
 groups = st.lists(item_numbers, min_size=1, max_size=4).map(tuple)
 workers, receivers = st.integers(0, WORKERS - 1), st.integers(0, RECEIVERS - 1)
-verdicts = st.sampled_from(["applied"] * 6 + ["dead", "later"])
+verdicts = st.sampled_from(["applied"] * 6 + ["dead", "deferred"])
 crashes = st.sampled_from([None] * 4 + [0, 1])
 AT_ONCE = st.lists(groups, min_size=2, max_size=RECEIVERS).map(tuple)
 # Each with how often it is drawn.

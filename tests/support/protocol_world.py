@@ -228,7 +228,7 @@ class World:
         self._check_worth(session.item_id, item_state, seen)
         self.settled[session.item_id] = seen
         self.deferred.discard(session.item_id)
-        if verdict == "later":
+        if verdict == "deferred":
             self.deferred.add(session.item_id)
 
     async def _read(self, session: SyncSession, item_state: ItemState) -> None:
@@ -396,6 +396,6 @@ class World:
 
 
 def _outcome(verdict: str, item_state: ItemState) -> Outcome:
-    if verdict == "later":
+    if verdict == "deferred":
         return Outcome("pending", due_at=item_state.now + timedelta(seconds=30))
     return Outcome(verdict, reason=None if verdict == "applied" else "unreadable")

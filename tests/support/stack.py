@@ -69,7 +69,7 @@ SHIFTED = {
     "pluggy_sync.parked_products": ("parked_at", "probe_at", "probed_at"),
     "pluggy_sync.account_walks": ("asked_at", "started_at", "read_at"),
     "pluggy_sync.item_reconciliations": (
-        "silence_check_at",
+        "webhook_check_at",
         "recent_read_at",
         "verify_at",
         "deletions_at",

@@ -258,7 +258,7 @@ async def test_items_that_pluggy_has_deleted_do_not_halt_while_another_is_answer
     await stack.shift(timedelta(minutes=10))
     for item_id in gone:
         await stack.client_deletes(item_id)
-        await stack.order("sync/silence", item_id)
+        await stack.order("sync/missed-webhook-check", item_id)
     await stack.quiet()
     assert (await overview(stack))["halted_at"] is None
     assert {(await stack.states(item_id))[-1] for item_id in gone} == {"dead"}

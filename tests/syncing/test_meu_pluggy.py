@@ -95,7 +95,7 @@ async def test_a_lost_webhook_of_an_item_without_promise_is_found_within_26_hour
     await stack.shift(2 * HOUR)
     await order_due(stack.db)
     await stack.quiet()
-    assert "sync/silence" in [event["event"] for event in await stack.events(item_id)]
+    assert "sync/missed-webhook-check" in [event["event"] for event in await stack.events(item_id)]
     await stack.assert_equal(item_id)
     missed = await stack.db.fetch("SELECT * FROM pluggy_sync.missed_webhooks")
     assert [str(row["item_id"]) for row in missed] == [item_id]

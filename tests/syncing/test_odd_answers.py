@@ -42,7 +42,7 @@ async def test_an_item_whose_next_collection_is_promised_for_never_is_synced(
 async def test_an_alarm_about_an_item_of_the_future_is_applied(stack: Stack) -> None:
     item = await stack.synced_item(transactions=10)
     async with altered(stack, item_with(lastUpdatedAt="9999-12-31T23:59:59.999Z")):
-        await stack.process_order("sync/silence", item["id"])
+        await stack.process_order("sync/missed-webhook-check", item["id"])
     assert await stack.states(item["id"]) == ["applied", "applied"]
 
 
@@ -165,13 +165,13 @@ async def test_what_fails_outside_of_every_step_backs_off_and_is_shown(stack: St
     item = await stack.synced_item(transactions=10)
     await stack.db.execute(
         "UPDATE pluggy_sync.item_reconciliations"
-        " SET silence_check_at = silence_check_at + interval '1 day';"
+        " SET webhook_check_at = webhook_check_at + interval '1 day';"
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql"
         " AS $$BEGIN RAISE EXCEPTION 'refused'; END$$;"
-        "CREATE TRIGGER refused BEFORE UPDATE OF silence_check_at"
+        "CREATE TRIGGER refused BEFORE UPDATE OF webhook_check_at"
         " ON pluggy_sync.item_reconciliations"
         # Not where time is shifted.
-        " FOR EACH ROW WHEN (old.silence_check_at - new.silence_check_at <> interval '1 hour')"
+        " FOR EACH ROW WHEN (old.webhook_check_at - new.webhook_check_at <> interval '1 hour')"
         " EXECUTE FUNCTION refuse()"
     )
     await stack.collect(item["id"], created=1)

@@ -164,12 +164,12 @@ async def test_one_odd_promise_does_not_silence_the_alarm(stack: Stack) -> None:
     item = await stack.synced_item(transactions=5)
     async with altered(stack, item_with(nextAutoSyncAt="9999-12-31T23:59:59Z")):
         await stack.process("item/login_succeeded", item["id"])
-    silence_check_at = (
-        "SELECT silence_check_at - now() FROM pluggy_sync.item_reconciliations WHERE item_id = $1"
+    webhook_check_at = (
+        "SELECT webhook_check_at - now() FROM pluggy_sync.item_reconciliations WHERE item_id = $1"
     )
-    assert await stack.db.fetchval(silence_check_at, item["id"]) <= timedelta(days=2)
+    assert await stack.db.fetchval(webhook_check_at, item["id"]) <= timedelta(days=2)
     await stack.process("item/login_succeeded", item["id"])
-    assert await stack.db.fetchval(silence_check_at, item["id"]) <= timedelta(days=1, minutes=16)
+    assert await stack.db.fetchval(webhook_check_at, item["id"]) <= timedelta(days=1, minutes=16)
 
 
 @pytest.mark.parametrize("since", ["2031-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z"])

@@ -171,7 +171,7 @@ async def test_after_a_429_nobody_calls_until_its_time(redis: ArqRedis) -> None:
         with pytest.raises(Deferred) as deferred:
             await budget.acquire("items", lane)
         assert deferred.value.wait_s == pytest.approx(42, abs=5)
-        assert deferred.value.failure_class == "later"
+        assert deferred.value.failure_class == "deferred"
 
 
 async def test_after_its_time_calls_go_on_within_the_limit(redis: ArqRedis) -> None:

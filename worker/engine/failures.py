@@ -76,7 +76,7 @@ def _log_failure(step: Step, failure: Failure, where: str | None) -> None:
         "error_id": failure.error_id,
         "endpoint": failure.endpoint,
     }
-    if failure.failure_class == "later":
+    if failure.failure_class == "deferred":
         # A rate limit is normal; pluggy_ops.overview shows one that lasts.
         log.info("step_deferred", **facts, wait_s=failure.wait_s)
     else:
@@ -90,7 +90,7 @@ async def _store_failure(
         await runs.note_run_failure(
             conn, run_id=session.run.id, code=failure.code, error_id=failure.error_id
         )
-        if failure.failure_class == "later":
+        if failure.failure_class == "deferred":
             await _defer(conn, session, step, failure)
             return
         state = RetryState(step.attempts, step.failing_since, step.dead_at)

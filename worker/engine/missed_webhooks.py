@@ -1,4 +1,4 @@
-"""Missed webhooks: schedules an item's silence check, and records collections nobody announced."""
+"""Schedules an item's missed-webhook check, and records collections that no webhook announced."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ OPEN: Final = ("pending", "walking")
 async def note_missed(
     session: SyncSession, item: Item | Gone | NotRead, item_state: ItemState
 ) -> None:
-    """Record a collection that a silence check found before any webhook. Raises LeaseLost."""
+    """Record a collection that the check found before any webhook. Raises LeaseLost."""
     if not isinstance(item, Item) or item.last_updated_at is None:
         return
-    alarmed = any(event.event == "sync/silence" for event in item_state.events)
+    alarmed = any(event.event == "sync/missed-webhook-check" for event in item_state.events)
     if not alarmed or not collected_unread(item, item_state, session.products):
         return
     # Never a time in the future: it may be beyond the calendar.
@@ -61,7 +61,7 @@ async def note_missed(
 async def expect_collection(
     session: SyncSession, item: Item | Gone | NotRead, item_state: ItemState, settled: SyncPlan
 ) -> None:
-    """Schedule the next silence check after a sync, if the lease is still held."""
+    """Schedule the next missed-webhook check after a sync, if the lease is still held."""
     token = session.lease.token
     if isinstance(item, Gone) and item_state.item_deleted:
         await reconciliation.delete_reconciliations(session.db, session.item_id, token=token)
@@ -73,23 +73,23 @@ async def expect_collection(
         if event.event not in TRANSACTION_EVENTS
     )
     unannounced = not responsible and collected_unread(item, item_state, session.products)
-    silence_check_at = next_recheck(
+    webhook_check_at = next_recheck(
         item, now=session.now, pluggy_now=session.pluggy.pluggy_now, unannounced=unannounced
     )
     if (
-        silence_check_at is None
-        or item_state.silence_check_at is None
-        or abs(silence_check_at - item_state.silence_check_at) > NO_DIFFERENCE
+        webhook_check_at is None
+        or item_state.webhook_check_at is None
+        or abs(webhook_check_at - item_state.webhook_check_at) > NO_DIFFERENCE
     ):
-        await reconciliation.set_silence_check(
-            session.db, session.item_id, due_at=silence_check_at, token=token
+        await reconciliation.set_webhook_check(
+            session.db, session.item_id, due_at=webhook_check_at, token=token
         )
 
 
 def next_recheck(
     item: Item, *, now: datetime, pluggy_now: datetime, unannounced: bool
 ) -> datetime | None:
-    """The next silence check by our clock, soon after the collection that Pluggy promises.
+    """The next missed-webhook check by our clock, soon after the collection that Pluggy promises.
 
     None: it promises none. If that time has passed and nothing was collected: after a pause that
     doubles from an hour to a day. If something was collected and only transactions/* announced it,

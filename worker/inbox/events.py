@@ -51,7 +51,7 @@ OWN_PREFIX: Final = "sync/"
 OWN_EVENTS: Final = frozenset(
     {
         "sync/register",
-        "sync/silence",
+        "sync/missed-webhook-check",
         "sync/recent",
         "sync/verify",
         "sync/unparked",

@@ -48,10 +48,10 @@ class Reconciliation:
 
 RECONCILIATIONS: Final = (
     Reconciliation(
-        "sync/silence",
+        "sync/missed-webhook-check",
         Lane.RETRY,
-        reconciliation.load_due_silence_checks,
-        reconciliation.end_silence_checks,
+        reconciliation.load_due_webhook_checks,
+        reconciliation.end_webhook_checks,
     ),
     Reconciliation(
         "sync/recent",

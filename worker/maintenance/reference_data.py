@@ -252,7 +252,7 @@ async def _set_aside(
 async def _record_failure(db: Pool, lease: RefreshLease, error: Exception) -> None:
     failure = classify(error)
     facts = {"product": lease.product, "code": failure.code, "error_id": failure.error_id}
-    if failure.failure_class == "later":
+    if failure.failure_class == "deferred":
         log.info("reference_data_deferred", **facts, wait_s=failure.wait_s)
         await _release(db, lease, timedelta(seconds=failure.wait_s or 0.0))
         return

@@ -72,8 +72,8 @@ class Reads:
     ) -> bool:
         """Whether Pluggy has collected a product after our last complete read of it.
 
-        Without a collection time, every event that may mean a collection counts; a silence check,
-        which does not, counts once a day.
+        Without a collection time, every event that may mean a collection counts; a missed-webhook
+        check, which does not, counts once a day.
         """
         if source_updated_at is not None:
             return is_later(source_updated_at, step)
@@ -81,7 +81,7 @@ class Reads:
             return False
         read_at = step.complete_read_at
         recent = read_at is not None and self.item_state.now - read_at < RECENT_INTERVAL
-        return event.event != "sync/silence" or not recent
+        return event.event != "sync/missed-webhook-check" or not recent
 
     def recent_due(self, step: Step) -> bool:
         """Whether the recent days are due: once a day, and not while a walk covers them."""

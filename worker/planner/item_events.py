@@ -57,9 +57,9 @@ def decide_item_event(reads: Reads, event: PendingEvent, item: Item) -> Outcome 
     if event.event in QUIET_EVENTS and reads.accounts_known():
         return Outcome("applied")
     if item.in_progress and not _verifies_anyway(reads, event):
-        # A silence check is done; the item's next one is scheduled apart from this event.
-        is_silence_check = event.event == "sync/silence" and reads.accounts_known()
-        return Outcome("applied") if is_silence_check else hold_back(reads.item_state, event)
+        # A missed-webhook check is done; the item's next one is scheduled apart from this event.
+        is_check = event.event == "sync/missed-webhook-check" and reads.accounts_known()
+        return Outcome("applied") if is_check else hold_back(reads.item_state, event)
     needs = Needs()
     accounts = reads.item_state.step("accounts")
     if reads.read_wanted(event, accounts, item.source_updated_at("accounts")):

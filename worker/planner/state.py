@@ -133,7 +133,7 @@ class ItemState:
     item_deleted: bool
     is_open_finance: bool
     connector_id: int | None = None
-    silence_check_at: datetime | None = None
+    webhook_check_at: datetime | None = None
     parked: frozenset[str] = frozenset()
     """Products that Pluggy refuses for many items: their steps are left out."""
     unwitnessed: Sequence[uuid.UUID] = ()
@@ -180,7 +180,7 @@ def item_state_from_row(item_id: uuid.UUID, row: ItemStateRow) -> ItemState:
         connector_id=row.connector_id,
         item=row.item.encode() if row.item is not None else None,
         item_deleted=row.item_deleted_at is not None,
-        silence_check_at=row.silence_check_at,
+        webhook_check_at=row.webhook_check_at,
         parked=frozenset(row.parked),
         unwitnessed=row.unwitnessed,
         newest_rows={a: at for a, at in _newest.decode(row.newest_rows).items() if at},

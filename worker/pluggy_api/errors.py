@@ -82,7 +82,7 @@ class Deferred(PluggyError):
     is_own: the limit of this resource alone, not of the endpoint group.
     """
 
-    failure_class = "later"
+    failure_class = "deferred"
     wait_s: float
 
     def __init__(

@@ -27,7 +27,7 @@ class ItemStateRow(msgspec.Struct, frozen=True):
     parked: list[str]
     unwitnessed: list[uuid.UUID]
     newest_rows: str
-    silence_check_at: datetime | None
+    webhook_check_at: datetime | None
     is_open_finance: bool | None
     connector_id: int | None
     item: str | None

@@ -43,15 +43,15 @@ async def end_periodic_task(conn: Executor, *, name: str, failure_code: str | No
     await conn.execute(SQL["end_periodic_task"], name, failure_code)
 
 
-async def set_silence_check(
+async def set_webhook_check(
     conn: Executor, item_id: uuid.UUID, *, due_at: datetime | None, token: uuid.UUID
 ) -> None:
-    """When the silence alarm looks at an item next; a new item also gets its place in the round of
-    verifies, which is spread by the hash of its id.
+    """The time of an item's next missed-webhook check; a new item also gets its first verify, whose
+    time is spread by the hash of its id.
 
-    Nothing without the lease: what a worker that stood still has to say is old. due_at null: never.
+    Nothing is written without the lease: a worker that lost it has old data. due_at null: never.
     """
-    await conn.execute(SQL["set_silence_check"], item_id, due_at, token)
+    await conn.execute(SQL["set_webhook_check"], item_id, due_at, token)
 
 
 async def delete_reconciliations(conn: Executor, item_id: uuid.UUID, *, token: uuid.UUID) -> None:
@@ -122,16 +122,16 @@ async def note_drift(
     )
 
 
-async def load_due_silence_checks(conn: Executor, *, limit: int) -> list[DueReconciliation]:
+async def load_due_webhook_checks(conn: Executor, *, limit: int) -> list[DueReconciliation]:
     return [
         DueReconciliation(*record)
-        for record in await conn.fetch(SQL["load_due_silence_checks"], limit)
+        for record in await conn.fetch(SQL["load_due_webhook_checks"], limit)
     ]
 
 
-async def end_silence_checks(conn: Executor, *, item_ids: Collection[uuid.UUID]) -> None:
+async def end_webhook_checks(conn: Executor, *, item_ids: Collection[uuid.UUID]) -> None:
     """The alarm is an event by now; the look itself sets the next one."""
-    await conn.execute(SQL["end_silence_checks"], item_ids)
+    await conn.execute(SQL["end_webhook_checks"], item_ids)
 
 
 async def load_due_recent_reads(conn: Executor, *, limit: int) -> list[DueReconciliation]:
