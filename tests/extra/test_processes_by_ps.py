@@ -28,14 +28,14 @@ def parent() -> Iterator["subprocess.Popen[bytes]"]:
         yield process
 
 
-def test_ps_and_proc_tell_the_same_of_a_family(parent: "subprocess.Popen[bytes]") -> None:
+def test_ps_and_proc_agree_on_a_family(parent: "subprocess.Popen[bytes]") -> None:
     # Neither listing is of one instant: only this family is compared.
     by_proc, by_ps = guard.processes_by_proc(), guard.processes_by_ps()
     for pid in [os.getpid(), *guard.family(parent.pid)]:
         assert by_ps[pid].parent == by_proc[pid].parent
 
 
-def test_a_family_is_killed_whole_by_what_ps_tells(
+def test_a_family_found_by_ps_is_killed_whole(
     parent: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family = guard.family(parent.pid)

@@ -57,7 +57,7 @@ def drive(sdk: Path, simulator: SimulatorProcess, *arguments: str) -> Any:
     return json.loads(run.stdout)
 
 
-def test_the_official_sdk_cannot_tell_it_from_pluggy(sdk: Path) -> None:
+def test_the_official_sdk_cannot_distinguish_it_from_pluggy(sdk: Path) -> None:
     with SimulatorProcess(rate_limit=0, seed=22) as simulator:
         item = simulator.post("/_simulator/items", {"transactions": ROWS})
         truth = simulator.get(f"/_simulator/truth/{item['id']}")

@@ -141,7 +141,7 @@ async def test_nothing_personal_is_left_after_a_purge_but_a_receipt(stack: Stack
     assert (deleted["rejected_rows"], deleted["webhook_events"]) == (1, 3)
 
 
-async def test_of_all_that_pluggy_told_of_a_person_no_value_is_left_in_any_column(
+async def test_of_all_that_pluggy_sent_of_a_person_no_value_is_left_in_any_column(
     stack: Stack,
 ) -> None:
     """Every text of every answer is looked for, in every column of every table."""
@@ -247,7 +247,7 @@ async def test_other_items_lose_nothing(stack: Stack) -> None:
     assert kept["pluggy.items"] == {"clientUserId"}
 
 
-async def test_an_item_that_answers_again_is_read_anew_instead_of_purged(stack: Stack) -> None:
+async def test_an_item_that_answers_again_is_read_again_instead_of_purged(stack: Stack) -> None:
     item = await stack.synced_item(transactions=40)
     run = await open_run(stack.db, item_id=uuid.UUID(item["id"]), kind="sync", event_ids=[])
     now = await stack.db.fetchval("SELECT clock_timestamp()")
@@ -262,7 +262,7 @@ async def test_an_item_that_answers_again_is_read_anew_instead_of_purged(stack: 
 
 
 @pytest.mark.parametrize("status", [500, 400, 429])
-async def test_a_look_that_fails_destroys_nothing_and_is_repeated_later(
+async def test_a_check_that_fails_destroys_nothing_and_is_repeated_later(
     stack: Stack, status: int
 ) -> None:
     item = await deleted_item(stack, transactions=5)
@@ -360,7 +360,7 @@ async def test_a_redelivery_is_still_known_for_one_after_the_purge(stack: Stack)
     assert not again.is_new
 
 
-async def test_the_feed_tells_of_a_purge(stack: Stack) -> None:
+async def test_the_feed_shows_a_purge(stack: Stack) -> None:
     item = await deleted_item(stack, transactions=5)
     before = await stack.db.fetchval("SELECT max(seq) FROM pluggy_sync.runs")
     await wait(stack, RETENTION)

@@ -84,7 +84,7 @@ async def item_of_today(stack: Stack, rows: int, **options: Any) -> dict[str, An
 # The missed-webhook check.
 
 
-async def test_a_collection_that_nobody_told_of_heals_by_the_alarm(stack: Stack) -> None:
+async def test_a_collection_without_a_webhook_is_found_by_the_check(stack: Stack) -> None:
     item = await stack.synced_item(transactions=60, connectorId=OPEN_FINANCE)
     await stack.collect(item["id"], created=5, products={"loans": {"created": 1}})
     assert await cast(stack) == 0
@@ -96,7 +96,7 @@ async def test_a_collection_that_nobody_told_of_heals_by_the_alarm(stack: Stack)
     await stack.assert_equal(item["id"])
 
 
-async def test_a_collection_that_nobody_told_of_is_a_proven_missed_webhook(stack: Stack) -> None:
+async def test_a_collection_without_a_webhook_is_a_proven_missed_webhook(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     await stack.collect(item["id"], created=1)
     await stack.shift(ALARM)
@@ -122,7 +122,7 @@ async def test_a_webhook_that_comes_within_three_hours_is_not_missed(
     assert await view(stack, "missed_webhooks") == []
 
 
-async def test_transactions_events_alone_do_not_tell_that_a_collection_ended(stack: Stack) -> None:
+async def test_transactions_events_alone_do_not_show_that_a_collection_ended(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20, connectorId=OPEN_FINANCE)
     answer = await stack.collect(item["id"], created=1, products={"loans": {"updated": 1}})
     answer["events"] = [e for e in answer["events"] if e["event"] != "item/updated"]
@@ -134,7 +134,7 @@ async def test_transactions_events_alone_do_not_tell_that_a_collection_ended(sta
     assert [r["state"] for r in await view(stack, "missed_webhooks")] == ["proven"]
 
 
-async def test_a_told_collection_costs_no_look(stack: Stack) -> None:
+async def test_an_announced_collection_costs_no_check(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20, connectorId=OPEN_FINANCE)
     for _ in range(3):
         await stack.shift(timedelta(hours=23))
@@ -145,7 +145,7 @@ async def test_a_told_collection_costs_no_look(stack: Stack) -> None:
     assert await ordered(stack, item["id"]) == []
 
 
-async def test_a_look_in_vain_costs_one_request_and_the_pauses_double(
+async def test_a_check_without_result_costs_one_request_and_the_pauses_double(
     db: Pool, redis: ArqRedis
 ) -> None:
     """The collection has begun on time and hangs: the item stays under collection for days."""
@@ -197,7 +197,7 @@ async def test_an_updated_item_is_fresh_and_on_no_worklist(stack: Stack) -> None
     assert await view(stack, "worklist") == []
 
 
-async def test_an_item_that_is_gone_without_event_is_looked_at_once(stack: Stack) -> None:
+async def test_an_item_that_is_gone_without_event_is_read_once(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     await stack.client_deletes(item["id"])
     await stack.shift(ALARM)
@@ -223,7 +223,7 @@ async def test_a_tombstoned_item_is_in_no_net(stack: Stack) -> None:
     assert await stack.db.fetchval("SELECT count(*) FROM pluggy_sync.item_reconciliations") == 0
 
 
-def test_a_look_follows_pluggys_clock_though_ours_differs() -> None:
+def test_a_repeated_read_follows_pluggys_clock_though_ours_differs() -> None:
     ours = datetime(2026, 3, 1, 12, tzinfo=UTC)
     pluggys = ours + timedelta(hours=5)
     item = Item("UPDATED", "SUCCESS", None, None, False, None, {}, pluggys + timedelta(hours=8))
@@ -253,7 +253,7 @@ async def different(stack: Stack, item_id: str) -> int:
     return sum(row["source_updated_at"] != updated[i] for i, row in held.items() if i in true)
 
 
-async def test_the_last_days_are_read_within_a_day_though_nothing_more_is_told(
+async def test_the_last_days_are_read_within_a_day_though_nothing_more_is_announced(
     late_stack: Stack,
 ) -> None:
     """Updated by hand, so the collection of the next day is far away."""
@@ -301,7 +301,7 @@ async def test_the_last_days_are_not_read_where_nothing_was_collected(stack: Sta
     assert await stack.requests() == {"GET /items/{id}": 1}
 
 
-async def test_a_read_of_the_last_days_buries_nothing_and_moves_no_watermark(stack: Stack) -> None:
+async def test_a_recent_read_tombstones_nothing_and_moves_no_watermark(stack: Stack) -> None:
     item = await item_of_today(stack, 60)
     await stack.update(item["id"], deleted=4)
     before = await watermarks(stack, item["id"])
@@ -368,7 +368,7 @@ async def test_a_verify_says_when_each_product_was_verified(stack: Stack) -> Non
 
 
 @pytest.mark.parametrize("table", ["accounts", "loans", "investments", "bills"])
-async def test_a_verify_repairs_a_row_of_any_product_and_tells_of_it(
+async def test_a_verify_repairs_a_row_of_any_product_and_records_it(
     stack: Stack, table: str
 ) -> None:
     item = await stack.synced_item(transactions=30, connectorId=OPEN_FINANCE)
@@ -438,7 +438,7 @@ async def spoil_newest(stack: Stack) -> None:
     )
 
 
-async def test_an_item_without_consent_is_not_verified_in_vain(stack: Stack) -> None:
+async def test_an_item_without_consent_is_not_verified(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     await stack.collect(item["id"], consent="revoked")
     await stack.process("item/error", item["id"])
@@ -546,7 +546,7 @@ async def test_an_order_that_a_crash_cut_short_is_not_stored_twice(stack: Stack)
     assert await ordered(stack, item["id"]) == ["sync/missed-webhook-check"]
 
 
-async def test_nets_are_cast_by_one_worker_every_half_minute(stack: Stack) -> None:
+async def test_reconciliations_are_run_by_one_worker_every_half_minute(stack: Stack) -> None:
     assert sorted(await asyncio.gather(*(run_reconciliations(stack.db) for _ in range(4)))) == [
         False,
         False,

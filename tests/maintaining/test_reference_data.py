@@ -271,7 +271,7 @@ async def test_an_event_about_an_unknown_connector_costs_no_further_request(stac
     assert await stack.requests() == {"GET /connectors": 1}
 
 
-async def test_a_connector_is_buried_when_a_404_proves_it(stack: Stack) -> None:
+async def test_a_connector_is_tombstoned_when_a_404_proves_it(stack: Stack) -> None:
     await refreshed(stack)
     for connector_id in (31, 32):
         await stack.db.execute(
@@ -291,7 +291,7 @@ async def test_a_connector_is_buried_when_a_404_proves_it(stack: Stack) -> None:
     assert kept == 2
 
 
-async def test_an_empty_list_buries_nothing(stack: Stack) -> None:
+async def test_an_empty_list_tombstones_nothing(stack: Stack) -> None:
     await refreshed(stack)
     before = await row_versions(stack, "connectors")
     row_id = await tell_connector(stack, ITAU)

@@ -56,7 +56,7 @@ async def test_flagged_rows_that_nothing_replaces_stay_flagged(stack: Stack) -> 
     assert await held_links(stack, item["id"]) == {}
 
 
-async def test_what_is_linked_and_not_deleted_yet_is_deleted_by_the_next_look(stack: Stack) -> None:
+async def test_what_is_linked_and_not_deleted_yet_is_deleted_by_the_next_pass(stack: Stack) -> None:
     item_id, _ = await many_restated(stack)
     await link(stack)
     linked = await held_links(stack, item_id)

@@ -250,7 +250,7 @@ async def test_links_are_a_run_and_the_feed_finds_them_by_it(stack: Stack) -> No
     assert await stack.db.fetchval(kinds) == 1
 
 
-async def test_nothing_is_looked_at_before_it_has_rested(stack: Stack) -> None:
+async def test_nothing_is_checked_before_it_has_rested(stack: Stack) -> None:
     item = await stack.synced_item(transactions=40)
     await rest(stack)
     await restate(stack, item["id"])
@@ -335,7 +335,7 @@ async def test_a_closed_account_links_nothing(stack: Stack) -> None:
     assert await held_links(stack, item["id"]) == {}
 
 
-async def test_one_worker_at_a_time_looks(stack: Stack) -> None:
+async def test_one_worker_at_a_time_checks(stack: Stack) -> None:
     item = await stack.synced_item(transactions=40)
     await restate(stack, item["id"])
     await rest(stack)
@@ -347,7 +347,7 @@ async def test_one_worker_at_a_time_looks(stack: Stack) -> None:
     assert len(await held_links(stack, item["id"])) == 1
 
 
-async def test_portions_are_small_and_all_are_looked_at(
+async def test_portions_are_small_and_all_are_checked(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.maintenance.restatements.MAX_ITEMS", 1)

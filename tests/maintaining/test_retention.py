@@ -203,7 +203,7 @@ async def age_everything(stack: Stack) -> None:
     )
 
 
-async def test_a_row_tells_why_it_is_as_it_is_for_as_long_as_it_is(stack: Stack) -> None:
+async def test_a_row_keeps_its_reason_for_as_long_as_it_holds(stack: Stack) -> None:
     item = await stack.synced_item(transactions=300, connectorId=600)
     for _ in range(3):
         await stack.process("item/updated", item["id"])
@@ -237,7 +237,7 @@ async def test_what_is_forgotten_changes_nothing_for_what_comes(stack: Stack) ->
     await stack.assert_equal(item["id"])
 
 
-async def test_runs_that_have_yet_to_be_looked_at_stay(stack: Stack) -> None:
+async def test_runs_that_have_yet_to_be_checked_stay(stack: Stack) -> None:
     await stack.synced_item(transactions=20)
     await age_everything(stack)
     before = await count(stack.db, "runs")
@@ -292,7 +292,7 @@ async def test_many_old_rows_go_in_small_portions(
     assert await count(db, "delivery_counts") == 0
 
 
-async def test_one_worker_at_a_time_takes_its_turn(db: Pool) -> None:
+async def test_one_worker_at_a_time_runs_a_periodic_task(db: Pool) -> None:
     assert await delete_expired(db, KEEP)
     assert not await delete_expired(db, KEEP)
 

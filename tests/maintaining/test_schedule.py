@@ -37,7 +37,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_chore_that_fails_stops_neither_the_others_nor_itself() -> None:
+async def test_a_periodic_task_that_fails_stops_neither_the_others_nor_itself() -> None:
     done: Counter[str] = Counter()
 
     async def crashes() -> bool:
@@ -68,7 +68,7 @@ async def test_a_chore_that_fails_stops_neither_the_others_nor_itself() -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_chore_that_has_more_to_do_goes_on_at_once_and_otherwise_rests() -> None:
+async def test_a_periodic_task_that_has_more_to_do_goes_on_at_once_and_otherwise_rests() -> None:
     turns: list[str] = []
 
     async def has_more() -> bool:
@@ -85,7 +85,7 @@ async def test_a_chore_that_has_more_to_do_goes_on_at_once_and_otherwise_rests()
     assert all(periodic_task.due_at > time.monotonic() + 3000 for periodic_task in periodic_tasks)
 
 
-async def test_a_worker_process_does_its_chores_unasked(
+async def test_a_worker_process_runs_its_periodic_tasks(
     stack: Stack, database_url: str, redis_url: str
 ) -> None:
     staying = await stack.synced_item(transactions=40)

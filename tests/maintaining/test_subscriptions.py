@@ -72,13 +72,13 @@ def test_without_any_webhook_everything_is_missing() -> None:
     assert found() == [("all", "missing")]
 
 
-def test_events_that_nobody_tells_us_are_missing_by_name() -> None:
+def test_events_without_a_webhook_are_missing_by_name() -> None:
     most = [hook(event) for event in sorted(WANTED - {"item/deleted", "transactions/updated"})]
     missing = [event for event, state in found(*most) if state == "missing"]
     assert missing == ["item/deleted", "transactions/updated"]
 
 
-def test_a_disabled_webhook_is_told_once() -> None:
+def test_a_disabled_webhook_is_logged_once() -> None:
     assert found(hook(disabledAt="2026-03-01T00:00:00.000Z")) == [("all", "disabled")]
 
 
@@ -103,7 +103,7 @@ def test_without_a_secret_to_compare_with_none_is_wrong() -> None:
     assert found(hook(headers={}), expected=replace(EXPECTED, secrets=())) == [("all", "ok")]
 
 
-def test_of_webhooks_that_tell_the_same_all_but_the_broadest_are_doubles() -> None:
+def test_of_webhooks_for_the_same_events_all_but_the_broadest_are_doubles() -> None:
     hooks = [hook("item/updated"), hook("item/all"), hook("all"), hook(url=f"{URL}/{SECRET}")]
     assert found(*hooks) == [
         ("item/updated", "double"),
@@ -292,7 +292,7 @@ async def test_no_secret_is_stored_or_logged(stack: Stack, hooks: Hooks) -> None
         assert secret not in text
 
 
-async def test_one_worker_looks_every_ten_minutes(stack: Stack, hooks: Hooks) -> None:
+async def test_one_worker_checks_every_ten_minutes(stack: Stack, hooks: Hooks) -> None:
     await stack.reset_requests()
     turns = [watch_subscriptions(stack.db, stack.client, EXPECTED) for _ in range(4)]
     assert sorted(await asyncio.gather(*turns)) == [False, False, False, True]

@@ -101,7 +101,7 @@ async def test_migrate_adopt_changes_nothing_without_a_client_id(
     assert told.startswith("the database is not migrated")
 
 
-async def test_a_registered_item_is_due_at_once_and_rung_for(
+async def test_a_registered_item_is_due_at_once_and_wakes_a_worker(
     cli: CommandLine, db: Pool, redis: ArqRedis
 ) -> None:
     item_id = str(uuid.uuid4())
@@ -201,7 +201,9 @@ async def test_import_of_nothing_is_no_error(cli: CommandLine) -> None:
     assert await cli.json("items", "import", "-", given="\n \n") == empty
 
 
-async def test_show_tells_what_is_held_and_how_fresh_it_is(cli: CommandLine, stack: Stack) -> None:
+async def test_show_prints_what_is_stored_and_how_fresh_it_is(
+    cli: CommandLine, stack: Stack
+) -> None:
     item = await stack.synced_item(transactions=60, connectorId=600)
     shown = await cli.json("items", "show", item["id"])
     assert shown["item"]["status"] == "UPDATED"
@@ -219,7 +221,7 @@ async def test_show_tells_what_is_held_and_how_fresh_it_is(cli: CommandLine, sta
     assert shown["open_events"] == []
 
 
-async def test_show_tells_nothing_personal(cli: CommandLine, stack: Stack) -> None:
+async def test_show_prints_nothing_personal(cli: CommandLine, stack: Stack) -> None:
     item = await stack.synced_item(transactions=60, clientUserId="anna@example.com")
     result = await cli("items", "show", item["id"])
     assert result.exit_code == 0, result.output
@@ -231,7 +233,7 @@ async def test_show_tells_nothing_personal(cli: CommandLine, stack: Stack) -> No
             assert not account[name] or account[name] not in told
 
 
-async def test_show_tells_what_is_still_to_be_done(cli: CommandLine, stack: Stack) -> None:
+async def test_show_prints_what_is_still_to_be_done(cli: CommandLine, stack: Stack) -> None:
     item = await stack.item(transactions=60)
     await stack.tell("item/created", item["id"])
     shown = await cli.json("items", "show", item["id"])
@@ -245,7 +247,7 @@ async def test_show_of_an_unknown_item_fails(cli: CommandLine) -> None:
     assert told == f"nothing is known of item {UNKNOWN}; register it first"
 
 
-async def test_status_tells_the_light_the_backlog_and_the_lag(
+async def test_status_shows_the_light_the_backlog_and_the_lag(
     cli: CommandLine, stack: Stack
 ) -> None:
     await stack.synced_item(transactions=20)
@@ -315,7 +317,7 @@ async def test_a_requeued_event_is_applied_once_its_cause_is_fixed(
     await stack.assert_equal(item["id"])
 
 
-async def test_a_dead_letter_tells_what_was_tried_how_often_and_when(
+async def test_a_dead_letter_shows_what_was_tried_how_often_and_when(
     cli: CommandLine, stack: Stack
 ) -> None:
     item = await stack.synced_item(transactions=5)
@@ -344,7 +346,7 @@ async def test_a_dead_letter_tells_what_was_tried_how_often_and_when(
     assert row["advice"].startswith("Pluggy does not know the item")
 
 
-async def test_requeue_makes_the_item_due_and_rings(
+async def test_requeue_makes_the_item_due_and_wakes_a_worker(
     cli: CommandLine, stack: Stack, redis: ArqRedis
 ) -> None:
     item_id = await dead_item(stack)

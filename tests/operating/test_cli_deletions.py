@@ -28,7 +28,9 @@ async def test_flags_are_listed_with_their_reason(cli: CommandLine, stack: Stack
     assert str(ids[0]) in (await cli("flags", "list")).stdout
 
 
-async def test_accept_buries_the_flagged_rows_of_an_item(cli: CommandLine, stack: Stack) -> None:
+async def test_accept_tombstones_the_flagged_rows_of_an_item(
+    cli: CommandLine, stack: Stack
+) -> None:
     item_id, ids = await with_flags(stack)
     answer = await cli.json("flags", "accept", "--item", item_id)
     assert {row["transaction_id"] for row in answer["tombstoned"]} == set(map(str, ids))

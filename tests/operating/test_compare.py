@@ -124,7 +124,7 @@ NOT_LIVE = {
 }
 
 
-async def test_a_row_that_is_not_held_live_is_found(judge: Judge) -> None:
+async def test_a_row_that_is_not_stored_live_is_found(judge: Judge) -> None:
     for statement, kinds in NOT_LIVE.items():
         found = await judge.after(statement)
         assert sorted(difference.kind for difference in found.shown) == kinds, statement
@@ -199,7 +199,7 @@ async def test_a_row_that_pluggy_deleted_has_to_be_a_tombstone(judge: Judge) -> 
     assert (await judge.compare()).mismatches == 0
 
 
-async def test_rows_behind_a_withdrawn_consent_are_still_held(judge: Judge) -> None:
+async def test_rows_behind_a_withdrawn_consent_are_still_stored(judge: Judge) -> None:
     [item_id] = judge.stack.items
     await judge.stack.collect(item_id, consent="revoked")
     await judge.stack.process("item/error", item_id)
@@ -258,7 +258,7 @@ async def test_what_is_no_truth_document_is_refused(body: bytes) -> None:
         [row async for row in read_truth(in_pieces(body, 16))]
 
 
-async def test_a_long_truth_is_never_held_whole() -> None:
+async def test_a_long_truth_is_never_in_memory_whole() -> None:
     row = json.dumps({"id": str(uuid.uuid4()), "description": "x" * 500}).encode()
 
     async def many(rows: int) -> AsyncIterator[bytes]:

@@ -95,7 +95,7 @@ async def test_a_decision_about_nothing_opens_no_run(stack: Stack) -> None:
     assert await tombstones(stack, item["id"]) == 0
 
 
-async def test_a_refused_row_is_neither_flagged_nor_buried_again(stack: Stack) -> None:
+async def test_a_refused_row_is_neither_flagged_nor_tombstoned_again(stack: Stack) -> None:
     item_id, ids = await with_flags(stack)
     await refuse_deletions(stack.db, transaction_ids=ids)
     await verify(stack, item_id)
@@ -108,7 +108,7 @@ async def test_a_refused_row_is_neither_flagged_nor_buried_again(stack: Stack) -
     assert set(map(str, ids)) <= set(await stack.live(item_id))
 
 
-async def test_a_refused_row_that_was_seen_again_is_judged_anew(stack: Stack) -> None:
+async def test_a_refused_row_that_was_seen_again_is_judged_again(stack: Stack) -> None:
     item = await stack.synced_item(transactions=60, accounts=1)
     [account] = await stack.live(item["id"], "accounts")
     flags = "SET deletion_flagged_at = now(), deletion_flag = 'no_witness' WHERE item_id = $1"

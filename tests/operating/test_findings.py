@@ -366,7 +366,7 @@ async def test_what_is_right_again_has_no_row(stack: Stack, kind: str) -> None:
     assert (await overview(stack))["light"] == "green"
 
 
-async def test_all_that_is_wrong_at_once_is_told_heaviest_first(stack: Stack) -> None:
+async def test_all_that_is_wrong_at_once_is_listed_heaviest_first(stack: Stack) -> None:
     """One finding hides no other, and users' findings come last."""
     item = await stack.synced_item(transactions=10, connectorId=OPEN_FINANCE)
     for make_wrong in (expiring, flagged, refused, halted):
@@ -387,7 +387,7 @@ async def test_all_that_is_wrong_at_once_is_told_heaviest_first(stack: Stack) ->
     ("refusals", "taken_minutes_ago", "told"),
     [(19, None, False), (20, None, True), (60, 5, True), (60, -1, False)],
 )
-async def test_refusals_in_a_row_are_told(
+async def test_refusals_in_a_row_are_listed(
     stack: Stack, refusals: int, taken_minutes_ago: int | None, told: bool
 ) -> None:
     """Not those of a passer-by: ones that no delivery that was taken stands between."""
@@ -418,7 +418,7 @@ async def test_what_pluggy_does_not_know_is_settled_by_its_command(
     assert await findings(stack) == {}
 
 
-async def test_a_deletion_that_is_told_by_command_buries_no_living_item(
+async def test_a_deletion_reported_by_command_tombstones_no_living_item(
     stack: Stack, database_url: str, redis_url: str
 ) -> None:
     item = await stack.synced_item(transactions=10)
@@ -437,7 +437,7 @@ async def test_a_pluggy_that_is_down_says_what_goes_on(stack: Stack) -> None:
     assert "probed every few seconds" in row["what"]
 
 
-async def test_redis_without_append_only_file_is_told_and_colours_nothing(stack: Stack) -> None:
+async def test_redis_without_append_only_file_is_listed_and_colours_nothing(stack: Stack) -> None:
     """It loses events only while Postgres is away too, and these are answered 503."""
     await workers(stack)
     await redis_settings(stack, ["append_only_off"])
@@ -452,7 +452,7 @@ async def test_redis_without_append_only_file_is_told_and_colours_nothing(stack:
     ("days", "ends"), [(13, True), (15, False), (-1, False)], ids=["13 days", "15 days", "ended"]
 )
 @pytest.mark.parametrize("told_by", ["item", "consent"])
-async def test_a_consent_that_ends_soon_is_told_with_its_date(
+async def test_a_consent_that_ends_soon_is_listed_with_its_date(
     stack: Stack, told_by: str, days: int, ends: bool
 ) -> None:
     item = await stack.synced_item(transactions=10, connectorId=OPEN_FINANCE)

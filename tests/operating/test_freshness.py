@@ -67,7 +67,7 @@ async def test_items_of_meupluggy_have_no_promise_and_are_stale_after_three_days
     assert {r["state"] for r in shown} == {state}
 
 
-async def test_scaling_tells_what_an_autoscaler_asks(stack: Stack) -> None:
+async def test_scaling_shows_what_an_autoscaler_asks(stack: Stack) -> None:
     row = await stack.db.fetchrow("SELECT * FROM pluggy_ops.scaling")
     assert row is not None
     assert (row["items_due"], row["replicas"], row["max_replicas"]) == (0, 0, None)
@@ -83,7 +83,9 @@ async def test_scaling_tells_what_an_autoscaler_asks(stack: Stack) -> None:
     assert (row["items_due"], row["replicas"], row["slots"], row["max_replicas"]) == (1, 1, 20, 6)
 
 
-async def test_two_connections_of_a_user_to_a_bank_are_told_without_the_user(stack: Stack) -> None:
+async def test_two_connections_of_a_user_to_a_bank_are_listed_without_the_user(
+    stack: Stack,
+) -> None:
     twins = [await stack.synced_item(transactions=2, clientUserId="anna") for _ in range(2)]
     await stack.synced_item(transactions=2, clientUserId="bruno")
     await stack.synced_item(transactions=2)

@@ -123,7 +123,7 @@ async def test_a_zone_that_postgres_does_not_know_breaks_no_view(accounts: Pool)
     assert (told["posted_on_zone"], told["requests_per_minute"]) == ("America/Sao_Paulo", 600)
 
 
-async def test_a_worker_tells_its_zone_and_its_limit(
+async def test_a_worker_records_its_zone_and_its_limit(
     db: Pool,
     database_url: str,
     redis: ArqRedis,

@@ -97,7 +97,7 @@ async def test_a_failing_script_leaves_nothing_behind(
     assert await value_of(empty_database_url, SCHEMAS) is None
 
 
-async def test_a_changed_view_is_made_anew(database_url: str, sql_dir: Path) -> None:
+async def test_a_changed_view_is_created_again(database_url: str, sql_dir: Path) -> None:
     views = sql_dir / "views" / "10_live_items.sql"
     views.write_text(views.read_text() + "\nCREATE VIEW pluggy_live.added AS SELECT 7 AS seven;\n")
     assert await migrate(database_url, sql_dir=sql_dir) == ["views"]
@@ -131,7 +131,7 @@ async def test_a_view_that_somebody_built_on_ours_is_never_dropped(
     assert await value_of(database_url, "SELECT count(*) FROM public.mine") == 0
 
 
-async def test_a_lock_held_elsewhere_fails_and_changes_nothing(
+async def test_a_lock_of_another_session_fails_it_and_changes_nothing(
     database_url: str, sql_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ops.migrations.LOCK_TIMEOUT", "50ms")

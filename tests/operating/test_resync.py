@@ -93,7 +93,7 @@ async def test_items_are_chosen_by_id_file_bank_person_or_all(
         await stack.db.execute("DELETE FROM pluggy_sync.webhook_events WHERE state = 'pending'")
 
 
-async def test_a_time_chooses_the_items_that_webhooks_told_of_then(
+async def test_a_time_chooses_the_items_that_webhooks_named_then(
     stack: Stack, environment: dict[str, str]
 ) -> None:
     first, second, third = [item["id"] for item in await three_items(stack)]
@@ -123,7 +123,7 @@ async def test_a_deleted_item_is_not_chosen(stack: Stack, environment: dict[str,
     assert (await resync(environment, "--since", "2000-01-01"))["items"] == 0
 
 
-async def test_a_dry_run_orders_nothing_and_tells_how_long_it_would_take(
+async def test_a_dry_run_orders_nothing_and_estimates_how_long_it_would_take(
     stack: Stack, environment: dict[str, str]
 ) -> None:
     await stack.synced_item(transactions=1200, connectorId=600)

@@ -308,7 +308,7 @@ async def test_ops_is_refused(site: str, statement: str) -> None:
             await db.execute(statement)
 
 
-async def test_ops_looks_requeues_and_decides(site: str) -> None:
+async def test_ops_reads_requeues_and_decides(site: str) -> None:
     owner = await open_pool(site, max_size=2, statement_cache=100)
     await stage_a_dead_letter_and_two_flags(owner)
     async with pool_as(site, OPS) as db:

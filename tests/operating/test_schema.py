@@ -70,7 +70,9 @@ async def test_the_checked_in_description_is_that_of_a_migrated_database(
         ("ALTER TABLE pluggy.items SET (fillfactor = 90)", "+table pluggy.items (fillfactor=90)"),
     ],
 )
-async def test_every_kind_of_difference_is_told(database_url: str, change: str, told: str) -> None:
+async def test_every_kind_of_difference_is_listed(
+    database_url: str, change: str, told: str
+) -> None:
     conn = await asyncpg.connect(database_url)
     await conn.execute(change)
     await conn.close()

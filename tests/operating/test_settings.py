@@ -120,7 +120,7 @@ def test_an_empty_value_leaves_the_default(environment: pytest.MonkeyPatch) -> N
         ("PLUGGY_REQUESTS_PER_MINUTE", "1", "PLUGGY_REQUESTS_PER_MINUTE: "),
     ],
 )
-def test_a_wrong_value_is_told_with_its_name(
+def test_a_wrong_value_is_reported_with_its_name(
     environment: pytest.MonkeyPatch, name: str, value: str, told: str
 ) -> None:
     environment.setenv(name, value)
@@ -160,7 +160,7 @@ def test_every_form_of_a_server_s_url_is_taken(
         ("PORT", "-1"),
     ],
 )
-def test_a_wrong_value_of_the_receiver_is_told_without_the_value(
+def test_a_wrong_value_of_the_receiver_is_reported_without_the_value(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     environment.setenv(name, value)

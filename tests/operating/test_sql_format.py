@@ -35,7 +35,7 @@ def test_comments_strings_and_quoted_names_are_no_keywords() -> None:
         (GOOD + f"-- {'x' * 108}\n", (3, "has 111 columns, not 110 at most")),
     ],
 )
-def test_what_is_not_is_told_by_its_line(text: str, told: tuple[int, str]) -> None:
+def test_what_is_not_is_named_by_its_line(text: str, told: tuple[int, str]) -> None:
     assert told in list(deviations(text))
 
 

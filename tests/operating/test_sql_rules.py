@@ -89,7 +89,7 @@ def test_a_join_that_does_not_name_the_item_is_found() -> None:
     assert joins_without_item(of_items) == []
 
 
-def test_a_write_of_schema_pluggy_is_told_from_one_of_the_state() -> None:
+def test_a_write_of_schema_pluggy_is_distinguished_from_one_of_the_state() -> None:
     assert writes_sharded("WITH a AS (UPDATE pluggy.items SET id = id) SELECT 1")
     assert writes_sharded("INSERT INTO pluggy.bills VALUES (1)")
     assert not writes_sharded("UPDATE pluggy_sync.runs SET seq = 1 -- UPDATE pluggy.items")

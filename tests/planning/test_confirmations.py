@@ -118,7 +118,7 @@ async def old_item(stack: Stack, **options: Any) -> dict[str, Any]:
     return item
 
 
-async def test_accounts_that_show_up_after_item_created_are_read_at_the_first_look(
+async def test_accounts_that_show_up_after_item_created_are_read_at_the_first_confirmation(
     stack: Stack,
 ) -> None:
     item = await stack.item(transactions=40, accounts=2)
@@ -243,7 +243,7 @@ async def test_an_item_that_has_not_moved_costs_five_requests_however_many_event
     assert await asked(stack) == {"GET /items/{id}": 5}
 
 
-async def test_rows_that_show_up_after_their_event_are_read_at_a_look(stack: Stack) -> None:
+async def test_rows_that_show_up_after_their_event_are_read_at_a_confirmation(stack: Stack) -> None:
     item = await old_item(stack, transactions=60, accounts=1)
     answer = await stack.collect(item["id"], created=4)
     [(account_id, ids)] = changed(answer, "created").items()
@@ -280,7 +280,9 @@ async def test_an_empty_delta_after_announced_rows_backs_no_step_off(stack: Stac
     await stack.assert_equal(item["id"], ["transactions"])
 
 
-async def test_rows_that_never_come_cost_four_looks_however_many_events(stack: Stack) -> None:
+async def test_rows_that_never_come_cost_four_confirmations_however_many_events(
+    stack: Stack,
+) -> None:
     item = await old_item(stack, transactions=60, accounts=1)
     [account_id] = await stack.live(item["id"], "accounts")
     ahead = (datetime.now(UTC) + timedelta(days=30)).isoformat()
@@ -297,7 +299,7 @@ async def test_rows_that_never_come_cost_four_looks_however_many_events(stack: S
     assert await asked(stack) == {"GET /items/{id}": 1, "GET /v2/transactions": first + 4}
 
 
-async def test_a_read_for_another_cause_ends_the_looks(stack: Stack) -> None:
+async def test_a_read_for_another_cause_ends_the_confirmations(stack: Stack) -> None:
     item = await old_item(stack, transactions=60, accounts=1)
     answer = await stack.collect(item["id"], created=4)
     [ids] = changed(answer, "created").values()
@@ -355,7 +357,7 @@ async def with_all_products(stack: Stack) -> dict[str, Any]:
     raise AssertionError("the simulator makes no such item")
 
 
-async def test_what_an_item_does_not_have_is_looked_for_four_times_and_never_again(
+async def test_what_an_item_does_not_have_is_asked_for_four_times_and_never_again(
     stack: Stack,
 ) -> None:
     item = await with_all_products(stack)
@@ -377,7 +379,7 @@ async def test_what_an_item_does_not_have_is_looked_for_four_times_and_never_aga
     assert (await reasons(stack, item["id"]))["loans"] == ("fresh", None)
 
 
-async def test_what_pluggy_does_not_collect_for_an_item_is_not_looked_for(stack: Stack) -> None:
+async def test_what_pluggy_does_not_collect_for_an_item_is_not_asked_for(stack: Stack) -> None:
     item = await stack.item(transactions=30, products=["ACCOUNTS", "TRANSACTIONS"])
     await stack.process("item/created", item["id"])
     await stack.reset_requests()
@@ -386,7 +388,7 @@ async def test_what_pluggy_does_not_collect_for_an_item_is_not_looked_for(stack:
     assert set(await asked(stack)) <= {"GET /consents", "GET /v2/transactions"}
 
 
-def test_looks_are_counted_from_the_first_contradiction() -> None:
+def test_confirmations_are_counted_from_the_first_contradiction() -> None:
     assert [after.total_seconds() for after in RECHECK_AFTER] == [5, 30, 120, 300]
     assert next_recheck(NOW, NOW) == NOW + RECHECK_AFTER[0]
     assert next_recheck(NOW, NOW + RECHECK_AFTER[0]) == NOW + RECHECK_AFTER[1]
@@ -450,7 +452,7 @@ def test_an_event_that_joined_late_has_a_schedule_of_its_own_afterwards(
     assert outcome.confirming_since == (NOW if again else None)
 
 
-def test_a_look_at_an_account_s_rows_is_one_delta_that_needs_no_witness() -> None:
+def test_a_repeated_read_of_an_account_s_rows_is_one_delta_without_witness() -> None:
     announced = event(
         "transactions/created",
         created_at_from=NOW - MINUTE,
@@ -474,7 +476,7 @@ def test_a_look_at_an_account_s_rows_is_one_delta_that_needs_no_witness() -> Non
     assert (brought.steps, only(brought.outcomes).state) == ([], "applied")
 
 
-def test_a_look_that_may_not_run_now_waits_for_its_step() -> None:
+def test_a_repeated_read_that_may_not_run_now_waits_for_its_step() -> None:
     announced = event(
         "transactions/created",
         account_id=SAVINGS,

@@ -165,7 +165,7 @@ async def test_an_event_of_which_only_the_item_is_known_is_read_as_item_updated(
     assert set(await stack.states(made["id"])) == {"applied"}
 
 
-async def test_what_tells_nothing_usable_is_in_the_worklist_until_a_week_is_over(
+async def test_events_with_nothing_usable_are_in_the_worklist_for_a_week(
     stack: Stack,
 ) -> None:
     bodies: list[dict[str, Any]] = [

@@ -209,7 +209,7 @@ def test_without_times_of_collection_events_that_do_not_say_so_read_nothing() ->
         assert (found.steps, only(found.outcomes).state) == ([], "applied")
 
 
-def test_without_times_of_collection_the_silence_alarm_reads_once_a_day() -> None:
+def test_without_times_of_collection_the_missed_webhook_check_reads_once_a_day() -> None:
     dateless = item(collected=None)
     day_old = [msgspec.structs.replace(s, complete_read_at=NOW - DAY) for s in fresh_steps()]
     assert (
@@ -250,7 +250,7 @@ def test_a_collection_under_way_holds_every_event_of_an_unknown_item_back(name: 
     ("age", "pause"),
     [(timedelta(0), 30), (10 * MINUTE, 600), (5 * HOUR, 3600), (23 * HOUR, 3600)],
 )
-def test_the_pauses_of_what_is_held_back_double_from_half_a_minute_to_an_hour(
+def test_the_pauses_of_deferred_events_double_from_half_a_minute_to_an_hour(
     age: timedelta, pause: int
 ) -> None:
     outcome = only(
@@ -260,7 +260,7 @@ def test_the_pauses_of_what_is_held_back_double_from_half_a_minute_to_an_hour(
     assert doubling_pause(age) == timedelta(seconds=pause)
 
 
-def test_after_a_day_what_was_held_back_is_superseded() -> None:
+def test_after_a_day_what_was_deferred_is_superseded() -> None:
     state = item_state(
         event("item/updated", 1, age=SUPERSEDED_AFTER),
         event("item/updated", 2, age=SUPERSEDED_AFTER - MINUTE),
@@ -270,7 +270,7 @@ def test_after_a_day_what_was_held_back_is_superseded() -> None:
     assert outcomes[2].state == "pending"
 
 
-def test_a_verify_that_was_held_back_for_a_day_reads_anyway() -> None:
+def test_a_verify_that_was_deferred_for_a_day_reads_anyway() -> None:
     waits = decided(
         item_state(event("sync/verify", age=SUPERSEDED_AFTER - MINUTE)), of=item("UPDATING")
     )
@@ -414,7 +414,7 @@ def test_transactions_are_read_whatever_the_items_status_and_never_superseded(na
 
 
 @pytest.mark.parametrize("name", sorted(TRANSACTION_EVENTS))
-def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_look(name: str) -> None:
+def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_confirmation(name: str) -> None:
     announced = event(name, account_id=SAVINGS)
     rechecks = decided(item_state(announced))
     assert rechecks.steps == [ReadAccounts(COLLECTED)]
@@ -434,7 +434,7 @@ def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_look(name: st
     )
 
 
-def test_events_of_a_tombstoned_account_are_ignored_after_one_look() -> None:
+def test_events_of_a_tombstoned_account_are_ignored_after_one_read() -> None:
     announced = event("transactions/created", account_id=SAVINGS)
     assert decided(item_state(announced, tombstoned=[SAVINGS])).steps == [ReadAccounts(COLLECTED)]
     rechecked = step("accounts", complete_read_at=NOW, source_updated_at=READ_AFTER)
@@ -445,7 +445,7 @@ def test_events_of_a_tombstoned_account_are_ignored_after_one_look() -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_item_deleted_buries_only_what_a_404_proves(known: bool) -> None:
+def test_item_deleted_tombstones_only_what_a_404_proves(known: bool) -> None:
     announced = event("item/deleted")
     answers = decided(item_state(announced, known=known))
     assert answers.steps == []

@@ -390,7 +390,7 @@ def _check_served(state: ItemState, found: SyncPlan, answered: Answered, of: Ite
 
 @many
 @given(states(), answers)
-def test_a_thing_has_one_schedule_of_looks_however_many_events_wait_for_it(
+def test_a_thing_has_one_schedule_of_confirmations_however_many_events_wait_for_it(
     state: ItemState, of: Item | Gone
 ) -> None:
     found = decided(state, of=of)
@@ -409,7 +409,7 @@ def test_a_thing_has_one_schedule_of_looks_however_many_events_wait_for_it(
 
 @many
 @given(states(), answers)
-def test_what_is_looked_at_again_comes_to_an_end_within_five_looks(
+def test_what_is_read_again_comes_to_an_end_within_five_reads(
     state: ItemState, of: Item | Gone
 ) -> None:
     """Time passes from look to look, and each brings nothing.

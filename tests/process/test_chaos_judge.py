@@ -30,7 +30,7 @@ async def stored(db: Pool, state: str, reason: str | None = None) -> str:
     return str(body["eventId"])
 
 
-async def test_every_end_of_an_acknowledged_event_is_told_apart(db: Pool) -> None:
+async def test_every_end_of_an_acknowledged_event_is_distinguished(db: Pool) -> None:
     good = {
         await stored(db, "applied"),
         await stored(db, "ignored", "payment_event"),

@@ -82,7 +82,7 @@ class ClaimingConnection(StoppingConnection):
         return found
 
 
-async def test_a_claim_that_has_committed_when_it_is_cancelled_is_handed_back(
+async def test_a_claim_that_has_committed_when_it_is_cancelled_is_released(
     database_url: str, stack: Stack, actor: Actor
 ) -> None:
     pool = await open_stopping_pool(database_url, ClaimingConnection)

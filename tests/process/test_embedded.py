@@ -131,7 +131,7 @@ def services() -> Iterator[Callable[..., tuple["subprocess.Popen[str]", dict[str
 
 @BOTH
 @TRANSPORTS
-async def test_a_server_keeps_what_it_is_told_and_leaves_nothing(
+async def test_a_server_keeps_its_settings_and_leaves_nothing(
     kind: type[Server], tcp: bool
 ) -> None:
     with kind(tcp=tcp) as server:
@@ -416,7 +416,7 @@ def test_services_say_what_becomes_of_the_data(temporary_directory: Path, keep: 
     assert kept.exists() is keep
 
 
-def test_a_data_directory_that_cannot_be_made_is_told_in_one_line(
+def test_a_data_directory_that_cannot_be_made_is_reported_in_one_line(
     temporary_directory: Path,
 ) -> None:
     (temporary_directory / "file").write_text("not a directory")
@@ -570,7 +570,7 @@ async def test_a_temporary_directory_that_no_url_can_name_is_not_used(
 
 
 @AS_ROOT
-def test_root_is_told_of_a_data_directory_that_the_server_cannot_reach(
+def test_root_is_warned_of_a_data_directory_that_the_server_cannot_reach(
     temporary_directory: Path,
 ) -> None:
     (temporary_directory / "closed").mkdir(0o700)

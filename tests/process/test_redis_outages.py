@@ -146,7 +146,7 @@ async def test_a_refusal_that_is_about_the_command_is_no_outage(
     assert not watched.outage.lasts
 
 
-async def test_what_is_unsafe_is_told(admin: ArqRedis) -> None:
+async def test_unsafe_settings_are_logged(admin: ArqRedis) -> None:
     assert await read_redis_settings(admin) == SAFE
     assert SAFE.unsafe == []
     await admin.config_set("appendfsync", "everysec")
@@ -162,7 +162,7 @@ async def test_any_policy_that_evicts_is_unsafe(admin: ArqRedis, policy: str) ->
     assert (await read_redis_settings(admin)).unsafe == ["may_evict"]
 
 
-async def test_where_config_is_forbidden_the_rest_is_told_and_that_is_unknown(
+async def test_where_config_is_forbidden_the_rest_is_logged_and_that_is_unknown(
     valkey: embedded.Valkey, admin: ArqRedis
 ) -> None:
     await admin.acl_setuser(
@@ -199,7 +199,7 @@ async def test_unsafe_settings_are_logged_once_and_stored_for_status(
     assert await db.fetchval("SELECT unsafe FROM pluggy_sync.redis_settings") == []
 
 
-async def test_a_worker_s_row_tells_its_outage_of_redis_and_since_when(
+async def test_a_worker_s_row_shows_its_outage_of_redis_and_since_when(
     db: Pool, valkey: embedded.Valkey, admin: ArqRedis, watched: WatchedRedis
 ) -> None:
     sweep = Sweep(db, ArqWaker(watched), "a-worker", 2, redis=watched.outage)

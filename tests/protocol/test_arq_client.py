@@ -258,7 +258,7 @@ async def test_ids_that_are_no_text_are_removed_and_the_others_run(
     ]
 
 
-async def test_a_queue_of_another_type_is_told_once_and_ends_nothing(
+async def test_a_queue_of_another_type_is_logged_once_and_ends_nothing(
     valkey: embedded.Valkey, redis: ArqRedis
 ) -> None:
     await redis.set(QUEUE_NAME, "not a sorted set")

@@ -359,7 +359,7 @@ async def test_the_feed_is_read_by_indexes_alone(stack: Stack) -> None:
         assert "runs_seq_key" in plan
 
 
-async def test_every_row_tells_which_run_and_event_wrote_it_last(stack: Stack) -> None:
+async def test_every_row_names_the_run_and_event_that_wrote_it_last(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     answer = await stack.collect(item["id"], created=1)
     await stack.process_all(answer)
@@ -374,7 +374,7 @@ async def test_every_row_tells_which_run_and_event_wrote_it_last(stack: Stack) -
         assert record["api_requests"] > 0
 
 
-async def test_a_run_tells_what_it_did_and_what_pluggy_said_when_it_failed(stack: Stack) -> None:
+async def test_a_run_records_what_it_did_and_what_pluggy_said_when_it_failed(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     await stack.simulator.apost("/_simulator/clock", {"advance": 7200})
     answer = await stack.collect(item["id"], created=2)

@@ -128,7 +128,7 @@ async def test_events_between_plan_and_settle_make_exactly_one_follow_up(
     assert await worker.claim(None) is None
 
 
-async def test_an_event_between_the_last_look_and_settle_is_not_lost(
+async def test_an_event_between_the_last_plan_and_settle_is_not_lost(
     db: Pool, worker: Worker
 ) -> None:
     """It comes when everything that the settlement is told has been read already."""
@@ -167,7 +167,7 @@ async def test_a_settled_item_rests(db: Pool, worker: Worker) -> None:
     assert row["done_generation"] == row["generation"] == 1
 
 
-async def test_what_is_put_off_makes_the_item_due_then_and_a_new_event_at_once(
+async def test_what_is_deferred_makes_the_item_due_then_and_a_new_event_at_once(
     db: Pool, worker: Worker
 ) -> None:
     item_id = await waiting_item(db)
@@ -305,7 +305,7 @@ async def test_the_server_ends_a_session_that_stands_still_within_a_page(
         assert await conn.fetchval(setting) == "0", "outlives the transaction"
 
 
-async def test_a_cancelled_sync_hands_back_and_spends_no_attempt(stack: Stack) -> None:
+async def test_a_cancelled_sync_releases_its_item_and_spends_no_attempt(stack: Stack) -> None:
     item = await stack.item(transactions=20)
     await stack.tell("item/created", item["id"])
     await stack.fault("GET /accounts", kind="slow", rate=1.0)
@@ -357,7 +357,7 @@ async def test_every_twentieth_claim_takes_who_waits_longest_in_any_lane(
     assert order.index(audit) == OLDEST_EVERY - 1
 
 
-async def test_a_ring_claims_its_item_before_those_that_wait_longer_if_it_is_live(
+async def test_a_wake_up_claims_its_item_before_those_that_wait_longer_if_it_is_live(
     db: Pool, worker: Worker
 ) -> None:
     longer = await waiting_item(db, since=timedelta(minutes=5))
@@ -366,7 +366,7 @@ async def test_a_ring_claims_its_item_before_those_that_wait_longer_if_it_is_liv
     assert (await claimed(worker, woken)).item_id == longer
 
 
-async def test_a_ring_for_bulk_work_takes_the_best_due_item(db: Pool, worker: Worker) -> None:
+async def test_a_wake_up_for_bulk_work_takes_the_best_due_item(db: Pool, worker: Worker) -> None:
     woken = await waiting_item(db, lane=Lane.BACKFILL, since=timedelta(hours=1))
     live = await waiting_item(db)
     assert (await claimed(worker, woken)).item_id == live
@@ -395,7 +395,7 @@ async def swept(conn: Connection | Pool, *, most: int = 100, key: int = 77) -> s
     return set(await sweep.sweep_due_items(conn, lock=key, limit=most, lowest_lane=int(Lane.AUDIT)))
 
 
-async def test_the_sweep_rings_for_what_is_due_and_nobody_works_on(
+async def test_the_sweep_wakes_workers_for_what_is_due_and_nobody_works_on(
     db: Pool, worker: Worker
 ) -> None:
     leased = await waiting_item(db, since=timedelta(minutes=9))

@@ -88,14 +88,14 @@ async def keys(redis: ArqRedis) -> set[str]:
 # Wakes
 
 
-async def test_a_ring_is_a_job_that_an_arq_worker_runs(redis: ArqRedis, redis_url: str) -> None:
+async def test_a_wake_up_is_a_job_that_an_arq_worker_runs(redis: ArqRedis, redis_url: str) -> None:
     items = [uuid.uuid4() for _ in range(5)]
     assert await ArqWaker(redis).wake(items) == 5
     assert sorted(await run(redis_url)) == sorted(str(item) for item in items)
     assert await redis.zcard(QUEUE_NAME) == 0
 
 
-async def test_a_ring_leaves_nothing_behind(redis: ArqRedis, redis_url: str) -> None:
+async def test_a_wake_up_leaves_nothing_behind(redis: ArqRedis, redis_url: str) -> None:
     before = await keys(redis)
     await ArqWaker(redis).wake([uuid.uuid4()])
     await run(redis_url)
@@ -115,7 +115,7 @@ async def test_ids_are_random_and_start_with_our_prefix(redis: ArqRedis) -> None
         assert 0 < await redis.pttl(f"arq:job:{wake}") <= 3_600_000
 
 
-async def test_a_ring_rings_while_another_of_its_item_is_running(
+async def test_a_wake_up_counts_while_another_of_its_item_is_running(
     redis: ArqRedis, redis_url: str
 ) -> None:
     item, runs = uuid.uuid4(), 0
@@ -133,7 +133,7 @@ async def test_a_ring_rings_while_another_of_its_item_is_running(
     assert (runs, burst.jobs_failed) == (2, 0)
 
 
-async def test_no_items_ring_nothing(redis: ArqRedis) -> None:
+async def test_no_items_wake_nothing(redis: ArqRedis) -> None:
     assert await ArqWaker(redis).wake([]) == 0
     assert await redis.zcard(QUEUE_NAME) == 0
 
@@ -152,7 +152,7 @@ async def test_the_queue_never_holds_more_than_twice_the_slots(
     assert await waker.wake([uuid.uuid4()]) == 0
 
 
-async def test_the_first_of_a_group_ring_where_room_is_short(
+async def test_the_first_of_a_group_wake_workers_where_room_is_short(
     redis: ArqRedis, redis_url: str
 ) -> None:
     waker, items = ArqWaker(redis), [uuid.uuid4() for _ in range(10)]
@@ -174,7 +174,7 @@ async def test_slots_that_nobody_announces_any_more_are_forgotten(redis: ArqRedi
     assert 0 < await redis.ttl(SLOTS_KEY) <= 60
 
 
-async def test_a_worker_whose_clock_is_behind_redis_runs_a_ring_at_once(redis: ArqRedis) -> None:
+async def test_a_worker_whose_clock_is_behind_redis_runs_a_wake_up_at_once(redis: ArqRedis) -> None:
     await ArqWaker(redis).wake([uuid.uuid4()])
     [(_, score)] = await redis.zrange(QUEUE_NAME, 0, -1, withscores=True)
     seconds, _ = await redis.time()

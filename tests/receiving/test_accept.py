@@ -290,7 +290,7 @@ async def test_a_bump_makes_due_only_what_was_not_due(
         (Lane.LIVE, Lane.AUDIT, False),
     ],
 )
-async def test_a_bump_that_lifts_a_due_item_into_the_live_lane_is_worth_a_ring(
+async def test_a_bump_that_lifts_a_due_item_into_the_live_lane_wakes_a_worker(
     db: Pool, item: uuid.UUID, held: Lane, told: Lane, worth_a_wake_up: bool
 ) -> None:
     await accept(db, own_event("sync/verify", item, lane=held, now=datetime.now(UTC)))

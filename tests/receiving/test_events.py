@@ -60,7 +60,7 @@ def test_the_itemid_counts_where_both_are_given() -> None:
     assert read(id=str(uuid.uuid4())).item_id == ITEM
 
 
-def test_transactions_created_tells_from_when_and_how_many() -> None:
+def test_transactions_created_says_from_when_and_how_many() -> None:
     event = read(
         "transactions/created",
         accountId=str(ACCOUNT),
@@ -107,7 +107,7 @@ def test_transactions_events_name_their_rows_once_each(name: str) -> None:
         ("connector/status_updated", {"connectorId": "x"}, "unreadable_connector_id"),
     ],
 )
-def test_what_tells_nothing_usable_is_kept_with_its_reason(
+def test_events_with_nothing_usable_are_kept_with_their_reason(
     name: str, fields: dict[str, Any], reason: str
 ) -> None:
     event = read(name, **fields)

@@ -159,7 +159,7 @@ async def test_a_client_that_goes_away_within_its_body_is_counted_and_leaves_no_
 # Wakes
 
 
-async def test_only_what_makes_an_item_due_rings(
+async def test_only_what_makes_an_item_due_wakes_a_worker(
     doorway: Doorway, redis: ArqRedis, db: Pool
 ) -> None:
     item_id, other_id = uuid.uuid4(), uuid.uuid4()
@@ -180,7 +180,7 @@ async def test_only_what_makes_an_item_due_rings(
     ]
 
 
-async def test_a_full_queue_gets_no_more_rings(doorway: Doorway, redis: ArqRedis) -> None:
+async def test_a_full_queue_gets_no_more_wake_ups(doorway: Doorway, redis: ArqRedis) -> None:
     await redis.set(SLOTS_KEY, 3)
     replies = await asyncio.gather(*(doorway.deliver(told()) for _ in range(30)))
     await doorway.services.intake.wakeups.settle()
@@ -254,7 +254,7 @@ async def test_refused_deliveries_are_one_line_a_minute_with_their_count(
     ]
 
 
-async def test_what_was_refused_is_told_when_the_receiver_stops(
+async def test_refusals_are_counted_when_the_receiver_stops(
     database_url: str, redis: ArqRedis, redis_url: str
 ) -> None:
     with capture_logs() as logs:

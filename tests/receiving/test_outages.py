@@ -123,7 +123,7 @@ async def test_a_receiver_that_was_cut_off_goes_on_by_a_new_connection(
             assert proxy.connections > 1
 
 
-async def test_however_many_ask_for_readiness_one_session_looks(
+async def test_however_many_ask_for_readiness_one_session_checks(
     postgres: embedded.Postgres, valkey: embedded.Valkey
 ) -> None:
     assert postgres.port is not None

@@ -42,7 +42,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     return status
 
 
-async def test_a_connection_too_many_is_told_so_and_closed(doorway: Doorway) -> None:
+async def test_a_connection_too_many_is_answered_and_closed(doorway: Doorway) -> None:
     held = [await asyncio.open_connection("127.0.0.1", doorway.port) for _ in range(5)]
     for reader, writer in held:
         assert await answer(reader, writer) == 200
@@ -154,7 +154,7 @@ async def test_an_expectation_of_any_bytes_is_refused_not_stumbled_over(
     assert b"expectation_failed" in spoken
 
 
-async def test_who_asks_first_whether_to_go_on_is_told_to(doorway: Doorway) -> None:
+async def test_a_sender_that_asks_whether_to_go_on_is_answered_yes(doorway: Doorway) -> None:
     body = json.dumps(told()).encode()
     async with connection(doorway) as (reader, writer):
         writer.write(

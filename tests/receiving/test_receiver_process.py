@@ -29,7 +29,7 @@ OTHER_SECRET = "another-secret-while-rotating"  # noqa: S105 - of the tests
         ({"WEBHOOK_SECRET": SECRET, "WEBHOOK_ALLOW_FROM": "pluggy.ai"}, "WEBHOOK_ALLOW_FROM: "),
     ],
 )
-async def test_a_receiver_that_is_not_told_what_it_needs_refuses_to_start(
+async def test_a_receiver_without_a_needed_setting_refuses_to_start(
     environment: dict[str, str], complaint: str
 ) -> None:
     async with ReceiverProcess(DATABASE_URL="postgresql://x/y", **environment) as receiver:
@@ -39,7 +39,7 @@ async def test_a_receiver_that_is_not_told_what_it_needs_refuses_to_start(
     assert not any(value and value in line for value in environment.values())
 
 
-async def test_a_port_that_is_taken_is_told_and_ends_the_receiver(
+async def test_a_port_that_is_taken_is_reported_and_ends_the_receiver(
     database_url: str, redis: ArqRedis, redis_url: str
 ) -> None:
     servers = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "WEBHOOK_SECRET": SECRET}

@@ -503,7 +503,7 @@ async def test_an_entry_that_nobody_can_read_becomes_a_dead_letter(
 # What operators see
 
 
-async def test_metrics_tell_how_much_is_spooled_and_since_when(
+async def test_metrics_show_how_much_is_spooled_and_since_when(
     valkey: embedded.Valkey, redis: ArqRedis
 ) -> None:
     events = [event() for _ in range(3)]
@@ -522,7 +522,7 @@ async def test_metrics_tell_how_much_is_spooled_and_since_when(
 
 
 @pytest.mark.parametrize("postgres_url", [None, NOBODY], ids=["postgres", "no postgres"])
-async def test_status_tells_of_the_spool_also_while_postgres_is_away(
+async def test_status_shows_the_spool_also_while_postgres_is_away(
     valkey: embedded.Valkey, redis: ArqRedis, database_url: str, postgres_url: str | None
 ) -> None:
     await Spool(redis).add([event(), event()])
@@ -537,7 +537,7 @@ async def test_status_tells_of_the_spool_also_while_postgres_is_away(
         assert json.loads(as_json.stdout)["spool"]["entries"] == 2
 
 
-async def test_one_line_tells_that_postgres_is_away_and_one_that_it_is_back(
+async def test_one_line_says_that_postgres_is_away_and_one_that_it_is_back(
     doorway: Doorway,
     postgres: embedded.Postgres,
     redis: ArqRedis,

@@ -216,7 +216,7 @@ def test_a_redated_row_escapes_the_walk_and_is_announced(
     assert row["date"] > before[row["id"]]["date"]
 
 
-def test_a_redated_row_can_go_untold(
+def test_a_redated_row_can_go_unannounced(
     simulator: SimulatorProcess, caller: Caller, receiver: Receiver, account: str
 ) -> None:
     delivered(simulator)

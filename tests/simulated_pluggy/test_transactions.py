@@ -285,7 +285,7 @@ def test_some_rows_have_no_category_and_some_a_printed_balance(
     assert any(Decimal(str(row["balance"])) != posted[0] for row in printed)
 
 
-def test_a_printed_balance_is_what_the_account_held_after_the_row(
+def test_a_printed_balance_is_that_of_the_account_after_the_row(
     caller: Caller, accounts: list[dict[str, Any]], bank: str, bank_rows: list[dict[str, Any]]
 ) -> None:
     left = Decimal(str(next(a["balance"] for a in accounts if a["id"] == bank)))

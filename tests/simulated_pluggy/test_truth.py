@@ -144,7 +144,7 @@ def test_a_busy_receiver_changes_nothing_in_the_truth() -> None:
         assert running.get(f"/_simulator/truth/{alone['id']}") == truth
 
 
-def test_a_signal_ends_it_even_while_answers_are_held_back() -> None:
+def test_a_signal_ends_it_even_while_answers_are_delayed() -> None:
     with SimulatorProcess(rate_limit=0) as running:
         running.post("/_simulator/faults", {"match": "GET /connectors", "kind": "timeout"})
         address = urlsplit(running.url)

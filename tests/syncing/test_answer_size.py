@@ -72,7 +72,7 @@ def packed_zeros(size: int) -> bytes:
     [Sends(bytes(MIB), 100), Sends(packed_zeros(100 * MIB), 1, "gzip")],
     ids=["plain", "packed"],
 )
-async def test_an_answer_of_100_mib_is_refused_and_never_held(
+async def test_an_answer_of_100_mib_is_refused_and_never_in_memory(
     redis: ArqRedis, sends: Sends
 ) -> None:
     async with served(sends) as url, reading(url, redis) as reader:

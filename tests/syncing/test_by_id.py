@@ -115,7 +115,7 @@ async def test_the_same_ids_named_by_many_events_are_asked_for_once(stack: Stack
     assert set(await stack.states(item_id)) == {"applied"}
 
 
-async def test_a_list_that_is_pending_anew_is_asked_from_its_start(
+async def test_a_list_that_is_pending_again_is_asked_from_its_start(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item_id, account, _ = await one_account(stack)
@@ -152,7 +152,7 @@ async def test_deleted_ids_that_came_back_in_an_earlier_claim_are_asked_once_mor
     assert (await stack.states(item_id))[-1] == "applied"
 
 
-async def test_news_of_the_item_wait_for_no_list(
+async def test_new_events_of_the_item_wait_for_no_list(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item_id, account, _ = await one_account(stack)

@@ -506,7 +506,7 @@ TEN_O_CLOCK = "Fri, 20 Nov 2026 10:00:00 GMT"
     ],
     ids=str,
 )
-async def test_a_429_is_put_off_until_its_time_and_empties_the_bucket(
+async def test_a_429_is_deferred_until_its_time_and_empties_the_bucket(
     redis: ArqRedis, headers: dict[str, str], wait_s: float
 ) -> None:
     said = Said(429, {"code": 429}, headers)
@@ -560,7 +560,7 @@ async def test_a_429_of_one_group_leaves_the_others(redis: ArqRedis) -> None:
         assert (await reader.rows(f"/accounts?itemId={ITEM}")).rows == []
 
 
-async def test_the_simulator_s_limit_is_kept_by_the_reset_it_tells(redis: ArqRedis) -> None:
+async def test_the_simulator_s_limit_is_kept_by_the_reset_it_sends(redis: ArqRedis) -> None:
     with SimulatorProcess(rate_limit=3, seed=3) as simulator:
         item = uuid.UUID(simulator.post("/_simulator/items", {"transactions": 5})["id"])
         async with reading(simulator.url, redis) as reader:

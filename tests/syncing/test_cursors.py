@@ -73,7 +73,7 @@ async def collected(stack: Stack, rows: int = 12) -> tuple[str, str]:
 
 
 @any_refusal
-async def test_a_delta_whose_cursor_is_refused_begins_anew(stack: Stack, refusal: Said) -> None:
+async def test_a_delta_whose_cursor_is_refused_starts_again(stack: Stack, refusal: Said) -> None:
     item_id, account = await collected(stack)
     pluggy = RefusesCursors(refusal)
     async with altered(stack, pluggy):
@@ -85,7 +85,7 @@ async def test_a_delta_whose_cursor_is_refused_begins_anew(stack: Stack, refusal
 
 
 @any_refusal
-async def test_a_walk_whose_cursor_is_refused_begins_anew(stack: Stack, refusal: Said) -> None:
+async def test_a_walk_whose_cursor_is_refused_starts_again(stack: Stack, refusal: Said) -> None:
     item = await stack.item(transactions=60, accounts=1)
     async with altered(stack, RefusesCursors(refusal)):
         await stack.process("item/created", item["id"])
@@ -94,7 +94,7 @@ async def test_a_walk_whose_cursor_is_refused_begins_anew(stack: Stack, refusal:
 
 
 @any_refusal
-async def test_a_long_delta_that_goes_on_as_a_walk_begins_anew_as_a_delta(
+async def test_a_long_delta_that_goes_on_as_a_walk_starts_again_as_a_delta(
     stack: Stack, refusal: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item_id, account = await collected(stack)
@@ -183,7 +183,9 @@ LISTS = ["/loans?itemId=1", "/investments/1/transactions", "/connectors?sandbox=
 
 @any_refusal
 @pytest.mark.parametrize("path", LISTS)
-async def test_a_list_by_page_number_begins_anew(redis: ArqRedis, path: str, refusal: Said) -> None:
+async def test_a_list_by_page_number_starts_again(
+    redis: ArqRedis, path: str, refusal: Said
+) -> None:
     async with (
         PluggyStub(*pages(refusal)) as pluggy,
         reading(pluggy.url, redis) as reader,
@@ -215,7 +217,7 @@ async def test_a_list_that_is_gone_by_its_second_page_is_gone(redis: ArqRedis) -
 
 
 @any_refusal
-async def test_a_question_about_ids_begins_anew(redis: ArqRedis, refusal: Said) -> None:
+async def test_a_question_about_ids_starts_again(redis: ArqRedis, refusal: Said) -> None:
     first, last = (
         Said(body={"results": [{"id": n}], "next": next_}) for n, next_ in ((1, "?x=1"), (2, None))
     )
@@ -227,7 +229,7 @@ async def test_a_question_about_ids_begins_anew(redis: ArqRedis, refusal: Said) 
         assert ([json.loads(bytes(row))["id"] for row in page.rows], page.next) == ([1, 2], None)
 
 
-async def test_what_breaks_on_the_way_begins_nothing_anew(redis: ArqRedis) -> None:
+async def test_what_breaks_on_the_way_starts_nothing_again(redis: ArqRedis) -> None:
     page = Said(body={"results": [{"id": 1}], "totalPages": 3})
     for broken in (Said(503), Said(body=b'{"results": ['), Said(429)):
         async with PluggyStub(page, broken) as pluggy, reading(pluggy.url, redis) as reader:

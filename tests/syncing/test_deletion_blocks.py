@@ -129,7 +129,7 @@ async def test_named_rows_that_come_back_are_stored_and_not_flagged(stack: Stack
     assert shown <= set(await stack.live(item_id))
 
 
-async def test_ids_that_are_not_held_count_for_no_limit(stack: Stack) -> None:
+async def test_ids_that_are_not_stored_count_for_no_limit(stack: Stack) -> None:
     item_id, ids = await one_account(stack, 1000)
     strangers = [f"00000000-0000-4000-8000-{n:012d}" for n in range(400)]
     gone = ids[100:110]

@@ -41,7 +41,7 @@ async def freshness(stack: Stack, item_id: str) -> list[asyncpg.Record]:
     return await stack.db.fetch("SELECT * FROM pluggy_ops.freshness WHERE item_id = $1", item_id)
 
 
-async def test_a_revoked_consent_buries_nothing_and_shows_stale(stack: Stack) -> None:
+async def test_a_revoked_consent_tombstones_nothing_and_shows_stale(stack: Stack) -> None:
     item = await stack.synced_item(transactions=90)
     before = await watermarks(stack, item["id"])
     rows = await stack.live(item["id"])
@@ -83,7 +83,7 @@ async def test_a_named_row_that_is_hidden_stays_without_a_witness(stack: Stack) 
     assert (await stack.states(item["id"]))[-1] == "pending"
 
 
-async def test_an_account_without_possible_witness_is_flagged_not_buried(stack: Stack) -> None:
+async def test_an_account_without_possible_witness_is_flagged_not_tombstoned(stack: Stack) -> None:
     item = await stack.synced_item(transactions=5, accounts=1)
     [account] = await stack.live(item["id"], "accounts")
     ids = list(await stack.live(item["id"]))
@@ -119,7 +119,7 @@ async def test_a_flagged_row_that_is_seen_again_loses_its_flag(stack: Stack) -> 
     assert await flagged(stack, item["id"]) == []
 
 
-async def test_a_walk_buries_what_was_deleted_without_webhook(stack: Stack) -> None:
+async def test_a_walk_tombstones_what_was_deleted_without_webhook(stack: Stack) -> None:
     item = await stack.synced_item(transactions=300)
     await stack.collect(item["id"], deleted=8)
     await stack.shift(timedelta(seconds=1))
@@ -128,7 +128,7 @@ async def test_a_walk_buries_what_was_deleted_without_webhook(stack: Stack) -> N
     await stack.assert_equal(item["id"])
 
 
-async def test_a_row_that_moves_between_two_pages_of_a_walk_is_not_buried(stack: Stack) -> None:
+async def test_a_row_that_moves_between_two_pages_of_a_walk_is_not_tombstoned(stack: Stack) -> None:
     item = await stack.synced_item(transactions=1500, accounts=1)
     await stack.shift(timedelta(seconds=1))
     await stack.fault("GET /v2/transactions", kind="redate", times=3)
@@ -156,7 +156,7 @@ async def test_a_deleted_id_that_still_comes_back_is_asked_once_more(stack: Stac
     assert await tombstones(stack, item["id"]) == 0
 
 
-async def test_a_consent_revoked_between_two_pages_buries_nothing(stack: Stack) -> None:
+async def test_a_consent_revoked_between_two_pages_tombstones_nothing(stack: Stack) -> None:
     item = await stack.synced_item(transactions=1200, accounts=1)
     before = await watermarks(stack, item["id"])
     await stack.shift(timedelta(seconds=1))
@@ -169,7 +169,7 @@ async def test_a_consent_revoked_between_two_pages_buries_nothing(stack: Stack) 
     }
 
 
-async def test_closed_accounts_are_buried_when_a_404_proves_it(stack: Stack) -> None:
+async def test_closed_accounts_are_tombstoned_when_a_404_proves_it(stack: Stack) -> None:
     item = await stack.synced_item(transactions=60, accounts=2)
     [closing, staying] = await stack.live(item["id"], "accounts")
     await stack.update(item["id"], close=[closing])

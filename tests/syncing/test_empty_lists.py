@@ -68,7 +68,7 @@ async def test_the_last_rows_go_a_day_and_a_successful_collection_later(
 
 
 @pytest.mark.parametrize("product", OWNED)
-async def test_two_looks_at_one_collection_prove_nothing(stack: Stack, product: str) -> None:
+async def test_two_lists_of_one_collection_prove_nothing(stack: Stack, product: str) -> None:
     item_id = await emptied(stack, product)
     await stack.shift(DAY)
     # Reads all lists, those of the accounts too.
@@ -98,7 +98,7 @@ async def test_an_unsuccessful_collection_proves_nothing(
     assert await stack.live(item_id, "loans")
 
 
-async def test_without_another_list_that_has_rows_two_looks_prove_nothing(stack: Stack) -> None:
+async def test_without_another_list_that_has_rows_two_lists_prove_nothing(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20)
     owned = [*await stack.live(item["id"], "loans"), *await stack.live(item["id"], "investments")]
     accounts = list(await stack.live(item["id"], "accounts"))
@@ -113,7 +113,9 @@ async def test_without_another_list_that_has_rows_two_looks_prove_nothing(stack:
 
 
 @pytest.mark.parametrize("product", OWNED)
-async def test_a_row_that_is_listed_again_is_looked_at_anew(stack: Stack, product: str) -> None:
+async def test_a_row_that_is_listed_again_starts_its_two_lists_again(
+    stack: Stack, product: str
+) -> None:
     item = await stack.synced_item(transactions=20)
     held = await stack.live(item["id"], product)
     await stack.db.execute(

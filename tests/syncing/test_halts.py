@@ -31,7 +31,7 @@ async def attempts(stack: Stack) -> int:
     return total
 
 
-async def test_a_limit_that_lasts_is_told_after_five_minutes(stack: Stack) -> None:
+async def test_a_limit_that_lasts_is_reported_after_five_minutes(stack: Stack) -> None:
     await stack.db.execute("INSERT INTO pluggy_sync.workers (worker_id, slots) VALUES ('w', 1)")
     item = await stack.synced_item(transactions=20)
     await stack.refuse("GET /items", 429, retryAfter=30)

@@ -33,7 +33,7 @@ async def test_a_deleted_item_and_all_it_owns_become_tombstones(stack: Stack) ->
     assert kept >= 40
 
 
-async def test_an_item_that_comes_back_is_read_anew(stack: Stack) -> None:
+async def test_an_item_that_comes_back_is_read_again(stack: Stack) -> None:
     item = await stack.synced_item(transactions=40)
     await stack.fault(
         "GET /items/*", kind="status", status=404, codeDescription="ITEM_NOT_FOUND", times=1
@@ -54,7 +54,7 @@ async def test_item_deleted_while_the_item_still_answers_changes_nothing(stack: 
     await stack.assert_equal(item["id"])
 
 
-async def test_a_404_without_item_deleted_buries_nothing(stack: Stack) -> None:
+async def test_a_404_without_item_deleted_tombstones_nothing(stack: Stack) -> None:
     item = await stack.synced_item(transactions=40)
     before = await stack.live(item["id"])
     await stack.client_deletes(item["id"])
@@ -79,7 +79,7 @@ async def test_events_of_a_tombstoned_item_are_ignored_by_name(stack: Stack) -> 
     assert await last_event(stack, item["id"]) == ("ignored", "item_deleted")
 
 
-async def test_deletion_of_an_item_that_was_never_held_is_ignored(stack: Stack) -> None:
+async def test_deletion_of_an_item_that_was_never_stored_is_ignored(stack: Stack) -> None:
     unknown = str(uuid.uuid4())
     await stack.process("item/deleted", unknown)
     assert await last_event(stack, unknown) == ("ignored", "item_unknown")

@@ -113,7 +113,9 @@ async def test_a_list_of_slow_pages_keeps_its_lease(stack: Stack) -> None:
     assert (await stack.states(item["id"]))[-1] == "applied"
 
 
-async def test_a_row_that_is_shown_after_a_walk_asked_in_vain_is_not_buried(stack: Stack) -> None:
+async def test_a_row_that_is_listed_after_a_walk_did_not_find_it_is_not_tombstoned(
+    stack: Stack,
+) -> None:
     item = await stack.synced_item(transactions=60, accounts=1)
     [account_id] = await stack.live(item["id"], "accounts")
     hidden, *_ = sorted(await stack.live(item["id"]))
@@ -137,7 +139,7 @@ async def test_a_row_that_is_shown_after_a_walk_asked_in_vain_is_not_buried(stac
     await stack.assert_equal(item["id"])
 
 
-async def test_empty_answers_to_a_list_and_to_one_question_bury_nothing(stack: Stack) -> None:
+async def test_empty_answers_to_a_list_and_to_one_question_tombstone_nothing(stack: Stack) -> None:
     item = await stack.synced_item(transactions=1300, accounts=1)
     held = set(await stack.live(item["id"]))
     questions: list[int] = []

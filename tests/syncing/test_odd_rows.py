@@ -76,7 +76,7 @@ def with_row(row_id: str, **fields: Any) -> Any:
 @pytest.mark.parametrize(
     "fields", [{"amount": None}, {"id": "no-uuid"}, {"id": None}, {"id": 17}], ids=str
 )
-async def test_a_row_that_is_again_as_it_is_held_is_no_longer_rejected(
+async def test_a_row_that_is_again_as_stored_is_no_longer_rejected(
     odd: tuple[Stack, dict[str, Edit]], fields: dict[str, object]
 ) -> None:
     stack, edits = odd
@@ -107,7 +107,7 @@ UNREADABLE = b'{"odd":1e99999999999999999999,'
 
 
 @pytest.mark.parametrize("nameless", [False, True])
-async def test_a_deleted_id_that_comes_back_unreadable_is_not_buried(
+async def test_a_deleted_id_that_comes_back_unreadable_is_not_tombstoned(
     odd: tuple[Stack, dict[str, Edit]], nameless: bool
 ) -> None:
     stack, edits = odd
@@ -140,7 +140,7 @@ async def test_an_unreadable_row_of_a_list_holds_up_no_other(
     assert set(await stack.live(item["id"], table)) == set(await stack.truth(item["id"], table))
 
 
-async def test_movements_that_come_unreadable_are_not_buried(
+async def test_movements_that_come_unreadable_are_not_tombstoned(
     odd: tuple[Stack, dict[str, Edit]],
 ) -> None:
     stack, edits = odd

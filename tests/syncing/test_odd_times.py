@@ -160,7 +160,7 @@ async def test_an_item_updated_in_the_future_is_overwritten_by_the_next_answer(
     assert await stack.db.fetchval(told, item["id"]) < datetime.fromisoformat(FUTURE)
 
 
-async def test_one_odd_promise_does_not_silence_the_alarm(stack: Stack) -> None:
+async def test_one_odd_promise_does_not_stop_the_check(stack: Stack) -> None:
     item = await stack.synced_item(transactions=5)
     async with altered(stack, item_with(nextAutoSyncAt="9999-12-31T23:59:59Z")):
         await stack.process("item/login_succeeded", item["id"])

@@ -244,7 +244,7 @@ def test_only_an_object_can_lose_a_key(body: bytes) -> None:
         without_key(body, "connector")
 
 
-def test_rows_are_told_apart_by_every_byte() -> None:
+def test_rows_are_distinguished_by_every_byte() -> None:
     rows = [b'{"a":1}', b'{"a":1.0}', b'{"a": 1}', b'{"a":2}']
     assert len({row_hash(row) for row in rows}) == 4
     assert row_hash(memoryview(rows[0])) == row_hash(rows[0])

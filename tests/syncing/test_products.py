@@ -77,7 +77,7 @@ async def test_movements_without_a_collection_are_not_asked_for(stack: Stack) ->
     assert "GET /investments/{id}/transactions" not in await stack.requests()
 
 
-async def test_a_movement_is_buried_by_a_second_list_without_it(stack: Stack) -> None:
+async def test_a_movement_is_tombstoned_by_a_second_list_without_it(stack: Stack) -> None:
     item = await open_finance_item(stack)
     extra = uuid.uuid4()
     await stack.db.execute(
@@ -94,7 +94,7 @@ async def test_a_movement_is_buried_by_a_second_list_without_it(stack: Stack) ->
     assert (await stack.states(item["id"]))[-1] == "applied"
 
 
-async def test_empty_lists_of_a_revoked_consent_bury_no_product(stack: Stack) -> None:
+async def test_empty_lists_of_a_revoked_consent_tombstone_no_product(stack: Stack) -> None:
     item = await open_finance_item(stack)
     held = {table: set(await stack.live(item["id"], table)) for table in LISTED}
     await stack.collect(item["id"], consent="revoked")

@@ -199,7 +199,7 @@ async def test_a_short_wait_is_waited_for(redis: ArqRedis) -> None:
     assert time.monotonic() - started >= 9 * 60 / 5500
 
 
-async def test_a_wait_of_more_than_two_seconds_is_put_off_at_once(redis: ArqRedis) -> None:
+async def test_a_wait_of_more_than_two_seconds_is_deferred_at_once(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=12)
     # The first token comes in 60/11 seconds: not worth a slot.
     with pytest.raises(Deferred) as deferred:
@@ -208,7 +208,9 @@ async def test_a_wait_of_more_than_two_seconds_is_put_off_at_once(redis: ArqRedi
     assert deferred.value.code == "rate_budget"
 
 
-async def test_many_who_wait_in_vain_are_put_off_for_a_second_at_least(redis: ArqRedis) -> None:
+async def test_many_callers_without_a_token_are_deferred_for_a_second_at_least(
+    redis: ArqRedis,
+) -> None:
     budget = RateBudget(redis, per_minute=60)
     waits = await asyncio.gather(
         *(budget.acquire("items", Lane.LIVE) for _ in range(30)), return_exceptions=True
@@ -226,7 +228,7 @@ async def queue_up(budget: RateBudget, lane: Lane, waiting: int) -> list[Reserva
     return reservations
 
 
-async def test_who_waits_has_a_turn_of_its_own(redis: ArqRedis) -> None:
+async def test_each_waiting_caller_has_a_reservation_of_its_own(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=360)
     reservations = [reservation.at_ms for reservation in await queue_up(budget, Lane.LIVE, 8)]
     apart = [later - earlier for earlier, later in pairwise(reservations)]
@@ -235,7 +237,7 @@ async def test_who_waits_has_a_turn_of_its_own(redis: ArqRedis) -> None:
 
 @pytest.mark.parametrize("lane", list(Lane))
 @pytest.mark.parametrize("short_of_a_call", [0.1, 0.5, 0.9])
-async def test_turns_are_as_far_apart_as_calls_come(
+async def test_reservations_are_as_far_apart_as_calls_come(
     redis: ArqRedis, lane: Lane, short_of_a_call: float
 ) -> None:
     budget = RateBudget(redis, per_minute=360)
@@ -245,7 +247,7 @@ async def test_turns_are_as_far_apart_as_calls_come(
     assert apart == [pytest.approx(60_000 / 330, abs=2)] * 7
 
 
-async def test_each_who_comes_at_its_turn_is_served(redis: ArqRedis) -> None:
+async def test_each_caller_that_comes_at_its_time_is_served(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=360)
     reservations = await queue_up(budget, Lane.LIVE, 8)
     await shift(redis, reservations[-1].wait_s)
@@ -281,7 +283,7 @@ async def test_a_lane_does_not_queue_behind_a_worse_one(redis: ArqRedis) -> None
     assert await drain(budget, Lane.LIVE) == 10
 
 
-async def test_a_turn_that_nobody_comes_for_loses_no_call(redis: ArqRedis) -> None:
+async def test_a_reservation_that_nobody_comes_for_loses_no_call(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=360)
     await queue_up(budget, Lane.LIVE, 8)
     await shift(redis, 60)

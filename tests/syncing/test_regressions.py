@@ -22,7 +22,7 @@ async def asked(stack: Stack, endpoint: str) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_item_deleted_buries_although_its_404_was_on_the_way_to_another_event(
+async def test_item_deleted_tombstones_although_its_404_was_on_the_way_to_another_event(
     stack: Stack,
 ) -> None:
     item = await stack.synced_item(transactions=20)
@@ -84,7 +84,7 @@ async def test_a_revoked_consent_leaves_no_dead_letters_of_investments(stack: St
     assert dead == []
 
 
-async def test_item_deleted_that_became_visible_after_the_404_of_another_event_buries(
+async def test_item_deleted_that_became_visible_after_the_404_of_another_event_tombstones(
     stack: Stack,
 ) -> None:
     """Its transaction committed a moment later than its time says."""
@@ -103,7 +103,7 @@ async def test_item_deleted_that_became_visible_after_the_404_of_another_event_b
     assert (await stack.states(item["id"]))[-1] == "applied"
 
 
-async def test_movements_are_read_once_and_after_the_list_that_tells_what_changed(
+async def test_movements_are_read_once_and_after_the_list_that_shows_what_changed(
     stack: Stack,
 ) -> None:
     item = await stack.synced_item(transactions=20)
@@ -145,7 +145,7 @@ async def test_a_delta_without_the_rows_of_its_event_beside_a_question_is_no_fau
     assert set(await stack.states(item["id"])) == {"applied"}
 
 
-async def test_an_account_that_is_gone_when_its_rows_are_read_is_buried_and_leaves_no_dead_letter(
+async def test_an_account_that_is_gone_when_its_rows_are_read_is_tombstoned_without_dead_letter(
     stack: Stack,
 ) -> None:
     item = await stack.synced_item(transactions=60, accounts=2)
@@ -175,7 +175,7 @@ async def test_a_list_read_again_for_an_owner_that_is_gone_keeps_the_time_it_was
     assert await stack.db.fetchval(mark, item["id"]) == before
 
 
-async def test_an_investment_that_is_gone_when_its_movements_are_read_is_buried(
+async def test_an_investment_that_is_gone_when_its_movements_are_read_is_tombstoned(
     stack: Stack,
 ) -> None:
     item = await stack.synced_item(transactions=20)
@@ -189,7 +189,7 @@ async def test_an_investment_that_is_gone_when_its_movements_are_read_is_buried(
     assert {r["state"] for r in await freshness(stack, item["id"])} == {"fresh"}
 
 
-async def test_a_walk_that_was_asked_of_an_account_just_buried_ends(stack: Stack) -> None:
+async def test_a_walk_that_was_asked_of_an_account_just_tombstoned_ends(stack: Stack) -> None:
     item = await stack.synced_item(transactions=60, accounts=2)
     [closing, _] = await stack.live(item["id"], "accounts")
     await stack.process_all(await stack.collect(item["id"], close=[closing]))
@@ -227,7 +227,7 @@ async def test_rows_of_an_account_without_consent_and_without_witness_are_not_ev
 @pytest.mark.parametrize(
     "answer", [{"kind": "reset"}, {"kind": "status", "status": 429, "retryAfter": 60}]
 )
-async def test_a_step_that_fails_after_its_account_was_buried_leaves_no_stale_product(
+async def test_a_step_that_fails_after_its_account_was_tombstoned_leaves_no_stale_product(
     stack: Stack, answer: dict[str, Any]
 ) -> None:
     item = await stack.synced_item(transactions=40, accounts=2)

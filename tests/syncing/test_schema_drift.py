@@ -93,7 +93,7 @@ async def test_a_novelty_is_written_once_a_day_however_many_rows_have_it(stack: 
     assert (again["days"], again["last_seen_at"] > again["first_seen_at"]) == (2, True)
 
 
-async def test_rows_that_did_not_change_are_not_looked_at(stack: Stack) -> None:
+async def test_rows_that_did_not_change_are_not_checked(stack: Stack) -> None:
     item = await stack.synced_item(transactions=60, quirks=["novelty"])
     await yesterday(stack)
     before = await drift(stack)
@@ -104,7 +104,7 @@ async def test_rows_that_did_not_change_are_not_looked_at(stack: Stack) -> None:
     assert after[key] == before[key]
 
 
-async def test_only_names_of_the_contract_are_told(stack: Stack) -> None:
+async def test_only_names_of_the_contract_are_reported(stack: Stack) -> None:
     person, card = "Ana Maria de Souza", "123.456.789-09"
     rows: list[dict[str, Any]] = [
         {"id": "x", person: 1, card: 2, "paymentData": {"payer": {card: {}, "newField": person}}},
@@ -145,7 +145,7 @@ FIELDS = sorted({name for shape in SHAPES.values() for name in shape.names})
 
 @settings(deadline=None, max_examples=50)
 @given(st.sampled_from(sorted(SHAPES)), st.dictionaries(st.sampled_from(FIELDS) | st.text(), JSON))
-def test_any_object_can_be_looked_at_and_only_names_come_out(
+def test_any_object_can_be_checked_and_only_names_come_out(
     entity: str, fields: Mapping[str, Any]
 ) -> None:
     for path, value in novelties(entity, [fields]):

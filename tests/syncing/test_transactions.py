@@ -185,7 +185,9 @@ async def make_newer(stack: Stack, item_id: str, row_id: str) -> None:
     )
 
 
-async def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_look(stack: Stack) -> None:
+async def test_an_account_that_is_not_of_the_item_is_dead_after_the_last_confirmation(
+    stack: Stack,
+) -> None:
     item = await stack.synced_item(transactions=20)
     other = await stack.synced_item(transactions=20)
     [foreign, *_] = await stack.live(other["id"], "accounts")

@@ -50,7 +50,7 @@ async def test_no_minute_gives_unknown_items_more_than_a_quarter(redis: ArqRedis
 
 
 @pytest.mark.parametrize(("limit", "share"), [(LIMIT, LIMIT // 12), (60, 12), (6, 6)])
-async def test_no_minute_gives_one_held_item_more_than_its_share(
+async def test_no_minute_gives_one_known_item_more_than_its_share(
     redis: ArqRedis, limit: int, share: int
 ) -> None:
     budget, item_id = RateBudget(redis, per_minute=limit), uuid.uuid4()
@@ -126,7 +126,7 @@ async def test_a_storm_of_unknown_items_takes_its_share_and_halts_nothing(stack:
     )
 
 
-async def test_a_storm_about_one_held_item_leaves_the_limit_to_others(stack: Stack) -> None:
+async def test_a_storm_about_one_known_item_leaves_the_limit_to_others(stack: Stack) -> None:
     made = [(await stack.synced_item(transactions=20, accounts=1))["id"] for _ in range(2)]
     stormy, genuine = made
     clock = asyncio.get_running_loop().time
