@@ -25,7 +25,7 @@ import click
 
 import embedded
 from ops.migrations import migrate
-from tests.support.receiver import SECRET, Client, ReceiverProcess, told
+from tests.support.receiver import SECRET, Client, ReceiverProcess, event_body
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
@@ -116,11 +116,11 @@ class Bench:
         kind = self.dice.choice(KINDS) if kind == "mixed" else kind
         known = self.dice.choice(self.items)
         if kind == "unknown":
-            return told()
+            return event_body()
         if kind == "known":
-            return told(known)
+            return event_body(known)
         fields = {"accountId": self.accounts[known], "transactionIds": ["x"] * 3}
-        return told(known, event="transactions/deleted", **fields)
+        return event_body(known, event="transactions/deleted", **fields)
 
     async def forge(self, run: Run) -> None:
         await _paced(
@@ -139,7 +139,7 @@ class Bench:
         for account in done["changes"]["accounts"].values():
             for row in account["created"]:
                 self.sight.announce(row, announced_at)
-        await self._deliver(told(item_id, eventId=f"{GENUINE}{uuid.uuid4()}"))
+        await self._deliver(event_body(item_id, eventId=f"{GENUINE}{uuid.uuid4()}"))
 
     async def _deliver(self, body: dict[str, Any]) -> None:
         reply = await self.client.deliver(body)
@@ -155,7 +155,7 @@ SELECT count(*) AS genuine, count(*) FILTER (WHERE state = 'pending') AS unsettl
        coalesce(percentile_cont(0.5) WITHIN GROUP (ORDER BY ms), 0)::float AS p50_ms,
        coalesce(percentile_cont(0.99) WITHIN GROUP (ORDER BY ms), 0)::float AS p99_ms
 FROM (SELECT state, extract(epoch FROM settled_at - received_at) * 1000 AS ms
-      FROM pluggy_sync.webhook_events WHERE starts_with(event_id, 'genuine-')) AS told
+      FROM pluggy_sync.webhook_events WHERE starts_with(event_id, 'genuine-')) AS announced
 """
 
 
@@ -221,7 +221,7 @@ async def _start(
         truth = await simulator.aget(f"/_simulator/truth/{made['id']}")
         bench.items.append(made["id"])
         bench.accounts[made["id"]] = truth["accounts"][0]["id"]
-        await client.deliver(told(made["id"], event="item/created"))
+        await client.deliver(event_body(made["id"], event="item/created"))
     await _settled(db, "")
     return bench
 

@@ -30,7 +30,7 @@ import structlog
 
 import embedded
 from ops.migrations import migrate
-from tests.support.receiver import Doorway, open_receiver, told
+from tests.support.receiver import Doorway, event_body, open_receiver
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget
 from webhook_receiver.storage import Stores
@@ -214,7 +214,9 @@ async def follow_both() -> dict[str, Way]:
             for event in answer["events"]:
                 await services.deliver(event)
             await stack.quiet()
-            ways["item/updated without news"] = await follow(stack, services, told(item["id"]))
+            ways["item/updated without changes"] = await follow(
+                stack, services, event_body(item["id"])
+            )
             await stack.quiet()
     return ways
 

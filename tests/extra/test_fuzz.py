@@ -134,7 +134,7 @@ async def store_page(
 ) -> Counter[str]:
     """One page by the worker's own code; every row of it is looked up afterwards.
 
-    seen: ids of pages before, of which an older version may be held.
+    seen: ids of pages before, of which an older version may be stored.
     """
     page = decode_envelope(b'{"results":[' + b",".join(bodies) + b"]}").results
     owner = uuid.UUID(int=1)

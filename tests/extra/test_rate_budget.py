@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.receiver import SECRET, Client, ReceiverProcess, told
+from tests.support.receiver import SECRET, Client, ReceiverProcess, event_body
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import now
 from tests.support.waiting import until
@@ -86,7 +86,7 @@ async def deliver_live(
     for number in range(10_000):
         item_id = items[number % len(items)]
         await simulator.apost(f"/_simulator/items/{item_id}/collect", {"created": 1})
-        assert (await receiver_client.deliver(told(item_id))).status == 202
+        assert (await receiver_client.deliver(event_body(item_id))).status == 202
         await asyncio.sleep(max(0.0, started + (number + 1) * LIVE_EVERY_S - clock()))
 
 
@@ -139,7 +139,7 @@ async def test_eight_workers_use_the_budget_and_are_never_refused(
         figures = await lag(db, live, began)
     share = sum(use.transactions for use in full) / (LIMIT * WINDOWS)
     print({"uses": full, "share": round(share, 3), "walks_left": waiting, **figures})
-    assert waiting, "the backfill ended before its time: the limit was not what held it"
+    assert waiting, "the backfill ended before its time: it was not limited"
     assert [use.refused for use in full] == [0] * WINDOWS
     assert share >= 0.9
     assert figures["events"] >= 100

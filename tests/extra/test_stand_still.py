@@ -35,8 +35,8 @@ async def test_servers_that_stand_still_cost_no_worker_and_no_attempt(
         postgres.pause()
         valkey.pause()
         try:
-            await worker_group.told("redis_away")
-            await worker_group.told("postgres_away")
+            await worker_group.reported("redis_away")
+            await worker_group.reported("postgres_away")
 
             async def not_ready() -> bool:
                 assert await worker_group.health("/livez") == {200}
@@ -53,8 +53,8 @@ async def test_servers_that_stand_still_cost_no_worker_and_no_attempt(
         finally:
             postgres.resume()
             valkey.resume()
-        await worker_group.told("redis_back")
-        await worker_group.told("postgres_back")
+        await worker_group.reported("redis_back")
+        await worker_group.reported("postgres_back")
         await service.let_lapse()
         for item_id in items:
             await service.deliver(item_id)

@@ -23,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 import embedded
 from ops.migrations import migrate
-from tests.support.receiver import SECRET, Client, ReceiverProcess, told
+from tests.support.receiver import SECRET, Client, ReceiverProcess, event_body
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
@@ -202,7 +202,7 @@ async def test_the_whole_service_runs_by_tls(
             aiohttp.ClientSession() as session,
         ):
             receiver_client = Client(f"http://127.0.0.1:{await receiver.port()}", session)
-            assert (await receiver_client.deliver(told(made["id"]))).status == 202
+            assert (await receiver_client.deliver(event_body(made["id"]))).status == 202
             pool = await open_pool(database_url, max_size=1, statement_cache=0)
 
             async def mirrored() -> bool:

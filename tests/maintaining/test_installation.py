@@ -65,7 +65,7 @@ async def test_of_two_applications_that_start_first_one_is_refused(db: Pool) -> 
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "announced"),
     [
         (("", ""), "the database is not migrated: run pluggy-sync migrate"),
         (("/pluggy", "/nowhere_"), "the database of DATABASE_URL does not exist"),
@@ -76,7 +76,7 @@ async def test_of_two_applications_that_start_first_one_is_refused(db: Pool) -> 
     ],
 )
 async def test_a_worker_whose_database_is_of_no_use_ends_and_says_what_to_do(
-    empty_database_url: str, redis_url: str, change: tuple[str, str], told: str
+    empty_database_url: str, redis_url: str, change: tuple[str, str], announced: str
 ) -> None:
     query = "" if "?" in empty_database_url else "?"
     database_url = (empty_database_url + query).replace(*change, 1)
@@ -84,7 +84,7 @@ async def test_a_worker_whose_database_is_of_no_use_ends_and_says_what_to_do(
     with pytest.raises(ChildEnded, match="did not start"):
         await worker.__aenter__()
     assert await worker.ended() == 1
-    assert worker.lines[-1] == f"pluggy-sync: {told}\n"
+    assert worker.lines[-1] == f"pluggy-sync: {announced}\n"
     assert "Traceback" not in "".join(worker.lines)
 
 

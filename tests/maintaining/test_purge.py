@@ -182,7 +182,7 @@ async def progress_of_events(stack: Stack, item: Mapping[str, Any]) -> None:
 
 
 async def drift_and_missed_webhook(stack: Stack, item: Mapping[str, Any]) -> None:
-    """What the nets may have left of an item."""
+    """Add rows that reconciliations can leave of an item."""
     await stack.db.execute(
         "INSERT INTO pluggy_sync.drift VALUES ($1, 1, 'transactions', $2::text::uuid, 1, 0, 0)",
         item["id"],
@@ -196,7 +196,7 @@ async def drift_and_missed_webhook(stack: Stack, item: Mapping[str, Any]) -> Non
 
 
 def texts(value: object) -> set[str]:
-    """All texts of a document that are long enough to be told from others.
+    """All texts of a document that are long enough to be distinguished.
 
     A bare date is not: when time is shifted a time of ours may fall on that day.
     """
@@ -269,9 +269,9 @@ async def test_a_check_that_fails_destroys_nothing_and_is_repeated_later(
     await wait(stack, RETENTION)
     await stack.fault("GET /items", kind="status", status=status, times=1)
     rows = "SELECT count(*) FROM pluggy.transactions WHERE item_id = $1"
-    held = await stack.db.fetchval(rows, item["id"])
+    stored = await stack.db.fetchval(rows, item["id"])
     assert await purge(stack) == 1
-    assert await stack.db.fetchval(rows, item["id"]) == held > 0
+    assert await stack.db.fetchval(rows, item["id"]) == stored > 0
     assert await purge(stack) == 0
     await wait(stack, timedelta(hours=2))
     await stack.redis.delete(f"{PREFIX}budget:items")
@@ -318,12 +318,14 @@ async def test_an_event_that_comes_while_a_purge_is_under_way_goes_first(
     item = await deleted_item(stack, transactions=100)
     await wait(stack, RETENTION)
     monkeypatch.setattr(worker.maintenance.purge, "BATCH", 50)
-    told: list[object] = []
+    announced: list[object] = []
     delete = worker.maintenance.purge._delete_batch
 
     async def delete_and_tell(claim: Any, table: str) -> int:
-        if not told:
-            told.append(await stack.tell("item/updated", item["id"], clientUserId=item["person"]))
+        if not announced:
+            announced.append(
+                await stack.tell("item/updated", item["id"], clientUserId=item["person"])
+            )
         return await delete(claim, table)
 
     monkeypatch.setattr(worker.maintenance.purge, "_delete_batch", delete_and_tell)
@@ -377,7 +379,7 @@ async def test_the_feed_shows_a_purge(stack: Stack) -> None:
 async def test_dead_letters_of_a_purged_item_ask_for_nothing_any_more(stack: Stack) -> None:
     item = await stack.synced_item(transactions=5)
     await stack.process("transactions/created", item["id"], accountId=str(uuid.uuid4()))
-    await stack.shift(timedelta(minutes=5))  # all looks for the account
+    await stack.shift(timedelta(minutes=5))  # all confirmations of the account
     await stack.quiet()
     await stack.client_deletes(item["id"])
     await stack.process("item/deleted", item["id"])

@@ -46,7 +46,7 @@ async def ordered(stack: Stack, item_id: str) -> list[str]:
     return [e["event"] for e in await stack.events(item_id) if e["event"].startswith("sync/")]
 
 
-async def nets_of(stack: Stack, item_id: str) -> asyncpg.Record:
+async def reconciliations_of(stack: Stack, item_id: str) -> asyncpg.Record:
     row = await stack.db.fetchrow(
         "SELECT * FROM pluggy_sync.item_reconciliations WHERE item_id = $1", item_id
     )
@@ -154,22 +154,26 @@ async def test_a_check_without_result_costs_one_request_and_the_pauses_double(
         async with build_client(simulator.url, redis) as client:
             stack = Stack(db, redis, simulator, client, build_worker(db, redis, client))
             item = await stack.synced_item(transactions=20)
-            pauses = await pauses_of_looks(stack, item["id"], looks=8)
+            pauses = await pauses_of_checks(stack, item["id"], checks=8)
     assert pauses == [1, 2, 4, 8, 16, 24, 24, 24]
 
 
-async def pauses_of_looks(stack: Stack, item_id: str, *, looks: int) -> list[int]:
-    """Hours between looks, each of which has cost one request."""
+async def pauses_of_checks(stack: Stack, item_id: str, *, checks: int) -> list[int]:
+    """Hours between checks, each of which has cost one request."""
     pauses = []
-    for _ in range(looks):
-        due = (await nets_of(stack, item_id))["webhook_check_at"] - now() + timedelta(seconds=1)
+    for _ in range(checks):
+        due = (
+            (await reconciliations_of(stack, item_id))["webhook_check_at"]
+            - now()
+            + timedelta(seconds=1)
+        )
         await stack.shift(due)
         await stack.simulator.apost("/_simulator/clock", {"advance": due.total_seconds()})
         await verify_never(stack)
         await stack.reset_requests()
         assert await cast(stack) == 1
         assert await stack.requests() == {"GET /items/{id}": 1}
-        pause = (await nets_of(stack, item_id))["webhook_check_at"] - now()
+        pause = (await reconciliations_of(stack, item_id))["webhook_check_at"] - now()
         pauses.append(round(pause.total_seconds() / 3600))
     assert set(await ordered(stack, item_id)) == {"sync/missed-webhook-check"}
     assert set(await stack.states(item_id)) == {"applied"}
@@ -248,9 +252,9 @@ async def test_a_lost_transactions_updated_heals_with_the_next_item_updated(
 
 async def different(stack: Stack, item_id: str) -> int:
     """Rows whose row at Pluggy has another updatedAt."""
-    held, true = await stack.live(item_id), await stack.truth(item_id)
+    stored, true = await stack.live(item_id), await stack.truth(item_id)
     updated = {i: datetime.fromisoformat(row["updatedAt"]) for i, row in true.items()}
-    return sum(row["source_updated_at"] != updated[i] for i, row in held.items() if i in true)
+    return sum(row["source_updated_at"] != updated[i] for i, row in stored.items() if i in true)
 
 
 async def test_the_last_days_are_read_within_a_day_though_nothing_more_is_announced(
@@ -447,7 +451,7 @@ async def test_an_item_without_consent_is_not_verified(stack: Stack) -> None:
         await stack.shift(timedelta(days=7))
         assert await cast(stack) == 0
     assert "GET /accounts" not in await stack.requests()
-    assert (await nets_of(stack, item["id"]))["verify_at"] > now()
+    assert (await reconciliations_of(stack, item["id"]))["verify_at"] > now()
 
 
 async def test_verifies_are_spread_over_the_days_and_keep_their_place(stack: Stack) -> None:
@@ -476,16 +480,16 @@ async def test_verifies_are_spread_over_the_days_and_keep_their_place(stack: Sta
 async def test_a_worker_that_lost_its_lease_moves_no_net(stack: Stack) -> None:
     item = await stack.synced_item(transactions=5)
     await stack.tell("item/login_succeeded", item["id"])
-    stalled, held = await late_claim(stack), await nets_of(stack, item["id"])
+    stalled, stored = await late_claim(stack), await reconciliations_of(stack, item["id"])
     collected = read_item({"id": item["id"], "nextAutoSyncAt": None}, is_open_finance=False)
     gone = replace(await load_item_state(stalled), item_deleted=True)
     for found in (collected, Gone()):
         await expect_collection(stalled, found, gone, plan(found, gone))
-    assert await nets_of(stack, item["id"]) == held
+    assert await reconciliations_of(stack, item["id"]) == stored
 
 
 async def late_claim(stack: Stack) -> SyncSession:
-    """A claim whose lease another has by now; it was told Pluggy's time before."""
+    """A claim whose lease another worker has by now; it has read Pluggy's time before."""
     session = await stack.worker.engine._begin(await stack.claim())
     session.pluggy.pluggy_now = now()
     await stack.shift(timedelta(minutes=1))
@@ -535,12 +539,12 @@ async def test_an_order_that_a_crash_cut_short_is_not_stored_twice(stack: Stack)
     item = await stack.synced_item(transactions=5)
     await stack.shift(ALARM)
     await verify_never(stack)
-    held = await nets_of(stack, item["id"])
+    stored = await reconciliations_of(stack, item["id"])
     assert await order_due(stack.db) == 1
     await stack.db.execute(
         "UPDATE pluggy_sync.item_reconciliations SET webhook_check_at = $2 WHERE item_id = $1",
-        held["item_id"],
-        held["webhook_check_at"],
+        stored["item_id"],
+        stored["webhook_check_at"],
     )
     assert await order_due(stack.db) == 0
     assert await ordered(stack, item["id"]) == ["sync/missed-webhook-check"]

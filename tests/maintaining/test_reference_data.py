@@ -112,8 +112,8 @@ async def test_connectors_and_categories_are_mirrored_at_the_start(stack: Stack)
     assert await refresh(stack) == 2
     truth = await stack.simulator.aget("/_simulator/truth")
     for table in ("connectors", "categories"):
-        held = await stack.db.fetch(f"SELECT id, payload FROM pluggy_live.{table}")  # noqa: S608 - constants
-        assert {r["id"]: json.loads(r["payload"]) for r in held} == {
+        stored = await stack.db.fetch(f"SELECT id, payload FROM pluggy_live.{table}")  # noqa: S608 - constants
+        assert {r["id"]: json.loads(r["payload"]) for r in stored} == {
             r["id"]: r for r in truth[table]
         }
     requests = await stack.requests()
@@ -166,12 +166,12 @@ async def test_a_status_event_brings_the_connectors_new_status(stack: Stack) -> 
         row_id = await tell_connector(stack, ITAU)
         assert (await event(stack, row_id))["connector_id"] == ITAU
         assert await refresh(stack) == 1
-        held = await stack.db.fetchrow("SELECT * FROM pluggy_live.connectors WHERE id = $1", ITAU)
-    assert held is not None
-    assert held["health_status"] == "OFFLINE"
+        stored = await stack.db.fetchrow("SELECT * FROM pluggy_live.connectors WHERE id = $1", ITAU)
+    assert stored is not None
+    assert stored["health_status"] == "OFFLINE"
     settled, run = await event(stack, row_id), await last_run(stack)
-    assert (settled["state"], settled["run_id"]) == ("applied", held["run_id"])
-    assert (run["id"], run["changed"], run["event_ids"]) == (held["run_id"], 1, [row_id])
+    assert (settled["state"], settled["run_id"]) == ("applied", stored["run_id"])
+    assert (run["id"], run["changed"], run["event_ids"]) == (stored["run_id"], 1, [row_id])
     assert await stack.requests() == {"GET /connectors": 1}
 
 
@@ -281,12 +281,12 @@ async def test_a_connector_is_tombstoned_when_a_404_proves_it(stack: Stack) -> N
         )
     await tell_connector(stack, 31)
     await refresh(stack)
-    held = "SELECT id FROM pluggy_live.connectors WHERE id IN (31, 32)"
+    stored = "SELECT id FROM pluggy_live.connectors WHERE id IN (31, 32)"
     # Named by an event, 31 is asked for at once; 32 with the absences of the day.
-    assert [r["id"] for r in await stack.db.fetch(held)] == [32]
+    assert [r["id"] for r in await stack.db.fetch(stored)] == [32]
     await shift(stack, timedelta(days=1))
     await refresh(stack)
-    assert await stack.db.fetch(held) == []
+    assert await stack.db.fetch(stored) == []
     kept = await stack.db.fetchval("SELECT count(*) FROM pluggy.connectors WHERE id IN (31, 32)")
     assert kept == 2
 
@@ -396,8 +396,8 @@ async def test_a_row_that_postgres_refuses_is_set_aside_and_the_others_are_store
     await stack.db.execute("ALTER TABLE pluggy.connectors ADD CHECK (name <> 'Nubank')")
     assert await refresh(stack) == 2
     truth = await stack.simulator.aget("/_simulator/truth")
-    held = await stack.db.fetch("SELECT id FROM pluggy_live.connectors")
-    assert {r["id"] for r in held} == {r["id"] for r in truth["connectors"]} - {NUBANK}
+    stored = await stack.db.fetch("SELECT id FROM pluggy_live.connectors")
+    assert {r["id"] for r in stored} == {r["id"] for r in truth["connectors"]} - {NUBANK}
     rejected = await stack.db.fetch("SELECT product, row_id, reason FROM pluggy_sync.rejected_rows")
     assert [tuple(r) for r in rejected] == [("connectors", str(NUBANK), "CheckViolationError")]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.maintaining.test_restatements import held_links, link
+from tests.maintaining.test_restatements import link, stored_links
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import changed
 
@@ -31,7 +31,7 @@ async def test_flagged_rows_with_a_certain_replacement_count_once(stack: Stack) 
     assert len(await stack.live(item_id)) == 100 + MANY
     await link(stack)
     left = await flagged_ids(stack, item_id)
-    linked = await held_links(stack, item_id)
+    linked = await stored_links(stack, item_id)
     assert set(linked) == gone - left
     assert len(linked) > MANY / 2
     live = await stack.live(item_id)
@@ -53,13 +53,13 @@ async def test_flagged_rows_that_nothing_replaces_stay_flagged(stack: Stack) -> 
     assert len(flagged) == MANY + 3
     await link(stack)
     assert await flagged_ids(stack, item["id"]) == flagged
-    assert await held_links(stack, item["id"]) == {}
+    assert await stored_links(stack, item["id"]) == {}
 
 
 async def test_what_is_linked_and_not_deleted_yet_is_deleted_by_the_next_pass(stack: Stack) -> None:
     item_id, _ = await many_restated(stack)
     await link(stack)
-    linked = await held_links(stack, item_id)
+    linked = await stored_links(stack, item_id)
     await stack.db.execute(
         "UPDATE pluggy.transactions SET deleted_at = NULL, deletion_flagged_at = now(),"
         " deletion_flag = 'too_many_at_once' WHERE item_id = $1 AND deleted_at IS NOT NULL",
@@ -68,4 +68,4 @@ async def test_what_is_linked_and_not_deleted_yet_is_deleted_by_the_next_pass(st
     assert await flagged_ids(stack, item_id) >= set(linked)
     await link(stack)
     assert not await flagged_ids(stack, item_id) & set(linked)
-    assert await held_links(stack, item_id) == linked
+    assert await stored_links(stack, item_id) == linked

@@ -96,11 +96,11 @@ def test_identical_twins_are_ambiguous() -> None:
 
 def test_a_better_match_goes_first_and_may_leave_others_unambiguous() -> None:
     restated = version(3)
-    retold = version(4, description="Padaria *")
-    found = pair([gone(1), gone(2, amount=Decimal("11"))], [restated, retold])
+    announced_again = version(4, description="Padaria *")
+    found = pair([gone(1), gone(2, amount=Decimal("11"))], [restated, announced_again])
     # 1 agrees with 3 in all; 2 with 3 in date and text alone, and 3 is taken.
     assert links(found) == [(1, 3)]
-    found = pair([gone(1), gone(2, description="Padaria *")], [restated, retold])
+    found = pair([gone(1), gone(2, description="Padaria *")], [restated, announced_again])
     assert links(found) == [(1, 3), (2, 4)]
 
 
@@ -186,7 +186,7 @@ async def lineage(stack: Stack, item_id: str) -> dict[str, asyncpg.Record]:
     return {str(record["id"]): record for record in found}
 
 
-async def held_links(stack: Stack, item_id: str) -> dict[str, str]:
+async def stored_links(stack: Stack, item_id: str) -> dict[str, str]:
     rows = await lineage(stack, item_id)
     return {i: str(row["superseded_by"]) for i, row in rows.items() if row["superseded_by"]}
 
@@ -209,7 +209,7 @@ async def test_a_restated_row_is_linked_to_the_one_that_stands_for_it(stack: Sta
         truth[old] = new
         await link(stack)  # each time: one of these may be restated again, and be ambiguous then
     shown = await lineage(stack, item["id"])
-    found = await held_links(stack, item["id"])
+    found = await stored_links(stack, item["id"])
     assert found == truth
     for old, new in truth.items():
         # The view shows both, from both sides.
@@ -231,7 +231,7 @@ async def test_rows_are_linked_but_never_changed(stack: Stack) -> None:
     versions = "SELECT id, xmin::text FROM pluggy.transactions ORDER BY id"
     before = await stack.db.fetch(versions)
     await link(stack)
-    assert len(await held_links(stack, item["id"])) == 1
+    assert len(await stored_links(stack, item["id"])) == 1
     assert await stack.db.fetch(versions) == before
 
 
@@ -255,9 +255,9 @@ async def test_nothing_is_checked_before_it_has_rested(stack: Stack) -> None:
     await rest(stack)
     await restate(stack, item["id"])
     assert not await link_restatements(stack.db)
-    assert await held_links(stack, item["id"]) == {}
+    assert await stored_links(stack, item["id"]) == {}
     await link(stack)
-    assert len(await held_links(stack, item["id"])) == 1
+    assert len(await stored_links(stack, item["id"])) == 1
 
 
 async def test_a_first_import_links_nothing(stack: Stack) -> None:
@@ -265,7 +265,7 @@ async def test_a_first_import_links_nothing(stack: Stack) -> None:
     answer = await stack.collect(item["id"], deleted=5)
     await stack.process_all(answer)
     await link(stack)
-    assert await held_links(stack, item["id"]) == {}
+    assert await stored_links(stack, item["id"]) == {}
 
 
 async def test_a_row_deleted_a_day_before_is_not_linked(stack: Stack) -> None:
@@ -277,7 +277,7 @@ async def test_a_row_deleted_a_day_before_is_not_linked(stack: Stack) -> None:
         old,
     )
     await link(stack)
-    assert await held_links(stack, item["id"]) == {}
+    assert await stored_links(stack, item["id"]) == {}
     assert new in await stack.live(item["id"])
 
 
@@ -285,9 +285,9 @@ async def test_a_link_is_void_when_pluggy_shows_the_old_row_again(stack: Stack) 
     item = await stack.synced_item(transactions=40)
     old, _ = await restate(stack, item["id"])
     await link(stack)
-    assert len(await held_links(stack, item["id"])) == 1
+    assert len(await stored_links(stack, item["id"])) == 1
     await stack.db.execute("UPDATE pluggy.transactions SET deleted_at = NULL WHERE id = $1", old)
-    assert await held_links(stack, item["id"]) == {}
+    assert await stored_links(stack, item["id"]) == {}
     answer = await stack.collect(item["id"], created=1)
     await stack.process_all(answer)
     await link(stack)
@@ -301,7 +301,7 @@ async def test_a_chain_of_restatements_is_linked_step_by_step(stack: Stack) -> N
     third = uuid.uuid4()
     await restate_again(stack, second, third)
     await link(stack)
-    assert await held_links(stack, item["id"]) == {first: second, second: str(third)}
+    assert await stored_links(stack, item["id"]) == {first: second, second: str(third)}
 
 
 async def restate_again(stack: Stack, old: str, new: uuid.UUID) -> None:
@@ -332,7 +332,7 @@ async def test_a_closed_account_links_nothing(stack: Stack) -> None:
     [closing, _] = await stack.live(item["id"], "accounts")
     await stack.update(item["id"], close=[closing])
     await link(stack)
-    assert await held_links(stack, item["id"]) == {}
+    assert await stored_links(stack, item["id"]) == {}
 
 
 async def test_one_worker_at_a_time_checks(stack: Stack) -> None:
@@ -342,9 +342,9 @@ async def test_one_worker_at_a_time_checks(stack: Stack) -> None:
     async with stack.db.acquire() as conn, conn.transaction():
         assert await restatements.lock_restatements(conn, lock=RESTATEMENTS_LOCK)
         assert not await link_restatements(stack.db)
-        assert await held_links(stack, item["id"]) == {}
+        assert await stored_links(stack, item["id"]) == {}
     await link(stack)
-    assert len(await held_links(stack, item["id"])) == 1
+    assert len(await stored_links(stack, item["id"])) == 1
 
 
 async def test_portions_are_small_and_all_are_checked(
@@ -356,4 +356,4 @@ async def test_portions_are_small_and_all_are_checked(
     for item in items:
         await restate(stack, item["id"])
     await link(stack)
-    assert [len(await held_links(stack, item["id"])) for item in items] == [1] * 4
+    assert [len(await stored_links(stack, item["id"])) for item in items] == [1] * 4

@@ -22,7 +22,7 @@ KEEP = timedelta(days=90)
 OLD = timedelta(days=91)
 YOUNG = timedelta(days=89)
 
-# Bounded by what is mirrored, by the number of ids ever told of, by what else goes (the progress of
+# Bounded by the mirrored rows, by the ids ever announced, by what else goes (the progress of
 # an event's list goes with its event), or of a fixed size (one row, or one a product).
 BOUNDED_OTHERWISE = {
     *(
@@ -61,7 +61,7 @@ async def add_event(db: Pool, state: str, age: timedelta) -> int:
         " received_at, accepted_at, settled_at, item_id)"
         " SELECT $1::text, '', 'item/updated', 0, $2, 'x', t, t, CASE WHEN $4 THEN t END,"
         " $1::text::uuid"
-        " FROM (SELECT now() - $3::interval AS t) AS told RETURNING id",
+        " FROM (SELECT now() - $3::interval AS t) AS received RETURNING id",
         str(uuid.uuid4()),
         state,
         age,

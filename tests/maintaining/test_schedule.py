@@ -62,7 +62,7 @@ async def test_a_periodic_task_that_fails_stops_neither_the_others_nor_itself() 
             periodic_tasks, lambda: min(done[k] for k in ("crashes", "cut off", "works")) >= 3
         )
     said = Counter((line["event"], line.get("periodic_task")) for line in logs)
-    # A fault of ours is told each time, an outage once.
+    # A fault of ours is logged each time, an outage once.
     assert said["periodic_task_crashed", "a"] >= 3
     assert said["postgres_away", None] == 1
 

@@ -231,7 +231,7 @@ async def hooks(stack: Stack) -> AsyncIterator[Hooks]:
 
 
 async def look(stack: Stack, expected: Expected = EXPECTED) -> list[asyncpg.Record]:
-    """Let ten minutes pass, look, and return the view."""
+    """Ten minutes later: check, and return the view."""
     await stack.db.execute(
         "UPDATE pluggy_sync.periodic_task_leases SET due_at = due_at - interval '10 minutes'"
     )
@@ -334,7 +334,7 @@ async def test_a_worker_without_webhook_url_asks_for_no_list(
 ) -> None:
     await stack.reset_requests()
 
-    async def cast() -> bool:
+    async def reconciled() -> bool:
         done = (
             "SELECT done_at IS NOT NULL FROM pluggy_sync.periodic_task_leases"
             " WHERE name = 'reconciliation'"
@@ -342,7 +342,7 @@ async def test_a_worker_without_webhook_url_asks_for_no_list(
         return bool(await stack.db.fetchval(done))
 
     async with WorkerProcess(database_url, redis_url, stack.simulator.url) as worker:
-        await until(cast, "the worker casts its nets")
+        await until(reconciled, "the worker runs its reconciliations")
         worker.stop()
         assert await worker.ended() == 0
     assert "GET /webhooks" not in await stack.requests()

@@ -118,8 +118,8 @@ def test_the_folders_of_the_worker_are_drawn_as_the_import_rules_have_them() -> 
 
 def test_the_statements_in_the_sequence_exist() -> None:
     sequence = section("The way of one event")
-    told = re.findall(r"->>D: ([^:\n]+)", sequence)
-    named = {name for line in told for name in re.findall(r"[a-z_]+", line)}
+    said = re.findall(r"->>D: ([^:\n]+)", sequence)
+    named = {name for line in said for name in re.findall(r"[a-z_]+", line)}
     assert named
     files = QUERIES_DIR.rglob("*.sql")
     assert named - {name for path in files for name, _ in named_statements(path)} == set()

@@ -55,7 +55,7 @@ async def add_transaction(db: Pool, day: int, amount: str, **columns: Any) -> No
 
 @pytest.fixture
 async def account(db: Pool) -> Pool:
-    """A bank account that held 100 at the end of 2026-03-10."""
+    """A bank account with a balance of 100 at the end of 2026-03-10."""
     await add_item(db, ITEM)
     await add_account(db, ITEM, ACCOUNT)
     return db

@@ -45,8 +45,8 @@ def test_the_baseline_has_no_gap_and_makes_one_table_a_file() -> None:
 def test_every_file_belongs_to_the_baseline_until_0_2_0() -> None:
     project = tomllib.loads((SQL_DIR.parent / "pyproject.toml").read_text(encoding="utf-8"))
     later = [script.name for script in SCRIPTS if script.name[:4] > BASELINE]
-    told = "raise BASELINE in worker/infra/baseline.py to the last file"
-    assert not later or project["project"]["version"] != "0.1.0", told
+    said = "raise BASELINE in worker/infra/baseline.py to the last file"
+    assert not later or project["project"]["version"] != "0.1.0", said
 
 
 @pytest.fixture
@@ -115,8 +115,8 @@ async def test_every_command_refuses_a_database_of_another_baseline(
 ) -> None:
     before = await state_of(earlier_url)
     environment = {"DATABASE_URL": earlier_url, "REDIS_URL": redis_url}
-    status, told = await ended(["-m", "ops", *command.split()], environment)
-    assert (status, told) == (3 if command == "status" else 1, TOLD)
+    status, said = await ended(["-m", "ops", *command.split()], environment)
+    assert (status, said) == (3 if command == "status" else 1, TOLD)
     assert await state_of(earlier_url) == before
 
 

@@ -67,8 +67,8 @@ async def test_migrate_brings_a_database_up_to_date_once(
     empty_database_url: str, redis_url: str
 ) -> None:
     cli = CommandLine({"DATABASE_URL": empty_database_url, "REDIS_URL": redis_url})
-    told = complaint(await cli("status"), status=3)
-    assert told == ("the database is not migrated: run pluggy-sync migrate (postgres_not_migrated)")
+    said = complaint(await cli("status"), status=3)
+    assert said == ("the database is not migrated: run pluggy-sync migrate (postgres_not_migrated)")
     first = await cli.json("migrate")
     assert first["applied"][-1] == "views"
     assert await cli.json("migrate") == {"applied": [], "adopted": False}
@@ -97,8 +97,8 @@ async def test_migrate_adopt_changes_nothing_without_a_client_id(
 ) -> None:
     cli = CommandLine({"DATABASE_URL": empty_database_url})
     assert complaint(await cli("migrate", "--adopt")) == "PLUGGY_CLIENT_ID is not set"
-    told = complaint(await cli("status"), status=3)
-    assert told.startswith("the database is not migrated")
+    said = complaint(await cli("status"), status=3)
+    assert said.startswith("the database is not migrated")
 
 
 async def test_a_registered_item_is_due_at_once_and_wakes_a_worker(
@@ -208,8 +208,8 @@ async def test_show_prints_what_is_stored_and_how_fresh_it_is(
     shown = await cli.json("items", "show", item["id"])
     assert shown["item"]["status"] == "UPDATED"
     assert shown["item"]["run_at"] is None
-    held = {row["entity"]: (row["live"], row["deleted"]) for row in shown["rows"]}
-    assert held == {
+    stored = {row["entity"]: (row["live"], row["deleted"]) for row in shown["rows"]}
+    assert stored == {
         table: (len(await stack.truth(item["id"], table)), 0)
         for table in MIRRORED
         if table != "items"
@@ -226,11 +226,11 @@ async def test_show_prints_nothing_personal(cli: CommandLine, stack: Stack) -> N
     result = await cli("items", "show", item["id"])
     assert result.exit_code == 0, result.output
     assert item["id"] in result.stdout
-    told = result.stdout + json.dumps(await cli.json("items", "show", item["id"]))
-    assert "anna@example.com" not in told
+    said = result.stdout + json.dumps(await cli.json("items", "show", item["id"]))
+    assert "anna@example.com" not in said
     for account in (await stack.truth(item["id"], "accounts")).values():
         for name in ("owner", "taxNumber", "number", "name"):
-            assert not account[name] or account[name] not in told
+            assert not account[name] or account[name] not in said
 
 
 async def test_show_prints_what_is_still_to_be_done(cli: CommandLine, stack: Stack) -> None:
@@ -243,8 +243,8 @@ async def test_show_prints_what_is_still_to_be_done(cli: CommandLine, stack: Sta
 
 
 async def test_show_of_an_unknown_item_fails(cli: CommandLine) -> None:
-    told = complaint(await cli("items", "show", UNKNOWN))
-    assert told == f"nothing is known of item {UNKNOWN}; register it first"
+    said = complaint(await cli("items", "show", UNKNOWN))
+    assert said == f"nothing is known of item {UNKNOWN}; register it first"
 
 
 async def test_status_shows_the_light_the_backlog_and_the_lag(
@@ -252,12 +252,12 @@ async def test_status_shows_the_light_the_backlog_and_the_lag(
 ) -> None:
     await stack.synced_item(transactions=20)
     await cli.json("items", "register", UNKNOWN)
-    told = await cli.json("status", status=2)
-    assert told["overview"]["light"] == "red"
-    assert "No worker is alive" in told["overview"]["sentence"]
-    assert told["findings"][0]["kind"] == "no_worker"
-    assert {row["lane"]: row["due"] for row in told["backlog"]}["live"] == 1
-    [lag] = [row for row in told["lag"] if row["event"] == "item/created"]
+    said = await cli.json("status", status=2)
+    assert said["overview"]["light"] == "red"
+    assert "No worker is alive" in said["overview"]["sentence"]
+    assert said["findings"][0]["kind"] == "no_worker"
+    assert {row["lane"]: row["due"] for row in said["backlog"]}["live"] == 1
+    [lag] = [row for row in said["lag"] if row["event"] == "item/created"]
     assert 0 < lag["p50_ms"] <= lag["p99_ms"]
     shown = (await cli("status")).stdout
     assert "No worker is alive" in shown
@@ -437,7 +437,7 @@ async def test_wrong_usage_exits_with_2(cli: CommandLine, arguments: list[str]) 
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "said"),
     [
         ("", "DATABASE_URL is not set"),
         (NOWHERE, "Postgres does not answer at DATABASE_URL"),
@@ -447,18 +447,18 @@ async def test_wrong_usage_exits_with_2(cli: CommandLine, arguments: list[str]) 
 )
 @pytest.mark.parametrize("command", ["status", "migrate", "items", "dead-letters"])
 async def test_a_database_that_cannot_be_used_is_one_line_without_secrets(
-    cli: CommandLine, command: str, address: str, told: str
+    cli: CommandLine, command: str, address: str, said: str
 ) -> None:
     more = {"items": ["register", UNKNOWN], "dead-letters": ["list"]}.get(command, [])
     result = await cli(command, *more, DATABASE_URL=address)
-    assert told in complaint(result, status=3 if command == "status" else 1)
+    assert said in complaint(result, status=3 if command == "status" else 1)
     assert "hunter2" not in result.output
 
 
 async def test_a_database_that_does_not_exist_is_said_so(cli: CommandLine) -> None:
     address = cli.environment["DATABASE_URL"].replace("pluggy_sync_test_", "no_")
-    told = complaint(await cli("status", DATABASE_URL=address), status=3)
-    assert told == "the database of DATABASE_URL does not exist (postgres_access_denied)"
+    said = complaint(await cli("status", DATABASE_URL=address), status=3)
+    assert said == "the database of DATABASE_URL does not exist (postgres_access_denied)"
 
 
 def test_the_program_fails_without_a_traceback() -> None:

@@ -175,8 +175,8 @@ async def test_a_difference_in_any_one_column_is_found(judge: Judge) -> None:
                 f"UPDATE pluggy.{table} SET {column} = {another}"
                 f" WHERE id = (SELECT id FROM pluggy.{table} ORDER BY id LIMIT 1)"
             )
-            told = [(d.kind, d.entity, d.columns) for d in found.shown]
-            assert told == [(DIFFERENT, table, (column,))]
+            said = [(d.kind, d.entity, d.columns) for d in found.shown]
+            assert said == [(DIFFERENT, table, (column,))]
 
 
 async def test_every_table_of_the_mirror_is_compared(db: Pool) -> None:

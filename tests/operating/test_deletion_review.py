@@ -22,7 +22,7 @@ MANY = 30
 
 
 async def with_flags(stack: Stack) -> tuple[str, list[uuid.UUID]]:
-    """An item of 60 rows of which Pluggy no longer has 30: too many to bury at once."""
+    """An item of 60 rows of which Pluggy no longer has 30: too many to tombstone at once."""
     item = await stack.synced_item(transactions=60, accounts=1)
     [account] = await stack.live(item["id"], "accounts")
     done = await stack.collect(item["id"], deleted=MANY)

@@ -53,15 +53,15 @@ class Demo:
         out, err = self.process.communicate(timeout=ENDS_WITHIN_S)
         return self.process.returncode, out, err
 
-    def until_told(self, words: str) -> str:
+    def until_line(self, words: str) -> str:
         """Read its progress up to a line with these words."""
-        told = ""
+        said = ""
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            told += line
+            said += line
             if words in line:
-                return told
-        raise AssertionError(f"the demo never said {words!r}:\n{told}")
+                return said
+        raise AssertionError(f"the demo never said {words!r}:\n{said}")
 
     def processes(self) -> dict[int, str]:
         """Whatever runs in this demo's directory or was started with a path of it."""
@@ -156,7 +156,7 @@ async def test_given_servers_are_used_and_left_as_they_were(
 ) -> None:
     before = await server_contents(postgres_url, redis_url)
     with start("--exit", "--json", *SMALL, DATABASE_URL=postgres_url, REDIS_URL=redis_url) as demo:
-        await asyncio.to_thread(demo.until_told, "comparing every row")
+        await asyncio.to_thread(demo.until_line, "comparing every row")
         during = await server_contents(postgres_url, redis_url)
         status, out, err = await asyncio.to_thread(demo.outcome)
     assert status == 0, err
@@ -175,12 +175,12 @@ async def server_contents(postgres_url: str, redis_url: str) -> tuple[list[str],
     with Redis.from_url(redis_url) as client:
         keys: dict[str, Any] = client.info("keyspace")
     return [record["datname"] for record in databases], {
-        name: held["keys"] for name, held in keys.items()
+        name: stored["keys"] for name, stored in keys.items()
     }
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "said"),
     [
         ({"DATABASE_URL": "postgresql://someone:hunter2@127.0.0.1:1/x"}, "DATABASE_URL"),
         ({"DATABASE_URL": "no url: hunter2"}, "DATABASE_URL"),
@@ -189,14 +189,14 @@ async def server_contents(postgres_url: str, redis_url: str) -> tuple[list[str],
     ],
 )
 def test_a_given_server_that_cannot_be_used_ends_the_demo(
-    start: Callable[..., Demo], environment: dict[str, str], told: str
+    start: Callable[..., Demo], environment: dict[str, str], said: str
 ) -> None:
     with start("--exit", **environment) as demo:
         status, out, err = demo.outcome()
     assert (status, out) == (1, "")
     last = err.splitlines()[-1]
     assert last.startswith("pluggy-sync: ")
-    assert told in last
+    assert said in last
     assert "hunter2" not in err
     assert "Traceback" not in err
     assert not any(demo.directory.iterdir())
@@ -204,7 +204,7 @@ def test_a_given_server_that_cannot_be_used_ends_the_demo(
 
 def test_a_worker_that_dies_ends_the_demo_with_its_log(start: Callable[..., Demo]) -> None:
     with start("--exit", "--items", "1", "--transactions", "20000") as demo:
-        demo.until_told("connecting")
+        demo.until_line("connecting")
         [worker] = eventually(lambda: running(demo, "arq worker.main", "/guard.py"))[:1]
         os.kill(worker, signal.SIGKILL)
         status, _, err = demo.outcome()
@@ -247,7 +247,7 @@ def test_nothing_stays_when_the_demo_is_ended(
     start: Callable[..., Demo], number: signal.Signals, phase: str
 ) -> None:
     with start("--items", "1", "--transactions", "300", "--rounds", "1") as demo:
-        demo.until_told(phase)
+        demo.until_line(phase)
         eventually(lambda: list(demo.processes()))
         demo.process.send_signal(number)
         out, err = demo.process.communicate(timeout=GONE_WITHIN_S)
@@ -266,8 +266,8 @@ async def test_its_processes_log_in_with_the_roles_that_are_meant_for_them(
     start: Callable[..., Demo],
 ) -> None:
     with start("--items", "1", "--transactions", "30", "--rounds", "1") as demo:
-        told = await asyncio.to_thread(demo.until_told, STAYS)
-        [url] = re.findall(r"psql '(.+)'", told)
+        said = await asyncio.to_thread(demo.until_line, STAYS)
+        [url] = re.findall(r"psql '(.+)'", said)
         conn = await asyncpg.connect(url)
         found = await conn.fetch(
             "SELECT DISTINCT usename FROM pg_stat_activity WHERE client_port IS NOT NULL"
@@ -279,8 +279,8 @@ async def test_its_processes_log_in_with_the_roles_that_are_meant_for_them(
 
 def test_commands_run_on_it_as_it_says(start: Callable[..., Demo]) -> None:
     with start("--items", "1", "--transactions", "30", "--rounds", "1") as demo:
-        told = demo.until_told(STAYS)
-        [servers] = re.findall(r"(export DATABASE_URL='.+' REDIS_URL='.+'); ", told)
+        said = demo.until_line(STAYS)
+        [servers] = re.findall(r"(export DATABASE_URL='.+' REDIS_URL='.+'); ", said)
         status = subprocess.run(
             ["/bin/sh", "-c", f"{servers}; {sys.executable} -m ops status --json"],
             check=True,
@@ -302,12 +302,12 @@ def eventually_gone(demo: Demo) -> None:
 
 def test_what_a_killed_demo_left_is_swept_up_by_the_next(start: Callable[..., Demo]) -> None:
     with start(*SMALL) as killed:
-        killed.until_told("starting the receiver")
+        killed.until_line("starting the receiver")
         killed.process.kill()
         killed.process.communicate(timeout=GONE_WITHIN_S)
         eventually_gone(killed)
     left = set(killed.directory.iterdir())
     assert left
     with start(*SMALL) as demo:
-        demo.until_told("starting the receiver")
+        demo.until_line("starting the receiver")
         assert not left & set(demo.directory.iterdir())

@@ -135,7 +135,7 @@ async def wrong_subscription(stack: Stack, _: str) -> None:
 
 
 async def missed(stack: Stack, item_id: str) -> None:
-    await stack.shift(timedelta(days=1))  # what has told of the item is long ago
+    await stack.shift(timedelta(days=1))  # its last event is long ago
     await reconciliation.note_missed_webhook(
         stack.db, item_id=uuid.UUID(item_id), source_updated_at=now(), collected_at=now()
     )
@@ -326,8 +326,8 @@ async def test_what_is_wrong_has_its_row_and_its_light(stack: Stack, kind: str) 
     assert row["since"] is not None
     shown = await overview(stack)
     assert shown["light"] == ("green" if severity == "info" else severity)
-    told = (row["what"], row["since"]) if severity != "info" else ("All is well.", None)
-    assert (shown["sentence"], shown["since"]) == told
+    said = (row["what"], row["since"]) if severity != "info" else ("All is well.", None)
+    assert (shown["sentence"], shown["since"]) == said
     works = await stack.db.fetch("SELECT * FROM pluggy_ops.worklist")
     assert {w["kind"] for w in works} == ({kind} - OF_THE_SERVICE)
     for command in [row["command"], *(w["command"] for w in works)]:
@@ -384,11 +384,11 @@ async def test_all_that_is_wrong_at_once_is_listed_heaviest_first(stack: Stack) 
 
 
 @pytest.mark.parametrize(
-    ("refusals", "taken_minutes_ago", "told"),
+    ("refusals", "taken_minutes_ago", "said"),
     [(19, None, False), (20, None, True), (60, 5, True), (60, -1, False)],
 )
 async def test_refusals_in_a_row_are_listed(
-    stack: Stack, refusals: int, taken_minutes_ago: int | None, told: bool
+    stack: Stack, refusals: int, taken_minutes_ago: int | None, said: bool
 ) -> None:
     """Not those of a passer-by: ones that no delivery that was taken stands between."""
     await workers(stack)
@@ -396,7 +396,7 @@ async def test_refusals_in_a_row_are_listed(
     if taken_minutes_ago is not None:
         await deliveries(stack, "accepted", 1, minutes_ago=taken_minutes_ago)
     found = await findings(stack)
-    assert set(found) == ({"deliveries_refused"} if told else set())
+    assert set(found) == ({"deliveries_refused"} if said else set())
     assert all(row["how_many"] == refusals for row in found.values())
 
 
@@ -408,9 +408,9 @@ async def test_what_pluggy_does_not_know_is_settled_by_its_command(
     row = (await findings(stack))["item_not_found"]
     [work] = await stack.db.fetch("SELECT * FROM pluggy_ops.worklist")
     [letter] = await stack.db.fetch("SELECT * FROM pluggy_ops.dead_letters")
-    for told in (row["what"], work["what"], letter["advice"]):
-        assert "Pluggy does not know" in told
-        assert "requeue" not in told.lower()
+    for said in (row["what"], work["what"], letter["advice"]):
+        assert "Pluggy does not know" in said
+        assert "requeue" not in said.lower()
     command = shlex.split(work["command"])[1:]
     done = await CommandLine({"DATABASE_URL": database_url, "REDIS_URL": redis_url})(*command)
     assert done.exit_code == 0, done.output
@@ -423,8 +423,8 @@ async def test_a_deletion_reported_by_command_tombstones_no_living_item(
 ) -> None:
     item = await stack.synced_item(transactions=10)
     cli = CommandLine({"DATABASE_URL": database_url, "REDIS_URL": redis_url})
-    told = await cli.json("items", "deleted", item["id"])
-    assert told["accepted"] == 1
+    said = await cli.json("items", "deleted", item["id"])
+    assert said["accepted"] == 1
     await stack.quiet()
     assert len(await stack.live(item["id"])) == 10
 
@@ -451,9 +451,9 @@ async def test_redis_without_append_only_file_is_listed_and_colours_nothing(stac
 @pytest.mark.parametrize(
     ("days", "ends"), [(13, True), (15, False), (-1, False)], ids=["13 days", "15 days", "ended"]
 )
-@pytest.mark.parametrize("told_by", ["item", "consent"])
+@pytest.mark.parametrize("said_by", ["item", "consent"])
 async def test_a_consent_that_ends_soon_is_listed_with_its_date(
-    stack: Stack, told_by: str, days: int, ends: bool
+    stack: Stack, said_by: str, days: int, ends: bool
 ) -> None:
     item = await stack.synced_item(transactions=10, connectorId=OPEN_FINANCE)
     await workers(stack)
@@ -462,12 +462,12 @@ async def test_a_consent_that_ends_soon_is_listed_with_its_date(
     statement = {
         "item": "UPDATE pluggy.items SET consent_expires_at = $1",
         "consent": "UPDATE pluggy.consents SET expires_at = $1",
-    }[told_by]
+    }[said_by]
     await stack.db.execute(statement, at)
     if not ends:
         assert "consent_expiring" not in await findings(stack)
         return
     work = await of_item(stack, "consent_expiring", item["id"])
     assert work["due_at"] == at
-    for told in (work["what"], (await findings(stack))["consent_expiring"]["what"]):
-        assert f"{at:%Y-%m-%d}" in told
+    for said in (work["what"], (await findings(stack))["consent_expiring"]["what"]):
+        assert f"{at:%Y-%m-%d}" in said

@@ -118,9 +118,9 @@ async def test_a_row_is_future_by_its_day_in_the_zone(
 async def test_a_zone_that_postgres_does_not_know_breaks_no_view(accounts: Pool) -> None:
     await remember_settings(accounts, "Nowhere/Land", 600)
     assert (await transaction(accounts))["is_future"] is False
-    told = await accounts.fetchrow("SELECT * FROM pluggy_sync.worker_settings")
-    assert told is not None
-    assert (told["posted_on_zone"], told["requests_per_minute"]) == ("America/Sao_Paulo", 600)
+    said = await accounts.fetchrow("SELECT * FROM pluggy_sync.worker_settings")
+    assert said is not None
+    assert (said["posted_on_zone"], said["requests_per_minute"]) == ("America/Sao_Paulo", 600)
 
 
 async def test_a_worker_records_its_zone_and_its_limit(
@@ -130,14 +130,14 @@ async def test_a_worker_records_its_zone_and_its_limit(
     redis_url: str,
     quiet_simulator: SimulatorProcess,
 ) -> None:
-    async def told() -> bool:
+    async def said() -> bool:
         row = await db.fetchrow("SELECT * FROM pluggy_sync.worker_settings")
         assert row is not None
         return (row["posted_on_zone"], row["requests_per_minute"]) == ("America/Manaus", 777)
 
     settings = {"POSTED_ON_ZONE": "America/Manaus", "PLUGGY_REQUESTS_PER_MINUTE": "777"}
     async with WorkerProcess(database_url, redis_url, quiet_simulator.url, **settings) as worker:
-        await until(told, "the worker has told")
+        await until(said, "the worker has recorded its settings")
         worker.stop()
         assert await worker.ended() == 0
 

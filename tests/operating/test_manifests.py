@@ -108,9 +108,9 @@ def test_the_image_is_one_and_the_same_everywhere() -> None:
 
 
 def test_the_kustomization_holds_every_manifest_but_the_example() -> None:
-    held = {K8S / name for name in documents(KUSTOMIZATION)[0]["resources"]}
-    assert held == set(K8S.glob("*.yaml")) - {KUSTOMIZATION, EXAMPLE}
-    assert not [m for path in held for m in documents(path) if m["kind"] == "Secret"]
+    stored = {K8S / name for name in documents(KUSTOMIZATION)[0]["resources"]}
+    assert stored == set(K8S.glob("*.yaml")) - {KUSTOMIZATION, EXAMPLE}
+    assert not [m for path in stored for m in documents(path) if m["kind"] == "Secret"]
 
 
 def test_every_reference_names_what_is_there() -> None:

@@ -128,26 +128,26 @@ async def test_the_release_before_goes_on_accepting_and_syncing_while_it_is_migr
         migrated.set()
 
     async def tell() -> int:
-        told = 0
-        while not migrated.is_set() or told < 30:
-            item = items[told % len(items)]
+        said = 0
+        while not migrated.is_set() or said < 30:
+            item = items[said % len(items)]
             await stack.collect(item, created=1)
             assert (await stack.tell("item/updated", item)).is_new
-            told += 1
-        return told
+            said += 1
+        return said
 
     async def sync() -> None:
         while not migrated.is_set():
             await stack.quiet()
             await asyncio.sleep(0)
 
-    _, told, _ = await asyncio.gather(migrate_thrice(), tell(), sync())
+    _, said, _ = await asyncio.gather(migrate_thrice(), tell(), sync())
     await stack.quiet()
     for item in items:
         assert set(await stack.states(item)) == {"applied"}
         await stack.assert_equal(item)
     states = "SELECT count(*) FROM pluggy_sync.webhook_events WHERE event = 'item/updated'"
-    assert await stack.db.fetchval(states) == told
+    assert await stack.db.fetchval(states) == said
 
 
 def test_what_is_inserted_is_inserted_by_the_names_of_its_columns() -> None:

@@ -69,7 +69,7 @@ async def test_it_repairs_what_differs_and_says_what_that_was(
     assert await stack.db.fetchval("SELECT sum(inserted) FROM pluggy_ops.drift") == 3
     again = await resync(environment, item["id"], "--name", "mend")
     assert (again["ordered"], again["done"], again["requests"]) == (0, 1, 0)
-    assert (await resync(environment, item["id"], "--name", "anew"))["ordered"] == 1
+    assert (await resync(environment, item["id"], "--name", "again"))["ordered"] == 1
 
 
 async def test_items_are_chosen_by_id_file_bank_person_or_all(
@@ -87,8 +87,8 @@ async def test_items_are_chosen_by_id_file_bank_person_or_all(
         (["--client-user", "nobody"], set()),
         (["--all"], {first, second, third}),
     ):
-        told = await resync(environment, *arguments)
-        assert told["items"] == told["ordered"] == len(wanted)
+        said = await resync(environment, *arguments)
+        assert said["items"] == said["ordered"] == len(wanted)
         assert await ordered(stack) == wanted
         await stack.db.execute("DELETE FROM pluggy_sync.webhook_events WHERE state = 'pending'")
 
@@ -146,9 +146,9 @@ async def test_the_time_it_takes_is_that_of_the_rate_limit(
 ) -> None:
     ids = [str(uuid.uuid4()) for _ in range(400)]
     limited = environment | {"PLUGGY_REQUESTS_PER_MINUTE": "120"}
-    told = await resync(limited, "--file", "-", "--dry-run", given="\n".join(ids))
-    # 400 items of which nothing is held: one request each and group, 110 a minute.
-    assert (told["items"], told["minutes_at_least"]) == (400, 4)
+    said = await resync(limited, "--file", "-", "--dry-run", given="\n".join(ids))
+    # 400 items of which nothing is stored: one request each and group, 110 a minute.
+    assert (said["items"], said["minutes_at_least"]) == (400, 4)
     fewer = limited | {"PRODUCTS": "items"}
     few = await resync(fewer, "--file", "-", "--dry-run", given="\n".join(ids))
     assert few["requests"] == 800
@@ -161,8 +161,8 @@ async def test_one_that_was_interrupted_goes_on_by_its_name(
     await resync(environment, ids[0], "--name", "night")
     await stack.quiet()
     await resync(environment, ids[1], "--name", "night")
-    told = await resync(environment, "--all", "--name", "night")
-    assert (told["done"], told["waiting"], told["ordered"]) == (1, 1, 1)
+    said = await resync(environment, "--all", "--name", "night")
+    assert (said["done"], said["waiting"], said["ordered"]) == (1, 1, 1)
     assert await ordered(stack) == set(ids[1:])
 
 

@@ -25,7 +25,7 @@ from ops.cli.main import main
 from ops.migrations import migrate
 from ops.roles import DASHBOARD, OPS, RECEIVER, ROLES, WORKER, RolesRefused, as_role
 from tests.support.kept_database import execute, with_database
-from tests.support.receiver import SECRET, Client, ReceiverProcess, told
+from tests.support.receiver import SECRET, Client, ReceiverProcess, event_body
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget, now
 from tests.support.statements import STATEMENTS
@@ -126,7 +126,7 @@ async def test_the_receiver_and_the_worker_do_their_work_under_their_roles(
     ):
         receiver_client = Client(f"http://127.0.0.1:{await receiver.port()}", session)
         assert (await receiver_client.call("GET", "/readyz")).status == 200
-        first = told(made["id"])
+        first = event_body(made["id"])
         for _ in range(2):
             assert (await receiver_client.deliver(first)).status == 202
         await until(applied)
@@ -329,7 +329,7 @@ async def test_ops_reads_requeues_and_decides(site: str) -> None:
 
 
 async def stage_a_dead_letter_and_two_flags(owner: Pool) -> None:
-    body = json.dumps(told(ITEM)).encode()
+    body = json.dumps(event_body(ITEM)).encode()
     await accept_events(owner, [parse_webhook(body, now())])
     await owner.execute("UPDATE pluggy_sync.webhook_events SET state = 'dead', reason = '404:X'")
     await owner.execute("UPDATE pluggy_sync.item_sync SET run_at = NULL")
@@ -370,16 +370,16 @@ async def test_commands_run_with_the_role_that_they_are_for(
     await stage_a_dead_letter_and_two_flags(owner)
     await close_pool(owner)
     ours = {"DATABASE_URL": as_role(site, role), "REDIS_URL": redis_url}
-    told = await asyncio.to_thread(CliRunner().invoke, main, arguments, env=ours)
-    assert told.exit_code == refused, told.output
-    assert ("the database user may not do this" in told.output) is refused
+    event_body = await asyncio.to_thread(CliRunner().invoke, main, arguments, env=ours)
+    assert event_body.exit_code == refused, event_body.output
+    assert ("the database user may not do this" in event_body.output) is refused
 
 
 async def test_status_runs_with_the_role_of_operators(site: str, redis_url: str) -> None:
     ours = {"DATABASE_URL": as_role(site, OPS), "REDIS_URL": redis_url}
-    told = await asyncio.to_thread(CliRunner().invoke, main, ["status"], env=ours)
-    assert told.exit_code == 2, told.output  # no worker is alive
-    assert "no_worker" in told.stdout
+    event_body = await asyncio.to_thread(CliRunner().invoke, main, ["status"], env=ours)
+    assert event_body.exit_code == 2, event_body.output  # no worker is alive
+    assert "no_worker" in event_body.stdout
 
 
 @pytest.mark.parametrize(
@@ -423,13 +423,13 @@ async def test_roles_have_no_password_until_the_operator_gives_them_one(
     site: str, server: str
 ) -> None:
     conn = await asyncpg.connect(server)
-    held = await conn.fetch(
+    stored = await conn.fetch(
         "SELECT rolcanlogin, rolsuper, rolcreaterole, rolcreatedb, rolpassword IS NULL AS locked"
         " FROM pg_authid WHERE rolname = ANY ($1)",
         ROLES,
     )
     await conn.close()
-    assert [tuple(record) for record in held] == [(True, False, False, False, True)] * len(ROLES)
+    assert [tuple(record) for record in stored] == [(True, False, False, False, True)] * len(ROLES)
 
 
 async def test_making_roles_again_takes_away_what_nobody_granted_here(site: str) -> None:
@@ -459,7 +459,7 @@ async def test_what_a_later_release_adds_is_granted_by_its_migration(
         assert await db.fetchval("SELECT x FROM pluggy_ops.x") == 1
     readable = f"SELECT has_table_privilege('{app}', 'pluggy_live.transactions', 'SELECT')"
     conn = await asyncpg.connect(site)
-    # Views are made anew: who was let in by somebody else stays in.
+    # Views are created again, with the grants that others have made.
     assert await conn.fetchval(readable)
     await conn.close()
     await execute(with_database(server, urlsplit(site).path[1:]), f"DROP OWNED BY {app}")

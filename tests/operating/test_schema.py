@@ -32,7 +32,7 @@ async def test_the_checked_in_description_is_that_of_a_migrated_database(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "said"),
     [
         ("ALTER TABLE pluggy.loans ADD COLUMN x int", "+    x integer"),
         ("ALTER TABLE pluggy_sync.runs ALTER kind DROP NOT NULL", "-    kind text not null"),
@@ -71,13 +71,13 @@ async def test_the_checked_in_description_is_that_of_a_migrated_database(
     ],
 )
 async def test_every_kind_of_difference_is_listed(
-    database_url: str, change: str, told: str
+    database_url: str, change: str, said: str
 ) -> None:
     conn = await asyncpg.connect(database_url)
     await conn.execute(change)
     await conn.close()
     found = await differences(database_url)
-    assert any(line.startswith(told) for line in found.splitlines()), found
+    assert any(line.startswith(said) for line in found.splitlines()), found
 
 
 @pytest.mark.parametrize("path", [SCHEMA_FILE, ENTITIES_FILE], ids=lambda p: p.name)

@@ -9,7 +9,7 @@ import pytest
 from arq.connections import ArqRedis
 
 from tests.support.pluggy_stub import PluggyStub, Said, reading
-from tests.support.receiver import open_receiver, told
+from tests.support.receiver import event_body, open_receiver
 from worker.pluggy_api.errors import PluggyError
 
 ROOT = Path(__file__).parents[2]
@@ -46,9 +46,11 @@ async def test_a_secret_is_changed_without_one_refused_delivery(
     for ours, theirs in (((OLD,), [OLD]), ((NEW, OLD), [OLD, NEW]), ((NEW,), [NEW])):
         async with open_receiver(database_url, redis_url, secrets=ours) as receiver_client:
             for secret in theirs:
-                assert (await receiver_client.deliver(told(), secret=secret)).status == 202
-                by_path = await receiver_client.deliver(told(), secret=None, path=f"/{secret}")
+                assert (await receiver_client.deliver(event_body(), secret=secret)).status == 202
+                by_path = await receiver_client.deliver(
+                    event_body(), secret=None, path=f"/{secret}"
+                )
                 assert by_path.status == 202
             gone = {OLD, NEW} - set(ours)
             for secret in gone:
-                assert (await receiver_client.deliver(told(), secret=secret)).status == 401
+                assert (await receiver_client.deliver(event_body(), secret=secret)).status == 401

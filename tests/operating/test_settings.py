@@ -78,8 +78,8 @@ def test_what_is_empty_or_missing_is_named(
 ) -> None:
     for name in ("DATABASE_URL", "PLUGGY_CLIENT_ID", "PLUGGY_CLIENT_SECRET"):
         environment.delenv(name) if empty is None else environment.setenv(name, empty)
-    told = complaint(PluggySettings)
-    assert told == (
+    said = complaint(PluggySettings)
+    assert said == (
         "DATABASE_URL is not set; PLUGGY_CLIENT_ID is not set; PLUGGY_CLIENT_SECRET is not set"
     )
 
@@ -93,7 +93,7 @@ def test_an_empty_value_leaves_the_default(environment: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "said"),
     [
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL: one of DEBUG, INFO"),
         ("LOG_FORMAT", "xml", "LOG_FORMAT: "),
@@ -121,10 +121,10 @@ def test_an_empty_value_leaves_the_default(environment: pytest.MonkeyPatch) -> N
     ],
 )
 def test_a_wrong_value_is_reported_with_its_name(
-    environment: pytest.MonkeyPatch, name: str, value: str, told: str
+    environment: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
     environment.setenv(name, value)
-    assert complaint(PluggySettings).startswith(told)
+    assert complaint(PluggySettings).startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,8 @@ def test_every_form_of_a_server_s_url_is_taken(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     environment.setenv(name, value)
-    held = getattr(load(PluggySettings), name.lower())
-    assert held.get_secret_value() == value
+    stored = getattr(load(PluggySettings), name.lower())
+    assert stored.get_secret_value() == value
 
 
 @pytest.mark.parametrize(
@@ -164,18 +164,18 @@ def test_a_wrong_value_of_the_receiver_is_reported_without_the_value(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     environment.setenv(name, value)
-    told = complaint(ReceiverSettings)
-    assert told.startswith(f"{name}: ")
-    assert value not in told.removeprefix(f"{name}: ") or len(value) < 3
+    said = complaint(ReceiverSettings)
+    assert said.startswith(f"{name}: ")
+    assert value not in said.removeprefix(f"{name}: ") or len(value) < 3
 
 
 def test_all_complaints_stand_on_one_line(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("PORT", "x")
     environment.setenv("LOG_LEVEL", "x")
     environment.delenv("DATABASE_URL")
-    told = complaint(ReceiverSettings)
-    assert "\n" not in told
-    assert all(name in told for name in ("PORT: ", "LOG_LEVEL: ", "DATABASE_URL is not set"))
+    said = complaint(ReceiverSettings)
+    assert "\n" not in said
+    assert all(name in said for name in ("PORT: ", "LOG_LEVEL: ", "DATABASE_URL is not set"))
 
 
 def test_secrets_are_split_while_rotating(environment: pytest.MonkeyPatch) -> None:
@@ -201,8 +201,8 @@ def test_any_value_can_come_from_a_file(
     (tmp_path / "value").write_text("postgresql://from-a-file\n", encoding="utf-8")
     environment.setenv(name, "")
     environment.setenv(f"{name}_FILE", str(tmp_path / "value"))
-    held: Any = getattr(load(PluggySettings), name.lower())
-    assert getattr(held, "get_secret_value", lambda: held)() == "postgresql://from-a-file"
+    stored: Any = getattr(load(PluggySettings), name.lower())
+    assert getattr(stored, "get_secret_value", lambda: stored)() == "postgresql://from-a-file"
 
 
 def test_a_value_goes_before_a_file(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_value_goes_before_a_file(environment: pytest.MonkeyPatch, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "said"),
     [
         (None, "WEBHOOK_SECRET_FILE cannot be read: No such file or directory"),
         (b"\xff\xfe secret", "WEBHOOK_SECRET_FILE cannot be read: not UTF-8"),
@@ -220,13 +220,13 @@ def test_a_value_goes_before_a_file(environment: pytest.MonkeyPatch, tmp_path: P
     ],
 )
 def test_a_file_that_holds_no_secret_is_named(
-    environment: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, told: str
+    environment: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, said: str
 ) -> None:
     if content is not None:
         (tmp_path / "value").write_bytes(content)
     environment.delenv("WEBHOOK_SECRET")
     environment.setenv("WEBHOOK_SECRET_FILE", str(tmp_path / "value"))
-    assert complaint(ReceiverSettings) == told
+    assert complaint(ReceiverSettings) == said
 
 
 def test_items_and_accounts_are_always_mirrored(environment: pytest.MonkeyPatch) -> None:
@@ -265,16 +265,16 @@ def test_loopback_is_this_machine_only(url: str, loopback: bool) -> None:
 
 def test_the_documentation_names_every_setting_and_its_default() -> None:
     page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
-    told = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+?) \|", page, re.MULTILINE))
+    said = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+?) \|", page, re.MULTILINE))
     fields = PluggySettings.model_fields | ReceiverSettings.model_fields
-    assert set(told) == names()
+    assert set(said) == names()
     for name, field in fields.items():
         default = field.default
         if isinstance(default, SecretStr):
             default = default.get_secret_value()
         if isinstance(default, str | int) and default:
-            assert told[name.upper()].strip("`") == str(default)
+            assert said[name.upper()].strip("`") == str(default)
         else:
-            assert told[name.upper()].startswith(("none", "all", "everywhere", "`DATABASE_URL`")), (
+            assert said[name.upper()].startswith(("none", "all", "everywhere", "`DATABASE_URL`")), (
                 name
             )

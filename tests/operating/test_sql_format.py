@@ -20,7 +20,7 @@ def test_comments_strings_and_quoted_names_are_no_keywords() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "said"),
     [
         (GOOD.replace("SELECT", "select"), (2, "has keywords in lower case: select")),
         (GOOD.replace("WHERE", "\nWhere".lower()), (3, "has keywords in lower case: where")),
@@ -35,8 +35,8 @@ def test_comments_strings_and_quoted_names_are_no_keywords() -> None:
         (GOOD + f"-- {'x' * 108}\n", (3, "has 111 columns, not 110 at most")),
     ],
 )
-def test_what_is_not_is_named_by_its_line(text: str, told: tuple[int, str]) -> None:
-    assert told in list(deviations(text))
+def test_what_is_not_is_named_by_its_line(text: str, said: tuple[int, str]) -> None:
+    assert said in list(deviations(text))
 
 
 def test_a_file_says_what_it_is_for_by_a_comment_or_as_a_view(tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ async def test_all_findings_are_shown_with_their_commands(cli: CommandLine, stac
     for make_wrong in (expiring, flagged):
         await make_wrong(stack, item["id"])
     kinds = ["no_worker", "flagged_deletions", "consent_expiring"]
-    told = await cli.json("status", status=2)
-    assert [row["kind"] for row in told["findings"]] == kinds
+    said = await cli.json("status", status=2)
+    assert [row["kind"] for row in said["findings"]] == kinds
     shown = (await cli("status")).stdout
     assert [shown.index(kind) for kind in kinds] == sorted(shown.index(kind) for kind in kinds)
     assert "pluggy-sync flags list" in shown
@@ -51,16 +51,16 @@ async def test_a_redis_that_only_the_command_cannot_reach_is_yellow(
     await workers(stack)
     result = await cli("status", "--json", "--strict", REDIS_URL=AWAY)
     assert result.exit_code == 1
-    told = json.loads(result.stdout)
-    assert told["overview"]["light"] == "yellow"
-    assert told["overview"]["sentence"].startswith("Redis does not answer")
-    assert [row["kind"] for row in told["findings"]] == ["redis_outage"]
+    said = json.loads(result.stdout)
+    assert said["overview"]["light"] == "yellow"
+    assert said["overview"]["sentence"].startswith("Redis does not answer")
+    assert [row["kind"] for row in said["findings"]] == ["redis_outage"]
     await stack.db.execute(
         "UPDATE pluggy_sync.workers SET redis_outage = 'redis_away', redis_outage_since = now()"
     )
-    told = json.loads((await cli("status", "--json", REDIS_URL=AWAY)).stdout)
-    assert [row["kind"] for row in told["findings"]] == ["redis_outage"]
-    assert told["overview"]["since"] is not None
+    said = json.loads((await cli("status", "--json", REDIS_URL=AWAY)).stdout)
+    assert [row["kind"] for row in said["findings"]] == ["redis_outage"]
+    assert said["overview"]["since"] is not None
 
 
 async def test_the_worklist_is_narrowed_down(cli: CommandLine, stack: Stack) -> None:

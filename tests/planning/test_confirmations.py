@@ -37,7 +37,7 @@ from worker.planner.steps import ReadAccounts, ReadDelta
 from worker.pluggy_api.endpoints import PluggyReader
 
 RECHECKS: Final = (5, 25, 90, 180)
-"""Seconds from one look to the next."""
+"""Seconds from one read to the next."""
 NOTHING = b'{"page":1,"total":0,"totalPages":0,"results":[],"next":null}'
 Answer = Callable[[str, bytes], bytes]
 

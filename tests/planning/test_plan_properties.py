@@ -321,7 +321,7 @@ def test_a_plan_whose_steps_succeed_shrinks_until_only_outcomes_are_left(
     while found.steps:
         todo = [planned for planned in found.steps if step_key(planned) not in taken]
         if not todo:
-            # The next look is for the next claim.
+            # The next read is for the next claim.
             assert any(outcome.confirming for outcome in found.outcomes.values())
             return
         for planned in todo:
@@ -412,7 +412,7 @@ def test_a_thing_has_one_schedule_of_confirmations_however_many_events_wait_for_
 def test_what_is_read_again_comes_to_an_end_within_five_reads(
     state: ItemState, of: Item | Gone
 ) -> None:
-    """Time passes from look to look, and each brings nothing.
+    """Time passes from read to read, and each brings nothing.
 
     An item is gone only for item/deleted: another event's 404 is a failure of the item's step.
     """

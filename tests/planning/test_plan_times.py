@@ -154,7 +154,7 @@ def test_no_watermark_is_far_ahead_of_our_clock(ahead: timedelta) -> None:
 def test_a_mark_after_the_start_of_its_read_counts_from_an_overlap_before_it(
     announced: int, later: bool
 ) -> None:
-    """Minutes; the read of NOW was told that the collection ended 4 minutes later."""
+    """Minutes; the read of NOW returned a collection that ended 4 minutes later."""
     minute = timedelta(minutes=1)
     read = Step("loans", complete_read_at=NOW, source_updated_at=NOW + 4 * minute)
     assert is_later(NOW + announced * minute, read) is later

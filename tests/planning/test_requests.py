@@ -162,7 +162,7 @@ async def never_listed(stack: Stack, item_id: str) -> None:
 
 HAPPENINGS: Final[dict[str, Happening]] = {
     "item/created: the first sync": first_sync,
-    "item/updated without news": quiet_update,
+    "item/updated without changes": quiet_update,
     "item/updated, once a day: the last 14 days too": update_of_the_day,
     "item/updated, one investment changed": investment_changed,
     "another item/updated of the same collection": same_collection,
@@ -212,7 +212,7 @@ async def test_new_rows_are_read_before_the_other_lists(stack: Stack) -> None:
     asked = [entry["path"] for entry in log if entry["method"] == "GET"]
     assert asked[:2] == [f"/items/{item['id']}", "/accounts"]
     assert set(asked[2:4]) == {"/v2/transactions"}
-    assert len(asked) == announced()["item/updated without news"]["all"]
+    assert len(asked) == announced()["item/updated without changes"]["all"]
     await stack.assert_equal(item["id"])
 
 

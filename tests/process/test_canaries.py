@@ -247,29 +247,29 @@ async def play(
     ):
         await simulator.apost("/_simulator/faults", {"match": match, "kind": kind, "times": 1})
 
-    def told(event: str, /, **fields: Any) -> dict[str, Any]:
+    def reported(event: str, /, **fields: Any) -> dict[str, Any]:
         known = {"event": event, "eventId": str(uuid.uuid4()), "itemId": item["id"]}
         return known | {"clientUserId": person} | fields
 
     name = truth["identities"][0]["fullName"]
     account = truth["accounts"][0]["id"]
     ids = [row["id"] for row in truth["transactions"][:3]]
-    assert (await receiver_client.deliver(told("item/created"), secret=secret)).status == 202
-    by_path = await receiver_client.deliver(told("item/updated"), secret=None, path=f"/{older}")
+    assert (await receiver_client.deliver(reported("item/created"), secret=secret)).status == 202
+    by_path = await receiver_client.deliver(reported("item/updated"), secret=None, path=f"/{older}")
     assert by_path.status == 202
     await receiver_client.deliver(
-        told("transactions/updated", accountId=account, transactionIds=ids), secret=secret
+        reported("transactions/updated", accountId=account, transactionIds=ids), secret=secret
     )
-    kept = await receiver_client.deliver(told("person/renamed", name=name), secret=secret)
+    kept = await receiver_client.deliver(reported("person/renamed", name=name), secret=secret)
     assert kept.body == {"status": "kept"}
-    await receiver_client.deliver(told("item/updated", itemId=name), secret=secret)
+    await receiver_client.deliver(reported("item/updated", itemId=name), secret=secret)
     await receiver_client.deliver(
         f'{{"event": "item/updated", "owner": "{name}"'.encode(), secret=secret
     )
     await receiver_client.deliver(json.dumps([name]).encode(), secret=secret)
-    await receiver_client.deliver(told("item/updated"), secret=secret + "x")
+    await receiver_client.deliver(reported("item/updated"), secret=secret + "x")
     for path in (f"/{secret}/", f"/{secret}/more", f"/{secret}x"):
-        await receiver_client.deliver(told("item/updated"), secret=None, path=path)
+        await receiver_client.deliver(reported("item/updated"), secret=None, path=path)
     await receiver_client.call("GET", f"/webhooks/pluggy/{secret}")
     await receiver_client.call("POST", f"/{secret}", headers={HEADER: secret})
     await receiver_client.speak(b"POST /webhooks/pluggy/%s\x01 HTTP/1.1\r\n\r\n" % secret.encode())
@@ -314,12 +314,12 @@ async def refuse_everything(
 async def passed_through(owner_url: str, marks: Marks) -> int:
     """Number of marks in the database: others cannot appear in its output."""
     conn = await asyncpg.connect(owner_url)
-    held = ""
+    stored = ""
     for table in ("pluggy.transactions", "pluggy.identities", "pluggy.accounts", "pluggy.items"):
         rows = await conn.fetch(f"SELECT t::text AS row FROM {table} t")  # noqa: S608 - constants
-        held += "".join(row["row"] for row in rows)
+        stored += "".join(row["row"] for row in rows)
     await conn.close()
-    return sum(needle in held for needle in marks.needles.values())
+    return sum(needle in stored for needle in marks.needles.values())
 
 
 async def test_no_password_comes_out_where_nothing_works(site: Site, marks: Marks) -> None:

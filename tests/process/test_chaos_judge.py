@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.judge import judge_database
 from tests.chaos.ledger import ACKNOWLEDGED, REFUSED, UNANSWERED, Account, Ledger, read_ledger
-from tests.support.receiver import told
+from tests.support.receiver import event_body
 from tests.support.stack import now
 from worker.inbox.accept import accept_events
 from worker.inbox.events import parse_webhook
@@ -19,7 +19,7 @@ from worker.infra.postgres import Pool
 
 async def stored(db: Pool, state: str, reason: str | None = None) -> str:
     """An event that has ended in a state; returns its id."""
-    body = told()
+    body = event_body()
     await accept_events(db, [parse_webhook(json.dumps(body).encode(), now())])
     await db.execute(
         "UPDATE pluggy_sync.webhook_events SET state = $1, reason = $2 WHERE event_id = $3",

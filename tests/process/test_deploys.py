@@ -47,7 +47,7 @@ async def test_a_cancelled_sync_leaves_no_lease_and_no_attempt_behind(
         for _ in range(statements):
             await actor.advance()
         if actor.idle:
-            break  # it was done before it was told to stop
+            break  # it was done before the signal
         assert actor.at is not None
         stopped_at.append(actor.at)
         await actor.interrupt()

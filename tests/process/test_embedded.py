@@ -239,8 +239,8 @@ async def test_postgres_is_what_the_mirror_expects() -> None:
 async def test_a_durable_valkey_writes_before_it_answers_and_never_evicts() -> None:
     with Valkey(durable=True) as server:
         async with redis.asyncio.from_url(server.url, decode_responses=True) as client:
-            held = await client.config_get("appendonly", "appendfsync", "maxmemory-policy")
-    assert held == {
+            stored = await client.config_get("appendonly", "appendfsync", "maxmemory-policy")
+    assert stored == {
         "appendonly": "yes",
         "appendfsync": "always",
         "maxmemory-policy": "noeviction",
@@ -408,11 +408,11 @@ def test_services_say_what_becomes_of_the_data(temporary_directory: Path, keep: 
         command, cwd=ROOT, env=given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as launcher:
         assert launcher.stderr
-        told = launcher.stderr.readline()
+        said = launcher.stderr.readline()
         launcher.send_signal(signal.SIGINT)
-    assert "Ctrl-C" in told
-    assert (str(kept) in told) is keep
-    assert ("DELETES" in told) is not keep
+    assert "Ctrl-C" in said
+    assert (str(kept) in said) is keep
+    assert ("DELETES" in said) is not keep
     assert kept.exists() is keep
 
 
@@ -499,9 +499,9 @@ def test_only_its_user_may_enter_a_server_s_directories(kind: type[Server], data
         run = Path(parse_qs(url.query)["host"][0] if kind is Postgres else url.path)
         run = run if run.is_dir() else run.parent
         for private in (run, data_dir):
-            held = private.stat()
-            assert stat.S_IMODE(held.st_mode) == 0o700
-            assert held.st_uid == directories.server_account().uid
+            stored = private.stat()
+            assert stat.S_IMODE(stored.st_mode) == 0o700
+            assert stored.st_uid == directories.server_account().uid
         assert {stat.S_IMODE(p.stat().st_mode) & 0o077 for p in data_dir.iterdir()} == {0}
 
 
@@ -513,8 +513,8 @@ def test_a_password_is_asked_for_and_stands_in_no_command_line(kind: type[Server
         server.pause()
         family = [guard.processes()[server.pid].parent, *guard.family(server.pid)]
         for pid in family:
-            for told in ("cmdline", "environ"):
-                assert password.encode() not in Path(f"/proc/{pid}/{told}").read_bytes()
+            for said in ("cmdline", "environ"):
+                assert password.encode() not in Path(f"/proc/{pid}/{said}").read_bytes()
 
 
 async def test_a_wrong_password_is_refused() -> None:

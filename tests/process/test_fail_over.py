@@ -23,9 +23,9 @@ from tests.support.receiver import (
     Client,
     Doorway,
     ReceiverProcess,
+    event_body,
     open_receiver,
     stored_bodies,
-    told,
 )
 from tests.support.service import Service, open_service
 from tests.support.simulator_process import SimulatorProcess
@@ -126,8 +126,8 @@ async def is_read_only(db: Pool) -> bool:
 async def test_a_session_that_is_left_read_only_is_replaced(url: str) -> None:
     await begin_read_only(url, True)
     pool = await open_pool(url, max_size=3, statement_cache=100)
-    held = [await pool.acquire() for _ in range(3)]
-    for conn in held:
+    stored = [await pool.acquire() for _ in range(3)]
+    for conn in stored:
         await pool.release(conn)
     await begin_read_only(url, False)
     assert await is_read_only(pool)
@@ -194,9 +194,9 @@ async def readiness(client: Client) -> tuple[int, Any]:
 async def test_a_session_whose_server_has_gone_is_closed_without_a_word(url: str) -> None:
     pool = await open_pool(url, max_size=1, statement_cache=0)
     async with pool.acquire() as session:
-        held: Any = session
+        stored: Any = session
         # Nothing can be sent any more, and the loop has not heard of it yet.
-        held._con._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        stored._con._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         await session.close()
     assert await pool.fetchval("SELECT 1") == 1
     await close_pool(pool)
@@ -207,7 +207,7 @@ async def test_a_receiver_takes_deliveries_again_once_the_primary_is_back(
 ) -> None:
     await begin_read_only(url, True)
     async with receiver_client(url, valkey.url) as doorway:
-        replies = await asyncio.gather(*(doorway.deliver(told()) for _ in range(5)))
+        replies = await asyncio.gather(*(doorway.deliver(event_body()) for _ in range(5)))
         assert {reply.status for reply in replies} == {503}
         assert await readiness(doorway) == (503, "postgres_read_only")
         await begin_read_only(url, False)
@@ -216,15 +216,15 @@ async def test_a_receiver_takes_deliveries_again_once_the_primary_is_back(
             return (await readiness(doorway))[0] == 200
 
         await until(is_ready)
-        assert (await doorway.deliver(told())).status == 202
+        assert (await doorway.deliver(event_body())).status == 202
 
 
 async def test_while_postgres_is_read_only_deliveries_are_spooled_and_then_stored(
     url: str, db: Pool, postgres: embedded.Postgres, durable_valkey: embedded.Valkey
 ) -> None:
-    body = json.dumps(told()).encode()
+    body = json.dumps(event_body()).encode()
     async with receiver_client(url, durable_valkey.url) as doorway:
-        assert (await doorway.deliver(told())).status == 202
+        assert (await doorway.deliver(event_body())).status == 202
         async with standby(postgres):
             assert (await doorway.deliver(body)).status == 202
             assert await readiness(doorway) == (200, "postgres_read_only")
@@ -333,7 +333,7 @@ async def test_a_worker_goes_on_once_the_primary_is_back_and_spends_no_attempt(
         await until(is_ready)
 
         async def takes() -> bool:
-            return (await service.receiver_client.deliver(told(item["id"]))).status == 202
+            return (await service.receiver_client.deliver(event_body(item["id"]))).status == 202
 
         await until(takes)
         await service.quiet()
@@ -364,7 +364,7 @@ async def test_a_worker_is_not_ready_as_soon_as_a_server_is_of_no_use(
         await until(is_ready)
         await asyncio.to_thread(server.kill if how == "killed" else server.pause)
         try:
-            # The very next look tells, well within the five seconds that a probe may take.
+            # The very next probe shows it, well within the five seconds that a probe may take.
             status, word, took_s = await worker_readiness(worker)
         finally:
             await asyncio.to_thread(server.start if how == "killed" else server.resume)
@@ -428,7 +428,7 @@ async def test_of_two_hosts_the_one_that_lives_is_used(
                 return (await readiness(client))[0] == 200
 
             await until(is_ready)
-            assert (await client.deliver(told())).status == 202
+            assert (await client.deliver(event_body())).status == 202
     finally:
         await asyncio.to_thread(other_postgres.start if how == "killed" else other_postgres.resume)
 

@@ -72,7 +72,7 @@ async def test_several_workers_that_are_refused_send_one_probe_a_minute_together
         await service.stack.shift(timedelta(minutes=1, seconds=1))
         await assert_applied(service, items)
         assert await service.attempts() == 0
-        # Who was under way when it began says so, and a probe; nobody each time it looks.
+        # Logged by the syncs under way when it began and by the probe, not at every check.
         assert sum(len(worker.said("halted")) for worker in workers) <= WORKERS * 4 + 1
 
 

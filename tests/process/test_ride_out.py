@@ -47,7 +47,7 @@ class WorkerGroup:
     workers: Sequence[WorkerProcess]
     session: aiohttp.ClientSession
 
-    async def told(self, event: str, times: int = 1) -> None:
+    async def reported(self, event: str, times: int = 1) -> None:
         """Wait until each worker has logged the event."""
 
         async def said() -> bool:
@@ -154,7 +154,7 @@ async def test_without_redis_workers_go_on_from_what_postgres_knows(
         items = await begin_work(service)
         await asyncio.to_thread(valkey.kill if how == "killed" else valkey.pause)
         try:
-            await worker_group.told("redis_away")
+            await worker_group.reported("redis_away")
             for item_id in items:
                 await service.deliver(item_id)
             # No ring reaches anybody: the rest is claimed not woken.
@@ -162,7 +162,7 @@ async def test_without_redis_workers_go_on_from_what_postgres_knows(
             assert await worker_group.health("/livez") == {200}
         finally:
             await asyncio.to_thread(valkey.start if how == "killed" else valkey.resume)
-        await worker_group.told("redis_back")
+        await worker_group.reported("redis_back")
         await worker_group.ready()
         for item_id in items:
             await service.deliver(item_id)
@@ -177,11 +177,11 @@ async def test_a_postgres_that_is_killed_costs_no_worker_and_no_attempt(
         items = await begin_work(service)
         await asyncio.to_thread(postgres.kill)
         try:
-            await worker_group.told("postgres_away")
+            await worker_group.reported("postgres_away")
             assert await worker_group.health("/livez") == {200}
         finally:
             await asyncio.to_thread(postgres.start)
-        await worker_group.told("postgres_back")
+        await worker_group.reported("postgres_back")
         # What was under way is due when its leases lapse.
         await service.let_lapse()
         await assert_done(service, items)

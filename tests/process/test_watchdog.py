@@ -11,7 +11,7 @@ import pytest
 from arq.connections import ArqRedis
 
 from tests.support.pluggy_stub import PluggyStub, Said, reading
-from tests.support.receiver import open_receiver, told
+from tests.support.receiver import event_body, open_receiver
 from tests.support.stack import Stack
 from tests.support.watchdog import MAX_CALLBACK_S, watched
 from tests.syncing.test_by_id import one_account, tell_updated, unknown_ids
@@ -62,7 +62,9 @@ async def test_60_events_of_5_000_ids_hold_up_no_other_delivery(
     ids = unknown_ids(5_000)
     bodies = [
         json.dumps(
-            told(event="transactions/updated", accountId=str(uuid.uuid4()), transactionIds=ids)
+            event_body(
+                event="transactions/updated", accountId=str(uuid.uuid4()), transactionIds=ids
+            )
         ).encode()
         for _ in range(60)
     ]

@@ -227,10 +227,10 @@ class Scene:
         self.last_claim[lease.item_id] = lease.token
         await worker.engine.sync(lease)
         self.overtaken += self.last_claim[lease.item_id] != lease.token
-        held = await self.stack.db.fetchval(
+        stored = await self.stack.db.fetchval(
             "SELECT token FROM pluggy_sync.item_leases WHERE item_id = $1", lease.item_id
         )
-        assert held != lease.token, "a sync ended and kept its lease"
+        assert stored != lease.token, "a sync ended and kept its lease"
 
     async def check(self) -> None:
         forgotten = await self.control.fetch(FORGOTTEN)

@@ -59,7 +59,7 @@ async def consume(url: str, path: str) -> None:
             await asyncio.sleep(0)
 
         names = consumer()
-        # Looks again at once, so that it comes in between whatever commits out of order.
+        # Reads again at once, so that it comes in between whatever commits out of order.
         names["asyncio"] = SimpleNamespace(sleep=lambda _: asyncio.sleep(0.002))
         await names["follow"](url, "test", changed)
 
@@ -254,8 +254,8 @@ async def every_change_was_seen(stack: Stack, log: Path) -> None:
     assert len(written) > 500
     newest: dict[tuple[str, str], tuple[int, str, bool]] = {}
     for seq, table, row_id, row_hash, gone in sights(log):
-        held = newest.get((table, row_id), (0, "", False))
-        newest[table, row_id] = max(held, (seq, row_hash, gone), key=lambda sight: sight[0])
+        stored = newest.get((table, row_id), (0, "", False))
+        newest[table, row_id] = max(stored, (seq, row_hash, gone), key=lambda sight: sight[0])
     for record in written:
         key = record["name"], record["id"]
         assert key in newest, f"{key} was never shown"
@@ -366,10 +366,10 @@ async def test_every_row_names_the_run_and_event_that_wrote_it_last(stack: Stack
     [why] = [block for block in blocks("sql") if "event_ids" in block]
     rows = await stack.live(item["id"])
     newest = max(rows.values(), key=lambda row: row["first_seen_at"])
-    told = await stack.db.fetch(why.replace("'…'", f"'{newest['id']}'"))
-    assert "transactions/created" in {record["event"] for record in told}
-    assert {record["kind"] for record in told} == {"sync"}
-    for record in told:
+    announced = await stack.db.fetch(why.replace("'…'", f"'{newest['id']}'"))
+    assert "transactions/created" in {record["event"] for record in announced}
+    assert {record["kind"] for record in announced} == {"sync"}
+    for record in announced:
         assert record["finished_at"] - record["started_at"] < timedelta(minutes=1)
         assert record["api_requests"] > 0
 

@@ -113,19 +113,19 @@ async def test_an_event_that_became_pending_again_is_not_answered_by_an_older_re
 ) -> None:
     item = await stack.synced_item(transactions=20, accounts=1)
     [account_id] = await stack.truth(item["id"], "accounts")
-    told = await stack.tell(
+    announced = await stack.tell(
         "transactions/created", item["id"], eventId="again", accountId=account_id
     )
     await stack.quiet()
     await stack.db.execute(
         "UPDATE pluggy_sync.webhook_events SET state = 'dead', reason = '400:X' WHERE id = $1",
-        told.row_id,
+        announced.row_id,
     )
     # Nobody tells of these.
     await stack.collect(item["id"], created=2)
-    await revive(stack, await read(stack, told.row_id))
+    await revive(stack, await read(stack, announced.row_id))
     await stack.quiet()
-    assert (await read(stack, told.row_id))["state"] == "applied"
+    assert (await read(stack, announced.row_id))["state"] == "applied"
     await stack.assert_equal(item["id"], ["transactions"])
 
 

@@ -76,7 +76,7 @@ async def claimed(worker: Worker, woken: uuid.UUID | None = None) -> SyncSession
 
 
 async def settled(session: SyncSession, item_state: ItemState, state: str = "applied") -> Due:
-    """Settle what was planned, as the engine does: after another look."""
+    """Settle what was planned, as the engine does: after it has read the events again."""
     again = replace(await load_item_state(session), generation=item_state.generation)
     outcomes = {event.id: Outcome(state, due_at=item_state.now) for event in item_state.events}
     return await settle(session, again, outcomes, settling=outcomes)
@@ -122,16 +122,16 @@ async def test_events_between_plan_and_settle_make_exactly_one_follow_up(
         await tell(db, item_id)
     assert (await settled(session, item_state)).now
     follow_up = await claimed(worker)
-    news = await load_item_state(follow_up)
-    assert len(news.events) == 5
-    assert not (await settled(follow_up, news)).now
+    changes = await load_item_state(follow_up)
+    assert len(changes.events) == 5
+    assert not (await settled(follow_up, changes)).now
     assert await worker.claim(None) is None
 
 
 async def test_an_event_between_the_last_plan_and_settle_is_not_lost(
     db: Pool, worker: Worker
 ) -> None:
-    """It comes when everything that the settlement is told has been read already."""
+    """It comes when everything that the settlement is given has been read already."""
     item_id = await waiting_item(db)
     session = await claimed(worker)
     item_state = await load_item_state(session)

@@ -67,15 +67,15 @@ action_kinds = st.sampled_from([strategy for weight, strategy in ACTIONS for _ i
 
 @st.composite
 def overtakings(draw: st.DrawFn) -> list[Action]:
-    """A worker stalls somewhere beyond its lease, news come, another does its work, it wakes."""
+    """A worker stalls beyond its lease, events come, another does its work, it wakes."""
     slow, fast = draw(st.permutations(range(WORKERS)))[:2]
     number = draw(item_numbers)
-    news = [Tell(0, (number,))] if draw(st.booleans()) else []
+    changes = [Tell(0, (number,))] if draw(st.booleans()) else []
     return [
         *[Work(worker, 60) for worker in (slow, fast, slow)],
         Tell(1, (number,)),
         Work(slow, draw(st.integers(1, 12))),
-        *news,
+        *changes,
         Lapse(),
         Work(fast, draw(st.integers(5, 20))),
         Work(slow, draw(st.integers(1, 30))),
@@ -188,7 +188,7 @@ def test_no_interleaving_of_deliveries_syncs_stalls_and_kills_loses_or_doubles_a
             examples=1,
             syncs=world.syncs,
             lease_lost=world.lease_lost,
-            events=len(world.told),
+            events=len(world.announced),
         )
 
     any_schedule_comes_to_rest()

@@ -93,11 +93,11 @@ async def rest(db: Pool) -> None:
 async def test_an_accepted_event_is_stored_and_makes_its_item_due(
     db: Pool, item: uuid.UUID
 ) -> None:
-    told = event(item, "transactions/updated", accountId=ACCOUNT, transactionIds=[ACCOUNT])
-    [answer] = await accept(db, told)
+    announced = event(item, "transactions/updated", accountId=ACCOUNT, transactionIds=[ACCOUNT])
+    [answer] = await accept(db, announced)
     [row] = await stored(db)
     assert (answer.is_new, answer.made_due, answer.row_id) == (True, True, row["id"])
-    assert (row["event"], row["state"], row["body"]) == (told.event, "pending", told.body)
+    assert (row["event"], row["state"], row["body"]) == (announced.event, "pending", announced.body)
     assert (row["item_id"], row["account_id"]) == (item, uuid.UUID(ACCOUNT))
     assert row["transaction_ids"] == [uuid.UUID(ACCOUNT)]
     assert await db.fetchval(
@@ -109,10 +109,10 @@ async def test_an_accepted_event_is_stored_and_makes_its_item_due(
 
 
 async def test_a_redelivery_stores_nothing_and_bumps_nothing(db: Pool, item: uuid.UUID) -> None:
-    told = event(item)
-    await accept(db, told)
+    announced = event(item)
+    await accept(db, announced)
     before = await item_row(db, item), await stored(db)
-    [again] = await accept(db, replace(told, received_at=datetime.now(UTC)))
+    [again] = await accept(db, replace(announced, received_at=datetime.now(UTC)))
     assert (again.is_new, again.made_due) == (False, False)
     assert (await item_row(db, item), await stored(db)) == before
 
@@ -120,10 +120,10 @@ async def test_a_redelivery_stores_nothing_and_bumps_nothing(db: Pool, item: uui
 async def test_a_redelivery_of_what_is_applied_does_not_make_its_item_due(
     db: Pool, item: uuid.UUID
 ) -> None:
-    told = event(item)
-    await accept(db, told)
+    announced = event(item)
+    await accept(db, announced)
     await settle(db, "applied")
-    [again] = await accept(db, told)
+    [again] = await accept(db, announced)
     assert (again.is_new, again.made_due) == (False, False)
     assert (await item_row(db, item))["run_at"] is None
 
@@ -131,10 +131,10 @@ async def test_a_redelivery_of_what_is_applied_does_not_make_its_item_due(
 async def test_a_redelivery_of_what_waits_for_its_walks_bumps_nothing(
     db: Pool, item: uuid.UUID
 ) -> None:
-    told = event(item)
-    await accept(db, told)
+    announced = event(item)
+    await accept(db, announced)
     await settle(db, "walking")
-    [again] = await accept(db, told)
+    [again] = await accept(db, announced)
     assert not again.is_new
     assert await generation(db, item) == 1
 
@@ -155,8 +155,10 @@ async def test_the_same_body_without_id_twice_is_two_events(db: Pool, item: uuid
 
 
 async def test_twins_in_one_group_are_one_event(db: Pool, item: uuid.UUID) -> None:
-    told = event(item)
-    answers = await accept(db, told, replace(told, received_at=datetime.now(UTC)), told)
+    announced = event(item)
+    answers = await accept(
+        db, announced, replace(announced, received_at=datetime.now(UTC)), announced
+    )
     assert [answer.is_new for answer in answers] == [True, False, False]
     assert [answer.made_due for answer in answers] == [True, False, False]
     assert (len(await stored(db)), await generation(db, item)) == (1, 1)
@@ -173,7 +175,7 @@ async def test_answers_come_in_the_order_of_the_events(db: Pool) -> None:
     mixed = [*known, *(event(uuid.uuid4()) for _ in range(5))]
     dice(4).shuffle(mixed)
     answers = await accept(db, *mixed)
-    assert [answer.is_new for answer in answers] == [told not in known for told in mixed]
+    assert [answer.is_new for answer in answers] == [announced not in known for announced in mixed]
 
 
 async def test_a_registration_is_a_duplicate_the_second_time(db: Pool, item: uuid.UUID) -> None:
@@ -187,11 +189,11 @@ async def test_a_registration_is_a_duplicate_the_second_time(db: Pool, item: uui
 async def test_a_redelivery_brings_what_had_no_effect_back(
     db: Pool, item: uuid.UUID, state: str
 ) -> None:
-    told = event(item)
-    [first] = await accept(db, told)
+    announced = event(item)
+    [first] = await accept(db, announced)
     await settle(db, state, "404:ITEM_NOT_FOUND")
     await db.execute("UPDATE pluggy_sync.webhook_events SET pending_since = 'epoch'")
-    [again] = await accept(db, told)
+    [again] = await accept(db, announced)
     [row] = await stored(db)
     assert (again.is_new, again.made_due, again.row_id) == (True, True, first.row_id)
     assert (row["state"], row["reason"], row["error_id"], row["settled_at"]) == (
@@ -207,12 +209,12 @@ async def test_a_redelivery_brings_what_had_no_effect_back(
 async def test_what_an_older_release_could_not_read_comes_back_as_it_is_read_now(
     db: Pool, item: uuid.UUID
 ) -> None:
-    told = event(item, "transactions/updated", accountId=ACCOUNT, transactionIds=[ACCOUNT])
+    announced = event(item, "transactions/updated", accountId=ACCOUNT, transactionIds=[ACCOUNT])
     kept = replace(
-        told, item_id=None, account_id=None, transaction_ids=None, state="ignored", kept=True
+        announced, item_id=None, account_id=None, transaction_ids=None, state="ignored", kept=True
     )
     await accept(db, kept)
-    [again] = await accept(db, told)
+    [again] = await accept(db, announced)
     [row] = await stored(db)
     assert again.is_new
     assert again.made_due
@@ -232,8 +234,11 @@ async def test_what_an_older_release_could_not_read_comes_back_as_it_is_read_now
 async def test_what_asks_nothing_of_us_is_stored_ignored_and_stays_so(
     db: Pool, item: uuid.UUID, name: str, reason: str
 ) -> None:
-    told = event(item, name)
-    assert [a.is_new for a in await accept(db, told) + await accept(db, told)] == [True, False]
+    announced = event(item, name)
+    assert [a.is_new for a in await accept(db, announced) + await accept(db, announced)] == [
+        True,
+        False,
+    ]
     [row] = await stored(db)
     assert (row["state"], row["reason"]) == ("ignored", reason)
     assert row["settled_at"] is not None
@@ -241,7 +246,7 @@ async def test_what_asks_nothing_of_us_is_stored_ignored_and_stays_so(
 
 
 @pytest.mark.parametrize(
-    ("held", "told", "expected"),
+    ("present", "announced", "expected"),
     [
         (Lane.AUDIT, Lane.LIVE, Lane.LIVE),
         (Lane.LIVE, Lane.AUDIT, Lane.LIVE),
@@ -250,9 +255,9 @@ async def test_what_asks_nothing_of_us_is_stored_ignored_and_stays_so(
     ],
 )
 async def test_a_bump_leaves_the_better_of_two_lanes(
-    db: Pool, item: uuid.UUID, held: Lane, told: Lane, expected: Lane
+    db: Pool, item: uuid.UUID, present: Lane, announced: Lane, expected: Lane
 ) -> None:
-    for lane in (held, told):
+    for lane in (present, announced):
         await accept(db, own_event("sync/verify", item, lane=lane, now=datetime.now(UTC)))
     assert (await item_row(db, item))["lane"] == expected
 
@@ -281,7 +286,7 @@ async def test_a_bump_makes_due_only_what_was_not_due(
 
 
 @pytest.mark.parametrize(
-    ("held", "told", "worth_a_wake_up"),
+    ("present", "announced", "worth_a_wake_up"),
     [
         (Lane.BACKFILL, Lane.LIVE, True),
         (Lane.AUDIT, Lane.LIVE, True),
@@ -291,11 +296,11 @@ async def test_a_bump_makes_due_only_what_was_not_due(
     ],
 )
 async def test_a_bump_that_lifts_a_due_item_into_the_live_lane_wakes_a_worker(
-    db: Pool, item: uuid.UUID, held: Lane, told: Lane, worth_a_wake_up: bool
+    db: Pool, item: uuid.UUID, present: Lane, announced: Lane, worth_a_wake_up: bool
 ) -> None:
-    await accept(db, own_event("sync/verify", item, lane=held, now=datetime.now(UTC)))
+    await accept(db, own_event("sync/verify", item, lane=present, now=datetime.now(UTC)))
     answers = [
-        (await accept(db, own_event("sync/verify", item, lane=told, now=datetime.now(UTC))))[0]
+        (await accept(db, own_event("sync/verify", item, lane=announced, now=datetime.now(UTC))))[0]
         for _ in range(2)
     ]
     # Once: the second finds it there.
@@ -304,12 +309,12 @@ async def test_a_bump_that_lifts_a_due_item_into_the_live_lane_wakes_a_worker(
 
 async def test_a_bump_does_not_touch_the_lease_of_a_running_sync(db: Pool, item: uuid.UUID) -> None:
     await accept(db, event(item))
-    held = await db.fetchrow(
+    present = await db.fetchrow(
         "UPDATE pluggy_sync.item_leases SET token = gen_random_uuid(), until = now() + '30 s'"
         " RETURNING *"
     )
     await accept(db, event(item))
-    assert await db.fetchrow("SELECT * FROM pluggy_sync.item_leases") == held
+    assert await db.fetchrow("SELECT * FROM pluggy_sync.item_leases") == present
 
 
 async def test_bumps_of_a_due_item_are_hot(database_url: str, item: uuid.UUID) -> None:
@@ -325,11 +330,11 @@ async def test_bumps_of_a_due_item_are_hot(database_url: str, item: uuid.UUID) -
 async def test_a_redelivery_writes_no_row_version(database_url: str, item: uuid.UUID) -> None:
     tables = ("item_sync", "webhook_events", "item_leases")
     async with single_connection(database_url) as db:
-        told = event(item)
-        await accept(db, told)
+        announced = event(item)
+        await accept(db, announced)
         before = [await writes(db, table) for table in tables]
         for _ in range(5):
-            await accept(db, told)
+            await accept(db, announced)
         assert [await writes(db, table) for table in tables] == before
 
 
@@ -374,16 +379,16 @@ async def statistics(db: Pool, table: str) -> asyncpg.Record:
     ],
 )
 async def test_odd_bodies_are_stored_byte_for_byte(db: Pool, item: uuid.UUID, odd: bytes) -> None:
-    told, neighbour = odd_event(item, odd), event(item)
-    await accept(db, told, neighbour)
+    announced, neighbour = odd_event(item, odd), event(item)
+    await accept(db, announced, neighbour)
     assert [row["body"] for row in await stored(db)] == [
-        told.body for told in sorted((told, neighbour), key=lambda e: e.event_id)
+        announced.body for announced in sorted((announced, neighbour), key=lambda e: e.event_id)
     ]
 
 
 async def test_odd_names_and_ids_are_stored_cleaned(db: Pool, item: uuid.UUID) -> None:
-    told = event(item, "odd\u0000\ud800", eventId="\u0000\udfff")
-    assert [a.is_new for a in await accept(db, told, told)] == [True, False]
+    announced = event(item, "odd\u0000\ud800", eventId="\u0000\udfff")
+    assert [a.is_new for a in await accept(db, announced, announced)] == [True, False]
     [row] = await stored(db)
     assert (row["event"], row["event_id"]) == ("odd\ufffd\ufffd", "\ufffd\ufffd")
 
@@ -394,19 +399,19 @@ async def test_odd_names_and_ids_are_stored_cleaned(db: Pool, item: uuid.UUID) -
 async def test_any_time_that_is_one_can_be_stored(
     db: Pool, item: uuid.UUID, created_at_from: str
 ) -> None:
-    told = event(
+    announced = event(
         item,
         "transactions/created",
         accountId=ACCOUNT,
         transactionsCreatedAtFrom=created_at_from,
         transactionsCount=2**31 - 1,
     )
-    await accept(db, told)
-    assert (await stored(db))[0]["created_at_from"] == told.created_at_from
+    await accept(db, announced)
+    assert (await stored(db))[0]["created_at_from"] == announced.created_at_from
 
 
 async def test_an_event_of_many_and_long_values_can_be_stored(db: Pool, item: uuid.UUID) -> None:
-    told = event(
+    announced = event(
         item,
         "transactions/updated",
         accountId=ACCOUNT,
@@ -414,10 +419,10 @@ async def test_an_event_of_many_and_long_values_can_be_stored(db: Pool, item: uu
         transactionIds=[str(uuid.uuid4()) for _ in range(5000)],
         padding=dice(1).randbytes(1_500_000).hex(),
     )
-    await accept(db, told)
+    await accept(db, announced)
     [row] = await stored(db)
     assert len(row["transaction_ids"]) == 5000
-    assert row["body"] == told.body
+    assert row["body"] == announced.body
 
 
 @pytest.mark.parametrize(
@@ -438,18 +443,18 @@ async def test_a_group_that_fails_on_data_loses_only_the_culprit(
     events[2] = replace(events[2], **culprit)
     answers = await accept_events(db, events)
     assert [isinstance(answer, UnstorableEvent) for answer in answers] == [
-        told is events[2] for told in events
+        announced is events[2] for announced in events
     ]
     assert {row["event_id"] for row in await stored(db)} == {
-        told.event_id for told in events if told is not events[2]
+        announced.event_id for announced in events if announced is not events[2]
     }
     items = await db.fetch("SELECT item_id FROM pluggy_sync.item_sync WHERE generation = 1")
     assert {row["item_id"] for row in items} == {e.item_id for e in events} - {events[2].item_id}
 
 
 async def test_the_reason_of_an_unstorable_event_holds_no_value_of_it(db: Pool) -> None:
-    told = replace(event(uuid.uuid4()), event="private\x00")
-    [answer] = await accept_events(db, [told])
+    announced = replace(event(uuid.uuid4()), event="private\x00")
+    [answer] = await accept_events(db, [announced])
     assert isinstance(answer, UnstorableEvent)
     assert "private" not in str(answer)
 
@@ -470,8 +475,8 @@ async def test_unsorted_groups_that_four_receivers_get_at_once_never_deadlock(
     items = [uuid.uuid4() for _ in range(300)]
     rounds = [[event(item) for item in items] for _ in range(8)]
     pools = [await open_pool(database_url, max_size=1, statement_cache=100) for _ in range(4)]
-    for number, told in enumerate(rounds, 1):
-        new = await deliver_at_once(pools, [told] * 4, seed=number)
+    for number, announced in enumerate(rounds, 1):
+        new = await deliver_at_once(pools, [announced] * 4, seed=number)
         assert new == len(items)
         await settle(db, "dead")
         # Everything so far comes back, each event by one receiver, in groups that overlap.

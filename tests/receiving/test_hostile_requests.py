@@ -18,9 +18,9 @@ from tests.support.receiver import (
     SECRET,
     Doorway,
     ReceiverProcess,
+    event_body,
     open_receiver,
     stored_bodies,
-    told,
 )
 from tests.support.service_process import peak_memory_kb
 from webhook_receiver.app import MAX_BODY_BYTES
@@ -181,7 +181,9 @@ async def test_of_several_secrets_each_has_to_be_right(
     doorway: Doorway, headers: list[bytes], status: int
 ) -> None:
     close = b"Connection: close\r\n"
-    answer = await speak(doorway.port, post(close, *headers, body=json.dumps(told()).encode()))
+    answer = await speak(
+        doorway.port, post(close, *headers, body=json.dumps(event_body()).encode())
+    )
     assert statuses(answer) == [status]
 
 
@@ -227,7 +229,7 @@ async def test_nobody_gets_another_protocol(doorway: Doorway, headers: bytes) ->
 async def test_every_form_of_a_genuine_request_is_taken(
     doorway: Doorway, db: Pool, path: bytes, version: bytes
 ) -> None:
-    body = json.dumps(told()).encode()
+    body = json.dumps(event_body()).encode()
     request = post(RIGHT, b"Connection: close\r\n", body=body, path=path, version=version)
     answer = await speak(doorway.port, request)
     assert answer.split()[1] == b"202"
@@ -321,10 +323,10 @@ async def test_a_packed_body_of_a_request_without_one_is_not_unpacked(serve: Ser
 
 async def test_both_servers_take_a_bounded_number_of_connections(serve: Serve) -> None:
     async with serve(HttpLimits(connections=3)) as port:
-        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-        for reader, writer in held:
+        stored = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        for reader, writer in stored:
             writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
             assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
         assert statuses(await speak(port, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")) == [503]
-        for _, writer in held:
+        for _, writer in stored:
             writer.close()

@@ -16,9 +16,9 @@ from tests.support.receiver import (
     SECRET,
     Doorway,
     Locked,
+    event_body,
     open_receiver,
     stored_bodies,
-    told,
 )
 from tests.support.shared_database import database_from, delete_events
 from tests.support.waiting import until
@@ -54,9 +54,9 @@ async def test_what_arrives_while_a_group_is_stored_is_one_commit(
 ) -> None:
     item_id = uuid.uuid4()
     async with Locked(db, item_id) as lock:
-        first = asyncio.create_task(doorway.deliver(told(item_id)))
+        first = asyncio.create_task(doorway.deliver(event_body(item_id)))
         await until(lock.holds_up)
-        others = [asyncio.create_task(doorway.deliver(told())) for _ in range(40)]
+        others = [asyncio.create_task(doorway.deliver(event_body())) for _ in range(40)]
         await doorway.waiting(40)
     replies = await asyncio.gather(first, *others)
     assert {reply.status for reply in replies} == {202}
@@ -65,9 +65,9 @@ async def test_what_arrives_while_a_group_is_stored_is_one_commit(
 
 
 async def test_a_client_that_goes_away_takes_no_neighbour_along(doorway: Doorway, db: Pool) -> None:
-    item_id, bodies = uuid.uuid4(), [json.dumps(told()).encode() for _ in range(3)]
+    item_id, bodies = uuid.uuid4(), [json.dumps(event_body()).encode() for _ in range(3)]
     async with Locked(db, item_id) as lock:
-        first = asyncio.create_task(doorway.deliver(told(item_id)))
+        first = asyncio.create_task(doorway.deliver(event_body(item_id)))
         await until(lock.holds_up)
         others = [asyncio.create_task(doorway.deliver(body)) for body in bodies]
         await doorway.waiting(3)
@@ -84,7 +84,9 @@ async def test_a_sender_that_gave_up_within_the_intake_harms_no_group(
 ) -> None:
     intake, item_id = doorway.services.intake, uuid.uuid4()
     events = [
-        parse_webhook(json.dumps(told(item_id if n == 0 else None)).encode(), datetime.now(UTC))
+        parse_webhook(
+            json.dumps(event_body(item_id if n == 0 else None)).encode(), datetime.now(UTC)
+        )
         for n in range(4)
     ]
     async with Locked(db, item_id) as lock:
@@ -101,7 +103,7 @@ async def test_a_sender_that_gave_up_within_the_intake_harms_no_group(
         True,
         False,
     ]
-    # The first was being stored already; the third was not, and its sender was told so.
+    # The first was being stored already; the third was not, and its sender was answered so.
     assert await stored_bodies(db) == [
         event.body
         for event in [events[0], *sorted((events[1], events[3]), key=lambda e: e.event_id)]
@@ -115,7 +117,7 @@ async def test_deliveries_wait_in_bounded_memory(
     doorway: Doorway, db: Pool, padding: int, most: int
 ) -> None:
     intake, item_id = doorway.services.intake, uuid.uuid4()
-    body = json.dumps(told(item_id)).encode()
+    body = json.dumps(event_body(item_id)).encode()
     # The size is all that counts; a body is not read again.
     events = [
         replace(parse_webhook(body, datetime.now(UTC)), event_id=str(n), body=body + b" " * padding)
@@ -132,7 +134,7 @@ async def test_deliveries_wait_in_bounded_memory(
             wait.cancel()
     assert (await first).is_new
     # There is room again for whoever comes next.
-    assert (await doorway.deliver(told())).status == 202
+    assert (await doorway.deliver(event_body())).status == 202
     await doorway.waiting(0)
 
 
@@ -164,7 +166,7 @@ async def test_only_what_makes_an_item_due_wakes_a_worker(
 ) -> None:
     item_id, other_id = uuid.uuid4(), uuid.uuid4()
     for target in (item_id, item_id, other_id, item_id):
-        await doorway.deliver(told(target))
+        await doorway.deliver(event_body(target))
 
     async def has_woken() -> bool:
         return bool(await redis.zcard(QUEUE_NAME) >= 2)
@@ -182,7 +184,7 @@ async def test_only_what_makes_an_item_due_wakes_a_worker(
 
 async def test_a_full_queue_gets_no_more_wake_ups(doorway: Doorway, redis: ArqRedis) -> None:
     await redis.set(SLOTS_KEY, 3)
-    replies = await asyncio.gather(*(doorway.deliver(told()) for _ in range(30)))
+    replies = await asyncio.gather(*(doorway.deliver(event_body()) for _ in range(30)))
     await doorway.services.intake.wakeups.settle()
     assert {reply.status for reply in replies} == {202}
     assert await redis.zcard(QUEUE_NAME) == 6
@@ -195,12 +197,12 @@ async def test_deliveries_are_counted_by_minute_event_and_answer(
     database_url: str, redis: ArqRedis, redis_url: str, db: Pool
 ) -> None:
     async with open_receiver(database_url, redis_url) as doorway:
-        body = told()
+        body = event_body()
         for _ in range(2):
             await doorway.deliver(body)
-        await doorway.deliver(told(event="item/renamed"))
+        await doorway.deliver(event_body(event="item/renamed"))
         await doorway.deliver(b"[]")
-        await doorway.deliver(told(), secret="wrong")  # noqa: S106 - meant to be wrong
+        await doorway.deliver(event_body(), secret="wrong")  # noqa: S106 - meant to be wrong
     rows = await db.fetch(
         "SELECT event, answer, sum(deliveries)::integer AS n FROM pluggy_sync.delivery_counts"
         " WHERE minute = date_trunc('minute', minute) GROUP BY 1, 2"
@@ -241,12 +243,12 @@ async def test_refused_deliveries_are_one_line_a_minute_with_their_count(
             counts.add("", answer)
         now += LOG_INTERVAL_S - 1
         counts.log_refused()
-        told_within_the_minute = len(logs)
+        reported_within_the_minute = len(logs)
         now += 1
         counts.log_refused()
         now += LOG_INTERVAL_S
         counts.log_refused()
-    assert told_within_the_minute == 1
+    assert reported_within_the_minute == 1
     line = {"event": "deliveries_refused", "log_level": "warning"}
     assert logs == [
         line | {"count": 61, "unauthorized": 60, "malformed": 1},
@@ -259,7 +261,7 @@ async def test_refusals_are_counted_when_the_receiver_stops(
 ) -> None:
     with capture_logs() as logs:
         async with open_receiver(database_url, redis_url) as doorway:
-            await doorway.deliver(told(), secret=None)
+            await doorway.deliver(event_body(), secret=None)
             doorway.services.counts.log_refused()
             await doorway.deliver(b"[]")
     found = [line for line in logs if line["event"] == "deliveries_refused"]

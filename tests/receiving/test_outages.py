@@ -10,7 +10,7 @@ import pytest
 import embedded
 from ops.migrations import migrate
 from tests.support.proxy import Proxy
-from tests.support.receiver import Doorway, Reply, open_receiver, stored_bodies, told
+from tests.support.receiver import Doorway, Reply, event_body, open_receiver, stored_bodies
 from tests.support.waiting import until
 from webhook_receiver.app import ANSWER_TIMEOUT_S
 from worker.infra.postgres import close_pool, open_pool
@@ -59,8 +59,8 @@ async def bodies_at(url: str) -> list[bytes]:
 async def test_without_postgres_deliveries_are_sent_back_and_with_it_they_are_taken_again(
     doorway: Doorway, postgres: embedded.Postgres
 ) -> None:
-    assert (await doorway.deliver(told())).status == 202
-    body = json.dumps(told()).encode()
+    assert (await doorway.deliver(event_body())).status == 202
+    body = json.dumps(event_body()).encode()
     await asyncio.to_thread(postgres.kill)
     try:
         for _ in range(3):
@@ -81,8 +81,8 @@ async def test_without_postgres_deliveries_are_sent_back_and_with_it_they_are_ta
 async def test_while_postgres_stands_still_deliveries_are_sent_back_in_time(
     doorway: Doorway, postgres: embedded.Postgres
 ) -> None:
-    bodies = [json.dumps(told()).encode() for _ in range(6)]
-    await doorway.deliver(told())
+    bodies = [json.dumps(event_body()).encode() for _ in range(6)]
+    await doorway.deliver(event_body())
     postgres.pause()
     try:
         # Also those that find a group on its way already.
@@ -112,10 +112,10 @@ async def test_a_receiver_that_was_cut_off_goes_on_by_a_new_connection(
         parts = urlsplit(postgres.url)
         netloc = parts.netloc.replace(f":{postgres.port}", f":{proxy.port}")
         async with open_receiver(urlunsplit(parts._replace(netloc=netloc)), valkey.url) as doorway:
-            assert (await doorway.deliver(told())).status == 202
+            assert (await doorway.deliver(event_body())).status == 202
             proxy.cut_off()
             deaf = proxy.connections
-            while (reply := await doorway.deliver(told())).status != 202:
+            while (reply := await doorway.deliver(event_body())).status != 202:
                 assert_sent_back(reply)
                 # Each session that was cut off is found out once.
                 deaf -= 1
@@ -133,7 +133,7 @@ async def test_however_many_ask_for_readiness_one_session_checks(
         async with open_receiver(urlunsplit(parts._replace(netloc=netloc)), valkey.url) as doorway:
             asked = await asyncio.gather(*(doorway.call("GET", "/readyz") for _ in range(50)))
         assert {reply.status for reply in asked} == {200}
-        # The look at start may have had one of its own.
+        # The check at start may have had one of its own.
         assert proxy.connections <= 2
 
 
@@ -142,10 +142,10 @@ async def test_a_stopped_receiver_does_not_wait_for_a_postgres_that_stands_still
 ) -> None:
     clock = asyncio.get_running_loop().time
     async with open_receiver(postgres.url, valkey.url) as doorway:
-        await doorway.deliver(told())
+        await doorway.deliver(event_body())
         postgres.pause()
         try:
-            assert_sent_back(await doorway.deliver(told()))
+            assert_sent_back(await doorway.deliver(event_body()))
         except BaseException:
             postgres.resume()
             raise
@@ -160,14 +160,14 @@ async def test_a_stopped_receiver_does_not_wait_for_a_postgres_that_stands_still
 async def test_without_redis_deliveries_are_taken_all_the_same(
     doorway: Doorway, postgres: embedded.Postgres, valkey: embedded.Valkey, how: str
 ) -> None:
-    assert (await doorway.deliver(told())).status == 202
+    assert (await doorway.deliver(event_body())).status == 202
     if how == "killed":
         await asyncio.to_thread(valkey.kill)
     else:
         valkey.pause()
     try:
-        replies = await asyncio.gather(*(doorway.deliver(told()) for _ in range(50)))
-        later = await doorway.deliver(told())
+        replies = await asyncio.gather(*(doorway.deliver(event_body()) for _ in range(50)))
+        later = await doorway.deliver(event_body())
     finally:
         if how == "killed":
             await asyncio.to_thread(valkey.start)
@@ -184,7 +184,7 @@ async def test_an_outage_of_redis_is_one_line_in_the_log(
     await asyncio.to_thread(valkey.kill)
     try:
         for _ in range(5):
-            await doorway.deliver(told())
+            await doorway.deliver(event_body())
             await doorway.services.intake.wakeups.settle()
     finally:
         await asyncio.to_thread(valkey.start)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
-from tests.support.receiver import HEADER, SECRET, Doorway, open_receiver, stored_bodies, told
+from tests.support.receiver import HEADER, SECRET, Doorway, event_body, open_receiver, stored_bodies
 from tests.support.shared_database import database_from, delete_events
 from tests.support.waiting import until
 from webhook_receiver.app import ANSWER_TIMEOUT_S, BODY_TIMEOUT_S, MAX_BODY_BYTES
@@ -41,7 +41,7 @@ async def doorway(database_url: str, redis: ArqRedis, redis_url: str) -> AsyncIt
 
 
 async def test_an_event_is_accepted_once_and_then_a_duplicate(doorway: Doorway, db: Pool) -> None:
-    body = json.dumps(told()).encode()
+    body = json.dumps(event_body()).encode()
     first, second = await doorway.deliver(body), await doorway.deliver(body)
     assert (first.status, first.body) == (202, {"status": "accepted"})
     assert (second.status, second.body) == (202, {"status": "duplicate"})
@@ -49,14 +49,16 @@ async def test_an_event_is_accepted_once_and_then_a_duplicate(doorway: Doorway, 
 
 
 async def test_a_payment_event_is_accepted(doorway: Doorway) -> None:
-    assert (await doorway.deliver(told(event="boleto/updated"))).body == {"status": "accepted"}
+    assert (await doorway.deliver(event_body(event="boleto/updated"))).body == {
+        "status": "accepted"
+    }
 
 
 @pytest.mark.parametrize("fields", [{"event": "item/renamed"}, {"itemId": "17"}])
 async def test_what_cannot_be_read_is_kept(
     doorway: Doorway, db: Pool, fields: dict[str, Any]
 ) -> None:
-    reply = await doorway.deliver(told(**fields))
+    reply = await doorway.deliver(event_body(**fields))
     assert (reply.status, reply.body) == (202, {"status": "kept"})
     assert len(await stored_bodies(db)) == 1
 
@@ -93,7 +95,7 @@ async def test_odd_bodies_are_stored_as_they_came(doorway: Doorway, db: Pool, od
 async def test_a_body_of_four_mebibytes_is_taken_and_one_byte_more_is_not(
     doorway: Doorway, db: Pool
 ) -> None:
-    start = json.dumps(told()).encode()[:-1] + b', "padding": "'
+    start = json.dumps(event_body()).encode()[:-1] + b', "padding": "'
     body = start + b"x" * (MAX_BODY_BYTES - len(start) - 2) + b'"}'
     assert len(body) == 4 * 1024 * 1024
     assert (await doorway.deliver(body)).status == 202
@@ -113,7 +115,7 @@ async def test_a_chunked_body_that_grows_too_large_is_refused(doorway: Doorway) 
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "x"])
 async def test_the_media_type_does_not_matter(doorway: Doorway, kind: str) -> None:
-    body = json.dumps(told()).encode()
+    body = json.dumps(event_body()).encode()
     media_type = b"Content-Type: %s\r\n" % kind.encode() if kind else b""
     answer = await doorway.speak(
         b"POST /webhooks/pluggy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s%s: %s\r\n"
@@ -124,7 +126,7 @@ async def test_the_media_type_does_not_matter(doorway: Doorway, kind: str) -> No
 
 
 async def test_a_chunked_body_is_taken(doorway: Doorway, db: Pool) -> None:
-    body = json.dumps(told()).encode()
+    body = json.dumps(event_body()).encode()
 
     async def chunks() -> AsyncIterator[bytes]:
         for byte in body:
@@ -176,9 +178,9 @@ async def test_both_secrets_open_the_door_while_rotating(
 ) -> None:
     async with open_receiver(database_url, redis_url, secrets=[OTHER_SECRET, SECRET]) as doorway:
         if way == "header":
-            reply = await doorway.deliver(told(), secret=secret)
+            reply = await doorway.deliver(event_body(), secret=secret)
         else:
-            reply = await doorway.deliver(told(), secret=None, path=f"/{secret}")
+            reply = await doorway.deliver(event_body(), secret=None, path=f"/{secret}")
     assert reply.status == 202
 
 
@@ -202,11 +204,11 @@ async def test_any_other_secret_is_refused(
     doorway: Doorway, db: Pool, secret: str | None, way: str
 ) -> None:
     if way == "header":
-        reply = await doorway.deliver(told(), secret=secret)
+        reply = await doorway.deliver(event_body(), secret=secret)
     elif secret in (None, ""):
-        reply = await doorway.deliver(told(), secret=None)
+        reply = await doorway.deliver(event_body(), secret=None)
     else:
-        reply = await doorway.deliver(told(), secret=None, path=f"/{secret}")
+        reply = await doorway.deliver(event_body(), secret=None, path=f"/{secret}")
     assert (reply.status, reply.body["error"]) == (401, "unauthorized")
     assert await stored_bodies(db) == []
 
@@ -246,7 +248,7 @@ async def test_a_secret_of_odd_characters_works_in_path_and_header(
     database_url: str, redis: ArqRedis, redis_url: str, secret: str, path: str
 ) -> None:
     async with open_receiver(database_url, redis_url, secrets=[secret]) as doorway:
-        assert (await doorway.deliver(told(), secret=secret)).status == 202
+        assert (await doorway.deliver(event_body(), secret=secret)).status == 202
         answer = await doorway.speak(
             b"POST /webhooks/pluggy%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
             b"Content-Length: 2\r\n\r\n{}" % path.encode()
@@ -259,8 +261,8 @@ async def test_the_header_of_the_secret_can_have_another_name(
     database_url: str, redis: ArqRedis, redis_url: str
 ) -> None:
     async with open_receiver(database_url, redis_url, header="Authorization") as doorway:
-        reply = await doorway.deliver(told(), secret=None, Authorization=SECRET)
-        usual = await doorway.deliver(told(), secret=SECRET)
+        reply = await doorway.deliver(event_body(), secret=None, Authorization=SECRET)
+        usual = await doorway.deliver(event_body(), secret=SECRET)
     assert (reply.status, usual.status) == (202, 401)
 
 
@@ -293,7 +295,7 @@ async def test_deliveries_are_taken_from_allowed_addresses_only(
 ) -> None:
     origins = Origins(parse_networks("52.67.145.81"), parse_networks("127.0.0.0/8, ::1"))
     async with open_receiver(database_url, redis_url, origins=origins) as doorway:
-        assert (await doorway.deliver(told(), **forwarded)).status == status
+        assert (await doorway.deliver(event_body(), **forwarded)).status == status
         # The company's own code registers from anywhere.
         registration = {"itemId": str(uuid.uuid4())}
         reply = await doorway.call(
@@ -433,7 +435,7 @@ async def test_a_database_that_is_not_migrated_is_not_ready(
 ) -> None:
     async with open_receiver(empty_database_url, redis_url) as doorway:
         ready = await doorway.call("GET", "/readyz")
-        reply = await doorway.deliver(told())
+        reply = await doorway.deliver(event_body())
     assert (ready.status, ready.body["error"]) == (503, "postgres_not_migrated")
     assert (reply.status, reply.body["error"]) == (503, "unavailable")
     assert "Undefined" not in json.dumps([ready.body, reply.body])
@@ -446,11 +448,11 @@ async def test_a_receiver_that_stores_nothing_any_more_is_not_alive(doorway: Doo
         return (await doorway.call("GET", "/livez")).status == 503
 
     await until(is_dead)
-    assert (await doorway.deliver(told())).status == 503
+    assert (await doorway.deliver(event_body())).status == 503
 
 
 async def test_metrics_count_deliveries_by_answer(doorway: Doorway) -> None:
-    series, body = 'pluggy_sync_deliveries_total{answer="duplicate"}', told()
+    series, body = 'pluggy_sync_deliveries_total{answer="duplicate"}', event_body()
     before = await doorway.metric(series)
     for _ in range(3):
         await doorway.deliver(body)

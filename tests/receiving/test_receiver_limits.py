@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from arq.connections import ArqRedis
 
-from tests.support.receiver import HEADER, SECRET, Doorway, Reply, open_receiver, told
+from tests.support.receiver import HEADER, SECRET, Doorway, Reply, event_body, open_receiver
 from tests.support.waiting import until
 from worker.infra.http_server import HttpLimits
 
@@ -43,16 +43,16 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def test_a_connection_too_many_is_answered_and_closed(doorway: Doorway) -> None:
-    held = [await asyncio.open_connection("127.0.0.1", doorway.port) for _ in range(5)]
-    for reader, writer in held:
+    stored = [await asyncio.open_connection("127.0.0.1", doorway.port) for _ in range(5)]
+    for reader, writer in stored:
         assert await answer(reader, writer) == 200
     async with connection(doorway) as (reader, _):
-        told_so = await reader.read()
-    assert told_so.startswith(b"HTTP/1.1 503 ")
-    assert b"Retry-After: 5\r\n" in told_so
+        announced_so = await reader.read()
+    assert announced_so.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 5\r\n" in announced_so
     # Those who were there first are served all the same.
-    assert await answer(*held[0]) == 200
-    for _, writer in held:
+    assert await answer(*stored[0]) == 200
+    for _, writer in stored:
         writer.close()
 
     async def served() -> bool:
@@ -68,8 +68,8 @@ async def test_silent_connections_keep_nobody_out(
 ) -> None:
     limits = HttpLimits(connections=5, head_timeout_s=60.0)
     async with open_receiver(database_url, redis_url, limits=limits) as doorway:
-        held = [await asyncio.open_connection("127.0.0.1", doorway.port) for _ in range(5)]
-        for _, writer in held[1:]:
+        stored = [await asyncio.open_connection("127.0.0.1", doorway.port) for _ in range(5)]
+        for _, writer in stored[1:]:
             writer.write(b"GET /livez HTTP/1.1\r\nX-Slow: ")
             await writer.drain()
         for _ in range(3):
@@ -77,8 +77,8 @@ async def test_silent_connections_keep_nobody_out(
                 assert await answer(reader, writer) == 200
         # The oldest made way.
         async with asyncio.timeout(20):
-            assert await held[0][0].read() == b""
-        for _, writer in held:
+            assert await stored[0][0].read() == b""
+        for _, writer in stored:
             writer.close()
 
 
@@ -155,7 +155,7 @@ async def test_an_expectation_of_any_bytes_is_refused_not_stumbled_over(
 
 
 async def test_a_sender_that_asks_whether_to_go_on_is_answered_yes(doorway: Doorway) -> None:
-    body = json.dumps(told()).encode()
+    body = json.dumps(event_body()).encode()
     async with connection(doorway) as (reader, writer):
         writer.write(
             b"POST /webhooks/pluggy HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
@@ -168,13 +168,13 @@ async def test_a_sender_that_asks_whether_to_go_on_is_answered_yes(doorway: Door
 
 async def test_a_flood_without_the_secret_leaves_the_door_open(doorway: Doorway) -> None:
     replies = await asyncio.gather(
-        *[doorway.deliver(told(), secret=None) for _ in range(200)], return_exceptions=True
+        *[doorway.deliver(event_body(), secret=None) for _ in range(200)], return_exceptions=True
     )
     statuses = {reply.status for reply in replies if isinstance(reply, Reply)}
     assert statuses <= {401, 503}
 
     async def accepted() -> bool:
-        return (await doorway.deliver(told(), secret=SECRET)).status == 202
+        return (await doorway.deliver(event_body(), secret=SECRET)).status == 202
 
     await until(accepted)
     assert (

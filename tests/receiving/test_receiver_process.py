@@ -8,7 +8,14 @@ import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
-from tests.support.receiver import SECRET, Client, Locked, ReceiverProcess, stored_bodies, told
+from tests.support.receiver import (
+    SECRET,
+    Client,
+    Locked,
+    ReceiverProcess,
+    event_body,
+    stored_bodies,
+)
 from tests.support.waiting import until
 from worker.infra.postgres import Pool
 from worker.wakeup.queue import QUEUE_NAME
@@ -100,7 +107,7 @@ async def test_secrets_are_in_no_line_of_the_log_whatever_is_sent(
 async def test_a_receiver_that_is_stopped_answers_what_it_has_taken(
     database_url: str, redis: ArqRedis, redis_url: str, db: Pool
 ) -> None:
-    item_id, bodies = uuid.uuid4(), [json.dumps(told()).encode() for _ in range(20)]
+    item_id, bodies = uuid.uuid4(), [json.dumps(event_body()).encode() for _ in range(20)]
     async with (
         ReceiverProcess(
             DATABASE_URL=database_url, REDIS_URL=redis_url, WEBHOOK_SECRET=SECRET
@@ -109,7 +116,7 @@ async def test_a_receiver_that_is_stopped_answers_what_it_has_taken(
     ):
         doorway = Client(f"http://127.0.0.1:{await receiver.port()}", session)
         async with Locked(db, item_id) as lock:
-            sent = [asyncio.create_task(doorway.deliver(told(item_id)))]
+            sent = [asyncio.create_task(doorway.deliver(event_body(item_id)))]
             await until(lock.holds_up)
             sent += [asyncio.create_task(doorway.deliver(body)) for body in bodies]
             await doorway.waiting(20)
@@ -147,7 +154,7 @@ async def test_the_process_serves_the_contract(
         aiohttp.ClientSession() as session,
     ):
         doorway = Client(f"http://127.0.0.1:{await receiver.port()}", session)
-        reply = await doorway.deliver(told(), secret=None, **{"X-Ours": SECRET})
+        reply = await doorway.deliver(event_body(), secret=None, **{"X-Ours": SECRET})
         assert (reply.status, (await doorway.call("GET", "/readyz")).status) == (202, 200)
         receiver.stop()
         assert await receiver.ended() == 0
@@ -166,7 +173,7 @@ async def test_a_receiver_starts_while_postgres_and_redis_are_away() -> None:
         doorway = Client(f"http://127.0.0.1:{await receiver.port()}", session)
         assert (await doorway.call("GET", "/livez")).status == 200
         assert (await doorway.call("GET", "/readyz")).status == 503
-        reply = await doorway.deliver(told())
+        reply = await doorway.deliver(event_body())
         assert (reply.status, "Retry-After" in reply.headers) == (503, True)
         receiver.stop()
         assert await receiver.ended() == 0

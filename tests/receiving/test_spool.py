@@ -24,8 +24,8 @@ from tests.support.receiver import (
     Locked,
     ReceiverProcess,
     Reply,
+    event_body,
     open_receiver,
-    told,
 )
 from tests.support.shared_database import delete_events
 from tests.support.simulator_process import SimulatorProcess
@@ -107,7 +107,7 @@ async def still(server: embedded.Postgres | embedded.Valkey) -> AsyncIterator[No
 
 
 def event(item_id: uuid.UUID | None = None, **fields: Any) -> WebhookEvent:
-    return parse_webhook(json.dumps(told(item_id, **fields)).encode(), now())
+    return parse_webhook(json.dumps(event_body(item_id, **fields)).encode(), now())
 
 
 async def raw(redis: ArqRedis, *command: object) -> Any:
@@ -141,13 +141,13 @@ def assert_sent_back(reply: Reply) -> None:
 async def test_events_are_taken_while_postgres_is_away_and_stored_when_it_is_back(
     doorway: Doorway, postgres: embedded.Postgres, redis: ArqRedis, db: Pool
 ) -> None:
-    bodies = [json.dumps(told()).encode() for _ in range(40)]
+    bodies = [json.dumps(event_body()).encode() for _ in range(40)]
     async with away(postgres):
         started = now()
         for reply in await asyncio.gather(*(doorway.deliver(body) for body in bodies)):
             assert_taken(reply)
         assert_taken(await doorway.deliver(bodies[7]), "duplicate")
-        assert_taken(await doorway.deliver(told("17", event="item/renamed")), "kept")
+        assert_taken(await doorway.deliver(event_body("17", event="item/renamed")), "kept")
         ready = await doorway.call("GET", "/readyz")
         ended = now()
         assert (ready.status, ready.body) == (
@@ -170,7 +170,7 @@ async def test_events_are_taken_while_postgres_is_away_and_stored_when_it_is_bac
 async def test_what_was_stored_before_is_not_stored_again(
     doorway: Doorway, postgres: embedded.Postgres, redis: ArqRedis, db: Pool
 ) -> None:
-    body = json.dumps(told()).encode()
+    body = json.dumps(event_body()).encode()
     assert_taken(await doorway.deliver(body))
     async with away(postgres):
         assert_taken(await doorway.deliver(body))
@@ -182,13 +182,13 @@ async def test_what_was_stored_before_is_not_stored_again(
 async def test_a_postgres_known_to_be_away_is_not_waited_for(
     doorway: Doorway, postgres: embedded.Postgres, redis: ArqRedis, db: Pool
 ) -> None:
-    assert_taken(await doorway.deliver(told()))
+    assert_taken(await doorway.deliver(event_body()))
     async with still(postgres):
         # The second finds the first one's group on its way.
-        first = asyncio.create_task(doorway.deliver(told()))
+        first = asyncio.create_task(doorway.deliver(event_body()))
         await asyncio.wait([first], timeout=POSTGRES_TIMEOUT_S / 2)
-        second = await doorway.deliver(told())
-        third = await doorway.deliver(told())
+        second = await doorway.deliver(event_body())
+        third = await doorway.deliver(event_body())
         assert_taken(await first)
     assert_taken(second)
     assert_taken(third)
@@ -260,7 +260,7 @@ async def test_what_was_acknowledged_outlives_a_crash_of_redis(
     redis: ArqRedis,
     db: Pool,
 ) -> None:
-    bodies = [json.dumps(told()).encode() for _ in range(60)]
+    bodies = [json.dumps(event_body()).encode() for _ in range(60)]
     async with away(postgres):
         sent = [asyncio.create_task(doorway.deliver(body)) for body in bodies]
         # In the midst of the answers.
@@ -333,7 +333,7 @@ async def test_without_an_append_only_file_nothing_is_promised_nor_written() -> 
         redis = connect(forgetful.url)
         async with without_postgres(forgetful.url) as doorway:
             for _ in range(3):
-                assert_sent_back(await doorway.deliver(told()))
+                assert_sent_back(await doorway.deliver(event_body()))
             assert (await doorway.call("GET", "/readyz")).status == 503
         assert await spooled(redis) == 0
         await redis.aclose()
@@ -342,7 +342,7 @@ async def test_without_an_append_only_file_nothing_is_promised_nor_written() -> 
 async def test_an_event_is_acknowledged_only_when_redis_confirms_the_fsync(
     valkey: embedded.Valkey, redis: ArqRedis
 ) -> None:
-    body = told()
+    body = event_body()
     await redis.config_set("appendfsync", "no")
     try:
         async with without_postgres(valkey.url) as doorway:
@@ -363,7 +363,7 @@ async def test_a_redis_that_evicts_keys_promises_nothing(
     await redis.config_set("maxmemory-policy", "allkeys-lru")
     try:
         async with without_postgres(valkey.url) as doorway:
-            assert_sent_back(await doorway.deliver(told()))
+            assert_sent_back(await doorway.deliver(event_body()))
     finally:
         await redis.config_set("maxmemory-policy", "noeviction")
         await redis.config_set("maxmemory", "0")
@@ -376,7 +376,7 @@ async def test_a_redis_without_memory_left_takes_nothing(
     await redis.config_set("maxmemory", "1")
     try:
         async with without_postgres(valkey.url) as doorway:
-            assert_sent_back(await doorway.deliver(told()))
+            assert_sent_back(await doorway.deliver(event_body()))
     finally:
         await redis.config_set("maxmemory", "0")
 
@@ -385,8 +385,8 @@ async def test_a_redis_without_memory_left_takes_nothing(
 async def test_a_full_spool_takes_nothing_more(redis: ArqRedis, db: Pool, bound: str) -> None:
     events = [event() for _ in range(5)]
     await Spool(redis).add(events[:3])
-    held = (await Spool(redis).figures()).bytes
-    spool = Spool(redis, max_entries=3) if bound == "entries" else Spool(redis, max_bytes=held)
+    stored = (await Spool(redis).figures()).bytes
+    spool = Spool(redis, max_entries=3) if bound == "entries" else Spool(redis, max_bytes=stored)
     answers = await spool.add([events[3], events[0], events[4]])
     assert [isinstance(answer, SpoolRefuses) for answer in answers] == [True, False, True]
     assert await spooled(redis) == 3
@@ -402,8 +402,8 @@ async def test_deliveries_over_the_bound_are_sent_back(
     async with without_postgres(valkey.url) as other:
         full = Spool(redis, max_entries=1)
         monkeypatch.setattr(other.services.stores, "_spool", full)
-        assert_taken(await other.deliver(told()))
-        assert_sent_back(await other.deliver(told()))
+        assert_taken(await other.deliver(event_body()))
+        assert_sent_back(await other.deliver(event_body()))
         ready = await other.call("GET", "/readyz")
     assert ready.status == 503
 
@@ -413,16 +413,16 @@ async def test_with_both_away_deliveries_are_sent_back_in_time(
     postgres: embedded.Postgres, valkey: embedded.Valkey, redis: ArqRedis, db: Pool, how: Any
 ) -> None:
     async with open_receiver(postgres.url, valkey.url) as doorway:
-        assert_taken(await doorway.deliver(told()))
+        assert_taken(await doorway.deliver(event_body()))
         async with how(postgres), how(valkey):
-            sent = [asyncio.create_task(doorway.deliver(told())) for _ in range(5)]
+            sent = [asyncio.create_task(doorway.deliver(event_body())) for _ in range(5)]
             await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED)
-            sent.append(asyncio.create_task(doorway.deliver(told())))
+            sent.append(asyncio.create_task(doorway.deliver(event_body())))
             for reply in await asyncio.gather(*sent):
                 assert_sent_back(reply)
             assert (await doorway.call("GET", "/livez")).status == 200
         await until(lambda: is_drained(redis))
-        assert_taken(await doorway.deliver(told()))
+        assert_taken(await doorway.deliver(event_body()))
 
 
 # What Postgres refuses
@@ -517,8 +517,8 @@ async def test_metrics_show_how_much_is_spooled_and_since_when(
 
         await until(is_old)
         assert await doorway.metric("pluggy_sync_spool_entries") == 3
-        held = await doorway.metric("pluggy_sync_spool_bytes")
-        assert held > sum(len(e.body) for e in events)
+        stored = await doorway.metric("pluggy_sync_spool_bytes")
+        assert stored > sum(len(e.body) for e in events)
 
 
 @pytest.mark.parametrize("postgres_url", [None, NOBODY], ids=["postgres", "no postgres"])
@@ -527,12 +527,12 @@ async def test_status_shows_the_spool_also_while_postgres_is_away(
 ) -> None:
     await Spool(redis).add([event(), event()])
     environment = {"DATABASE_URL": postgres_url or database_url, "REDIS_URL": valkey.url}
-    told = await asyncio.to_thread(CliRunner().invoke, main, ["status"], env=environment)
-    assert "spooled in Redis" in told.stdout
+    event_body = await asyncio.to_thread(CliRunner().invoke, main, ["status"], env=environment)
+    assert "spooled in Redis" in event_body.stdout
     as_json = await asyncio.to_thread(
         CliRunner().invoke, main, ["status", "--json"], env=environment
     )
-    assert (told.exit_code, as_json.exit_code) == ((0, 0) if postgres_url is None else (3, 3))
+    assert (event_body.exit_code, as_json.exit_code) == ((0, 0) if postgres_url is None else (3, 3))
     if postgres_url is None:
         assert json.loads(as_json.stdout)["spool"]["entries"] == 2
 
@@ -545,7 +545,7 @@ async def test_one_line_says_that_postgres_is_away_and_one_that_it_is_back(
 ) -> None:
     async with away(postgres):
         for _ in range(4):
-            assert_taken(await doorway.deliver(told()))
+            assert_taken(await doorway.deliver(event_body()))
     await until(lambda: is_drained(redis))
     said = capsys.readouterr().out
     assert (said.count("postgres_away"), said.count("postgres_back")) == (1, 1)

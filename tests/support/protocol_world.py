@@ -61,9 +61,9 @@ INSERT INTO model.rows (item_id, version) VALUES ($1, $2)
 ON CONFLICT (item_id) DO UPDATE SET version = excluded.version
 """
 STAMP = """
-INSERT INTO pluggy_sync.product_sync AS held (item_id, product, read_seq) VALUES ($1, 'model', $2)
+INSERT INTO pluggy_sync.product_sync AS stored (item_id, product, read_seq) VALUES ($1, 'model', $2)
 ON CONFLICT (item_id, product, scope_id)
-DO UPDATE SET read_seq = greatest(held.read_seq, excluded.read_seq)
+DO UPDATE SET read_seq = greatest(stored.read_seq, excluded.read_seq)
 """
 # A worker that stands still inside its transaction keeps its lock: its lease cannot be looked at.
 LAPSE = """
@@ -155,7 +155,7 @@ class World:
     tasks: list[Worker]
     truth: Counter[uuid.UUID] = field(default_factory=Counter)
     """What Pluggy holds: a version per item."""
-    told: dict[str, tuple[uuid.UUID, int]] = field(default_factory=dict)
+    announced: dict[str, tuple[uuid.UUID, int]] = field(default_factory=dict)
     """What each event says: its item was changed to this version."""
     deliveries: list[WebhookEvent] = field(default_factory=list)
     unanswered: list[WebhookEvent] = field(default_factory=list)
@@ -179,7 +179,7 @@ class World:
         item_id = ITEMS[item_number]
         self.truth[item_id] += 1
         event_id = f"{item_id}:{self.truth[item_id]}"
-        self.told[event_id] = (item_id, self.truth[item_id])
+        self.announced[event_id] = (item_id, self.truth[item_id])
         event = WebhookEvent(event_id, "item/updated", event_id.encode(), now(), item_id=item_id)
         self.deliveries.append(event)
         return event
@@ -251,8 +251,8 @@ class World:
     def _check_worth(self, item_id: uuid.UUID, item_state: ItemState, seen: int) -> None:
         """Each settled sync was caused by an event since the previous one."""
         assert item_state.events, "an item was due and nothing was pending"
-        news = seen > self.settled[item_id]
-        assert news or item_id in self.deferred, "two syncs of the same events"
+        changes = seen > self.settled[item_id]
+        assert changes or item_id in self.deferred, "two syncs of the same events"
 
     async def _release(self, session: SyncSession) -> None:
         await session.close_run("released")
@@ -367,7 +367,7 @@ class World:
         )
         assert not events, "an acknowledged event was not applied"
         stored = await self.control.fetchval("SELECT count(*) FROM pluggy_sync.webhook_events")
-        assert stored == len(self.told), "an event was lost or stored twice"
+        assert stored == len(self.announced), "an event was lost or stored twice"
         for record in await self.control.fetch(
             "SELECT * FROM pluggy_sync.item_sync JOIN pluggy_sync.item_leases USING (item_id)"
         ):

@@ -99,7 +99,7 @@ class Doorway(Client):
     services: ReceiverServices
 
 
-def told(item_id: uuid.UUID | str | None = None, **fields: Any) -> dict[str, Any]:
+def event_body(item_id: uuid.UUID | str | None = None, **fields: Any) -> dict[str, Any]:
     """An item/updated as Pluggy sends it."""
     return {
         "event": "item/updated",

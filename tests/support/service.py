@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.support.receiver import SECRET, Client, ReceiverProcess, told
+from tests.support.receiver import SECRET, Client, ReceiverProcess, event_body
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget
 from tests.support.waiting import until
@@ -38,7 +38,7 @@ class Service:
 
     async def deliver(self, item_id: str, **fields: Any) -> None:
         """A webhook, over HTTP."""
-        reply = await self.receiver_client.deliver(told(item_id, **fields))
+        reply = await self.receiver_client.deliver(event_body(item_id, **fields))
         assert (reply.status, reply.body) == (202, {"status": "accepted"})
 
     async def slow(self, match: str, *, seconds: float, times: int = 1) -> None:

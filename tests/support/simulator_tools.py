@@ -11,7 +11,7 @@ from typing import Any, Self
 from tests.support.simulator_process import SimulatorProcess
 
 KEYS = {"clientId": "3fa85f64-5717-4562-b3fc-2c963f66afa6", "clientSecret": "any"}
-SECRET = "a-secret-for-the-tests"  # noqa: S105 - the simulator is told it
+SECRET = "a-secret-for-the-tests"  # noqa: S105 - the simulator gets it
 
 
 class Caller:

@@ -242,7 +242,7 @@ class Stack:
         """Move the time: every stored time is set back."""
         for table, columns in SHIFTED.items():
             assignments = ", ".join(f"{c} = {c} - $1::interval" for c in columns)
-            # A row without any of the times is not written: tests look at who wrote a row.
+            # A row without any of the times is not written: tests check the run that wrote a row.
             timed = " OR ".join(f"{c} IS NOT NULL" for c in columns)
             statement = f"UPDATE {table} SET {assignments} WHERE {timed}"  # noqa: S608 - constants
             await self.db.execute(statement, by)

@@ -142,8 +142,8 @@ async def test_deleted_ids_that_came_back_in_an_earlier_claim_are_asked_once_mor
     await stack.tell("transactions/deleted", item_id, accountId=account, transactionIds=ids)
     monkeypatch.setattr(rounds, "LAST_BLOCK_TIMEOUT_S", 1000.0)
     await stack.quiet()
-    [*_, told] = await stack.events(item_id)
-    assert (told["state"], told["ask_again_at"] is not None) == ("pending", True)
+    [*_, announced] = await stack.events(item_id)
+    assert (announced["state"], announced["ask_again_at"] is not None) == ("pending", True)
     await stack.shift(timedelta(minutes=6))
     asked = Asked()
     async with altered(stack, asked):
@@ -160,13 +160,13 @@ async def test_new_events_of_the_item_wait_for_no_list(
     monkeypatch.setattr(by_id, "UNDISTURBED_S", 0.0)
     asked = Asked()
 
-    async def told_meanwhile(path: str, body: bytes) -> bytes:
+    async def announced_meanwhile(path: str, body: bytes) -> bytes:
         await asked(path, body)
         if asked.requests == 2:
             await stack.tell("item/login_succeeded", item_id)
         return body
 
-    async with altered(stack, told_meanwhile):
+    async with altered(stack, announced_meanwhile):
         await stack.worker.engine.sync(await stack.claim())
         assert asked.requests == 2
         await stack.quiet()

@@ -34,11 +34,11 @@ any_refusal = pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS
 class RefusesCursors:
     """A first page of two new rows, and so many refusals of the page behind it, with the rest.
 
-    held: ids of rows that are not new. A delta lists them too, and some are dated after new ones.
+    stored: ids of rows that are not new. A delta lists them too, and some are dated after new ones.
     """
 
-    def __init__(self, refusal: Said, times: int = 1, held: Collection[str] = ()) -> None:
-        self.refusal, self.times, self.held = refusal, times, held
+    def __init__(self, refusal: Said, times: int = 1, stored: Collection[str] = ()) -> None:
+        self.refusal, self.times, self.stored = refusal, times, stored
         self.asked: list[str] = []
 
     async def __call__(self, path: str, body: bytes) -> bytes | tuple[int, bytes]:
@@ -55,7 +55,7 @@ class RefusesCursors:
         return body
 
     def _first_page(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        new = [number for number, row in enumerate(rows) if row["id"] not in self.held]
+        new = [number for number, row in enumerate(rows) if row["id"] not in self.stored]
         return rows[: new[1] + 1]
 
 
@@ -65,7 +65,7 @@ def behind(row: dict[str, Any]) -> str:
 
 
 async def collected(stack: Stack, rows: int = 12) -> tuple[str, str]:
-    """An item of one account in which so many rows are new that no webhook has told of."""
+    """An item of one account in which so many rows are new that no webhook has announced."""
     item = await stack.synced_item(transactions=60, accounts=1)
     answer = await stack.collect(item["id"], created=rows)
     [account] = changed(answer, "created")
@@ -112,7 +112,7 @@ async def test_a_long_delta_that_goes_on_as_a_walk_starts_again_as_a_delta(
 async def test_a_cursor_that_is_refused_for_ever_fails_its_step_and_is_shown(stack: Stack) -> None:
     item_id, account = await collected(stack)
     before = await stack.live(item_id)
-    pluggy = RefusesCursors(REFUSALS["404 with its own code"], times=10**6, held=before)
+    pluggy = RefusesCursors(REFUSALS["404 with its own code"], times=10**6, stored=before)
     async with altered(stack, pluggy):
         await stack.process(
             "transactions/created", item_id, accountId=account, transactionsCount=12

@@ -21,11 +21,11 @@ OWNED = ("investments", "loans")
 async def emptied(stack: Stack, product: str) -> str:
     """An item of which Pluggy has closed all rows of a product, looked at once."""
     item = await stack.synced_item(transactions=20)
-    held = await stack.live(item["id"], product)
-    assert held
-    await stack.collect(item["id"], close=list(held))
+    stored = await stack.live(item["id"], product)
+    assert stored
+    await stack.collect(item["id"], close=list(stored))
     await look(stack, item["id"])
-    assert set(await stack.live(item["id"], product)) == set(held)
+    assert set(await stack.live(item["id"], product)) == set(stored)
     return str(item["id"])
 
 
@@ -117,7 +117,7 @@ async def test_a_row_that_is_listed_again_starts_its_two_lists_again(
     stack: Stack, product: str
 ) -> None:
     item = await stack.synced_item(transactions=20)
-    held = await stack.live(item["id"], product)
+    stored = await stack.live(item["id"], product)
     await stack.db.execute(
         f"UPDATE pluggy.{product} SET missing_since = now() WHERE item_id = $1",  # noqa: S608
         item["id"],
@@ -125,7 +125,7 @@ async def test_a_row_that_is_listed_again_starts_its_two_lists_again(
     await stack.collect(item["id"], created=1)
     await look(stack, item["id"])
     assert await missed(stack, item["id"], product) == 0
-    assert set(await stack.live(item["id"], product)) == set(held)
+    assert set(await stack.live(item["id"], product)) == set(stored)
 
 
 async def test_the_last_account_is_flagged_and_never_tombstoned(stack: Stack) -> None:

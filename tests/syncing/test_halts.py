@@ -166,7 +166,7 @@ SOMETHING = "403:SOMETHING_FORBIDDEN"
 
 
 async def refused_items(stack: Stack, number: int = 6) -> list[str]:
-    """Items that we hold and that Pluggy refuses from now on; each has news."""
+    """Stored items that Pluggy refuses from now on; each has a new event."""
     items = [(await stack.synced_item(transactions=20))["id"] for _ in range(number)]
     await stack.db.execute("DELETE FROM pluggy_sync.webhook_events")
     for item_id in items:
@@ -228,7 +228,7 @@ async def test_what_pluggy_says_of_items_that_we_do_not_hold_never_halts(
     stack: Stack, events: int, status: int, code: str | None
 ) -> None:
     """A quiet minute: no item succeeds beside them."""
-    held = await stack.synced_item(transactions=5)
+    stored = await stack.synced_item(transactions=5)
     await stack.shift(timedelta(minutes=10))
     forged = [str(uuid.uuid4()) for _ in range(events)]
     for item_id in forged:
@@ -237,8 +237,8 @@ async def test_what_pluggy_says_of_items_that_we_do_not_hold_never_halts(
         await stack.tell("item/updated", item_id)
     await stack.quiet()
     assert (await overview(stack))["halted_at"] is None
-    await stack.update(held["id"], created=1)
-    assert (await stack.states(held["id"]))[-1] == "applied"
+    await stack.update(stored["id"], created=1)
+    assert (await stack.states(stored["id"]))[-1] == "applied"
 
 
 async def test_forged_ids_of_different_classes_never_halt(stack: Stack) -> None:

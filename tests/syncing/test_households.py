@@ -29,7 +29,7 @@ async def test_signed_amounts_add_up_to_the_ledger_of_every_month(stack: Stack, 
         await stack.process_all(answer)
         await stack.after(timedelta(minutes=6))
         assert await sums(stack, item["id"]) == await ledger(stack, item["id"])
-    assert await told_of(stack, item["id"]) == {"cards", "foreign", "instalments"}
+    assert await known_of(stack, item["id"]) == {"cards", "foreign", "instalments"}
 
 
 async def ledger(stack: Stack, item_id: str) -> dict[str, Decimal]:
@@ -46,7 +46,7 @@ async def sums(stack: Stack, item_id: str) -> dict[str, Decimal]:
     return {record["month"]: record["total"] for record in found}
 
 
-async def told_of(stack: Stack, item_id: str) -> set[str]:
+async def known_of(stack: Stack, item_id: str) -> set[str]:
     """What the household has: a comparison without cards or dollars would prove little."""
     has: Any = await stack.db.fetchrow(
         "SELECT bool_or(a.type = 'CREDIT') AS cards, bool_or(t.currency_code <> 'BRL') AS foreign,"

@@ -105,8 +105,8 @@ async def test_what_died_of_a_deleted_item_is_settled_by_its_deletion(stack: Sta
     await stack.process("item/updated", item["id"])
     assert await last_event(stack, item["id"]) == ("dead", "404:ITEM_NOT_FOUND")
     await stack.process("item/deleted", item["id"])
-    told = [(e["state"], e["reason"]) for e in await stack.events(item["id"])]
-    assert told == [("applied", None), ("ignored", "item_deleted"), ("applied", None)]
+    announced = [(e["state"], e["reason"]) for e in await stack.events(item["id"])]
+    assert announced == [("applied", None), ("ignored", "item_deleted"), ("applied", None)]
     assert not await stack.db.fetch("SELECT FROM pluggy_ops.worklist")
     assert await stack.live(item["id"]) == {}
 
@@ -188,12 +188,12 @@ async def test_sixty_events_at_once_lead_to_one_sync(stack: Stack) -> None:
 
 async def test_the_connector_is_cut_out_of_the_item(stack: Stack) -> None:
     item = await stack.synced_item(transactions=30)
-    held = await stack.db.fetchrow(
+    stored = await stack.db.fetchrow(
         "SELECT payload ? 'connector' AS has, connector_id FROM pluggy.items WHERE id = $1",
         item["id"],
     )
-    assert held is not None
-    assert (held["has"], held["connector_id"]) == (False, item["connector"]["id"])
+    assert stored is not None
+    assert (stored["has"], stored["connector_id"]) == (False, item["connector"]["id"])
 
 
 async def test_events_that_wait_for_a_walk_of_a_deleted_item_are_settled_with_it(

@@ -136,8 +136,8 @@ async def test_an_event_that_reaches_back_is_honoured_at_once(late_stack: Stack)
         await one_row_more(stack, item["id"])
     await let_pass(stack, AFTER_THE_IMPORT)
     [account_id] = await stack.live(item["id"], "accounts")
-    told = {"accountId": account_id, "transactionsCreatedAtFrom": created_at}
-    await stack.process("transactions/created", item["id"], **told, transactionsCount=300)
+    announced = {"accountId": account_id, "transactionsCreatedAtFrom": created_at}
+    await stack.process("transactions/created", item["id"], **announced, transactionsCount=300)
     await stack.assert_equal(item["id"], ["transactions"])
 
 

@@ -119,14 +119,14 @@ async def test_a_row_that_is_listed_after_a_walk_did_not_find_it_is_not_tombston
     item = await stack.synced_item(transactions=60, accounts=1)
     [account_id] = await stack.live(item["id"], "accounts")
     hidden, *_ = sorted(await stack.live(item["id"]))
-    told: list[str] = []
+    announced: list[str] = []
 
     async def until_asked_for(path: str, body: bytes) -> bytes:
-        if not path.startswith("/v2/transactions") or told:
+        if not path.startswith("/v2/transactions") or announced:
             return body
         if hidden in path:
-            told.append(hidden)
-            fields = {"accountId": account_id, "transactionIds": told}
+            announced.append(hidden)
+            fields = {"accountId": account_id, "transactionIds": announced}
             await stack.tell("transactions/updated", item["id"], **fields)
         page = json.loads(body)
         page["results"] = [row for row in page["results"] if row["id"] != hidden]
@@ -134,14 +134,14 @@ async def test_a_row_that_is_listed_after_a_walk_did_not_find_it_is_not_tombston
 
     async with altered(stack, until_asked_for):
         await stack.process_order("sync/verify", item["id"])
-    assert told == [hidden]
+    assert announced == [hidden]
     assert await stack.states(item["id"]) == ["applied"] * 3
     await stack.assert_equal(item["id"])
 
 
 async def test_empty_answers_to_a_list_and_to_one_question_tombstone_nothing(stack: Stack) -> None:
     item = await stack.synced_item(transactions=1300, accounts=1)
-    held = set(await stack.live(item["id"]))
+    stored = set(await stack.live(item["id"]))
     questions: list[int] = []
 
     async def empty_at_first(path: str, body: bytes) -> bytes:
@@ -159,7 +159,7 @@ async def test_empty_answers_to_a_list_and_to_one_question_tombstone_nothing(sta
         assert await flagged(stack, item["id"]) == []
         assert await stack.states(item["id"]) == ["applied", "walking"]
         await stack.after(timedelta(minutes=1))
-    assert set(await stack.live(item["id"])) == held
+    assert set(await stack.live(item["id"])) == stored
     assert await stack.states(item["id"]) == ["applied", "applied"]
 
 

@@ -172,10 +172,10 @@ async def test_an_answer_to_ids_is_read_to_its_last_page(
         return {"results": rows[:half], "next": f"?accountId={account}&after=2"}
 
     def second(answer: dict[str, Any]) -> dict[str, Any]:
-        rows = [{"id": row_id, **json.loads(row["payload"])} for row_id, row in held.items()]
+        rows = [{"id": row_id, **json.loads(row["payload"])} for row_id, row in stored.items()]
         return {"results": [row for row in rows if row["id"] in ids], "next": None}
 
-    held = await stack.live(item["id"])
+    stored = await stack.live(item["id"])
     edits[f"/v2/transactions?accountId={account}&after=2"] = second
     edits[f"/v2/transactions?accountId={account}&ids="] = in_pages
     await stack.process("transactions/deleted", item["id"], accountId=account, transactionIds=ids)

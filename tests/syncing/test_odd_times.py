@@ -21,7 +21,7 @@ PRODUCTS = {"loans": {"created": 1}, "investments": {"created": 1}}
 
 def dated(date: str) -> Callable[[str, str], str]:
     """Every answer about transactions comes with this Date."""
-    return lambda path, told: date if path.startswith("/v2/transactions") else told
+    return lambda path, announced: date if path.startswith("/v2/transactions") else announced
 
 
 async def new_rows(stack: Stack, item_id: str, **more: Any) -> None:
@@ -87,10 +87,10 @@ async def test_a_collection_dated_in_the_future_hides_none_after_it(stack: Stack
     await stack.assert_equal(item["id"])
     await new_rows(stack, item["id"], products=PRODUCTS)
     await stack.assert_equal(item["id"])
-    await costs_a_look(stack, item["id"])
+    await costs_a_check(stack, item["id"])
 
 
-async def costs_a_look(stack: Stack, item_id: str) -> None:
+async def costs_a_check(stack: Stack, item_id: str) -> None:
     """Another event of a collection that was read costs one request again."""
     await stack.reset_requests()
     await stack.process("item/updated", item_id)
@@ -105,7 +105,7 @@ async def test_a_collection_dated_a_little_ahead_hides_none_after_it(stack: Stac
         await new_rows(stack, item["id"], products=PRODUCTS)
     await new_rows(stack, item["id"], products=PRODUCTS)
     await stack.assert_equal(item["id"])
-    await costs_a_look(stack, item["id"])
+    await costs_a_check(stack, item["id"])
 
 
 async def test_an_item_that_stays_in_the_future_is_read_with_every_update(stack: Stack) -> None:
@@ -139,11 +139,11 @@ async def test_a_row_updated_in_the_future_is_overwritten_by_the_next_answer(sta
 
     async with altered(stack, of_the_future):
         await stack.process_all(answer)
-    held = await stack.live(item["id"])
-    assert {held[i]["source_updated_at"] for i in ids} == {datetime.fromisoformat(FUTURE)}
+    stored = await stack.live(item["id"])
+    assert {stored[i]["source_updated_at"] for i in ids} == {datetime.fromisoformat(FUTURE)}
     [account_id] = await stack.live(item["id"], "accounts")
     await stack.process(
-        "transactions/updated", item["id"], accountId=account_id, transactionIds=sorted(held)
+        "transactions/updated", item["id"], accountId=account_id, transactionIds=sorted(stored)
     )
     await stack.assert_equal(item["id"])
 
@@ -156,8 +156,10 @@ async def test_an_item_updated_in_the_future_is_overwritten_by_the_next_answer(
         await new_rows(stack, item["id"])
     await new_rows(stack, item["id"], products=PRODUCTS)
     await stack.assert_equal(item["id"])
-    told = "SELECT greatest(source_updated_at, last_updated_at) FROM pluggy.items WHERE id = $1"
-    assert await stack.db.fetchval(told, item["id"]) < datetime.fromisoformat(FUTURE)
+    announced = (
+        "SELECT greatest(source_updated_at, last_updated_at) FROM pluggy.items WHERE id = $1"
+    )
+    assert await stack.db.fetchval(announced, item["id"]) < datetime.fromisoformat(FUTURE)
 
 
 async def test_one_odd_promise_does_not_stop_the_check(stack: Stack) -> None:
@@ -205,9 +207,9 @@ async def test_rows_of_an_import_that_show_up_after_its_walk_are_read_with_the_n
     fields = {}
     if event == "transactions/created":
         [fields] = [
-            {k: told[k] for k in ("accountId", "transactionsCreatedAtFrom")}
-            for told in answer["events"]
-            if told["event"] == event
+            {k: announced[k] for k in ("accountId", "transactionsCreatedAtFrom")}
+            for announced in answer["events"]
+            if announced["event"] == event
         ]
     await stack.process(event, item["id"], **fields)
     await stack.assert_equal(item["id"], ["transactions"])

@@ -99,8 +99,8 @@ async def test_a_refused_list_of_one_item_is_that_step_s_failure(
 async def test_a_refused_account_is_that_account_s_failure(stack: Stack) -> None:
     [item_id] = await synced(stack, 1)
     bad, good = await stack.live(item_id, "accounts")
-    told = {"query": f"accountId={bad}", "codeDescription": "CONSENT_EXPIRED"}
-    await stack.refuse("GET /v2/transactions", 401, **told)
+    announced = {"query": f"accountId={bad}", "codeDescription": "CONSENT_EXPIRED"}
+    await stack.refuse("GET /v2/transactions", 401, **announced)
     await stack.collect(item_id, created=4)
     for account_id in (bad, good):
         await stack.tell("transactions/created", item_id, accountId=account_id, transactionsCount=2)
@@ -201,8 +201,8 @@ async def test_parked_transactions_hold_no_event_and_lose_none(stack: Stack) -> 
     items = await synced(stack, 6)
     await stack.refuse("GET /v2/transactions", 403, codeDescription="NOT_ALLOWED")
     for item_id in items:
-        told = await stack.collect(item_id, created=2, updated=1, deleted=1)
-        for event in told["events"]:
+        announced = await stack.collect(item_id, created=2, updated=1, deleted=1)
+        for event in announced["events"]:
             await tell(stack, event)
     await stack.quiet()
     assert await parked_products(stack) == ["transactions"]

@@ -96,12 +96,12 @@ async def test_a_movement_is_tombstoned_by_a_second_list_without_it(stack: Stack
 
 async def test_empty_lists_of_a_revoked_consent_tombstone_no_product(stack: Stack) -> None:
     item = await open_finance_item(stack)
-    held = {table: set(await stack.live(item["id"], table)) for table in LISTED}
+    stored = {table: set(await stack.live(item["id"], table)) for table in LISTED}
     await stack.collect(item["id"], consent="revoked")
     await stack.process_order("sync/verify", item["id"])
     for table in LISTED:
         if table != "consents":
-            assert set(await stack.live(item["id"], table)) == held[table], table
+            assert set(await stack.live(item["id"], table)) == stored[table], table
 
 
 async def test_a_failing_loan_list_stops_nothing_else(stack: Stack) -> None:
@@ -136,8 +136,8 @@ async def test_a_partial_collection_hides_no_change_of_the_one_before(stack: Sta
     item = await open_finance_item(stack)
     await stack.collect(item["id"], created=2, products={"loans": {"created": 1}})
     await stack.collect(item["id"], partial=["LOANS", "TRANSACTIONS"])
-    [held] = (await stack.truth(item["id"], "items")).values()
-    assert held["statusDetail"]["loans"]["isUpdated"] is False
+    [stored] = (await stack.truth(item["id"], "items")).values()
+    assert stored["statusDetail"]["loans"]["isUpdated"] is False
     await stack.process("item/updated", item["id"])
     await stack.assert_equal(item["id"])
 

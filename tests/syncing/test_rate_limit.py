@@ -36,7 +36,7 @@ KEY = f"{PREFIX}budget:items"
 async def shift(redis: ArqRedis, seconds: float) -> None:
     """Let time pass for the bucket."""
     for field in ("at", "blocked_until", *(f"last_reservation:{lane.value}" for lane in Lane)):
-        if await held(redis, field) is not None:
+        if await stored(redis, field) is not None:
             await command(redis, "HINCRBYFLOAT", KEY, field, -1000 * seconds)
 
 
@@ -54,7 +54,7 @@ async def hold(redis: ArqRedis, tokens: float) -> None:
     await command(redis, "HSET", KEY, "tokens", tokens, "at", at)
 
 
-async def held(redis: ArqRedis, field: str) -> float | None:
+async def stored(redis: ArqRedis, field: str) -> float | None:
     value = await command(redis, "HGET", KEY, field)
     return None if value is None else float(value)
 
@@ -104,7 +104,7 @@ async def test_no_minute_ever_sees_more_calls_than_the_limit(
                 passed_s += wait_s
             if not wait_s:
                 # When the script granted it, by its own clock, with the shifts undone.
-                at = await held(redis, "at")
+                at = await stored(redis, "at")
                 assert at is not None
                 granted_at.append(at / 1000 + passed_s)
     for first in granted_at:
@@ -124,7 +124,7 @@ async def test_a_full_bucket_holds_a_twelfth_of_the_limit(redis: ArqRedis) -> No
     await budget.take("items", Lane.LIVE)
     await shift(redis, 3600)
     await budget.take("items", Lane.LIVE)
-    assert await held(redis, "tokens") == pytest.approx(360 / 12 - 1, abs=0.001)
+    assert await stored(redis, "tokens") == pytest.approx(360 / 12 - 1, abs=0.001)
 
 
 @pytest.mark.parametrize(
@@ -301,9 +301,9 @@ async def test_a_queue_of_a_clock_that_has_gone_back_is_forgotten(redis: ArqRedi
 async def test_a_clock_that_goes_back_grants_nothing_twice(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=360)
     await stop_the_clock(redis, tokens=0.0)
-    at = await held(redis, "at")
+    at = await stored(redis, "at")
     assert await drain(budget, Lane.LIVE) == 0
-    assert await held(redis, "at") == at
+    assert await stored(redis, "at") == at
 
 
 async def test_after_a_clock_that_has_gone_back_far_calls_go_on_within_the_limit(

@@ -63,9 +63,9 @@ async def test_rows_that_were_gone_before_they_were_read_hold_an_event_back_minu
     stack: Stack,
 ) -> None:
     item = await stack.synced_item(transactions=0, accounts=1)
-    told = await stack.collect(item["id"], created=2)
+    announced = await stack.collect(item["id"], created=2)
     await stack.collect(item["id"], deleted=2)
-    await stack.process_all(told)
+    await stack.process_all(announced)
     assert "pending" in await stack.states(item["id"])
     for _ in range(4):
         await stack.after(timedelta(minutes=5))
@@ -91,12 +91,12 @@ async def test_item_deleted_that_became_visible_after_the_404_of_another_event_t
     item = await stack.synced_item(transactions=20)
     await stack.client_deletes(item["id"])
     await stack.process("item/updated", item["id"])
-    told = await stack.tell("item/deleted", item["id"])
+    announced = await stack.tell("item/deleted", item["id"])
     await stack.db.execute(
         "UPDATE pluggy_sync.webhook_events e SET pending_seq = p.dead_seq"
         " FROM pluggy_sync.product_sync p"
         " WHERE e.id = $1 AND p.item_id = e.item_id AND p.product = 'items'",
-        told.row_id,
+        announced.row_id,
     )
     await stack.quiet()
     assert await stack.live(item["id"]) == {}
@@ -135,9 +135,9 @@ async def test_a_delta_without_the_rows_of_its_event_beside_a_question_is_no_fau
     with capture_logs() as logs:
         await stack.quiet()
     assert [line for line in logs if line["event"] == "no_progress"] == []
-    told = {e["event"]: e for e in await stack.events(item["id"])}
+    announced = {e["event"]: e for e in await stack.events(item["id"])}
     [account_id] = await stack.live(item["id"], "accounts")
-    assert told["transactions/created"]["confirming"] == f"transactions/{account_id}"
+    assert announced["transactions/created"]["confirming"] == f"transactions/{account_id}"
     await stack.shift(timedelta(minutes=5))
     with capture_logs() as logs:
         await stack.quiet()

@@ -52,8 +52,8 @@ async def test_normal_answers_hold_nothing_new(stack: Stack) -> None:
         await stack.process_all(await stack.collect(item["id"], created=20, updated=20, restated=3))
     for _ in range(2):
         assert await refresh_reference_data(stack.db, stack.client)
-    held = [await stack.live(item["id"], table) for table in TABLES]
-    assert all(held), "every entity was looked at"
+    stored = [await stack.live(item["id"], table) for table in TABLES]
+    assert all(stored), "every entity was looked at"
     assert await drift(stack) == {}
 
 
@@ -173,7 +173,7 @@ def test_a_spec_that_is_wrong_is_refused(spec: str) -> None:
         parse_shape(spec)
 
 
-# --- A new column, filled from what is held ---
+# --- A new column, filled from stored rows ---
 
 ADD_COLUMN = """
 ALTER TABLE pluggy.loans ADD COLUMN amortization text;

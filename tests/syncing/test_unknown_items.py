@@ -93,24 +93,24 @@ async def test_times_are_not_given_for_ever_ahead(redis: ArqRedis) -> None:
 
 
 async def test_a_storm_of_unknown_items_takes_its_share_and_halts_nothing(stack: Stack) -> None:
-    held = [(await stack.synced_item(transactions=20))["id"] for _ in range(3)]
+    stored = [(await stack.synced_item(transactions=20))["id"] for _ in range(3)]
     forged = [str(uuid.uuid4()) for _ in range(60)]
     await stack.reset_requests()
     async with limited(stack) as client:
         stack.worker.engine = replace(stack.worker.engine, client=client)
         for item_id in forged:
             await stack.tell("item/updated", item_id)
-        for item_id in held:
+        for item_id in stored:
             await stack.collect(item_id, created=1)
             await stack.tell("item/updated", item_id)
-        leases = [await stack.claim() for _ in range(len(forged) + len(held))]
+        leases = [await stack.claim() for _ in range(len(forged) + len(stored))]
         await fill_budget(stack.redis)
         clock = asyncio.get_running_loop().time
         began = clock()
         await asyncio.gather(*(stack.worker.engine.sync(lease) for lease in leases))
         # The share fills while a slow machine is at it.
         took_s = clock() - began
-    for item_id in held:
+    for item_id in stored:
         assert (await stack.states(item_id))[-1] == "applied"
     asked = await stack.db.fetchval(
         "SELECT count(*) FROM pluggy_sync.webhook_events WHERE reason = '404:ITEM_NOT_FOUND'"
