@@ -21,9 +21,9 @@ from worker.infra.baseline import BASELINE, UnreleasedDatabase
 from worker.infra.sql_files import SQL_DIR
 
 SCRIPTS = load_scripts(SQL_DIR / "migrations")
-TOLD = (
-    "pluggy-sync: this database was made by an earlier, unreleased version of pluggy-sync;"
-    " create a new one"
+REFUSAL = (
+    "pluggy-sync: this database was made by a pre-release of pluggy-sync, which no release"
+    " migrates; create a new one"
 )
 STATE = (
     "SELECT (SELECT jsonb_agg(m ORDER BY name) FROM pluggy_sync.migrations m)::text"
@@ -116,7 +116,7 @@ async def test_every_command_refuses_a_database_of_another_baseline(
     before = await state_of(earlier_url)
     environment = {"DATABASE_URL": earlier_url, "REDIS_URL": redis_url}
     status, said = await ended(["-m", "ops", *command.split()], environment)
-    assert (status, said) == (3 if command == "status" else 1, TOLD)
+    assert (status, said) == (3 if command == "status" else 1, REFUSAL)
     assert await state_of(earlier_url) == before
 
 
@@ -129,7 +129,7 @@ async def test_a_receiver_refuses_a_database_of_another_baseline(
         "WEBHOOK_SECRET": "a-secret-of-this-test",
         "PORT": "0",
     }
-    assert await ended(["-m", "webhook_receiver"], environment) == (1, TOLD)
+    assert await ended(["-m", "webhook_receiver"], environment) == (1, REFUSAL)
 
 
 async def test_a_worker_refuses_a_database_of_another_baseline(
@@ -139,4 +139,4 @@ async def test_a_worker_refuses_a_database_of_another_baseline(
     with pytest.raises(ChildEnded, match="did not start"):
         await worker.__aenter__()
     assert await worker.ended() == 1
-    assert worker.lines[-1] == f"{TOLD}\n"
+    assert worker.lines[-1] == f"{REFUSAL}\n"

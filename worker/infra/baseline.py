@@ -23,7 +23,7 @@ class UnreleasedDatabase(Exception):
 
     def __init__(self) -> None:
         super().__init__(
-            "this database was made by an earlier, unreleased version of pluggy-sync;"
+            "this database was made by a pre-release of pluggy-sync, which no release migrates;"
             " create a new one"
         )
 
