@@ -16,7 +16,7 @@ from worker.planner.steps import PlannedStep
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGE: Final = ROOT / "docs" / "glossary.md"
 PACKAGES: Final = ("worker", "webhook_receiver", "ops")
-ROW: Final = re.compile(r"^\| ([a-z][\w ]*) \| (`[^|]+`) \| (.+) \|$", flags=re.M)
+ROW: Final = re.compile(r"^\| ([a-z][\w -]*) \| (`[^|]+`) \| (.+) \|$", flags=re.M)
 FIRST_SCREEN_LINES: Final = 25
 
 
@@ -33,7 +33,7 @@ def python_names() -> Iterator[str]:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 for field in ("id", "attr", "name", "arg", "value"):
                     name = getattr(node, field, None)
-                    if isinstance(name, str) and re.fullmatch(r"[\w/]+", name):
+                    if isinstance(name, str) and re.fullmatch(r"[\w/-]+", name):
                         yield name
 
 
