@@ -32,6 +32,7 @@ BEFORE_CONNECT: Final = frozenset(
     {"connect", "hold", "lose", "twice", "rename", "release", "pause"}
 )
 ACCEPT_AGAIN: Final = 2
+LAST_COLLECTION: Final = "SELECT payload ->> 'lastUpdatedAt' FROM pluggy.items WHERE id = $1"
 LAGGING_ITEM: Final = "GET /items"
 BELIEVED_WHEN_LATE: Final = frozenset({LAGGING_ITEM, "GET /accounts"})
 
@@ -135,8 +136,8 @@ class Player:
             return
         await self._end_lag_of_item(item)
         order = await self._sparing(item, step["order"])
-        if LAGGING_ITEM in order.get("lag", {}) and not await is_settled(self.stack, item.id):
-            # Its reads of the last hour are still to come: it would be believed as it is shown.
+        if LAGGING_ITEM in order.get("lag", {}) and not await self._is_all_read(item):
+            # A time that is new to us, although of an earlier collection, would be believed.
             order = {name: wish for name, wish in order.items() if name != "lag"}
         item.faults += [
             {"kind": "lag", "match": match, "times": times}
@@ -156,6 +157,13 @@ class Player:
             fault["kind"] == "lag" and fault["match"] in BELIEVED_WHEN_LATE for fault in item.faults
         ):
             await self._clear(item, {})
+
+    async def _is_all_read(self, item: PlayedItem) -> bool:
+        """Whether the item's latest collection is stored, and nothing is left to do for it."""
+        shown = (await self.stack.pluggy.truth(item.id)).item
+        stored = await self.stack.db.fetchval(LAST_COLLECTION, item.id)
+        is_stored = shown is not None and shown["lastUpdatedAt"] == stored
+        return is_stored and await is_settled(self.stack, item.id)
 
     async def _sparing(self, item: PlayedItem, order: dict[str, Any]) -> dict[str, Any]:
         """Without deletions of a product's last rows."""
