@@ -18,6 +18,14 @@ WITH delivered AS MATERIALIZED (
         AS d(event_id, body_sha256, event, item_id, account_id, transaction_ids,
              created_at_from, expected_rows, lane, state, reason, body, received_at, connector_id)
     ORDER BY event_id, body_sha256
+), known AS MATERIALIZED (
+    -- LATERAL with LIMIT: by index, whatever the statistics of a table say that has just grown.
+    SELECT d.*, e.id, e.state AS known_state
+    FROM delivered d
+    CROSS JOIN LATERAL (SELECT w.id, w.state FROM pluggy_sync.webhook_events w
+                        WHERE w.event_id = d.event_id AND w.body_sha256 = d.body_sha256
+                        LIMIT 1) AS e
+    ORDER BY d.event_id, d.body_sha256
 ), inserted AS (
     INSERT INTO pluggy_sync.webhook_events
         (event_id, body_sha256, event, item_id, account_id, transaction_ids, created_at_from,
@@ -26,20 +34,21 @@ WITH delivered AS MATERIALIZED (
            d.created_at_from, d.expected_rows, d.lane, d.state, d.reason, d.body, d.received_at,
            d.connector_id, CASE WHEN d.state IN ('ignored', 'dead') THEN clock_timestamp() END
     FROM delivered d
-    WHERE NOT EXISTS (SELECT FROM pluggy_sync.webhook_events e
-                      WHERE e.event_id = d.event_id AND e.body_sha256 = d.body_sha256)
+    WHERE NOT EXISTS (SELECT FROM known k
+                      WHERE k.event_id = d.event_id AND k.body_sha256 = d.body_sha256)
     ORDER BY d.event_id, d.body_sha256
     ON CONFLICT (event_id, body_sha256) DO NOTHING
     RETURNING id, event_id, body_sha256, item_id, lane, state
 ), revivable AS (
-    SELECT e.id, d.item_id, d.account_id, d.transaction_ids, d.created_at_from, d.expected_rows,
-           d.connector_id
-    FROM delivered d
-    JOIN pluggy_sync.webhook_events e USING (event_id, body_sha256)
-    WHERE d.state = 'pending' AND e.state IN ('dead', 'ignored')
+    SELECT e.id, k.item_id, k.account_id, k.transaction_ids, k.created_at_from, k.expected_rows,
+           k.connector_id
+    FROM known k
+    CROSS JOIN LATERAL (SELECT w.id FROM pluggy_sync.webhook_events w
+                        WHERE w.id = k.id AND w.state IN ('dead', 'ignored')
+                        LIMIT 1
+                        FOR UPDATE) AS e
+    WHERE k.state = 'pending' AND k.known_state IN ('dead', 'ignored')
       AND (SELECT count(*) FROM inserted) >= 0
-    ORDER BY e.id
-    FOR UPDATE OF e
 ), revived AS (
     -- With the ids as read now: an older release may have kept the event because it could not.
     UPDATE pluggy_sync.webhook_events e
@@ -56,8 +65,11 @@ WITH delivered AS MATERIALIZED (
     WHERE state = 'pending' AND item_id IS NOT NULL
     GROUP BY item_id
 ), before AS (
-    -- As this statement's snapshot knows them: a bump that commits meanwhile costs a ring too many.
-    SELECT item_id, s.lane FROM announced JOIN pluggy_sync.item_sync s USING (item_id)
+    -- As this statement's snapshot knows them: a bump that commits meanwhile costs a wake too many.
+    SELECT a.item_id, s.lane
+    FROM announced a
+    CROSS JOIN LATERAL (SELECT i.lane FROM pluggy_sync.item_sync i
+                        WHERE i.item_id = a.item_id LIMIT 1) AS s
 ), bumped AS (
     INSERT INTO pluggy_sync.item_sync AS s (item_id, generation, lane, run_at)
     SELECT item_id, events, lane, now() FROM announced ORDER BY item_id
@@ -68,9 +80,12 @@ WITH delivered AS MATERIALIZED (
     RETURNING s.item_id, s.lane, s.run_at = now() AS made_due
 ), leasable AS (
     INSERT INTO pluggy_sync.item_leases (item_id)
-    SELECT item_id FROM bumped b
-    WHERE NOT EXISTS (SELECT FROM pluggy_sync.item_leases l WHERE l.item_id = b.item_id)
-    ORDER BY item_id
+    SELECT b.item_id
+    FROM bumped b
+    LEFT JOIN LATERAL (SELECT l.item_id FROM pluggy_sync.item_leases l
+                       WHERE l.item_id = b.item_id LIMIT 1) AS l ON true
+    WHERE l.item_id IS NULL
+    ORDER BY b.item_id
     ON CONFLICT (item_id) DO NOTHING
 )
 SELECT d.event_id, d.body_sha256,
