@@ -1,5 +1,6 @@
 """Indexes over everything in the simulator, by id."""
 
+import copy
 from random import Random
 from typing import Any
 
@@ -14,7 +15,11 @@ from simulator.items.item import Item
 
 
 class World:
-    """Indexes over the items; a deleted item leaves only its id behind."""
+    """Indexes over the items; a deleted item leaves only its id behind.
+
+    withdrawn: connectors that are no longer offered; unlisted ones still answer by id. former:
+    items that were deleted with them; the bank still has their books, for a new connection.
+    """
 
     def __init__(self, *, seed: int, clock: Clock) -> None:
         self.seed = seed
@@ -23,6 +28,9 @@ class World:
         self.connectors = connectors()
         self.items: dict[str, Item] = {}
         self.deleted: set[str] = set()
+        self.withdrawn: set[int] = set()
+        self.unlisted: set[int] = set()
+        self.former: dict[str, Item] = {}
         self.accounts: dict[str, Account] = {}
         self.rows: dict[str, Row] = {}
         # Owners of bills, investments, loans, identities and consents.
@@ -54,6 +62,18 @@ class World:
             item.inner_id = new_id(random)
         self.items[item.id] = item
         return item
+
+    def offered(self) -> dict[int, dict[str, Any]]:
+        """The connectors that Pluggy knows."""
+        return {n: c for n, c in self.connectors.items() if n not in self.withdrawn}
+
+    def listed(self) -> dict[int, dict[str, Any]]:
+        """The connectors that Pluggy lists."""
+        return {n: c for n, c in self.offered().items() if n not in self.unlisted}
+
+    def books_of(self, item_id: str) -> Item | None:
+        """An item that exists, or that was deleted with its connector."""
+        return self.items.get(item_id) or self.former.get(item_id)
 
     def add_account(self, item: Item, account: Account) -> None:
         item.accounts[account.id] = account
@@ -98,6 +118,8 @@ class World:
     def delete(self, item: Item) -> None:
         if item.timer is not None:
             item.timer.cancel()
+        if item.connector["id"] in self.withdrawn:
+            self.former[item.id] = _books(item)
         for account_id in list(item.accounts):
             self.close_account(item, account_id)
         for owned_id in list(item.owned_ids()):
@@ -105,3 +127,16 @@ class World:
         item.removed.clear()
         del self.items[item.id]
         self.deleted.add(item.id)
+
+
+def _books(item: Item) -> Item:
+    """The item with accounts of its own, whose rows stay when the item is deleted."""
+    kept = copy.copy(item)
+    kept.timer = None
+    kept.accounts = {}
+    for account in item.accounts.values():
+        kept.accounts[account.id] = copy.copy(account)
+        kept.accounts[account.id].load(account.rows)
+    for name in ("bills", "investments", "movements", "loans"):
+        setattr(kept, name, dict(getattr(item, name)))
+    return kept

@@ -1,7 +1,10 @@
-"""The bank's own totals: an item's income and spending in cents by calendar month."""
+"""The bank's own totals: income, spending and balances in cents, each movement counted once."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from simulator.bank.rows import Row, money
 from simulator.clock import iso
 from simulator.items.item import Item
 
@@ -15,7 +18,53 @@ def by_month(item: Item) -> dict[str, int]:
     """
     months: Counter[str] = Counter()
     for account in item.accounts.values():
-        sign = -1 if account.type == "CREDIT" else 1
         for row in account.rows:
-            months[iso(row.date)[:7]] += sign * (row.foreign[1] if row.foreign else row.cents)
+            months[_month(row)] += _signed_cents(row)
     return dict(sorted(months.items()))
+
+
+def of_connections(items: Sequence[Item]) -> dict[str, Any]:
+    """The same over several connections of one person, each movement once, by category too.
+
+    Of a movement that several connections show, the last one's version counts: items are in the
+    order of their connection. Balances: of each account once, money owed on a card negative.
+    """
+    rows = {row.real or row.id: row for item in items for row in _rows(item)}
+    months: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows.values():
+        months[_month(row)][row.category or ""] += _signed_cents(row)
+    accounts = {
+        (account.type, account.payload["number"]): account
+        for item in items
+        for account in item.accounts.values()
+    }
+    balances = {
+        kind: money(
+            sum(
+                round(account.payload["balance"] * 100) * (-1 if kind == "CREDIT" else 1)
+                for account in accounts.values()
+                if account.type == kind
+            )
+        )
+        for kind in sorted({account.type for account in accounts.values()})
+    }
+    return {
+        "transactions": len(rows),
+        "months": {month: dict(sums) for month, sums in sorted(months.items())},
+        "accounts": len(accounts),
+        "balances": balances,
+    }
+
+
+def _rows(item: Item) -> Iterator[Row]:
+    for account in item.accounts.values():
+        yield from account.rows
+
+
+def _month(row: Row) -> str:
+    return iso(row.date)[:7]
+
+
+def _signed_cents(row: Row) -> int:
+    sign = -1 if row.account.type == "CREDIT" else 1
+    return sign * (row.foreign[1] if row.foreign else row.cents)

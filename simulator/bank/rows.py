@@ -44,6 +44,7 @@ class Row(msgspec.Struct, gc=False):
     bill_id: str | None = None
     foreign: tuple[str, int] | None = None  # currency, cents in the account's currency
     balance: int | None = None
+    real: str | None = None  # id of the first row of this movement, if a new connection copied it
 
 
 def dice_of(row_id: str) -> int:

@@ -44,7 +44,7 @@ def _with_health(connector: dict[str, Any], details: bool) -> dict[str, Any]:
 
 
 async def list_connectors(request: web.Request) -> web.Response:
-    wanted = [c for c in state_of(request).world.connectors.values() if _is_wanted(request, c)]
+    wanted = [c for c in state_of(request).world.listed().values() if _is_wanted(request, c)]
     details = bool(bool_query(request, "healthDetails"))
     shown = [_with_health(connector, details) for connector in wanted]
     return json_answer(listed(request, shown, one_page=True))
@@ -75,7 +75,7 @@ def _values(request: web.Request, name: str) -> list[str]:
 
 
 async def get_connector(request: web.Request) -> web.Response:
-    connector = find_connector(request)
+    connector = find_connector(request, state_of(request).world.offered())
     return json_answer(_with_health(connector, bool(bool_query(request, "healthDetails"))))
 
 

@@ -110,9 +110,11 @@ def item_query(request: web.Request) -> Item:
     return find_item(uuid_query(request, "itemId"), request)
 
 
-def find_connector(request: web.Request) -> dict[str, Any]:
+def find_connector(request: web.Request, among: dict[int, Any] | None = None) -> dict[str, Any]:
+    """The connector of the path; among: those to find it in, all if None."""
     text = request.match_info["id"]
-    connector = world_of(request).connectors.get(int(text) if text.isdecimal() else -1)
+    connectors = world_of(request).connectors if among is None else among
+    connector: dict[str, Any] | None = connectors.get(int(text) if text.isdecimal() else -1)
     if connector is None:
         raise not_found("connector", "CONNECTOR_NOT_FOUND")
     return connector

@@ -6,21 +6,14 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from aiohttp import web
 
-from simulator.bank import ledger
 from simulator.bank.books import Count
 from simulator.bank.categories import CATEGORIES
+from simulator.bank.history import HISTORY_DAYS
 from simulator.bank.products import COLLECTED_AS
 from simulator.clock import parse_iso
 from simulator.faults.faults import Fault
 from simulator.faults.quirks import QUIRKS
-from simulator.http.answers import (
-    bytes_answer,
-    find_connector,
-    find_item,
-    int_query,
-    json_answer,
-    json_body,
-)
+from simulator.http.answers import bytes_answer, find_item, int_query, json_answer, json_body
 from simulator.http.errors import bad_request
 from simulator.http.lists import set_lists
 from simulator.http.views import snapshot
@@ -30,9 +23,9 @@ from simulator.items.item import Item
 from simulator.items.orders import Collected, Order
 from simulator.items.outcomes import FAILURES, USUAL, WAITING
 from simulator.items.paging import Paging
+from simulator.items.reconnect import Reconnection
 from simulator.state import Simulator, state_of
 from simulator.webhooks.delivery import DeliveryFaults
-from simulator.webhooks.events import connector_event
 
 _BY_OUR_NAME = {ours: [pluggys] for ours, pluggys in COLLECTED_AS.items()} | {
     "transactions": ["TRANSACTIONS", "PAYMENT_DATA"],
@@ -59,6 +52,9 @@ class NewItem(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     without: list[Literal["categories", "conversions"]] = []
     lag: dict[str, Count] = {}
     lists: Paging | None = None
+    reconnects: str | None = None
+    history_days: Count = HISTORY_DAYS
+    reworded: bool = False
 
 
 async def _order(request: web.Request, kind: type[T]) -> T:
@@ -86,6 +82,7 @@ async def create_item(request: web.Request) -> web.Response:
     if order.connector_id not in state.world.connectors:
         raise bad_request(f"unknown connector {order.connector_id}")
     _refuse_others("unknown quirks", order.quirks, QUIRKS)
+    again = _reconnection(state, order)
     item = state.world.new_item(
         connector_id=order.connector_id,
         client_user_id=order.client_user_id,
@@ -106,6 +103,7 @@ async def create_item(request: web.Request) -> web.Response:
         Order(triggered_by="USER"),
         transactions=order.transactions,
         accounts=order.accounts,
+        again=again,
     )
     return json_answer(item.shown())
 
@@ -117,6 +115,15 @@ def _set_inner_item(item: Item, inner_id: str | None) -> None:
     if item.inner_id is None:
         raise bad_request("only items of MeuPluggy have an inner item")
     item.inner_id = inner_id
+
+
+def _reconnection(state: Simulator, order: NewItem) -> Reconnection | None:
+    if order.reconnects is None:
+        return None
+    earlier = state.world.books_of(order.reconnects)
+    if earlier is None:
+        raise bad_request("reconnects: an item that exists, or was deleted with its connector")
+    return Reconnection(earlier, order.history_days, order.reworded)
 
 
 def _time(text: str | None) -> int | None:
@@ -231,11 +238,6 @@ async def show_clock(request: web.Request) -> web.Response:
     return json_answer({"now": state.clock.now(), "scale": state.clock.scale})
 
 
-async def get_ledger(request: web.Request) -> web.Response:
-    item = find_item(request.match_info["id"], request)
-    return json_answer({"months": ledger.by_month(item)})
-
-
 async def get_truth(request: web.Request) -> web.StreamResponse:
     world, item_id = state_of(request).world, request.match_info["id"]
     if item_id in world.deleted:
@@ -257,7 +259,7 @@ async def get_truth_of_all(request: web.Request) -> web.Response:
         {
             "items": list(world.items),
             "deleted": sorted(world.deleted),
-            "connectors": list(world.connectors.values()),
+            "connectors": list(world.listed().values()),
             "categories": list(CATEGORIES.values()),
         }
     )
@@ -287,29 +289,11 @@ async def reset(request: web.Request) -> web.Response:
     return json_answer({"now": state_of(request).clock.now()})
 
 
-class Health(msgspec.Struct, forbid_unknown_fields=True):
-    status: str
-
-
-async def set_health(request: web.Request) -> web.Response:
-    """Set a connector ONLINE, UNSTABLE or OFFLINE, and emit its webhook."""
-    state, order = state_of(request), await _order(request, Health)
-    connector = find_connector(request)
-    connector["health"]["status"] = order.status
-    connector["updatedAt"] = state.clock.now()
-    for item in state.world.items.values():
-        if item.connector is connector:
-            item.delete_json()
-    state.delivery.emit(connector_event(connector["id"], order.status))
-    return json_answer(connector)
-
-
 ROUTES = [
     web.post("/_simulator/reset", reset),
     web.post("/_simulator/items", create_item),
     web.delete("/_simulator/items/{id}", remove_item),
     web.post("/_simulator/items/{id}/collect", collect_item),
-    web.post("/_simulator/connectors/{id}", set_health),
     web.post("/_simulator/lists", set_lists),
     web.post("/_simulator/faults", add_fault),
     web.get("/_simulator/faults", list_faults),
@@ -321,7 +305,6 @@ ROUTES = [
     web.get("/_simulator/truth", get_truth_of_all),
     web.get("/_simulator/truth/{id}", get_truth),
     web.get("/_simulator/truth/{id}/timeline", get_timeline),
-    web.get("/_simulator/ledger/{id}", get_ledger),
     web.get("/_simulator/requests", show_requests),
     web.delete("/_simulator/requests", reset_requests),
     web.delete("/_simulator/keys", revoke_keys),

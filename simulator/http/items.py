@@ -42,9 +42,10 @@ async def create_item(request: web.Request) -> web.Response:
 
 
 def _connector(state: Simulator, connector_id: Any) -> dict[str, Any]:
-    if not isinstance(connector_id, int) or connector_id not in state.world.connectors:
+    offered = state.world.offered()
+    if not isinstance(connector_id, int) or connector_id not in offered:
         raise bad_request("connectorId must be the id of a connector")
-    return state.world.connectors[connector_id]
+    return offered[connector_id]
 
 
 def _parameters(connector: dict[str, Any], given: Any) -> dict[str, Any]:

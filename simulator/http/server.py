@@ -7,7 +7,7 @@ from aiohttp import web
 from simulator.faults import apply as apply_fault
 from simulator.faults.faults import BEFORE, VIEWS, Fault, Subject
 from simulator.http import access as api_access
-from simulator.http import control, views
+from simulator.http import bank_control, control, views
 from simulator.http import items as api_items
 from simulator.http import products as api_products
 from simulator.http import transactions as api_transactions
@@ -150,6 +150,7 @@ def create_app(options: Options) -> web.Application:
         api_products,
         api_transactions,
         api_webhooks,
+        bank_control,
         control,
     ):
         app.add_routes(module.ROUTES)

@@ -91,6 +91,7 @@ def connectors() -> dict[int, dict[str, Any]]:
         _connector(211, "Banco do Brasil", color="fcfc30"),
         _connector(600, "Pluggy Open Finance", sandbox=True, open_finance=True),
         _connector(601, "Itaú", color="ec7000", open_finance=True),
+        _connector(603, "Bradesco", color="cc092f", open_finance=True),
         _connector(612, "Nubank", color="820ad1", open_finance=True),
     ]
     return {connector["id"]: connector for connector in made}

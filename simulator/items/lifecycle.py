@@ -10,6 +10,7 @@ from simulator.items.birth import fill
 from simulator.items.collection import collect, first_events
 from simulator.items.item import Item, Payload
 from simulator.items.orders import Collected, Order, TriggeredBy
+from simulator.items.reconnect import Reconnection, reconnect
 from simulator.items.sandbox import MFA_TOKEN, Script, script_for
 from simulator.options import Options
 from simulator.webhooks.events import Event, Links, item_event
@@ -55,11 +56,22 @@ class Lifecycle:
         self._emit = emit
         self.links = Links("http://127.0.0.1")
 
-    async def be_born(self, item: Item, order: Order, *, transactions: int, accounts: int) -> None:
-        """A first import, all at once."""
+    async def be_born(
+        self,
+        item: Item,
+        order: Order,
+        *,
+        transactions: int,
+        accounts: int,
+        again: Reconnection | None = None,
+    ) -> None:
+        """A first import, all at once. again: of what an earlier item of the person has shown."""
         stale = outcomes.reasons(item, order.partial)
         item.unread = set(stale)
-        await fill(self._world, item, transactions=transactions, accounts=accounts)
+        if again is not None:
+            reconnect(self._world, item, again, self._clock.now_ms())
+        else:
+            await fill(self._world, item, transactions=transactions, accounts=accounts)
         if item.id not in self._world.items:
             return
         now_ms = self._clock.now_ms()

@@ -51,11 +51,18 @@ def owners(item: Item) -> dict[str, dict[str, str]]:
     }
 
 
+def _real_movements(item: Item) -> dict[str, str]:
+    """Transaction id -> id by which an earlier connection first showed the same movement."""
+    rows = (row for account in item.accounts.values() for row in account.rows)
+    return {row.id: row.real for row in rows if row.real is not None}
+
+
 def write(item: Item) -> Iterator[bytes]:
     """The truth as JSON, in pieces."""
     head: dict[str, Any] = {"items": [item.shown()], "consents": list(item.consents.values())}
     head["withheld"] = item.withheld
     head["owners"] = owners(item)
+    head["real"] = _real_movements(item)
     if item.withheld:
         head |= {name: [] for name in ENTITIES if name not in head}
         yield msgspec.json.encode(head)[:-1] + b',"behind":'

@@ -177,7 +177,7 @@ def test_sandbox_connectors_are_listed_only_if_asked_for(caller: Caller) -> None
 @pytest.mark.parametrize(
     ("query", "wanted"),
     [
-        ("isOpenFinance=true", {601, 612}),
+        ("isOpenFinance=true", {601, 603, 612}),
         ("name=nubank", {612}),
         ("sandbox=true&types=BUSINESS_BANK,INVESTMENT", {5}),
         ("countries=AR", set()),
