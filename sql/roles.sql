@@ -125,6 +125,8 @@ GRANT INSERT (item_id, generation, lane, run_at), UPDATE (generation, lane, run_
     ON pluggy_sync.item_sync TO pluggy_ops;
 -- The second for the lock that a decision takes; Postgres has no right to lock alone.
 GRANT INSERT (item_id), UPDATE (item_id) ON pluggy_sync.item_leases TO pluggy_ops;
+-- items delete.
+GRANT INSERT (item_id) ON pluggy_sync.erasures TO pluggy_ops;
 -- Accept and refuse, each with its run.
 GRANT UPDATE (deleted_at, changed_at, run_id, deletion_flagged_at, deletion_flag, deletion_refused_at,
               deletion_cause, missing_since)

@@ -150,7 +150,10 @@ async def _check_installation(db: Pool, settings: PluggySettings, postgres: Serv
             await check_baseline(db)
             await check_installation(db, settings.pluggy_client_id, settings.pluggy_base_url)
             await remember_settings(
-                db, settings.posted_on_zone, settings.pluggy_requests_per_minute
+                db,
+                settings.posted_on_zone,
+                settings.pluggy_requests_per_minute,
+                keep_ended=bool(settings.keep_ended),
             )
         except POSTGRES_REFUSES_US as error:
             raise SystemExit(f"pluggy-sync: {why_refused(error)}") from None

@@ -10,6 +10,7 @@ import click
 from ops.cli.console import CommandFailed
 from ops.cli.dead_letters import dead_letters
 from ops.cli.deletions import flags
+from ops.cli.item_deletion import delete
 from ops.cli.items import items
 from ops.cli.migrate import migrate_command
 from ops.cli.resync import resync
@@ -39,6 +40,7 @@ def main() -> None:
     """Keeps a Postgres database equal to what Pluggy holds, seconds after each webhook."""
 
 
+items.add_command(delete)
 for command in (
     migrate_command,
     items,

@@ -181,10 +181,12 @@ async def _note_extra_rows(
 async def _note_extra_items(
     conn: Connection, table: Mirrored, found: Comparison, items: Sequence[str]
 ) -> None:
-    """Live rows of items that Pluggy does not have."""
+    """Live rows of items that Pluggy does not have; those of ended items are kept on purpose."""
     statement = (
-        f"SELECT {table.owner} AS item_id, id FROM pluggy.{table.table}"  # noqa: S608 - constants
+        f"SELECT {table.owner} AS item_id, id FROM pluggy.{table.table} t"  # noqa: S608 - constants
         f" WHERE deleted_at IS NULL AND {table.owner} <> ALL($1::uuid[])"
+        f" AND NOT EXISTS (SELECT FROM pluggy.items i WHERE i.id = t.{table.owner}"
+        " AND i.ended_at IS NOT NULL)"
     )
     async with conn.transaction(readonly=True):
         async for record in conn.cursor(statement, items, prefetch=BATCH):

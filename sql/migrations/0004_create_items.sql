@@ -21,7 +21,8 @@ CREATE TABLE pluggy.items (
     run_id bigint NOT NULL,
     first_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    deleted_at timestamptz
+    deleted_at timestamptz,
+    ended_at timestamptz
 ) WITH (fillfactor = 85);
 
 COMMENT ON TABLE pluggy.items IS 'One connection to an institution; everything else belongs to one';
@@ -33,6 +34,8 @@ COMMENT ON COLUMN pluggy.items.next_auto_sync_at IS
     'nextAutoSyncAt: when Pluggy collects next by itself; null: it does not';
 COMMENT ON COLUMN pluggy.items.inner_item_id IS
     'MeuPluggy: the item behind this one, which rows may name as theirs; null: none has';
+COMMENT ON COLUMN pluggy.items.ended_at IS
+    'Deleted by Pluggy after its connector was withdrawn: its rows are kept; null: not so';
 
 CREATE INDEX items_run ON pluggy.items (run_id);
 -- The connectors that items have are listed by skipping from one id to the next.

@@ -3,6 +3,7 @@ CREATE TABLE pluggy_sync.purge_receipts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     item_id uuid NOT NULL,
     item_deleted_at timestamptz NOT NULL,
+    erasure_ordered_at timestamptz,
     purge_begun_at timestamptz NOT NULL,
     purged_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     deleted jsonb NOT NULL,
@@ -11,6 +12,8 @@ CREATE TABLE pluggy_sync.purge_receipts (
 );
 
 COMMENT ON TABLE pluggy_sync.purge_receipts IS 'Proof that an item was purged, without personal data';
+COMMENT ON COLUMN pluggy_sync.purge_receipts.erasure_ordered_at IS
+    'When a person ordered it (pluggy-sync items delete); null: the retention time was over';
 COMMENT ON COLUMN pluggy_sync.purge_receipts.deleted IS
     'Rows deleted (of webhook_events: blanked), by table';
 COMMENT ON COLUMN pluggy_sync.purge_receipts.last_event_id IS

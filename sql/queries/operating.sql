@@ -35,12 +35,13 @@ SELECT * FROM pluggy_ops.lag ORDER BY event;
 WITH item AS (
     -- Not its payload: operators may not read it.
     SELECT id, connector_id, connector_name, status, execution_status, error_code, products,
-           last_updated_at, next_auto_sync_at, consent_expires_at, first_seen_at, changed_at, deleted_at
+           last_updated_at, next_auto_sync_at, consent_expires_at, first_seen_at, changed_at, deleted_at,
+           ended_at
     FROM pluggy.items WHERE id = $1
 )
 SELECT $1::uuid AS item_id, i.connector_id, i.connector_name, i.status, i.execution_status,
        i.error_code, i.products, i.last_updated_at, i.next_auto_sync_at, i.consent_expires_at,
-       i.first_seen_at, i.changed_at, i.deleted_at, s.generation, s.done_generation, s.run_at,
+       i.first_seen_at, i.changed_at, i.deleted_at, i.ended_at, s.generation, s.done_generation, s.run_at,
        (ARRAY['live', 'retry', 'backfill', 'audit'])[s.lane + 1] AS lane,
        coalesce(l.until > now(), false) AS is_running
 FROM (SELECT) AS one
@@ -127,3 +128,24 @@ FROM pluggy_sync.revive_events(
                  OR item_id IN (SELECT i.id FROM pluggy.items i WHERE i.connector_id = $4))),
     '{}')
 ORDER BY id;
+
+-- name: order_erasure
+-- params: item_id
+-- returns: value
+-- Has the purge take the item as soon as it is a tombstone. Returns whether anything is stored.
+WITH item AS (
+    SELECT id FROM pluggy.items WHERE id = $1
+), ordered AS (
+    INSERT INTO pluggy_sync.erasures (item_id) SELECT id FROM item ON CONFLICT DO NOTHING
+)
+SELECT EXISTS (SELECT FROM item) AS stored;
+
+-- name: load_receipt
+-- params: item_id
+-- returns: value?
+-- The receipt of an item that is purged.
+WITH item AS (
+    SELECT id FROM pluggy.items WHERE id = $1
+)
+SELECT max(id) AS id FROM pluggy_sync.purge_receipts
+WHERE item_id = $1 AND NOT EXISTS (SELECT FROM item);

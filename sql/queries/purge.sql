@@ -1,17 +1,22 @@
 -- name: claim_item_to_purge
 -- params: retention, lease_for
 -- returns: one? ItemToPurge
--- Leases a tombstoned item whose retention time is over and that has no work left; never while it
--- is halted or backed off.
+-- Leases a tombstoned item whose retention time is over, or whose erasure is ordered, and that has no
+-- work left; never while it is halted or backed off. Ended items wait for an order, unless
+-- KEEP_ENDED=0.
 WITH deleted AS (
-    SELECT id, deleted_at FROM pluggy.items WHERE deleted_at <= now() - $1::interval
+    SELECT id, deleted_at, ended_at FROM pluggy.items WHERE deleted_at IS NOT NULL
 ), due AS (
-    SELECT i.id AS item_id, i.deleted_at, p.attempts
+    SELECT i.id AS item_id, i.deleted_at, i.ended_at, p.attempts
     FROM deleted i
     JOIN pluggy_sync.item_sync s ON s.item_id = i.id
     JOIN pluggy_sync.item_leases l ON l.item_id = i.id
     LEFT JOIN pluggy_sync.purges p ON p.item_id = i.id
+    LEFT JOIN pluggy_sync.erasures e ON e.item_id = i.id
     WHERE s.run_at IS NULL AND l.until <= now()
+      AND (e.item_id IS NOT NULL
+           OR (i.deleted_at <= now() - $1::interval
+               AND (i.ended_at IS NULL OR NOT (SELECT keep_ended FROM pluggy_sync.worker_settings))))
       AND (p.next_try_at IS NULL OR p.next_try_at <= now())
       AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
     ORDER BY i.deleted_at
@@ -24,7 +29,8 @@ UPDATE pluggy_sync.item_leases l
 SET token = gen_random_uuid(), until = clock_timestamp() + $2::interval
 FROM due
 WHERE l.item_id = due.item_id
-RETURNING l.item_id, l.token, coalesce(due.attempts, 0) AS attempts, clock_timestamp() AS now;
+RETURNING l.item_id, l.token, coalesce(due.attempts, 0) AS attempts,
+          due.ended_at IS NOT NULL AS is_ended, clock_timestamp() AS now;
 
 -- name: fail_purge
 -- params: item_id, attempts, code, error_id?, pause
@@ -111,10 +117,13 @@ WITH item AS (
     DELETE FROM pluggy.items WHERE id = $1 RETURNING deleted_at
 ), purge AS (
     DELETE FROM pluggy_sync.purges WHERE item_id = $1 RETURNING begun_at, deleted
+), erasure AS (
+    DELETE FROM pluggy_sync.erasures WHERE item_id = $1 RETURNING ordered_at
 )
 INSERT INTO pluggy_sync.purge_receipts
-    (item_id, item_deleted_at, purge_begun_at, deleted, run_id, last_event_id)
-SELECT $1, item.deleted_at, purge.begun_at, purge.deleted || '{"items": 1}', $2,
+    (item_id, item_deleted_at, erasure_ordered_at, purge_begun_at, deleted, run_id, last_event_id)
+SELECT $1, item.deleted_at, (SELECT ordered_at FROM erasure), purge.begun_at,
+       purge.deleted || '{"items": 1}', $2,
        -- Not those that are on their way: each is looked at again until it is settled.
        coalesce((SELECT least(
            max(e.id) FILTER (WHERE e.accepted_at < $3::timestamptz - interval '1 hour'),

@@ -185,3 +185,20 @@ RETURNING xmax = 0 AS is_new;
 UPDATE pluggy.categories SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
 WHERE id = ANY ($1::text[]) AND deleted_at IS NULL
 RETURNING id;
+
+-- name: record_withdrawn_connectors
+-- params: listed, unlisted, gone, run_id, now
+-- returns: none
+-- What a complete list says: connectors that it has are offered; unlisted ones were asked for by id,
+-- and those of them that are gone answered 404. The times of the first such read stay.
+WITH offered AS (
+    DELETE FROM pluggy_sync.withdrawn_connectors WHERE connector_id = ANY ($1::integer[])
+)
+INSERT INTO pluggy_sync.withdrawn_connectors AS stored (connector_id, unlisted_at, withdrawn_at, run_id)
+SELECT u.id, $5::timestamptz, CASE WHEN u.id = ANY ($3::integer[]) THEN $5 END, $4
+FROM unnest($2::integer[]) AS u(id)
+ON CONFLICT (connector_id) DO UPDATE
+SET withdrawn_at = CASE WHEN excluded.withdrawn_at IS NOT NULL
+                        THEN coalesce(stored.withdrawn_at, excluded.withdrawn_at) END,
+    run_id = excluded.run_id
+WHERE (stored.withdrawn_at IS NULL) <> (excluded.withdrawn_at IS NULL);

@@ -1,9 +1,10 @@
 CREATE VIEW pluggy_live.items AS
 SELECT id, connector_id, connector_name, connector_is_open_finance, status, execution_status, error_code,
        client_user_id, products, source_created_at, source_updated_at, last_updated_at, next_auto_sync_at,
-       consent_expires_at, inner_item_id, payload, run_id, first_seen_at, changed_at
+       consent_expires_at, inner_item_id, payload, run_id, first_seen_at, changed_at,
+       ended_at
 FROM pluggy.items
-WHERE deleted_at IS NULL;
+WHERE deleted_at IS NULL OR ended_at IS NOT NULL;
 
 COMMENT ON VIEW pluggy_live.items IS
     'Items that are held: a connection of one person to one bank each';
@@ -43,3 +44,6 @@ COMMENT ON COLUMN pluggy_live.items.run_id IS
 COMMENT ON COLUMN pluggy_live.items.first_seen_at IS 'When the row was first stored here, UTC';
 COMMENT ON COLUMN pluggy_live.items.changed_at IS
     'When the row last changed here, UTC; an unchanged row that is read again keeps it';
+COMMENT ON COLUMN pluggy_live.items.ended_at IS
+    'When Pluggy deleted the item after withdrawing its connector (UTC): the row is kept as it was '
+    'and changes no more; null: the item is live';

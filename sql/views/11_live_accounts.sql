@@ -5,7 +5,8 @@ SELECT item_id, id, type, subtype, number, name, marketing_name, owner, tax_numb
        bank_transfer_number, bank_closing_balance, credit_level, credit_brand,
        credit_limit, credit_available_limit, credit_minimum_payment, credit_balance_close_date,
        credit_balance_due_date, credit_status, source_created_at, source_updated_at, payload,
-       run_id, first_seen_at, changed_at, deletion_flagged_at
+       run_id, first_seen_at, changed_at, deletion_flagged_at,
+       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = accounts.item_id) AS ended_at
 FROM pluggy.accounts
 WHERE deleted_at IS NULL;
 
@@ -68,3 +69,6 @@ COMMENT ON COLUMN pluggy_live.accounts.deletion_flagged_at IS
     'Since when (UTC) the row is absent at Pluggy and not proven deleted: it may count twice '
     'beside the row that replaces it (pluggy-sync flags list); null: Pluggy shows it, as far as '
     'is known';
+COMMENT ON COLUMN pluggy_live.accounts.ended_at IS
+    'When Pluggy deleted the item after withdrawing its connector (UTC): the row is kept as it was '
+    'and changes no more; null: the item is live';

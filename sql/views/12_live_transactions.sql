@@ -15,7 +15,8 @@ SELECT t.item_id, t.id, t.account_id, t.description, t.description_raw, t.curren
        t.balance, t.category, t.category_id, t.provider_code,
        t.provider_id, t.operation_type, t.payment_method, t.merchant_name, t.installment_number,
        t.total_installments, t.bill_id, t.order_in_day, t.source_created_at, t.source_updated_at,
-       t.payload, t.run_id, t.first_seen_at, t.changed_at, t.deletion_flagged_at
+       t.payload, t.run_id, t.first_seen_at, t.changed_at, t.deletion_flagged_at,
+       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = t.item_id) AS ended_at
 FROM pluggy.transactions t
 LEFT JOIN pluggy.accounts a ON a.item_id = t.item_id AND a.id = t.account_id
 WHERE t.deleted_at IS NULL;
@@ -92,3 +93,6 @@ COMMENT ON COLUMN pluggy_live.transactions.deletion_flagged_at IS
     'Since when (UTC) the row is absent at Pluggy and not proven deleted: it may count twice '
     'beside the row that replaces it (pluggy-sync flags list); null: Pluggy shows it, as far as '
     'is known';
+COMMENT ON COLUMN pluggy_live.transactions.ended_at IS
+    'When Pluggy deleted the item after withdrawing its connector (UTC): the row is kept as it was '
+    'and changes no more; null: the item is live';

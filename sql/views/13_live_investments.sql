@@ -3,7 +3,8 @@ SELECT item_id, id, type, subtype, name, number, code, isin, status, currency_co
        amount, amount_original, amount_profit, amount_withdrawal, quantity, value, taxes, taxes2,
        rate, rate_type, fixed_annual_rate, last_month_rate, annual_rate, last_twelve_months_rate,
        issuer, issuer_cnpj, owner, institution_name, date, due_date, issue_date, purchase_date,
-       source_created_at, source_updated_at, payload, run_id, first_seen_at, changed_at
+       source_created_at, source_updated_at, payload, run_id, first_seen_at, changed_at,
+       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = investments.item_id) AS ended_at
 FROM pluggy.investments
 WHERE deleted_at IS NULL;
 
@@ -74,3 +75,6 @@ COMMENT ON COLUMN pluggy_live.investments.first_seen_at IS
     'When the row was first stored here, UTC';
 COMMENT ON COLUMN pluggy_live.investments.changed_at IS
     'When the row last changed here, UTC; an unchanged row that is read again keeps it';
+COMMENT ON COLUMN pluggy_live.investments.ended_at IS
+    'When Pluggy deleted the item after withdrawing its connector (UTC): the row is kept as it was '
+    'and changes no more; null: the item is live';

@@ -1,6 +1,7 @@
 CREATE VIEW pluggy_live.investment_transactions AS
 SELECT item_id, id, investment_id, type, movement_type, quantity, value, amount, net_amount, date,
-       trade_date, description, brokerage_number, payload, run_id, first_seen_at, changed_at
+       trade_date, description, brokerage_number, payload, run_id, first_seen_at, changed_at,
+       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = investment_transactions.item_id) AS ended_at
 FROM pluggy.investment_transactions
 WHERE deleted_at IS NULL;
 
@@ -39,3 +40,6 @@ COMMENT ON COLUMN pluggy_live.investment_transactions.first_seen_at IS
     'When the row was first stored here, UTC';
 COMMENT ON COLUMN pluggy_live.investment_transactions.changed_at IS
     'When the row last changed here, UTC; an unchanged row that is read again keeps it';
+COMMENT ON COLUMN pluggy_live.investment_transactions.ended_at IS
+    'When Pluggy deleted the item after withdrawing its connector (UTC): the row is kept as it was '
+    'and changes no more; null: the item is live';

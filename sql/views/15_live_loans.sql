@@ -2,7 +2,8 @@ CREATE VIEW pluggy_live.loans AS
 SELECT item_id, id, contract_number, ipoc_code, product_name, type, kind, currency_code,
        contract_amount, outstanding_balance, cet, date, contract_date, settlement_date, due_date,
        first_installment_due_date, total_installments, paid_installments, source_created_at,
-       source_updated_at, payload, run_id, first_seen_at, changed_at
+       source_updated_at, payload, run_id, first_seen_at, changed_at,
+       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = loans.item_id) AS ended_at
 FROM pluggy.loans
 WHERE deleted_at IS NULL;
 
@@ -47,3 +48,6 @@ COMMENT ON COLUMN pluggy_live.loans.run_id IS
 COMMENT ON COLUMN pluggy_live.loans.first_seen_at IS 'When the row was first stored here, UTC';
 COMMENT ON COLUMN pluggy_live.loans.changed_at IS
     'When the row last changed here, UTC; an unchanged row that is read again keeps it';
+COMMENT ON COLUMN pluggy_live.loans.ended_at IS
+    'When Pluggy deleted the item after withdrawing its connector (UTC): the row is kept as it was '
+    'and changes no more; null: the item is live';

@@ -1,7 +1,8 @@
 CREATE VIEW pluggy_live.identities AS
 SELECT item_id, id, full_name, company_name, document, document_type, tax_number, birth_date,
        job_title, investor_profile, source_created_at, source_updated_at, payload, run_id,
-       first_seen_at, changed_at
+       first_seen_at, changed_at,
+       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = identities.item_id) AS ended_at
 FROM pluggy.identities
 WHERE deleted_at IS NULL;
 
@@ -33,3 +34,6 @@ COMMENT ON COLUMN pluggy_live.identities.run_id IS
 COMMENT ON COLUMN pluggy_live.identities.first_seen_at IS 'When the row was first stored here, UTC';
 COMMENT ON COLUMN pluggy_live.identities.changed_at IS
     'When the row last changed here, UTC; an unchanged row that is read again keeps it';
+COMMENT ON COLUMN pluggy_live.identities.ended_at IS
+    'When Pluggy deleted the item after withdrawing its connector (UTC): the row is kept as it was '
+    'and changes no more; null: the item is live';

@@ -1,7 +1,8 @@
 CREATE VIEW pluggy_live.bills AS
 SELECT item_id, id, account_id, due_date, closing_date, total_amount, currency_code,
        minimum_payment_amount, allows_installments, source_created_at, source_updated_at, payload,
-       run_id, first_seen_at, changed_at
+       run_id, first_seen_at, changed_at,
+       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = bills.item_id) AS ended_at
 FROM pluggy.bills
 WHERE deleted_at IS NULL;
 
@@ -30,3 +31,6 @@ COMMENT ON COLUMN pluggy_live.bills.run_id IS
 COMMENT ON COLUMN pluggy_live.bills.first_seen_at IS 'When the row was first stored here, UTC';
 COMMENT ON COLUMN pluggy_live.bills.changed_at IS
     'When the row last changed here, UTC; an unchanged row that is read again keeps it';
+COMMENT ON COLUMN pluggy_live.bills.ended_at IS
+    'When Pluggy deleted the item after withdrawing its connector (UTC): the row is kept as it was '
+    'and changes no more; null: the item is live';

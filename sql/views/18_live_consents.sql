@@ -1,6 +1,7 @@
 CREATE VIEW pluggy_live.consents AS
 SELECT item_id, id, products, permissions, expires_at, revoked_at, source_created_at, payload,
-       run_id, first_seen_at, changed_at
+       run_id, first_seen_at, changed_at,
+       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = consents.item_id) AS ended_at
 FROM pluggy.consents
 WHERE deleted_at IS NULL;
 
@@ -24,3 +25,6 @@ COMMENT ON COLUMN pluggy_live.consents.run_id IS
 COMMENT ON COLUMN pluggy_live.consents.first_seen_at IS 'When the row was first stored here, UTC';
 COMMENT ON COLUMN pluggy_live.consents.changed_at IS
     'When the row last changed here, UTC; an unchanged row that is read again keeps it';
+COMMENT ON COLUMN pluggy_live.consents.ended_at IS
+    'When Pluggy deleted the item after withdrawing its connector (UTC): the row is kept as it was '
+    'and changes no more; null: the item is live';

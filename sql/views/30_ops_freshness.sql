@@ -19,6 +19,7 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            ELSE 'fresh'
        END AS state,
        CASE
+           WHEN i.ended_at IS NOT NULL THEN 'item_ended'
            WHEN i.deleted_at IS NOT NULL THEN 'item_deleted'
            WHEN i.execution_status = 'USER_AUTHORIZATION_REVOKED' THEN 'consent_revoked'
            WHEN n.consent_lost THEN 'consent_expired'

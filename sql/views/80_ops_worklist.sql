@@ -109,12 +109,23 @@ WITH stale AS MATERIALIZED (
       AND coalesce(i.consent_expires_at > now(), true)
       AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
     UNION ALL
-    SELECT 'purge_late', item_id, NULL, begun_at, NULL, 1,
+    SELECT 'connector_withdrawn', i.id, NULL, w.unlisted_at, NULL, 1,
+           'Pluggy no longer offers this connector and deletes its items; a new connection brings at most 12'
+           || ' months. Ask the person: "O acesso a este banco vai ser encerrado. Conecte-o de novo pelo Open'
+           || ' Finance, para que nenhum lançamento se perca."',
+           'pluggy-sync items show ' || i.id
+    FROM pluggy.items i
+    JOIN (SELECT connector_id, unlisted_at FROM pluggy_sync.withdrawn_connectors) AS w
+        ON w.connector_id = i.connector_id
+    WHERE i.deleted_at IS NULL
+    UNION ALL
+    SELECT 'purge_late', coalesce(p.item_id, e.item_id), NULL, least(p.begun_at, e.ordered_at), NULL, 1,
            'What is held of a deleted item is to be purged, and Pluggy has not said again that it is gone'
-           || coalesce(' (' || failure_code || ')', '') || '.',
-           'pluggy-sync items show ' || item_id
-    FROM pluggy_sync.purges
-    WHERE begun_at < now() - interval '1 day'
+           || coalesce(' (' || p.failure_code || ')', '') || '.',
+           'pluggy-sync items show ' || coalesce(p.item_id, e.item_id)
+    FROM pluggy_sync.purges p
+    FULL JOIN pluggy_sync.erasures e ON e.item_id = p.item_id
+    WHERE least(p.begun_at, e.ordered_at) < now() - interval '1 day'
     UNION ALL
     SELECT kind, item_id, NULL, min(coalesce(stale_since, collected_at)), NULL, count(*),
            CASE kind
@@ -174,6 +185,7 @@ JOIN (VALUES
     (38, 'subscriptions_unchecked', 'yellow', 'pluggy'),
     (36, 'bank_error', 'yellow', 'bank'),
     (34, 'bank_warning', 'yellow', 'bank'),
+    (22, 'connector_withdrawn', 'info', 'user'),
     (20, 'reconnect', 'info', 'user'),
     (18, 'consent_expiring', 'info', 'user'),
     (16, 'waiting_for_user', 'info', 'user'),

@@ -126,6 +126,8 @@ WITH found AS (
                WHEN 'bank_error' THEN 'Banks do not give ' || w.things || ' products:'
                     || ' errors_by_connector says which banks; Pluggy tries again by itself.'
                WHEN 'bank_warning' THEN 'Banks have not given all of ' || w.things || ' products.'
+               WHEN 'connector_withdrawn' THEN w.n || ' items are on connectors that Pluggy no longer offers'
+                    || ' and deletes: have their person connect again before.'
                WHEN 'reconnect' THEN w.n || ' items need their person to connect again.'
                WHEN 'consent_expiring' THEN w.n || ' consents end within 14 days, the first at '
                     || to_char(w.due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')

@@ -81,7 +81,8 @@ async def test_a_database_of_another_baseline_is_not_migrated(
         case "renamed":
             last.rename(last.with_name(f"{BASELINE}_create_what_was.sql"))
         case "removed":
-            last.unlink()
+            # No view needs it.
+            (sql_dir / "migrations" / "0040_create_retention_cursor.sql").unlink()
         case _:
             last.with_name("0039_was_there_too.sql").write_text("SELECT 1;")
     await migrate(empty_database_url, sql_dir=sql_dir)

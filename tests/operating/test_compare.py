@@ -39,7 +39,8 @@ ZONE = ZoneInfo("America/Sao_Paulo")
 PROVENANCE = {
     "item_id", "id", "payload", "row_hash", "row_version", "run_id", "first_seen_at", "changed_at",
     "deleted_at", "deletion_flagged_at", "deletion_flag", "deletion_refused_at",
-    "deletion_cause", "missing_since", "missing_collected_at",
+    "deletion_cause", "missing_since", "missing_collected_at", "ended_at",
+    "inner_item_id",
 }  # fmt: skip
 ANOTHER = {
     "text": "coalesce({}, '') || 'x'",

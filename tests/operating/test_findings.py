@@ -235,6 +235,14 @@ async def bank_warning(stack: Stack, item_id: str) -> None:
     await stack.update(item_id, warned=["INVESTMENTS"])
 
 
+async def withdrawn(stack: Stack, item_id: str) -> None:
+    await stack.db.execute(
+        "INSERT INTO pluggy_sync.withdrawn_connectors (connector_id, unlisted_at, run_id)"
+        " SELECT connector_id, now(), 1 FROM pluggy.items WHERE id = $1",
+        item_id,
+    )
+
+
 async def login_error(stack: Stack, item_id: str) -> None:
     await stack.collect(item_id, status="LOGIN_ERROR")
     await stack.process("item/error", item_id)
@@ -282,6 +290,7 @@ KINDS: dict[str, tuple[Fix, str, str]] = {
     "collection_stuck": (stuck, "yellow", "pluggy"),
     "bank_error": (bank_error, "yellow", "bank"),
     "bank_warning": (bank_warning, "yellow", "bank"),
+    "connector_withdrawn": (withdrawn, "info", "user"),
     "reconnect": (login_error, "info", "user"),
     "consent_expiring": (expiring, "info", "user"),
     "waiting_for_user": (waiting, "info", "user"),

@@ -194,6 +194,7 @@ async def test_each_role_may_run_its_own_queries_and_no_others(site: str) -> Non
                 "refuse_transaction_deletions",
                 "open_run",
                 "close_run",
+                "order_erasure",
             ),
             # What needs the same rights as these.
             *(

@@ -132,6 +132,7 @@ class PluggySettings(SyncSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9464
     retention_days: Annotated[int, Field(ge=14, le=36500)] = 90
     purge_after_days: Annotated[int, Field(ge=0, le=36500)] = 30
+    keep_ended: Annotated[int, Field(ge=0, le=1)] = 1
     worker_slots: Annotated[int, Field(ge=1, le=1000)] = 20
     webhook_url: str | None = None
     webhook_secret: SecretStr = SecretStr("")

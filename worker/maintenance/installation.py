@@ -43,10 +43,12 @@ async def check_installation(db: Pool, client_id: str, base_url: str) -> None:
         )
 
 
-async def remember_settings(db: Pool, zone: str, requests_per_minute: int) -> None:
-    """Store the zone that decides a row's day, and Pluggy's limit per minute, for the views."""
+async def remember_settings(
+    db: Pool, zone: str, requests_per_minute: int, *, keep_ended: bool = True
+) -> None:
+    """Store what views and statements need: zone of a row's day, Pluggy's limit, KEEP_ENDED."""
     known = await installation.remember_worker_settings(
-        db, zone=zone, requests_per_minute=requests_per_minute
+        db, zone=zone, requests_per_minute=requests_per_minute, keep_ended=keep_ended
     )
     if known is None:
         log.warning("zone_unknown_to_postgres", zone=zone)

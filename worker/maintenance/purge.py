@@ -33,7 +33,9 @@ from worker.pluggy_api.errors import (
     retry_pause_s,
 )
 from worker.store import purge
+from worker.store.entities.items import tombstone_item
 from worker.store.lease import release_item
+from worker.store.purge import ItemToPurge
 
 log = structlog.get_logger()
 
@@ -85,7 +87,7 @@ class Purger:
         session = SyncSession(self.db, reader, lease, record.now, ZoneInfo("UTC"), ())
         with structlog.contextvars.bound_contextvars(item_id=str(lease.item_id)):
             try:
-                await self._purge(session, record.attempts)
+                await self._purge(session, record)
             except LeaseLost:
                 log.warning("lease_lost")
             except asyncio.CancelledError:
@@ -93,13 +95,13 @@ class Purger:
                 raise
         return True
 
-    async def _purge(self, session: SyncSession, attempts: int) -> None:
+    async def _purge(self, session: SyncSession, record: ItemToPurge) -> None:
         try:
             answers = await _item_answers(session)
         except PluggyError as error:
-            await _record_failure(session, attempts, error)
+            await _record_failure(session, record.attempts, error)
         else:
-            await (self._keep(session) if answers else _delete(session))
+            await (self._keep(session) if answers else _delete(session, is_ended=record.is_ended))
         await _release(session)
 
     async def _keep(self, session: SyncSession) -> None:
@@ -122,7 +124,7 @@ async def _item_answers(session: SyncSession) -> bool:
     return True
 
 
-async def _delete(session: SyncSession) -> None:
+async def _delete(session: SyncSession, *, is_ended: bool) -> None:
     """Delete batch by batch until nothing is left, time is up, or a new event arrives."""
     clock = asyncio.get_running_loop().time
     until = clock() + PURGE_TIMEOUT_S
@@ -130,6 +132,8 @@ async def _delete(session: SyncSession) -> None:
     generation = session.generation
     async with session.page() as conn:
         await purge.begin_purge(conn, session.item_id)
+        if is_ended:
+            await tombstone_item(conn, session.item_id, run_id=run_of_rows.id, now=session.now)
     for table in (*MIRRORED, *STATE):
         run_of_rows.plan.append(table)
         while await _delete_batch(session, table) == BATCH:

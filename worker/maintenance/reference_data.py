@@ -47,13 +47,15 @@ ASKED_AT_ONCE: Final = 20
 class Found:
     """Pluggy's answers: rows by id, ids that it does not know, and unreadable rows.
 
-    incomplete_reason: why the list may have more rows; None: it has not.
+    incomplete_reason: why the list may have more rows; None: it has not. listed: ids of the list;
+    the other rows were asked for by id.
     """
 
     rows: Mapping[Key, bytes]
     gone: Sequence[Key]
     unreadable: Sequence[bytes]
     incomplete_reason: str | None
+    listed: frozenset[Key]
 
 
 async def refresh_reference_data(db: Pool, client: PluggyClient) -> bool:
@@ -147,13 +149,14 @@ async def _read(
     if not rows and live:
         raise PluggyUnavailable("empty_answer")
     gone: list[Key] = []
+    listed = frozenset(rows)
     absent = live - rows.keys() if page.is_complete else set()
     for key in _to_ask(lease, absent=absent, wanted=wanted - rows.keys()):
         try:
             rows[key] = await reader.row(REFERENCE_DATA[lease.product].row_path(key))
         except PluggyNotFound:
             gone.append(key)
-    return Found(rows, gone, unreadable, page.incomplete_reason)
+    return Found(rows, gone, unreadable, page.incomplete_reason, listed)
 
 
 def _to_ask(lease: RefreshLease, *, absent: set[Key], wanted: set[Key]) -> list[Key]:
@@ -192,6 +195,22 @@ async def _store(
     )
     run.counts.deleted = len(tombstoned)
     await _set_aside(conn, lease, run, rejected)
+    if lease.product == "connectors":
+        await _record_withdrawals(conn, run, found, now)
+
+
+async def _record_withdrawals(conn: Connection, run: Run, found: Found, now: datetime) -> None:
+    """Record connectors that Pluggy withdraws: only such a record keeps an item that it deletes."""
+    is_complete = found.incomplete_reason is None
+    answering = found.rows.keys() - found.listed
+    await reference_data.record_withdrawn_connectors(
+        conn,
+        listed=[int(key) for key in found.listed],
+        unlisted=[int(key) for key in (*answering, *found.gone)] if is_complete else [],
+        gone=[int(key) for key in found.gone],
+        run_id=run.id,
+        now=now,
+    )
 
 
 def _same(lease: RefreshLease, raw: bytes, stored: StoredVersion | None) -> bool:

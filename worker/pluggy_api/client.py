@@ -215,7 +215,7 @@ class PluggyClient:
             # The cursor is encoded already; yarl must not change it.
             URL(self._base_url + path, encoded=True),
             headers={"X-API-KEY": key},
-            json=change.body if change else None,
+            json=(change.body or None) if change else None,
             allow_redirects=False,
         ) as response:
             REQUESTS.labels(group=endpoint_group(path), status=response.status).inc()

@@ -32,7 +32,7 @@ async def adopt_installation(conn: Executor, *, client_id: str, base_url: str) -
 
 
 async def remember_worker_settings(
-    conn: Executor, *, zone: str, requests_per_minute: int
+    conn: Executor, *, zone: str, requests_per_minute: int, keep_ended: bool
 ) -> str | None:
     """What views need to know of the settings; nothing is written if it is known.
 
@@ -40,6 +40,6 @@ async def remember_worker_settings(
     returned.
     """
     found: str | None = await conn.fetchval(
-        SQL["remember_worker_settings"], zone, requests_per_minute
+        SQL["remember_worker_settings"], zone, requests_per_minute, keep_ended
     )
     return found

@@ -98,6 +98,7 @@ class ShownItem(msgspec.Struct, frozen=True):
     first_seen_at: datetime | None
     changed_at: datetime | None
     deleted_at: datetime | None
+    ended_at: datetime | None
     generation: int | None
     done_generation: int | None
     run_at: datetime | None
@@ -267,3 +268,18 @@ async def requeue_dead_letters(
             SQL["requeue_dead_letters"], ids, reason, item_id, connector_id
         )
     ]
+
+
+async def order_erasure(conn: Executor, item_id: uuid.UUID) -> bool:
+    """Has the purge take the item as soon as it is a tombstone.
+
+    Returns whether anything is stored.
+    """
+    found: bool = await conn.fetchval(SQL["order_erasure"], item_id)
+    return found
+
+
+async def load_receipt(conn: Executor, item_id: uuid.UUID) -> int | None:
+    """The receipt of an item that is purged."""
+    found: int | None = await conn.fetchval(SQL["load_receipt"], item_id)
+    return found

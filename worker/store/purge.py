@@ -20,14 +20,17 @@ class ItemToPurge(msgspec.Struct, frozen=True):
     item_id: uuid.UUID
     token: uuid.UUID
     attempts: int
+    is_ended: bool
     now: datetime
 
 
 async def claim_item_to_purge(
     conn: Executor, *, retention: timedelta, lease_for: timedelta
 ) -> ItemToPurge | None:
-    """Leases a tombstoned item whose retention time is over and that has no work left;
-    never while it is halted or backed off.
+    """Leases a tombstoned item whose retention time is over, or whose erasure is ordered, and that
+    has no work left; never while it is halted or backed off.
+
+    Ended items wait for an order, unless KEEP_ENDED=0.
     """
     found = await conn.fetchrow(SQL["claim_item_to_purge"], retention, lease_for)
     return None if found is None else ItemToPurge(*found)

@@ -181,3 +181,20 @@ async def tombstone_categories(
 ) -> list[str]:
     """Categories that Pluggy no longer knows, neither listed nor by id."""
     return [record[0] for record in await conn.fetch(SQL["tombstone_categories"], ids, run_id, now)]
+
+
+async def record_withdrawn_connectors(
+    conn: Executor,
+    *,
+    listed: Collection[int],
+    unlisted: Collection[int],
+    gone: Collection[int],
+    run_id: int,
+    now: datetime,
+) -> None:
+    """What a complete list says: connectors that it has are offered; unlisted ones were asked for
+    by id, and those of them that are gone answered 404.
+
+    The times of the first such read stay.
+    """
+    await conn.execute(SQL["record_withdrawn_connectors"], listed, unlisted, gone, run_id, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import structlog
 
 from worker.entities.items import (
     CONNECTOR_COLUMNS,
@@ -22,6 +23,8 @@ from worker.pluggy_api.payloads import decode_object, row_hash, without_key
 from worker.store.entities import items
 from worker.sync.schema_drift import note_novelties
 from worker.sync.store_rows import Row, is_stale
+
+log = structlog.get_logger()
 
 
 async def fetch_item(session: SyncSession) -> Item:
@@ -109,8 +112,12 @@ async def settle_what_died(session: SyncSession) -> None:
 
 
 async def tombstone_item(session: SyncSession) -> None:
-    """Tombstone the item and all its rows."""
+    """Tombstone the item and all its rows; or keep them, where Pluggy withdrew its connector."""
     async with session.page() as conn:
+        if await items.end_item(conn, session.item_id, run_id=session.run.id, now=session.now):
+            session.run.counts.changed += 1
+            log.info("item_ended")
+            return
         session.run.counts.deleted += await items.tombstone_item(
             conn, session.item_id, run_id=session.run.id, now=session.now
         )

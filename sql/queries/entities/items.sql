@@ -9,7 +9,7 @@ FROM pluggy.items WHERE id = $1;
 -- name: upsert_item
 -- params: row, run_id, now
 -- returns: none
--- row: a JSON object. Clears a tombstone.
+-- row: a JSON object. Clears a tombstone, and the end of an item.
 INSERT INTO pluggy.items AS stored
     (id, connector_id, connector_name, connector_is_open_finance, status, execution_status,
      error_code, client_user_id, products, source_created_at, source_updated_at, last_updated_at,
@@ -29,7 +29,7 @@ ON CONFLICT (id) DO UPDATE SET
     last_updated_at = excluded.last_updated_at, next_auto_sync_at = excluded.next_auto_sync_at,
     consent_expires_at = excluded.consent_expires_at, payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
-    changed_at = excluded.changed_at, deleted_at = NULL;
+    changed_at = excluded.changed_at, deleted_at = NULL, ended_at = NULL;
 
 -- name: load_inner_item
 -- params: item_id
@@ -60,13 +60,38 @@ SET complete_read_at = NULL, source_updated_at = NULL, watermark = NULL, walked_
     wide_ordered = false
 WHERE item_id = $1;
 
+-- name: end_item
+-- params: item_id, run_id, now
+-- returns: value
+-- Keeps the rows of an item that Pluggy has deleted, if our own reads had recorded its connector as
+-- withdrawn before the deletion was announced. Not with KEEP_ENDED=0, nor if its erasure is ordered.
+-- Returns whether it did; else the item and its rows are to be tombstoned.
+WITH announced AS (
+    SELECT min(accepted_at) AS at FROM pluggy_sync.webhook_events
+    WHERE item_id = $1 AND event = 'item/deleted' AND state IN ('pending', 'walking')
+), withdrawn AS (
+    SELECT w.connector_id FROM pluggy_sync.withdrawn_connectors w, announced a, pluggy_sync.worker_settings s
+    WHERE w.withdrawn_at < a.at AND s.keep_ended
+      AND NOT EXISTS (SELECT FROM pluggy_sync.erasures WHERE item_id = $1)
+), item AS (
+    UPDATE pluggy.items SET deleted_at = $3::timestamptz, ended_at = $3, changed_at = $3, run_id = $2
+    WHERE id = $1 AND deleted_at IS NULL AND connector_id IN (SELECT connector_id FROM withdrawn)
+    RETURNING id
+), walks AS (
+    DELETE FROM pluggy_sync.account_walks WHERE item_id IN (SELECT id FROM item) RETURNING walk_id
+), pages AS (
+    DELETE FROM pluggy_sync.walk_pages p USING walks w WHERE p.walk_id = w.walk_id
+)
+SELECT EXISTS (SELECT FROM item) AS ended;
+
 -- name: tombstone_item
 -- params: item_id, run_id, now
 -- returns: value
--- An item that Pluggy has deleted, and all it owns. Returns how many rows.
+-- An item that Pluggy has deleted, ended or not, and all it owns. Returns how many rows.
 WITH item AS (
-    UPDATE pluggy.items SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
-    WHERE id = $1 AND deleted_at IS NULL RETURNING id
+    UPDATE pluggy.items
+    SET deleted_at = coalesce(deleted_at, $3::timestamptz), ended_at = NULL, changed_at = $3, run_id = $2
+    WHERE id = $1 AND (deleted_at IS NULL OR ended_at IS NOT NULL) RETURNING id
 ), accounts AS (
     UPDATE pluggy.accounts
     SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2,

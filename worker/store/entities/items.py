@@ -34,7 +34,7 @@ async def load_item_version(conn: Executor, item_id: uuid.UUID) -> ItemVersion |
 
 
 async def upsert_item(conn: Executor, *, row: str, run_id: int, now: datetime) -> None:
-    """row: a JSON object. Clears a tombstone."""
+    """row: a JSON object. Clears a tombstone, and the end of an item."""
     await conn.execute(SQL["upsert_item"], row, run_id, now)
 
 
@@ -65,8 +65,19 @@ async def reset_reads(conn: Executor, item_id: uuid.UUID) -> None:
     await conn.execute(SQL["reset_reads"], item_id)
 
 
+async def end_item(conn: Executor, item_id: uuid.UUID, *, run_id: int, now: datetime) -> bool:
+    """Keeps the rows of an item that Pluggy has deleted, if our own reads had recorded its
+    connector as withdrawn before the deletion was announced.
+
+    Not with KEEP_ENDED=0, nor if its erasure is ordered. Returns whether it did; else the item and
+    its rows are to be tombstoned.
+    """
+    found: bool = await conn.fetchval(SQL["end_item"], item_id, run_id, now)
+    return found
+
+
 async def tombstone_item(conn: Executor, item_id: uuid.UUID, *, run_id: int, now: datetime) -> int:
-    """An item that Pluggy has deleted, and all it owns. Returns how many rows."""
+    """An item that Pluggy has deleted, ended or not, and all it owns. Returns how many rows."""
     found: int = await conn.fetchval(SQL["tombstone_item"], item_id, run_id, now)
     return found
 

@@ -1,0 +1,136 @@
+"""`pluggy-sync items delete`: erase an item at Pluggy and here, at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import click
+
+from ops.cli.console import CommandFailed, database, json_option, print_json, run, say
+from ops.cli.wakeup import wake
+from worker.inbox.accept import accept_events
+from worker.inbox.events import parse_webhook
+from worker.infra.lanes import Lane
+from worker.infra.postgres import Pool
+from worker.infra.redis_client import connect
+from worker.infra.settings import PluggySettings, load
+from worker.maintenance.installation import check_installation
+from worker.pluggy_api.client import PluggyClient
+from worker.pluggy_api.errors import (
+    ITEM_NOT_FOUND,
+    PluggyError,
+    PluggyHalt,
+    PluggyNotFound,
+    classify,
+)
+from worker.pluggy_api.http import Change
+from worker.store import operating
+
+POLL_INTERVAL_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What was done about an item. receipt: of pluggy_sync.purge_receipts; None: not purged yet."""
+
+    item_id: uuid.UUID
+    deleted_at_pluggy: bool
+    stored: bool
+    receipt: int | None = None
+
+
+@click.command("delete")
+@click.argument("item_id", type=click.UUID, metavar="ID")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--wait", default=90.0, type=click.FloatRange(0), help="Seconds to wait for the purge."
+)
+@json_option
+def delete(item_id: uuid.UUID, yes: bool, wait: float, as_json: bool) -> None:
+    """Erase an item: delete it at Pluggy if it is there, and purge all that is stored of it.
+
+    Also for an item that Pluggy has deleted already, above all one that is kept as ended. A worker
+    purges it as soon as Pluggy has answered 404 once more, whatever PURGE_AFTER_DAYS says.
+    """
+    if not yes:
+        click.confirm(
+            f"Delete item {item_id} at Pluggy and everything stored of it, for good?", abort=True
+        )
+    done = run(_delete(item_id, wait))
+    if as_json:
+        print_json(asdict(done))
+    else:
+        say(_summary(done))
+
+
+def _summary(done: Erasure) -> str:
+    pluggys = "deleted at Pluggy" if done.deleted_at_pluggy else "Pluggy did not have it"
+    if not done.stored:
+        return f"item {done.item_id}: {pluggys}; nothing is stored of it"
+    if done.receipt is None:
+        return f"item {done.item_id}: {pluggys}; a worker purges it, see: pluggy-sync worklist"
+    return f"item {done.item_id}: {pluggys}; purged, receipt {done.receipt}"
+
+
+async def _delete(item_id: uuid.UUID, wait_s: float) -> Erasure:
+    settings = load(PluggySettings)
+    redis = connect(settings.redis_url.get_secret_value())
+    client = PluggyClient.of(settings, redis)
+    try:
+        async with database(settings) as db, client:
+            await check_installation(db, settings.pluggy_client_id, settings.pluggy_base_url)
+            done = await order_erasure(db, client, item_id)
+            if not done.stored:
+                return done
+            await wake(settings, [item_id])
+            receipt = await _await_receipt(db, item_id, wait_s)
+            return Erasure(item_id, done.deleted_at_pluggy, stored=True, receipt=receipt)
+    except PluggyError as error:
+        raise CommandFailed(_explain(error)) from error
+    finally:
+        await redis.aclose()
+
+
+async def order_erasure(db: Pool, client: PluggyClient, item_id: uuid.UUID) -> Erasure:
+    """Delete the item at Pluggy, then order its purge. Raises PluggyError before the order."""
+    deleted = await _delete_at_pluggy(client, item_id)
+    stored = await operating.order_erasure(db, item_id=item_id)
+    if stored:
+        # As the webhook does it: a worker reads the item, and only a 404 makes it a tombstone.
+        body = json.dumps({"event": "item/deleted", "itemId": str(item_id)}).encode()
+        await accept_events(db, [parse_webhook(body, datetime.now(UTC))])
+    return Erasure(item_id, deleted, stored=stored)
+
+
+async def _delete_at_pluggy(client: PluggyClient, item_id: uuid.UUID) -> bool:
+    """Whether Pluggy had the item. https://docs.pluggy.ai/reference/items-delete"""
+    try:
+        await client.call(
+            f"/items/{item_id}", lane=Lane.LIVE, count=lambda: None, change=Change("DELETE", {})
+        )
+    except PluggyNotFound as error:
+        if error.code != ITEM_NOT_FOUND:
+            raise
+        return False
+    return True
+
+
+async def _await_receipt(db: Pool, item_id: uuid.UUID, wait_s: float) -> int | None:
+    clock = asyncio.get_running_loop().time
+    until = clock() + wait_s
+    while (receipt := await operating.load_receipt(db, item_id=item_id)) is None:
+        if clock() > until:
+            return None
+        await asyncio.sleep(POLL_INTERVAL_S)
+    return receipt
+
+
+def _explain(error: PluggyError) -> str:
+    if isinstance(error, PluggyHalt):
+        return error.advice
+    return f"nothing was deleted here: Pluggy has answered {classify(error).code}"
