@@ -25,10 +25,10 @@ SELECT count(*) AS revived FROM pluggy_sync.revive_events(
 -- params: item_id, failure_code, items
 -- returns: one? Verdict
 -- nullable: others
--- Whether the item just refused is one of so many held ones whose own read failed of one code in
+-- Whether the item just refused is one of so many stored ones whose own read failed with one code in
 -- the last five minutes, while nothing at all was read since the first of them; and a few other
--- held items, to be asked before that is believed. What is not held proves nothing: anybody can
--- name such ids.
+-- stored items, to be read before that is believed. Items that are not stored prove nothing, because
+-- anybody can name such ids.
 WITH failing AS (
     SELECT item_id, failed_at FROM pluggy_sync.product_sync
     WHERE product = 'items' AND failure_code = $2 AND failed_at > now() - interval '5 minutes'

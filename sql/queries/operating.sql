@@ -55,7 +55,7 @@ WHERE i.id IS NOT NULL OR s.item_id IS NOT NULL
 -- params: item_id
 -- returns: many ItemRows
 -- nullable: changed_at
--- What is held of an item, products without a row left out.
+-- Stored rows of an item by product, products without a row left out.
 SELECT entity, count(*) FILTER (WHERE deleted_at IS NULL) AS live, count(deleted_at) AS deleted,
        max(changed_at) AS changed_at
 FROM (

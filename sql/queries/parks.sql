@@ -129,7 +129,7 @@ DELETE FROM pluggy_sync.parked_products WHERE NOT product = ANY ($1::text[]);
 -- name: unpark_product
 -- params: product, parked_at
 -- returns: none
--- What was left out keeps its mark until its item is told (free_steps).
+-- Steps that were left out keep their mark until free_steps takes it from their item.
 DELETE FROM pluggy_sync.parked_products WHERE product = $1 AND parked_at = $2 RETURNING product;
 
 -- name: load_unparked_items

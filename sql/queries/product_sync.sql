@@ -28,7 +28,7 @@ FROM (SELECT CASE WHEN $7::timestamptz IS NOT NULL THEN $10::bigint END AS walke
 ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     (complete_read_at, source_updated_at, watermark, read_since, read_seq) = (
         SELECT r.complete_read_at, r.source_updated_at, r.watermark, r.read_since, r.read_seq
-        -- A list that is read again because its owner is gone is told no time: the mark stays.
+        -- A list that is read again because its owner is gone is given no time: the mark stays.
         FROM (VALUES (1, excluded.complete_read_at,
                       coalesce(excluded.source_updated_at, p.source_updated_at),
                       excluded.watermark, excluded.read_since, excluded.read_seq),
@@ -117,9 +117,9 @@ WHERE item_id = ANY ($1::uuid[]) AND wide_by <= now() AND NOT wide_ordered;
 -- name: expect_first_rows
 -- params: item_id, product, scope_id, found?, collected_as?
 -- returns: none
--- After a complete read: a list that has been empty since its first read is looked at again 5 s,
+-- After a complete read: a list that has been empty since its first read is read again 5 s,
 -- 30 s, 2 min and 5 min after that, unless Pluggy does not collect the product for this item at
--- all. found: whether there were rows (null: those held are looked for); collected_as: Pluggy's
+-- all. found: whether there were rows (null: the stored rows decide); collected_as: Pluggy's
 -- name of the product (null: it is always collected).
 WITH rechecks AS (
     SELECT p.first_read_at, p.complete_read_at,
@@ -145,7 +145,7 @@ WHERE p.item_id = $1 AND p.product = $2 AND p.scope_id = $3
 -- name: load_due_confirmations
 -- params: limit
 -- returns: many DueReconciliation
--- Items of which an empty first list is to be looked at again.
+-- Items of which an empty first list is to be read again.
 SELECT item_id, min(confirm_at) AS due_at, true AS readable
 FROM pluggy_sync.product_sync WHERE confirm_at <= now()
 GROUP BY item_id ORDER BY 2 LIMIT $1;

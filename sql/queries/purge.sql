@@ -124,7 +124,7 @@ INSERT INTO pluggy_sync.purge_receipts
     (item_id, item_deleted_at, erasure_ordered_at, purge_begun_at, deleted, run_id, last_event_id)
 SELECT $1, item.deleted_at, (SELECT ordered_at FROM erasure), purge.begun_at,
        purge.deleted || '{"items": 1}', $2,
-       -- Not those that are on their way: each is looked at again until it is settled.
+       -- Not those that are on their way: each is read again until it is settled.
        coalesce((SELECT least(
            max(e.id) FILTER (WHERE e.accepted_at < $3::timestamptz - interval '1 hour'),
            min(e.id) FILTER (WHERE e.state IN ('pending', 'walking')) - 1)

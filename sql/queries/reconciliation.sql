@@ -86,7 +86,7 @@ SELECT EXISTS (
 -- name: note_missed_webhook
 -- params: item_id, source_updated_at, collected_at
 -- returns: none
--- A collection that nobody has told of yet. source_updated_at: its lastUpdatedAt; collected_at: the
+-- A collection that no webhook has announced yet. source_updated_at: its lastUpdatedAt; collected_at: the
 -- same by our clock.
 INSERT INTO pluggy_sync.missed_webhooks (item_id, source_updated_at, collected_at)
 VALUES ($1, $2, $3)

@@ -7,7 +7,7 @@ FROM pluggy.items
 WHERE deleted_at IS NULL OR ended_at IS NOT NULL;
 
 COMMENT ON VIEW pluggy_live.items IS
-    'Items that are held: a connection of one person to one bank each';
+    'Stored items: a connection of one person to one bank each';
 COMMENT ON COLUMN pluggy_live.items.id IS 'Pluggy''s id of the item; item_id of all that it owns';
 COMMENT ON COLUMN pluggy_live.items.connector_id IS
     'The bank or broker (connectors.id); null: not sent';
@@ -32,7 +32,7 @@ COMMENT ON COLUMN pluggy_live.items.source_updated_at IS 'Pluggy''s updatedAt, U
 COMMENT ON COLUMN pluggy_live.items.last_updated_at IS
     'When Pluggy last collected from the bank, UTC; null: never';
 COMMENT ON COLUMN pluggy_live.items.next_auto_sync_at IS
-    'When Pluggy has promised to collect next, UTC; null: not by itself';
+    'When Pluggy has promised to collect next, UTC; null: Pluggy does not';
 COMMENT ON COLUMN pluggy_live.items.consent_expires_at IS
     'When the consent ends, UTC; null: it has no end, or not sent';
 COMMENT ON COLUMN pluggy_live.items.inner_item_id IS

@@ -25,7 +25,7 @@ JOIN live b ON b.item_id <> a.item_id AND b.type IS NOT DISTINCT FROM a.type
                            OR b.client_user_id = a.client_user_id)))));
 
 COMMENT ON VIEW pluggy_live.duplicate_accounts IS
-    'The same bank account held live through two items: each pair once, the one that was stored '
+    'The same bank account, live through two items: each pair once, the one that was stored '
     'first ahead. Nothing is left out of the other views because of it';
 COMMENT ON COLUMN pluggy_live.duplicate_accounts.item_id IS
     'The item (connection of a person to a bank) that owns the row';

@@ -126,15 +126,15 @@ COMMENT ON VIEW pluggy_ops.freshness IS
 COMMENT ON COLUMN pluggy_ops.freshness.item_id IS
     'The item that it is about; null: no item, or several';
 COMMENT ON COLUMN pluggy_ops.freshness.connector_id IS
-    'Pluggy''s number of the bank or broker; null: the item is not held';
+    'Pluggy''s number of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.freshness.connector_name IS
-    'Name of the bank or broker; null: the item is not held';
+    'Name of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.freshness.product IS
     'Our table name of what is read, such as transactions';
 COMMENT ON COLUMN pluggy_ops.freshness.scope_id IS
     'The account or investment that the row is about; null: the whole item';
 COMMENT ON COLUMN pluggy_ops.freshness.item_status IS
-    'Pluggy''s status of the item; null: it is not held';
+    'Pluggy''s status of the item; null: it is not stored';
 COMMENT ON COLUMN pluggy_ops.freshness.execution_status IS
     'How its last collection ended; null: not known';
 COMMENT ON COLUMN pluggy_ops.freshness.collected_at IS
@@ -163,7 +163,7 @@ COMMENT ON COLUMN pluggy_ops.freshness.state IS
 COMMENT ON COLUMN pluggy_ops.freshness.reason IS
     'Why it is not fresh; null: it is, or is being read';
 COMMENT ON COLUMN pluggy_ops.freshness.blocked_on IS
-    'The party that has to act: us (who runs this service), pluggy, bank or user; null: nobody';
+    'The party that has to act: us (the operators of this service), pluggy, bank or user; null: nobody';
 COMMENT ON COLUMN pluggy_ops.freshness.stale_since IS
     'Since when it is not fresh, UTC; null: it is, or it is not known';
 COMMENT ON COLUMN pluggy_ops.freshness.verified_at IS

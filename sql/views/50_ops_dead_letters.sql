@@ -35,9 +35,9 @@ COMMENT ON COLUMN pluggy_ops.dead_letters.item_id IS
 COMMENT ON COLUMN pluggy_ops.dead_letters.account_id IS
     'The account that the event names; null: none';
 COMMENT ON COLUMN pluggy_ops.dead_letters.connector_id IS
-    'Pluggy''s number of the bank or broker; null: the item is not held';
+    'Pluggy''s number of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.dead_letters.connector_name IS
-    'Name of the bank or broker; null: the item is not held';
+    'Name of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.dead_letters.reason IS 'Code that it died of';
 COMMENT ON COLUMN pluggy_ops.dead_letters.error_id IS
     'errorId of Pluggy, which its support asks for; null: none was given';

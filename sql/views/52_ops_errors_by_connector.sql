@@ -36,9 +36,9 @@ COMMENT ON VIEW pluggy_ops.errors_by_connector IS
     'Errors by bank: what the bank did not give at an item''s last collection, and our reads that '
     'fail';
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.connector_id IS
-    'Pluggy''s number of the bank or broker; null: the item is not held';
+    'Pluggy''s number of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.connector_name IS
-    'Name of the bank or broker; null: the item is not held';
+    'Name of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.health_status IS
     'ONLINE, UNSTABLE or OFFLINE by Pluggy; null: not known';
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.product IS
@@ -47,9 +47,9 @@ COMMENT ON COLUMN pluggy_ops.errors_by_connector.product IS
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.error IS
     'Code of the failure, or status of the item';
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.blocked_on IS
-    'The party that has to act: us (who runs this service), pluggy, bank or user';
+    'The party that has to act: us (the operators of this service), pluggy, bank or user';
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.items IS 'Items that have it';
-COMMENT ON COLUMN pluggy_ops.errors_by_connector.of_items IS 'Items of the bank that are held';
+COMMENT ON COLUMN pluggy_ops.errors_by_connector.of_items IS 'Stored items of the bank';
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.since IS 'Since when, UTC; null: not known';
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.last_failed_at IS
     'Last failed read, UTC; null: no read of ours fails';

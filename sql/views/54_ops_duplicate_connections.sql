@@ -11,9 +11,9 @@ COMMENT ON VIEW pluggy_ops.duplicate_connections IS
     'Users who have connected one bank more than once: the rows of these items count twice. The '
     'user''s id is personal and not shown';
 COMMENT ON COLUMN pluggy_ops.duplicate_connections.connector_id IS
-    'Pluggy''s number of the bank or broker; null: the item is not held';
+    'Pluggy''s number of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.duplicate_connections.connector_name IS
-    'Name of the bank or broker; null: the item is not held';
+    'Name of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.duplicate_connections.items IS
     'Items that the same user has at the bank';
 COMMENT ON COLUMN pluggy_ops.duplicate_connections.item_ids IS 'These items, the oldest first';

@@ -9,9 +9,9 @@ COMMENT ON VIEW pluggy_ops.missed_webhooks IS 'Collections that no webhook annou
 COMMENT ON COLUMN pluggy_ops.missed_webhooks.item_id IS
     'The item that it is about; null: no item, or several';
 COMMENT ON COLUMN pluggy_ops.missed_webhooks.connector_id IS
-    'Pluggy''s number of the bank or broker; null: the item is not held';
+    'Pluggy''s number of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.missed_webhooks.connector_name IS
-    'Name of the bank or broker; null: the item is not held';
+    'Name of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.missed_webhooks.collected_at IS
     'When Pluggy made the collection that no webhook announced, by its clock, UTC';
 COMMENT ON COLUMN pluggy_ops.missed_webhooks.found_at IS 'When it was found, UTC';

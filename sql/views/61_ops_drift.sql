@@ -10,9 +10,9 @@ COMMENT ON VIEW pluggy_ops.drift IS
 COMMENT ON COLUMN pluggy_ops.drift.item_id IS
     'The item that it is about; null: no item, or several';
 COMMENT ON COLUMN pluggy_ops.drift.connector_id IS
-    'Pluggy''s number of the bank or broker; null: the item is not held';
+    'Pluggy''s number of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.drift.connector_name IS
-    'Name of the bank or broker; null: the item is not held';
+    'Name of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.drift.product IS
     'Our table name of what is read, such as transactions';
 COMMENT ON COLUMN pluggy_ops.drift.scope_id IS

@@ -18,9 +18,9 @@ COMMENT ON COLUMN pluggy_ops.runs.seq IS 'Order of commit: the feed; null: it ha
 COMMENT ON COLUMN pluggy_ops.runs.kind IS 'sync, walk, flag, restatement, purge, ...';
 COMMENT ON COLUMN pluggy_ops.runs.item_id IS 'The item that it is about; null: no item, or several';
 COMMENT ON COLUMN pluggy_ops.runs.connector_id IS
-    'Pluggy''s number of the bank or broker; null: the item is not held';
+    'Pluggy''s number of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.runs.connector_name IS
-    'Name of the bank or broker; null: the item is not held';
+    'Name of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.runs.events IS 'Names of the events that it was for; null: none';
 COMMENT ON COLUMN pluggy_ops.runs.outcome IS
     'done, partial, failed, released or lost; null: it runs';
@@ -33,7 +33,7 @@ COMMENT ON COLUMN pluggy_ops.runs.inserted IS 'Rows that were new';
 COMMENT ON COLUMN pluggy_ops.runs.changed IS 'Rows that had changed';
 COMMENT ON COLUMN pluggy_ops.runs.deleted IS 'Rows that became tombstones';
 COMMENT ON COLUMN pluggy_ops.runs.unchanged IS 'Rows that were the same';
-COMMENT ON COLUMN pluggy_ops.runs.older_skipped IS 'Rows that were older than what is held';
+COMMENT ON COLUMN pluggy_ops.runs.older_skipped IS 'Rows that were older than the stored ones';
 COMMENT ON COLUMN pluggy_ops.runs.rejected IS 'Rows that could not be read and were set aside';
 COMMENT ON COLUMN pluggy_ops.runs.api_requests IS 'Requests to Pluggy';
 COMMENT ON COLUMN pluggy_ops.runs.failure_code IS 'Code of its last failure; null: none';

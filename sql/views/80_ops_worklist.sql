@@ -200,13 +200,13 @@ COMMENT ON COLUMN pluggy_ops.worklist.kind IS 'What kind of thing is wrong; the 
 COMMENT ON COLUMN pluggy_ops.worklist.severity IS
     'red or yellow, which colour the light of overview, or info, which does not';
 COMMENT ON COLUMN pluggy_ops.worklist.blocked_on IS
-    'The party that has to act: us (who runs this service), pluggy, bank or user';
+    'The party that has to act: us (the operators of this service), pluggy, bank or user';
 COMMENT ON COLUMN pluggy_ops.worklist.item_id IS
     'The item that it is about; null: no item, or several';
 COMMENT ON COLUMN pluggy_ops.worklist.connector_id IS
-    'Pluggy''s number of the bank or broker; null: the item is not held';
+    'Pluggy''s number of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.worklist.connector_name IS
-    'Name of the bank or broker; null: the item is not held';
+    'Name of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.worklist.account_id IS
     'The account that it is about; null: the whole item, or no item';
 COMMENT ON COLUMN pluggy_ops.worklist.since IS 'Since when, UTC; null: not known';

@@ -161,7 +161,7 @@ COMMENT ON COLUMN pluggy_ops.findings.severity IS
     'red or yellow, which colour the light of overview, or info, which does not';
 COMMENT ON COLUMN pluggy_ops.findings.kind IS 'What kind of thing is wrong; one row a kind';
 COMMENT ON COLUMN pluggy_ops.findings.blocked_on IS
-    'The party that has to act: us (who runs this service), pluggy, bank or user';
+    'The party that has to act: us (the operators of this service), pluggy, bank or user';
 COMMENT ON COLUMN pluggy_ops.findings.what IS
     'What is wrong and what mends it, a sentence for a person';
 COMMENT ON COLUMN pluggy_ops.findings.since IS 'Since when, UTC; null: not known';

@@ -46,7 +46,7 @@ COMMENT ON COLUMN pluggy_ops.overview.halted_by IS
     'The code that parked everything; null: it is not';
 COMMENT ON COLUMN pluggy_ops.overview.workers IS 'Workers that reported within the last 30 seconds';
 COMMENT ON COLUMN pluggy_ops.overview.slots IS 'Job slots of these workers together';
-COMMENT ON COLUMN pluggy_ops.overview.items IS 'Items that are held, deleted ones not counted';
+COMMENT ON COLUMN pluggy_ops.overview.items IS 'Stored items, deleted ones not counted';
 COMMENT ON COLUMN pluggy_ops.overview.events_pending IS 'Events that wait to be applied';
 COMMENT ON COLUMN pluggy_ops.overview.events_walking IS
     'Events that wait for the walk of an account';
@@ -55,7 +55,7 @@ COMMENT ON COLUMN pluggy_ops.overview.items_due IS 'Items that have work now and
 COMMENT ON COLUMN pluggy_ops.overview.oldest_due_age_s IS
     'Seconds that the oldest due item waits; 0: none is due';
 COMMENT ON COLUMN pluggy_ops.overview.stale_products IS
-    'Rows of freshness that are stale, whoever has to act';
+    'Rows of freshness that are stale, for any party';
 COMMENT ON COLUMN pluggy_ops.overview.incomplete_products IS
     'Rows of freshness that are incomplete';
 COMMENT ON COLUMN pluggy_ops.overview.subscriptions_wrong IS

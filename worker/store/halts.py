@@ -33,11 +33,11 @@ async def halt(conn: Executor, *, failure_code: str, advice: str, probe_every: t
 async def judge_items_failing_alike(
     conn: Executor, item_id: uuid.UUID, *, failure_code: str, items: int
 ) -> Verdict | None:
-    """Whether the item just refused is one of so many held ones whose own read failed of one code
-    in the last five minutes, while nothing at all was read since the first of them; and a few other
-    held items, to be asked before that is believed.
+    """Whether the item just refused is one of so many stored ones whose own read failed with one
+    code in the last five minutes, while nothing at all was read since the first of them; and a few
+    other stored items, to be read before that is believed.
 
-    What is not held proves nothing: anybody can name such ids.
+    Items that are not stored prove nothing, because anybody can name such ids.
     """
     found = await conn.fetchrow(SQL["judge_items_failing_alike"], item_id, failure_code, items)
     return None if found is None else Verdict(*found)

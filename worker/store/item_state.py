@@ -38,7 +38,7 @@ async def load_item_state(conn: Executor, item_id: uuid.UUID) -> ItemStateRow | 
     """What a sync of an item has to know, in one statement: its place in the order of events and
     reads (drawn after the snapshot, so it is above that of every event seen), the generation and
     the pending events that it counts (one snapshot: read apart, an event between the two would be
-    settled unseen), the steps, the walks under way, the accounts and the item as held.
+    settled unseen), the steps, the walks under way, the accounts and the stored item.
 
     An event that waits for walks is open again as soon as no walk that it asked for is under way.
     """

@@ -211,7 +211,7 @@ async def show_item(conn: Executor, item_id: uuid.UUID) -> ShownItem | None:
 
 
 async def count_item_rows(conn: Executor, item_id: uuid.UUID) -> list[ItemRows]:
-    """What is held of an item, products without a row left out."""
+    """Stored rows of an item by product, products without a row left out."""
     return [ItemRows(*record) for record in await conn.fetch(SQL["count_item_rows"], item_id)]
 
 

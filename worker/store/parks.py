@@ -113,7 +113,7 @@ async def unpark_unwanted(conn: Executor, *, products: Collection[str]) -> None:
 
 
 async def unpark_product(conn: Executor, *, product: str, parked_at: datetime) -> None:
-    """What was left out keeps its mark until its item is told (free_steps)."""
+    """Steps that were left out keep their mark until free_steps takes it from their item."""
     await conn.execute(SQL["unpark_product"], product, parked_at)
 
 

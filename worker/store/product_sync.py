@@ -121,18 +121,18 @@ async def expect_first_rows(
     found: bool | None,
     collected_as: str | None,
 ) -> None:
-    """After a complete read: a list that has been empty since its first read is looked at again
-    5 s, 30 s, 2 min and 5 min after that, unless Pluggy does not collect the product for this item
-    at all.
+    """After a complete read: a list that has been empty since its first read is read again 5 s,
+    30 s, 2 min and 5 min after that, unless Pluggy does not collect the product for this item at
+    all.
 
-    found: whether there were rows (null: those held are looked for); collected_as: Pluggy's name of
+    found: whether there were rows (null: the stored rows decide); collected_as: Pluggy's name of
     the product (null: it is always collected).
     """
     await conn.execute(SQL["expect_first_rows"], item_id, product, scope_id, found, collected_as)
 
 
 async def load_due_confirmations(conn: Executor, *, limit: int) -> list[DueReconciliation]:
-    """Items of which an empty first list is to be looked at again."""
+    """Items of which an empty first list is to be read again."""
     return [
         DueReconciliation(*record)
         for record in await conn.fetch(SQL["load_due_confirmations"], limit)

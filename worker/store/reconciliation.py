@@ -93,7 +93,7 @@ async def holds_rows_dated_since(
 async def note_missed_webhook(
     conn: Executor, item_id: uuid.UUID, *, source_updated_at: datetime, collected_at: datetime
 ) -> None:
-    """A collection that nobody has told of yet.
+    """A collection that no webhook has announced yet.
 
     source_updated_at: its lastUpdatedAt; collected_at: the same by our clock.
     """

@@ -42,7 +42,7 @@ WHERE id = $1 AND connector_id = 200 AND inner_item_id IS NOT NULL;
 -- params: item_id, inner_item_id, run_id, now
 -- returns: value?
 -- The first id that rows of a MeuPluggy item name in place of its own stays the only one; never that
--- of an item that is held as another connector's. Returns true if it was pinned now.
+-- of an item that is stored as another connector's. Returns true if it was pinned now.
 UPDATE pluggy.items SET inner_item_id = $2, run_id = $3, changed_at = $4
 WHERE id = $1 AND connector_id = 200 AND inner_item_id IS NULL AND deleted_at IS NULL
   AND NOT EXISTS (SELECT FROM pluggy.items other

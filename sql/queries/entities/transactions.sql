@@ -46,7 +46,7 @@ RETURNING id, xmax = 0 AS is_new;
 -- name: load_witnesses
 -- params: item_id, account_id, suspected, asked, event_ids
 -- returns: one Witnesses
--- Up to three rows of an account that are held live and that nothing suspects, to be asked for
+-- Up to three rows of an account that are stored live and that nothing suspects, to be asked for
 -- beside suspects: one that is older than the oldest suspect that has an older row, the others
 -- newer than the oldest suspect or beside it. At random among the nearest or newest 50, so that a
 -- witness that vanished unnoticed does not block for ever. bracketed: the suspects to which the

@@ -48,7 +48,7 @@ async def pin_inner_item(
     conn: Executor, item_id: uuid.UUID, *, inner_item_id: uuid.UUID, run_id: int, now: datetime
 ) -> bool | None:
     """The first id that rows of a MeuPluggy item name in place of its own stays the only one; never
-    that of an item that is held as another connector's.
+    that of an item that is stored as another connector's.
 
     Returns true if it was pinned now.
     """

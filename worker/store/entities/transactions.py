@@ -63,8 +63,8 @@ async def load_witnesses(
     asked: Collection[uuid.UUID],
     event_ids: Collection[int],
 ) -> Witnesses:
-    """Up to three rows of an account that are held live and that nothing suspects, to be asked for
-    beside suspects: one that is older than the oldest suspect that has an older row, the others
+    """Up to three rows of an account that are stored live and that nothing suspects, to be asked
+    for beside suspects: one that is older than the oldest suspect that has an older row, the others
     newer than the oldest suspect or beside it.
 
     At random among the nearest or newest 50, so that a witness that vanished unnoticed does not
