@@ -28,6 +28,8 @@ from ops.cli.console import (
 )
 from ops.cli.item_ids import read_ids
 from worker.inbox.accept import Accepted
+from worker.inbox.events import READ_ACCOUNTS
+from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
 from worker.infra.settings import SyncSettings, load
 from worker.maintenance.reconciliation import event_id_of, order_verify
@@ -58,6 +60,7 @@ class Tally:
 
     name: str
     dry_run: bool
+    accounts_alone: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
 
@@ -100,6 +103,11 @@ def _known(_: click.Context, __: click.Parameter, name: str | None) -> str | Non
 @click.option("--until", type=click.DateTime(TIMES), help="And before this time.")
 @click.option("--all", "everything", is_flag=True, help="All that are mirrored.")
 @click.option("--name", callback=_known, help="Name of this resync; the same name continues it.")
+@click.option(
+    "--product",
+    type=click.Choice(["accounts"]),
+    help="Only this list: one request an item, at once for items that are named.",
+)
 @click.option("--dry-run", is_flag=True, help="Only estimate the work and show the progress.")
 @json_option
 def resync(
@@ -111,6 +119,7 @@ def resync(
     until: datetime | None,
     everything: bool,
     name: str | None,
+    product: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -131,7 +140,8 @@ def resync(
         raise click.UsageError("--until is before --since")
     listed = (*item_ids, *_listed(file)) if item_ids or file else None
     choice = Choice(listed, connector, client_user, since, until)
-    tally = Tally(name or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}", dry_run)
+    name = name or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    tally = Tally(name, dry_run, accounts_alone=product is not None)
     summary = run(_resync(choice, tally))
     if as_json:
         print_json(summary)
@@ -161,7 +171,7 @@ async def _resync(choice: Choice, tally: Tally) -> dict[str, Any]:
             tally.counts["items"] += len(group)
             await _check(db, tally, group, settings.products)
             if not tally.dry_run:
-                await _order(db, tally, group)
+                await _order(db, tally, group, named=choice.item_ids is not None)
     return tally.summary(settings.pluggy_requests_per_minute)
 
 
@@ -208,10 +218,17 @@ async def _check(
     rest = [item_id for item_id in group if item_id not in done]
     estimate = await resync_store.estimate_resync(db, item_ids=rest, rows_a_page=ROWS_A_PAGE)
     requests = msgspec.structs.asdict(estimate)
-    tally.requests.update({p: n for p, n in requests.items() if p in products})
+    read = ("accounts",) if tally.accounts_alone else products
+    tally.requests.update({p: n for p, n in requests.items() if p in read})
 
 
-async def _order(db: Pool, tally: Tally, group: Sequence[uuid.UUID]) -> None:
+async def _order(db: Pool, tally: Tally, group: Sequence[uuid.UUID], *, named: bool) -> None:
     """No worker is woken: the sweep takes the items up as slots become free."""
-    answers = await order_verify(db, group, order_id=tally.order_id)
+    if tally.accounts_alone:
+        lane = Lane.LIVE if named else Lane.BACKFILL
+        answers = await order_verify(
+            db, group, order_id=tally.order_id, event=READ_ACCOUNTS, lane=lane
+        )
+    else:
+        answers = await order_verify(db, group, order_id=tally.order_id)
     tally.counts["ordered"] += sum(isinstance(a, Accepted) and a.is_new for a in answers)

@@ -1,6 +1,7 @@
 """Accounts: their fields as Pluggy shows them, and their transactions in listing order."""
 
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import date as calendar_date
 from typing import Any
@@ -36,6 +37,8 @@ class Account:
         self.closing_day = closing_day
         self.quirks: tuple[str, ...] = ()
         self.without: frozenset[str] = frozenset()
+        # Real-time balances that were read, by calendar month.
+        self.balance_reads: Counter[str] = Counter()
         # The balance before the first known row.
         self.opening_cents = 0
         self.rows: list[Row] = []

@@ -5,6 +5,8 @@ from typing import Any
 
 from aiohttp import web
 
+from simulator.bank import openings
+from simulator.bank.accounts import Account
 from simulator.http.answers import (
     item_query,
     json_answer,
@@ -14,8 +16,11 @@ from simulator.http.errors import ApiError, not_found
 from simulator.http.lists import listed
 from simulator.http.views import world_of
 from simulator.items.item import Item
+from simulator.state import state_of
 
 Payload = dict[str, Any]
+# Of one account; Pluggy's quota is by person, bank and product.
+BALANCES_A_MONTH = 420
 
 
 async def list_accounts(request: web.Request) -> web.Response:
@@ -35,6 +40,43 @@ async def get_account(request: web.Request) -> web.Response:
         raise not_found("account", "ACCOUNT_NOT_FOUND")
     request["item_id"] = account.item_id
     return json_answer(account.payload)
+
+
+async def read_balance(request: web.Request) -> web.Response:
+    """Ask the bank for the balance, which also changes the account; Open Finance only."""
+    state = state_of(request)
+    account = state.world.accounts.get(request.match_info["id"])
+    if account is None:
+        raise not_found("Balance", "BALANCE_NOT_FOUND")
+    item, month = state.world.item_of(account), state.clock.now()[:7]
+    request["item_id"] = item.id
+    _refuse_balance(item, account, month)
+    account.balance_reads[month] += 1
+    openings.read_balance(item, account, state.clock.now_ms())
+    return json_answer(
+        {
+            "balance": account.payload["balance"],
+            "blockedBalance": 0,
+            "automaticallyInvestedBalance": 0,
+            "closingBalance": account.payload["balance"],
+            "currencyCode": account.payload["currencyCode"],
+            "updateDateTime": account.payload["updatedAt"],
+        }
+    )
+
+
+def _refuse_balance(item: Item, account: Account, month: str) -> None:
+    if not item.open_finance:
+        message = "Real-time balance is only available for Open Finance accounts"
+        raise ApiError(400, message, "BALANCE_INVALID_REQUEST")
+    if item.withheld:
+        raise ApiError(403, "The consent does not permit it", "BALANCE_CONSENT_ERROR")
+    if item.connector["health"]["status"] == "OFFLINE":
+        message = "The institution is not available"
+        raise ApiError(502, message, "BALANCE_CONNECTOR_UNAVAILABLE")
+    if account.balance_reads[month] >= BALANCES_A_MONTH:
+        message = "Open Finance monthly rate limit reached for this account"
+        raise ApiError(429, message, "BALANCE_OPEN_FINANCE_RATE_LIMIT")
 
 
 async def list_investments(request: web.Request) -> web.Response:
@@ -118,6 +160,7 @@ def _identities(item: Item) -> dict[str, Payload]:
 ROUTES = [
     web.get("/accounts", list_accounts),
     web.get("/accounts/{id}", get_account),
+    web.get("/accounts/{id}/balance", read_balance),
     web.get("/investments", list_investments),
     web.get(
         "/investments/{id}",

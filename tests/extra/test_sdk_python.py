@@ -133,6 +133,16 @@ def test_all_transactions_are_read_over_all_pages(
     assert accounts.accounts_retrieve(found(listed)[0].id) == found(listed)[0]
 
 
+def test_a_balance_is_asked_for_in_real_time(
+    api: pluggy_sdk.ApiClient, simulator: SimulatorProcess
+) -> None:
+    item = simulator.post("/_simulator/items", {"transactions": 2, "connectorId": 600})
+    accounts = pluggy_sdk.AccountApi(api)
+    for account in found(accounts.accounts_list(item["id"])):
+        asked = accounts.account_balance_get(account.id)
+        assert asked.balance == accounts.accounts_retrieve(account.id).balance != account.balance
+
+
 def test_transactions_are_filtered_by_ids_dates_and_creation(
     api: pluggy_sdk.ApiClient, item_id: str, truth: Any
 ) -> None:

@@ -55,6 +55,11 @@ class Truth:
         return None if self.item is None else str(self.item["updatedAt"])
 
     @property
+    def is_open_finance(self) -> bool:
+        """Whether its institution can be asked for a balance."""
+        return self.item is not None and bool(self.item["connector"]["isOpenFinance"])
+
+    @property
     def in_progress(self) -> bool:
         """A collection is under way, or waits for the person."""
         waiting = {"UPDATING", "MERGING", "WAITING_USER_INPUT", "WAITING_USER_ACTION"}

@@ -25,6 +25,7 @@ NEEDS_PAGES: Final = frozenset(
 )
 NEEDS_ROWS: Final = frozenset({"settled", "fault wrong_type", "fault date_shape", "fault nul"})
 ONE_ACCOUNT: Final = frozenset({"deleted by the dozen", "created by the hundred"})
+NEEDS_OPEN_FINANCE: Final = frozenset({"balance read"})
 NEEDS_ACCOUNTS: Final = frozenset({"account closed", "bills deleted", "bills updated"})
 
 
@@ -84,6 +85,8 @@ def draw_scenario(seed: int, names: Sequence[str]) -> Scenario:
 def _suited(dice: Random, names: set[str]) -> dict[str, Any]:
     """Options of an item on which these ingredients can act."""
     item = new_item(dice, big=bool(names & NEEDS_PAGES) or dice.random() < 0.05)
+    if names & NEEDS_OPEN_FINANCE:
+        item |= {"connectorId": 601, "hidesNextSync": False}
     if names & NEEDS_ROWS:
         item["transactions"] = max(60, item["transactions"])
     if names & NEEDS_ACCOUNTS:

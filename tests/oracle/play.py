@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
+import aiohttp
 import asyncpg
 
 from ops.demo.processes import Child
+from ops.demo.simulator import ControlRefused
 from tests.oracle import ingredients
 from tests.oracle.postman import Wire
 from tests.oracle.rest import is_settled, order, pause_until_idle, shift
@@ -33,6 +35,7 @@ BEFORE_CONNECT: Final = frozenset(
 )
 ACCEPT_AGAIN: Final = 2
 LAST_COLLECTION: Final = "SELECT payload ->> 'lastUpdatedAt' FROM pluggy.items WHERE id = $1"
+BALANCE_UNREAD: Final = (ControlRefused, aiohttp.ClientError, TimeoutError, ValueError)
 LAGGING_ITEM: Final = "GET /items"
 BELIEVED_WHEN_LATE: Final = frozenset({LAGGING_ITEM, "GET /accounts"})
 
@@ -301,6 +304,29 @@ class Player:
         await self.stack.postman.register(item.id)
         self.count("registration")
 
+    async def _balance(self, item: PlayedItem, step: Step) -> None:
+        """The company asks for a balance, which changes the account; then mostly for its row.
+
+        Without that, or if an older list is shown, the account differs until the weekly verify.
+        """
+        if item.deleted:
+            return
+        truth = await self.stack.pluggy.truth(item.id)
+        accounts = sorted(map(str, truth.rows["accounts"]))
+        if not accounts or truth.withheld or not truth.is_open_finance:
+            return
+        account_id = accounts[step["nth"] % len(accounts)]
+        try:
+            await self.stack.pluggy.as_client("GET", f"/accounts/{account_id}/balance")
+        except BALANCE_UNREAD:
+            item.moved = True  # a fault has struck, before or after the account changed
+            return
+        self.count("balance read")
+        lags = any(f["kind"] == "lag" and f["match"] == "GET /accounts" for f in item.faults)
+        item.moved |= lags or not step["refreshes"]
+        if step["refreshes"]:
+            await self.stack.postman.register(item.id, refresh=["accounts"])
+
     async def _pause(self, item: PlayedItem, step: Step) -> None:
         await asyncio.sleep(step["ms"] / 1000)
 
@@ -353,6 +379,7 @@ DOES: Final[dict[str, Does]] = {
     "verify": Player._verify,
     "accept": lambda player, item, _: player.accept_deletions(item),
     "register": Player._register,
+    "balance": Player._balance,
     "pause": Player._pause,
     "rest": Player._rest,
 }

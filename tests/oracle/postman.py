@@ -101,12 +101,12 @@ class Postman:
         """Deliver a body late or again, past the wire."""
         self._start(wire, [json.dumps(body).encode()])
 
-    async def register(self, item_id: str) -> None:
-        """Tell the receiver of an item, as the company's own code does."""
+    async def register(self, item_id: str, **more: Any) -> None:
+        """Tell the receiver of an item, as the company's own code does; or what to read of it."""
         assert self._session is not None, "the postman is not open"
         url = self._receiver_url.replace("/webhooks/pluggy", "/items")
         async with self._session.post(
-            url, json={"itemId": item_id}, headers=self._headers
+            url, json={"itemId": item_id, **more}, headers=self._headers
         ) as answer:
             if answer.status != 202:
                 raise Undeliverable(f"registration: {answer.status}")

@@ -109,6 +109,11 @@ async def webhook_check(stack: Stack, item_id: str) -> None:
     assert await order_due(stack.db) == 1
 
 
+async def accounts_alone(stack: Stack, item_id: str) -> None:
+    await stack.shift(timedelta(hours=1))
+    await stack.order("sync/accounts", item_id, Lane.LIVE)
+
+
 async def weekly_verify(stack: Stack, item_id: str) -> None:
     await stack.order("sync/verify", item_id)
 
@@ -175,6 +180,7 @@ HAPPENINGS: Final[dict[str, Happening]] = {
     "item/deleted, and the item is gone": item_deleted,
     "item/deleted, but the item still answers": deletion_denied,
     "a missed-webhook check that finds no collection": webhook_check,
+    "the accounts alone are asked for (`refresh`, `resync --product accounts`)": accounts_alone,
     "the weekly verify": weekly_verify,
     "an event of an unknown name, with its item": name_of_tomorrow,
     "three transactions/updated of one account, ids unreadable: a walk": unreadable_ids,

@@ -26,6 +26,7 @@ from worker.planner.freshness import asks_again, is_answered
 from worker.planner.half_readable import asks_nothing
 from worker.planner.item_status import Item, read_item
 from worker.planner.outcomes import Answered, SyncPlan
+from worker.planner.own_events import wants_accounts_alone
 from worker.planner.plan import plan
 from worker.planner.state import WHOLE_ITEM, ItemState, item_state_from_row
 from worker.planner.steps import (
@@ -128,11 +129,13 @@ class Rounds:
         await self._await_rate_limit()
         item = await self._item()
         await note_missed(self.session, item, self.item_state)
+        fetched = not wants_accounts_alone(self.item_state)
         settled = await self._take_steps(item)
         await mark_parked(self.session, settled.parked)
         if isinstance(item, Gone):
             await settle_what_died(self.session)
-        await expect_collection(self.session, item, self.item_state, settled)
+        if fetched:
+            await expect_collection(self.session, item, self.item_state, settled)
         return settled
 
     async def _take_steps(self, item: Item | Gone | NotRead) -> SyncPlan:
@@ -191,7 +194,8 @@ class Rounds:
     def _stored_item(self) -> Item | None:
         """The stored item, if fetched after the newest event while no collection was under way.
 
-        Not for a recheck of an answer: that needs a new fetch.
+        Not for a recheck of an answer: that needs a new fetch. Of whatever age if the accounts
+        alone are asked for: that is one request.
         """
         item_state, step = self.item_state, self.item_state.step("items")
         if item_state.item is None or item_state.item_deleted or step.complete_read_at is None:
@@ -202,7 +206,9 @@ class Rounds:
             for e in item_state.events
             if e.event != "sync/confirm" and not asks_nothing(item_state, e)
         ]
-        if not all(is_answered(step.read_seq, e) and not asks_again(e, item_state) for e in asking):
+        alone = wants_accounts_alone(item_state)
+        asked = (is_answered(step.read_seq, e) and not asks_again(e, item_state) for e in asking)
+        if not alone and not all(asked):
             return None
         item = read_item(
             decode_object(item_state.item),
@@ -211,7 +217,7 @@ class Rounds:
             latest=self.session.latest,
         )
         recent = abs(item_state.now - step.complete_read_at) < STORED_ITEM_MAX_AGE
-        return item if recent and not item.in_progress else None
+        return item if alone or (recent and not item.in_progress) else None
 
     async def _take(self, step: PlannedStep) -> None:
         name, product, scope_id = key = step_key(step)

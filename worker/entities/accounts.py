@@ -71,6 +71,7 @@ ENTITY: Final = Listing(
     version=1,
     load_versions=accounts.load_accounts_versions,
     upsert=accounts.upsert_accounts,
+    count_explained=accounts.count_balance_changes,
     load_live_ids=accounts.load_live_accounts_ids,
     tombstone=accounts.tombstone_accounts,
 )

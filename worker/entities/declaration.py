@@ -50,6 +50,12 @@ class Upsert(Protocol):
     ) -> Awaitable[list[Upserted]]: ...
 
 
+class CountExplained(Protocol):
+    """A statement that counts rows whose changes no event announces; rows as in Upsert."""
+
+    def __call__(self, conn: Executor, item_id: uuid.UUID, /, *, rows: str) -> Awaitable[int]: ...
+
+
 class LoadLiveIds(Protocol):
     """A statement that loads the ids held of an item; of one owner where rows have one."""
 
@@ -98,12 +104,16 @@ class Product:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entity(Product):
-    """A product of many rows an item. version rises when the mapper learns a column."""
+    """A product of many rows an item. version rises when the mapper learns a column.
+
+    count_explained: of rows that a verify changes, those that are no drift; None: all are.
+    """
 
     mapper: Mapper
     version: int
     load_versions: LoadVersions
     upsert: Upsert
+    count_explained: CountExplained | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,8 +57,13 @@ OWN_EVENTS: Final = frozenset(
         "sync/unparked",
         "sync/deletions",
         "sync/confirm",
+        "sync/accounts",
     }
 )
+
+READ_ACCOUNTS: Final = "sync/accounts"
+"""The accounts of an item are to be read now: a balance was asked for outside of a collection."""
+REFRESHABLE: Final = ["accounts"]
 
 UNKNOWN_EVENT: Final = "unknown_event"
 UNREADABLE_ITEM: Final = "unreadable_item_id"
@@ -120,11 +125,19 @@ def parse_webhook(body: bytes, received_at: datetime) -> WebhookEvent:
 
 
 def parse_registration(body: bytes, received_at: datetime) -> WebhookEvent:
-    """Parse `{"itemId"}` of an item to register. Raises MalformedEvent."""
-    item_id = parse_uuid(_json_object(body).get("itemId"))
+    """Parse `{"itemId"}` of an item to register; with `"refresh": ["accounts"]` they are read now.
+
+    Raises MalformedEvent.
+    """
+    fields = _json_object(body)
+    item_id = parse_uuid(fields.get("itemId"))
     if item_id is None:
         raise MalformedEvent("no itemId, or it is no UUID")
-    return registration(item_id, received_at)
+    if "refresh" not in fields:
+        return registration(item_id, received_at)
+    if fields["refresh"] != REFRESHABLE:
+        raise MalformedEvent('refresh can only be ["accounts"]')
+    return own_event(READ_ACCOUNTS, item_id, lane=Lane.LIVE, now=received_at)
 
 
 def own_event(

@@ -16,6 +16,9 @@ RUN_SEQ_LOCK: Final = 0x70_6C_75_67_01
 """Advisory lock under which runs get their place in the feed."""
 
 
+NOT_STORED: Final = frozenset({"mapped_again", "balances_alone"})
+
+
 @dataclass(slots=True)
 class Counts:
     """Counts of a run's effect on rows of schema pluggy."""
@@ -31,15 +34,19 @@ class Counts:
     """Changed rows that Pluggy has not changed: written by a newer mapper, or for a mark of ours.
     """
 
+    balances_alone: int = 0
+    """Changed accounts of which only a balance differs, which Pluggy may change at any time."""
+
     @property
     def changes(self) -> tuple[int, int, int]:
-        """Rows inserted, changed and deleted because Pluggy's differ."""
-        return self.inserted, max(0, self.changed - self.mapped_again), self.deleted
+        """Rows inserted, changed and deleted in a way that an event should have announced."""
+        explained = self.mapped_again + self.balances_alone
+        return self.inserted, max(0, self.changed - explained), self.deleted
 
     @property
     def stored(self) -> dict[str, int]:
         """The counts that the run's row has, by its columns."""
-        return {name: rows for name, rows in asdict(self).items() if name != "mapped_again"}
+        return {name: rows for name, rows in asdict(self).items() if name not in NOT_STORED}
 
 
 @dataclass(slots=True)

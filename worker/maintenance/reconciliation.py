@@ -100,18 +100,20 @@ async def order_verify(
     item_ids: Sequence[uuid.UUID],
     *,
     order_id: str | None = None,
+    event: str = "sync/verify",
+    lane: Lane = Lane.AUDIT,
     timeout_s: float = 15.0,
 ) -> list[Accepted | UnstorableEvent]:
-    """Order a verify of items, in the lowest lane; answers in the order given.
+    """Order a verify of items, in the lowest lane, or another read; answers in the order given.
 
     An item that is not mirrored yet is registered by it. A repeated order_id orders nothing again.
     """
     now = datetime.now(UTC)
     events = [
         own_event(
-            "sync/verify",
+            event,
             item_id,
-            lane=Lane.AUDIT,
+            lane=lane,
             now=now,
             event_id=order_id and event_id_of(order_id, item_id),
         )

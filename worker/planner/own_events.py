@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from worker.inbox.events import READ_ACCOUNTS
 from worker.infra.lanes import Lane
 from worker.planner.confirmations import first_recheck_due
 from worker.planner.due_reads import Reads
 from worker.planner.freshness import is_answered, is_wide_due, owes_recent
 from worker.planner.item_status import Item
 from worker.planner.outcomes import Needs, Outcome, hold_back
-from worker.planner.state import PendingEvent
+from worker.planner.state import ItemState, PendingEvent
 from worker.planner.steps import AskAgain, ReadProduct
+from worker.planner.transaction_events import want_first_reads
 
 
 def decide_first_rechecks(reads: Reads, event: PendingEvent, item: Item) -> Needs:
@@ -55,6 +57,26 @@ def decide_recent(reads: Reads, event: PendingEvent, item: Item) -> Outcome | Ne
         if owes_recent(step) and not is_answered(step.recent_seq, event):
             reads.want_recent(needs, event, step)
     return needs
+
+
+def decide_accounts(reads: Reads, event: PendingEvent, item: Item) -> Needs:
+    """Read the list of accounts, unless done since the event, also while a collection runs.
+
+    What was never read of the item follows, such as a new account.
+    """
+    needs = Needs()
+    if not is_answered(reads.item_state.step("accounts").read_seq, event):
+        reads.want_accounts(needs, event, item)
+    else:
+        want_first_reads(reads, needs, event, item)
+    return needs
+
+
+def wants_accounts_alone(item_state: ItemState) -> bool:
+    """Whether all events ask for the accounts of a stored item, which needs no fetch itself."""
+    known = item_state.step("accounts").complete_read_at is not None
+    stored = item_state.item is not None and not item_state.item_deleted
+    return known and stored and {e.event for e in item_state.events} == {READ_ACCOUNTS}
 
 
 def decide_deletions(reads: Reads, event: PendingEvent) -> Outcome | Needs:

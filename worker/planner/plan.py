@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 
-from worker.inbox.events import TRANSACTION_EVENTS
+from worker.inbox.events import READ_ACCOUNTS, TRANSACTION_EVENTS
 from worker.planner.due_reads import Reads
 from worker.planner.item_events import (
     decide_deletion_denied,
@@ -20,7 +20,12 @@ from worker.planner.item_events import (
 )
 from worker.planner.item_status import Item
 from worker.planner.outcomes import NONE_ANSWERED, Answered, Needs, Outcome, SyncPlan, outcome_of
-from worker.planner.own_events import decide_deletions, decide_first_rechecks, decide_recent
+from worker.planner.own_events import (
+    decide_accounts,
+    decide_deletions,
+    decide_first_rechecks,
+    decide_recent,
+)
 from worker.planner.state import ItemState, PendingEvent
 from worker.planner.steps import Gone, NotRead, PlannedStep, merge_steps
 from worker.planner.transaction_events import decide_transactions
@@ -59,6 +64,8 @@ def _decide(reads: Reads, event: PendingEvent, item: Item | Gone | NotRead) -> O
         return decide_deletion_denied(reads, event)
     if event.event in TRANSACTION_EVENTS and event.account_id is not None:
         return decide_transactions(reads, event, item)
+    if event.event == READ_ACCOUNTS and reads.accounts_known():
+        return decide_accounts(reads, event, item)
     if event.event == "sync/deletions" and reads.accounts_known():
         return decide_deletions(reads, event)
     if event.event == "sync/recent" and reads.accounts_known():

@@ -36,7 +36,7 @@ def decide_transactions(reads: Reads, event: PendingEvent, item: Item) -> Outcom
             reads.confirm(needs, event, item, ("transactions", event.account_id))
     elif isinstance(answer := _want_ids(reads, needs, event, item), Outcome):
         return answer
-    _want_first_reads(reads, needs, event, item)
+    want_first_reads(reads, needs, event, item)
     return needs
 
 
@@ -88,10 +88,11 @@ def _want_unreadable(
     return None
 
 
-def _want_first_reads(reads: Reads, needs: Needs, event: PendingEvent, item: Item) -> None:
+def want_first_reads(reads: Reads, needs: Needs, event: PendingEvent, item: Item) -> None:
     """Add the first reads of the whole item; the event itself waits only for its own part."""
     others = Needs()
-    for account_id in reads.item_state.live_accounts:
+    walked = reads.item_state.live_accounts if "transactions" in reads.products else []
+    for account_id in walked:
         step = reads.item_state.step("transactions", account_id)
         if step.watermark is None and account_id not in reads.item_state.walks:
             source_updated_at = item.source_updated_at("transactions")

@@ -166,6 +166,7 @@ async def _store_batch(
     documents, unmappable = await _documents(session, entity, changed)
     for document in documents:
         document.update(owner_columns)
+    await _count_explained(conn, session, entity, documents)
     unkept = [*unmappable, *await _upsert(conn, session, entity, documents)]
     # Unchanged rows are accepted too.
     kept = {row.id for row in newest} - {r.id for r in unkept}
@@ -173,6 +174,19 @@ async def _store_batch(
         conn, session.item_id, entity.product, row_ids=list(map(str, kept))
     )
     return unkept
+
+
+async def _count_explained(
+    conn: Connection, session: SyncSession, entity: Entity, documents: Sequence[dict[str, Any]]
+) -> None:
+    """Count rows whose change is no drift, while a verify reads them."""
+    if entity.count_explained is None or session.run.drift_of is None or not documents:
+        return
+    compared = [{name: d[name] for name in ("id", "payload", "row_hash")} for d in documents]
+    rows = msgspec.json.encode(compared)
+    session.run.counts.balances_alone += await entity.count_explained(
+        conn, session.item_id, rows=rows.decode()
+    )
 
 
 async def _stored_versions(

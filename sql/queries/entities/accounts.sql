@@ -7,6 +7,20 @@ SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
        coalesce(deletion_flagged_at, deletion_refused_at) AS missing_since
 FROM pluggy.accounts WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
+-- name: count_balance_changes
+-- params: item_id, rows
+-- returns: value
+-- rows: a JSON array, as for upsert_accounts. How many accounts differ from what is held in their
+-- balance alone: GET /accounts/{id}/balance changes it at Pluggy, without any event.
+SELECT count(*) AS explained
+FROM jsonb_to_recordset($2::jsonb) AS r(id uuid, payload jsonb, row_hash bytea)
+JOIN pluggy.accounts a ON a.item_id = $1 AND a.id = r.id AND a.deleted_at IS NULL
+WHERE a.row_hash <> r.row_hash
+  AND a.payload - '{balance,updatedAt}'::text[]
+      #- '{bankData,closingBalance}' #- '{bankData,automaticallyInvestedBalance}'
+    = r.payload - '{balance,updatedAt}'::text[]
+      #- '{bankData,closingBalance}' #- '{bankData,automaticallyInvestedBalance}';
+
 -- name: load_live_accounts_ids
 -- params: item_id, owner_id
 -- returns: values

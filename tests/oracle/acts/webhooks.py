@@ -49,4 +49,8 @@ WEBHOOKS: Final[dict[str, Draw]] = {
     "singular event name": rename("singular"),
     "unknown event name": rename("unknown"),
     "registration": single("register"),
+    "balance read": lambda dice: [
+        {"do": "balance", "nth": dice.randrange(4), "refreshes": dice.random() < 0.7},
+        breath(dice),
+    ],
 }

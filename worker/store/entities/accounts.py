@@ -25,6 +25,16 @@ async def load_accounts_versions(
     ]
 
 
+async def count_balance_changes(conn: Executor, item_id: uuid.UUID, *, rows: str) -> int:
+    """rows: a JSON array, as for upsert_accounts.
+
+    How many accounts differ from what is held in their balance alone: GET /accounts/{id}/balance
+    changes it at Pluggy, without any event.
+    """
+    found: int = await conn.fetchval(SQL["count_balance_changes"], item_id, rows)
+    return found
+
+
 async def load_live_accounts_ids(
     conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID
 ) -> list[uuid.UUID]:
