@@ -40,7 +40,7 @@ class Simulator:
         self.delivery = Delivery(self.clock, self.hooks, options)
         self.limits = Limits(self.clock, options.rate_limit)
         self.faults = Faults(options.seed)
-        self.requests = RequestLog(self.clock)
+        self.requests = RequestLog(self.clock, options.seed)
         self.lists = Pagings(Paging("cursor" if options.cursor_lists else "page"))
         self.lifecycle = Lifecycle(self.world, options, self.emit)
 

@@ -107,7 +107,9 @@ async def _on_the_wire(
     if fault.kind == "truncate":
         # Well-formed HTTP around half a body: only the JSON is broken.
         return bytes_answer(body[: len(body) // 2], answer.status)
-    stream = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json"})
+    kept = {name: answer.headers[name] for name in ("Date", "x-request-id")}
+    headers = {"Content-Type": "application/json", **kept}
+    stream = web.StreamResponse(status=answer.status, headers=headers)
     stream.content_length = len(body)
     await stream.prepare(request)
     if fault.kind == "reset":

@@ -23,6 +23,7 @@ from simulator.state import STATE, Simulator
 MAX_LINE = 32 * 1024 + 512
 _MAX_BODY = 4 * 1024 * 1024
 _OPEN = frozenset({"/auth"})
+REQUEST_ID = "x-request-id"
 # The status in the log of a request that a time-out fault swallowed.
 NO_ANSWER = 0
 # All that a connect token may read.
@@ -70,21 +71,29 @@ async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await _controlled(request, handler)
     state = request.app[STATE]
     template, about = _template(request), _subject(state, request)
+    request["request_id"] = state.requests.new_id()
     fault = _fault(state, request, about)
     if fault is not None and fault.kind == "timeout":
         # Noted now: when the wait is over the client has long gone.
         _note(state, request, template, about, status=NO_ANSWER)
-        return _dated(state, await _answer(state, request, handler, template, fault, about))
-    answer = _dated(state, await _answer(state, request, handler, template, fault, about))
+        return _headed(
+            state, request, await _answer(state, request, handler, template, fault, about)
+        )
+    answer = await _answer(state, request, handler, template, fault, about)
+    answer = _headed(state, request, answer)
     _note(state, request, template, about, status=answer.status)
     if fault is None or fault.kind in BEFORE | VIEWS or not isinstance(answer, web.Response):
         return answer
-    return _dated(state, await apply_fault.after(state, request, answer, fault))
+    return _headed(state, request, await apply_fault.after(state, request, answer, fault))
 
 
-def _dated(state: Simulator, answer: web.StreamResponse) -> web.StreamResponse:
+def _headed(
+    state: Simulator, request: web.Request, answer: web.StreamResponse
+) -> web.StreamResponse:
+    """The answer with the headers of every answer, refusals and failures included."""
     if not answer.prepared:
         answer.headers.setdefault("Date", state.clock.http_date())
+        answer.headers.setdefault(REQUEST_ID, request["request_id"])
     return answer
 
 
@@ -103,6 +112,7 @@ def _note(
         request.query_string,
         status,
         request.get("item_id") or about.item,
+        request["request_id"],
     )
 
 

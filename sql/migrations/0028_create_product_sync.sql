@@ -100,7 +100,7 @@ COMMENT ON COLUMN pluggy_sync.product_sync.parked_at IS
 COMMENT ON COLUMN pluggy_sync.product_sync.failure_endpoint IS
     'The endpoint of the last failure, without ids; null: no failure, or none of a request';
 COMMENT ON COLUMN pluggy_sync.product_sync.error_id IS
-    'Pluggy''s errorId of the last failure; null: no failure, or none was given';
+    'Pluggy''s errorId or x-request-id of the last failure; null: no failure, or no answer';
 
 CREATE INDEX product_sync_failed ON pluggy_sync.product_sync (failed_at) WHERE failed_at IS NOT NULL;
 CREATE INDEX product_sync_parked ON pluggy_sync.product_sync (product, item_id)

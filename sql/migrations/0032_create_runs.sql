@@ -33,7 +33,8 @@ COMMENT ON COLUMN pluggy_sync.runs.outcome IS
     'lost: its lease lapsed; released: it was handed back early, such as in a deploy; null: under way';
 COMMENT ON COLUMN pluggy_sync.runs.failure_code IS 'Of its last failure; null: none';
 COMMENT ON COLUMN pluggy_sync.runs.error_id IS
-    'errorId of its last failure, which Pluggy''s support asks for; null: none';
+    'errorId of its last failure, or the x-request-id of an odd answer, which Pluggy''s support asks for;'
+    ' null: none';
 COMMENT ON COLUMN pluggy_sync.runs.older_skipped IS 'Rows that were older than what we hold';
 COMMENT ON COLUMN pluggy_sync.runs.rejected IS 'Rows that could not be read and are in rejected_rows';
 

@@ -207,10 +207,11 @@ ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     dead_at = NULL, dead_seq = NULL;
 
 -- name: note_own_limit
--- params: item_id, product, scope_id, code, endpoint?
+-- params: item_id, product, scope_id, code, endpoint?, error_id?
 -- returns: none
 -- A step is put off by a limit of its own, not by that of all calls: shown with code and endpoint.
-UPDATE pluggy_sync.product_sync SET stale_reason = $4, failure_code = $4, failure_endpoint = $5
+UPDATE pluggy_sync.product_sync
+SET stale_reason = $4, failure_code = $4, failure_endpoint = $5, error_id = $6
 WHERE item_id = $1 AND product = $2 AND scope_id = $3;
 
 -- name: end_deferral

@@ -157,7 +157,8 @@ COMMENT ON COLUMN pluggy_ops.freshness.attempts IS 'Failed tries in a row';
 COMMENT ON COLUMN pluggy_ops.freshness.next_try_at IS
     'Not before when it is tried again, UTC; null: nothing holds it back';
 COMMENT ON COLUMN pluggy_ops.freshness.error_id IS
-    'errorId of Pluggy, which its support asks for; null: none was given';
+    'errorId of Pluggy, or the x-request-id of its answer where it gave none; its support asks '
+    'for it; null: there was no answer';
 COMMENT ON COLUMN pluggy_ops.freshness.state IS
     'fresh, stale, incomplete, unread (never read), walking (first read under way) or deleted';
 COMMENT ON COLUMN pluggy_ops.freshness.reason IS

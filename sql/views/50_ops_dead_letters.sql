@@ -40,7 +40,8 @@ COMMENT ON COLUMN pluggy_ops.dead_letters.connector_name IS
     'Name of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.dead_letters.reason IS 'Code that it died of';
 COMMENT ON COLUMN pluggy_ops.dead_letters.error_id IS
-    'errorId of Pluggy, which its support asks for; null: none was given';
+    'errorId of Pluggy, or the x-request-id of its answer where it gave none; its support asks '
+    'for it; null: there was no answer';
 COMMENT ON COLUMN pluggy_ops.dead_letters.failure_class IS
     'reject (refused by Pluggy), retry (tried for three days), ...; null: not known any more';
 COMMENT ON COLUMN pluggy_ops.dead_letters.advice IS 'What mends it, a sentence for a person';

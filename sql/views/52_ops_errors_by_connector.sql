@@ -54,4 +54,5 @@ COMMENT ON COLUMN pluggy_ops.errors_by_connector.since IS 'Since when, UTC; null
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.last_failed_at IS
     'Last failed read, UTC; null: no read of ours fails';
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.error_id IS
-    'errorId of Pluggy, which its support asks for; null: none was given';
+    'errorId of Pluggy, or the x-request-id of its answer where it gave none; its support asks '
+    'for it; null: there was no answer';

@@ -38,4 +38,5 @@ COMMENT ON COLUMN pluggy_ops.runs.rejected IS 'Rows that could not be read and w
 COMMENT ON COLUMN pluggy_ops.runs.api_requests IS 'Requests to Pluggy';
 COMMENT ON COLUMN pluggy_ops.runs.failure_code IS 'Code of its last failure; null: none';
 COMMENT ON COLUMN pluggy_ops.runs.error_id IS
-    'errorId of Pluggy, which its support asks for; null: none was given';
+    'errorId of Pluggy for the last failure, or the x-request-id of its answer where it gave none or '
+    'where rows were rejected, unknown or unannounced; its support asks for it; null: nothing was odd';

@@ -33,6 +33,8 @@ def _of_status(fault: dict[str, Any]) -> str:
     status = int(fault["status"])
     if fault.get("query"):
         return "refused cursor"
+    if fault.get("body") is not None:
+        return "without errorId"
     if status == 429 and fault.get("codeDescription"):
         return "429 of one thing"
     if status == 429 and fault.get("headers"):

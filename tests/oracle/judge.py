@@ -41,6 +41,12 @@ SELECT coalesce(sum(inserted + changed + deleted), 0) FROM pluggy_sync.runs WHER
 """
 
 
+NAMELESS: Final = """
+SELECT failure_code FROM pluggy_sync.runs
+WHERE item_id = $1 AND failure_code ~ '^[45][0-9][0-9]' AND error_id IS NULL
+"""
+
+
 class Diverged(AssertionError):
     """Postgres is not what Pluggy is, or a promise about the work is broken."""
 
@@ -179,6 +185,7 @@ class Judge:
     async def _check_work(self, item: PlayedItem, truth: Truth) -> None:
         problems = self.stack.worker_group.complaints(item.id)
         problems += await self._lost(item) + await self._left_open(item)
+        problems += await self._nameless(item)
         if truth.item is not None:
             problems += await wrong_freshness(self.stack.db, truth.item)
             problems += await self._set_aside(item)
@@ -205,6 +212,11 @@ class Judge:
             "SELECT id FROM pluggy_sync.runs WHERE item_id = $1 AND finished_at IS NULL", item.id
         )
         return [f"run left open: {record['id']}" for record in records]
+
+    async def _nameless(self, item: PlayedItem) -> list[str]:
+        """Failures of answered requests without an id that Pluggy's support could look for."""
+        records = await self.stack.db.fetch(NAMELESS, item.id)
+        return [f"run without error_id: {record['failure_code']}" for record in records]
 
     async def _set_aside(self, item: PlayedItem) -> list[str]:
         rejected = await self.stack.db.fetch(

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 
@@ -239,3 +240,20 @@ def test_the_deletion_of_an_item_may_be_answered_without_a_body() -> None:
         item = running.post("/_simulator/items", {"transactions": 0})["id"]
         status, _, body = Caller(running).call("DELETE", f"/items/{item}")
         assert (status, body) == (204, None)
+
+
+def test_every_answer_has_a_request_id_that_the_log_shows() -> None:
+    with SimulatorProcess(rate_limit=1) as running:
+        item = running.post("/_simulator/items", {"transactions": 0})["id"]
+        caller = Caller(running)
+        running.delete("/_simulator/requests")
+        running.post("/_simulator/faults", {"match": "GET /loans", "kind": "status"})
+        running.post("/_simulator/faults", {"match": "GET /bills", "kind": "slow", "seconds": 0})
+        paths = [*[f"/accounts?itemId={item}"] * 2, "/nowhere", f"/loans?itemId={item}", "/bills"]
+        answers = [caller.call("GET", path) for path in paths]
+        ids = [headers["x-request-id"] for _, headers, _ in answers]
+        assert [status for status, _, _ in answers] == [200, 429, 404, 500, 400]
+        assert {UUID(each).version for each in ids} <= {4}
+        log = running.get("/_simulator/requests")["log"]
+        assert {entry["requestId"] for entry in log} == set(ids)
+        assert len(set(ids)) == len(ids)

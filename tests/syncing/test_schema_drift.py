@@ -24,6 +24,7 @@ from tests.support.stack import TABLES, Stack
 from worker.entities.loans import ENTITY as LOANS
 from worker.entities.registry import LISTINGS, SHAPES
 from worker.infra.sql_files import SQL_DIR
+from worker.lease.runs import Run
 from worker.maintenance.reference_data import refresh_reference_data
 from worker.pluggy_api.known_fields import parse_shape
 from worker.pluggy_api.values import text
@@ -113,7 +114,7 @@ async def test_only_names_of_the_contract_are_reported(stack: Stack) -> None:
     ]
     run_id = await runs.open_run(stack.db, item_id=uuid.uuid4(), kind="sync", event_ids=[])
     async with stack.db.acquire() as conn, conn.transaction():
-        await note_novelties(conn, run_id, "transactions", rows)
+        await note_novelties(conn, Run(run_id), "transactions", rows, request_id=None)
     found = {(path, value) for _, path, value in await drift(stack)}
     assert found == {
         (NOT_SHOWN, None), (f"paymentData.payer.{NOT_SHOWN}", None),
@@ -126,10 +127,10 @@ async def test_keys_of_a_map_do_not_fill_the_table(stack: Stack) -> None:
     async with stack.db.acquire() as conn, conn.transaction():
         for page in range(20):
             row = {f"key{number}": 1 for number in range(page * 100, page * 100 + 100)}
-            await note_novelties(conn, 1, "loans", [row])
+            await note_novelties(conn, Run(1), "loans", [row], request_id=None)
     async with stack.db.acquire() as conn, conn.transaction():
-        await note_novelties(conn, 1, "loans", [{"another": 1}])
-        await note_novelties(conn, 1, "bills", [{"another": 1}])
+        await note_novelties(conn, Run(1), "loans", [{"another": 1}], request_id=None)
+        await note_novelties(conn, Run(1), "bills", [{"another": 1}], request_id=None)
     found = await drift(stack)
     assert ("bills", "another", None) in found
     assert ("loans", "another", None) not in found

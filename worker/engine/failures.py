@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import traceback
 from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -57,6 +58,9 @@ async def record_failure(
     answer, may change the answer and gets an attempt of its own. tried_at is for people.
     """
     failure = classify(error)
+    if failure.error_id is None:
+        # An answer that Pluggy takes for good: its request is known by its header alone.
+        failure = replace(failure, error_id=session.pluggy.request_id)
     FAILURES.labels(product=step.product, failure_class=failure.failure_class).inc()
     _log_failure(step, failure, None if isinstance(error, PluggyError) else _where(error))
     if session.lease.probe:
@@ -128,6 +132,7 @@ async def _defer(conn: Connection, session: SyncSession, step: Step, failure: Fa
             step.scope_id,
             code=failure.code,
             endpoint=failure.endpoint,
+            error_id=failure.error_id,
         )
 
 

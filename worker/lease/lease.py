@@ -68,7 +68,12 @@ class SyncSession:
         """A transaction that may write, opened by the fence. Raises LeaseLost."""
         async with self.db.acquire() as conn, conn.transaction():
             await self.fence(conn)
-            async with self._run.noting_drift(conn, self.item_id) if self._run else nullcontext():
+            request_id = self.pluggy.request_id
+            async with (
+                self._run.noting_drift(conn, self.item_id, request_id)
+                if self._run
+                else nullcontext()
+            ):
                 yield conn
 
     async def fence(self, conn: Connection) -> None:

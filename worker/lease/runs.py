@@ -53,14 +53,16 @@ class Counts:
 class Run:
     """An open run: the steps taken for it, the requests made and the effect on rows.
 
-    drift_of: product and scope that a verify reads now; a row that it changes proves a lost
-    webhook.
+    odd_request_id: Pluggy's id of the first request with an odd answer: unreadable rows, unknown
+    fields, drift. drift_of: product and scope that a verify reads now; a row that it changes
+    proves a lost webhook.
     """
 
     id: int
     counts: Counts = field(default_factory=Counts)
     plan: list[str] = field(default_factory=list)
     api_requests: int = 0
+    odd_request_id: str | None = None
     drift_of: tuple[str, uuid.UUID] | None = None
 
     @classmethod
@@ -80,11 +82,21 @@ class Run:
             api_requests=self.api_requests,
             plan=json.dumps(self.plan),
             lock=RUN_SEQ_LOCK,
+            odd_request_id=self.odd_request_id,
         )
 
+    def note_odd(self, request_id: str | None) -> None:
+        """Keep the id of a request whose answer was odd, though it was taken."""
+        self.odd_request_id = self.odd_request_id or request_id
+
     @asynccontextmanager
-    async def noting_drift(self, conn: Connection, item_id: uuid.UUID) -> AsyncIterator[None]:
-        """Record the changes that the block makes as drift, if a verify makes them."""
+    async def noting_drift(
+        self, conn: Connection, item_id: uuid.UUID, request_id: str | None
+    ) -> AsyncIterator[None]:
+        """Record the changes that the block makes as drift, if a verify makes them.
+
+        request_id: of the answer that they come from.
+        """
         before = self.counts.changes
         yield
         inserted, changed, deleted = (
@@ -92,6 +104,7 @@ class Run:
         )
         if self.drift_of is not None and (inserted or changed or deleted):
             product, scope_id = self.drift_of
+            self.note_odd(request_id)
             await reconciliation.note_drift(
                 conn,
                 run_id=self.id,

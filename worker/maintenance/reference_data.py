@@ -48,7 +48,7 @@ class Found:
     """Pluggy's answers: rows by id, ids that it does not know, and unreadable rows.
 
     incomplete_reason: why the list may have more rows; None: it has not. listed: ids of the list;
-    the other rows were asked for by id.
+    the other rows were asked for by id. request_id: Pluggy's id of the request of its last page.
     """
 
     rows: Mapping[Key, bytes]
@@ -56,6 +56,7 @@ class Found:
     unreadable: Sequence[bytes]
     incomplete_reason: str | None
     listed: frozenset[Key]
+    request_id: str | None
 
 
 async def refresh_reference_data(db: Pool, client: PluggyClient) -> bool:
@@ -140,6 +141,7 @@ async def _read(
     rows: dict[Key, bytes] = {}
     unreadable: list[bytes] = []
     page = await reader.rows(REFERENCE_DATA[lease.product].list_path)
+    request_id = reader.request_id
     for raw in map(bytes, page.rows):
         key = _key(lease, raw)
         if key is None:
@@ -147,7 +149,7 @@ async def _read(
         else:
             rows[key] = raw
     if not rows and live:
-        raise PluggyUnavailable("empty_answer")
+        raise PluggyUnavailable("empty_answer", error_id=request_id)
     gone: list[Key] = []
     listed = frozenset(rows)
     absent = live - rows.keys() if page.is_complete else set()
@@ -156,7 +158,7 @@ async def _read(
             rows[key] = await reader.row(REFERENCE_DATA[lease.product].row_path(key))
         except PluggyNotFound:
             gone.append(key)
-    return Found(rows, gone, unreadable, page.incomplete_reason, listed)
+    return Found(rows, gone, unreadable, page.incomplete_reason, listed, request_id)
 
 
 def _to_ask(lease: RefreshLease, *, absent: set[Key], wanted: set[Key]) -> list[Key]:
@@ -185,7 +187,13 @@ async def _store(
     rejected = [(row_hash(raw).hex(), "id is unreadable", raw) for raw in found.unreadable]
     changed = {k: raw for k, raw in found.rows.items() if not _same(lease, raw, stored.get(k))}
     run.counts.unchanged = len(found.rows) - len(changed)
-    await note_novelties(conn, run.id, lease.product, map(decode_object, changed.values()))
+    await note_novelties(
+        conn,
+        run,
+        lease.product,
+        map(decode_object, changed.values()),
+        request_id=found.request_id,
+    )
     for key, raw in changed.items():
         if (reason := await _upsert(conn, lease, run, key, raw, now)) is not None:
             rejected.append((str(key), reason, raw))
@@ -194,7 +202,7 @@ async def _store(
         conn, ids=gone, run_id=run.id, now=now
     )
     run.counts.deleted = len(tombstoned)
-    await _set_aside(conn, lease, run, rejected)
+    await _set_aside(conn, lease, run, rejected, found.request_id)
     if lease.product == "connectors":
         await _record_withdrawals(conn, run, found, now)
 
@@ -250,10 +258,15 @@ async def _upsert(
 
 
 async def _set_aside(
-    conn: Connection, lease: RefreshLease, run: Run, rejected: Sequence[tuple[str, str, bytes]]
+    conn: Connection,
+    lease: RefreshLease,
+    run: Run,
+    rejected: Sequence[tuple[str, str, bytes]],
+    request_id: str | None,
 ) -> None:
     run.counts.rejected = len(rejected)
     if rejected:
+        run.note_odd(request_id)
         row_ids, reasons, bodies = map(list, zip(*rejected, strict=True))
         # Reference data belongs to no item: the nil UUID stands for the item, too.
         await rejected_rows.reject_rows(

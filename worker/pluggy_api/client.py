@@ -226,10 +226,10 @@ class PluggyClient:
     ) -> None:
         if answer.status in accepted:
             return
-        code, error_id = decode_error(answer.body)
+        code, error_id = _error_of(answer)
         name = f"{answer.status}:{code or 'no_code'}"
         if answer.status == 429:
-            raise await self._limit_reached(answer, group, code)
+            raise await self._limit_reached(answer, group)
         if answer.status in REFUSED_STATUS:
             raise _refusal(answer)
         if answer.status == 404 and code:
@@ -238,14 +238,17 @@ class PluggyClient:
             raise PluggyRejected(name, status=answer.status, error_id=error_id)
         raise PluggyUnavailable(name, status=answer.status, error_id=error_id)
 
-    async def _limit_reached(self, answer: Answer, group: str, code: str | None) -> Deferred:
+    async def _limit_reached(self, answer: Answer, group: str) -> Deferred:
         """The error of a 429: a group limit blocks the whole group, another only this call."""
-        if not is_group_limit(code):
+        code, error_id = _error_of(answer)
+        if group != "auth" and not is_group_limit(code):
             wait_s = own_wait_s(answer.headers)
-            return Deferred(f"429:{code}", wait_s=wait_s, status=429, is_own=True)
+            return Deferred(
+                f"429:{code}", wait_s=wait_s, status=429, error_id=error_id, is_own=True
+            )
         wait_s = group_wait_s(answer.headers)
         await self._budget.empty(group, wait_s=wait_s)
-        return Deferred("429", wait_s=wait_s, status=429)
+        return Deferred("429", wait_s=wait_s, status=429, error_id=error_id)
 
     async def _valid_key(self, lane: Lane, count: Callable[[], None]) -> ApiKey:
         """The current key, renewed if it has expired; one renewal at a time."""
@@ -287,10 +290,15 @@ class PluggyClient:
             return await self._renew(lane, count)
         self._refusals.note(key, now)
         if not self._refusals.are_apart(now):
-            raise Deferred("key_refused", wait_s=REFUSALS_APART_S, status=answer.status)
+            raise Deferred(
+                "key_refused",
+                wait_s=REFUSALS_APART_S,
+                status=answer.status,
+                error_id=_error_of(answer)[1],
+            )
         if len(self._refusals.keys) == 1:
             return await self._renew(lane, count)
-        error_id = decode_error(answer.body)[1]
+        error_id = _error_of(answer)[1]
         raise PluggyHalt(
             "key_refused", advice=KEY_REFUSED_ADVICE, status=answer.status, error_id=error_id
         )
@@ -312,7 +320,9 @@ class PluggyClient:
             refusals += is_key_refused(answer.status, answer.body)
         if refusals == len(PLAIN_PATHS):
             return False
-        raise PluggyUnavailable(f"{answer.status}:plain", status=answer.status)
+        raise PluggyUnavailable(
+            f"{answer.status}:plain", status=answer.status, error_id=_error_of(answer)[1]
+        )
 
     async def _renew(self, lane: Lane, count: Callable[[], None]) -> ApiKey:
         await self._budget.acquire("auth", lane)
@@ -328,7 +338,7 @@ class PluggyClient:
             answer = Answer(response.status, await read_body(response), response.headers)
         # Also 404: then PLUGGY_BASE_URL is wrong. It is never about the item.
         if 400 <= answer.status < 500 and answer.status not in (408, 429):
-            _, error_id = decode_error(answer.body)
+            _, error_id = _error_of(answer)
             raise PluggyHalt(
                 f"auth:{answer.status}",
                 advice=BAD_KEYS_ADVICE,
@@ -336,12 +346,18 @@ class PluggyClient:
                 error_id=error_id,
             )
         if answer.status == 429:
-            raise await self._limit_reached(answer, "auth", None)
+            raise await self._limit_reached(answer, "auth")
         await self._raise_for(answer, "auth")
         return read_key(answer.body)
 
 
-def _refusal(answer: Answer) -> PluggyRefused:
+def _error_of(answer: Answer) -> tuple[str | None, str | None]:
+    """(codeDescription, errorId) of a failure; without an errorId, the id of the request."""
     code, error_id = decode_error(answer.body)
+    return code, error_id or answer.request_id
+
+
+def _refusal(answer: Answer) -> PluggyRefused:
+    code, error_id = _error_of(answer)
     name = f"{answer.status}:{code or 'no_code'}"
     return PluggyRefused(name, status=answer.status, error_id=error_id)

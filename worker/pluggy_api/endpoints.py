@@ -59,7 +59,8 @@ class Page:
 class PluggyReader:
     """Reads in one lane for one sync session. Every method raises PluggyError.
 
-    pluggy_now: Pluggy's clock at the last answer. rate_limited: a rate limit deferred a call.
+    pluggy_now: Pluggy's clock at the last answer. request_id: Pluggy's id of the last request, if
+    it was answered. rate_limited: a rate limit deferred a call.
     of_unknown: the item is not stored, so webhooks that name it get only a share of the limit.
     granted: the next call of the item is reserved already.
     between_pages: awaited between pages of a list, to renew the lease.
@@ -71,6 +72,7 @@ class PluggyReader:
     ledger: CallLedger | None = None
     item_id: uuid.UUID | None = None
     pluggy_now: datetime | None = None
+    request_id: str | None = None
     rate_limited: bool = False
     of_unknown: bool = False
     granted: bool = False
@@ -200,6 +202,7 @@ class PluggyReader:
         return await _decode_list(await self._get(path))
 
     async def _get(self, path: str) -> Answer:
+        self.request_id = None
         try:
             granted = self.granted and path.startswith("/items/")
             self.granted = self.granted and not granted
@@ -212,6 +215,7 @@ class PluggyReader:
         except Deferred:
             self.rate_limited = True
             raise
+        self.request_id = answer.request_id
         await self._note(failed=False)
         with suppress(PluggyUnavailable):  # no Date header; only some answers need it
             self.pluggy_now = _pluggy_now(answer)

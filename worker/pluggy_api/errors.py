@@ -31,6 +31,7 @@ DOWN = "Pluggy does not answer: it is probed every few seconds, work goes on whe
 class PluggyError(Exception):
     """A failed call. code is Pluggy's or ours, never free text.
 
+    error_id: Pluggy's errorId or, where it gives none, the x-request-id of its answer.
     endpoint: the endpoint without ids, such as GET /loans; None if no request failed.
     """
 
@@ -86,9 +87,15 @@ class Deferred(PluggyError):
     wait_s: float
 
     def __init__(
-        self, code: str, *, wait_s: float, status: int | None = None, is_own: bool = False
+        self,
+        code: str,
+        *,
+        wait_s: float,
+        status: int | None = None,
+        error_id: str | None = None,
+        is_own: bool = False,
     ) -> None:
-        super().__init__(code, status=status)
+        super().__init__(code, status=status, error_id=error_id)
         self.wait_s = wait_s
         self.is_own = is_own
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from multidict import CIMultiDictProxy
 
+REQUEST_ID: Final = re.compile(r"[0-9A-Za-z-]{1,120}")
 ID: Final = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|\d+")
 
 
@@ -21,6 +22,12 @@ class Answer:
     status: int
     body: bytes = field(repr=False)
     headers: CIMultiDictProxy[str] = field(repr=False)
+
+    @property
+    def request_id(self) -> str | None:
+        """Pluggy's id of this request, which every answer carries; None if it is no plain id."""
+        stated = self.headers.get("x-request-id", "")
+        return stated if REQUEST_ID.fullmatch(stated) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,11 +206,12 @@ async def note_own_limit(
     *,
     code: str,
     endpoint: str | None,
+    error_id: str | None,
 ) -> None:
     """A step is put off by a limit of its own, not by that of all calls: shown with code
     and endpoint.
     """
-    await conn.execute(SQL["note_own_limit"], item_id, product, scope_id, code, endpoint)
+    await conn.execute(SQL["note_own_limit"], item_id, product, scope_id, code, endpoint, error_id)
 
 
 async def end_deferral(

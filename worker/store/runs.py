@@ -43,12 +43,14 @@ async def close_run(
     api_requests: int,
     plan: str,
     lock: int,
+    odd_request_id: str | None,
 ) -> None:
     """Commits of runs go one at a time, so that seq follows commit order.
 
     The turn is taken by the closing statement itself: taken before it, a worker that stands still
     in between would hold all others up. Inside a transaction the standstill before COMMIT is
-    bounded instead. plan: the steps taken, as JSON.
+    bounded instead. plan: the steps taken, as JSON; odd_request_id: of an answer that was taken
+    although it was odd.
     """
     await conn.execute(
         SQL["close_run"],
@@ -64,6 +66,7 @@ async def close_run(
         api_requests,
         plan,
         lock,
+        odd_request_id,
     )
 
 

@@ -53,7 +53,8 @@ async def fetch_item(session: SyncSession) -> Item:
         elif stored is not None and _same(row, stored):
             session.run.counts.unchanged += 1
         else:
-            await note_novelties(conn, session.run.id, "items", [fields])
+            request_id = session.pluggy.request_id
+            await note_novelties(conn, session.run, "items", [fields], request_id=request_id)
             await _write(conn, session, row)
             if stored is not None and stored.deleted_at is not None:
                 await items.reset_reads(conn, session.item_id)

@@ -15,6 +15,7 @@ import structlog
 from worker.entities.registry import SHAPES
 from worker.infra.postgres import Connection
 from worker.infra.time_slices import yielding_to_others
+from worker.lease.runs import Run
 from worker.pluggy_api.known_fields import Shape
 from worker.store import contract
 
@@ -74,21 +75,28 @@ async def _find_novelties(entity: str, rows: Iterable[Mapping[str, Any]]) -> set
 
 
 async def note_novelties(
-    conn: Connection, run_id: int, entity: str, rows: Iterable[Mapping[str, Any]]
+    conn: Connection,
+    run: Run,
+    entity: str,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    request_id: str | None,
 ) -> None:
     """Record novelties of rows that are about to be written, in their transaction.
 
+    request_id: of the answer that the rows come from.
     Unchanged rows were checked when they were written, and are not passed here.
     """
     found = sorted(await _find_novelties(entity, rows))[:MAX_NOVELTIES]
     if not found:
         return
+    run.note_odd(request_id)
     noted = await contract.note_novelties(
         conn,
         entity=entity,
         paths=[path for path, _ in found],
         values=[value for _, value in found],
-        run_id=run_id,
+        run_id=run.id,
     )
     for record in noted:
         if record.days == 1:

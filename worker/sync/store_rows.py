@@ -162,7 +162,13 @@ async def _store_batch(
     stored = await _stored_versions(conn, session, entity, rows)
     newest = [row for row in rows if not _is_older(session, row, stored.get(row.id))]
     changed = [row for row in newest if _differs(session, entity, row, stored.get(row.id))]
-    await note_novelties(conn, session.run.id, entity.product, [row.fields for row in changed])
+    await note_novelties(
+        conn,
+        session.run,
+        entity.product,
+        [row.fields for row in changed],
+        request_id=session.pluggy.request_id,
+    )
     documents, unmappable = await _documents(session, entity, changed)
     for document in documents:
         document.update(owner_columns)
@@ -297,6 +303,7 @@ async def _set_aside(
 ) -> None:
     if not rejected:
         return
+    session.run.note_odd(session.pluggy.request_id)
     session.run.counts.rejected += len(rejected)
     await rejected_rows.reject_rows(
         conn,

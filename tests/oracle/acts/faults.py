@@ -20,6 +20,7 @@ LISTS: Final = (
     "GET /items",
     "GET /",
 )
+NO_ERROR_ID: Final = {"message": "Bad gateway", "code": 502}
 SERVER_ERRORS: Final = (500, 502, 503, 504)
 
 
@@ -127,6 +128,7 @@ FAULTS: Final[dict[str, Draw]] = {
     "fault 429": fault("status", status=429, retryAfter=1),
     "fault 401": fault("status", status=401, times=1),
     "fault refused": fault("status", status=400, codeDescription="SIMULATED_REFUSAL", times=1),
+    "fault without errorId": fault("status", status=502, body=NO_ERROR_ID),
     "fault timeout": fault("timeout", seconds=seconds(0.2, 1.5), times=1),
     "fault slow": fault("slow", seconds=seconds(0.2, 1.5), times=1),
     "fault reset": fault("reset"),
