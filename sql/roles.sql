@@ -133,12 +133,20 @@ GRANT UPDATE (deleted_at, changed_at, run_id, deletion_flagged_at, deletion_flag
     ON pluggy.transactions TO pluggy_ops;
 GRANT UPDATE (deleted_at, changed_at, run_id, deletion_flagged_at, deletion_flag, deletion_refused_at)
     ON pluggy.accounts TO pluggy_ops;
--- What goes with an account: its bills, and what was still to be read of it.
-GRANT UPDATE (deleted_at, changed_at, run_id) ON pluggy.bills TO pluggy_ops;
+-- What goes with an account: its rows, and what was still to be read of it.
+DO $$
+DECLARE
+    owned regclass;
+BEGIN
+    FOR owned IN SELECT relation FROM pluggy_sync.mirrored_tables('account_id') LOOP
+        EXECUTE format('GRANT UPDATE (deleted_at, changed_at, run_id) ON %s TO pluggy_ops', owned);
+    END LOOP;
+END $$;
 GRANT DELETE ON pluggy_sync.account_walks, pluggy_sync.walk_pages, pluggy_sync.product_sync TO pluggy_ops;
 GRANT INSERT, UPDATE ON pluggy_sync.runs TO pluggy_ops;
 GRANT USAGE ON SEQUENCE pluggy_sync.run_seq, pluggy_sync.pending_seq TO pluggy_ops;
-GRANT EXECUTE ON FUNCTION pluggy_sync.revive_events(text, bigint[], uuid[]) TO pluggy_ops;
+GRANT EXECUTE ON FUNCTION pluggy_sync.revive_events(text, bigint[], uuid[]),
+    pluggy_sync.mirrored_tables(text), pluggy_sync.count_rows_of(uuid) TO pluggy_ops;
 
 -- Every process refuses to start on a database that another baseline of migrations made.
 GRANT SELECT (name, sha256) ON pluggy_sync.migrations TO pluggy_receiver, pluggy_worker, pluggy_ops;

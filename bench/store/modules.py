@@ -28,7 +28,7 @@ IMPORTS: Final = {
     "msgspec": "import msgspec",
 }
 DATETIME_NAMES: Final = ("date", "datetime", "timedelta")
-KEY: Final = ("item_id", "product", "scope_id", "account_id", "owner_id", "row_id")
+KEY: Final = ("item_id", "product", "scope_id", "account_id", "owner_id")
 """Leading parameters that callers may give by their position, always in this order."""
 STORE_NAMES: Final = ("Executor", "the_row")
 

@@ -27,6 +27,7 @@ from ops.cli.console import (
     run,
 )
 from ops.cli.item_ids import read_ids
+from worker.entities.registry import PRODUCTS
 from worker.inbox.accept import Accepted
 from worker.inbox.events import READ_ACCOUNTS
 from worker.infra.lanes import Lane
@@ -217,9 +218,10 @@ async def _check(
     tally.counts["done"] += len(done)
     rest = [item_id for item_id in group if item_id not in done]
     estimate = await resync_store.estimate_resync(db, item_ids=rest, rows_a_page=ROWS_A_PAGE)
-    requests = msgspec.structs.asdict(estimate)
+    lists = msgspec.structs.asdict(estimate)
     read = ("accounts",) if tally.accounts_alone else products
-    tally.requests.update({p: n for p, n in requests.items() if p in read})
+    tally.requests.update({p: lists[PRODUCTS[p].scope] for p in read if p != "transactions"})
+    tally.requests["transactions"] += estimate.transaction_pages * ("transactions" in read)
 
 
 async def _order(db: Pool, tally: Tally, group: Sequence[uuid.UUID], *, named: bool) -> None:

@@ -67,3 +67,44 @@ LANGUAGE sql AS $$
     ORDER BY r.id
 $$;
 REVOKE EXECUTE ON FUNCTION pluggy_sync.revive_events(text, bigint[], uuid[]) FROM PUBLIC;
+
+-- Every table of schema pluggy with a column of this name: what is mirrored needs no list in SQL.
+CREATE FUNCTION pluggy_sync.mirrored_tables(with_column text)
+RETURNS TABLE (name text, relation regclass) LANGUAGE sql STABLE AS $$
+    SELECT c.relname::text, c.oid::regclass
+    FROM pg_class c
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = with_column AND NOT a.attisdropped
+    WHERE c.relnamespace = 'pluggy'::regnamespace AND c.relkind IN ('r', 'p')
+    ORDER BY c.relname
+$$;
+
+-- Those of these runs that a row names.
+CREATE FUNCTION pluggy_sync.runs_of_rows(run_ids bigint[])
+RETURNS SETOF bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    of_table regclass;
+BEGIN
+    FOR of_table IN SELECT relation FROM pluggy_sync.mirrored_tables('run_id') LOOP
+        RETURN QUERY EXECUTE format(
+            'SELECT r.id FROM unnest($1) AS r(id) WHERE EXISTS (SELECT FROM %s x WHERE x.run_id = r.id)',
+            of_table)
+        USING run_ids;
+    END LOOP;
+END $$;
+
+-- How many rows there are of an item, tables without any left out.
+CREATE FUNCTION pluggy_sync.count_rows_of(of_item uuid)
+RETURNS TABLE (entity text, live bigint, deleted bigint, changed_at timestamptz)
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    mirrored record;
+BEGIN
+    FOR mirrored IN SELECT name, relation FROM pluggy_sync.mirrored_tables('item_id') LOOP
+        RETURN QUERY EXECUTE format(
+            'SELECT %L, count(*) FILTER (WHERE deleted_at IS NULL), count(deleted_at), max(changed_at)'
+            ' FROM %s WHERE item_id = $1 HAVING count(*) > 0', mirrored.name, mirrored.relation)
+        USING of_item;
+    END LOOP;
+END $$;
+REVOKE EXECUTE ON FUNCTION pluggy_sync.mirrored_tables(text), pluggy_sync.runs_of_rows(bigint[]),
+    pluggy_sync.count_rows_of(uuid) FROM PUBLIC;

@@ -56,21 +56,7 @@ WHERE i.id IS NOT NULL OR s.item_id IS NOT NULL
 -- returns: many ItemRows
 -- nullable: changed_at
 -- Stored rows of an item by product, products without a row left out.
-SELECT entity, count(*) FILTER (WHERE deleted_at IS NULL) AS live, count(deleted_at) AS deleted,
-       max(changed_at) AS changed_at
-FROM (
-    SELECT 'accounts' AS entity, deleted_at, changed_at FROM pluggy.accounts WHERE item_id = $1
-    UNION ALL SELECT 'transactions', deleted_at, changed_at FROM pluggy.transactions WHERE item_id = $1
-    UNION ALL SELECT 'investments', deleted_at, changed_at FROM pluggy.investments WHERE item_id = $1
-    UNION ALL SELECT 'investment_transactions', deleted_at, changed_at FROM pluggy.investment_transactions
-    WHERE item_id = $1
-    UNION ALL SELECT 'loans', deleted_at, changed_at FROM pluggy.loans WHERE item_id = $1
-    UNION ALL SELECT 'identities', deleted_at, changed_at FROM pluggy.identities WHERE item_id = $1
-    UNION ALL SELECT 'bills', deleted_at, changed_at FROM pluggy.bills WHERE item_id = $1
-    UNION ALL SELECT 'consents', deleted_at, changed_at FROM pluggy.consents WHERE item_id = $1
-) AS stored
-GROUP BY entity
-ORDER BY entity;
+SELECT entity, live, deleted, changed_at FROM pluggy_sync.count_rows_of($1) ORDER BY entity;
 
 -- name: item_freshness
 -- params: item_id

@@ -15,23 +15,23 @@ SELECT count(DISTINCT item_id) AS items,
 FROM refused;
 
 -- name: find_other_scopes
--- params: product, item_id, scope_id, limit
+-- params: product, item_id, scope_id, limit, scope
 -- returns: many Scope
 -- Items, or accounts or investments, whose list of a product was not refused in the last five
--- minutes: of other items first.
+-- minutes: of other items first. scope: whose lists they are.
 SELECT s.item_id, s.scope_id
 FROM (
     SELECT i.id AS item_id, '00000000-0000-0000-0000-000000000000'::uuid AS scope_id
     FROM pluggy.items i
     WHERE i.deleted_at IS NULL
-      AND ($1 IN ('accounts', 'investments', 'loans', 'identities')
-           OR ($1 = 'consents' AND (i.connector_is_open_finance OR i.connector_id = 200)))
+      AND ($5 = 'item'
+           OR ($5 = 'item_with_consents' AND (i.connector_is_open_finance OR i.connector_id = 200)))
     UNION ALL
     SELECT a.item_id, a.id FROM pluggy.accounts a
-    WHERE a.deleted_at IS NULL AND ($1 = 'transactions' OR ($1 = 'bills' AND a.type = 'CREDIT'))
+    WHERE a.deleted_at IS NULL AND ($5 = 'account' OR ($5 = 'card' AND a.type = 'CREDIT'))
     UNION ALL
     SELECT n.item_id, n.id FROM pluggy.investments n
-    WHERE n.deleted_at IS NULL AND $1 = 'investment_transactions'
+    WHERE n.deleted_at IS NULL AND $5 = 'investment'
 ) AS s
 LEFT JOIN pluggy_sync.product_sync p
     ON p.item_id = s.item_id AND p.product = $1 AND p.scope_id = s.scope_id

@@ -35,8 +35,8 @@ SELECT item_id, state FROM pluggy_sync.webhook_events WHERE event_id = ANY ($1::
 -- name: estimate_resync
 -- params: item_ids, rows_a_page
 -- returns: one ResyncEstimate
--- Requests that a full read of items takes, by Pluggy's groups of endpoints: what is held tells how
--- much there is.
+-- How many lists a full read of items takes, by what they belong to, and how many pages of
+-- transactions: what is held tells how much there is.
 WITH chosen AS (
     SELECT unnest($1::uuid[]) AS item_id
 ), accounts AS (
@@ -48,16 +48,13 @@ WITH chosen AS (
     WHERE t.deleted_at IS NULL
     GROUP BY t.item_id, t.account_id
 )
-SELECT (SELECT count(*) FROM chosen) AS items,
-       (SELECT count(*) FROM chosen) AS accounts,
-       (SELECT coalesce(sum(greatest(1, (coalesce(h.rows, 0) + $2 - 1) / $2)), 0)::bigint
+SELECT (SELECT coalesce(sum(greatest(1, (coalesce(h.rows, 0) + $2 - 1) / $2)), 0)::bigint
         FROM accounts a
-        LEFT JOIN stored h ON h.item_id = a.item_id AND h.account_id = a.id) AS transactions,
-       (SELECT count(*) FROM accounts WHERE type = 'CREDIT') AS bills,
-       (SELECT count(*) FROM chosen) AS investments,
-       (SELECT count(*) FROM pluggy.investments n JOIN chosen USING (item_id)
-        WHERE n.deleted_at IS NULL) AS investment_transactions,
-       (SELECT count(*) FROM chosen) AS loans,
-       (SELECT count(*) FROM chosen) AS identities,
+        LEFT JOIN stored h ON h.item_id = a.item_id AND h.account_id = a.id) AS transaction_pages,
+       (SELECT count(*) FROM chosen) AS item,
        (SELECT count(*) FROM pluggy.items i JOIN chosen c ON c.item_id = i.id
-        WHERE i.connector_is_open_finance OR i.connector_id = 200) AS consents;
+        WHERE i.connector_is_open_finance OR i.connector_id = 200) AS item_with_consents,
+       (SELECT count(*) FROM accounts) AS account,
+       (SELECT count(*) FROM accounts WHERE type = 'CREDIT') AS card,
+       (SELECT count(*) FROM pluggy.investments n JOIN chosen USING (item_id)
+        WHERE n.deleted_at IS NULL) AS investment;

@@ -45,22 +45,11 @@ WITH walk AS (
     FROM walk CROSS JOIN LATERAL (
         SELECT id, started_at FROM pluggy_sync.runs WHERE id > walk.run_id ORDER BY id LIMIT $2
     ) AS r
-), unnamed AS (
-    SELECT l.id FROM checked l
-    WHERE NOT EXISTS (SELECT FROM pluggy.transactions x WHERE x.run_id = l.id)
-      AND NOT EXISTS (SELECT FROM pluggy.items x WHERE x.run_id = l.id)
-      AND NOT EXISTS (SELECT FROM pluggy.accounts x WHERE x.run_id = l.id)
-      AND NOT EXISTS (SELECT FROM pluggy.bills x WHERE x.run_id = l.id)
-      AND NOT EXISTS (SELECT FROM pluggy.investments x WHERE x.run_id = l.id)
-      AND NOT EXISTS (SELECT FROM pluggy.investment_transactions x WHERE x.run_id = l.id)
-      AND NOT EXISTS (SELECT FROM pluggy.loans x WHERE x.run_id = l.id)
-      AND NOT EXISTS (SELECT FROM pluggy.identities x WHERE x.run_id = l.id)
-      AND NOT EXISTS (SELECT FROM pluggy.consents x WHERE x.run_id = l.id)
-      AND NOT EXISTS (SELECT FROM pluggy.connectors x WHERE x.run_id = l.id)
-      AND NOT EXISTS (SELECT FROM pluggy.categories x WHERE x.run_id = l.id)
+), named AS (
+    SELECT pluggy_sync.runs_of_rows(ARRAY(SELECT id FROM checked)) AS id
 ), removed AS (
-    DELETE FROM pluggy_sync.runs r USING unnamed u
-    WHERE r.id = u.id AND r.finished_at < now() - $1::interval
+    DELETE FROM pluggy_sync.runs r USING checked l
+    WHERE r.id = l.id AND r.id NOT IN (SELECT n.id FROM named n) AND r.finished_at < now() - $1::interval
       AND r.seq <= (SELECT c.seq FROM pluggy_sync.restatement_cursor c)
       AND NOT EXISTS (SELECT FROM pluggy_sync.restatements x WHERE x.run_id = r.id)
       AND NOT EXISTS (SELECT FROM pluggy_sync.purge_receipts x WHERE x.run_id = r.id)

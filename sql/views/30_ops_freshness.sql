@@ -88,11 +88,7 @@ LEFT JOIN (
     FROM pluggy.items x
     CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(x.payload -> 'statusDetail')
                                   WHEN 'object' THEN x.payload -> 'statusDetail' END) AS s(key, detail)
-    JOIN (VALUES ('accounts', 'accounts'), ('accounts', 'creditCards'), ('bills', 'creditCards'),
-                 ('transactions', 'transactions'), ('investments', 'investments'),
-                 ('investment_transactions', 'investmentsTransactions'),
-                 ('investment_transactions', 'investmentTransactions'),
-                 ('loans', 'loans'), ('identities', 'identity')) AS k(product, key) ON k.key = s.key
+    JOIN pluggy_sync.status_keys AS k ON k.key = s.key
     WHERE x.payload -> 'statusDetail' <> 'null'
     GROUP BY x.id, k.product) AS d ON d.id = p.item_id AND d.product = p.product
 LEFT JOIN (

@@ -16,9 +16,9 @@ import worker.maintenance.purge
 from tests.support.stack import TABLES, Stack, fill_budget
 from worker.infra.redis_keys import PREFIX
 from worker.maintenance.purge import Purger
-from worker.store.entities.items import tombstone_item
 from worker.store.purge import claim_item_to_purge
 from worker.store.runs import open_run
+from worker.sync.tombstones import tombstone_all
 
 RETENTION = timedelta(days=30)
 OPEN_FINANCE = 600
@@ -251,7 +251,7 @@ async def test_an_item_that_answers_again_is_read_again_instead_of_purged(stack:
     item = await stack.synced_item(transactions=40)
     run = await open_run(stack.db, item_id=uuid.UUID(item["id"]), kind="sync", event_ids=[])
     now = await stack.db.fetchval("SELECT clock_timestamp()")
-    await tombstone_item(stack.db, item_id=uuid.UUID(item["id"]), run_id=run, now=now)
+    await tombstone_all(stack.db, uuid.UUID(item["id"]), run_id=run, now=now)
     assert await stack.live(item["id"]) == {}
     await wait(stack, RETENTION)
     assert await purge(stack) == 1

@@ -36,7 +36,7 @@ BOUNDED_OTHERWISE = {
     *("restatements", "purge_receipts", "subscriptions", "workers"),
     *("reference_data_sync", "halts", "installation", "migrations", "restatement_cursor"),
     *("retention_cursor", "periodic_task_leases"),
-    *("id_progress", "parked_products", "redis_settings", "worker_settings"),
+    *("id_progress", "parked_products", "redis_settings", "status_keys", "worker_settings"),
 }
 
 

@@ -206,7 +206,8 @@ async def test_each_role_may_run_its_own_queries_and_no_others(site: str) -> Non
             "ignore_unknown_events",
             *("close_lost_runs", "note_run_failure", "purge_runs"),
             # Of an account that is accepted as gone all goes, also what was still to be read of it.
-            *("tombstone_accounts", "refuse_account_deletions", "miss_accounts", "tombstone_bills"),
+            *("tombstone_accounts", "tombstone_bills", "tombstone_owned_transactions"),
+            *("refuse_account_deletions", "miss_accounts"),
             *("reset_owner", "delete_unknown_item", "delete_expired_walk_pages", "finish_walk"),
             "purge_walk_pages",
         }

@@ -156,7 +156,7 @@ def test_only_the_key_of_a_row_is_given_by_its_position() -> None:
         for file in FILES
         for name, _ in named_statements(QUERIES_DIR / file)
     }
-    scopes = ("scope_id", "account_id", "owner_id", "row_id")
+    scopes = ("scope_id", "account_id", "owner_id")
     assert positional == {
         ("conn",),
         ("conn", "item_id"),

@@ -1,70 +1,30 @@
-"""A product stands in every register that has all of them; a missing one is named by its file."""
+"""What a product needs outside of its module, each missing part named by its file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import uuid
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 from ops.compare.columns import MIRRORED as COMPARED
+from ops.migrations import migrate
+from worker.entities.registry import ENTITIES, OWNED_BY
 from worker.entities.registry import PRODUCTS as DECLARED
 from worker.infra.postgres import Pool
 from worker.infra.settings import PRODUCTS
 from worker.infra.sql_files import QUERIES_DIR, named_statements
-from worker.planner.item_status import STATUS_KEYS
+from worker.store import operating
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 OWNED: Final = frozenset(PRODUCTS) - {"items"}
-
-
-def named(name: str, pattern: str) -> frozenset[str]:
-    """What a pattern finds in the statement of this name, whichever file has it."""
-    files = QUERIES_DIR.rglob("*.sql")
-    [found] = [text for path in files for n, text in named_statements(path) if n == name]
-    return frozenset(re.findall(pattern, found))
-
-
-def feed_tables() -> frozenset[str]:
-    page = (ROOT / "docs" / "consume.md").read_text(encoding="utf-8")
-    return frozenset(page.partition('TABLES = """')[2].partition('"""')[0].split())
-
-
-# Where a product has to stand, what stands there, and products that have a reason not to.
-REGISTERS: Final[Mapping[str, tuple[Callable[[], object], frozenset[str]]]] = {
-    "sql/queries: delete_expired_runs": (
-        lambda: named("delete_expired_runs", r"FROM pluggy\.(\w+) x"),
-        frozenset(),
-    ),
-    "sql/queries: tombstone_item": (
-        lambda: named("tombstone_item", r"UPDATE pluggy\.(\w+)"),
-        frozenset(),
-    ),
-    "sql/queries: count_item_rows": (
-        lambda: named("count_item_rows", r"FROM pluggy\.(\w+)"),
-        frozenset({"items"}),
-    ),
-    "sql/queries: estimate_resync": (
-        lambda: named("estimate_resync", r"AS (\w+)[,;\n]"),
-        frozenset(),
-    ),
-    "sql/queries: find_other_scopes": (
-        lambda: named("find_other_scopes", r"'(\w+)'"),
-        frozenset({"items"}),
-    ),
-    "ops/compare/columns.py MIRRORED": (lambda: COMPARED, frozenset()),
-    "docs/consume.md TABLES": (feed_tables, frozenset()),
-}
-
-
-@pytest.mark.parametrize("register", REGISTERS)
-def test_every_product_stands_in(register: str) -> None:
-    read, exempt = REGISTERS[register]
-    found = read()
-    assert isinstance(found, frozenset | set | dict | tuple)
-    assert set(PRODUCTS) - set(found) - exempt == set()
+KEYS: Final = "SELECT product, key FROM pluggy_sync.status_keys"
+NEXT_PRODUCT: Final = """
+CREATE TABLE pluggy.statements (LIKE pluggy.bills INCLUDING ALL);
+INSERT INTO pluggy.statements (item_id, id, account_id, payload, row_hash, row_version, run_id)
+SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '{}', '', 1, id
+FROM generate_series(1, 2) AS id
+"""
 
 
 def test_every_product_is_declared_once_in_a_module_of_its_name() -> None:
@@ -75,21 +35,37 @@ def test_every_product_is_declared_once_in_a_module_of_its_name() -> None:
     assert modules - {"__init__", "declaration", "registry"} == set(DECLARED)
 
 
+def test_every_product_is_compared_by_rules_of_ops_compare_columns() -> None:
+    assert set(COMPARED) == set(PRODUCTS)
+
+
+async def tables_with(db: Pool, column: str) -> set[str]:
+    found = await db.fetch("SELECT name FROM pluggy_sync.mirrored_tables($1)", column)
+    return {record["name"] for record in found}
+
+
 async def test_every_table_of_an_item_is_a_product(db: Pool) -> None:
-    tables = await db.fetch(
-        "SELECT table_name FROM information_schema.columns"
-        " WHERE table_schema = 'pluggy' AND column_name = 'item_id'"
-    )
-    assert {record["table_name"] for record in tables} == OWNED
+    assert await tables_with(db, "item_id") == OWNED == set(ENTITIES)
 
 
-async def test_every_table_with_an_account_is_tombstoned_with_it(db: Pool) -> None:
-    tables = await db.fetch(
-        "SELECT table_name FROM information_schema.columns"
-        " WHERE table_schema = 'pluggy' AND column_name = 'account_id'"
-    )
-    gone = named("tombstone_accounts", r"UPDATE pluggy\.(\w+)")
-    assert {record["table_name"] for record in tables} - gone == set()
+async def test_every_table_with_an_owner_is_tombstoned_with_it(db: Pool) -> None:
+    statements = dict(s for path in QUERIES_DIR.rglob("*.sql") for s in named_statements(path))
+    for owner, column in (("accounts", "account_id"), ("investments", "investment_id")):
+        assert {entity.product for entity in OWNED_BY[owner]} == await tables_with(db, column)
+        for entity in OWNED_BY[owner]:
+            statement = statements[getattr(entity.tombstone, "__name__", "")]
+            assert re.search(rf"UPDATE pluggy\.{entity.product}\s", statement)
+            assert re.search(rf"\$2::uuid IN \([^)]*\b{column}\b", statement)
+
+
+async def test_a_new_table_is_counted_and_keeps_its_runs_without_being_named(db: Pool) -> None:
+    await db.execute(NEXT_PRODUCT)
+    assert "statements" in await tables_with(db, "item_id")
+    named = await db.fetch("SELECT pluggy_sync.runs_of_rows($1) AS id", [1, 2, 3])
+    assert sorted(record["id"] for record in named) == [1, 2]
+    item_id: uuid.UUID = await db.fetchval("SELECT item_id FROM pluggy.statements LIMIT 1")
+    [counted] = await operating.count_item_rows(db, item_id)
+    assert (counted.entity, counted.live, counted.deleted) == ("statements", 1, 0)
 
 
 async def test_every_product_has_a_live_view_and_its_columns(db: Pool) -> None:
@@ -109,8 +85,11 @@ async def test_every_product_has_a_live_view_and_its_columns(db: Pool) -> None:
     assert {pair for pair in lost if not pair[1].startswith(marks)} == set()
 
 
-async def test_freshness_reads_the_same_keys_of_the_status_as_the_worker(db: Pool) -> None:
-    """The database writes `'accounts'::text`, and the pairs in their order."""
-    view = await db.fetchval("SELECT pg_get_viewdef('pluggy_ops.freshness'::regclass)")
-    pairs = set(re.findall(r"\('(\w+)'(?:::text)?, ?'(\w+)'(?:::text)?\)", view))
-    assert pairs >= {(product, key) for product, keys in STATUS_KEYS.items() for key in keys}
+async def test_every_migrate_adds_the_keys_of_the_status_that_are_declared(
+    db: Pool, database_url: str
+) -> None:
+    declared = {(name, key) for name, p in DECLARED.items() for key in p.status_keys}
+    assert {tuple(record) for record in await db.fetch(KEYS)} == declared
+    await db.execute("DELETE FROM pluggy_sync.status_keys WHERE product = 'bills'")
+    assert await migrate(database_url) == []
+    assert {tuple(record) for record in await db.fetch(KEYS)} == declared

@@ -36,7 +36,7 @@ ENTITY: Final = Listing(
     product="consents",
     order=8,
     known_fields=KNOWN_FIELDS,
-    scope=Scope.OPEN_FINANCE_ITEM,
+    scope=Scope.ITEM_WITH_CONSENTS,
     path="/consents?itemId={owner}",
     row_path="/consents/{id}",
     owner_key="itemId",

@@ -25,13 +25,18 @@ class Scope(StrEnum):
     """What one list belongs to: an item, or each account or investment of it."""
 
     ITEM = "item"
-    OPEN_FINANCE_ITEM = "open_finance_item"
+    ITEM_WITH_CONSENTS = "item_with_consents"
     ACCOUNT = "account"
     CARD = "card"
     INVESTMENT = "investment"
 
 
-SCOPES_OF_ITEMS: Final = (Scope.ITEM, Scope.OPEN_FINANCE_ITEM)
+SCOPES_OF_ITEMS: Final = (Scope.ITEM, Scope.ITEM_WITH_CONSENTS)
+SCOPES_WITHIN: Final = {
+    "accounts": (Scope.ACCOUNT, Scope.CARD),
+    "investments": (Scope.INVESTMENT,),
+}
+"""By the product that owns them."""
 
 
 class LoadVersions(Protocol):
@@ -65,13 +70,16 @@ class LoadLiveIds(Protocol):
 
 
 class Tombstone(Protocol):
-    """A statement that tombstones a row and what it owns; returns how many rows that were."""
+    """A statement that tombstones the rows of an owner (the item, an account, an investment).
+
+    Where Pluggy tells of single rows that are gone, a row is its own owner. Returns how many.
+    """
 
     def __call__(
         self,
         conn: Executor,
         item_id: uuid.UUID,
-        row_id: uuid.UUID,
+        owner_id: uuid.UUID,
         /,
         *,
         run_id: int,
@@ -113,6 +121,7 @@ class Entity(Product):
     version: int
     load_versions: LoadVersions
     upsert: Upsert
+    tombstone: Tombstone
     count_explained: CountExplained | None = None
 
 
@@ -129,7 +138,6 @@ class Listing(Entity):
     owner_key: str
     absent: str
     load_live_ids: LoadLiveIds
-    tombstone: Tombstone
     is_single: bool = False
 
     async def read(self, pluggy: PluggyReader, owner: uuid.UUID) -> FullList:

@@ -48,4 +48,5 @@ ENTITY: Final = Entity(
     version=1,
     load_versions=investment_transactions.load_investment_transactions_versions,
     upsert=investment_transactions.upsert_investment_transactions,
+    tombstone=investment_transactions.tombstone_owned_investment_transactions,
 )

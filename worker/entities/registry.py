@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from worker.entities.declaration import SCOPES_OF_ITEMS, Entity, Listing, Product
+from worker.entities.declaration import SCOPES_OF_ITEMS, SCOPES_WITHIN, Entity, Listing, Product
 from worker.pluggy_api.known_fields import REFERENCE_DATA, Shape, parse_shape
 
 OTHER_MODULES: Final = frozenset({"__init__", "declaration", "registry"})
@@ -23,6 +23,11 @@ def _declared() -> list[Product]:
 PRODUCTS: Final[Mapping[str, Product]] = {product.product: product for product in _declared()}
 ENTITIES: Final = {name: p for name, p in PRODUCTS.items() if isinstance(p, Entity)}
 """All but the items themselves, parents before what they own."""
+OWNED_BY: Final = {
+    owner: [p for p in ENTITIES.values() if p.scope in scopes]
+    for owner, scopes in SCOPES_WITHIN.items()
+}
+"""The entities whose rows go with an account or an investment."""
 LISTINGS: Final = {name: p for name, p in PRODUCTS.items() if isinstance(p, Listing)}
 # The list of accounts is a step of its own, which others wait for.
 LISTED_BY_ITEM: Final = [

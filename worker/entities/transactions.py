@@ -91,4 +91,5 @@ ENTITY: Final = Entity(
     version=1,
     load_versions=transactions.load_transactions_versions,
     upsert=transactions.upsert_transactions,
+    tombstone=transactions.tombstone_owned_transactions,
 )

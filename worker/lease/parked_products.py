@@ -104,6 +104,7 @@ async def _another_is_answered(session: SyncSession, step: Step) -> bool:
         item_id=session.item_id,
         scope_id=step.scope_id,
         limit=PROBED_AT_ONCE,
+        scope=PRODUCTS[step.product].scope,
     )
     for item_id, owner_id in [(other.item_id, other.scope_id) for other in others] or [own]:
         if await _is_answered(session.pluggy, step.product, item_id, owner_id) is not False:

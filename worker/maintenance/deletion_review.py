@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from worker.entities.accounts import ENTITY as ACCOUNTS
 from worker.infra.postgres import Connection, Pool
 from worker.lease.runs import run_of_its_own
 from worker.store import deletions
 from worker.store.deletions import PendingDeletion
-from worker.store.entities.accounts import tombstone_accounts
+from worker.sync.tombstones import tombstone_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ async def _accept_accounts(
     """With all that they own; returns how many rows were written."""
     return sum(
         [
-            await tombstone_accounts(conn, item_id, account_id, run_id=run_id, now=now)
+            await tombstone_row(conn, ACCOUNTS, item_id, account_id, run_id=run_id, now=now)
             for account_id in ids
         ]
     )

@@ -33,9 +33,9 @@ from worker.pluggy_api.errors import (
     retry_pause_s,
 )
 from worker.store import purge
-from worker.store.entities.items import tombstone_item
 from worker.store.lease import release_item
 from worker.store.purge import ItemToPurge
+from worker.sync.tombstones import tombstone_all
 
 log = structlog.get_logger()
 
@@ -133,7 +133,7 @@ async def _delete(session: SyncSession, *, is_ended: bool) -> None:
     async with session.page() as conn:
         await purge.begin_purge(conn, session.item_id)
         if is_ended:
-            await tombstone_item(conn, session.item_id, run_id=run_of_rows.id, now=session.now)
+            await tombstone_all(conn, session.item_id, run_id=run_of_rows.id, now=session.now)
     for table in (*MIRRORED, *STATE):
         run_of_rows.plan.append(table)
         while await _delete_batch(session, table) == BATCH:

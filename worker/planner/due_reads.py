@@ -122,7 +122,7 @@ class Reads:
     ) -> None:
         """Add the due lists of the item, other than its accounts."""
         for listing in LISTED_BY_ITEM:
-            if listing.scope == Scope.OPEN_FINANCE_ITEM and not item.has_consents:
+            if listing.scope == Scope.ITEM_WITH_CONSENTS and not item.has_consents:
                 continue
             if not only_unread or self.is_unread(listing.product):
                 self.want_product(needs, event, item, listing.product)

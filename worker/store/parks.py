@@ -43,14 +43,18 @@ async def count_refused_items(conn: Executor, *, product: str, failure_code: str
 
 
 async def find_other_scopes(
-    conn: Executor, *, product: str, item_id: uuid.UUID, scope_id: uuid.UUID, limit: int
+    conn: Executor, *, product: str, item_id: uuid.UUID, scope_id: uuid.UUID, limit: int, scope: str
 ) -> list[Scope]:
-    """Items, or accounts or investments, whose list of a product was not refused in the
-    last five minutes: of other items first.
+    """Items, or accounts or investments, whose list of a product was not refused in the last five
+    minutes: of other items first.
+
+    scope: whose lists they are.
     """
     return [
         Scope(*record)
-        for record in await conn.fetch(SQL["find_other_scopes"], product, item_id, scope_id, limit)
+        for record in await conn.fetch(
+            SQL["find_other_scopes"], product, item_id, scope_id, limit, scope
+        )
     ]
 
 

@@ -22,15 +22,12 @@ class ResyncedItem(msgspec.Struct, frozen=True):
 
 
 class ResyncEstimate(msgspec.Struct, frozen=True):
-    items: int
-    accounts: int
-    transactions: int
-    bills: int
-    investments: int
-    investment_transactions: int
-    loans: int
-    identities: int
-    consents: int
+    transaction_pages: int
+    item: int
+    item_with_consents: int
+    account: int
+    card: int
+    investment: int
 
 
 async def mirrored_items(
@@ -87,8 +84,8 @@ async def load_resynced(conn: Executor, *, event_ids: Collection[str]) -> list[R
 async def estimate_resync(
     conn: Executor, *, item_ids: Collection[uuid.UUID], rows_a_page: int
 ) -> ResyncEstimate:
-    """Requests that a full read of items takes, by Pluggy's groups of endpoints: what is
-    held tells how much there is.
+    """How many lists a full read of items takes, by what they belong to, and how many
+    pages of transactions: what is held tells how much there is.
     """
     return ResyncEstimate(
         *the_row(await conn.fetchrow(SQL["estimate_resync"], item_ids, rows_a_page))

@@ -23,6 +23,7 @@ from worker.sync.deletions import WITNESSES
 from worker.sync.empty_lists import note_missed, plan_recheck
 from worker.sync.inner_items import is_owner, read_rows_of_item
 from worker.sync.store_rows import Listed, Row, store_rows
+from worker.sync.tombstones import tombstone_row
 
 ASK_TIMEOUT_S: Final = 10.0
 """A step has to end well within a plan; the next claim asks for the rest."""
@@ -82,8 +83,8 @@ async def sync_listing(
             owner_columns=owned,
         )
         for row_id in [*answers.absent, *(answers.moved if page.rows else ())]:
-            session.run.counts.deleted += await listing.tombstone(
-                conn, session.item_id, row_id, run_id=session.run.id, now=session.now
+            session.run.counts.deleted += await tombstone_row(
+                conn, listing, session.item_id, row_id, run_id=session.run.id, now=session.now
             )
         if answers.go_on:
             await defer_step(conn, session, product, scope_id, reason=UNASKED)

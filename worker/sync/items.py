@@ -23,6 +23,7 @@ from worker.pluggy_api.payloads import decode_object, row_hash, without_key
 from worker.store.entities import items
 from worker.sync.schema_drift import note_novelties
 from worker.sync.store_rows import Row, is_stale
+from worker.sync.tombstones import tombstone_all
 
 log = structlog.get_logger()
 
@@ -119,6 +120,6 @@ async def tombstone_item(session: SyncSession) -> None:
             session.run.counts.changed += 1
             log.info("item_ended")
             return
-        session.run.counts.deleted += await items.tombstone_item(
+        session.run.counts.deleted += await tombstone_all(
             conn, session.item_id, run_id=session.run.id, now=session.now
         )

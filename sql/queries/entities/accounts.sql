@@ -63,30 +63,10 @@ ON CONFLICT (item_id, id) DO UPDATE SET
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_accounts
--- params: item_id, row_id, run_id, now
--- returns: value
--- An account that Pluggy no longer knows, its transactions and its bills; nothing of it is read any
--- more, and all of it again should it come back.
-WITH account AS (
-    UPDATE pluggy.accounts
-    SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3,
-        deletion_flagged_at = NULL, deletion_flag = NULL
-    WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id
-), transactions AS (
-    UPDATE pluggy.transactions
-    SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3,
-        deletion_flagged_at = NULL, deletion_flag = NULL, deletion_cause = NULL,
-        missing_since = NULL
-    WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL RETURNING id
-), bills AS (
-    UPDATE pluggy.bills SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
-    WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL RETURNING id
-), walks AS (
-    DELETE FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2 RETURNING walk_id
-), pages AS (
-    DELETE FROM pluggy_sync.walk_pages p USING walks w WHERE p.walk_id = w.walk_id
-), steps AS (
-    DELETE FROM pluggy_sync.product_sync WHERE item_id = $1 AND scope_id = $2
-)
-SELECT (SELECT count(*) FROM account) + (SELECT count(*) FROM transactions)
-     + (SELECT count(*) FROM bills) AS deleted;
+-- params: item_id, owner_id, run_id, now
+-- returns: count
+-- One account by its id, or all of the item.
+UPDATE pluggy.accounts
+SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3,
+    deletion_flagged_at = NULL, deletion_flag = NULL
+WHERE item_id = $1 AND $2::uuid IN (id, item_id) AND deleted_at IS NULL;

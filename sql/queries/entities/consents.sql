@@ -34,11 +34,8 @@ ON CONFLICT (item_id, id) DO UPDATE SET
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_consents
--- params: item_id, row_id, run_id, now
--- returns: value
--- A consent that Pluggy no longer knows.
-WITH gone AS (
-    UPDATE pluggy.consents SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
-    WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id
-)
-SELECT count(*) AS deleted FROM gone;
+-- params: item_id, owner_id, run_id, now
+-- returns: count
+-- One consent by its id, or all of the item.
+UPDATE pluggy.consents SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
+WHERE item_id = $1 AND $2::uuid IN (id, item_id) AND deleted_at IS NULL;

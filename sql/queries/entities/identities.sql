@@ -38,11 +38,8 @@ ON CONFLICT (item_id, id) DO UPDATE SET
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_identities
--- params: item_id, row_id, run_id, now
--- returns: value
--- An identity that Pluggy no longer knows.
-WITH gone AS (
-    UPDATE pluggy.identities SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
-    WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id
-)
-SELECT count(*) AS deleted FROM gone;
+-- params: item_id, owner_id, run_id, now
+-- returns: count
+-- One identity by its id, or all of the item.
+UPDATE pluggy.identities SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
+WHERE item_id = $1 AND $2::uuid IN (id, item_id) AND deleted_at IS NULL;

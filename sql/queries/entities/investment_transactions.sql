@@ -59,3 +59,11 @@ UPDATE pluggy.investment_transactions
 SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3, missing_since = NULL
 WHERE item_id = $1 AND id = ANY($2::uuid[]) AND deleted_at IS NULL
 RETURNING id;
+
+-- name: tombstone_owned_investment_transactions
+-- params: item_id, owner_id, run_id, now
+-- returns: count
+-- Those of an investment, or all of the item.
+UPDATE pluggy.investment_transactions
+SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
+WHERE item_id = $1 AND $2::uuid IN (investment_id, item_id) AND deleted_at IS NULL;

@@ -54,18 +54,8 @@ ON CONFLICT (item_id, id) DO UPDATE SET
 RETURNING id, xmax = 0 AS is_new;
 
 -- name: tombstone_investments
--- params: item_id, row_id, run_id, now
--- returns: value
--- An investment that Pluggy no longer knows, and its transactions, of which nothing is read any
--- more.
-WITH investment AS (
-    UPDATE pluggy.investments SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
-    WHERE item_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id
-), transactions AS (
-    UPDATE pluggy.investment_transactions
-    SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
-    WHERE item_id = $1 AND investment_id = $2 AND deleted_at IS NULL RETURNING id
-), steps AS (
-    DELETE FROM pluggy_sync.product_sync WHERE item_id = $1 AND scope_id = $2
-)
-SELECT (SELECT count(*) FROM investment) + (SELECT count(*) FROM transactions) AS deleted;
+-- params: item_id, owner_id, run_id, now
+-- returns: count
+-- One investment by its id, or all of the item.
+UPDATE pluggy.investments SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3
+WHERE item_id = $1 AND $2::uuid IN (id, item_id) AND deleted_at IS NULL;

@@ -86,52 +86,16 @@ SELECT EXISTS (SELECT FROM item) AS ended;
 
 -- name: tombstone_item
 -- params: item_id, run_id, now
--- returns: value
--- An item that Pluggy has deleted, ended or not, and all it owns. Returns how many rows.
-WITH item AS (
-    UPDATE pluggy.items
-    SET deleted_at = coalesce(deleted_at, $3::timestamptz), ended_at = NULL, changed_at = $3, run_id = $2
-    WHERE id = $1 AND (deleted_at IS NULL OR ended_at IS NOT NULL) RETURNING id
-), accounts AS (
-    UPDATE pluggy.accounts
-    SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2,
-        deletion_flagged_at = NULL, deletion_flag = NULL
-    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
-), transactions AS (
-    UPDATE pluggy.transactions
-    SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2,
-        deletion_flagged_at = NULL, deletion_flag = NULL, deletion_cause = NULL,
-        missing_since = NULL
-    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
-), investments AS (
-    UPDATE pluggy.investments SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
-    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
-), investment_transactions AS (
-    UPDATE pluggy.investment_transactions
-    SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
-    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
-), loans AS (
-    UPDATE pluggy.loans SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
-    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
-), identities AS (
-    UPDATE pluggy.identities SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
-    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
-), bills AS (
-    UPDATE pluggy.bills SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
-    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
-), consents AS (
-    UPDATE pluggy.consents SET deleted_at = $3::timestamptz, changed_at = $3, run_id = $2
-    WHERE item_id = $1 AND deleted_at IS NULL RETURNING id
-), walks AS (
+-- returns: count
+-- An item that Pluggy has deleted, ended or not, and what was still to be read of it.
+WITH walks AS (
     DELETE FROM pluggy_sync.account_walks WHERE item_id = $1 RETURNING walk_id
 ), pages AS (
     DELETE FROM pluggy_sync.walk_pages p USING walks w WHERE p.walk_id = w.walk_id
 )
-SELECT (SELECT count(*) FROM item) + (SELECT count(*) FROM accounts)
-     + (SELECT count(*) FROM transactions) + (SELECT count(*) FROM investments)
-     + (SELECT count(*) FROM investment_transactions) + (SELECT count(*) FROM loans)
-     + (SELECT count(*) FROM identities) + (SELECT count(*) FROM bills)
-     + (SELECT count(*) FROM consents) AS deleted;
+UPDATE pluggy.items
+SET deleted_at = coalesce(deleted_at, $3::timestamptz), ended_at = NULL, changed_at = $3, run_id = $2
+WHERE id = $1 AND (deleted_at IS NULL OR ended_at IS NOT NULL);
 
 -- name: delete_unknown_item
 -- params: item_id, token

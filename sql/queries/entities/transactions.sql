@@ -146,6 +146,15 @@ SET deleted_at = $6::timestamptz, changed_at = $6::timestamptz, run_id = $4,
 WHERE item_id = $1 AND account_id = $2 AND id = ANY($3::uuid[]) AND deleted_at IS NULL
 RETURNING id;
 
+-- name: tombstone_owned_transactions
+-- params: item_id, owner_id, run_id, now
+-- returns: count
+-- Those of an account, or all of the item.
+UPDATE pluggy.transactions
+SET deleted_at = $4::timestamptz, changed_at = $4, run_id = $3, deletion_flagged_at = NULL,
+    deletion_flag = NULL, deletion_cause = NULL, missing_since = NULL
+WHERE item_id = $1 AND $2::uuid IN (account_id, item_id) AND deleted_at IS NULL;
+
 -- name: mark_transaction_deletions
 -- params: item_id, account_id, ids, run_id, reason, cause, now, waiting
 -- returns: values

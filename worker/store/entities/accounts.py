@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Collection
 from datetime import datetime
 
+from worker.infra.postgres import rows_written
 from worker.store.rows import StoredVersion, Upserted
 from worker.store.statements import Executor, load
 
@@ -55,10 +56,9 @@ async def upsert_accounts(
 
 
 async def tombstone_accounts(
-    conn: Executor, item_id: uuid.UUID, row_id: uuid.UUID, *, run_id: int, now: datetime
+    conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID, *, run_id: int, now: datetime
 ) -> int:
-    """An account that Pluggy no longer knows, its transactions and its bills; nothing of
-    it is read any more, and all of it again should it come back.
-    """
-    found: int = await conn.fetchval(SQL["tombstone_accounts"], item_id, row_id, run_id, now)
-    return found
+    """One account by its id, or all of the item."""
+    return rows_written(
+        await conn.execute(SQL["tombstone_accounts"], item_id, owner_id, run_id, now)
+    )

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Collection
 from datetime import datetime
 
+from worker.infra.postgres import rows_written
 from worker.store.rows import StoredVersion, Upserted
 from worker.store.statements import Executor, load
 
@@ -43,8 +44,7 @@ async def upsert_bills(
 
 
 async def tombstone_bills(
-    conn: Executor, item_id: uuid.UUID, row_id: uuid.UUID, *, run_id: int, now: datetime
+    conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID, *, run_id: int, now: datetime
 ) -> int:
-    """A bill that Pluggy no longer knows."""
-    found: int = await conn.fetchval(SQL["tombstone_bills"], item_id, row_id, run_id, now)
-    return found
+    """One bill by its id, those of an account, or all of the item."""
+    return rows_written(await conn.execute(SQL["tombstone_bills"], item_id, owner_id, run_id, now))

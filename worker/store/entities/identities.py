@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Collection
 from datetime import datetime
 
+from worker.infra.postgres import rows_written
 from worker.store.rows import StoredVersion, Upserted
 from worker.store.statements import Executor, load
 
@@ -45,8 +46,9 @@ async def upsert_identities(
 
 
 async def tombstone_identities(
-    conn: Executor, item_id: uuid.UUID, row_id: uuid.UUID, *, run_id: int, now: datetime
+    conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID, *, run_id: int, now: datetime
 ) -> int:
-    """An identity that Pluggy no longer knows."""
-    found: int = await conn.fetchval(SQL["tombstone_identities"], item_id, row_id, run_id, now)
-    return found
+    """One identity by its id, or all of the item."""
+    return rows_written(
+        await conn.execute(SQL["tombstone_identities"], item_id, owner_id, run_id, now)
+    )

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Collection
 from datetime import datetime
 
+from worker.infra.postgres import rows_written
 from worker.store.rows import StoredVersion, Upserted
 from worker.store.statements import Executor, load
 
@@ -78,3 +79,14 @@ async def tombstone_investment_transactions(
             SQL["tombstone_investment_transactions"], item_id, ids, run_id, now
         )
     ]
+
+
+async def tombstone_owned_investment_transactions(
+    conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID, *, run_id: int, now: datetime
+) -> int:
+    """Those of an investment, or all of the item."""
+    return rows_written(
+        await conn.execute(
+            SQL["tombstone_owned_investment_transactions"], item_id, owner_id, run_id, now
+        )
+    )

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Collection
 from datetime import datetime
 
+from worker.infra.postgres import rows_written
 from worker.store.rows import StoredVersion, Upserted
 from worker.store.statements import Executor, load
 
@@ -46,10 +47,9 @@ async def upsert_investments(
 
 
 async def tombstone_investments(
-    conn: Executor, item_id: uuid.UUID, row_id: uuid.UUID, *, run_id: int, now: datetime
+    conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID, *, run_id: int, now: datetime
 ) -> int:
-    """An investment that Pluggy no longer knows, and its transactions, of which nothing is
-    read any more.
-    """
-    found: int = await conn.fetchval(SQL["tombstone_investments"], item_id, row_id, run_id, now)
-    return found
+    """One investment by its id, or all of the item."""
+    return rows_written(
+        await conn.execute(SQL["tombstone_investments"], item_id, owner_id, run_id, now)
+    )

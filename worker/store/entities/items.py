@@ -10,6 +10,7 @@ from datetime import datetime
 
 import msgspec
 
+from worker.infra.postgres import rows_written
 from worker.store.statements import Executor, load
 
 SQL = load("entities/items.sql")
@@ -77,9 +78,8 @@ async def end_item(conn: Executor, item_id: uuid.UUID, *, run_id: int, now: date
 
 
 async def tombstone_item(conn: Executor, item_id: uuid.UUID, *, run_id: int, now: datetime) -> int:
-    """An item that Pluggy has deleted, ended or not, and all it owns. Returns how many rows."""
-    found: int = await conn.fetchval(SQL["tombstone_item"], item_id, run_id, now)
-    return found
+    """An item that Pluggy has deleted, ended or not, and what was still to be read of it."""
+    return rows_written(await conn.execute(SQL["tombstone_item"], item_id, run_id, now))
 
 
 async def delete_unknown_item(conn: Executor, item_id: uuid.UUID, *, token: uuid.UUID) -> None:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Collection
 from datetime import datetime
 
+from worker.infra.postgres import rows_written
 from worker.store.rows import StoredVersion, Upserted
 from worker.store.statements import Executor, load
 
@@ -43,8 +44,7 @@ async def upsert_loans(
 
 
 async def tombstone_loans(
-    conn: Executor, item_id: uuid.UUID, row_id: uuid.UUID, *, run_id: int, now: datetime
+    conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID, *, run_id: int, now: datetime
 ) -> int:
-    """A loan that Pluggy no longer knows."""
-    found: int = await conn.fetchval(SQL["tombstone_loans"], item_id, row_id, run_id, now)
-    return found
+    """One loan by its id, or all of the item."""
+    return rows_written(await conn.execute(SQL["tombstone_loans"], item_id, owner_id, run_id, now))

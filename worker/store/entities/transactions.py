@@ -11,6 +11,7 @@ from datetime import datetime
 
 import msgspec
 
+from worker.infra.postgres import rows_written
 from worker.store.rows import StoredVersion, Upserted
 from worker.store.statements import Executor, load, the_row
 
@@ -136,6 +137,15 @@ async def tombstone_transactions(
             SQL["tombstone_transactions"], item_id, account_id, ids, run_id, cause, now
         )
     ]
+
+
+async def tombstone_owned_transactions(
+    conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID, *, run_id: int, now: datetime
+) -> int:
+    """Those of an account, or all of the item."""
+    return rows_written(
+        await conn.execute(SQL["tombstone_owned_transactions"], item_id, owner_id, run_id, now)
+    )
 
 
 async def mark_transaction_deletions(
