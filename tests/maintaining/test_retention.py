@@ -37,6 +37,7 @@ BOUNDED_OTHERWISE = {
     *("reference_data_sync", "halts", "installation", "migrations", "restatement_cursor"),
     *("retention_cursor", "periodic_task_leases"),
     *("id_progress", "parked_products", "redis_settings", "status_keys", "worker_settings"),
+    *("erasures", "withdrawn_connectors"),
 }
 
 
