@@ -92,7 +92,7 @@ def _read(scene: Scene, order: Order) -> str:
         edits = _bill_edits(scene, order, stale) + _first_rows(scene)
         apply_edits(scene, edits + _row_edits(scene, order, stale, edits))
     warned = outcomes.reasons(item, order.warned)
-    outcomes.succeed(item, now_ms=now_ms, stale=stale, warned=warned)
+    outcomes.succeed(item, now_ms=now_ms, stale=stale, warned=warned, code=order.warning_code)
     return "item/created" if first else "item/updated"
 
 

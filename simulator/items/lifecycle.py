@@ -76,7 +76,7 @@ class Lifecycle:
             return
         now_ms = self._clock.now_ms()
         warned = outcomes.reasons(item, order.warned)
-        outcomes.succeed(item, now_ms=now_ms, stale=stale, warned=warned)
+        outcomes.succeed(item, now_ms=now_ms, stale=stale, warned=warned, code=order.warning_code)
         timeline.note_import(item, now_ms)
         self._emit(item, first_events(item, self.links, triggered_by=order.triggered_by))
         self.plan_auto_sync(item)

@@ -11,6 +11,9 @@ Ids = dict[str, list[str]]
 TriggeredBy = Literal["USER", "CLIENT", "SYNC", "INTERNAL"]
 
 
+ORDINARY_WARNING = "001"
+
+
 class Counts(msgspec.Struct, forbid_unknown_fields=True):
     """Changes of one product."""
 
@@ -28,6 +31,7 @@ class Order(Wishes, msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     status: str | None = None
     partial: bool | list[str] = False
     warned: list[str] = []
+    warning_code: str = ORDINARY_WARNING
     consent: Literal["revoked", "expired", "renewed"] | None = None
     provider_message: str | None = None
     triggered_by: TriggeredBy = "SYNC"

@@ -36,6 +36,8 @@ USUALLY_PARTIAL = ("INVESTMENTS", "INVESTMENTS_TRANSACTIONS", "LOANS")
 AUTO_SYNC_EVERY_MS = 24 * HOUR_MS
 RETRY_EVERY_MS = HOUR_MS
 RETRIES = 5
+# The code of a warning that the month's Open Finance quota is used up.
+MONTHLY_QUOTA = "423"
 
 
 def fail(
@@ -73,13 +75,20 @@ def wait(item: Item, status: str, *, now_ms: int) -> str:
     return event
 
 
-def succeed(item: Item, *, now_ms: int, stale: dict[str, str], warned: dict[str, str]) -> None:
-    """`stale` and `warned`: product -> reason; a stale product keeps its older data."""
+def succeed(
+    item: Item, *, now_ms: int, stale: dict[str, str], warned: dict[str, str], code: str
+) -> None:
+    """`stale` and `warned`: product -> reason; a stale product keeps its older data.
+
+    code: of the warnings.
+    """
     item.status = "UPDATED"
     item.execution_status = "PARTIAL_SUCCESS" if stale else "SUCCESS"
     item.error = item.parameter = item.user_action = None
     item.failures = item.failed_logins = 0
-    item.status_detail = _status_detail(item, now_ms, stale, warned) if stale or warned else None
+    item.status_detail = None
+    if stale or warned:
+        item.status_detail = _status_detail(item, now_ms, stale, warned, code)
     item.last_updated = now_ms
     item.next_auto_sync = now_ms + AUTO_SYNC_EVERY_MS if item.auto_sync else None
     item.touch(now_ms)
@@ -92,7 +101,7 @@ def reasons(item: Item, names: bool | list[str]) -> dict[str, str]:
 
 
 def _status_detail(
-    item: Item, now_ms: int, stale: dict[str, str], warned: dict[str, str]
+    item: Item, now_ms: int, stale: dict[str, str], warned: dict[str, str], code: str
 ) -> dict[str, Any]:
     detail: dict[str, Any] = {}
     for product, key in STATUS_KEYS.items():
@@ -102,7 +111,7 @@ def _status_detail(
             detail[key] = {
                 "isUpdated": product not in stale,
                 "lastUpdatedAt": _last_read(item, key) if product in stale else iso(now_ms),
-                "warnings": [_warning(reason)] if reason else [],
+                "warnings": [_warning(reason, code)] if reason else [],
             }
     return detail
 
@@ -115,5 +124,7 @@ def _last_read(item: Item, key: str) -> str | None:
     return iso_or_none(item.last_updated)
 
 
-def _warning(reason: str) -> dict[str, Any]:
-    return {"code": "001", "message": reason, "providerMessage": reason}
+def _warning(reason: str, code: str) -> dict[str, Any]:
+    if code == MONTHLY_QUOTA:
+        reason = f"Open Finance monthly rate limit reached: {reason}"
+    return {"code": code, "message": reason, "providerMessage": reason}

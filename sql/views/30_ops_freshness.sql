@@ -31,9 +31,11 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN i.status = 'OUTDATED' THEN coalesce(lower(i.execution_status), 'outdated')
            WHEN n.no_auto_sync THEN 'no_auto_sync'
            WHEN n.overdue THEN 'collection_overdue'
+           WHEN d.warning_codes && q.codes THEN 'monthly_quota'
            WHEN d.not_collected THEN 'not_collected'
            WHEN r.rejected_rows > 0 THEN 'rows_rejected'
            WHEN p.incomplete_reason IS NOT NULL THEN p.incomplete_reason
+           WHEN d.warning_codes = ARRAY['001'] THEN 'general_warning'
            WHEN d.warned THEN 'collected_with_warning'
            WHEN p.awaits_rows OR c.things && ARRAY['items', p.product, p.product || '/' || p.scope_id]
                THEN 'confirming'
@@ -48,7 +50,7 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
                      WHEN n.overdue THEN i.next_auto_sync_at
                      WHEN d.not_collected THEN d.collected_at
                      ELSE r.rejected_since END) AS stale_since,
-       p.verified_at
+       p.verified_at, d.warning_codes
 FROM pluggy_sync.product_sync p
 LEFT JOIN pluggy.items i ON i.id = p.item_id
 -- Neither clock alone says when the item got its status: the row may be written again in the same status,
@@ -78,6 +80,8 @@ CROSS JOIN LATERAL (
 LEFT JOIN (
     SELECT x.id, k.product, bool_or(s.detail ->> 'isUpdated' = 'false') AS not_collected,
            bool_or(s.detail -> 'warnings' -> 0 IS NOT NULL) AS warned,
+           array_agg(DISTINCT w.code ORDER BY w.code) FILTER (WHERE w.code IS NOT NULL)
+               AS warning_codes,
            max(CASE WHEN s.detail ->> 'lastUpdatedAt'
                          ~ '^[12]\d{3}-(0[1-9]|1[0-2])-[0-3]\dT([01]\d|2[0-3])(:[0-5]\d){2}(\.\d+)?Z$'
                     -- By its day of the month, which may be none of it: a cast would fail the view.
@@ -89,6 +93,11 @@ LEFT JOIN (
     CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(x.payload -> 'statusDetail')
                                   WHEN 'object' THEN x.payload -> 'statusDetail' END) AS s(key, detail)
     JOIN pluggy_sync.status_keys AS k ON k.key = s.key
+    LEFT JOIN LATERAL (
+        SELECT CASE WHEN e.warning ->> 'code' ~ '^[A-Za-z0-9_.-]{1,40}$' THEN e.warning ->> 'code'
+                    ELSE '?' END AS code
+        FROM jsonb_array_elements(CASE jsonb_typeof(s.detail -> 'warnings')
+                                  WHEN 'array' THEN s.detail -> 'warnings' END) AS e(warning)) AS w ON true
     WHERE x.payload -> 'statusDetail' <> 'null'
     GROUP BY x.id, k.product) AS d ON d.id = p.item_id AND d.product = p.product
 LEFT JOIN (
@@ -102,6 +111,8 @@ LEFT JOIN (
     SELECT item_id, array_agg(confirming) AS things FROM pluggy_sync.webhook_events
     WHERE state IN ('pending', 'walking') AND confirming IS NOT NULL GROUP BY item_id) AS c
     ON c.item_id = p.item_id
+-- Of the month's quota of Open Finance: 423 by all products, the others by the newer codes of some.
+CROSS JOIN (SELECT ARRAY['423', 'INV_004', 'TXN_003', 'TXN_006'] AS codes) AS q
 CROSS JOIN LATERAL (SELECT CASE
            WHEN i.deleted_at IS NOT NULL THEN NULL
            WHEN n.consent_lost OR n.login_failed OR n.waits_for_user AND n.waits_for_long THEN 'user'
@@ -163,5 +174,8 @@ COMMENT ON COLUMN pluggy_ops.freshness.blocked_on IS
     'The party that has to act: us (the operators of this service), pluggy, bank or user; null: nobody';
 COMMENT ON COLUMN pluggy_ops.freshness.stale_since IS
     'Since when it is not fresh, UTC; null: it is, or it is not known';
+COMMENT ON COLUMN pluggy_ops.freshness.warning_codes IS
+    'Codes of the warnings with which Pluggy collected the product last, as Pluggy sends them; ?: one '
+    'that is no plain code; null: no warning';
 COMMENT ON COLUMN pluggy_ops.freshness.verified_at IS
     'When the last read started that covered every row, UTC; null: none';

@@ -2,6 +2,7 @@
 CREATE VIEW pluggy_ops.worklist AS
 WITH stale AS MATERIALIZED (
     SELECT item_id, scope_id, product, state, reason, blocked_on, stale_since, collected_at,
+           array_to_string(warning_codes, ', ') AS codes,
            connector_id IS NOT DISTINCT FROM 200 AS of_meu_pluggy,
            CASE WHEN reason IN ('login_error', 'consent_revoked', 'consent_expired') THEN 'reconnect'
                 WHEN reason IN ('waiting_user_input', 'waiting_user_action') THEN 'waiting_for_user'
@@ -11,7 +12,8 @@ WITH stale AS MATERIALIZED (
                 WHEN reason IN ('updating', 'merging') THEN 'collection_stuck'
                 WHEN reason = 'rows_rejected' THEN 'rows_rejected'
                 WHEN reason = 'list_length_unknown' THEN 'list_length_unknown'
-                WHEN reason = 'collected_with_warning' THEN 'bank_warning'
+                WHEN reason = 'monthly_quota' THEN 'monthly_quota'
+                WHEN reason IN ('collected_with_warning', 'general_warning') THEN 'bank_warning'
                 WHEN blocked_on = 'bank' THEN 'bank_error'
                 ELSE 'reads_failing' END AS kind
     FROM pluggy_ops.freshness
@@ -145,7 +147,16 @@ WITH stale AS MATERIALIZED (
                WHEN 'list_length_unknown' THEN 'Pluggy''s lists of ' || count(*) || ' products do not say'
                     || ' whether they go on: their rows are stored, and none is taken for deleted. A'
                     || ' newer release may read them.'
-               WHEN 'bank_warning' THEN 'The bank has not given all of ' || count(*) || ' products.'
+               WHEN 'monthly_quota' THEN 'The month''s Open Finance quota of this person at this bank is'
+                    || ' used up for ' || count(*) || ' products (' || string_agg(DISTINCT codes, ', ')
+                    || '): they are collected again from the first of the next month. Two items of one'
+                    || ' person at one bank share it, see duplicate_connections.'
+               WHEN 'bank_warning' THEN CASE
+                    WHEN bool_and(reason = 'general_warning')
+                        THEN 'Pluggy has read ' || count(*) || ' products with its general warning (001):'
+                             || ' something of them may be missing until the next collection.'
+                    ELSE 'The bank has not given all of ' || count(*) || ' products (warnings '
+                         || string_agg(DISTINCT codes, ', ') || ').' END
                WHEN 'bank_error' THEN 'The bank does not give ' || count(*) || ' products ('
                     || string_agg(DISTINCT reason, ', ') || '): Pluggy tries again by itself.'
                ELSE 'Reads of ' || count(*) || ' products fail ('
@@ -184,6 +195,7 @@ JOIN (VALUES
     (40, 'collection_stuck', 'yellow', 'pluggy'),
     (38, 'subscriptions_unchecked', 'yellow', 'pluggy'),
     (36, 'bank_error', 'yellow', 'bank'),
+    (35, 'monthly_quota', 'yellow', 'bank'),
     (34, 'bank_warning', 'yellow', 'bank'),
     (22, 'connector_withdrawn', 'info', 'user'),
     (20, 'reconnect', 'info', 'user'),

@@ -125,6 +125,8 @@ WITH found AS (
                     || ' support.'
                WHEN 'bank_error' THEN 'Banks do not give ' || w.things || ' products:'
                     || ' errors_by_connector says which banks; Pluggy tries again by itself.'
+               WHEN 'monthly_quota' THEN 'The month''s Open Finance quota is used up for ' || w.things
+                    || ' products: they are collected again from the first of the next month.'
                WHEN 'bank_warning' THEN 'Banks have not given all of ' || w.things || ' products.'
                WHEN 'connector_withdrawn' THEN w.n || ' items are on connectors that Pluggy no longer offers'
                     || ' and deletes: have their person connect again before.'

@@ -12,7 +12,14 @@ import pytest
 
 from tests.oracle.campaign import WHOLE, Campaign, play, play_trace
 from tests.oracle.draw import INGREDIENTS, draw_scenarios
-from tests.oracle.freshness import FRESH, NOT_COLLECTED, WARNED, expected
+from tests.oracle.freshness import (
+    FRESH,
+    GENERAL,
+    NOT_COLLECTED,
+    QUOTA_SPENT,
+    WARNED,
+    expected,
+)
 from tests.oracle.judge import Diverged, Judge
 from tests.oracle.play import Player
 from tests.oracle.scenario import Scenario, Step, read_trace
@@ -59,7 +66,9 @@ async def test_the_judge_sees_what_is_wrong(stack: OracleStack, shown: str) -> N
     ("detail", "shown"),
     [
         ({"isUpdated": False, "warnings": []}, NOT_COLLECTED),
-        ({"isUpdated": True, "warnings": [{"code": "001"}]}, WARNED),
+        ({"isUpdated": True, "warnings": [{"code": "001"}]}, GENERAL),
+        ({"isUpdated": True, "warnings": [{"code": "ACCT_003"}]}, WARNED),
+        ({"isUpdated": False, "warnings": [{"code": "423"}]}, QUOTA_SPENT),
         ({"isUpdated": True, "warnings": []}, FRESH),
         (None, FRESH),
     ],

@@ -231,6 +231,10 @@ async def bank_error(stack: Stack, item_id: str) -> None:
     await stack.process("item/error", item_id)
 
 
+async def monthly_quota(stack: Stack, item_id: str) -> None:
+    await stack.update(item_id, partial=["INVESTMENTS"], warningCode="423")
+
+
 async def bank_warning(stack: Stack, item_id: str) -> None:
     await stack.update(item_id, warned=["INVESTMENTS"])
 
@@ -289,6 +293,7 @@ KINDS: dict[str, tuple[Fix, str, str]] = {
     "collection_overdue": (overdue, "yellow", "pluggy"),
     "collection_stuck": (stuck, "yellow", "pluggy"),
     "bank_error": (bank_error, "yellow", "bank"),
+    "monthly_quota": (monthly_quota, "yellow", "bank"),
     "bank_warning": (bank_warning, "yellow", "bank"),
     "connector_withdrawn": (withdrawn, "info", "user"),
     "reconnect": (login_error, "info", "user"),

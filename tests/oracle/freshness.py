@@ -19,6 +19,9 @@ STATUS_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 """The keys of statusDetail by product; a product without one depends on the item alone."""
 FRESH: Final = ("fresh", None)
 NOT_COLLECTED: Final = ("stale", "not_collected")
+QUOTA_SPENT: Final = ("stale", "monthly_quota")
+QUOTA: Final = "423"
+GENERAL: Final = ("incomplete", "general_warning")
 WARNED: Final = ("incomplete", "collected_with_warning")
 UNREADABLE: Final = frozenset({"LOGIN_ERROR", "OUTDATED"})
 SHOWN: Final = """
@@ -31,9 +34,12 @@ def expected(item: Mapping[str, Any], product: str) -> tuple[str, str | None]:
     """State and reason of a product whose reads have all gone well."""
     details = item.get("statusDetail") or {}
     statuses = [details[key] for key in STATUS_KEYS.get(product, ()) if details.get(key)]
+    codes = {warning["code"] for detail in statuses for warning in detail.get("warnings") or ()}
     if any(detail.get("isUpdated") is False for detail in statuses):
-        return NOT_COLLECTED
-    return WARNED if any(detail.get("warnings") for detail in statuses) else FRESH
+        return QUOTA_SPENT if QUOTA in codes else NOT_COLLECTED
+    if not codes:
+        return FRESH
+    return GENERAL if codes == {"001"} else WARNED
 
 
 async def wrong_freshness(db: Pool, item: Mapping[str, Any]) -> list[str]:

@@ -386,3 +386,12 @@ def test_quirks_belong_to_the_truth_for_good(simulator: SimulatorProcess, caller
     assert any("\u0000" in row["description"] for row in rows)
     assert any(isinstance(row["order"], str) for row in rows)
     assert {len(row["date"]) for row in rows} >= {10, 19, 24}
+
+
+def test_a_collection_may_warn_with_a_code(simulator: SimulatorProcess, caller: Caller) -> None:
+    item = simulator.post("/_simulator/items", {"transactions": 5})["id"]
+    order = {"partial": ["LOANS"], "warned": ["ACCOUNTS"], "warningCode": "423"}
+    simulator.post(f"/_simulator/items/{item}/collect", order)
+    detail = caller.get(f"/items/{item}")["statusDetail"]
+    codes = {key: [w["code"] for w in value["warnings"]] for key, value in detail.items() if value}
+    assert (codes["loans"], codes["accounts"], codes["transactions"]) == (["423"], ["423"], [])

@@ -161,7 +161,7 @@ async def test_a_product_that_the_bank_did_not_give_is_stale_since_its_last_date
     [before] = {row["lastUpdatedAt"] for row in (await stack.truth(item["id"], "items")).values()}
     await stack.update(item["id"], partial=["LOANS"], warned=["INVESTMENTS"])
     assert await shown(stack, item["id"], "loans") == {("stale", "not_collected", "bank")}
-    warned = ("incomplete", "collected_with_warning", "bank")
+    warned = ("incomplete", "general_warning", "bank")
     assert await shown(stack, item["id"], "investments") == {warned}
     assert await shown(stack, item["id"], "transactions") == {("fresh", None, None)}
     since = await stack.db.fetchval(

@@ -130,6 +130,9 @@ COLLECTIONS: Final[dict[str, Draw]] = {
     "bills updated": product("bills", "updated"),
     "bills deleted": shrinking("bills"),
     "partial": lambda dice: [collect(partial=dice.choice(PARTIAL), created=2, updated=1)],
+    "monthly quota": lambda dice: [
+        collect(partial=dice.choice(PARTIAL), warningCode="423", created=1)
+    ],
     "warned": lambda dice: [collect(warned=["TRANSACTIONS", "LOANS"], created=2)],
     "outdated": lambda dice: [collect(status="OUTDATED")],
     "login error": lambda dice: [collect(status="LOGIN_ERROR")],
