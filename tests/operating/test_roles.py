@@ -372,16 +372,16 @@ async def test_commands_run_with_the_role_that_they_are_for(
     await stage_a_dead_letter_and_two_flags(owner)
     await close_pool(owner)
     ours = {"DATABASE_URL": as_role(site, role), "REDIS_URL": redis_url}
-    event_body = await asyncio.to_thread(CliRunner().invoke, main, arguments, env=ours)
-    assert event_body.exit_code == refused, event_body.output
-    assert ("the database user may not do this" in event_body.output) is refused
+    result = await asyncio.to_thread(CliRunner().invoke, main, arguments, env=ours)
+    assert result.exit_code == refused, result.output
+    assert ("the database user may not do this" in result.output) is refused
 
 
 async def test_status_runs_with_the_role_of_operators(site: str, redis_url: str) -> None:
     ours = {"DATABASE_URL": as_role(site, OPS), "REDIS_URL": redis_url}
-    event_body = await asyncio.to_thread(CliRunner().invoke, main, ["status"], env=ours)
-    assert event_body.exit_code == 2, event_body.output  # no worker is alive
-    assert "no_worker" in event_body.stdout
+    result = await asyncio.to_thread(CliRunner().invoke, main, ["status"], env=ours)
+    assert result.exit_code == 2, result.output  # no worker is alive
+    assert "no_worker" in result.stdout
 
 
 @pytest.mark.parametrize(

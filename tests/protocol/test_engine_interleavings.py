@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from tests.support.examples import EXAMPLES, examples
 from tests.support.interleaving import Actor, PlainConnection, open_stopping_pool
+from tests.support.protocol_world import Deploy, Kill, Lapse
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget, now
 from worker.engine.job import Worker
@@ -82,25 +83,6 @@ class Work:
 
     worker: int
     statements: int
-
-
-@dataclass(frozen=True)
-class Kill:
-    """SIGKILL."""
-
-    worker: int
-
-
-@dataclass(frozen=True)
-class Deploy:
-    """SIGTERM."""
-
-    worker: int
-
-
-@dataclass(frozen=True)
-class Lapse:
-    """More time passes than a lease lasts."""
 
 
 Action = Collect | Deliver | Work | Kill | Deploy | Lapse

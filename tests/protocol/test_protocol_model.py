@@ -7,17 +7,16 @@ statement, die there, or continue after their lease has lapsed, in any order hyp
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.examples import EXAMPLES, examples
+from tests.support.examples import schedule_settings
 from tests.support.interleaving import Actor, PlainConnection, open_stopping_pool
 from tests.support.protocol_world import (
     EMPTY_TABLES,
@@ -40,9 +39,6 @@ from tests.support.protocol_world import (
 from tests.support.stack import build_client, build_worker
 from worker.infra.postgres import Pool
 from worker.infra.redis_client import connect
-
-# A planted fault only has to be found, not shrunk.
-PHASES = (Phase.explicit, Phase.generate, Phase.shrink)[: 2 if os.environ.get("MUTANT") else 3]
 
 item_numbers = st.integers(0, len(ITEMS) - 1)
 groups = st.lists(item_numbers, min_size=1, max_size=4).map(tuple)
@@ -172,15 +168,7 @@ def test_no_interleaving_of_deliveries_syncs_stalls_and_kills_loses_or_doubles_a
 ) -> None:
     seen: Counter[str] = Counter()
 
-    @settings(
-        max_examples=examples(40, thorough=100),
-        derandomize=not EXAMPLES,
-        database=None,
-        deadline=None,
-        print_blob=True,
-        phases=PHASES,
-        suppress_health_check=list(HealthCheck),
-    )
+    @schedule_settings(40, thorough=100)
     @given(schedules, st.tuples(*[st.booleans()] * WORKERS))
     def any_schedule_comes_to_rest(schedule: list[Action], resume: tuple[bool, ...]) -> None:
         world = laboratory.run(schedule, resume)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -37,6 +38,19 @@ def valkey() -> Iterator[embedded.Valkey]:
 async def doorway(postgres: embedded.Postgres, valkey: embedded.Valkey) -> AsyncIterator[Doorway]:
     async with open_receiver(postgres.url, valkey.url) as doorway:
         yield doorway
+
+
+@asynccontextmanager
+async def proxied_receiver(
+    postgres: embedded.Postgres, valkey: embedded.Valkey
+) -> AsyncIterator[tuple[Doorway, Proxy]]:
+    """A receiver that reaches Postgres through a proxy."""
+    assert postgres.port is not None
+    async with Proxy(postgres.port) as proxy:
+        parts = urlsplit(postgres.url)
+        netloc = parts.netloc.replace(f":{postgres.port}", f":{proxy.port}")
+        async with open_receiver(urlunsplit(parts._replace(netloc=netloc)), valkey.url) as doorway:
+            yield doorway, proxy
 
 
 def assert_sent_back(reply: Reply) -> None:
@@ -107,31 +121,23 @@ async def test_while_postgres_stands_still_deliveries_are_sent_back_in_time(
 async def test_a_receiver_that_was_cut_off_goes_on_by_a_new_connection(
     postgres: embedded.Postgres, valkey: embedded.Valkey
 ) -> None:
-    assert postgres.port is not None
-    async with Proxy(postgres.port) as proxy:
-        parts = urlsplit(postgres.url)
-        netloc = parts.netloc.replace(f":{postgres.port}", f":{proxy.port}")
-        async with open_receiver(urlunsplit(parts._replace(netloc=netloc)), valkey.url) as doorway:
-            assert (await doorway.deliver(event_body())).status == 202
-            proxy.cut_off()
-            deaf = proxy.connections
-            while (reply := await doorway.deliver(event_body())).status != 202:
-                assert_sent_back(reply)
-                # Each session that was cut off is found out once.
-                deaf -= 1
-                assert deaf >= 0
-            assert proxy.connections > 1
+    async with proxied_receiver(postgres, valkey) as (doorway, proxy):
+        assert (await doorway.deliver(event_body())).status == 202
+        proxy.cut_off()
+        deaf = proxy.connections
+        while (reply := await doorway.deliver(event_body())).status != 202:
+            assert_sent_back(reply)
+            # Each session that was cut off is found out once.
+            deaf -= 1
+            assert deaf >= 0
+        assert proxy.connections > 1
 
 
 async def test_however_many_ask_for_readiness_one_session_checks(
     postgres: embedded.Postgres, valkey: embedded.Valkey
 ) -> None:
-    assert postgres.port is not None
-    async with Proxy(postgres.port) as proxy:
-        parts = urlsplit(postgres.url)
-        netloc = parts.netloc.replace(f":{postgres.port}", f":{proxy.port}")
-        async with open_receiver(urlunsplit(parts._replace(netloc=netloc)), valkey.url) as doorway:
-            asked = await asyncio.gather(*(doorway.call("GET", "/readyz") for _ in range(50)))
+    async with proxied_receiver(postgres, valkey) as (doorway, proxy):
+        asked = await asyncio.gather(*(doorway.call("GET", "/readyz") for _ in range(50)))
         assert {reply.status for reply in asked} == {200}
         # The check at start may have had one of its own.
         assert proxy.connections <= 2

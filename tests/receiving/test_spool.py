@@ -527,12 +527,12 @@ async def test_status_shows_the_spool_also_while_postgres_is_away(
 ) -> None:
     await Spool(redis).add([event(), event()])
     environment = {"DATABASE_URL": postgres_url or database_url, "REDIS_URL": valkey.url}
-    event_body = await asyncio.to_thread(CliRunner().invoke, main, ["status"], env=environment)
-    assert "spooled in Redis" in event_body.stdout
+    result = await asyncio.to_thread(CliRunner().invoke, main, ["status"], env=environment)
+    assert "spooled in Redis" in result.stdout
     as_json = await asyncio.to_thread(
         CliRunner().invoke, main, ["status", "--json"], env=environment
     )
-    assert (event_body.exit_code, as_json.exit_code) == ((0, 0) if postgres_url is None else (3, 3))
+    assert (result.exit_code, as_json.exit_code) == ((0, 0) if postgres_url is None else (3, 3))
     if postgres_url is None:
         assert json.loads(as_json.stdout)["spool"]["entries"] == 2
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -71,8 +71,17 @@ async def _proxy(
             kept = {"Date": date_header, "Content-Type": "application/json"}
             return web.Response(status=status, body=altered_body, headers=kept)
 
+    async with serving(forward) as url:
+        yield url
+
+
+@asynccontextmanager
+async def serving(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> AsyncIterator[str]:
+    """The address of a server that answers every request by the handler."""
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", forward)
+    app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -80,3 +89,16 @@ async def _proxy(
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+def without_rows(hidden: Collection[str]) -> Alter:
+    """No list of transactions has the rows of these ids."""
+
+    async def hide(path: str, body: bytes) -> bytes:
+        if not path.startswith("/v2/transactions"):
+            return body
+        page = json.loads(body)
+        page["results"] = [row for row in page["results"] if row["id"] not in hidden]
+        return json.dumps(page).encode()
+
+    return hide

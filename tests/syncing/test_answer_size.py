@@ -8,14 +8,12 @@ import time
 import tracemalloc
 import uuid
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
 from arq.connections import ArqRedis
 
-from tests.support.altered_pluggy import altered
+from tests.support.altered_pluggy import altered, serving
 from tests.support.pluggy_stub import PluggyStub, Said, reading
 from tests.support.stack import Stack
 from worker.pluggy_api.answer_body import MAX_ANSWER_BYTES
@@ -49,19 +47,6 @@ class Sends:
         return response
 
 
-@asynccontextmanager
-async def served(sends: Sends) -> AsyncIterator[str]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", sends.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
 def packed_zeros(size: int) -> bytes:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return b"".join([packer.compress(bytes(MIB)) for _ in range(size // MIB)]) + packer.flush()
@@ -75,7 +60,7 @@ def packed_zeros(size: int) -> bytes:
 async def test_an_answer_of_100_mib_is_refused_and_never_in_memory(
     redis: ArqRedis, sends: Sends
 ) -> None:
-    async with served(sends) as url, reading(url, redis) as reader:
+    async with serving(sends.answer) as url, reading(url, redis) as reader:
         tracemalloc.start()
         try:
             with pytest.raises(PluggyUnavailable, match="answer_too_large"):
@@ -93,7 +78,7 @@ async def test_packed_answers_are_read(redis: ArqRedis, encoding: str) -> None:
     body = json.dumps({"results": [{"id": n, "x": "y" * 200} for n in range(5000)]}).encode()
     # In two members, as some proxies send.
     packed = pack(body[:1000]) + pack(body[1000:])
-    async with served(Sends(packed, 1, encoding)) as url, reading(url, redis) as reader:
+    async with serving(Sends(packed, 1, encoding).answer) as url, reading(url, redis) as reader:
         assert len((await reader.transactions(ACCOUNT)).rows) == 5000
 
 
@@ -109,7 +94,7 @@ async def test_packed_answers_are_read(redis: ArqRedis, encoding: str) -> None:
 async def test_what_is_not_packed_as_it_says_is_a_failure(
     redis: ArqRedis, sends: Sends, code: str
 ) -> None:
-    async with served(sends) as url, reading(url, redis) as reader:
+    async with serving(sends.answer) as url, reading(url, redis) as reader:
         with pytest.raises(PluggyUnavailable, match=code):
             await reader.transactions(ACCOUNT)
 

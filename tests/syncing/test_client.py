@@ -4,8 +4,7 @@ import asyncio
 import time
 import traceback
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -341,21 +340,18 @@ async def test_auth_has_a_rate_limit_too(redis: ArqRedis) -> None:
         assert isinstance(error, Deferred)
         assert error.wait_s == 17
         # Nobody tries again before.
-        async with connected_without_filling(pluggy.url, redis) as reader:
+        async with limited_client(pluggy.url, redis, 60_000) as client:
             with pytest.raises(Deferred):
-                await reader.item(ITEM)
+                await PluggyReader(client, Lane.LIVE).item(ITEM)
         assert pluggy.count("POST") == 1
 
 
-@asynccontextmanager
-async def connected_without_filling(url: str, redis: ArqRedis) -> AsyncIterator[PluggyReader]:
-    async with PluggyClient(
-        base_url=url,
-        client_id=CLIENT_ID,
-        client_secret=CLIENT_SECRET,
-        budget=RateBudget(redis, per_minute=60_000),
-    ) as client:
-        yield PluggyReader(client, Lane.LIVE)
+def limited_client(url: str, redis: ArqRedis, per_minute: int, **more: Any) -> PluggyClient:
+    """A client whose budget is as Redis has it."""
+    budget = RateBudget(redis, per_minute=per_minute)
+    return PluggyClient(
+        base_url=url, client_id=CLIENT_ID, client_secret=CLIENT_SECRET, budget=budget, **more
+    )
 
 
 # Classes of errors
@@ -626,14 +622,8 @@ async def test_a_whole_call_ends_in_time_with_all_that_belongs_to_it(
 async def test_waiting_for_the_budget_counts_too(redis: ArqRedis) -> None:
     async with (
         PluggyStub() as pluggy,
-        PluggyClient(
-            base_url=pluggy.url,
-            client_id=CLIENT_ID,
-            client_secret=CLIENT_SECRET,
-            # From empty, a call every 1.1 seconds.
-            budget=RateBudget(redis, per_minute=60),
-            call_timeout_s=0.3,
-        ) as client,
+        # From empty, a call every 1.1 seconds.
+        limited_client(pluggy.url, redis, 60, call_timeout_s=0.3) as client,
     ):
         with pytest.raises(PluggyUnavailable, match="timeout"):
             await client.call("/items/x", lane=Lane.LIVE, count=lambda: None)
@@ -643,12 +633,7 @@ async def test_waiting_for_the_budget_counts_too(redis: ArqRedis) -> None:
 async def test_every_call_takes_its_share_of_its_group(redis: ArqRedis) -> None:
     async with (
         PluggyStub() as pluggy,
-        PluggyClient(
-            base_url=pluggy.url,
-            client_id=CLIENT_ID,
-            client_secret=CLIENT_SECRET,
-            budget=RateBudget(redis, per_minute=60),
-        ) as client,
+        limited_client(pluggy.url, redis, 60) as client,
     ):
         # Not refilled for a minute and a half: they were looked at in the future.
         at = (int(time.time()) + 90) * 1000

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 
-from tests.support.altered_pluggy import altered
+from tests.support.altered_pluggy import altered, without_rows
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import AFTER_THE_IMPORT, let_pass
 from worker.maintenance.confirmations import order_confirmations
@@ -24,14 +23,7 @@ async def every_fourth_row_hidden(stack: Stack, item_id: str) -> AsyncIterator[N
     """No list shows them; all rows of an import share one createdAt."""
     late = {row for n, row in enumerate(sorted(await stack.truth(item_id))) if n % 4 == 0}
 
-    async def without_late(path: str, body: bytes) -> bytes:
-        if not path.startswith("/v2/transactions"):
-            return body
-        page = json.loads(body)
-        page["results"] = [row for row in page["results"] if row["id"] not in late]
-        return json.dumps(page).encode()
-
-    async with altered(stack, without_late):
+    async with altered(stack, without_rows(late)):
         yield
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.altered_pluggy import Alter, altered, item_body, item_with
+from tests.support.altered_pluggy import Alter, altered, item_body, item_with, without_rows
 from tests.support.stack import Stack, now
 from tests.syncing.test_transactions import changed, watermarks
 from worker.planner.freshness import AHEAD, OVERLAP
@@ -193,14 +193,7 @@ async def test_rows_of_an_import_that_show_up_after_its_walk_are_read_with_the_n
     item = await stack.item(transactions=40, accounts=1)
     late = {row for n, row in enumerate(sorted(await stack.truth(item["id"]))) if n % 4 == 0}
 
-    async def without_late(path: str, body: bytes) -> bytes:
-        if not path.startswith("/v2/transactions"):
-            return body
-        page = json.loads(body)
-        page["results"] = [row for row in page["results"] if row["id"] not in late]
-        return json.dumps(page).encode()
-
-    async with altered(stack, without_late):
+    async with altered(stack, without_rows(late)):
         await stack.process("item/created", item["id"])
     assert len(await stack.live(item["id"])) == 30
     answer = await stack.collect(item["id"], created=1)
