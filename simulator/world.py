@@ -11,7 +11,7 @@ from simulator.bank.people import person
 from simulator.bank.rows import Row
 from simulator.clock import Clock
 from simulator.items.connectors import MEU_PLUGGY, PRODUCTS, connectors
-from simulator.items.item import Item
+from simulator.items.item import Item, Payload
 
 
 class World:
@@ -79,8 +79,15 @@ class World:
         item.accounts[account.id] = account
         self.accounts[account.id] = account
 
-    def own(self, item: Item, payload: dict[str, Any]) -> None:
-        self.owners[payload["id"]] = item
+    def own(self, item: Item, rows: dict[str, Payload], made: Payload) -> str:
+        """Add a row to a list of the item; returns its id."""
+        rows[made["id"]] = made
+        self.owners[made["id"]] = item
+        return str(made["id"])
+
+    def identify(self, item: Item, identity: Payload) -> None:
+        item.identity = identity
+        self.owners[identity["id"]] = item
 
     def item_of(self, account: Account) -> Item:
         return self.items[account.item_id]

@@ -107,8 +107,7 @@ def close(
     rows = [row for row in rows if row.kind is not BILL_PAYMENT and row.id not in taken]
     total = sum(in_reais(row) for row in rows)
     made = bill(item.random, card, closing=closing, total=total, now_ms=now_ms)
-    item.bills[made["id"]] = made
-    world.own(item, made)
+    world.own(item, item.bills, made)
     return [Edit(card, row, _billed(row, made["id"])) for row in rows]
 
 

@@ -1,17 +1,19 @@
 """Reading requests and writing answers: JSON, envelopes, checked parameters."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
+from simulator.bank.accounts import Account
 from simulator.bank.history import is_uuid
 from simulator.clock import parse_iso
 from simulator.http.errors import ApiError, bad_request, not_found
 from simulator.http.views import world_of
 from simulator.items.item import Item
 
+T = TypeVar("T")
 PAGE_SIZE = 500
 
 
@@ -56,6 +58,18 @@ async def json_body(request: web.Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise bad_request("Body must be a JSON object")
     return body
+
+
+async def read_order(request: web.Request, kind: type[T]) -> T:
+    """The body of a control call."""
+    return to_order(await json_body(request), kind)
+
+
+def to_order(body: dict[str, Any], kind: type[T]) -> T:
+    try:
+        return msgspec.convert(body, kind)
+    except msgspec.ValidationError as error:
+        raise bad_request(str(error)) from error
 
 
 def only_queries(request: web.Request, *known: str) -> None:
@@ -118,6 +132,14 @@ def find_connector(request: web.Request, among: dict[int, Any] | None = None) ->
     if connector is None:
         raise not_found("connector", "CONNECTOR_NOT_FOUND")
     return connector
+
+
+def find_account(account_id: str, request: web.Request) -> Account:
+    account = world_of(request).accounts.get(account_id)
+    if account is None:
+        raise not_found("account", "ACCOUNT_NOT_FOUND")
+    request["item_id"] = account.item_id
+    return account
 
 
 def find_item(item_id: str, request: web.Request) -> Item:

@@ -4,7 +4,7 @@ import msgspec
 from aiohttp import web
 
 from simulator.bank import ledger
-from simulator.http.answers import find_connector, find_item, json_answer, json_body
+from simulator.http.answers import find_connector, find_item, json_answer, read_order
 from simulator.http.errors import bad_request
 from simulator.items.item import Item
 from simulator.state import Simulator, state_of
@@ -26,10 +26,7 @@ class Change(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 async def change_connector(request: web.Request) -> web.Response:
     """Set the health of a connector, with its webhook; or withdraw it, which no webhook tells."""
     state, connector = state_of(request), find_connector(request)
-    try:
-        change = msgspec.convert(await json_body(request), Change)
-    except msgspec.ValidationError as error:
-        raise bad_request(str(error)) from error
+    change = await read_order(request, Change)
     if change.withdrawn is not None:
         state.world.withdrawn.discard(connector["id"])
         state.world.unlisted.discard(connector["id"])

@@ -1,7 +1,7 @@
 """The control calls under /_simulator: make items, collect, add faults, move time, show truth."""
 
 from collections.abc import Iterable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
@@ -13,7 +13,15 @@ from simulator.bank.products import COLLECTED_AS
 from simulator.clock import parse_iso
 from simulator.faults.faults import Fault
 from simulator.faults.quirks import QUIRKS
-from simulator.http.answers import bytes_answer, find_item, int_query, json_answer, json_body
+from simulator.http.answers import (
+    bytes_answer,
+    find_item,
+    int_query,
+    json_answer,
+    json_body,
+    read_order,
+    to_order,
+)
 from simulator.http.errors import bad_request
 from simulator.http.lists import set_lists
 from simulator.http.views import snapshot
@@ -31,7 +39,6 @@ _BY_OUR_NAME = {ours: [pluggys] for ours, pluggys in COLLECTED_AS.items()} | {
     "transactions": ["TRANSACTIONS", "PAYMENT_DATA"],
     "accounts": ["ACCOUNTS", "CREDIT_CARDS"],
 }
-T = TypeVar("T")
 
 
 class NewItem(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -57,13 +64,6 @@ class NewItem(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     reworded: bool = False
 
 
-async def _order(request: web.Request, kind: type[T]) -> T:
-    try:
-        return msgspec.convert(await json_body(request), kind)
-    except msgspec.ValidationError as error:
-        raise bad_request(str(error)) from error
-
-
 def _product_names(names: list[str] | None) -> list[str] | None:
     if names is None:
         return None
@@ -78,7 +78,7 @@ def _refuse_others(what: str, given: Iterable[str], known: Iterable[str]) -> Non
 
 
 async def create_item(request: web.Request) -> web.Response:
-    state, order = state_of(request), await _order(request, NewItem)
+    state, order = state_of(request), await read_order(request, NewItem)
     if order.connector_id not in state.world.connectors:
         raise bad_request(f"unknown connector {order.connector_id}")
     _refuse_others("unknown quirks", order.quirks, QUIRKS)
@@ -153,7 +153,7 @@ def shown(item: Item, done: Collected) -> dict[str, Any]:
 
 
 async def collect_item(request: web.Request) -> web.Response:
-    state, order = state_of(request), await _order(request, Order)
+    state, order = state_of(request), await read_order(request, Order)
     item = find_item(request.match_info["id"], request)
     _check(item, order)
     _lag(state, item, order.lag)
@@ -178,7 +178,7 @@ async def remove_item(request: web.Request) -> web.Response:
 
 
 async def add_fault(request: web.Request) -> web.Response:
-    fault = await _order(request, Fault)
+    fault = await read_order(request, Fault)
     if fault.kind == "lag":
         raise bad_request("a lag is ordered with the collection, or with the item, that it is of")
     return json_answer(state_of(request).faults.add(fault))
@@ -209,10 +209,7 @@ async def set_delivery_faults(request: web.Request) -> web.Response:
     body = await json_body(request)
     # true counts as 1 for shares and times.
     body = {k: float(v) if isinstance(v, bool) and k != "quiet" else v for k, v in body.items()}
-    try:
-        state_of(request).delivery.delivery_faults = msgspec.convert(body, DeliveryFaults)
-    except msgspec.ValidationError as error:
-        raise bad_request(str(error)) from error
+    state_of(request).delivery.delivery_faults = to_order(body, DeliveryFaults)
     return json_answer(_deliveries(state_of(request), 0))
 
 
@@ -226,7 +223,7 @@ class Step(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def move_clock(request: web.Request) -> web.Response:
-    state, step = state_of(request), await _order(request, Step)
+    state, step = state_of(request), await read_order(request, Step)
     if step.advance < 0:
         raise bad_request("time only moves forward")
     await state.clock.advance(step.advance)

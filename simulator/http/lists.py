@@ -5,10 +5,9 @@ import binascii
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from aiohttp import web
 
-from simulator.http.answers import envelope, json_answer, json_body, paged
+from simulator.http.answers import envelope, json_answer, paged, read_order
 from simulator.http.cursor import next_query
 from simulator.http.errors import bad_request
 from simulator.items.paging import Paging
@@ -38,8 +37,7 @@ def _by_cursor(request: web.Request, rows: Sequence[Any], size: int) -> dict[str
     page = rows[start : start + size]
     following = None
     if start + size < len(rows):
-        filters = [pair for pair in request.query.items() if pair[0] != "after"]
-        following = next_query(filters, _write(page[-1]["id"]))
+        following = next_query(request.query.items(), _write(page[-1]["id"]))
     return {"results": page, "next": following}
 
 
@@ -65,10 +63,7 @@ def _behind(rows: Sequence[Any], after: str | None) -> int:
 
 async def set_lists(request: web.Request) -> web.Response:
     """Set how lists are paged from now on: all of them, or those of one item."""
-    try:
-        order = msgspec.convert(await json_body(request), Lists)
-    except msgspec.ValidationError as error:
-        raise bad_request(str(error)) from error
+    order = await read_order(request, Lists)
     paging = Paging(order.model, order.page_size)
     state_of(request).lists.set(paging, order.item)
     return json_answer(paging)

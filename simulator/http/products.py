@@ -8,6 +8,7 @@ from aiohttp import web
 from simulator.bank import openings
 from simulator.bank.accounts import Account
 from simulator.http.answers import (
+    find_account,
     item_query,
     json_answer,
     uuid_query,
@@ -34,11 +35,9 @@ async def list_accounts(request: web.Request) -> web.Response:
 
 
 async def get_account(request: web.Request) -> web.Response:
-    world = world_of(request)
-    account = world.accounts.get(request.match_info["id"])
-    if account is None or world.item_of(account).withheld:
+    account = find_account(request.match_info["id"], request)
+    if world_of(request).item_of(account).withheld:
         raise not_found("account", "ACCOUNT_NOT_FOUND")
-    request["item_id"] = account.item_id
     return json_answer(account.payload)
 
 
@@ -107,13 +106,9 @@ async def find_identity(request: web.Request) -> web.Response:
 
 
 async def list_bills(request: web.Request) -> web.Response:
-    world, account_id = world_of(request), uuid_query(request, "accountId")
-    account = world.accounts.get(account_id)
-    if account is None:
-        raise not_found("account", "ACCOUNT_NOT_FOUND")
-    request["item_id"] = account.item_id
-    item = world.item_of(account)
-    rows = [bill for bill in item.bills.values() if bill["accountId"] == account_id]
+    account = find_account(uuid_query(request, "accountId"), request)
+    item = world_of(request).item_of(account)
+    rows = [bill for bill in item.bills.values() if bill["accountId"] == account.id]
     return json_answer(listed(request, [] if item.withheld else rows[::-1]))
 
 

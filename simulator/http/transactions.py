@@ -12,6 +12,7 @@ from simulator.bank.rows import Row, render
 from simulator.http.answers import (
     PAGE_SIZE,
     bytes_answer,
+    find_account,
     json_answer,
     json_body,
     only_queries,
@@ -41,7 +42,7 @@ async def list_by_cursor(request: web.Request) -> web.Response:
         raise bad_request("dateFrom and createdAtFrom are mutually exclusive")
     after = request.query.get("after")
     key = None if after is None else read_cursor(after)
-    account = _account(request, account_id)
+    account = find_account(account_id, request)
     found = account.listed(
         after=key,
         date_from=date_from,
@@ -85,14 +86,6 @@ def _ids(request: web.Request) -> frozenset[str] | None:
     return frozenset(part.lower() for part in ids)
 
 
-def _account(request: web.Request, account_id: str) -> Account:
-    account = world_of(request).accounts.get(account_id)
-    if account is None:
-        raise not_found("account", "ACCOUNT_NOT_FOUND")
-    request["item_id"] = account.item_id
-    return account
-
-
 def _is_withheld(request: web.Request, account: Account) -> bool:
     return world_of(request).item_of(account).withheld
 
@@ -105,7 +98,7 @@ async def list_by_page(request: web.Request) -> web.Response:
             "ENDPOINT_DEPRECATED",
             errorId="simulated",
         )
-    account = _account(request, uuid_query(request, "accountId"))
+    account = find_account(uuid_query(request, "accountId"), request)
     rows = [] if _is_withheld(request, account) else _legacy_rows(request, account)
     page = paged(request, rows)
     return json_answer(page | {"results": [render(row) for row in page["results"]]})

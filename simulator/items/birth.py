@@ -36,7 +36,7 @@ async def fill(world: World, item: Item, *, transactions: int, accounts: int) ->
         world.add_account(item, account)
         world.rows.update((row.id, row) for row in account.rows)
     fill_products(world, item, set(item.products) - item.unread, now_ms)
-    _add_consent(world, item, now_ms)
+    world.own(item, item.consents, consents.consent(item, now_ms))
 
 
 def _wanted(item: Item, accounts: int) -> list[str]:
@@ -112,8 +112,7 @@ def _bill(
             payments += bills.payment_rows(
                 item.random, card, bank, day=day, cents=total, now_ms=now_ms
             )
-        item.bills[made["id"]] = made
-        world.own(item, made)
+        world.own(item, item.bills, made)
     return payments
 
 
@@ -129,16 +128,14 @@ def fill_products(world: World, item: Item, products: set[str], now_ms: int) -> 
         for _ in range(random.randrange(1, 3)):
             add_loan(world, item, now_ms)
     if "IDENTITY" in products:
-        item.identity = identity.identity(random, item_id=item.id, owner=item.owner, now_ms=now_ms)
-        world.own(item, item.identity)
+        made = identity.identity(random, item_id=item.id, owner=item.owner, now_ms=now_ms)
+        world.identify(item, made)
 
 
 def add_investment(world: World, item: Item, now_ms: int) -> str:
     made = investments.investment(item.random, item_id=item.id, owner=item.owner, now_ms=now_ms)
-    item.investments[made["id"]] = made
     item.movements[made["id"]] = _movements(item, made, now_ms)
-    world.own(item, made)
-    return str(made["id"])
+    return world.own(item, item.investments, made)
 
 
 def _movements(item: Item, stored: Payload, now_ms: int) -> list[Payload]:
@@ -152,13 +149,4 @@ def _movements(item: Item, stored: Payload, now_ms: int) -> list[Payload]:
 
 
 def add_loan(world: World, item: Item, now_ms: int) -> str:
-    made = loans.loan(item.random, item_id=item.id, now_ms=now_ms)
-    item.loans[made["id"]] = made
-    world.own(item, made)
-    return str(made["id"])
-
-
-def _add_consent(world: World, item: Item, now_ms: int) -> None:
-    made = consents.consent(item, now_ms)
-    item.consents[made["id"]] = made
-    world.own(item, made)
+    return world.own(item, item.loans, loans.loan(item.random, item_id=item.id, now_ms=now_ms))

@@ -18,7 +18,7 @@ _REWORDED = 8
 
 @dataclass(frozen=True)
 class Reconnection:
-    """The earlier item, how far back the new one reads, and whether it words some rows anew."""
+    """The earlier item, the days that the new one reads, and whether some rows are reworded."""
 
     of: Item
     history_days: int = HISTORY_DAYS
@@ -42,8 +42,7 @@ def reconnect(world: World, item: Item, again: Reconnection, now_ms: int) -> Non
         world.rows.update((row.id, row) for row in account.rows)
     for bill in list(again.of.bills.values()):
         made = _copy(bill, bills[bill["id"]], now_ms) | {"accountId": accounts[bill["accountId"]]}
-        item.bills[made["id"]] = made
-        world.own(item, made)
+        world.own(item, item.bills, made)
     _products(world, item, again.of, now_ms)
 
 
@@ -76,21 +75,14 @@ def _row(
 
 def _products(world: World, item: Item, old: Item, now_ms: int) -> None:
     for stored in list(old.investments.values()):
-        made = _owned(item, stored, now_ms)
-        item.investments[made["id"]] = made
+        made_id = world.own(item, item.investments, _owned(item, stored, now_ms))
         listed = old.movements.get(stored["id"], [])
-        item.movements[made["id"]] = [row | {"id": new_id(item.random)} for row in listed]
-        world.own(item, made)
+        item.movements[made_id] = [row | {"id": new_id(item.random)} for row in listed]
     for stored in list(old.loans.values()):
-        made = _owned(item, stored, now_ms)
-        item.loans[made["id"]] = made
-        world.own(item, made)
+        world.own(item, item.loans, _owned(item, stored, now_ms))
     if old.identity is not None:
-        item.identity = _owned(item, old.identity, now_ms)
-        world.own(item, item.identity)
-    consent = consents.consent(item, now_ms)
-    item.consents[consent["id"]] = consent
-    world.own(item, consent)
+        world.identify(item, _owned(item, old.identity, now_ms))
+    world.own(item, item.consents, consents.consent(item, now_ms))
 
 
 def _owned(item: Item, stored: dict[str, Any], now_ms: int) -> dict[str, Any]:
