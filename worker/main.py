@@ -20,10 +20,9 @@ import uvloop
 from arq import func
 from redis.asyncio import Redis
 
-from worker.engine.bulk_slots import BulkSlots
 from worker.engine.job import Worker, sync_item
 from worker.engine.polling import PolledWork
-from worker.engine.sync_item import Engine
+from worker.engine.sync_item import BulkSlots, Engine
 from worker.health import TICK_TIMEOUT_S, Heartbeat, start_health_server, sweep_heartbeat
 from worker.inbox.drain import drain
 from worker.inbox.spool import Spool

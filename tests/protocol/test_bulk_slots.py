@@ -6,7 +6,7 @@ import time
 from contextlib import ExitStack
 
 from tests.support.stack import Stack
-from worker.engine.bulk_slots import BulkSlots
+from worker.engine.sync_item import BulkSlots
 from worker.infra.lanes import Lane
 from worker.infra.redis_keys import PREFIX
 

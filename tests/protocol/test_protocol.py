@@ -17,7 +17,7 @@ from tests.support.stack import Stack, build_client, build_worker, now
 from tests.support.waiting import until
 from worker.engine.job import OLDEST_EVERY, Worker
 from worker.engine.rounds import load_item_state
-from worker.engine.sync_item import Due, settle
+from worker.engine.settlement import Due, settle
 from worker.inbox.accept import Accepted, accept_events
 from worker.inbox.events import own_event
 from worker.infra.lanes import Lane

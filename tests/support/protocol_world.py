@@ -18,7 +18,7 @@ from tests.support.interleaving import Actor, PlainConnection
 from tests.support.stack import now
 from worker.engine.job import Worker
 from worker.engine.rounds import load_item_state
-from worker.engine.sync_item import settle
+from worker.engine.settlement import settle
 from worker.inbox.accept import Accepted, accept_events
 from worker.inbox.events import WebhookEvent
 from worker.infra.lanes import Lane

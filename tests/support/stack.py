@@ -19,9 +19,8 @@ from ops.compare.rows import Comparison, compare_item
 from ops.compare.truth import read_document
 from ops.demo.processes import ZONE
 from tests.support.simulator_process import SimulatorProcess
-from worker.engine.bulk_slots import BulkSlots
 from worker.engine.job import Worker
-from worker.engine.sync_item import Engine
+from worker.engine.sync_item import BulkSlots, Engine
 from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import WebhookEvent, own_event, parse_webhook
 from worker.infra.lanes import Lane

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 from zoneinfo import ZoneInfo
 
 import structlog
 
-from worker.engine.bulk_slots import BulkSlots
-from worker.engine.due import due_walks, next_due
 from worker.engine.failures import attempt
 from worker.engine.parent_gone import unless_gone
 from worker.engine.rounds import Rounds, load_item_state
+from worker.engine.settlement import Due, due_walks, run_outcome, settle
 from worker.infra.lanes import Lane
-from worker.infra.metrics import EVENTS
 from worker.infra.postgres import Pool
 from worker.lease.halt import halt, resume
-from worker.lease.lease import LEASE, Lease, LeaseLost, SyncSession
+from worker.lease.lease import Lease, LeaseLost, SyncSession
 from worker.lease.runs import close_lost_runs
 from worker.planner.outcomes import Outcome, SyncPlan
 from worker.planner.state import ItemState
@@ -28,7 +26,7 @@ from worker.pluggy_api.circuit_breaker import CallLedger
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyHalt
-from worker.store.lease import release_item, settle_item
+from worker.store.lease import release_item
 from worker.sync.account_walk import WALK_TIMEOUT_S, continue_walk
 
 log = structlog.get_logger()
@@ -37,6 +35,50 @@ PLAN_TIMEOUT_S: Final = 45.0
 """A plan that takes longer releases the item between two steps."""
 WALK_START_TIMEOUT_S: Final = 20.0
 """No arq job runs longer than 60 s: a walk follows only a short plan."""
+
+
+@dataclass(slots=True)
+class BulkSlots:
+    """AIMD limit on the concurrent bulk syncs of a process; the other slots are kept for live work.
+
+    The limit is halved after a rate-limited sync, and raised by one after a sync that was not: a
+    rate-limited sync wastes a claim and a settlement, and delays live work.
+    """
+
+    max_slots: int
+    limit: int = field(init=False)
+    taken: int = 0
+
+    def __post_init__(self) -> None:
+        self.limit = self.max_slots
+
+    @property
+    def free(self) -> int:
+        """Slots that may be taken now."""
+        return max(0, self.limit - self.taken)
+
+    @contextmanager
+    def slot(
+        self, rate_limited: Callable[[], bool | None] = lambda: None, *, wanted: bool = True
+    ) -> Iterator[bool]:
+        """Hold a slot, if one is wanted and free; yields whether it is held.
+
+        rate_limited is called at the end to adapt the limit; None: no call to Pluggy was made.
+        """
+        if not wanted or self.free <= 0:
+            yield False
+            return
+        self.taken += 1
+        try:
+            yield True
+        finally:
+            self.taken -= 1
+            self._adapt(rate_limited())
+
+    def _adapt(self, rate_limited: bool | None) -> None:
+        if rate_limited is not None:
+            slots = self.limit // 2 if rate_limited else self.limit + 1
+            self.limit = min(self.max_slots, max(1, slots))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +156,7 @@ class Engine:
             rounds = Rounds(session, item_state, until=started + PLAN_TIMEOUT_S)
             settled_plan = await rounds.run()
             generation = rounds.item_state.generation
-            await session.close_run(_run_outcome(settled_plan))
+            await session.close_run(run_outcome(settled_plan))
             await self._resume_if_answered(session)
         # Events that waited for a walk are open again if it has gone with its account or item.
         item_state = replace(await load_item_state(session), generation=generation)
@@ -167,74 +209,3 @@ class Engine:
         if session is not None:
             await session.close_run("released")
         await release_item(self.db, lease.item_id, token=lease.token)
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """The item after a settlement: whether it is due at once, and its generation."""
-
-    now: bool
-    generation: int
-
-
-async def settle(
-    session: SyncSession,
-    item_state: ItemState,
-    outcomes: Mapping[int, Outcome],
-    *,
-    settling: Collection[int],
-    run_id: int | None = None,
-    keep_lease: bool = False,
-) -> Due:
-    """Settle events and schedule the item. Raises LeaseLost if the lease is lost.
-
-    outcomes are those of this claim's plan; settling names the events among them to settle now.
-    """
-    next_at, lane = next_due(item_state, outcomes)
-    settled = {event_id: outcomes[event_id] for event_id in settling}
-    row = await settle_item(
-        session.db,
-        session.item_id,
-        token=session.lease.token,
-        generation=item_state.generation,
-        due_at=next_at,
-        lane=int(lane),
-        keep_for=LEASE if keep_lease else None,
-        event_ids=list(settled),
-        states=[o.state for o in settled.values()],
-        reasons=[o.reason for o in settled.values()],
-        error_ids=[o.error_id for o in settled.values()],
-        ask_again_ats=[o.ask_again_at for o in settled.values()],
-        run_id=run_id,
-        confirmings=[o.confirming for o in settled.values()],
-        confirming_sinces=[o.confirming_since for o in settled.values()],
-    )
-    if row is None:
-        raise LeaseLost
-    for state in {o.state for o in settled.values()}:
-        EVENTS.labels(state=state).inc(sum(o.state == state for o in settled.values()))
-        ids = [i for i, o in settled.items() if o.state == state]
-        _log_settled(state, event_row_ids=ids, run_id=run_id)
-    return Due(row.due, row.generation)
-
-
-def _log_settled(state: str, **facts: object) -> None:
-    """Log by literal event names, so that they can be searched for; a dead event needs a person."""
-    match state:
-        case "applied":
-            log.info("events_applied", **facts)
-        case "dead":
-            log.warning("events_dead", **facts)
-        case "ignored":
-            log.info("events_ignored", **facts)
-        case "walking":
-            log.info("events_walking", **facts)
-        case _:
-            log.info("events_pending", **facts)
-
-
-def _run_outcome(plan: SyncPlan) -> str:
-    states = {outcome.state for outcome in plan.outcomes.values()}
-    if states <= {"applied", "ignored", "walking"}:
-        return "done"
-    return "failed" if states == {"dead"} else "partial"
