@@ -15,7 +15,7 @@ from worker.inbox.accept import Accepted, accept_events
 from worker.inbox.drain import drain
 from worker.inbox.events import WebhookEvent
 from worker.inbox.spool import Spool, SpoolRefuses
-from worker.infra.outage_log import ServerOutage
+from worker.infra.outage_log import Failing, ServerOutage
 from worker.infra.outage_words import Outage, postgres_outage, redis_outage
 from worker.infra.postgres import POSTGRES_AWAY, Pool
 
@@ -51,7 +51,7 @@ class Stores:
         self._postgres = ServerOutage("postgres")
         self._asked = False
         self._checking: asyncio.Task[Outage | None] | None = None
-        self._drain_failing = False
+        self._draining = Failing()
 
     async def store(self, events: Sequence[WebhookEvent]) -> Sequence[Accepted | Exception]:
         """Store a group of events in one of both. Raises the error of the second one tried."""
@@ -124,12 +124,10 @@ class Stores:
             try:
                 await self._probe()
                 await self._drain(wake_for)
-                self._drain_failing = False
+                self._draining.succeeded()
             except Exception as error:  # Redis or Postgres; both are tried again
-                # One line per outage.
-                if not self._drain_failing:
+                if self._draining.is_new("failed"):
                     log.warning("spool_not_drained", error=type(error).__name__)
-                self._drain_failing = True
             await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _probe(self) -> None:

@@ -38,7 +38,7 @@ from worker.infra.postgres import (
     open_pool,
     why_refused,
 )
-from worker.infra.redis_client import connect_watched
+from worker.infra.redis_client import connect
 from worker.infra.redis_keys import PREFIX
 from worker.infra.redis_settings import RedisSafety
 from worker.infra.settings import PluggySettings, SettingsError, load
@@ -64,8 +64,15 @@ from worker.pluggy_api.circuit_breaker import CallLedger
 from worker.pluggy_api.client import PluggyClient
 from worker.store import halts
 from worker.store.sweep import remove_worker
-from worker.wakeup.arq_client import QueueClient, queue_client
-from worker.wakeup.queue import QUEUE_NAME, SYNC_ITEM, ArqWaker, deserialize, serialize
+from worker.wakeup.queue import (
+    QUEUE_NAME,
+    SYNC_ITEM,
+    ArqWaker,
+    QueueClient,
+    deserialize,
+    queue_client,
+    serialize,
+)
 
 log = structlog.get_logger()
 
@@ -95,7 +102,7 @@ async def startup(ctx: dict[str, Any]) -> None:
         max_size=settings.worker_slots + 4,
         statement_cache=settings.database_statement_cache,
     )
-    redis = connect_watched(settings.redis_url.get_secret_value(), queue.outage)
+    redis = connect(settings.redis_url.get_secret_value(), queue.outage)
     client = PluggyClient.of(settings, redis)
     await client.__aenter__()
     slots = settings.worker_slots

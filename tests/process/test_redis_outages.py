@@ -22,7 +22,7 @@ from tests.support.waiting import until
 from worker.infra.outage_log import ServerOutage
 from worker.infra.outage_words import Outage, redis_outage
 from worker.infra.postgres import Pool
-from worker.infra.redis_client import WatchedRedis, connect, connect_watched
+from worker.infra.redis_client import WatchedRedis, connect
 from worker.infra.redis_settings import RedisSafety, RedisSettings, read_redis_settings
 from worker.maintenance.redis_settings import record_redis_settings
 from worker.maintenance.sweep import Sweep
@@ -57,7 +57,8 @@ async def admin(valkey: embedded.Valkey) -> AsyncIterator[ArqRedis]:
 
 @pytest.fixture
 async def watched(valkey: embedded.Valkey) -> AsyncIterator[WatchedRedis]:
-    client = connect_watched(valkey.url, ServerOutage("redis"))
+    client = connect(valkey.url, ServerOutage("redis"))
+    assert isinstance(client, WatchedRedis)
     yield client
     await client.aclose()
 

@@ -23,8 +23,7 @@ from worker.infra.redis_keys import PREFIX
 from worker.infra.settings import PluggySettings
 from worker.infra.tasks import end
 from worker.main import worker_settings
-from worker.wakeup.arq_client import QueueClient, queue_client
-from worker.wakeup.queue import QUEUE_NAME, SYNC_ITEM, ArqWaker
+from worker.wakeup.queue import QUEUE_NAME, SYNC_ITEM, ArqWaker, QueueClient, queue_client
 
 # arq closes its connections by redis-py's older name.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")

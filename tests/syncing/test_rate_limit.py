@@ -17,7 +17,7 @@ import embedded
 from tests.support.waiting import until
 from worker.infra.lanes import Lane
 from worker.infra.outage_log import ServerOutage
-from worker.infra.redis_client import connect, connect_watched
+from worker.infra.redis_client import connect
 from worker.infra.redis_keys import PREFIX
 from worker.pluggy_api.errors import Deferred
 from worker.pluggy_api.rate_limit import (
@@ -409,7 +409,7 @@ async def test_without_redis_calls_go_on_at_a_tenth_of_the_limit(
     how: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    watched = connect_watched(valkey.url, ServerOutage("redis"), timeout_s=0.3)
+    watched = connect(valkey.url, ServerOutage("redis"), timeout_s=0.3)
     budget = RateBudget(watched, per_minute=60)
     await own_redis.delete(KEY)
     await stop_the_clock(own_redis, tokens=5)

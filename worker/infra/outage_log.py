@@ -1,4 +1,4 @@
-"""Track the outages of one server (Postgres or Redis), and log their beginning and end."""
+"""Remember what fails, so that an outage is logged once: of a server, or of work repeated."""
 
 from __future__ import annotations
 
@@ -27,6 +27,23 @@ BACK: Final[Mapping[str, str]] = {
 
 
 @dataclass(slots=True)
+class Failing:
+    """Kinds of failures since the last success: each is logged once, however often it repeats."""
+
+    kinds: set[str] = field(default_factory=set)
+
+    def is_new(self, kind: str) -> bool:
+        """Note a failure; returns whether it is the first of its kind."""
+        is_new = kind not in self.kinds
+        self.kinds.add(kind)
+        return is_new
+
+    def succeeded(self) -> None:
+        """Note a success: the next failure is logged again."""
+        self.kinds.clear()
+
+
+@dataclass(slots=True)
 class ServerOutage:
     """Outage state of one server, fed with every failure and success.
 
@@ -37,7 +54,7 @@ class ServerOutage:
     since: float | None = None
     failed_at: float = 0.0
     word: str | None = None
-    _logged: set[str] = field(default_factory=set)
+    _causes: Failing = field(default_factory=Failing)
 
     @property
     def lasts(self) -> bool:
@@ -60,8 +77,7 @@ class ServerOutage:
         if self.since is None:
             self.since = self.failed_at
         self.word = str(WORDS[self.server](error))
-        if self.word not in self._logged:
-            self._logged.add(self.word)
+        if self._causes.is_new(self.word):
             log.warning(self.word, error=type(error).__name__)
 
     def answered(self) -> None:
@@ -71,4 +87,4 @@ class ServerOutage:
             return
         log.warning(BACK[self.server], away_s=round(time.monotonic() - self.since, 1))
         self.since = self.word = None
-        self._logged.clear()
+        self._causes.succeeded()

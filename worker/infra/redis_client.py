@@ -73,13 +73,6 @@ class WatchedRedis(ArqRedis):
         await write("SET", WRITE_PROBE, 1, "PX", PROBE_EXPIRES_MS)
 
 
-def connect_watched(url: str, outage: ServerOutage, *, timeout_s: float = 2.0) -> WatchedRedis:
-    """The client of a worker for everything but arq's queue."""
-    client = WatchedRedis(connection_pool(url, timeout_s=timeout_s), outage)
-    client.auto_close_connection_pool = True  # the pool has no other user
-    return client
-
-
 class WatchedPipeline(Pipeline):
     """A pipeline that reports to the outage state of its client."""
 
@@ -124,9 +117,10 @@ class WatchedPipeline(Pipeline):
         await super().reset()  # type: ignore[no-untyped-call]  # redis-py
 
 
-def connect(url: str, *, timeout_s: float = 2.0) -> ArqRedis:
-    """A client without outage state. It connects with the first command."""
-    client = ArqRedis(connection_pool(url, timeout_s=timeout_s))
+def connect(url: str, outage: ServerOutage | None = None, *, timeout_s: float = 2.0) -> ArqRedis:
+    """A client that connects with the first command; with an outage state, a watched one."""
+    pool = connection_pool(url, timeout_s=timeout_s)
+    client = ArqRedis(pool) if outage is None else WatchedRedis(pool, outage)
     client.auto_close_connection_pool = True  # the pool has no other user
     return client
 

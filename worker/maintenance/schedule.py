@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from worker.infra.outage_log import ServerOutage
+from worker.infra.outage_log import Failing, ServerOutage
 from worker.infra.postgres import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED
 
 log = structlog.get_logger()
@@ -27,15 +27,14 @@ POLL_INTERVAL_S: Final = 1.0
 class PeriodicTask:
     """Work in bounded portions, safe on all workers at once; it returns whether there is more.
 
-    due_at and refused are of this process: the time of its next run, and whether Redis refused the
-    last one.
+    due_at is of this process: the time of its next run.
     """
 
     name: str
     every_s: float
     work: Callable[[], Awaitable[bool]]
     due_at: float = 0.0
-    refused: bool = False
+    failing: Failing = field(default_factory=Failing)
 
 
 @dataclass(slots=True)
@@ -59,18 +58,17 @@ class PeriodicTasks:
         more = False
         try:
             more = await periodic_task.work()
-            periodic_task.refused = False
+            periodic_task.failing.succeeded()
         except (*POSTGRES_AWAY, *POSTGRES_NOT_MIGRATED) as error:
             self.postgres.failed(error)
         except RedisError as error:
             # An outage is logged by the client of Redis; a refusal is logged here, once.
-            if isinstance(error, ResponseError) and not periodic_task.refused:
+            if isinstance(error, ResponseError) and periodic_task.failing.is_new("refused"):
                 log.warning(
                     "periodic_task_failed",
                     periodic_task=periodic_task.name,
                     error=type(error).__name__,
                 )
-                periodic_task.refused = True
         except Exception:
             log.exception("periodic_task_crashed", periodic_task=periodic_task.name)
         periodic_task.due_at = time.monotonic() + (0.0 if more else periodic_task.every_s)

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from worker.engine.polling import PolledWork
 from worker.infra.lanes import Lane
-from worker.infra.outage_log import ServerOutage
+from worker.infra.outage_log import Failing, ServerOutage
 from worker.infra.postgres import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED, Pool
 from worker.store import sweep
 from worker.wakeup.queue import ArqWaker
@@ -39,7 +39,7 @@ class Sweep:
     redis: ServerOutage = field(default_factory=partial(ServerOutage, "redis"))
     ticked_at: float = field(default_factory=time.monotonic)
     swept_at: float = 0.0
-    refused: bool = False
+    failing: Failing = field(default_factory=Failing)
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -47,11 +47,13 @@ class Sweep:
             try:
                 await self.sweep()
                 self.swept_at = time.monotonic()
-                self.refused = False
+                self.failing.succeeded()
             except (*POSTGRES_AWAY, *POSTGRES_NOT_MIGRATED) as error:
                 self.postgres.failed(error)
             except RedisError as error:
-                self._tell(error)
+                # An outage is logged by the client of Redis; a refusal is logged here, once.
+                if isinstance(error, ResponseError) and self.failing.is_new("refused"):
+                    log.warning("sweep_failed", error=type(error).__name__)
             except Exception:
                 log.exception("sweep_crashed")
             self.ticked_at = time.monotonic()
@@ -81,12 +83,6 @@ class Sweep:
         return await sweep.sweep_due_items(
             self.db, lock=SWEEP_LOCK, limit=room, lowest_lane=int(Lane.AUDIT)
         )
-
-    def _tell(self, error: RedisError) -> None:
-        """Log a refusal once until a sweep succeeds; an outage is logged by the client of Redis."""
-        if isinstance(error, ResponseError) and not self.refused:
-            log.warning("sweep_failed", error=type(error).__name__)
-            self.refused = True
 
     async def _settle_without_item(self) -> None:
         for record in await sweep.ignore_events_without_item(self.db):
