@@ -16,8 +16,8 @@ from arq.connections import ArqRedis
 from tests.support.altered_pluggy import altered, serving
 from tests.support.pluggy_stub import PluggyStub, Said, reading
 from tests.support.stack import Stack
-from worker.pluggy_api.answer_body import MAX_ANSWER_BYTES
 from worker.pluggy_api.errors import CursorRefused, PluggyUnavailable
+from worker.pluggy_api.http import MAX_ANSWER_BYTES
 from worker.pluggy_api.payloads import MAX_VALUES, decode_envelope, decode_id
 
 ACCOUNT = uuid.UUID(int=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -16,7 +16,6 @@ from yarl import URL
 from worker.infra.lanes import Lane
 from worker.infra.metrics import REQUESTS
 from worker.infra.settings import PluggySettings
-from worker.pluggy_api.answer_body import ENCODINGS, read_body
 from worker.pluggy_api.api_key import (
     REFUSALS_APART_S,
     ApiKey,
@@ -25,18 +24,17 @@ from worker.pluggy_api.api_key import (
     is_key_refused,
     read_key,
 )
-from worker.pluggy_api.errors import (
-    Deferred,
-    PluggyError,
-    PluggyHalt,
-    PluggyNotFound,
-    PluggyRefused,
-    PluggyRejected,
-    PluggyUnavailable,
+from worker.pluggy_api.error_answers import code_and_id, error_of, refusal
+from worker.pluggy_api.errors import Deferred, PluggyError, PluggyHalt, PluggyUnavailable
+from worker.pluggy_api.http import (
+    ENCODINGS,
+    READ_STATUS,
+    Answer,
+    Call,
+    Change,
+    endpoint_group,
+    read_body,
 )
-from worker.pluggy_api.http import Answer, Change, endpoint_group, endpoint_of
-from worker.pluggy_api.limit_answers import group_wait_s, is_group_limit, own_wait_s
-from worker.pluggy_api.payloads import decode_error
 from worker.pluggy_api.rate_limit import RateBudget
 
 T = TypeVar("T")
@@ -47,10 +45,6 @@ PLAIN_PATHS: Final = ("/connectors/200", "/items/00000000-0000-4000-8000-0000000
 """Paths that confirm a refused key: one that every key may read, and an item of no user."""
 MAX_TRIES: Final = 3
 """The call, a repeat with a renewed key, and one more after a plain path was answered."""
-REFUSED_STATUS: Final = (401, 403, 410)
-READ_STATUS: Final = (200, 201)
-CHANGED_STATUS: Final = (200, 201, 204)
-"""Pluggy's pages disagree about the status of changes, and 204 has no body."""
 
 BAD_KEYS_ADVICE: Final = (
     "Pluggy refuses PLUGGY_CLIENT_ID / PLUGGY_CLIENT_SECRET: set valid keys (and look at"
@@ -122,9 +116,8 @@ class PluggyClient:
 
         granted: the call has been reserved with reserve(). Raises PluggyError.
         """
-        endpoint = f"{change.method if change else 'GET'} {endpoint_of(path)}"
-        work = self._call_with_key(path, lane, count, change, granted)
-        return await self._bounded(endpoint, work)
+        call = Call(path, lane, count, change)
+        return await self._bounded(call.endpoint, self._call_with_key(call, granted))
 
     async def reserve(
         self, endpoint: str, lane: Lane, *, of_unknown: bool, named: uuid.UUID | None = None
@@ -148,14 +141,15 @@ class PluggyClient:
 
         Raises PluggyError if Pluggy refuses the key or does not answer.
         """
-        await self._bounded(f"GET {endpoint_of(PLAIN_PATHS[0])}", self._probe(new_key, count))
+        call = Call(PLAIN_PATHS[0], Lane.LIVE, count)
+        await self._bounded(call.endpoint, self._probe(call, new_key))
 
-    async def _probe(self, new_key: bool, count: Callable[[], None]) -> None:
+    async def _probe(self, call: Call, new_key: bool) -> None:
         async with self._renewing:
             key = self._key
             if key is None or new_key or key.has_run_out(time.monotonic()):
-                key = await self._renew(Lane.LIVE, count)
-            if not await self._is_plainly_answered(key, Lane.LIVE, count):
+                key = await self._renew(call)
+            if not await self._is_plainly_answered(key, call):
                 raise PluggyHalt("key_refused", advice=KEY_REFUSED_ADVICE)
 
     async def _bounded(self, endpoint: str, work: Awaitable[T]) -> T:
@@ -172,96 +166,53 @@ class PluggyClient:
             error.at(endpoint)
             raise
 
-    async def _call_with_key(
-        self,
-        path: str,
-        lane: Lane,
-        count: Callable[[], None],
-        change: Change | None,
-        granted: bool,
-    ) -> Answer:
-        key = await self._valid_key(lane, count)
+    async def _call_with_key(self, call: Call, granted: bool) -> Answer:
+        key = await self._valid_key(call)
         for _ in range(MAX_TRIES):
             if not granted:
-                await self._budget.acquire(endpoint_group(path), lane)
+                await self._budget.acquire(call.group, call.lane)
             granted = False
-            answer = await self._ask(path, key, count, change)
+            answer = await self._ask(call, key)
             if not is_key_refused(answer.status, answer.body):
-                accepted = CHANGED_STATUS if change else READ_STATUS
-                await self._raise_for(answer, endpoint_group(path), accepted)
+                if answer.status not in call.accepted:
+                    raise await self._error_of(answer, call.group)
                 return answer
-            key = await self._key_after(answer, key, lane, count)
-        raise _refusal(answer)
+            key = await self._key_after(answer, key, call)
+        raise refusal(answer)
 
-    async def _ask(
-        self,
-        path: str,
-        key: ApiKey,
-        count: Callable[[], None],
-        change: Change | None = None,
-    ) -> Answer:
-        answer = await self._send(path, key.value, count, change)
+    async def _ask(self, call: Call, key: ApiKey) -> Answer:
+        call.count()
+        async with self._session.request(
+            call.method,
+            # The cursor is encoded already; yarl must not change it.
+            URL(self._base_url + call.path, encoded=True),
+            headers={"X-API-KEY": key.value},
+            json=(call.change.body or None) if call.change else None,
+            allow_redirects=False,
+        ) as response:
+            answer = await _read(response, call.group)
         if is_key_answered(answer.status, answer.body):
             key.answered_at = time.monotonic()
             self._refusals.end()
         return answer
 
-    async def _send(
-        self, path: str, key: str, count: Callable[[], None], change: Change | None
-    ) -> Answer:
-        count()
-        async with self._session.request(
-            change.method if change else "GET",
-            # The cursor is encoded already; yarl must not change it.
-            URL(self._base_url + path, encoded=True),
-            headers={"X-API-KEY": key},
-            json=(change.body or None) if change else None,
-            allow_redirects=False,
-        ) as response:
-            REQUESTS.labels(group=endpoint_group(path), status=response.status).inc()
-            return Answer(response.status, await read_body(response), response.headers)
+    async def _error_of(self, answer: Answer, group: str) -> PluggyError:
+        """The error of an answer; after a limit of a group, the group is blocked too."""
+        error = error_of(answer, group)
+        if isinstance(error, Deferred) and not error.is_own:
+            await self._budget.empty(group, wait_s=error.wait_s)
+        return error
 
-    async def _raise_for(
-        self, answer: Answer, group: str, accepted: Collection[int] = READ_STATUS
-    ) -> None:
-        if answer.status in accepted:
-            return
-        code, error_id = _error_of(answer)
-        name = f"{answer.status}:{code or 'no_code'}"
-        if answer.status == 429:
-            raise await self._limit_reached(answer, group)
-        if answer.status in REFUSED_STATUS:
-            raise _refusal(answer)
-        if answer.status == 404 and code:
-            raise PluggyNotFound(name, status=404, error_id=error_id)
-        if 400 <= answer.status < 500 and answer.status != 408:
-            raise PluggyRejected(name, status=answer.status, error_id=error_id)
-        raise PluggyUnavailable(name, status=answer.status, error_id=error_id)
-
-    async def _limit_reached(self, answer: Answer, group: str) -> Deferred:
-        """The error of a 429: a group limit blocks the whole group, another only this call."""
-        code, error_id = _error_of(answer)
-        if group != "auth" and not is_group_limit(code):
-            wait_s = own_wait_s(answer.headers)
-            return Deferred(
-                f"429:{code}", wait_s=wait_s, status=429, error_id=error_id, is_own=True
-            )
-        wait_s = group_wait_s(answer.headers)
-        await self._budget.empty(group, wait_s=wait_s)
-        return Deferred("429", wait_s=wait_s, status=429, error_id=error_id)
-
-    async def _valid_key(self, lane: Lane, count: Callable[[], None]) -> ApiKey:
+    async def _valid_key(self, call: Call) -> ApiKey:
         """The current key, renewed if it has expired; one renewal at a time."""
         if self._key is not None and not self._key.has_run_out(time.monotonic()):
             return self._key
         async with self._renewing:
             if self._key is None or self._key.has_run_out(time.monotonic()):
-                return await self._renew(lane, count)
+                return await self._renew(call)
             return self._key
 
-    async def _key_after(
-        self, answer: Answer, key: ApiKey, lane: Lane, count: Callable[[], None]
-    ) -> ApiKey:
+    async def _key_after(self, answer: Answer, key: ApiKey, call: Call) -> ApiKey:
         """The key to repeat a refused call with. Raises PluggyRefused if the key itself is valid.
 
         A plain path decides: if it accepts the key, the refusal is about the resource. If it
@@ -272,48 +223,42 @@ class PluggyClient:
                 return self._key
             now = time.monotonic()
             if key.is_vouched_for(now):
-                raise _refusal(answer)
+                raise refusal(answer)
             if not key.is_trusted(now):
-                return await self._renew(lane, count)
+                return await self._renew(call)
             was_answered = key.was_answered
-            if not await self._is_plainly_answered(key, lane, count):
-                return await self._key_after_all_refused(answer, key, lane, count)
+            if not await self._is_plainly_answered(key, call):
+                return await self._key_after_all_refused(answer, key, call)
             if was_answered:
-                raise _refusal(answer)
+                raise refusal(answer)
             return key
 
-    async def _key_after_all_refused(
-        self, answer: Answer, key: ApiKey, lane: Lane, count: Callable[[], None]
-    ) -> ApiKey:
+    async def _key_after_all_refused(self, answer: Answer, key: ApiKey, call: Call) -> ApiKey:
         now = time.monotonic()
         if key.was_answered:
-            return await self._renew(lane, count)
+            return await self._renew(call)
         self._refusals.note(key, now)
         if not self._refusals.are_apart(now):
             raise Deferred(
                 "key_refused",
                 wait_s=REFUSALS_APART_S,
                 status=answer.status,
-                error_id=_error_of(answer)[1],
+                error_id=code_and_id(answer)[1],
             )
         if len(self._refusals.keys) == 1:
-            return await self._renew(lane, count)
-        error_id = _error_of(answer)[1]
-        raise PluggyHalt(
-            "key_refused", advice=KEY_REFUSED_ADVICE, status=answer.status, error_id=error_id
-        )
+            return await self._renew(call)
+        raise _halted("key_refused", KEY_REFUSED_ADVICE, answer)
 
-    async def _is_plainly_answered(
-        self, key: ApiKey, lane: Lane, count: Callable[[], None]
-    ) -> bool:
+    async def _is_plainly_answered(self, key: ApiKey, call: Call) -> bool:
         """Whether a path that every key may read accepts this one.
 
         Raises PluggyUnavailable if no answer decides it, and Deferred.
         """
         refusals = 0
         for path in PLAIN_PATHS:
-            await self._budget.acquire(endpoint_group(path), lane)
-            answer = await self._ask(path, key, count)
+            plain = Call(path, call.lane, call.count)
+            await self._budget.acquire(plain.group, plain.lane)
+            answer = await self._ask(plain, key)
             if is_key_answered(answer.status, answer.body):
                 key.vouched_at = time.monotonic()
                 return True
@@ -321,43 +266,30 @@ class PluggyClient:
         if refusals == len(PLAIN_PATHS):
             return False
         raise PluggyUnavailable(
-            f"{answer.status}:plain", status=answer.status, error_id=_error_of(answer)[1]
+            f"{answer.status}:plain", status=answer.status, error_id=code_and_id(answer)[1]
         )
 
-    async def _renew(self, lane: Lane, count: Callable[[], None]) -> ApiKey:
-        await self._budget.acquire("auth", lane)
-        self._key = ApiKey(await self._renew_key(count), time.monotonic())
-        return self._key
-
-    async def _renew_key(self, count: Callable[[], None]) -> str:
-        count()
+    async def _renew(self, call: Call) -> ApiKey:
+        await self._budget.acquire("auth", call.lane)
+        call.count()
         async with self._session.post(
             f"{self._base_url}/auth", json=self._credentials, allow_redirects=False
         ) as response:
-            REQUESTS.labels(group="auth", status=response.status).inc()
-            answer = Answer(response.status, await read_body(response), response.headers)
+            answer = await _read(response, "auth")
         # Also 404: then PLUGGY_BASE_URL is wrong. It is never about the item.
         if 400 <= answer.status < 500 and answer.status not in (408, 429):
-            _, error_id = _error_of(answer)
-            raise PluggyHalt(
-                f"auth:{answer.status}",
-                advice=BAD_KEYS_ADVICE,
-                status=answer.status,
-                error_id=error_id,
-            )
-        if answer.status == 429:
-            raise await self._limit_reached(answer, "auth")
-        await self._raise_for(answer, "auth")
-        return read_key(answer.body)
+            raise _halted(f"auth:{answer.status}", BAD_KEYS_ADVICE, answer)
+        if answer.status not in READ_STATUS:
+            raise await self._error_of(answer, "auth")
+        self._key = ApiKey(read_key(answer.body), time.monotonic())
+        return self._key
 
 
-def _error_of(answer: Answer) -> tuple[str | None, str | None]:
-    """(codeDescription, errorId) of a failure; without an errorId, the id of the request."""
-    code, error_id = decode_error(answer.body)
-    return code, error_id or answer.request_id
+async def _read(response: aiohttp.ClientResponse, group: str) -> Answer:
+    REQUESTS.labels(group=group, status=response.status).inc()
+    return Answer(response.status, await read_body(response), response.headers)
 
 
-def _refusal(answer: Answer) -> PluggyRefused:
-    code, error_id = _error_of(answer)
-    name = f"{answer.status}:{code or 'no_code'}"
-    return PluggyRefused(name, status=answer.status, error_id=error_id)
+def _halted(code: str, advice: str, answer: Answer) -> PluggyHalt:
+    _, error_id = code_and_id(answer)
+    return PluggyHalt(code, advice=advice, status=answer.status, error_id=error_id)

@@ -1,4 +1,4 @@
-"""Interpret 429 responses: which limit was reached, and how many seconds to wait."""
+"""Interpret error answers: the error to raise, and how many seconds to wait after a 429."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Final
 
-from worker.pluggy_api.http import http_date
+from worker.pluggy_api.errors import (
+    Deferred,
+    PluggyError,
+    PluggyNotFound,
+    PluggyRefused,
+    PluggyRejected,
+    PluggyUnavailable,
+)
+from worker.pluggy_api.http import Answer, http_date
+from worker.pluggy_api.payloads import decode_error
 
 WINDOW_S: Final = 60.0
 """Pluggy counts calls by the minute; https://docs.pluggy.ai/docs/rate-limits."""
@@ -17,6 +26,38 @@ MIN_WAIT_S: Final = 0.5
 MAX_DELAY_S: Final = 1e7
 """A number above this, four months, is a date, not a delay."""
 GROUP_CODES: Final = (None, "TOO_MANY_REQUESTS", "RATE_LIMIT_EXCEEDED")
+REFUSED_STATUS: Final = (401, 403, 410)
+
+
+def error_of(answer: Answer, group: str) -> PluggyError:
+    """The error that an answer to a call of the group stands for."""
+    status, (code, error_id) = answer.status, code_and_id(answer)
+    name = f"{status}:{code or 'no_code'}"
+    if status == 429:
+        is_own = group != "auth" and not is_group_limit(code)
+        code, wait_s = (name, own_wait_s) if is_own else ("429", group_wait_s)
+        wait = wait_s(answer.headers)
+        return Deferred(code, wait_s=wait, status=status, error_id=error_id, is_own=is_own)
+    if status in REFUSED_STATUS:
+        return refusal(answer)
+    if status == 404 and code:
+        return PluggyNotFound(name, status=status, error_id=error_id)
+    if 400 <= status < 500 and status != 408:
+        return PluggyRejected(name, status=status, error_id=error_id)
+    return PluggyUnavailable(name, status=status, error_id=error_id)
+
+
+def refusal(answer: Answer) -> PluggyRefused:
+    """The error of an answer that refuses access."""
+    code, error_id = code_and_id(answer)
+    name = f"{answer.status}:{code or 'no_code'}"
+    return PluggyRefused(name, status=answer.status, error_id=error_id)
+
+
+def code_and_id(answer: Answer) -> tuple[str | None, str | None]:
+    """codeDescription and errorId of a failure; without an errorId, the id of the request."""
+    code, error_id = decode_error(answer.body)
+    return code, error_id or answer.request_id
 
 
 def is_group_limit(code: str | None) -> bool:
