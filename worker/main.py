@@ -45,14 +45,13 @@ from worker.infra.settings import PluggySettings, SettingsError, load
 from worker.infra.tasks import end, insist
 from worker.lease.halt import probe_halt
 from worker.lease.parked_products import tend_parks
-from worker.maintenance.confirmations import order_confirmations
 from worker.maintenance.installation import (
     ForeignInstallation,
     check_installation,
     remember_settings,
 )
 from worker.maintenance.purge import Purger
-from worker.maintenance.reconciliation import run_reconciliations
+from worker.maintenance.reconciliation import order_confirmations, run_reconciliations
 from worker.maintenance.redis_settings import record_redis_settings
 from worker.maintenance.reference_data import refresh_reference_data
 from worker.maintenance.restatements import link_restatements

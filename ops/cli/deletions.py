@@ -21,12 +21,8 @@ from ops.cli.console import (
     run,
 )
 from worker.infra.settings import Environment, load
-from worker.maintenance.deletion_review import (
-    Decided,
-    accept_deletions,
-    list_deletions,
-    refuse_deletions,
-)
+from worker.maintenance.deletion_review import Decided, accept_deletions, refuse_deletions
+from worker.store.deletions import list_deletions
 
 Decide = Callable[..., Awaitable[list[Decided]]]
 

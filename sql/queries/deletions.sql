@@ -1,5 +1,5 @@
 -- name: list_deletions
--- params: item_id?, limit?
+-- params: item_id? = null, limit? = null
 -- returns: many PendingDeletion
 -- nullable: reason, flagged_at, posted_on
 -- Null: any item, without a limit.

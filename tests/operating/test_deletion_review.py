@@ -14,8 +14,8 @@ import pytest
 from tests.support.stack import Stack
 from tests.syncing.test_deletions import flagged, tombstones
 from worker.lease.lease import LEASE
-from worker.maintenance.deletion_review import accept_deletions, list_deletions, refuse_deletions
-from worker.store.deletions import PendingDeletion
+from worker.maintenance.deletion_review import accept_deletions, refuse_deletions
+from worker.store.deletions import PendingDeletion, list_deletions
 from worker.store.lease import fence
 
 MANY = 30

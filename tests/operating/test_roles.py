@@ -35,12 +35,13 @@ from worker.inbox.accept import accept_events
 from worker.inbox.events import parse_webhook
 from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.infra.sql_files import SQL_DIR
-from worker.maintenance.deletion_review import accept_deletions, list_deletions, refuse_deletions
+from worker.maintenance.deletion_review import accept_deletions, refuse_deletions
 from worker.maintenance.purge import Purger
 from worker.maintenance.reconciliation import run_reconciliations
 from worker.maintenance.reference_data import refresh_reference_data
 from worker.maintenance.restatements import link_restatements
 from worker.store import operating
+from worker.store.deletions import list_deletions
 
 DENIED = asyncpg.InsufficientPrivilegeError
 ITEM = uuid.UUID("8a1b0000-0000-4000-8000-000000000001")

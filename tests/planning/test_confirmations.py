@@ -31,7 +31,7 @@ from tests.support.planning import (
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import changed
 from worker.infra.lanes import Lane
-from worker.maintenance.confirmations import order_confirmations
+from worker.maintenance.reconciliation import order_confirmations
 from worker.planner.confirmations import MAX_JOINED, RECHECK_AFTER, next_recheck
 from worker.planner.steps import ReadAccounts, ReadDelta
 from worker.pluggy_api.endpoints import PluggyReader

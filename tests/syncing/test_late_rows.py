@@ -11,7 +11,7 @@ import pytest
 from tests.support.altered_pluggy import altered, without_rows
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import AFTER_THE_IMPORT, let_pass
-from worker.maintenance.confirmations import order_confirmations
+from worker.maintenance.reconciliation import order_confirmations
 
 SIZES = (40, 1200)
 """Rows of an import: less than a page, whose overlap is always read, and more."""

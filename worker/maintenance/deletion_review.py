@@ -14,9 +14,8 @@ from datetime import datetime
 
 from worker.entities.accounts import ENTITY as ACCOUNTS
 from worker.infra.postgres import Connection, Pool
-from worker.lease.runs import run_of_its_own
+from worker.lease.runs import Run, run_of_its_own
 from worker.store import deletions
-from worker.store.deletions import PendingDeletion
 from worker.sync.tombstones import tombstone_row
 
 
@@ -28,13 +27,6 @@ class Decided:
     run_id: int
     transaction_ids: tuple[uuid.UUID, ...]
     account_ids: tuple[uuid.UUID, ...] = ()
-
-
-async def list_deletions(
-    db: Pool, *, item_id: uuid.UUID | None = None, limit: int | None = None
-) -> list[PendingDeletion]:
-    """Flagged rows with their reasons, oldest flag first: pluggy_ops.flagged_deletions."""
-    return await deletions.list_deletions(db, item_id, limit=limit)
 
 
 async def accept_deletions(
@@ -61,7 +53,7 @@ async def refuse_deletions(
     item_id: uuid.UUID | None = None,
     transaction_ids: Sequence[uuid.UUID] | None = None,
 ) -> list[Decided]:
-    """Keep flagged rows; otherwise as accept_flags.
+    """Keep flagged rows; otherwise as accept_deletions.
 
     The refusal is remembered: until Pluggy has shown such a row again, its absence neither
     tombstones nor flags it, whatever event names it.
@@ -100,38 +92,30 @@ async def _decide_item(
     if not rows and not accounts:
         return None
     async with run_of_its_own(conn, "flag", item_id=item_id) as run:
-        if rows:
-            decide = (
-                deletions.accept_transaction_deletions
-                if accepts
-                else deletions.refuse_transaction_deletions
-            )
-            await decide(conn, item_id=item_id, ids=rows, run_id=run.id, now=now)
-        decide_accounts = _accept_accounts if accepts else _refuse_accounts
-        written = len(rows) + await decide_accounts(conn, item_id, accounts, run.id, now)
-        run.counts.seen = len(rows) + len(accounts)
-        if accepts:
-            run.counts.deleted = written
-        else:
-            run.counts.changed = written
         run.plan = ["accept_flagged" if accepts else "refuse_flagged"]
+        run.counts.seen = len(rows) + len(accounts)
+        await (_accept if accepts else _refuse)(conn, item_id, rows, accounts, run, now)
     return Decided(item_id, run.id, tuple(rows), tuple(accounts))
 
 
-async def _accept_accounts(
-    conn: Connection, item_id: uuid.UUID, ids: Sequence[uuid.UUID], run_id: int, now: datetime
-) -> int:
-    """With all that they own; returns how many rows were written."""
-    return sum(
-        [
-            await tombstone_row(conn, ACCOUNTS, item_id, account_id, run_id=run_id, now=now)
-            for account_id in ids
-        ]
-    )
+Ids = list[uuid.UUID]
 
 
-async def _refuse_accounts(
-    conn: Connection, item_id: uuid.UUID, ids: Sequence[uuid.UUID], run_id: int, now: datetime
-) -> int:
-    await deletions.refuse_account_deletions(conn, item_id, ids=ids, run_id=run_id, now=now)
-    return len(ids)
+async def _accept(
+    conn: Connection, item_id: uuid.UUID, rows: Ids, accounts: Ids, run: Run, now: datetime
+) -> None:
+    """Tombstone rows, and accounts with all that they own."""
+    await deletions.accept_transaction_deletions(conn, item_id, ids=rows, run_id=run.id, now=now)
+    run.counts.deleted = len(rows)
+    for account_id in accounts:
+        run.counts.deleted += await tombstone_row(
+            conn, ACCOUNTS, item_id, account_id, run_id=run.id, now=now
+        )
+
+
+async def _refuse(
+    conn: Connection, item_id: uuid.UUID, rows: Ids, accounts: Ids, run: Run, now: datetime
+) -> None:
+    await deletions.refuse_transaction_deletions(conn, item_id, ids=rows, run_id=run.id, now=now)
+    await deletions.refuse_account_deletions(conn, item_id, ids=accounts, run_id=run.id, now=now)
+    run.counts.changed = len(rows) + len(accounts)

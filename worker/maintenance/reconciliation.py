@@ -14,7 +14,7 @@ from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
-from worker.store import reconciliation
+from worker.store import product_sync, reconciliation
 from worker.store.rows import DueReconciliation
 
 log = structlog.get_logger()
@@ -41,34 +41,35 @@ class Reconciliation:
     """An event of our own, with the statements that load the items due for it and end that."""
 
     event: str
-    lane: Lane
     load: LoadDue
     end: EndDue
+    lane: Lane = Lane.RETRY
 
 
 RECONCILIATIONS: Final = (
     Reconciliation(
         "sync/missed-webhook-check",
-        Lane.RETRY,
         reconciliation.load_due_webhook_checks,
         reconciliation.end_webhook_checks,
     ),
     Reconciliation(
-        "sync/recent",
-        Lane.RETRY,
-        reconciliation.load_due_recent_reads,
-        reconciliation.end_recent_reads,
+        "sync/recent", reconciliation.load_due_recent_reads, reconciliation.end_recent_reads
     ),
     Reconciliation(
-        "sync/verify", Lane.AUDIT, reconciliation.load_due_verifies, reconciliation.end_verifies
+        "sync/verify", reconciliation.load_due_verifies, reconciliation.end_verifies, Lane.AUDIT
     ),
     Reconciliation(
-        "sync/deletions",
-        Lane.RETRY,
-        reconciliation.load_due_deletions,
-        reconciliation.end_deletions,
+        "sync/deletions", reconciliation.load_due_deletions, reconciliation.end_deletions
     ),
 )
+CONFIRMATIONS: Final = (
+    Reconciliation(
+        "sync/confirm", product_sync.load_due_confirmations, product_sync.end_confirmations
+    ),
+    Reconciliation("sync/confirm", product_sync.load_due_overlaps, product_sync.end_overlaps),
+)
+"""Second reads, because rows may show up late: of lists that were empty at first, and of the hour
+before a walk or a long delta."""
 
 
 async def run_reconciliations(db: Pool) -> bool:
@@ -85,14 +86,17 @@ async def run_reconciliations(db: Pool) -> bool:
     return True
 
 
-async def order_due(db: Pool) -> int:
-    """Store what is due of every reconciliation; returns how many events are new.
+async def order_confirmations(db: Pool) -> bool:
+    """Store events for the confirmations that are due; returns whether there may be more."""
+    return await order_due(db, CONFIRMATIONS) > 0
+
+
+async def order_due(db: Pool, kinds: Sequence[Reconciliation] = RECONCILIATIONS) -> int:
+    """Store what is due of each kind; returns how many events are new.
 
     Two workers at once store one event, because its id names the due time.
     """
-    return sum(
-        [await order_reconciliation(db, reconciliation) for reconciliation in RECONCILIATIONS]
-    )
+    return sum([await _order(db, kind) for kind in kinds])
 
 
 async def order_verify(
@@ -127,17 +131,16 @@ def event_id_of(order_id: str, item_id: uuid.UUID) -> str:
     return f"{order_id}:{item_id}"
 
 
-async def order_reconciliation(db: Pool, reconciliation: Reconciliation) -> int:
-    """Store what is due of one reconciliation; returns how many events are new."""
-    due = await reconciliation.load(db, limit=BATCH)
+async def _order(db: Pool, kind: Reconciliation) -> int:
+    due = await kind.load(db, limit=BATCH)
     if not due:
         return 0
-    name, now = reconciliation.event.removeprefix("sync/"), datetime.now(UTC)
+    name, now = kind.event.removeprefix("sync/"), datetime.now(UTC)
     events = [
         own_event(
-            reconciliation.event,
+            kind.event,
             record.item_id,
-            lane=reconciliation.lane,
+            lane=kind.lane,
             now=now,
             event_id=f"{name}:{record.item_id}:{record.due_at.isoformat()}",
         )
@@ -146,9 +149,7 @@ async def order_reconciliation(db: Pool, reconciliation: Reconciliation) -> int:
     ]
     answers = await accept_events(db, events) if events else []
     # Last, so that a crash repeats an order instead of losing it.
-    await reconciliation.end(db, item_ids=[record.item_id for record in due])
+    await kind.end(db, item_ids=[record.item_id for record in due])
     ordered = sum(isinstance(answer, Accepted) and answer.is_new for answer in answers)
-    log.info(
-        "reconciliations_ordered", event_name=reconciliation.event, due=len(due), ordered=ordered
-    )
+    log.info("reconciliations_ordered", event_name=kind.event, due=len(due), ordered=ordered)
     return ordered

@@ -26,7 +26,7 @@ class PendingDeletion(msgspec.Struct, frozen=True):
 
 
 async def list_deletions(
-    conn: Executor, item_id: uuid.UUID | None, *, limit: int | None
+    conn: Executor, item_id: uuid.UUID | None = None, *, limit: int | None = None
 ) -> list[PendingDeletion]:
     """Null: any item, without a limit."""
     return [
