@@ -24,9 +24,9 @@ from worker.lease.parked_products import mark_parked
 from worker.planner.confirmations import item_recheck_due
 from worker.planner.freshness import asks_again, is_answered
 from worker.planner.half_readable import asks_nothing
+from worker.planner.item_events import wants_accounts_alone
 from worker.planner.item_status import Item, read_item
 from worker.planner.outcomes import Answered, SyncPlan
-from worker.planner.own_events import wants_accounts_alone
 from worker.planner.plan import plan
 from worker.planner.state import WHOLE_ITEM, ItemState, item_state_from_row
 from worker.planner.steps import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,19 +11,14 @@ from worker.entities.declaration import Scope
 from worker.entities.registry import LISTED_BY_ACCOUNT, LISTED_BY_ITEM
 from worker.infra.lanes import Lane
 from worker.planner.confirmations import ACCOUNTS, ITEM, Thing, key_of, next_recheck, schedule_of
-from worker.planner.freshness import (
-    delta_from,
-    finds_drift,
-    is_answered,
-    is_later,
-    is_long_before,
-    owes_recent,
-)
+from worker.planner.freshness import delta_from, is_answered, is_later, is_long_before, owes_recent
 from worker.planner.item_status import Item
 from worker.planner.outcomes import Answered, Needs
 from worker.planner.state import WHOLE_ITEM, ItemState, PendingEvent, Step
 from worker.planner.steps import (
     AskWalk,
+    Gone,
+    NotRead,
     ReadAccounts,
     ReadDelta,
     ReadInvestmentTransactions,
@@ -43,45 +38,62 @@ SAY_NOTHING: Final = QUIET_EVENTS | {"item/error", "sync/recent"}
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """Adds due steps to the needs of an event; shared by all kinds of events."""
+    """The reads that one event needs; shared by all kinds of events.
+
+    found: the item as it was fetched. needs: what is left to do; filled by the methods `want_*`.
+    """
 
     item_state: ItemState
     answered: Answered
     products: frozenset[str]
+    event: PendingEvent
+    found: Item | Gone | NotRead
+    needs: Needs = field(default_factory=Needs)
 
+    @property
+    def item(self) -> Item:
+        """The item, of events that are planned only if it was fetched."""
+        assert isinstance(self.found, Item)  # noqa: S101 - checked by plan()
+        return self.found
+
+    @property
     def accounts_known(self) -> bool:
         """Whether the list of accounts was ever read completely."""
-        return self.item_state.step("accounts").complete_read_at is not None
+        return not self.is_unread("accounts")
 
+    @property
     def accounts_proven(self) -> bool:
         """False while the account list is suspiciously empty: then deltas prove nothing."""
         return self.item_state.step("accounts").deferred_since is None
 
-    def read_wanted(
-        self, event: PendingEvent, step: Step, source_updated_at: datetime | None
-    ) -> bool:
+    def read_wanted(self, step: Step) -> bool:
         """Whether a product was never read, was collected since, or must be verified."""
         if step.complete_read_at is None:
             return True
-        if event.event == "sync/verify":
-            return not is_answered(step.read_seq, event)
-        return self.is_collected_since(event, step, source_updated_at)
+        if self.event.event == "sync/verify":
+            return not is_answered(step.read_seq, self.event)
+        return self.is_collected_since(step)
 
-    def is_collected_since(
-        self, event: PendingEvent, step: Step, source_updated_at: datetime | None
-    ) -> bool:
+    def is_collected_since(self, step: Step) -> bool:
         """Whether Pluggy has collected a product after our last complete read of it.
 
         Without a collection time, every event that may mean a collection counts; a missed-webhook
         check, which does not, counts once a day.
         """
+        source_updated_at = self.item.source_updated_at(step.product)
         if source_updated_at is not None:
             return is_later(source_updated_at, step)
-        if event.event in SAY_NOTHING or is_answered(step.read_seq, event):
+        if self.event.event in SAY_NOTHING or is_answered(step.read_seq, self.event):
             return False
         read_at = step.complete_read_at
         recent = read_at is not None and self.item_state.now - read_at < RECENT_INTERVAL
-        return event.event != "sync/missed-webhook-check" or not recent
+        return self.event.event != "sync/missed-webhook-check" or not recent
+
+    def finds_drift(self, step: Step) -> bool:
+        """Whether changes found by a verify are drift: no unread collection explains them."""
+        known = step.complete_read_at is not None and step.source_updated_at is not None
+        is_collection_new = is_later(self.item.source_updated_at(step.product), step)
+        return self.event.event == "sync/verify" and known and not is_collection_new
 
     def recent_due(self, step: Step) -> bool:
         """Whether the recent days are due: once a day, and not while a walk covers them."""
@@ -90,59 +102,41 @@ class Reads:
             return False
         return step.recent_at is None or self.item_state.now - step.recent_at >= RECENT_INTERVAL
 
-    def want_accounts(self, needs: Needs, event: PendingEvent, item: Item) -> None:
+    def want_accounts(self) -> None:
         """Add the list of accounts, unless it is blocked."""
         step = self.item_state.step("accounts")
-        source_updated_at = item.source_updated_at("accounts")
-        if not self.blocked(needs, step, event):
-            verifies = finds_drift(event, step, source_updated_at)
-            needs.steps.append(ReadAccounts(source_updated_at, verifies))
+        if not self.blocked(step):
+            source_updated_at = self.item.source_updated_at("accounts")
+            self.needs.steps.append(ReadAccounts(source_updated_at, self.finds_drift(step)))
 
-    def want_product(
-        self,
-        needs: Needs,
-        event: PendingEvent,
-        item: Item,
-        product: str,
-        scope_id: uuid.UUID = WHOLE_ITEM,
-    ) -> None:
+    def want_product(self, product: str, scope_id: uuid.UUID = WHOLE_ITEM) -> None:
         """Add one list of the item, or of one account, if it is due."""
-        if product not in self.products:
-            return
         step = self.item_state.step(product, scope_id)
-        source_updated_at = item.source_updated_at(product)
-        if self.read_wanted(event, step, source_updated_at) and not self.blocked(
-            needs, step, event
-        ):
-            verifies = finds_drift(event, step, source_updated_at)
-            needs.steps.append(ReadProduct(product, scope_id, source_updated_at, verifies))
+        if product in self.products and self.read_wanted(step) and not self.blocked(step):
+            source_updated_at = self.item.source_updated_at(product)
+            read = ReadProduct(product, scope_id, source_updated_at, self.finds_drift(step))
+            self.needs.steps.append(read)
 
-    def want_lists_of_item(
-        self, needs: Needs, event: PendingEvent, item: Item, *, only_unread: bool = False
-    ) -> None:
+    def want_lists_of_item(self, *, only_unread: bool = False) -> None:
         """Add the due lists of the item, other than its accounts."""
         for listing in LISTED_BY_ITEM:
-            if listing.scope == Scope.ITEM_WITH_CONSENTS and not item.has_consents:
+            if listing.scope == Scope.ITEM_WITH_CONSENTS and not self.item.has_consents:
                 continue
             if not only_unread or self.is_unread(listing.product):
-                self.want_product(needs, event, item, listing.product)
+                self.want_product(listing.product)
 
-    def want_lists_of_accounts(
-        self, needs: Needs, event: PendingEvent, item: Item, *, only_unread: bool = False
-    ) -> None:
+    def want_lists_of_accounts(self, *, only_unread: bool = False) -> None:
         """Add the due lists of each account that has them."""
         for listing in LISTED_BY_ACCOUNT:
             for account_id in self.item_state.accounts_with(listing.scope):
                 if not only_unread or self.is_unread(listing.product, account_id):
-                    self.want_product(needs, event, item, listing.product, account_id)
+                    self.want_product(listing.product, account_id)
 
     def is_unread(self, product: str, scope_id: uuid.UUID = WHOLE_ITEM) -> bool:
         """Whether a list was never read completely."""
         return self.item_state.step(product, scope_id).complete_read_at is None
 
-    def want_investment_transactions(
-        self, needs: Needs, event: PendingEvent, item: Item, *, sweeps: bool = True
-    ) -> None:
+    def want_investment_transactions(self, *, sweeps: bool = True) -> None:
         """Add due investment transactions, first those of changed investments.
 
         Interest, taxes or corrections may change no field of the investment, so after each
@@ -153,51 +147,35 @@ class Reads:
             return
         if self.item_state.step("investments").deferred_since is not None:
             return  # their list is suspiciously empty: single investments prove nothing either
-        source_updated_at = item.source_updated_at(product)
+        source_updated_at = self.item.source_updated_at(product)
         found: list[ReadInvestmentTransactions] = []
         for investment in self.item_state.investments:
             step = self.item_state.step(product, investment.id)
             same = step.fingerprint == investment.fingerprint
-            if same and not (sweeps and self.read_wanted(event, step, source_updated_at)):
+            if same and not (sweeps and self.read_wanted(step)):
                 continue
-            if not self.blocked(needs, step, event):
+            if not self.blocked(step):
+                verifies = same and self.finds_drift(step)
                 found.append(
                     ReadInvestmentTransactions(
-                        investment.id,
-                        investment.fingerprint,
-                        source_updated_at,
-                        verifies=same and finds_drift(event, step, source_updated_at),
-                        sweeps=same,
+                        investment.id, investment.fingerprint, source_updated_at, verifies, same
                     )
                 )
         found.sort(key=lambda planned: planned.sweeps)
-        needs.steps += found
+        self.needs.steps += found
 
-    def want_delta(
-        self,
-        needs: Needs,
-        event: PendingEvent,
-        step: Step,
-        source_updated_at: datetime | None,
-        *,
-        expects_rows: bool | None = None,
-    ) -> None:
+    def want_delta(self, step: Step, *, expects_rows: bool | None = None) -> None:
         """Add a delta from the account's watermark; a running delta walk replaces it."""
         walk = self.item_state.walks.get(step.scope_id)
-        if self.blocked(needs, step, event):
+        if self.blocked(step):
             return
         if walk is not None and walk.kind == "delta" and step.dead_at is None:
-            needs.walking = True
+            self.needs.walking = True
             return
         since = min([delta_from(step, self.item_state.now), *self._announced_from(step)])
-        needs.steps.append(
-            ReadDelta(
-                step.scope_id,
-                since,
-                event.announces_rows if expects_rows is None else expects_rows,
-                source_updated_at,
-            )
-        )
+        expects = self.event.announces_rows if expects_rows is None else expects_rows
+        source_updated_at = self.item.source_updated_at(step.product)
+        self.needs.steps.append(ReadDelta(step.scope_id, since, expects, source_updated_at))
 
     def _announced_from(self, step: Step) -> list[datetime]:
         """Starts of the rows that all open events announce, answered or not.
@@ -212,76 +190,73 @@ class Reads:
             if not is_long_before(e.created_at_from, step.watermark)
         ]
 
-    def want_walk(
-        self,
-        needs: Needs,
-        event: PendingEvent,
-        step: Step,
-        lane: Lane,
-        source_updated_at: datetime | None,
-        *,
-        for_unreadable: bool = False,
-    ) -> None:
+    def want_walk(self, step: Step, lane: Lane, *, for_unreadable: bool = False) -> None:
         """Add a walk of all rows of an account, or wait for the running one."""
         if step.scope_id in self.item_state.walks and step.dead_at is None:
             # One walk of an account at a time; when it has ended this event is planned again.
-            needs.walking = True
-        elif not self.blocked(needs, step, event):
-            expects = event.announces_rows
-            verifies = finds_drift(event, step, source_updated_at)
-            needs.steps.append(
+            self.needs.walking = True
+        elif not self.blocked(step):
+            expects, verifies = self.event.announces_rows, self.finds_drift(step)
+            source_updated_at = self.item.source_updated_at(step.product)
+            self.needs.steps.append(
                 AskWalk(step.scope_id, lane, expects, source_updated_at, verifies, for_unreadable)
             )
 
-    def want_recent(self, needs: Needs, event: PendingEvent, step: Step) -> None:
+    def want_recent(self, step: Step) -> None:
         """Add a read of the account's last 14 days; a running walk replaces it."""
-        if self.blocked(needs, step, event):
+        if self.blocked(step):
             return
         if step.scope_id in self.item_state.walks and step.dead_at is None:
-            needs.walking = True
+            self.needs.walking = True
             return
-        needs.steps.append(ReadRecent(step.scope_id, (self.item_state.now - RECENT_DAYS).date()))
+        since = (self.item_state.now - RECENT_DAYS).date()
+        self.needs.steps.append(ReadRecent(step.scope_id, since))
 
-    def confirm(
-        self,
-        needs: Needs,
-        event: PendingEvent,
-        item: Item,
-        thing: Thing,
-        *,
-        since: datetime | None = None,
-    ) -> bool:
+    def want_first_reads(self) -> None:
+        """Add the first reads of the whole item; the event itself waits only for its own part."""
+        others = replace(self, needs=Needs())
+        steps = self.item_state.transaction_steps if "transactions" in self.products else []
+        for step in steps:
+            if step.watermark is None and step.scope_id not in self.item_state.walks:
+                others.want_walk(step, Lane.BACKFILL)
+        others.want_lists_of_item(only_unread=True)
+        others.want_lists_of_accounts(only_unread=True)
+        if not self.is_unread("investments"):
+            others.want_investment_transactions(sweeps=False)
+        self.needs.steps += others.needs.steps
+        self.needs.parked |= others.needs.parked
+
+    def confirm(self, thing: Thing, *, since: datetime | None = None) -> bool:
         """Add the next recheck of a contradicting answer; False: all rechecks have been made."""
-        step = self.item_state.step(*thing)
-        since = since or schedule_of(self.item_state, event, thing)
+        step, now = self.item_state.step(*thing), self.item_state.now
+        since = since or schedule_of(self.item_state, self.event, thing)
         recheck_at = next_recheck(since, step.complete_read_at)
         if recheck_at is None:
             return False
-        needs.confirming = key_of(thing), since
-        if recheck_at > self.item_state.now or thing == ITEM:
+        self.needs.confirming = key_of(thing), since
+        if recheck_at > now or thing == ITEM:
             # The item itself is fetched before anything is planned.
-            needs.waits.append(max(recheck_at, self.item_state.now))
+            self.needs.waits.append(max(recheck_at, now))
         elif thing == ACCOUNTS:
-            self.want_accounts(needs, event, item)
+            self.want_accounts()
         else:
-            source_updated_at = item.source_updated_at("transactions")
-            self.want_delta(needs, event, step, source_updated_at, expects_rows=False)
+            self.want_delta(step, expects_rows=False)
         return True
 
-    def blocked(self, needs: Needs, step: Step, event: PendingEvent) -> bool:
+    def blocked(self, step: Step) -> bool:
         """Whether a step cannot run now: parked, backing off, or dead. Notes the reason."""
         if step.product in self.item_state.parked:
-            needs.parked.add((step.product, step.scope_id))
-            needs.lacks = True
+            self.needs.parked.add((step.product, step.scope_id))
+            self.needs.lacks = True
             return True
         if step.dead_at is not None:
-            if is_answered(step.dead_seq, event):
-                needs.dead = step
+            if is_answered(step.dead_seq, self.event):
+                self.needs.dead = step
                 return True
             return False
         if step.next_try_at is not None and step.next_try_at > self.item_state.now:
-            needs.waits.append(step.next_try_at)
+            self.needs.waits.append(step.next_try_at)
             limited = step.attempts == 0 and step.deferred_since is None
-            needs.keeps_lane |= limited and self.item_state.item is not None
+            self.needs.keeps_lane |= limited and self.item_state.item is not None
             return True
         return False

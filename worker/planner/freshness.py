@@ -58,13 +58,6 @@ def bounded(stated: datetime | None, started_at: datetime | None) -> datetime | 
     return started_at - OVERLAP
 
 
-def finds_drift(event: PendingEvent, step: Step, source_updated_at: datetime | None) -> bool:
-    """Whether changes found by a verify are drift: no unread collection explains them."""
-    known = step.complete_read_at is not None and step.source_updated_at is not None
-    is_collection_new = is_later(source_updated_at, step)
-    return event.event == "sync/verify" and known and not is_collection_new
-
-
 def owes_recent(step: Step) -> bool:
     """Whether the account was read since its recent days were; otherwise they cannot differ."""
     if step.complete_read_at is None or step.watermark is None:

@@ -156,6 +156,11 @@ class ItemState:
         """Accounts that are not tombstoned, in a stable order."""
         return sorted(a.id for a in self.accounts.values() if a.live)
 
+    @property
+    def transaction_steps(self) -> list[Step]:
+        """The steps that read the transactions of the live accounts."""
+        return [self.step("transactions", account_id) for account_id in self.live_accounts]
+
 
 _events = msgspec.json.Decoder(list[PendingEvent])
 _steps = msgspec.json.Decoder(list[Step])
