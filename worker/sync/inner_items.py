@@ -49,11 +49,7 @@ async def _is_inner_item(session: SyncSession, named: uuid.UUID) -> bool:
     """Whether the id is pinned to the item; pins it if the item has none yet."""
     async with session.page() as conn:
         pinned = await items.pin_inner_item(
-            conn,
-            session.item_id,
-            inner_item_id=named,
-            run_id=session.run.id,
-            now=session.now,
+            conn, session.item_id, inner_item_id=named, run_id=session.run.id, now=session.now
         )
         session.run.counts.changed += bool(pinned)
     return named == await _inner_id(session)
