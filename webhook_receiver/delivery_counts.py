@@ -82,7 +82,7 @@ class DeliveryCounts:
                     minutes=[minute for minute, _, _ in keys],
                     events=[event for _, event, _ in keys],
                     answers=[answer for _, _, answer in keys],
-                    deliveries=[counted[key] for key in keys]
+                    deliveries=[counted[key] for key in keys],
                 )
         except Exception as error:
             log.warning("counts_kept", error=type(error).__name__)
