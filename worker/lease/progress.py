@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -19,98 +20,110 @@ ROWS_OF_A_PAGE: Final = 500
 """
 
 
-async def mark_complete(
-    conn: Connection,
-    session: SyncSession,
-    product: str,
-    scope_id: uuid.UUID = WHOLE_ITEM,
-    *,
-    started_at: datetime | None,
-    source_updated_at: datetime | None,
-    watermark: datetime | None = None,
-    walked_at: datetime | None = None,
-    fingerprint: str | None = None,
-    read_since: datetime | None = None,
-    read_seq: int | None = None,
-    incomplete_reason: str | None = None,
-) -> None:
-    """Mark a step complete in the transaction of its last page, and clear its failures.
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A read of one step: its scope, the collection that it reads, its start and its position.
 
-    read_seq is the position of the read's start; None: it started in this claim. incomplete_reason:
-    why its list may have more rows than were read; it answers events, and proves no absence.
+    Its methods belong to the transaction of its last page.
     """
-    read_up_to, before = bounded(watermark, started_at), None
-    if product == "transactions":
-        before = await product_sync.load_watermark(conn, session.item_id, scope_id)
-    narrow = is_narrow(read_since, before)
-    await product_sync.mark_complete(
-        conn,
-        session.item_id,
-        product,
-        scope_id,
-        complete_read_at=started_at,
-        source_updated_at=source_updated_at,
-        watermark=before if narrow else read_up_to,
-        walked_at=walked_at,
-        fingerprint=fingerprint,
-        read_since=read_since,
-        read_seq=session.read_seq if read_seq is None else read_seq,
-        incomplete_reason=incomplete_reason,
-    )
-    if product == "transactions":
-        await reconciliation.plan_recent_read(conn, session.item_id)
+
+    session: SyncSession
+    product: str
+    scope_id: uuid.UUID
+    source_updated_at: datetime | None
+    started_at: datetime | None
+    read_seq: int | None
+
+    @classmethod
+    def begin(
+        cls,
+        session: SyncSession,
+        product: str,
+        scope_id: uuid.UUID = WHOLE_ITEM,
+        source_updated_at: datetime | None = None,
+    ) -> Read:
+        """A read that starts now, in this claim."""
+        return cls(session, product, scope_id, source_updated_at, session.now, session.read_seq)
+
+    @property
+    def key(self) -> tuple[uuid.UUID, str, uuid.UUID]:
+        """The step's key: item, product and scope."""
+        return self.session.item_id, self.product, self.scope_id
+
+    async def complete(
+        self,
+        conn: Connection,
+        *,
+        fingerprint: str | None = None,
+        incomplete_reason: str | None = None,
+        watermark: datetime | None = None,
+        since: datetime | None = None,
+        walked: bool = False,
+    ) -> None:
+        """Mark the step complete, and clear its failures.
+
+        incomplete_reason: why its list may have more rows than were read; it answers events, and
+        proves no absence.
+        """
+        await product_sync.mark_complete(
+            conn,
+            *self.key,
+            complete_read_at=self.started_at,
+            source_updated_at=self.source_updated_at,
+            watermark=watermark,
+            walked_at=self.started_at if walked else None,
+            fingerprint=fingerprint,
+            read_since=since,
+            read_seq=self.read_seq or self.session.read_seq,
+            incomplete_reason=incomplete_reason,
+        )
+
+    async def complete_transactions(
+        self,
+        conn: Connection,
+        *,
+        pluggy_started_at: datetime | None,
+        since: datetime | None,
+        walked: bool = False,
+    ) -> None:
+        """Mark a delta or a walk complete: its watermark moves, and its overlap is noted."""
+        item_id, _, account_id = self.key
+        read_up_to = bounded(pluggy_started_at, self.started_at)
+        before = await product_sync.load_watermark(conn, item_id, account_id)
+        narrow = is_narrow(since, before)
+        watermark = before if narrow else read_up_to
+        await self.complete(conn, watermark=watermark, since=since, walked=walked)
+        await reconciliation.plan_recent_read(conn, item_id)
         await product_sync.note_overlap(
             conn,
-            session.item_id,
-            scope_id,
-            started_at=started_at,
+            item_id,
+            account_id,
+            started_at=self.started_at,
             pluggy_started_at=read_up_to,
             narrow=narrow,
-            walked=walked_at is not None,
+            walked=walked,
             free_rows=ROWS_OF_A_PAGE if before is not None else 0,
             narrow_for=NARROW_TTL,
             overlap=OVERLAP,
         )
+        await self.expect_first_rows(conn)
 
+    async def expect_first_rows(self, conn: Connection, *, found: bool | None = None) -> None:
+        """After a complete list: schedule another read if it has been empty since its first read.
 
-async def expect_first_rows(
-    conn: Connection,
-    session: SyncSession,
-    product: str,
-    scope_id: uuid.UUID = WHOLE_ITEM,
-    *,
-    found: bool | None = None,
-) -> None:
-    """After a complete list: schedule another read if it has been empty since its first read.
+        found: whether it had rows; None: whether transactions of the account are stored.
+        """
+        declared = PRODUCTS[self.product]
+        if declared.rechecks_first:
+            name = declared.collected_as
+            await product_sync.expect_first_rows(conn, *self.key, found=found, collected_as=name)
 
-    found: whether it had rows; None: whether transactions of the account are stored.
-    """
-    declared = PRODUCTS[product]
-    if declared.rechecks_first:
-        await product_sync.expect_first_rows(
-            conn,
-            session.item_id,
-            product,
-            scope_id,
-            found=found,
-            collected_as=declared.collected_as,
-        )
+    async def defer(
+        self, conn: Connection, *, reason: str = EMPTY_ANSWER, pause: timedelta | None = None
+    ) -> None:
+        """Defer the step until after the pause: no watermark moves, no event is settled.
 
-
-async def defer_step(
-    conn: Connection,
-    session: SyncSession,
-    product: str,
-    scope_id: uuid.UUID = WHOLE_ITEM,
-    *,
-    reason: str = EMPTY_ANSWER,
-    pause: timedelta | None = None,
-) -> None:
-    """Defer a step until after the pause: no watermark moves, no event is settled.
-
-    Without a pause given, it doubles with the age of the deferral, from 30 s to an hour.
-    """
-    await product_sync.defer_step(
-        conn, session.item_id, product, scope_id, reason=reason, pause=pause
-    )
-    session.deferred.add((product, scope_id))
+        Without a pause given, it doubles with the age of the deferral, from 30 s to an hour.
+        """
+        await product_sync.defer_step(conn, *self.key, reason=reason, pause=pause)
+        self.session.deferred.add((self.product, self.scope_id))

@@ -14,12 +14,10 @@ import msgspec
 
 from worker.infra.postgres import Connection
 from worker.lease.lease import SyncSession
-from worker.lease.progress import expect_first_rows, mark_complete
+from worker.lease.progress import Read
 from worker.planner.due_reads import RECENT_DAYS
 from worker.planner.state import Walk
-from worker.planner.steps import (
-    AskWalk,
-)
+from worker.planner.steps import AskWalk
 from worker.pluggy_api.endpoints import Page
 from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyUnavailable
 from worker.store import account_walks
@@ -242,8 +240,13 @@ async def _finish(session: SyncSession, walk: Walk) -> None:
                 conn, session, walk.account_id, walk.started_at, walk.read_seq
             )
         else:
-            await _mark_complete(conn, session, walk)
-            await expect_first_rows(conn, session, PRODUCT, walk.account_id)
+            began = walk.source_updated_at, walk.started_at, walk.read_seq
+            await Read(session, PRODUCT, walk.account_id, *began).complete_transactions(
+                conn,
+                pluggy_started_at=walk.pluggy_started_at,
+                since=walk.read_since,
+                walked=walk.kind == "walk",
+            )
         await account_walks.finish_walk(conn, session.item_id, walk.account_id)
 
 
@@ -252,18 +255,3 @@ async def _load_absence(conn: Connection, walk: Walk) -> Absence:
     for record in await account_walks.load_absent(conn, walk_id=walk.walk_id):
         found[record.kind].add(record.id)
     return Absence(*map(frozenset, (found["absent"], found["waiting"], found["unproven"])))
-
-
-async def _mark_complete(conn: Connection, session: SyncSession, walk: Walk) -> None:
-    await mark_complete(
-        conn,
-        session,
-        PRODUCT,
-        walk.account_id,
-        started_at=walk.started_at,
-        source_updated_at=walk.source_updated_at,
-        watermark=walk.pluggy_started_at,
-        walked_at=walk.started_at if walk.kind == "walk" else None,
-        read_since=walk.read_since,
-        read_seq=walk.read_seq,
-    )

@@ -15,7 +15,7 @@ import msgspec
 from worker.entities.declaration import Listing
 from worker.infra.parsing import parse_uuid
 from worker.lease.lease import SyncSession
-from worker.lease.progress import defer_step, expect_first_rows, mark_complete
+from worker.lease.progress import Read
 from worker.planner.state import WHOLE_ITEM
 from worker.pluggy_api.errors import PluggyNotFound
 from worker.pluggy_api.payloads import decode_object
@@ -47,7 +47,7 @@ async def sync_listing(
     rows are stored, only suspects are asked for, and the product is incomplete. suspects: rows that
     another answer does not know.
     """
-    product, started_at = listing.product, session.now
+    read = Read.begin(session, listing.product, scope_id, source_updated_at)
     owner = session.item_id if scope_id == WHOLE_ITEM else scope_id
     page = await listing.read(session.pluggy, owner)
     rows, rejected = await read_rows_of_item(
@@ -59,7 +59,7 @@ async def sync_listing(
     if not (page.is_complete or suspicious):
         missing &= set(suspects)
     proves = suspicious and page.is_complete
-    recheck = await plan_recheck(session, product, stored) if proves else None
+    recheck = await plan_recheck(session, listing.product, stored) if proves else None
     if recheck is None:
         answers = await _ask(session, listing, owner, missing, for_witness=suspicious)
     else:
@@ -69,36 +69,23 @@ async def sync_listing(
     async with session.page() as conn:
         if suspicious and not answers.returned and not proven:
             if recheck is not None and answers.absent:
-                await note_missed(conn, session, product, recheck, answers.absent)
-            await defer_step(conn, session, product, scope_id)
+                await note_missed(conn, session, listing.product, recheck, answers.absent)
+            await read.defer(conn)
             return
+        found = [*rows, *answers.returned]
         owned = {} if scope_id == WHOLE_ITEM else {"account_id": scope_id}
         await store_rows(
-            conn,
-            session,
-            listing,
-            [*rows, *answers.returned],
-            rejected,
-            scope_id=scope_id,
-            owner_columns=owned,
+            conn, session, listing, found, rejected, scope_id=scope_id, owner_columns=owned
         )
         for row_id in [*answers.absent, *(answers.moved if page.rows else ())]:
             session.run.counts.deleted += await tombstone_row(
                 conn, listing, session.item_id, row_id, run_id=session.run.id, now=session.now
             )
         if answers.go_on:
-            await defer_step(conn, session, product, scope_id, reason=UNASKED)
+            await read.defer(conn, reason=UNASKED)
             return
-        await mark_complete(
-            conn,
-            session,
-            product,
-            scope_id,
-            started_at=started_at,
-            source_updated_at=source_updated_at,
-            incomplete_reason=page.incomplete_reason,
-        )
-        await expect_first_rows(conn, session, product, scope_id, found=bool(page.rows))
+        await read.complete(conn, incomplete_reason=page.incomplete_reason)
+        await read.expect_first_rows(conn, found=bool(page.rows))
 
 
 async def live_ids(

@@ -13,10 +13,8 @@ from typing import Final
 from worker.entities.investment_transactions import ENTITY
 from worker.infra.postgres import Connection
 from worker.lease.lease import SyncSession
-from worker.lease.progress import defer_step, mark_complete
-from worker.planner.steps import (
-    ReadInvestmentTransactions,
-)
+from worker.lease.progress import Read
+from worker.planner.steps import ReadInvestmentTransactions
 from worker.store.entities import investment_transactions
 from worker.sync.store_rows import Listed, read_rows, store_rows
 
@@ -29,7 +27,7 @@ async def sync_investment_transactions(
     session: SyncSession, step: ReadInvestmentTransactions
 ) -> None:
     """Read the movements of one investment. Raises PluggyError, LeaseLost."""
-    started_at = session.now
+    read = Read.begin(session, PRODUCT, step.investment_id, step.source_updated_at)
     page = await session.pluggy.rows(f"/investments/{step.investment_id}/transactions")
     rows, rejected = await read_rows(page.rows, owner_key="investmentId", owner=step.investment_id)
     found = await investment_transactions.load_live_investment_transactions_ids(
@@ -39,37 +37,17 @@ async def sync_investment_transactions(
     listed = Listed.of(rows, rejected).among(stored)
     async with session.page() as conn:
         if stored and not page.rows:
-            await defer_step(conn, session, PRODUCT, step.investment_id)
+            await read.defer(conn)
             return
-        await store_rows(
-            conn,
-            session,
-            ENTITY,
-            rows,
-            rejected,
-            scope_id=step.investment_id,
-            owner_columns={"investment_id": step.investment_id},
-        )
+        owner = step.investment_id
+        owned = {"investment_id": owner}
+        await store_rows(conn, session, ENTITY, rows, rejected, scope_id=owner, owner_columns=owned)
         missing = stored - listed if page.is_complete else set()
         if await _doubt(conn, session, step.investment_id, missing):
-            await defer_step(
-                conn,
-                session,
-                PRODUCT,
-                step.investment_id,
-                reason=MISSING_ROWS,
-                pause=ASK_AGAIN_AFTER,
-            )
+            await read.defer(conn, reason=MISSING_ROWS, pause=ASK_AGAIN_AFTER)
             return
-        await mark_complete(
-            conn,
-            session,
-            PRODUCT,
-            step.investment_id,
-            started_at=started_at,
-            source_updated_at=step.source_updated_at,
-            fingerprint=step.fingerprint,
-            incomplete_reason=page.incomplete_reason,
+        await read.complete(
+            conn, fingerprint=step.fingerprint, incomplete_reason=page.incomplete_reason
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import structlog
 
@@ -15,7 +17,7 @@ from worker.entities.items import (
 from worker.infra.parsing import parse_uuid
 from worker.infra.postgres import Connection
 from worker.lease.lease import SyncSession
-from worker.lease.progress import mark_complete
+from worker.lease.progress import Read
 from worker.planner.freshness import latest_collection
 from worker.planner.item_status import Item, later_of, read_item
 from worker.pluggy_api.errors import PluggyUnavailable
@@ -30,7 +32,7 @@ log = structlog.get_logger()
 
 async def fetch_item(session: SyncSession) -> Item:
     """Fetch the item and store its row. Raises PluggyError, LeaseLost."""
-    started_at = session.now
+    read = Read.begin(session, "items")
     body = await session.pluggy.item(session.item_id)
     # Every item includes its connector, which changes independently of the item.
     payload = without_key(body, "connector")
@@ -61,13 +63,7 @@ async def fetch_item(session: SyncSession) -> Item:
                 await items.reset_reads(conn, session.item_id)
             session.run.counts.inserted += stored is None
             session.run.counts.changed += stored is not None
-        await mark_complete(
-            conn,
-            session,
-            "items",
-            started_at=started_at,
-            source_updated_at=item.last_updated_at,
-        )
+        await replace(read, source_updated_at=item.last_updated_at).complete(conn)
     return item
 
 

@@ -11,7 +11,7 @@ from worker.entities.transactions import ENTITY
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Connection
 from worker.lease.lease import SyncSession
-from worker.lease.progress import defer_step, expect_first_rows, mark_complete
+from worker.lease.progress import Read
 from worker.planner.steps import ReadDelta
 from worker.pluggy_api.endpoints import Page
 from worker.pluggy_api.errors import CursorRefused, PluggyNotFound
@@ -61,7 +61,8 @@ async def sync_delta(session: SyncSession, step: ReadDelta) -> None:
 
 
 async def _read_delta(session: SyncSession, step: ReadDelta, walk_from_s: float) -> None:
-    started_at, clock = session.now, asyncio.get_running_loop().time
+    read = Read.begin(session, PRODUCT, step.account_id, step.source_updated_at)
+    clock = asyncio.get_running_loop().time
     page = await session.pluggy.transactions(step.account_id, created_at_from=step.created_at_from)
     pluggy_started_at, pages, rows_seen = page.pluggy_now, 1, 0
     cursors: set[str] = set()
@@ -81,37 +82,26 @@ async def _read_delta(session: SyncSession, step: ReadDelta, walk_from_s: float)
                     lane=int(Lane.RETRY),
                     source_updated_at=step.source_updated_at,
                     next=page.next,
-                    started_at=started_at,
+                    started_at=read.started_at,
                     pluggy_started_at=pluggy_started_at,
                     pages=pages,
                     rows_seen=rows_seen,
                     read_since=step.created_at_from,
-                    read_seq=session.read_seq,
+                    read_seq=read.read_seq,
                 )
                 return
         page = await session.pluggy.next_transactions(page.next)
         pages += 1
     suspicious = pages > 1 or await _holds_since(session, step)
-    if not page.rows and (suspicious or step.expects_rows):
-        is_answer = await witnessed(session, step.account_id, suspicious=suspicious)
-    else:
-        is_answer = True
-    if not is_answer:
+    needs_witness = not page.rows and (suspicious or step.expects_rows)
+    if needs_witness and not await witnessed(session, step.account_id, suspicious=suspicious):
         await deferred(session, step.account_id)
         return
     async with session.page() as conn:
         await store_page(conn, session, step.account_id, page)
-        await mark_complete(
-            conn,
-            session,
-            PRODUCT,
-            step.account_id,
-            started_at=started_at,
-            source_updated_at=step.source_updated_at,
-            watermark=pluggy_started_at,
-            read_since=step.created_at_from,
+        await read.complete_transactions(
+            conn, pluggy_started_at=pluggy_started_at, since=step.created_at_from
         )
-        await expect_first_rows(conn, session, PRODUCT, step.account_id)
 
 
 async def _holds_since(session: SyncSession, step: ReadDelta) -> bool:
@@ -157,4 +147,4 @@ async def account_answers(session: SyncSession, account_id: uuid.UUID) -> bool:
 async def deferred(session: SyncSession, account_id: uuid.UUID) -> None:
     """Defer the step, for the answer proves nothing: no watermark moves, no event is settled."""
     async with session.page() as conn:
-        await defer_step(conn, session, PRODUCT, account_id)
+        await Read.begin(session, PRODUCT, account_id).defer(conn)
