@@ -17,9 +17,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from webhook_receiver.app import ReceiverServices, receiver_runner
-from webhook_receiver.authentication import Authenticator
 from webhook_receiver.delivery_counts import DeliveryCounts
 from webhook_receiver.intake import Intake
+from webhook_receiver.origins import Authenticator
 from webhook_receiver.settings import ReceiverSettings
 from webhook_receiver.storage import Stores
 from worker.inbox.spool import Spool

@@ -12,12 +12,17 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from webhook_receiver.authentication import Authenticator
 from webhook_receiver.delivery_counts import DeliveryCounts
 from webhook_receiver.intake import Intake, NotTaken
-from webhook_receiver.not_found import handle_expect, not_found, send_continue
-from webhook_receiver.origins import Origins
-from webhook_receiver.responses import json_errors, refusal, unavailable
+from webhook_receiver.origins import Authenticator, Origins
+from webhook_receiver.responses import (
+    handle_expect,
+    json_errors,
+    not_found,
+    refusal,
+    send_continue,
+    unavailable,
+)
 from webhook_receiver.storage import NotReady, Stores
 from worker.inbox.accept import UnstorableEvent
 from worker.inbox.events import MalformedEvent, WebhookEvent, parse_registration, parse_webhook

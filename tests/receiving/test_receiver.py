@@ -13,8 +13,7 @@ from tests.support.receiver import HEADER, SECRET, Doorway, event_body, open_rec
 from tests.support.shared_database import database_from, delete_events
 from tests.support.waiting import until
 from webhook_receiver.app import ANSWER_TIMEOUT_S, BODY_TIMEOUT_S, MAX_BODY_BYTES
-from webhook_receiver.authentication import Authenticator
-from webhook_receiver.origins import Origins, parse_networks
+from webhook_receiver.origins import Authenticator, Origins, parse_networks
 from worker.infra.postgres import Pool
 
 OTHER_SECRET = "another-secret-while-rotating"  # noqa: S105 - of the tests

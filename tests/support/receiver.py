@@ -18,10 +18,9 @@ from ops.demo.processes import WEBHOOK_RECEIVER, receiver_port
 from tests.support.service_process import ServiceProcess
 from tests.support.waiting import until
 from webhook_receiver.app import ANSWER_TIMEOUT_S, BODY_TIMEOUT_S, ReceiverServices, receiver_runner
-from webhook_receiver.authentication import Authenticator
 from webhook_receiver.delivery_counts import DeliveryCounts
 from webhook_receiver.intake import Intake
-from webhook_receiver.origins import Origins
+from webhook_receiver.origins import Authenticator, Origins
 from webhook_receiver.storage import POSTGRES_TIMEOUT_S, Stores
 from worker.inbox.spool import Spool
 from worker.infra.http_server import HttpLimits

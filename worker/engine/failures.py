@@ -1,35 +1,50 @@
-"""Records a failed step: its attempts with the time of the next one, or a dead letter."""
+"""Records a failed step: its attempts with the time of the next one, or a dead letter.
+
+A read that answers 404 for its account or investment re-reads the parent's own list first: if the
+parent is missing there too, it is treated as deleted.
+"""
 
 from __future__ import annotations
 
 import random
 import traceback
-from collections.abc import Awaitable
+import uuid
+from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import structlog
 
+from worker.entities.accounts import ENTITY as ACCOUNTS
+from worker.entities.declaration import Listing
+from worker.entities.investments import ENTITY as INVESTMENTS
 from worker.infra.metrics import FAILURES
 from worker.infra.postgres import POSTGRES_AWAY, Connection
-from worker.lease.halt import raise_if_down, raise_if_still_down, raise_if_unable
+from worker.lease.halt import raise_if_down, raise_if_unable
 from worker.lease.lease import LeaseLost, SyncSession
 from worker.lease.parked_products import park_if_refused
 from worker.planner.state import Step
 from worker.pluggy_api.errors import (
     Failure,
+    PluggyDown,
     PluggyError,
     PluggyHalt,
+    PluggyNotFound,
     PluggyUnavailable,
     RetryState,
     classify,
 )
-from worker.store import product_sync, runs
+from worker.store import account_walks, product_sync, runs
+from worker.sync.full_list import live_ids, sync_listing
 
 log = structlog.get_logger()
 
 MAX_JITTER_S = 30.0
+PARENT_LISTS: Final[Mapping[str, Listing]] = {
+    listing.absent: listing for listing in (ACCOUNTS, INVESTMENTS)
+}
 
 
 async def attempt(session: SyncSession, step: Step, work: Awaitable[object]) -> bool:
@@ -49,6 +64,25 @@ async def attempt(session: SyncSession, step: Step, work: Awaitable[object]) -> 
     return True
 
 
+async def unless_gone(session: SyncSession, owner_id: uuid.UUID, work: Awaitable[object]) -> None:
+    """Await a read of rows that an account or an investment owns.
+
+    If it answers 404 for the parent, the parent's own list is read again; if the parent is missing
+    there too, it is tombstoned and its steps are reset. Raises PluggyError, LeaseLost.
+    """
+    try:
+        await work
+    except PluggyNotFound as answer:
+        owners = PARENT_LISTS.get(answer.code)
+        if owners is None:
+            raise
+        await sync_listing(session, owners, source_updated_at=None, suspects=[owner_id])
+        if owner_id in await live_ids(session, owners):
+            raise
+        async with session.page() as conn:
+            await account_walks.reset_owner(conn, session.item_id, owner_id)
+
+
 async def record_failure(
     session: SyncSession, step: Step, error: Exception, *, tried_at: datetime
 ) -> None:
@@ -63,8 +97,8 @@ async def record_failure(
         failure = replace(failure, error_id=session.pluggy.request_id)
     FAILURES.labels(product=step.product, failure_class=failure.failure_class).inc()
     _log_failure(step, failure, None if isinstance(error, PluggyError) else _where(error))
-    if session.lease.probe:
-        await raise_if_still_down(session, failure)
+    if session.lease.probe and failure.failure_class == "retry":
+        raise PluggyDown  # a probe has failed again: that does not count against its item
     if isinstance(error, PluggyUnavailable):
         await raise_if_down(session)
     await _store_failure(session, step, failure, tried_at=tried_at)

@@ -12,9 +12,8 @@ from typing import Final
 
 import structlog
 
-from worker.engine.failures import attempt, record_failure
+from worker.engine.failures import attempt, record_failure, unless_gone
 from worker.engine.missed_webhooks import expect_collection, note_missed
-from worker.engine.parent_gone import unless_gone
 from worker.entities.accounts import ENTITY as ACCOUNTS
 from worker.entities.registry import LISTINGS
 from worker.infra.lanes import Lane
@@ -22,8 +21,7 @@ from worker.infra.postgres import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED
 from worker.lease.lease import LeaseLost, SyncSession
 from worker.lease.parked_products import mark_parked
 from worker.planner.confirmations import item_recheck_due
-from worker.planner.freshness import asks_again, is_answered
-from worker.planner.half_readable import asks_nothing
+from worker.planner.freshness import asks_again, asks_nothing, is_answered
 from worker.planner.item_events import wants_accounts_alone
 from worker.planner.item_status import Item, read_item
 from worker.planner.outcomes import Answered, SyncPlan

@@ -11,8 +11,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from worker.engine.failures import attempt
-from worker.engine.parent_gone import unless_gone
+from worker.engine.failures import attempt, unless_gone
 from worker.engine.rounds import Rounds, load_item_state
 from worker.engine.settlement import Due, due_walks, run_outcome, settle
 from worker.infra.lanes import Lane

@@ -80,12 +80,6 @@ async def raise_if_down(session: SyncSession) -> None:
         raise PluggyDown
 
 
-async def raise_if_still_down(session: SyncSession, failure: Failure) -> None:
-    """Raise PluggyDown if a probe has failed again: the failure does not count against its item."""
-    if failure.failure_class == "retry":
-        raise PluggyDown
-
-
 async def probe_halt(db: Pool, client: PluggyClient, ledger: CallLedger) -> bool:
     """Probe if a probe is due: a new key and a request for a connector, never what was refused.
 

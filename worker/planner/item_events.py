@@ -19,8 +19,7 @@ from worker.planner.confirmations import (
     has_not_moved,
 )
 from worker.planner.due_reads import QUIET_EVENTS, Reads
-from worker.planner.freshness import is_answered, is_wide_due, owes_recent
-from worker.planner.half_readable import waits_for_newer
+from worker.planner.freshness import is_answered, is_wide_due, owes_recent, waits_for_newer
 from worker.planner.outcomes import ASK_AGAIN_AFTER, SUPERSEDED_AFTER, Outcome, hold_back
 from worker.planner.state import ItemState
 from worker.planner.steps import AskAgain, ReadProduct, TombstoneItem

@@ -5,8 +5,14 @@ from __future__ import annotations
 from worker.infra.lanes import Lane
 from worker.planner.confirmations import ACCOUNTS, brought_nothing
 from worker.planner.due_reads import Reads
-from worker.planner.freshness import has_read_created, is_answered, is_long_before
-from worker.planner.half_readable import has_unreadable_ids, is_newest_unreadable, next_walk_at
+from worker.planner.freshness import (
+    has_read_created,
+    has_unreadable_ids,
+    is_answered,
+    is_long_before,
+    is_newest_unreadable,
+    next_walk_at,
+)
 from worker.planner.item_events import NOT_ENABLED
 from worker.planner.outcomes import ASK_AGAIN_AFTER, Outcome
 from worker.planner.state import Step
