@@ -21,8 +21,7 @@ from worker.infra.postgres import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED
 from worker.lease.lease import LeaseLost, SyncSession
 from worker.lease.parked_products import mark_parked
 from worker.planner.confirmations import item_recheck_due
-from worker.planner.freshness import asks_again, asks_nothing, is_answered
-from worker.planner.item_events import wants_accounts_alone
+from worker.planner.freshness import asks_again, asks_nothing, is_answered, wants_accounts_alone
 from worker.planner.item_status import Item, read_item
 from worker.planner.outcomes import Answered, SyncPlan
 from worker.planner.plan import plan

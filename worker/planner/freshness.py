@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from worker.inbox.events import READ_ACCOUNTS
 from worker.planner.state import ItemState, PendingEvent, Step
 
 OVERLAP: Final = timedelta(hours=1)
@@ -169,3 +170,10 @@ def asks_nothing(item_state: ItemState, event: PendingEvent) -> bool:
     if account is None or not account.live or event.ids_open or not has_unreadable_ids(event):
         return False
     return next_walk_at(item_state, item_state.step("transactions", account.id)) is not None
+
+
+def wants_accounts_alone(item_state: ItemState) -> bool:
+    """Whether all events ask for the accounts of a stored item, which needs no fetch itself."""
+    known = item_state.step("accounts").complete_read_at is not None
+    stored = item_state.item is not None and not item_state.item_deleted
+    return known and stored and {e.event for e in item_state.events} == {READ_ACCOUNTS}

@@ -21,7 +21,6 @@ from worker.planner.confirmations import (
 from worker.planner.due_reads import QUIET_EVENTS, Reads
 from worker.planner.freshness import is_answered, is_wide_due, owes_recent, waits_for_newer
 from worker.planner.outcomes import ASK_AGAIN_AFTER, SUPERSEDED_AFTER, Outcome, hold_back
-from worker.planner.state import ItemState
 from worker.planner.steps import AskAgain, ReadProduct, TombstoneItem
 
 NOT_ENABLED: Final = Outcome("ignored", "product_not_enabled")
@@ -161,13 +160,6 @@ def decide_accounts(reads: Reads) -> None:
         reads.want_accounts()
     else:
         reads.want_first_reads()
-
-
-def wants_accounts_alone(item_state: ItemState) -> bool:
-    """Whether all events ask for the accounts of a stored item, which needs no fetch itself."""
-    known = item_state.step("accounts").complete_read_at is not None
-    stored = item_state.item is not None and not item_state.item_deleted
-    return known and stored and {e.event for e in item_state.events} == {READ_ACCOUNTS}
 
 
 def decide_deletions(reads: Reads) -> Outcome | None:
