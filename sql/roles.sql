@@ -125,6 +125,9 @@ GRANT INSERT (item_id, generation, lane, run_at), UPDATE (generation, lane, run_
     ON pluggy_sync.item_sync TO pluggy_ops;
 -- The second for the lock that a decision takes; Postgres has no right to lock alone.
 GRANT INSERT (item_id), UPDATE (item_id) ON pluggy_sync.item_leases TO pluggy_ops;
+-- links accept and refuse.
+GRANT UPDATE (state, checked_seq) ON pluggy_sync.account_links TO pluggy_ops;
+GRANT DELETE ON pluggy_sync.row_links TO pluggy_ops;
 -- items delete.
 GRANT INSERT (item_id) ON pluggy_sync.erasures TO pluggy_ops;
 -- Accept and refuse, each with its run.

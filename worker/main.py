@@ -52,6 +52,7 @@ from worker.maintenance.installation import (
 )
 from worker.maintenance.purge import Purger
 from worker.maintenance.reconciliation import order_confirmations, run_reconciliations
+from worker.maintenance.reconnections import link_reconnections
 from worker.maintenance.redis_settings import record_redis_settings
 from worker.maintenance.reference_data import refresh_reference_data
 from worker.maintenance.restatements import link_restatements
@@ -206,6 +207,7 @@ def _periodic_tasks(
         *_watch(db, client, settings),
         PeriodicTask("purge", 60.0, purger.purge),
         PeriodicTask("restatements", 30.0, partial(link_restatements, db)),
+        PeriodicTask("reconnections", 30.0, partial(link_reconnections, db)),
         PeriodicTask("retention", 60.0, partial(delete_expired, db, keep)),
     ]
 

@@ -12,6 +12,7 @@ from ops.cli.dead_letters import dead_letters
 from ops.cli.deletions import flags
 from ops.cli.item_deletion import delete
 from ops.cli.items import items
+from ops.cli.links import links
 from ops.cli.migrate import migrate_command
 from ops.cli.resync import resync
 from ops.cli.status import status, worklist
@@ -49,6 +50,7 @@ for command in (
     dead_letters,
     resync,
     flags,
+    links,
     webhooks,
     demo,
 ):

@@ -1,14 +1,23 @@
--- Pluggy reports a card's debt as a positive balance.
+-- Pluggy reports a card's debt as a positive balance. The balance of
+-- an account that goes on under another item is counted there.
 CREATE VIEW pluggy_live.accounts AS
-SELECT item_id, id, type, subtype, number, name, marketing_name, owner, tax_number, currency_code,
-       balance, balance * CASE WHEN type = 'CREDIT' THEN -1 ELSE 1 END AS signed_balance,
-       bank_transfer_number, bank_closing_balance, credit_level, credit_brand,
-       credit_limit, credit_available_limit, credit_minimum_payment, credit_balance_close_date,
-       credit_balance_due_date, credit_status, source_created_at, source_updated_at, payload,
-       run_id, first_seen_at, changed_at, deletion_flagged_at,
-       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = accounts.item_id) AS ended_at
-FROM pluggy.accounts
-WHERE deleted_at IS NULL;
+WITH links AS (
+    SELECT item_id, account_id, superseded_by_item_id, superseded_by FROM pluggy_sync.account_links
+    WHERE state IN ('linked', 'accepted')
+)
+SELECT a.item_id, a.id, a.type, a.subtype, a.number, a.name, a.marketing_name, a.owner, a.tax_number,
+       a.currency_code, a.balance,
+       CASE WHEN l.superseded_by IS NULL
+            THEN a.balance * CASE WHEN a.type = 'CREDIT' THEN -1 ELSE 1 END END AS signed_balance,
+       a.bank_transfer_number, a.bank_closing_balance, a.credit_level, a.credit_brand,
+       a.credit_limit, a.credit_available_limit, a.credit_minimum_payment, a.credit_balance_close_date,
+       a.credit_balance_due_date, a.credit_status, a.source_created_at, a.source_updated_at, a.payload,
+       a.run_id, a.first_seen_at, a.changed_at, a.deletion_flagged_at,
+       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = a.item_id) AS ended_at,
+       l.superseded_by_item_id, l.superseded_by
+FROM pluggy.accounts a
+LEFT JOIN links l ON l.item_id = a.item_id AND l.account_id = a.id
+WHERE a.deleted_at IS NULL;
 
 COMMENT ON VIEW pluggy_live.accounts IS 'Accounts and cards';
 COMMENT ON COLUMN pluggy_live.accounts.item_id IS
@@ -33,7 +42,7 @@ COMMENT ON COLUMN pluggy_live.accounts.balance IS
     'null: not sent';
 COMMENT ON COLUMN pluggy_live.accounts.signed_balance IS
     'What the holder has, in currency_code: balance, negated for cards (debt is negative); null: '
-    'no balance';
+    'no balance, or the account goes on under another item (superseded_by) and is counted there';
 COMMENT ON COLUMN pluggy_live.accounts.bank_transfer_number IS
     'Branch and account as transfers name it, personal; null: not sent or a card';
 COMMENT ON COLUMN pluggy_live.accounts.bank_closing_balance IS
@@ -72,3 +81,7 @@ COMMENT ON COLUMN pluggy_live.accounts.deletion_flagged_at IS
 COMMENT ON COLUMN pluggy_live.accounts.ended_at IS
     'When Pluggy deleted the item after withdrawing its connector (UTC): the row is kept as it was '
     'and changes no more; null: the item is live';
+COMMENT ON COLUMN pluggy_live.accounts.superseded_by_item_id IS
+    'The new item of the same bank that goes on with the account; null: none';
+COMMENT ON COLUMN pluggy_live.accounts.superseded_by IS
+    'The account of superseded_by_item_id that is the same; null: none';

@@ -3,6 +3,9 @@
 -- in the row's currency, amount_in_account_currency in the account's. is_future goes by days, so that
 -- a row without a time of day is not future on its day.
 CREATE VIEW pluggy_live.transactions AS
+WITH links AS (
+    SELECT item_id, id FROM pluggy_sync.row_links WHERE product = 'transactions'
+)
 SELECT t.item_id, t.id, t.account_id, t.description, t.description_raw, t.currency_code, t.amount,
        t.amount_in_account_currency,
        coalesce(t.amount_in_account_currency, t.amount)
@@ -19,7 +22,8 @@ SELECT t.item_id, t.id, t.account_id, t.description, t.description_raw, t.curren
        (SELECT i.ended_at FROM pluggy.items i WHERE i.id = t.item_id) AS ended_at
 FROM pluggy.transactions t
 LEFT JOIN pluggy.accounts a ON a.item_id = t.item_id AND a.id = t.account_id
-WHERE t.deleted_at IS NULL;
+WHERE t.deleted_at IS NULL
+  AND NOT EXISTS (SELECT FROM links l WHERE l.item_id = t.item_id AND l.id = t.id);
 
 COMMENT ON VIEW pluggy_live.transactions IS 'Transactions of accounts and cards';
 COMMENT ON COLUMN pluggy_live.transactions.item_id IS

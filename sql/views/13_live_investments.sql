@@ -1,4 +1,7 @@
 CREATE VIEW pluggy_live.investments AS
+WITH links AS (
+    SELECT item_id, id FROM pluggy_sync.row_links WHERE product = 'investments'
+)
 SELECT item_id, id, type, subtype, name, number, code, isin, status, currency_code, balance,
        amount, amount_original, amount_profit, amount_withdrawal, quantity, value, taxes, taxes2,
        rate, rate_type, fixed_annual_rate, last_month_rate, annual_rate, last_twelve_months_rate,
@@ -6,7 +9,8 @@ SELECT item_id, id, type, subtype, name, number, code, isin, status, currency_co
        source_created_at, source_updated_at, payload, run_id, first_seen_at, changed_at,
        (SELECT i.ended_at FROM pluggy.items i WHERE i.id = investments.item_id) AS ended_at
 FROM pluggy.investments
-WHERE deleted_at IS NULL;
+WHERE deleted_at IS NULL
+  AND NOT EXISTS (SELECT FROM links l WHERE l.item_id = investments.item_id AND l.id = investments.id);
 
 COMMENT ON VIEW pluggy_live.investments IS 'Investments: one position each';
 COMMENT ON COLUMN pluggy_live.investments.item_id IS

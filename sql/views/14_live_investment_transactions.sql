@@ -1,9 +1,15 @@
 CREATE VIEW pluggy_live.investment_transactions AS
+WITH links AS (
+    SELECT item_id, id FROM pluggy_sync.row_links WHERE product = 'investment_transactions'
+)
 SELECT item_id, id, investment_id, type, movement_type, quantity, value, amount, net_amount, date,
        trade_date, description, brokerage_number, payload, run_id, first_seen_at, changed_at,
        (SELECT i.ended_at FROM pluggy.items i WHERE i.id = investment_transactions.item_id) AS ended_at
 FROM pluggy.investment_transactions
-WHERE deleted_at IS NULL;
+WHERE deleted_at IS NULL
+  AND NOT EXISTS (SELECT FROM links l
+                  WHERE l.item_id = investment_transactions.item_id
+                    AND l.id = investment_transactions.id);
 
 COMMENT ON VIEW pluggy_live.investment_transactions IS 'Movements of investments';
 COMMENT ON COLUMN pluggy_live.investment_transactions.item_id IS

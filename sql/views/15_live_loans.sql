@@ -1,11 +1,15 @@
 CREATE VIEW pluggy_live.loans AS
+WITH links AS (
+    SELECT item_id, id FROM pluggy_sync.row_links WHERE product = 'loans'
+)
 SELECT item_id, id, contract_number, ipoc_code, product_name, type, kind, currency_code,
        contract_amount, outstanding_balance, cet, date, contract_date, settlement_date, due_date,
        first_installment_due_date, total_installments, paid_installments, source_created_at,
        source_updated_at, payload, run_id, first_seen_at, changed_at,
        (SELECT i.ended_at FROM pluggy.items i WHERE i.id = loans.item_id) AS ended_at
 FROM pluggy.loans
-WHERE deleted_at IS NULL;
+WHERE deleted_at IS NULL
+  AND NOT EXISTS (SELECT FROM links l WHERE l.item_id = loans.item_id AND l.id = loans.id);
 
 COMMENT ON VIEW pluggy_live.loans IS 'Loans';
 COMMENT ON COLUMN pluggy_live.loans.item_id IS

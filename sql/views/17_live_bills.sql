@@ -1,10 +1,14 @@
 CREATE VIEW pluggy_live.bills AS
+WITH links AS (
+    SELECT item_id, id FROM pluggy_sync.row_links WHERE product = 'bills'
+)
 SELECT item_id, id, account_id, due_date, closing_date, total_amount, currency_code,
        minimum_payment_amount, allows_installments, source_created_at, source_updated_at, payload,
        run_id, first_seen_at, changed_at,
        (SELECT i.ended_at FROM pluggy.items i WHERE i.id = bills.item_id) AS ended_at
 FROM pluggy.bills
-WHERE deleted_at IS NULL;
+WHERE deleted_at IS NULL
+  AND NOT EXISTS (SELECT FROM links l WHERE l.item_id = bills.item_id AND l.id = bills.id);
 
 COMMENT ON VIEW pluggy_live.bills IS 'Closed bills of cards';
 COMMENT ON COLUMN pluggy_live.bills.item_id IS

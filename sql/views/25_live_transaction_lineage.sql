@@ -6,9 +6,15 @@ WITH newer AS (
     FROM pluggy_sync.restatements
 ), older AS (
     SELECT item_id, id, superseded_by FROM pluggy_sync.restatements
+), reconnected AS (
+    SELECT item_id, id, superseded_by_item_id, superseded_by, reason, linked_at, run_id
+    FROM pluggy_sync.row_links WHERE product = 'transactions'
 )
-SELECT t.item_id, t.account_id, t.id, t.deleted_at IS NULL AS is_live, t.deleted_at,
-       n.superseded_by, n.confidence, n.reason, n.linked_at, n.run_id AS link_run_id,
+SELECT t.item_id, t.account_id, t.id, t.deleted_at IS NULL AND c.id IS NULL AS is_live, t.deleted_at,
+       CASE WHEN c.id IS NULL THEN n.item_id ELSE c.superseded_by_item_id END AS superseded_by_item_id,
+       coalesce(c.superseded_by, n.superseded_by) AS superseded_by, n.confidence,
+       coalesce(c.reason, n.reason) AS reason, coalesce(c.linked_at, n.linked_at) AS linked_at,
+       coalesce(c.run_id, n.run_id) AS link_run_id,
        o.id AS supersedes, t.description, t.currency_code, t.amount,
        coalesce(t.amount_in_account_currency, t.amount)
            * CASE WHEN a.type = 'CREDIT' THEN -1 ELSE 1 END AS signed_amount,
@@ -19,6 +25,7 @@ SELECT t.item_id, t.account_id, t.id, t.deleted_at IS NULL AS is_live, t.deleted
 FROM pluggy.transactions t
 LEFT JOIN pluggy.accounts a ON a.item_id = t.item_id AND a.id = t.account_id
 LEFT JOIN newer n ON n.item_id = t.item_id AND n.id = t.id AND t.deleted_at IS NOT NULL
+LEFT JOIN reconnected c ON c.item_id = t.item_id AND c.id = t.id AND t.deleted_at IS NULL
 LEFT JOIN (older o
            JOIN pluggy.transactions g
                ON g.item_id = o.item_id AND g.id = o.id AND g.deleted_at IS NOT NULL)
@@ -36,10 +43,14 @@ COMMENT ON COLUMN pluggy_live.transaction_lineage.is_live IS
     'Whether pluggy_live.transactions shows it';
 COMMENT ON COLUMN pluggy_live.transaction_lineage.deleted_at IS
     'When it became a tombstone here, UTC; null: it is live';
+COMMENT ON COLUMN pluggy_live.transaction_lineage.superseded_by_item_id IS
+    'The item of superseded_by: another one if the person has connected again; null: none is known';
 COMMENT ON COLUMN pluggy_live.transaction_lineage.superseded_by IS
-    'The row that replaced this tombstone; null: none is known';
+    'The row that replaced this tombstone, or that shows this movement again under a new '
+    'connection; null: none is known';
 COMMENT ON COLUMN pluggy_live.transaction_lineage.confidence IS
-    'How much of amount, date and text agrees: an order, no probability; null: no link';
+    'How much of amount, date and text agrees: an order, no probability; null: no link, or one '
+    'between two connections';
 COMMENT ON COLUMN pluggy_live.transaction_lineage.reason IS
     'What agrees, such as amount+date; null: no link';
 COMMENT ON COLUMN pluggy_live.transaction_lineage.linked_at IS

@@ -3,7 +3,7 @@
 CREATE VIEW pluggy_live.account_lineage AS
 WITH stored AS (
     SELECT a.item_id, a.id, a.type, a.subtype, a.currency_code, a.first_seen_at, a.deleted_at,
-           i.connector_id, nullif(btrim(a.number), '') AS number,
+           i.connector_id, i.ended_at, nullif(btrim(a.number), '') AS number,
            nullif(btrim(a.bank_transfer_number), '') AS transfer_number,
            nullif(btrim(a.tax_number), '') AS tax_number,
            nullif(btrim(lower(a.owner)), '') AS owner, nullif(i.client_user_id, '') AS client_user_id
@@ -36,16 +36,28 @@ WITH stored AS (
         AND (n.first_seen_at, n.item_id, n.id) > (o.first_seen_at, o.item_id, o.id)
     WHERE o.deleted_at IS NOT NULL
     ORDER BY o.item_id, o.id, n.first_seen_at, n.item_id, n.id, o.place
+), links AS (
+    SELECT item_id, account_id, superseded_by_item_id, superseded_by, reason, state
+    FROM pluggy_sync.account_links WHERE state IN ('linked', 'accepted')
+), reconnected AS (
+    SELECT h.item_id, h.id, h.first_seen_at, l.superseded_by_item_id AS new_item_id,
+           l.superseded_by AS new_id,
+           CASE l.state WHEN 'accepted' THEN 'accepted' ELSE l.reason END AS reason
+    FROM stored h
+    JOIN links l ON l.item_id = h.item_id AND l.account_id = h.id
+    WHERE h.deleted_at IS NULL
+), followed AS (
+    SELECT * FROM successors UNION ALL SELECT * FROM reconnected
 ), predecessors AS (
     SELECT DISTINCT ON (new_item_id, new_id) new_item_id, new_id, item_id, id
-    FROM successors
+    FROM followed
     ORDER BY new_item_id, new_id, first_seen_at DESC, item_id, id
 )
-SELECT h.item_id, h.id, h.deleted_at IS NULL AS is_live, h.deleted_at, h.type, h.connector_id,
+SELECT h.item_id, h.id, h.deleted_at IS NULL AS is_live, h.deleted_at, h.ended_at, h.type, h.connector_id,
        s.new_item_id AS superseded_by_item_id, s.new_id AS superseded_by, s.reason,
        p.item_id AS supersedes_item_id, p.id AS supersedes, h.first_seen_at
 FROM stored h
-LEFT JOIN successors s ON s.item_id = h.item_id AND s.id = h.id
+LEFT JOIN followed s ON s.item_id = h.item_id AND s.id = h.id
 LEFT JOIN predecessors p ON p.new_item_id = h.item_id AND p.new_id = h.id;
 
 COMMENT ON VIEW pluggy_live.account_lineage IS
@@ -56,6 +68,8 @@ COMMENT ON COLUMN pluggy_live.account_lineage.id IS 'Pluggy''s id of the account
 COMMENT ON COLUMN pluggy_live.account_lineage.is_live IS 'Whether pluggy_live.accounts shows it';
 COMMENT ON COLUMN pluggy_live.account_lineage.deleted_at IS
     'When it became a tombstone here, UTC; null: it is live';
+COMMENT ON COLUMN pluggy_live.account_lineage.ended_at IS
+    'When Pluggy deleted its item after withdrawing the connector, UTC; null: it is not kept so';
 COMMENT ON COLUMN pluggy_live.account_lineage.type IS
     'BANK or CREDIT (a card), or a newer word of Pluggy''s; null: not sent';
 COMMENT ON COLUMN pluggy_live.account_lineage.connector_id IS
@@ -63,15 +77,16 @@ COMMENT ON COLUMN pluggy_live.account_lineage.connector_id IS
 COMMENT ON COLUMN pluggy_live.account_lineage.superseded_by_item_id IS
     'The item of superseded_by, which may be the same; null: none is known';
 COMMENT ON COLUMN pluggy_live.account_lineage.superseded_by IS
-    'The account that replaced this tombstone (accounts.id): the first one stored after it that '
-    'is the same; null: none is known, or it is live';
+    'The account that goes on with this one (accounts.id): of a tombstone the first one stored '
+    'after it that is the same, of an item that ends the one it is linked to; null: none';
 COMMENT ON COLUMN pluggy_live.account_lineage.reason IS
     'What is the same: same_id, same_transfer_number (and bank), same_number_and_holder (and '
-    'bank, kind and currency); null: no link';
+    'bank, kind and currency); of an item that ends same_number_and_tax_number, same_card_and_rows '
+    '(four digits, holder and transactions), or accepted by a person; null: no link';
 COMMENT ON COLUMN pluggy_live.account_lineage.supersedes_item_id IS
     'The item of supersedes, which may be the same; null: none is known';
 COMMENT ON COLUMN pluggy_live.account_lineage.supersedes IS
-    'The tombstone that this account replaced (accounts.id), the newest if several; null: none is '
-    'known';
+    'The account that this one goes on with (accounts.id), a tombstone or of an item that ends, the '
+    'newest if several; null: none is known';
 COMMENT ON COLUMN pluggy_live.account_lineage.first_seen_at IS
     'When the account was first stored here, UTC';

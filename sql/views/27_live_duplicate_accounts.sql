@@ -1,5 +1,8 @@
 CREATE VIEW pluggy_live.duplicate_accounts AS
-WITH live AS (
+WITH links AS (
+    SELECT item_id, account_id, superseded_by_item_id, superseded_by FROM pluggy_sync.account_links
+    WHERE state IN ('linked', 'accepted')
+), live AS (
     SELECT a.item_id, a.id, a.type, a.subtype, a.currency_code, a.first_seen_at, i.connector_id,
            nullif(btrim(a.number), '') AS number,
            nullif(btrim(a.bank_transfer_number), '') AS transfer_number,
@@ -22,11 +25,15 @@ JOIN live b ON b.item_id <> a.item_id AND b.type IS NOT DISTINCT FROM a.type
              AND (b.transfer_number = a.transfer_number
                   OR (b.number = a.number AND b.subtype IS NOT DISTINCT FROM a.subtype
                       AND (b.tax_number = a.tax_number OR b.owner = a.owner
-                           OR b.client_user_id = a.client_user_id)))));
+                           OR b.client_user_id = a.client_user_id)))))
+WHERE NOT EXISTS (SELECT FROM links l
+                  WHERE (l.item_id, l.account_id, l.superseded_by_item_id, l.superseded_by)
+                        IN ((a.item_id, a.id, b.item_id, b.id), (b.item_id, b.id, a.item_id, a.id)));
 
 COMMENT ON VIEW pluggy_live.duplicate_accounts IS
     'The same bank account, live through two items: each pair once, the one that was stored '
-    'first ahead. Nothing is left out of the other views because of it';
+    'first ahead. Nothing is left out of the other views because of it; pairs that '
+    'account_lineage links are not listed';
 COMMENT ON COLUMN pluggy_live.duplicate_accounts.item_id IS
     'The item (connection of a person to a bank) that owns the row';
 COMMENT ON COLUMN pluggy_live.duplicate_accounts.account_id IS

@@ -121,6 +121,14 @@ WITH stale AS MATERIALIZED (
         ON w.connector_id = i.connector_id
     WHERE i.deleted_at IS NULL
     UNION ALL
+    SELECT 'account_link', item_id, account_id, linked_at, NULL, 1,
+           'This card has four digits and a holder in common with one of a new connection, and '
+           || matching_rows || ' of ' || compared_rows || ' rows: accept the pair if it is the same card, so'
+           || ' that nothing counts twice; else refuse it.',
+           'pluggy-sync links list --item ' || item_id
+    FROM pluggy_sync.account_links
+    WHERE state = 'proposed'
+    UNION ALL
     SELECT 'purge_late', coalesce(p.item_id, e.item_id), NULL, least(p.begun_at, e.ordered_at), NULL, 1,
            'What is held of a deleted item is to be purged, and Pluggy has not said again that it is gone'
            || coalesce(' (' || p.failure_code || ')', '') || '.',
@@ -197,6 +205,7 @@ JOIN (VALUES
     (36, 'bank_error', 'yellow', 'bank'),
     (35, 'monthly_quota', 'yellow', 'bank'),
     (34, 'bank_warning', 'yellow', 'bank'),
+    (24, 'account_link', 'info', 'us'),
     (22, 'connector_withdrawn', 'info', 'user'),
     (20, 'reconnect', 'info', 'user'),
     (18, 'consent_expiring', 'info', 'user'),

@@ -128,6 +128,8 @@ WITH found AS (
                WHEN 'monthly_quota' THEN 'The month''s Open Finance quota is used up for ' || w.things
                     || ' products: they are collected again from the first of the next month.'
                WHEN 'bank_warning' THEN 'Banks have not given all of ' || w.things || ' products.'
+               WHEN 'account_link' THEN w.n || ' cards may go on under a new connection: accept or refuse'
+                    || ' each pair.'
                WHEN 'connector_withdrawn' THEN w.n || ' items are on connectors that Pluggy no longer offers'
                     || ' and deletes: have their person connect again before.'
                WHEN 'reconnect' THEN w.n || ' items need their person to connect again.'
@@ -147,6 +149,7 @@ WITH found AS (
                WHEN 'dead_letters' THEN 'pluggy-sync dead-letters list'
                WHEN 'refused_by_pluggy' THEN 'pluggy-sync dead-letters list'
                WHEN 'flagged_deletions' THEN 'pluggy-sync flags list'
+               WHEN 'account_link' THEN 'pluggy-sync links list'
                ELSE 'pluggy-sync worklist --kind ' || w.kind END
     FROM (SELECT kind, weight, severity, blocked_on, count(*) AS n, sum(how_many)::bigint AS things,
                  min(since) AS since, min(due_at) AS due_at, min(what) AS one

@@ -239,6 +239,16 @@ async def bank_warning(stack: Stack, item_id: str) -> None:
     await stack.update(item_id, warned=["INVESTMENTS"])
 
 
+async def card_to_decide(stack: Stack, item_id: str) -> None:
+    await stack.db.execute(
+        "INSERT INTO pluggy_sync.account_links (item_id, account_id, superseded_by_item_id,"
+        " superseded_by, state, reason, matching_rows, compared_rows, run_id)"
+        " SELECT $1, id, $1, id, 'proposed', 'same_last_digits', 0, 1, 1 FROM pluggy.accounts"
+        " WHERE item_id = $1 LIMIT 1",
+        item_id,
+    )
+
+
 async def withdrawn(stack: Stack, item_id: str) -> None:
     await stack.db.execute(
         "INSERT INTO pluggy_sync.withdrawn_connectors (connector_id, unlisted_at, run_id)"
@@ -295,6 +305,7 @@ KINDS: dict[str, tuple[Fix, str, str]] = {
     "bank_error": (bank_error, "yellow", "bank"),
     "monthly_quota": (monthly_quota, "yellow", "bank"),
     "bank_warning": (bank_warning, "yellow", "bank"),
+    "account_link": (card_to_decide, "info", "us"),
     "connector_withdrawn": (withdrawn, "info", "user"),
     "reconnect": (login_error, "info", "user"),
     "consent_expiring": (expiring, "info", "user"),

@@ -196,12 +196,14 @@ async def test_each_role_may_run_its_own_queries_and_no_others(site: str) -> Non
                 "open_run",
                 "close_run",
                 "order_erasure",
+                "decide_account_link",
             ),
             # What needs the same rights as these.
             *(
                 "tombstone_transactions",
                 "mark_transaction_deletions",
                 "unmark_transaction_deletions",
+                "mark_link_checked",
             ),
             "ignore_events_without_item",
             "ignore_unknown_events",

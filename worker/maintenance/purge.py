@@ -55,6 +55,8 @@ OF_THEIR_OWN: Final = {
 STATE: Final = (
     *OF_THEIR_OWN,
     "restatements",
+    "account_links",
+    "row_links",
     "rejected_rows",
     "account_walks",
     "product_sync",

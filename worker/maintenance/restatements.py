@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -108,13 +108,18 @@ def _may_follow(deleted: Version, created: Version) -> bool:
     return later and abs(created.first_seen_at - deleted.deleted_at) <= MAX_TIME_BETWEEN
 
 
-def pair(deleted: Iterable[Version], created: Iterable[Version]) -> list[Link]:
+Agreement = Callable[[Version, Version], str | None]
+
+
+def pair(
+    deleted: Iterable[Version], created: Iterable[Version], agree: Agreement = agreement
+) -> list[Link]:
     """Link rows of one account one to one, whatever their order.
 
     A link is made where each is the other's only best match. That removes both, which may leave
     others with one best match, and so on; ambiguous rows are not linked.
     """
-    matches = _matches(deleted, created)
+    matches = _matches(deleted, created, agree)
     links: list[Link] = []
     while found := _mutual(matches):
         links += found
@@ -130,7 +135,9 @@ def pair(deleted: Iterable[Version], created: Iterable[Version]) -> list[Link]:
 _Pair = tuple[uuid.UUID, uuid.UUID]
 
 
-def _matches(deleted: Iterable[Version], created: Iterable[Version]) -> dict[_Pair, str]:
+def _matches(
+    deleted: Iterable[Version], created: Iterable[Version], agree: Agreement
+) -> dict[_Pair, str]:
     """All pairs that agree in two of three fields, and so in the amount or in the description."""
     alike: defaultdict[Any, dict[uuid.UUID, Version]] = defaultdict(dict)
     for version in created:
@@ -140,7 +147,7 @@ def _matches(deleted: Iterable[Version], created: Iterable[Version]) -> dict[_Pa
         (gone.id, other.id): reason
         for gone in deleted
         for other in (alike[gone.money] | alike[gone.words]).values()
-        if (reason := agreement(gone, other)) is not None
+        if (reason := agree(gone, other)) is not None
     }
 
 

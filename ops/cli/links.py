@@ -1,0 +1,73 @@
+"""`pluggy-sync links`: accounts that go on under a new connection, and a person's decisions."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import asyncpg
+import click
+
+from ops.cli.console import (
+    CommandFailed,
+    database,
+    item_option,
+    json_option,
+    limit_option,
+    load_rows,
+    print_list,
+    run,
+    say,
+)
+from worker.infra.settings import Environment, load
+from worker.maintenance.reconnections import decide_link, list_links
+
+
+@click.group("links")
+def links() -> None:
+    """Accounts of items that Pluggy ends, and the accounts of new items that go on with them.
+
+    Bank accounts are linked by number and tax number, cards by matching rows; a card with too few
+    of them is `proposed` and waits for a decision. Linked rows count once in pluggy_live.
+    """
+
+
+@links.command("list")
+@item_option
+@limit_option
+@json_option
+def list_(as_json: bool, **chosen: Any) -> None:
+    """List pairs of accounts, first those that wait for a decision."""
+    print_list("links", load_rows(list_links, **chosen), as_json=as_json, title="links")
+
+
+@links.command("accept")
+@click.argument("account_id", type=click.UUID)
+@click.argument("superseded_by", type=click.UUID)
+def accept(account_id: uuid.UUID, superseded_by: uuid.UUID) -> None:
+    """Say that both are the same account; a worker links their rows."""
+    _decide(account_id, superseded_by, accepts=True)
+
+
+@links.command("refuse")
+@click.argument("account_id", type=click.UUID)
+@click.argument("superseded_by", type=click.UUID)
+def refuse(account_id: uuid.UUID, superseded_by: uuid.UUID) -> None:
+    """Say that they are two accounts: their rows count apart, also if they were linked."""
+    _decide(account_id, superseded_by, accepts=False)
+
+
+def _decide(account_id: uuid.UUID, superseded_by: uuid.UUID, *, accepts: bool) -> None:
+    if not run(_run(account_id, superseded_by, accepts=accepts)):
+        raise CommandFailed(f"no such pair: {account_id} {superseded_by}; see: links list")
+    say(f"{account_id} {superseded_by}: {'accepted' if accepts else 'refused'}")
+
+
+async def _run(account_id: uuid.UUID, superseded_by: uuid.UUID, *, accepts: bool) -> bool:
+    async with database(load(Environment)) as db:
+        try:
+            return await decide_link(
+                db, account_id=account_id, superseded_by=superseded_by, accepts=accepts
+            )
+        except asyncpg.UniqueViolationError:
+            raise CommandFailed("it is linked to another account; refuse that pair first") from None
