@@ -41,7 +41,10 @@ _TABLES: Final = (
                 "source_created_at=createdAt source_updated_at=updatedAt last_updated_at "
                 "next_auto_sync_at consent_expires_at"
             ),
-            boolean="connector_is_open_finance=connector.isOpenFinance",
+            boolean=(
+                "connector_is_open_finance=connector.isOpenFinance "
+                "has_resources_pending_authorization=hasResourcesPendingAuthorization"
+            ),
             texts="products",
         ),
         owner="id",

@@ -142,6 +142,8 @@ def _check(item: Item, order: Order) -> None:
     _refuse_others("the item does not collect", order.products, collected)
     if isinstance(order.partial, list):
         _refuse_others("unknown products", order.partial, PRODUCTS)
+    if order.pending_authorization is not None and not item.open_finance:
+        raise bad_request("only Open Finance items have resources that wait for an approval")
     known = {None, "UPDATED", *FAILURES, *USUAL, *WAITING}
     if order.status not in known:
         raise bad_request(f"unknown status {order.status}")
@@ -157,6 +159,9 @@ async def collect_item(request: web.Request) -> web.Response:
     item = find_item(request.match_info["id"], request)
     _check(item, order)
     _lag(state, item, order.lag)
+    if order.pending_authorization is not None:
+        item.pending_authorization = order.pending_authorization
+        item.delete_json()
     return json_answer(shown(item, state.lifecycle.collect(item, order)))
 
 

@@ -72,6 +72,8 @@ class Item:
         self.failures = 0
         self.consent_expires: int | None = None
         self.withheld = False
+        # Whether resources at the bank wait for another approval.
+        self.pending_authorization = False
         # Products that no collection has been able to read yet.
         self.unread: set[str] = set()
         self.timer: Timer | None = None
@@ -98,6 +100,15 @@ class Item:
     @property
     def auto_sync(self) -> bool:
         return self.auto_sync_disabled is None
+
+    @property
+    def _resources_collected(self) -> int | None:
+        """Only Open Finance lists resources with their authorization."""
+        return self.last_updated if self.open_finance else None
+
+    @property
+    def _pending_authorization(self) -> bool | None:
+        return None if self._resources_collected is None else self.pending_authorization
 
     @property
     def in_progress(self) -> bool:
@@ -143,6 +154,6 @@ class Item:
             "autoSyncDisabledAt": iso_or_none(self.auto_sync_disabled),
             "consentExpiresAt": iso_or_none(self.consent_expires),
             "oauthRedirectUri": self.oauth_redirect_uri,
-            "resourcesCollectedAt": None,
-            "hasResourcesPendingAuthorization": None,
+            "resourcesCollectedAt": iso_or_none(self._resources_collected),
+            "hasResourcesPendingAuthorization": self._pending_authorization,
         }

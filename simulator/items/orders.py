@@ -33,6 +33,7 @@ class Order(Wishes, msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     warned: list[str] = []
     warning_code: str = ORDINARY_WARNING
     consent: Literal["revoked", "expired", "renewed"] | None = None
+    pending_authorization: bool | None = None
     provider_message: str | None = None
     triggered_by: TriggeredBy = "SYNC"
     lag: dict[str, Count] = {}

@@ -14,6 +14,7 @@ CREATE TABLE pluggy.items (
     last_updated_at timestamptz,
     next_auto_sync_at timestamptz,
     consent_expires_at timestamptz,
+    has_resources_pending_authorization boolean,
     inner_item_id uuid,
     payload jsonb NOT NULL,
     row_hash bytea NOT NULL,

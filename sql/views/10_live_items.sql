@@ -1,8 +1,8 @@
 CREATE VIEW pluggy_live.items AS
 SELECT id, connector_id, connector_name, connector_is_open_finance, status, execution_status, error_code,
        client_user_id, products, source_created_at, source_updated_at, last_updated_at, next_auto_sync_at,
-       consent_expires_at, inner_item_id, payload, run_id, first_seen_at, changed_at,
-       ended_at
+       consent_expires_at, has_resources_pending_authorization, inner_item_id, payload, run_id,
+       first_seen_at, changed_at, ended_at
 FROM pluggy.items
 WHERE deleted_at IS NULL OR ended_at IS NOT NULL;
 
@@ -35,6 +35,9 @@ COMMENT ON COLUMN pluggy_live.items.next_auto_sync_at IS
     'When Pluggy has promised to collect next, UTC; null: Pluggy does not';
 COMMENT ON COLUMN pluggy_live.items.consent_expires_at IS
     'When the consent ends, UTC; null: it has no end, or not sent';
+COMMENT ON COLUMN pluggy_live.items.has_resources_pending_authorization IS
+    'Whether accounts or contracts wait at the bank for another approval, such as that of a second '
+    'holder; null: no open finance, or not read yet';
 COMMENT ON COLUMN pluggy_live.items.inner_item_id IS
     'Of items of MeuPluggy: the item at MeuPluggy that rows may name as theirs; null: none has';
 COMMENT ON COLUMN pluggy_live.items.payload IS

@@ -16,6 +16,7 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN n.consent_lost OR n.login_failed OR i.status = 'OUTDATED' THEN 'stale'
            WHEN n.no_auto_sync OR n.overdue OR d.not_collected THEN 'stale'
            WHEN r.rejected_rows > 0 OR p.incomplete_reason IS NOT NULL OR d.warned THEN 'incomplete'
+           WHEN n.authorization_pending AND l.lists_resources THEN 'incomplete'
            ELSE 'fresh'
        END AS state,
        CASE
@@ -35,6 +36,7 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN d.not_collected THEN 'not_collected'
            WHEN r.rejected_rows > 0 THEN 'rows_rejected'
            WHEN p.incomplete_reason IS NOT NULL THEN p.incomplete_reason
+           WHEN n.authorization_pending AND l.lists_resources THEN 'authorization_pending'
            WHEN d.warning_codes = ARRAY['001'] THEN 'general_warning'
            WHEN d.warned THEN 'collected_with_warning'
            WHEN p.awaits_rows OR c.things && ARRAY['items', p.product, p.product || '/' || p.scope_id]
@@ -74,7 +76,10 @@ CROSS JOIN LATERAL (
                AND (i.connector_id IS DISTINCT FROM 200
                     OR i.last_updated_at < now() - interval '3 days'
                     OR i.payload ->> 'autoSyncDisabledAt' IS NOT NULL) AS no_auto_sync,
-           i.next_auto_sync_at < now() - interval '1 day' AS overdue) AS n
+           i.next_auto_sync_at < now() - interval '1 day' AS overdue,
+           i.has_resources_pending_authorization IS TRUE AS authorization_pending) AS n
+-- Whether an approval at the bank can bring more rows: of what is stored already there are all.
+CROSS JOIN LATERAL (SELECT p.product IN ('accounts', 'investments', 'loans') AS lists_resources) AS l
 -- Pluggy sends statusDetail if a collection was partial: a product that could not be collected keeps its
 -- older data, and their date. Only codes and dates are used: Pluggy's texts may be personal.
 LEFT JOIN (
@@ -124,6 +129,7 @@ CROSS JOIN LATERAL (SELECT CASE
            WHEN n.overdue THEN 'pluggy'
            WHEN d.not_collected THEN 'bank'
            WHEN r.rejected_rows > 0 OR p.incomplete_reason IS NOT NULL THEN 'us'
+           WHEN n.authorization_pending AND l.lists_resources THEN 'user'
            WHEN d.warned THEN 'bank'
        END AS blocked_on) AS b;
 

@@ -12,7 +12,7 @@ WITH stale AS MATERIALIZED (
                 WHEN reason IN ('updating', 'merging') THEN 'collection_stuck'
                 WHEN reason = 'rows_rejected' THEN 'rows_rejected'
                 WHEN reason = 'list_length_unknown' THEN 'list_length_unknown'
-                WHEN reason = 'monthly_quota' THEN 'monthly_quota'
+                WHEN reason IN ('monthly_quota', 'authorization_pending') THEN reason
                 WHEN reason IN ('collected_with_warning', 'general_warning') THEN 'bank_warning'
                 WHEN blocked_on = 'bank' THEN 'bank_error'
                 ELSE 'reads_failing' END AS kind
@@ -159,6 +159,11 @@ WITH stale AS MATERIALIZED (
                     || ' used up for ' || count(*) || ' products (' || string_agg(DISTINCT codes, ', ')
                     || '): they are collected again from the first of the next month. Two items of one'
                     || ' person at one bank share it, see duplicate_connections.'
+               WHEN 'authorization_pending' THEN 'Accounts or contracts of this connection still wait for an'
+                    || ' approval in the bank''s app, such as that of a second holder; until then they are'
+                    || ' missing. Tell the person: "Parte das contas desta conexão ainda aguarda'
+                    || ' autorização no aplicativo do banco: peça a aprovação de quem assina junto com'
+                    || ' você. Depois disso os dados aparecem sozinhos."'
                WHEN 'bank_warning' THEN CASE
                     WHEN bool_and(reason = 'general_warning')
                         THEN 'Pluggy has read ' || count(*) || ' products with its general warning (001):'
@@ -210,6 +215,7 @@ JOIN (VALUES
     (20, 'reconnect', 'info', 'user'),
     (18, 'consent_expiring', 'info', 'user'),
     (16, 'waiting_for_user', 'info', 'user'),
+    (15, 'authorization_pending', 'info', 'user'),
     (14, 'no_auto_sync', 'info', 'user')
 ) AS k(weight, kind, severity, blocked_on) ON k.kind = w.kind
 LEFT JOIN pluggy.items i ON i.id = w.item_id

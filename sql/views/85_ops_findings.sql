@@ -127,6 +127,8 @@ WITH found AS (
                     || ' errors_by_connector says which banks; Pluggy tries again by itself.'
                WHEN 'monthly_quota' THEN 'The month''s Open Finance quota is used up for ' || w.things
                     || ' products: they are collected again from the first of the next month.'
+               WHEN 'authorization_pending' THEN w.n || ' items wait for an approval at their bank, such as'
+                    || ' that of a second holder: what waits is missing.'
                WHEN 'bank_warning' THEN 'Banks have not given all of ' || w.things || ' products.'
                WHEN 'account_link' THEN w.n || ' cards may go on under a new connection: accept or refuse'
                     || ' each pair.'

@@ -16,6 +16,7 @@ from tests.oracle.freshness import (
     FRESH,
     GENERAL,
     NOT_COLLECTED,
+    PENDING,
     QUOTA_SPENT,
     WARNED,
     expected,
@@ -79,6 +80,12 @@ def test_freshness_is_judged_by_what_pluggy_shows(
     item = {"statusDetail": {"loans": detail}}
     assert expected(item, "loans") == shown
     assert expected(item, "identities") == FRESH
+
+
+def test_freshness_of_a_list_with_resources_that_wait_is_incomplete() -> None:
+    item = {"statusDetail": None, "hasResourcesPendingAuthorization": True}
+    assert expected(item, "accounts") == PENDING
+    assert expected(item, "transactions") == FRESH
 
 
 async def test_a_failure_leaves_a_trace_that_fails_again(stack: OracleStack) -> None:

@@ -231,6 +231,10 @@ async def bank_error(stack: Stack, item_id: str) -> None:
     await stack.process("item/error", item_id)
 
 
+async def authorization_pending(stack: Stack, item_id: str) -> None:
+    await item_row(stack, item_id, "has_resources_pending_authorization = true")
+
+
 async def monthly_quota(stack: Stack, item_id: str) -> None:
     await stack.update(item_id, partial=["INVESTMENTS"], warningCode="423")
 
@@ -303,6 +307,7 @@ KINDS: dict[str, tuple[Fix, str, str]] = {
     "collection_overdue": (overdue, "yellow", "pluggy"),
     "collection_stuck": (stuck, "yellow", "pluggy"),
     "bank_error": (bank_error, "yellow", "bank"),
+    "authorization_pending": (authorization_pending, "info", "user"),
     "monthly_quota": (monthly_quota, "yellow", "bank"),
     "bank_warning": (bank_warning, "yellow", "bank"),
     "account_link": (card_to_decide, "info", "us"),

@@ -25,7 +25,7 @@ NEEDS_PAGES: Final = frozenset(
 )
 NEEDS_ROWS: Final = frozenset({"settled", "fault wrong_type", "fault date_shape", "fault nul"})
 ONE_ACCOUNT: Final = frozenset({"deleted by the dozen", "created by the hundred"})
-NEEDS_OPEN_FINANCE: Final = frozenset({"balance read"})
+NEEDS_OPEN_FINANCE: Final = frozenset({"balance read", "authorization pending"})
 NEEDS_ACCOUNTS: Final = frozenset({"account closed", "bills deleted", "bills updated"})
 
 

@@ -22,6 +22,8 @@ NOT_COLLECTED: Final = ("stale", "not_collected")
 QUOTA_SPENT: Final = ("stale", "monthly_quota")
 QUOTA: Final = "423"
 GENERAL: Final = ("incomplete", "general_warning")
+PENDING: Final = ("incomplete", "authorization_pending")
+LISTS_OF_RESOURCES: Final = frozenset({"accounts", "investments", "loans"})
 WARNED: Final = ("incomplete", "collected_with_warning")
 UNREADABLE: Final = frozenset({"LOGIN_ERROR", "OUTDATED"})
 SHOWN: Final = """
@@ -37,6 +39,8 @@ def expected(item: Mapping[str, Any], product: str) -> tuple[str, str | None]:
     codes = {warning["code"] for detail in statuses for warning in detail.get("warnings") or ()}
     if any(detail.get("isUpdated") is False for detail in statuses):
         return QUOTA_SPENT if QUOTA in codes else NOT_COLLECTED
+    if item.get("hasResourcesPendingAuthorization") and product in LISTS_OF_RESOURCES:
+        return PENDING
     if not codes:
         return FRESH
     return GENERAL if codes == {"001"} else WARNED

@@ -91,6 +91,7 @@ def _of_item(order: dict[str, Any], item: dict[str, Any]) -> Counter[str]:
         "calendar": bool(order.get("calendar")),
         "warned": bool(order.get("warned")),
         "partial": item["executionStatus"] == "PARTIAL_SUCCESS",
+        "authorization pending": bool(item["hasResourcesPendingAuthorization"]),
         "monthly quota": "'423'" in str(item["statusDetail"]),
         "outdated": item["status"] == "OUTDATED",
         "login error": order.get("status") == "LOGIN_ERROR",

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 Step = dict[str, Any]
 MEU_PLUGGY: Final = 200
+OPEN_FINANCE: Final = 601
 """A connector with items that no client may update, and whose consents name another item."""
 WAITING: Final = frozenset({"pause", "rest"})
 """Steps that only let the service do its work."""

@@ -395,3 +395,20 @@ def test_a_collection_may_warn_with_a_code(simulator: SimulatorProcess, caller: 
     detail = caller.get(f"/items/{item}")["statusDetail"]
     codes = {key: [w["code"] for w in value["warnings"]] for key, value in detail.items() if value}
     assert (codes["loans"], codes["accounts"], codes["transactions"]) == (["423"], ["423"], [])
+
+
+def test_resources_wait_for_an_approval_until_it_is_given(
+    simulator: SimulatorProcess, caller: Caller
+) -> None:
+    item = simulator.post("/_simulator/items", {"transactions": 5, "connectorId": 601})["id"]
+    path, seen = f"/_simulator/items/{item}/collect", []
+    for order in ({}, {"pendingAuthorization": True}, {"created": 1}):
+        simulator.post(path, order)
+        seen.append(caller.get(f"/items/{item}")["hasResourcesPendingAuthorization"])
+    simulator.post(path, {"pendingAuthorization": False})
+    shown = caller.get(f"/items/{item}")
+    assert [*seen, shown["hasResourcesPendingAuthorization"]] == [False, True, True, False]
+    assert shown["resourcesCollectedAt"] == shown["lastUpdatedAt"]
+    other = simulator.post("/_simulator/items", {"transactions": 5})["id"]
+    order = {"pendingAuthorization": True}
+    assert simulator.call("POST", f"/_simulator/items/{other}/collect", order)[0] == 400

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from worker.entities.declaration import Product
 from worker.pluggy_api.known_fields import PRODUCT_NAMES
-from worker.pluggy_api.values import inner, integer, moment, text
+from worker.pluggy_api.values import boolean, inner, integer, moment, text
 
-ROW_VERSION: Final = 1
+ROW_VERSION: Final = 2
 CONNECTOR_COLUMNS: Final = ("connector_id", "connector_name", "connector_is_open_finance")
 
 
@@ -31,6 +31,9 @@ def item_row(fields: Mapping[str, Any]) -> dict[str, Any]:
         "last_updated_at": moment(fields.get("lastUpdatedAt")),
         "next_auto_sync_at": moment(fields.get("nextAutoSyncAt")),
         "consent_expires_at": moment(fields.get("consentExpiresAt")),
+        "has_resources_pending_authorization": boolean(
+            fields.get("hasResourcesPendingAuthorization")
+        ),
     }
 
 

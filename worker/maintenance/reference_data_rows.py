@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from worker.infra.postgres import Connection, Pool
-from worker.pluggy_api.values import inner, integer, moment, text, texts
+from worker.pluggy_api.values import boolean, inner, integer, moment, text, texts
 from worker.store import reference_data
 from worker.store.reference_data import CategoryVersion, ConnectorVersion
 
@@ -27,10 +27,10 @@ def connector_row(fields: Mapping[str, Any]) -> dict[str, Any]:
         "institution_url": text(fields.get("institutionUrl")),
         "image_url": text(fields.get("imageUrl")),
         "primary_color": text(fields.get("primaryColor")),
-        "has_mfa": _boolean(fields.get("hasMFA")),
-        "oauth": _boolean(fields.get("oauth")),
-        "is_open_finance": _boolean(fields.get("isOpenFinance")),
-        "is_sandbox": _boolean(fields.get("isSandbox")),
+        "has_mfa": boolean(fields.get("hasMFA")),
+        "oauth": boolean(fields.get("oauth")),
+        "is_open_finance": boolean(fields.get("isOpenFinance")),
+        "is_sandbox": boolean(fields.get("isSandbox")),
         "health_status": text(health.get("status")),
         "health_stage": text(health.get("stage")),
         "products": texts(fields.get("products")),
@@ -47,10 +47,6 @@ def category_row(fields: Mapping[str, Any]) -> dict[str, Any]:
         "parent_id": text(fields.get("parentId")),
         "parent_description": text(fields.get("parentDescription")),
     }
-
-
-def _boolean(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
 
 
 class Upsert(Protocol):

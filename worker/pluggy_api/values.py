@@ -130,3 +130,8 @@ def _is_date(written: datetime) -> bool:
 def utc_text(value: datetime | None) -> str | None:
     """ISO 8601 in UTC, as Postgres reads it."""
     return value.astimezone(UTC).isoformat() if value else None
+
+
+def boolean(value: object) -> bool | None:
+    """True or false; None for anything else."""
+    return value if isinstance(value, bool) else None

@@ -13,12 +13,12 @@ FROM pluggy.items WHERE id = $1;
 INSERT INTO pluggy.items AS stored
     (id, connector_id, connector_name, connector_is_open_finance, status, execution_status,
      error_code, client_user_id, products, source_created_at, source_updated_at, last_updated_at,
-     next_auto_sync_at, consent_expires_at, payload, row_hash, row_version, run_id, first_seen_at,
-     changed_at)
+     next_auto_sync_at, consent_expires_at, has_resources_pending_authorization, payload, row_hash,
+     row_version, run_id, first_seen_at, changed_at)
 SELECT r.id, r.connector_id, r.connector_name, r.connector_is_open_finance, r.status,
        r.execution_status, r.error_code, r.client_user_id, r.products, r.source_created_at,
-       r.source_updated_at, r.last_updated_at, r.next_auto_sync_at, r.consent_expires_at, r.payload,
-       r.row_hash, r.row_version, $2, $3::timestamptz, $3
+       r.source_updated_at, r.last_updated_at, r.next_auto_sync_at, r.consent_expires_at,
+       r.has_resources_pending_authorization, r.payload, r.row_hash, r.row_version, $2, $3::timestamptz, $3
 FROM jsonb_populate_record(NULL::pluggy.items, $1::jsonb) AS r
 ON CONFLICT (id) DO UPDATE SET
     connector_id = excluded.connector_id, connector_name = excluded.connector_name,
@@ -27,7 +27,9 @@ ON CONFLICT (id) DO UPDATE SET
     client_user_id = excluded.client_user_id, products = excluded.products,
     source_created_at = excluded.source_created_at, source_updated_at = excluded.source_updated_at,
     last_updated_at = excluded.last_updated_at, next_auto_sync_at = excluded.next_auto_sync_at,
-    consent_expires_at = excluded.consent_expires_at, payload = excluded.payload,
+    consent_expires_at = excluded.consent_expires_at,
+    has_resources_pending_authorization = excluded.has_resources_pending_authorization,
+    payload = excluded.payload,
     row_hash = excluded.row_hash, row_version = excluded.row_version, run_id = excluded.run_id,
     changed_at = excluded.changed_at, deleted_at = NULL, ended_at = NULL;
 

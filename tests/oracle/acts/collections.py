@@ -102,6 +102,13 @@ def waiting(dice: Random) -> list[Step]:
     return [collect(status=status), breath(dice), some(dice)]
 
 
+def approval(dice: Random) -> list[Step]:
+    """A second holder has to approve at the bank, and mostly does later."""
+    waits = collect(pendingAuthorization=True, created=1)
+    given = collect(pendingAuthorization=False, products={"accounts": {"created": 1}})
+    return [waits, breath(dice), *([given] if dice.random() < 0.6 else [])]
+
+
 COLLECTIONS: Final[dict[str, Draw]] = {
     "created": amount("created", 8),
     "late": amount("late", 3),
@@ -130,6 +137,7 @@ COLLECTIONS: Final[dict[str, Draw]] = {
     "bills updated": product("bills", "updated"),
     "bills deleted": shrinking("bills"),
     "partial": lambda dice: [collect(partial=dice.choice(PARTIAL), created=2, updated=1)],
+    "authorization pending": approval,
     "monthly quota": lambda dice: [
         collect(partial=dice.choice(PARTIAL), warningCode="423", created=1)
     ],
