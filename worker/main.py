@@ -50,6 +50,7 @@ from worker.maintenance.installation import (
     check_installation,
     remember_settings,
 )
+from worker.maintenance.items_list import ItemsList
 from worker.maintenance.purge import Purger
 from worker.maintenance.reconciliation import order_confirmations, run_reconciliations
 from worker.maintenance.reconnections import link_reconnections
@@ -195,6 +196,7 @@ def _periodic_tasks(
 ) -> list[PeriodicTask]:
     """Periodic tasks of a worker, beside the sync of items."""
     keep = timedelta(days=settings.retention_days)
+    listed = ItemsList(db, client, adopts=bool(settings.adopt_unknown_items))
     purger = Purger(db, client, after=timedelta(days=settings.purge_after_days))
     return [
         PeriodicTask("spool", 1.0, partial(_drain, db, Spool(redis))),
@@ -203,6 +205,7 @@ def _periodic_tasks(
         ),
         PeriodicTask("reference_data", 5.0, partial(refresh_reference_data, db, client)),
         PeriodicTask("reconciliations", 5.0, partial(run_reconciliations, db)),
+        PeriodicTask("items list", 5.0, listed.compare),
         PeriodicTask("first lists", 2.0, partial(order_confirmations, db)),
         *_watch(db, client, settings),
         PeriodicTask("purge", 60.0, purger.purge),

@@ -27,6 +27,7 @@ from ops.cli.console import (
     say,
 )
 from ops.cli.item_ids import Line, read_ids
+from ops.cli.pluggy_items import list_items
 from ops.cli.wakeup import wake
 from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import WebhookEvent, parse_webhook, registration
@@ -80,16 +81,21 @@ def _deletion(item_id: uuid.UUID, now: datetime) -> WebhookEvent:
 
 
 @items.command("import")
-@click.argument("file", type=click.File(encoding="utf-8-sig", errors="replace"))
+@click.argument("file", type=click.File(encoding="utf-8-sig", errors="replace"), required=False)
+@click.option("--from-pluggy", is_flag=True, help="All that Pluggy lists, where it has enabled it.")
 @json_option
-def import_(file: TextIO, as_json: bool) -> None:
+def import_(file: TextIO | None, from_pluggy: bool, as_json: bool) -> None:
     """Mirror the items of a list, behind all more urgent work.
 
-    FILE has one id a line, or is a CSV file with an itemId column; - is standard input.
+    FILE has one id a line, or is a CSV file with an itemId column; - is standard input. Pluggy's
+    own list leaves out the items of MeuPluggy.
     """
+    if (file is None) != from_pluggy:
+        raise click.UsageError("name a file, or --from-pluggy")
+    lines = run(list_items()) if file is None else read_ids(file)
     # No worker is woken: the sweep takes the items up as fast as slots and rate limits allow.
     in_backfill = partial(registration, lane=Lane.BACKFILL)
-    _report(run(_store(read_ids(file), in_backfill, wakes=False)), as_json)
+    _report(run(_store(lines, in_backfill, wakes=False)), as_json)
 
 
 def read_each(item_ids: Iterable[str]) -> Iterator[Line]:

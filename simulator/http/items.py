@@ -122,7 +122,8 @@ async def list_items(request: web.Request) -> web.Response:
     state = state_of(request)
     only_queries(request, "clientUserId", "connectorId", "after")
     if not state.options.list_items:
-        raise ApiError(403, "This feature is not enabled for your team", "FEATURE_NOT_ENABLED")
+        message = "This client is not enabled to list its items."
+        raise ApiError(403, message, "LIST_ITEMS_FEATURE_NOT_ENABLED")
     user_id, connector_id = request.query.get("clientUserId"), request.query.get("connectorId")
     after = request.query.get("after")
     key = None if after is None else read_cursor(after)

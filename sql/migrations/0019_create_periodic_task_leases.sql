@@ -6,7 +6,7 @@ CREATE TABLE pluggy_sync.periodic_task_leases (
     failure_code text
 );
 INSERT INTO pluggy_sync.periodic_task_leases (name)
-VALUES ('reconciliation'), ('subscriptions'), ('retention');
+VALUES ('reconciliation'), ('subscriptions'), ('retention'), ('items_list');
 
 COMMENT ON TABLE pluggy_sync.periodic_task_leases IS
     'When each periodic task is due, and how it last went';

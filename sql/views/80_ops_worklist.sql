@@ -28,6 +28,15 @@ WITH stale AS MATERIALIZED (
     FROM pluggy_sync.product_sync p
     WHERE p.product = 'items' AND p.dead_at IS NOT NULL AND p.failure_code LIKE '404:%'
     UNION ALL
+    -- Webhooks of an item that was connected just now are on their way.
+    SELECT 'item_not_registered', u.item_id, NULL, u.found_at, NULL, 1,
+           'Pluggy lists this item, and it is not held: its item/created was lost, or it was connected before'
+           || ' the webhook was registered. Run the command, or set ADOPT_UNKNOWN_ITEMS=1.',
+           'pluggy-sync items register ' || u.item_id
+    FROM pluggy_sync.unknown_items u
+    WHERE u.found_at < now() - interval '1 hour'
+      AND NOT EXISTS (SELECT FROM pluggy.items i WHERE i.id = u.item_id AND i.deleted_at IS NULL)
+    UNION ALL
     SELECT 'dead_letters', item_id, NULL, min(settled_at), NULL, count(*),
            count(*) || ' events were given up on: requeue them when the cause is fixed.',
            'pluggy-sync dead-letters ' || CASE WHEN item_id IS NULL THEN 'list'
@@ -210,6 +219,7 @@ JOIN (VALUES
     (36, 'bank_error', 'yellow', 'bank'),
     (35, 'monthly_quota', 'yellow', 'bank'),
     (34, 'bank_warning', 'yellow', 'bank'),
+    (26, 'item_not_registered', 'info', 'us'),
     (24, 'account_link', 'info', 'us'),
     (22, 'connector_withdrawn', 'info', 'user'),
     (20, 'reconnect', 'info', 'user'),

@@ -102,6 +102,8 @@ WITH found AS (
                     || ' look at subscriptions, and whether the receiver was away.'
                WHEN 'item_not_found' THEN 'Pluggy does not know ' || w.n || ' items and has sent no'
                     || ' item/deleted: items deleted settles what is gone.'
+               WHEN 'item_not_registered' THEN 'Pluggy lists ' || w.n || ' items that are not held: items'
+                    || ' import --from-pluggy registers them, ADOPT_UNKNOWN_ITEMS=1 does so daily.'
                WHEN 'dead_letters' THEN w.things || ' events were given up on: requeue what is fixed.'
                WHEN 'refused_by_pluggy' THEN w.things || ' events were given up on, for Pluggy does not know'
                     || ' or refuses what they are about: its support knows the error_id.'

@@ -23,7 +23,8 @@ OLD = timedelta(days=91)
 YOUNG = timedelta(days=89)
 
 # Bounded by the mirrored rows, by the ids ever announced, by what else goes (the progress of
-# an event's list goes with its event), or of a fixed size (one row, or one a product).
+# an event's list goes with its event), by Pluggy's list of items, or of a fixed size (one row, or
+# one a product).
 BOUNDED_OTHERWISE = {
     *(
         "account_walks",
@@ -37,7 +38,7 @@ BOUNDED_OTHERWISE = {
     *("reference_data_sync", "halts", "installation", "migrations", "restatement_cursor"),
     *("retention_cursor", "periodic_task_leases"),
     *("id_progress", "parked_products", "redis_settings", "status_keys", "worker_settings"),
-    *("erasures", "withdrawn_connectors"),
+    *("account_links", "row_links", "erasures", "unknown_items", "withdrawn_connectors"),
 }
 
 

@@ -425,6 +425,8 @@ async def test_requeue_of_what_is_not_dead_says_so_and_does_the_rest(
         ["items", "register"],
         ["items", "show", "nonsense"],
         ["items", "import", "/nowhere/at/all"],
+        ["items", "import"],
+        ["items", "import", "-", "--from-pluggy"],
         ["demo", "--items", "0"],
         ["unheard-of"],
     ],

@@ -282,6 +282,13 @@ async def no_auto_sync(stack: Stack, item_id: str) -> None:
     await item_row(stack, item_id, "next_auto_sync_at = NULL")
 
 
+async def not_registered(stack: Stack, _: str) -> None:
+    await stack.db.execute(
+        "INSERT INTO pluggy_sync.unknown_items (item_id, found_at)"
+        " VALUES (gen_random_uuid(), now() - interval '2 hours')"
+    )
+
+
 Fix = Callable[[Stack, str], Awaitable[None]]
 KINDS: dict[str, tuple[Fix, str, str]] = {
     "halted": (halted, "red", "us"),
@@ -311,6 +318,7 @@ KINDS: dict[str, tuple[Fix, str, str]] = {
     "monthly_quota": (monthly_quota, "yellow", "bank"),
     "bank_warning": (bank_warning, "yellow", "bank"),
     "account_link": (card_to_decide, "info", "us"),
+    "item_not_registered": (not_registered, "info", "us"),
     "connector_withdrawn": (withdrawn, "info", "user"),
     "reconnect": (login_error, "info", "user"),
     "consent_expiring": (expiring, "info", "user"),

@@ -272,7 +272,7 @@ def test_the_documentation_names_every_setting_and_its_default() -> None:
         default = field.default
         if isinstance(default, SecretStr):
             default = default.get_secret_value()
-        if isinstance(default, str | int) and default:
+        if isinstance(default, str | int) and default != "":
             assert said[name.upper()].strip("`") == str(default)
         else:
             assert said[name.upper()].startswith(("none", "all", "everywhere", "`DATABASE_URL`")), (

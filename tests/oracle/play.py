@@ -9,7 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import aiohttp
@@ -36,6 +36,13 @@ BEFORE_CONNECT: Final = frozenset(
 ACCEPT_AGAIN: Final = 2
 LAST_COLLECTION: Final = "SELECT payload ->> 'lastUpdatedAt' FROM pluggy.items WHERE id = $1"
 BALANCE_UNREAD: Final = (ControlRefused, aiohttp.ClientError, TimeoutError, ValueError)
+LIST_DUE: Final = """
+UPDATE pluggy_sync.periodic_task_leases SET due_at = '-infinity' WHERE name = 'items_list'
+RETURNING clock_timestamp()
+"""
+LISTED_SINCE: Final = """
+SELECT count(*) FROM pluggy_sync.periodic_task_leases WHERE name = 'items_list' AND done_at > $1
+"""
 LAGGING_ITEM: Final = "GET /items"
 BELIEVED_WHEN_LATE: Final = frozenset({LAGGING_ITEM, "GET /accounts"})
 
@@ -64,6 +71,7 @@ class Player:
     items: list[PlayedItem] = field(default_factory=list)
     stopped: list[Child] = field(default_factory=list)
     played: list[tuple[float, Step]] = field(default_factory=list)
+    listed_at: datetime | None = None
 
     async def play(self) -> None:
         """Take all steps."""
@@ -74,6 +82,8 @@ class Player:
     async def leave(self) -> None:
         """Leave nothing behind that could trouble another scenario."""
         self._resume_all()
+        if self.listed_at is not None:
+            self.count("items list", await self.stack.db.fetchval(LISTED_SINCE, self.listed_at))
         for item in self.items:
             item.wire.closed = True
             await self.stack.pluggy.clear_faults(item.id)
@@ -304,6 +314,10 @@ class Player:
         await self.stack.postman.register(item.id)
         self.count("registration")
 
+    async def _items_list(self, item: PlayedItem, step: Step) -> None:
+        """The daily comparison with Pluggy's list of items is due; a worker does it soon."""
+        self.listed_at = await self.stack.db.fetchval(LIST_DUE)
+
     async def _balance(self, item: PlayedItem, step: Step) -> None:
         """The company asks for a balance, which changes the account; then mostly for its row.
 
@@ -387,6 +401,7 @@ DOES: Final[dict[str, Does]] = {
     "accept": lambda player, item, _: player.accept_deletions(item),
     "register": Player._register,
     "balance": Player._balance,
+    "items_list": Player._items_list,
     "pause": Player._pause,
     "rest": Player._rest,
 }

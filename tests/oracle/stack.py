@@ -327,6 +327,7 @@ async def _assemble(
             LOG_LEVEL="WARNING",
             METRICS_PORT=str(port),
             WORKER_SLOTS=SLOTS,
+            ADOPT_UNKNOWN_ITEMS="1",
             **pluggy_settings(pluggy.base_url, CLIENT_ID, CLIENT_SECRET),
         )
 

@@ -487,7 +487,8 @@ def test_items_are_listed_newest_first_if_that_is_switched_on(
 
 def test_listing_items_is_forbidden_where_it_is_not_switched_on() -> None:
     with SimulatorProcess(list_items=False) as running:
-        assert Caller(running).refused("GET", "/v2/items")[0] == 403
+        refused = Caller(running).refused("GET", "/v2/items")
+    assert refused == (403, "LIST_ITEMS_FEATURE_NOT_ENABLED")
 
 
 def test_a_consent_that_runs_out_withholds_the_data_without_a_word(

@@ -74,6 +74,7 @@ SHIFTED = {
         "deletions_at",
     ),
     "pluggy_sync.missed_webhooks": ("collected_at", "found_at", "judged_at", "announced_at"),
+    "pluggy_sync.unknown_items": ("found_at",),
     "pluggy_sync.halts": ("halted_at", "probe_at", "resumed_at"),
     "pluggy.items": ("changed_at", "first_seen_at"),
     "pluggy.accounts": ("changed_at", "first_seen_at", "deletion_flagged_at"),

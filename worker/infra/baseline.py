@@ -10,7 +10,7 @@ from typing import Final
 from worker.infra.postgres import Pool
 from worker.infra.sql_files import SQL_DIR
 
-BASELINE: Final = "0046"
+BASELINE: Final = "0047"
 """Number of the last file of the baseline.
 
 These files are edited in place until a release is tagged that has them, and never afterwards.

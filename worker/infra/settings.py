@@ -133,6 +133,7 @@ class PluggySettings(SyncSettings):
     retention_days: Annotated[int, Field(ge=14, le=36500)] = 90
     purge_after_days: Annotated[int, Field(ge=0, le=36500)] = 30
     keep_ended: Annotated[int, Field(ge=0, le=1)] = 1
+    adopt_unknown_items: Annotated[int, Field(ge=0, le=1)] = 0
     worker_slots: Annotated[int, Field(ge=1, le=1000)] = 20
     webhook_url: str | None = None
     webhook_secret: SecretStr = SecretStr("")

@@ -110,6 +110,10 @@ class PluggyReader:
         until = asyncio.get_running_loop().time() + LIST_TIMEOUT_S
         return await with_restarts(lambda: self._all_pages(path, until))
 
+    async def envelope(self, path: str) -> Envelope:
+        """GET one page of a list."""
+        return await self._list(path)
+
     async def row(self, path: str) -> bytes:
         """GET one object: its JSON. PluggyNotFound proves its absence."""
         answer = await self._get(path)

@@ -49,6 +49,7 @@ WEBHOOKS: Final[dict[str, Draw]] = {
     "singular event name": rename("singular"),
     "unknown event name": rename("unknown"),
     "registration": single("register"),
+    "items list": lambda dice: [{"do": "items_list"}, some(dice)],
     "balance read": lambda dice: [
         {"do": "balance", "nth": dice.randrange(4), "refreshes": dice.random() < 0.7},
         breath(dice),
