@@ -14,24 +14,6 @@ WHERE (SELECT pg_try_advisory_xact_lock($1))
 ORDER BY s.lane, s.run_at
 LIMIT $2;
 
--- name: next_due_item
--- params: lowest_lane
--- returns: value?
--- The item that would be claimed next, if there is one.
-SELECT found.item_id
-FROM (VALUES (0), (1), (2), (3)) AS lanes(lane)
-CROSS JOIN LATERAL (
-    SELECT s.item_id
-    FROM pluggy_sync.item_sync s
-    JOIN pluggy_sync.item_leases l USING (item_id)
-    WHERE s.lane = lanes.lane AND lanes.lane <= $1::smallint
-      AND s.run_at <= now() AND l.until <= now()
-      AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
-    ORDER BY s.run_at
-    LIMIT 1
-) AS found
-LIMIT 1;
-
 -- name: ignore_events_without_item
 -- returns: many IgnoredEvents
 -- Settles pending events that name neither an item nor a connector. Returns how many there were, by

@@ -19,13 +19,12 @@ from worker.infra.outage_log import ServerOutage
 from worker.infra.outage_words import Outage
 from worker.infra.postgres import OLDER_RELEASE, POSTGRES_AWAY, POSTGRES_NOT_MIGRATED, Pool
 from worker.lease.lease import LEASE, Lease
-from worker.store import sweep
 from worker.store.lease import (
-    ClaimedItem,
     claim_best_item,
     claim_oldest_item,
     claim_probe_item,
     claim_woken_item,
+    next_due_item,
 )
 from worker.wakeup.queue import Waker
 
@@ -52,24 +51,20 @@ class Worker:
         Every 20th claim takes the item due longest in any lane. While everything is halted: one
         item a minute, as a probe.
         """
-        with self.engine.lowest_lane() as lowest:
-            return await self._claim(woken, lowest)
-
-    async def _claim(self, woken: uuid.UUID | None, lowest: Lane) -> Lease | None:
+        found, probe = None, False
         self.claims += 1
-        if self.claims % OLDEST_EVERY == 0 and lowest == Lane.AUDIT:
-            found = await claim_oldest_item(self.db, lease_for=LEASE)
-            if found is not None:
-                return _lease(found)
-        if woken is not None:
-            found = await claim_woken_item(self.db, woken, lease_for=LEASE)
-            if found is not None:
-                return _lease(found)
-        found = await claim_best_item(self.db, lease_for=LEASE, lowest_lane=int(lowest))
-        if found is not None:
-            return _lease(found)
-        found = await claim_probe_item(self.db, lease_for=LEASE)
-        return _lease(found, probe=True) if found is not None else None
+        with self.engine.lowest_lane() as lowest:
+            if self.claims % OLDEST_EVERY == 0 and lowest == Lane.AUDIT:
+                found = await claim_oldest_item(self.db, lease_for=LEASE)
+            if found is None and woken is not None:
+                found = await claim_woken_item(self.db, woken, lease_for=LEASE)
+            if found is None:
+                found = await claim_best_item(self.db, lease_for=LEASE, lowest_lane=int(lowest))
+            if found is None:
+                found, probe = await claim_probe_item(self.db, lease_for=LEASE), True
+        if found is None:
+            return None
+        return Lease(found.item_id, found.token, Lane(found.lane), probe)
 
     async def work(self, woken: uuid.UUID) -> bool:
         """Sync one item, then wake a worker for the next due one; returns whether one was synced.
@@ -116,7 +111,7 @@ class Worker:
         """Wake a worker for the next due item; if this fails, the sweep will do it."""
         if item_id is None:
             with self.engine.lowest_lane() as lowest:
-                item_id = await sweep.next_due_item(self.db, lowest_lane=int(lowest))
+                item_id = await next_due_item(self.db, lowest_lane=int(lowest))
         # Redis is away: its client has logged it.
         with contextlib.suppress(RedisError, OSError):
             await self.waker.wake([item_id] if item_id else [])
@@ -131,7 +126,3 @@ async def sync_item(ctx: dict[str, Any], item_id: str) -> None:
         log.warning("wake_unreadable")
         return
     await worker.attend(woken)
-
-
-def _lease(found: ClaimedItem, *, probe: bool = False) -> Lease:
-    return Lease(found.item_id, found.token, Lane(found.lane), probe)

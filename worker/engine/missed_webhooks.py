@@ -124,7 +124,8 @@ def _promise(item: Item) -> tuple[datetime, timedelta] | None:
 def collected_unread(item: Item, item_state: ItemState, products: Collection[str]) -> bool:
     """Whether Pluggy has collected something since our last read; dead steps do not count."""
     return any(
-        _is_ours(step, item_state, products) and _is_behind(step, item)
+        _is_ours(step, item_state, products)
+        and is_later(item.source_updated_at(step.product), step)
         for step in item_state.steps.values()
     )
 
@@ -134,7 +135,3 @@ def _is_ours(step: Step, item_state: ItemState, products: Collection[str]) -> bo
     live = step.scope_id == WHOLE_ITEM or step.scope_id in item_state.live_accounts
     wanted = step.product in products and step.product not in item_state.parked
     return known and live and wanted and step.product in COLLECTED
-
-
-def _is_behind(step: Step, item: Item) -> bool:
-    return is_later(item.source_updated_at(step.product), step)

@@ -128,7 +128,8 @@ class Rounds:
         await note_missed(self.session, item, self.item_state)
         fetched = not wants_accounts_alone(self.item_state)
         settled = await self._take_steps(item)
-        await mark_parked(self.session, settled.parked)
+        if settled.parked:
+            await mark_parked(self.session, settled.parked)
         if isinstance(item, Gone):
             await settle_what_died(self.session)
         if fetched:

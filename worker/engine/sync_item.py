@@ -117,20 +117,16 @@ class Engine:
         ):
             try:
                 session = await self._begin(lease)
-                return await self._sync_or_halt(session, bulk=bulk)
+                return await self._sync(session, bulk=bulk)
+            except LeaseLost:
+                log.warning("lease_lost")
+            except PluggyHalt as error:
+                await halt(self.db, error)
+                await self.release(lease, session)
             except asyncio.CancelledError:
                 # A shutdown: the item stays due, and no one waits for the lease to lapse.
                 await asyncio.shield(self.release(lease, session))
                 raise
-
-    async def _sync_or_halt(self, session: SyncSession, *, bulk: bool) -> bool:
-        try:
-            return await self._sync(session, bulk=bulk)
-        except LeaseLost:
-            log.warning("lease_lost")
-        except PluggyHalt as error:
-            await halt(self.db, error)
-            await self.release(session.lease, session)
         return False
 
     async def _begin(self, lease: Lease) -> SyncSession:

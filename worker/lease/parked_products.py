@@ -141,8 +141,6 @@ async def mark_parked(session: SyncSession, steps: Collection[tuple[str, uuid.UU
 
     Raises LeaseLost.
     """
-    if not steps:
-        return
     products, owners = map(list, zip(*sorted(steps), strict=True))
     async with session.page() as conn:
         await parks.mark_parked_steps(conn, session.item_id, products=products, scope_ids=owners)

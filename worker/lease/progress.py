@@ -88,8 +88,8 @@ class Read:
     ) -> None:
         """Mark a delta or a walk complete: its watermark moves, and its overlap is noted."""
         item_id, _, account_id = self.key
-        read_up_to = bounded(pluggy_started_at, self.started_at)
         before = await product_sync.load_watermark(conn, item_id, account_id)
+        read_up_to = bounded(pluggy_started_at, self.started_at)
         narrow = is_narrow(since, before)
         watermark = before if narrow else read_up_to
         await self.complete(conn, watermark=watermark, since=since, walked=walked)

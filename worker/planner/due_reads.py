@@ -17,8 +17,6 @@ from worker.planner.outcomes import Answered, Needs
 from worker.planner.state import WHOLE_ITEM, ItemState, PendingEvent, Step
 from worker.planner.steps import (
     AskWalk,
-    Gone,
-    NotRead,
     ReadAccounts,
     ReadDelta,
     ReadInvestmentTransactions,
@@ -40,21 +38,15 @@ SAY_NOTHING: Final = QUIET_EVENTS | {"item/error", "sync/recent"}
 class Reads:
     """The reads that one event needs; shared by all kinds of events.
 
-    found: the item as it was fetched. needs: what is left to do; filled by the methods `want_*`.
+    item: as it was fetched, or empty. needs: what is left to do; filled by the methods `want_*`.
     """
 
     item_state: ItemState
     answered: Answered
     products: frozenset[str]
     event: PendingEvent
-    found: Item | Gone | NotRead
+    item: Item
     needs: Needs = field(default_factory=Needs)
-
-    @property
-    def item(self) -> Item:
-        """The item, of events that are planned only if it was fetched."""
-        assert isinstance(self.found, Item)  # noqa: S101 - checked by plan()
-        return self.found
 
     @property
     def accounts_known(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from typing import Final
 
 from worker.inbox.events import TRANSACTION_EVENTS
 from worker.planner.due_reads import Reads
@@ -19,11 +20,13 @@ from worker.planner.item_events import (
     decide_not_read,
     decide_waiting,
 )
-from worker.planner.item_status import Item
+from worker.planner.item_status import Item, read_item
 from worker.planner.outcomes import NONE_ANSWERED, Answered, Outcome, SyncPlan, outcome_of
 from worker.planner.state import ItemState
 from worker.planner.steps import Gone, NotRead, PlannedStep, merge_steps
 from worker.planner.transaction_events import decide_transactions
+
+NOTHING_FETCHED: Final = read_item({}, is_open_finance=False)
 
 
 def plan(
@@ -37,9 +40,10 @@ def plan(
     steps: list[PlannedStep] = []
     outcomes: dict[int, Outcome] = {}
     parked: set[tuple[str, uuid.UUID]] = set()
+    fetched = item if isinstance(item, Item) else NOTHING_FETCHED
     for event in item_state.events:
-        reads = Reads(item_state, answered, frozenset(products), event, item)
-        found = _decide(reads)
+        reads = Reads(item_state, answered, frozenset(products), event, fetched)
+        found = _decide(reads, item)
         if found is None:
             steps += reads.needs.steps
             parked |= reads.needs.parked
@@ -48,12 +52,12 @@ def plan(
     return SyncPlan(merge_steps(steps), outcomes, frozenset(parked))
 
 
-def _decide(reads: Reads) -> Outcome | None:
+def _decide(reads: Reads, item: Item | Gone | NotRead) -> Outcome | None:
     """The outcome of the event; None: its needs decide."""
     event = reads.event
-    if isinstance(reads.found, NotRead):
+    if isinstance(item, NotRead):
         return decide_not_read(reads)
-    if isinstance(reads.found, Gone):
+    if isinstance(item, Gone):
         return decide_gone(reads)
     if event.ask_again_at is not None and event.ask_again_at > reads.item_state.now:
         return decide_waiting(reads, event.ask_again_at)

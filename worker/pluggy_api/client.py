@@ -27,12 +27,14 @@ from worker.pluggy_api.api_key import (
 from worker.pluggy_api.error_answers import code_and_id, error_of, refusal
 from worker.pluggy_api.errors import Deferred, PluggyError, PluggyHalt, PluggyUnavailable
 from worker.pluggy_api.http import (
+    CHANGED_STATUS,
     ENCODINGS,
     READ_STATUS,
     Answer,
     Call,
     Change,
     endpoint_group,
+    endpoint_of,
     read_body,
 )
 from worker.pluggy_api.rate_limit import RateBudget
@@ -116,8 +118,9 @@ class PluggyClient:
 
         granted: the call has been reserved with reserve(). Raises PluggyError.
         """
-        call = Call(path, lane, count, change)
-        return await self._bounded(call.endpoint, self._call_with_key(call, granted))
+        endpoint = f"{change.method if change else 'GET'} {endpoint_of(path)}"
+        call = Call(path, endpoint_group(path), lane, count, change)
+        return await self._bounded(endpoint, self._call_with_key(call, granted))
 
     async def reserve(
         self, endpoint: str, lane: Lane, *, of_unknown: bool, named: uuid.UUID | None = None
@@ -141,8 +144,9 @@ class PluggyClient:
 
         Raises PluggyError if Pluggy refuses the key or does not answer.
         """
-        call = Call(PLAIN_PATHS[0], Lane.LIVE, count)
-        await self._bounded(call.endpoint, self._probe(call, new_key))
+        path = PLAIN_PATHS[0]
+        call = Call(path, endpoint_group(path), Lane.LIVE, count)
+        await self._bounded(f"GET {endpoint_of(path)}", self._probe(call, new_key))
 
     async def _probe(self, call: Call, new_key: bool) -> None:
         async with self._renewing:
@@ -174,7 +178,7 @@ class PluggyClient:
             granted = False
             answer = await self._ask(call, key)
             if not is_key_refused(answer.status, answer.body):
-                if answer.status not in call.accepted:
+                if answer.status not in (CHANGED_STATUS if call.change else READ_STATUS):
                     raise await self._error_of(answer, call.group)
                 return answer
             key = await self._key_after(answer, key, call)
@@ -183,7 +187,7 @@ class PluggyClient:
     async def _ask(self, call: Call, key: ApiKey) -> Answer:
         call.count()
         async with self._session.request(
-            call.method,
+            call.change.method if call.change else "GET",
             # The cursor is encoded already; yarl must not change it.
             URL(self._base_url + call.path, encoded=True),
             headers={"X-API-KEY": key.value},
@@ -256,7 +260,7 @@ class PluggyClient:
         """
         refusals = 0
         for path in PLAIN_PATHS:
-            plain = Call(path, call.lane, call.count)
+            plain = Call(path, endpoint_group(path), call.lane, call.count)
             await self._budget.acquire(plain.group, plain.lane)
             answer = await self._ask(plain, key)
             if is_key_answered(answer.status, answer.body):

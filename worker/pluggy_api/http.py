@@ -59,25 +59,10 @@ class Call:
     """A call in a lane. count is called once per request sent for it, key renewals included."""
 
     path: str
+    group: str
     lane: Lane
     count: Callable[[], None]
     change: Change | None = None
-
-    @property
-    def method(self) -> str:
-        return self.change.method if self.change else "GET"
-
-    @property
-    def endpoint(self) -> str:
-        return f"{self.method} {endpoint_of(self.path)}"
-
-    @property
-    def group(self) -> str:
-        return endpoint_group(self.path)
-
-    @property
-    def accepted(self) -> tuple[int, ...]:
-        return CHANGED_STATUS if self.change else READ_STATUS
 
 
 def http_date(text: str | None) -> datetime | None:

@@ -130,3 +130,9 @@ async def settle_item(
 async def release_item(conn: Executor, item_id: uuid.UUID, *, token: uuid.UUID) -> None:
     """Gives an item back without settling anything: it stays due, no attempt is spent."""
     await conn.execute(SQL["release_item"], item_id, token)
+
+
+async def next_due_item(conn: Executor, *, lowest_lane: int) -> uuid.UUID | None:
+    """The item that would be claimed next, if there is one."""
+    found: uuid.UUID | None = await conn.fetchval(SQL["next_due_item"], lowest_lane)
+    return found

@@ -30,12 +30,6 @@ async def sweep_due_items(
     ]
 
 
-async def next_due_item(conn: Executor, *, lowest_lane: int) -> uuid.UUID | None:
-    """The item that would be claimed next, if there is one."""
-    found: uuid.UUID | None = await conn.fetchval(SQL["next_due_item"], lowest_lane)
-    return found
-
-
 async def ignore_events_without_item(conn: Executor) -> list[IgnoredEvents]:
     """Settles pending events that name neither an item nor a connector.
 

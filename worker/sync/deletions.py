@@ -246,20 +246,6 @@ async def _mark(
         )
 
 
-async def unmark(
-    conn: Connection, session: SyncSession, account_id: uuid.UUID, shown: Collection[uuid.UUID]
-) -> None:
-    """Clear the flags of rows that an answer showed but that were not stored from it.
-
-    These are unreadable rows, and rows that the answer shows older than they are stored.
-    """
-    unflagged = await transactions.unmark_transaction_deletions(
-        conn, session.item_id, account_id, shown=list(shown), run_id=session.run.id, now=session.now
-    )
-    session.run.counts.changed += len(unflagged)
-    session.run.counts.mapped_again += len(unflagged)
-
-
 async def load_unwitnessed(session: SyncSession, account_id: uuid.UUID) -> tuple[uuid.UUID, ...]:
     """Rows of an account flagged `no_witness`, if the account has a witness by now."""
     if not (await Question.about(session, account_id, ())).witnesses:

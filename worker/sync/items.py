@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import structlog
@@ -10,8 +12,6 @@ import structlog
 from worker.entities.items import (
     CONNECTOR_COLUMNS,
     ROW_VERSION,
-    connector_id_of,
-    is_open_finance,
     item_row,
 )
 from worker.infra.parsing import parse_uuid
@@ -39,42 +39,37 @@ async def fetch_item(session: SyncSession) -> Item:
     fields = decode_object(body)
     if parse_uuid(fields.get("id")) != session.item_id:
         raise PluggyUnavailable("another_item")
-    row = Row(session.item_id, payload, row_hash(payload), fields)
+    row, columns = Row(session.item_id, payload, row_hash(payload), fields), item_row(fields)
+    counts = session.run.counts
     async with session.page() as conn:
         stored = await items.load_item_version(conn, session.item_id)
         latest = latest_collection(session.pluggy.pluggy_now, session.now)
         item = read_item(
             fields,
-            is_open_finance=is_open_finance(fields),
-            connector_id=connector_id_of(fields),
+            is_open_finance=columns["connector_is_open_finance"],
+            connector_id=columns["connector_id"],
             latest=latest,
         )
-        session.run.counts.seen += 1
+        counts.seen += 1
         if stored is not None and stored.deleted_at is None and is_stale(session, row, stored):
-            session.run.counts.older_skipped += 1
+            counts.older_skipped += 1
             item = later_of(_stored(session, stored), item)
-        elif stored is not None and _same(row, stored):
-            session.run.counts.unchanged += 1
+        elif stored is not None and _same(row, columns, stored):
+            counts.unchanged += 1
         else:
             request_id = session.pluggy.request_id
             await note_novelties(conn, session.run, "items", [fields], request_id=request_id)
-            await _write(conn, session, row)
+            await _write(conn, session, row, columns)
             if stored is not None and stored.deleted_at is not None:
                 await items.reset_reads(conn, session.item_id)
-            session.run.counts.inserted += stored is None
-            session.run.counts.changed += stored is not None
+            counts.inserted += stored is None
+            counts.changed += stored is not None
         await replace(read, source_updated_at=item.last_updated_at).complete(conn)
     return item
 
 
-async def _write(conn: Connection, session: SyncSession, row: Row) -> None:
-    document = item_row(row.fields) | {
-        "id": row.id,
-        "payload": msgspec.Raw(row.raw),
-        "row_hash": "\\x" + row.hash.hex(),
-        "row_version": ROW_VERSION,
-    }
-    text_of_row = msgspec.json.encode(document).decode()
+async def _write(conn: Connection, session: SyncSession, row: Row, columns: dict[str, Any]) -> None:
+    text_of_row = msgspec.json.encode(row.document(columns, ROW_VERSION)).decode()
     await items.upsert_item(conn, row=text_of_row, run_id=session.run.id, now=session.now)
 
 
@@ -88,9 +83,8 @@ def _stored(session: SyncSession, stored: items.ItemVersion) -> Item:
     )
 
 
-def _same(row: Row, stored: items.ItemVersion) -> bool:
+def _same(row: Row, columns: Mapping[str, Any], stored: items.ItemVersion) -> bool:
     """Whether the stored row is equal; the connector's columns, not in the payload, one by one."""
-    columns = item_row(row.fields)
     return bool(
         stored.row_hash == row.hash
         and all(columns[name] == getattr(stored, name) for name in CONNECTOR_COLUMNS)

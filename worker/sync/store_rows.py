@@ -47,6 +47,15 @@ class Row:
         """Pluggy's own time of the last change, where the entity has one."""
         return moment(self.fields.get("updatedAt"))
 
+    def document(self, columns: dict[str, Any], version: int) -> dict[str, Any]:
+        """The row as upserts take it: its mapped columns, and those that every row has."""
+        return columns | {
+            "id": self.id,
+            "payload": msgspec.Raw(self.raw),
+            "row_hash": "\\x" + self.hash.hex(),
+            "row_version": version,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
@@ -242,15 +251,7 @@ async def _documents(
         except UnreadableRow as error:
             rejected.append(Rejected(row.id, str(error), row.raw))
             continue
-        documents.append(
-            columns
-            | {
-                "id": row.id,
-                "payload": msgspec.Raw(row.raw),
-                "row_hash": "\\x" + row.hash.hex(),
-                "row_version": entity.version,
-            }
-        )
+        documents.append(row.document(columns, entity.version))
     return documents, rejected
 
 
@@ -262,7 +263,10 @@ async def _upsert(
         return []
     try:
         async with conn.transaction():
-            await _upsert_documents(conn, session, entity, documents)
+            text = msgspec.json.encode(documents).decode()
+            written = await entity.upsert(
+                conn, rows=text, item_id=session.item_id, run_id=session.run.id, now=session.now
+            )
     except (
         asyncpg.DataError,
         asyncpg.ProgramLimitExceededError,
@@ -279,19 +283,10 @@ async def _upsert(
             if not alone:
                 documents.remove(document)
         return rejected
-    return []
-
-
-async def _upsert_documents(
-    conn: Connection, session: SyncSession, entity: Entity, documents: Sequence[dict[str, Any]]
-) -> None:
-    body = msgspec.json.encode(documents).decode()
-    written = await entity.upsert(
-        conn, rows=body, item_id=session.item_id, run_id=session.run.id, now=session.now
-    )
     new = sum(row.is_new for row in written)
     session.run.counts.inserted += new
     session.run.counts.changed += len(written) - new
+    return []
 
 
 async def _set_aside(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
 
@@ -18,7 +19,7 @@ from worker.pluggy_api.errors import CursorRefused, PluggyNotFound
 from worker.pluggy_api.paging import with_restarts
 from worker.store import account_walks, product_sync, reconciliation
 from worker.store.entities import transactions
-from worker.sync.deletions import Question, unmark
+from worker.sync.deletions import Question
 from worker.sync.store_rows import Listed, read_rows, store_rows
 
 PRODUCT: Final = "transactions"
@@ -47,8 +48,22 @@ async def store_page(
         # Nothing else records that an unchanged row was shown.
         shown = sorted(listed.ids)
         await account_walks.delete_absent(conn, session.item_id, account_id, shown=shown)
-        await unmark(conn, session, account_id, shown)
+        await _unmark(conn, session, account_id, shown)
     return listed
+
+
+async def _unmark(
+    conn: Connection, session: SyncSession, account_id: uuid.UUID, shown: Collection[uuid.UUID]
+) -> None:
+    """Clear the flags of rows that an answer showed but that were not stored from it.
+
+    These are unreadable rows, and rows that the answer shows older than they are stored.
+    """
+    unflagged = await transactions.unmark_transaction_deletions(
+        conn, session.item_id, account_id, shown=list(shown), run_id=session.run.id, now=session.now
+    )
+    session.run.counts.changed += len(unflagged)
+    session.run.counts.mapped_again += len(unflagged)
 
 
 async def sync_delta(session: SyncSession, step: ReadDelta) -> None:
@@ -92,7 +107,9 @@ async def _read_delta(session: SyncSession, step: ReadDelta, walk_from_s: float)
                 return
         page = await session.pluggy.next_transactions(page.next)
         pages += 1
-    suspicious = pages > 1 or await _holds_since(session, step)
+    suspicious = pages > 1 or await transactions.holds_rows_created_since(
+        session.db, session.item_id, step.account_id, since=step.created_at_from
+    )
     needs_witness = not page.rows and (suspicious or step.expects_rows)
     if needs_witness and not await witnessed(session, step.account_id, suspicious=suspicious):
         await deferred(session, step.account_id)
@@ -102,14 +119,6 @@ async def _read_delta(session: SyncSession, step: ReadDelta, walk_from_s: float)
         await read.complete_transactions(
             conn, pluggy_started_at=pluggy_started_at, since=step.created_at_from
         )
-
-
-async def _holds_since(session: SyncSession, step: ReadDelta) -> bool:
-    return bool(
-        await transactions.holds_rows_created_since(
-            session.db, session.item_id, step.account_id, since=step.created_at_from
-        )
-    )
 
 
 async def witnessed(session: SyncSession, account_id: uuid.UUID, *, suspicious: bool) -> bool:
