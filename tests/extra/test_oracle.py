@@ -23,7 +23,8 @@ from tests.oracle.freshness import (
 )
 from tests.oracle.judge import Diverged, Judge
 from tests.oracle.play import Player
-from tests.oracle.scenario import Scenario, Step, read_trace
+from tests.oracle.reconnection import withdraw_connector
+from tests.oracle.scenario import WITHDRAWN, Scenario, Step, read_trace
 from tests.oracle.shrink import shrink
 from tests.oracle.stack import OracleStack, open_stack
 
@@ -48,6 +49,7 @@ SABOTAGE = {
 async def stack() -> AsyncIterator[OracleStack]:
     """The whole service, started once."""
     async with open_stack(seed=SEED) as running:
+        await withdraw_connector(running)
         yield running
 
 
@@ -60,6 +62,20 @@ async def test_the_judge_sees_what_is_wrong(stack: OracleStack, shown: str) -> N
         with pytest.raises(Diverged, match=shown):
             await Judge(player).judge()
     finally:
+        await player.leave()
+
+
+async def test_the_judge_sees_an_item_that_was_not_kept(stack: OracleStack) -> None:
+    again: Step = {"do": "reconnect", "historyDays": 90, "reworded": False}
+    options = {"transactions": 40, "connectorId": WITHDRAWN}
+    player = Player(stack, Scenario(0, [options], [*KNOWN_ITEM, again]))
+    await player.play()
+    await stack.db.execute("UPDATE pluggy_sync.worker_settings SET keep_ended = false")
+    try:
+        with pytest.raises(Diverged, match="was not kept"):
+            await Judge(player).judge()
+    finally:
+        await stack.db.execute("UPDATE pluggy_sync.worker_settings SET keep_ended = true")
         await player.leave()
 
 

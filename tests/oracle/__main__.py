@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from tests.oracle.campaign import WHOLE, Campaign, play_trace, shrink_trace
+from tests.oracle.reconnection import withdraw_connector
 from tests.oracle.stack import OracleStack, open_stack
 
 Work = Callable[[OracleStack], Awaitable[bool]]
@@ -61,6 +62,7 @@ def main(
 
 async def _on_a_stack(work: Work, workers: int, seed: int) -> bool:
     async with open_stack(workers=workers, seed=seed) as stack:
+        await withdraw_connector(stack)
         return await work(stack)
 
 

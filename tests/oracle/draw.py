@@ -8,17 +8,20 @@ from random import Random
 from typing import Any, Final
 
 from tests.oracle.acts.collections import COLLECTIONS
+from tests.oracle.acts.connectors import CONNECTORS
 from tests.oracle.acts.faults import FAULTS
 from tests.oracle.acts.lists import PAGING
 from tests.oracle.acts.processes import PROCESSES
 from tests.oracle.acts.steps import Draw, breath
 from tests.oracle.acts.webhooks import WEBHOOKS
-from tests.oracle.scenario import MEU_PLUGGY, WAITING, Scenario, Step
+from tests.oracle.scenario import MEU_PLUGGY, WAITING, WITHDRAWN, Scenario, Step
 
 MIN_ACTS: Final = 15
 SHARE: Final = 8
 """So many ingredients of a scenario come from the deck."""
-INGREDIENTS: Final[dict[str, Draw]] = COLLECTIONS | WEBHOOKS | FAULTS | PAGING | PROCESSES
+INGREDIENTS: Final[dict[str, Draw]] = (
+    COLLECTIONS | WEBHOOKS | FAULTS | PAGING | PROCESSES | CONNECTORS
+)
 """What a step or a few do, by the ingredient's name."""
 NEEDS_PAGES: Final = frozenset(
     {"fault redate", "fault repeat_cursor", "fault refused cursor", "partial transactions"}
@@ -26,6 +29,7 @@ NEEDS_PAGES: Final = frozenset(
 NEEDS_ROWS: Final = frozenset({"settled", "fault wrong_type", "fault date_shape", "fault nul"})
 ONE_ACCOUNT: Final = frozenset({"deleted by the dozen", "created by the hundred"})
 NEEDS_OPEN_FINANCE: Final = frozenset({"balance read", "authorization pending"})
+NEEDS_WITHDRAWN: Final = frozenset({"connector withdrawn"})
 NEEDS_ACCOUNTS: Final = frozenset({"account closed", "bills deleted", "bills updated"})
 
 
@@ -87,6 +91,8 @@ def _suited(dice: Random, names: set[str]) -> dict[str, Any]:
     item = new_item(dice, big=bool(names & NEEDS_PAGES) or dice.random() < 0.05)
     if names & NEEDS_OPEN_FINANCE:
         item |= {"connectorId": 601, "hidesNextSync": False}
+    if names & NEEDS_WITHDRAWN:
+        item |= {"connectorId": WITHDRAWN, "hidesNextSync": False, "quirks": []}
     if names & NEEDS_ROWS:
         item["transactions"] = max(60, item["transactions"])
     if names & NEEDS_ACCOUNTS:

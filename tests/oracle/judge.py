@@ -17,6 +17,7 @@ from ops.compare.rows import EXTRA, Difference
 from tests.oracle.comparison import READABLE_ALWAYS, Truth, differences
 from tests.oracle.freshness import wrong_freshness
 from tests.oracle.play import PlayedItem, Player
+from tests.oracle.reconnection import Reconnection
 from tests.oracle.rest import describe, let_a_day_pass, let_a_week_pass, order, rest
 from tests.oracle.stack import OracleStack
 from worker.store import operating
@@ -63,8 +64,10 @@ class Judge:
 
     async def judge(self) -> None:
         """Raises Diverged, NeverRests."""
-        for item in self.player.items:
+        for item in list(self.player.items):
             await self._judge(item)
+            if item.again:
+                await self._judge_reconnection(item)
 
     async def _judge(self, item: PlayedItem) -> None:
         await self.player.settle_down(item)
@@ -82,6 +85,21 @@ class Judge:
         await self.player.accept_deletions(item)
         truth = await self._compare(item, "after deletions were accepted", allow_pending=False)
         await self._check_work(item, truth)
+
+    async def _judge_reconnection(self, item: PlayedItem) -> None:
+        """Pluggy ends the item with its connector: nothing is lost, and nothing counts twice."""
+        reconnection = Reconnection(self.player, item)
+        problems = await reconnection.end()
+        if problems is None:
+            return
+        if not problems:
+            new = await reconnection.connect_again()
+            await self._compare(new, "after a new connection")
+            problems = await reconnection.miscounted(new)
+            self.player.count("connector withdrawn")
+        if problems:
+            shown = "\n".join(problems[:SHOWN])
+            raise Diverged(f"item {item.id}\n{shown}\n" + await describe(self.stack, item.id))
 
     async def _calm(self, item: PlayedItem) -> Truth:
         """Read the truth, ending a run that waits; then wait for its webhooks and their work.

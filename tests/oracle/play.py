@@ -20,7 +20,7 @@ from ops.demo.simulator import ControlRefused
 from tests.oracle import ingredients
 from tests.oracle.postman import Wire
 from tests.oracle.rest import is_settled, order, pause_until_idle, shift
-from tests.oracle.scenario import MEU_PLUGGY, OPEN_FINANCE, Scenario, Step
+from tests.oracle.scenario import MEU_PLUGGY, OPEN_FINANCE, WITHDRAWN, Scenario, Step
 from tests.oracle.stack import OracleStack
 from worker.maintenance.deletion_review import Decided, accept_deletions
 
@@ -60,6 +60,8 @@ class PlayedItem:
     lagged: bool = False
     moved: bool = False
     deleted: bool = False
+    again: dict[str, Any] = field(default_factory=dict)
+    """How the person connects again after Pluggy has withdrawn the connector; empty: not so."""
 
 
 @dataclass(slots=True)
@@ -199,10 +201,16 @@ class Player:
         self.count(f"{step['what'].removesuffix('s')} closed")
 
     async def _delete(self, item: PlayedItem, step: Step) -> None:
-        if not item.deleted:
+        """The company deletes the item; not one that is to end with its connector."""
+        if not item.deleted and item.options.get("connectorId") != WITHDRAWN:
             await self.stack.pluggy.as_client("DELETE", f"/items/{item.id}")
             item.deleted = True
             self.count("item deleted")
+
+    async def _reconnect(self, item: PlayedItem, step: Step) -> None:
+        """Ordered now and done last, when what is stored equals what Pluggy has."""
+        if item.options.get("connectorId") == WITHDRAWN:
+            item.again = {name: step[name] for name in ("historyDays", "reworded")}
 
     async def _update(self, item: PlayedItem, step: Step) -> None:
         """The client asks for a run; Pluggy refuses where a person has to act first."""
@@ -376,6 +384,7 @@ DOES: Final[dict[str, Does]] = {
     "collect": Player._collect,
     "close": Player._close,
     "delete": Player._delete,
+    "reconnect": Player._reconnect,
     "update": Player._update,
     "fault": Player._fault,
     "clear": Player._clear,

@@ -11,6 +11,10 @@ Step = dict[str, Any]
 MEU_PLUGGY: Final = 200
 OPEN_FINANCE: Final = 601
 """A connector with items that no client may update, and whose consents name another item."""
+WITHDRAWN: Final = 203
+"""A direct connector that Pluggy withdraws, before any item of it is connected."""
+SUCCESSOR: Final = 603
+"""The connector of the same bank to connect with again."""
 WAITING: Final = frozenset({"pause", "rest"})
 """Steps that only let the service do its work."""
 
