@@ -19,3 +19,4 @@ COMMENT ON COLUMN pluggy_sync.row_links.id IS 'The older row';
 COMMENT ON COLUMN pluggy_sync.row_links.reason IS 'The fields that agree';
 
 CREATE INDEX row_links_newer ON pluggy_sync.row_links (superseded_by_item_id, product, superseded_by);
+CREATE INDEX row_links_run ON pluggy_sync.row_links (run_id);

@@ -52,6 +52,7 @@ WITH walk AS (
     WHERE r.id = l.id AND r.id NOT IN (SELECT n.id FROM named n) AND r.finished_at < now() - $1::interval
       AND r.seq <= (SELECT c.seq FROM pluggy_sync.restatement_cursor c)
       AND NOT EXISTS (SELECT FROM pluggy_sync.restatements x WHERE x.run_id = r.id)
+      AND NOT EXISTS (SELECT FROM pluggy_sync.row_links x WHERE x.run_id = r.id)
       AND NOT EXISTS (SELECT FROM pluggy_sync.purge_receipts x WHERE x.run_id = r.id)
       AND NOT EXISTS (SELECT FROM pluggy_sync.rejected_rows x WHERE x.run_id = r.id)
       AND NOT EXISTS (SELECT FROM pluggy_sync.contract_drift x WHERE x.run_id = r.id)
