@@ -183,23 +183,16 @@ async def _groups(db: Pool, choice: Choice) -> AsyncIterator[Sequence[uuid.UUID]
         while group := list(islice(listed, GROUP)):
             yield group
         return
-    load = partial(
-        resync_store.mirrored_items,
-        db,
-        connector_id=choice.connector,
-        client_user_id=choice.client_user,
-        limit=GROUP,
-    )
+    chosen: dict[str, Any] = {
+        "connector_id": choice.connector,
+        "client_user_id": choice.client_user,
+        "limit": GROUP,
+    }
+    load = partial(resync_store.mirrored_items, db, **chosen)
     if choice.since is not None:
-        load = partial(
-            resync_store.announced_items,
-            db,
-            connector_id=choice.connector,
-            client_user_id=choice.client_user,
-            limit=GROUP,
-            accepted_from=choice.since,
-            accepted_before=choice.until or datetime.now(UTC),
-        )
+        chosen |= {"accepted_from": choice.since}
+        chosen |= {"accepted_before": choice.until or datetime.now(UTC)}
+        load = partial(resync_store.announced_items, db, **chosen)
     after = FIRST
     while found := await load(after=after):
         yield found

@@ -1,6 +1,7 @@
 """The HTTP server: logs, applies faults to, limits and authenticates every request in one place."""
 
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -65,65 +66,59 @@ def _admit(state: Simulator, request: web.Request, template: str | None) -> None
         raise ApiError(403, "Missing or invalid authorization token", "API_KEY_MISSING_OR_INVALID")
 
 
+class _Call(NamedTuple):
+    """A request of a client, with its route, its subject and the fault that it meets."""
+
+    state: Simulator
+    request: web.Request
+    template: str | None
+    about: Subject
+    fault: Fault | None
+
+
 @web.middleware
 async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.path.startswith("/_simulator"):
         return await _controlled(request, handler)
     state = request.app[STATE]
-    template, about = _template(request), _subject(state, request)
+    about = _subject(state, request)
     request["request_id"] = state.requests.new_id()
     fault = _fault(state, request, about)
+    call = _Call(state, request, _template(request), about, fault)
     if fault is not None and fault.kind == "timeout":
         # Noted now: when the wait is over the client has long gone.
-        _note(state, request, template, about, status=NO_ANSWER)
-        return _headed(
-            state, request, await _answer(state, request, handler, template, fault, about)
-        )
-    answer = await _answer(state, request, handler, template, fault, about)
-    answer = _headed(state, request, answer)
-    _note(state, request, template, about, status=answer.status)
+        _note(call, NO_ANSWER)
+        return _headed(call, await _answer(call, handler))
+    answer = _headed(call, await _answer(call, handler))
+    _note(call, answer.status)
     if fault is None or fault.kind in BEFORE | VIEWS or not isinstance(answer, web.Response):
         return answer
-    return _headed(state, request, await apply_fault.after(state, request, answer, fault))
+    return _headed(call, await apply_fault.after(state, request, answer, fault))
 
 
-def _headed(
-    state: Simulator, request: web.Request, answer: web.StreamResponse
-) -> web.StreamResponse:
+def _headed(call: _Call, answer: web.StreamResponse) -> web.StreamResponse:
     """The answer with the headers of every answer, refusals and failures included."""
     if not answer.prepared:
-        answer.headers.setdefault("Date", state.clock.http_date())
-        answer.headers.setdefault(REQUEST_ID, request["request_id"])
+        answer.headers.setdefault("Date", call.state.clock.http_date())
+        answer.headers.setdefault(REQUEST_ID, call.request["request_id"])
     return answer
 
 
-def _note(
-    state: Simulator,
-    request: web.Request,
-    template: str | None,
-    about: Subject,
-    *,
-    status: int,
-) -> None:
-    state.requests.note(
-        f"{request.method} {template or request.path}",
+def _note(call: _Call, status: int) -> None:
+    request = call.request
+    call.state.requests.note(
+        f"{request.method} {call.template or request.path}",
         request.method,
         request.path,
         request.query_string,
         status,
-        request.get("item_id") or about.item,
+        request.get("item_id") or call.about.item,
         request["request_id"],
     )
 
 
-async def _answer(
-    state: Simulator,
-    request: web.Request,
-    handler: Handler,
-    template: str | None,
-    fault: Fault | None,
-    about: Subject,
-) -> web.StreamResponse:
+async def _answer(call: _Call, handler: Handler) -> web.StreamResponse:
+    state, request, template, about, fault = call
     try:
         if fault is not None and fault.kind in BEFORE:
             state.faults.spend(fault)

@@ -8,6 +8,7 @@ from simulator.clock import DAY_MS, iso
 from simulator.items import outcomes, timeline
 from simulator.items.birth import fill
 from simulator.items.collection import collect, first_events
+from simulator.items.connectors import PRODUCTS
 from simulator.items.item import Item, Payload
 from simulator.items.orders import Collected, Order, TriggeredBy
 from simulator.items.reconnect import Reconnection, reconnect
@@ -21,17 +22,6 @@ ANSWER_WITHIN_MS = 5 * 60_000
 _APPROVES_AFTER_MS = 10_000
 # Sandbox items that nothing updates are cleared away.
 SANDBOX_KEEPS_MS = 30 * DAY_MS
-# Product -> its execution step, in order.
-_STEPS = {
-    "ACCOUNTS": "ACCOUNTS_IN_PROGRESS",
-    "CREDIT_CARDS": "CREDITCARDS_IN_PROGRESS",
-    "TRANSACTIONS": "TRANSACTIONS_IN_PROGRESS",
-    "PAYMENT_DATA": "PAYMENT_DATA_IN_PROGRESS",
-    "INVESTMENTS": "INVESTMENTS_IN_PROGRESS",
-    "INVESTMENTS_TRANSACTIONS": "INVESTMENTS_TRANSACTIONS_IN_PROGRESS",
-    "IDENTITY": "IDENTITY_IN_PROGRESS",
-    "LOANS": "LOANS_IN_PROGRESS",
-}
 
 
 @dataclass(frozen=True)
@@ -191,7 +181,7 @@ class Lifecycle:
             self._end(run, "USER_AUTHORIZATION_REVOKED")
         else:
             self._emit(run.item, [item_event("item/login_succeeded", run.item, run.triggered_by)])
-            steps = [step for product, step in _STEPS.items() if product in run.item.products]
+            steps = [_step(product) for product in PRODUCTS if product in run.item.products]
             self._walk(run, [*steps, "MERGING"])
 
     def _walk(self, run: Run, steps: list[str]) -> None:
@@ -235,3 +225,8 @@ def _cancel(item: Item) -> None:
     if item.timer is not None:
         item.timer.cancel()
         item.timer = None
+
+
+def _step(product: str) -> str:
+    """The execution status while a product is read: CREDITCARDS_IN_PROGRESS and so on."""
+    return f"{product.replace('CREDIT_CARDS', 'CREDITCARDS')}_IN_PROGRESS"

@@ -9,42 +9,21 @@ from simulator.bank.history import new_id
 from simulator.clock import Clock
 from simulator.http.errors import ApiError, bad_request, not_found
 
-DATA_EVENTS = (
-    "item/created",
-    "item/updated",
-    "item/error",
-    "item/deleted",
-    "item/waiting_user_input",
-    "item/waiting_user_action",
-    "item/login_succeeded",
-    "connector/status_updated",
-    "transactions/created",
-    "transactions/updated",
-    "transactions/deleted",
-)
-PAYMENT_EVENTS = (
-    "payment_intent/created",
-    "payment_intent/completed",
-    "payment_intent/waiting_payer_authorization",
-    "payment_intent/error",
-    "payment_request/updated",
-    "scheduled_payment/created",
-    "scheduled_payment/completed",
-    "scheduled_payment/error",
-    "scheduled_payment/canceled",
-    "scheduled_payment/all_completed",
-    "scheduled_payment/all_created",
-    "boleto/updated",
-    "automatic_pix_payment/created",
-    "automatic_pix_payment/completed",
-    "automatic_pix_payment/error",
-    "automatic_pix_payment/canceled",
-    "smart_transfer_preauthorization/completed",
-    "smart_transfer_preauthorization/error",
-    "smart_transfer_payment/completed",
-    "smart_transfer_payment/error",
-)
-_KNOWN = frozenset({"all", "item/all", *DATA_EVENTS, *PAYMENT_EVENTS})
+# First the events of the data side, then those of payments.
+_EVENTS = """
+all item/all item/created item/updated item/error item/deleted item/waiting_user_input
+item/waiting_user_action item/login_succeeded connector/status_updated
+transactions/created transactions/updated transactions/deleted
+payment_intent/created payment_intent/completed payment_intent/waiting_payer_authorization
+payment_intent/error payment_request/updated boleto/updated
+scheduled_payment/created scheduled_payment/completed scheduled_payment/error
+scheduled_payment/canceled scheduled_payment/all_completed scheduled_payment/all_created
+automatic_pix_payment/created automatic_pix_payment/completed automatic_pix_payment/error
+automatic_pix_payment/canceled smart_transfer_preauthorization/completed
+smart_transfer_preauthorization/error smart_transfer_payment/completed
+smart_transfer_payment/error
+"""
+_KNOWN = frozenset(_EVENTS.split())
 _PER_EVENT = 5
 _RESERVED = (".localhost", ".local", ".internal")
 Hook = dict[str, Any]
