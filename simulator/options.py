@@ -30,7 +30,7 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> 
 
 @dataclass(frozen=True)
 class Options:
-    """What a simulator can be told at its start."""
+    """The settings of a simulator, fixed at its start."""
 
     port: int = _option(0, "Port on 127.0.0.1; 0 takes a free one.")
     seed: int = _option(1, "Same seed, same calls: the same data.")

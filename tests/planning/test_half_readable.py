@@ -69,11 +69,11 @@ async def test_all_of_five_thousand_ids_are_asked_for(stack: Stack) -> None:
 async def test_events_in_the_singular_bring_what_they_mean(stack: Stack) -> None:
     made = await stack.synced_item(transactions=60, accounts=1)
     done = await stack.collect(made["id"], created=2, updated=2, deleted=1)
-    told = [body for body in done["events"] if body["event"].startswith("transactions/")]
-    for body in told:
+    told_event = [body for body in done["events"] if body["event"].startswith("transactions/")]
+    for body in told_event:
         body["event"] = body["event"].replace("transactions/", "transaction/")
-    assert len(told) == 3
-    await stack.process_all({"events": told})
+    assert len(told_event) == 3
+    await stack.process_all({"events": told_event})
     await stack.assert_equal(made["id"], ["transactions"])
     assert set(await stack.states(made["id"])) == {"applied"}
 

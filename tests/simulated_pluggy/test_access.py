@@ -230,7 +230,7 @@ def test_insurance_has_longer_ids_and_loans_an_odd_parent(caller: Caller) -> Non
     assert (vehicle["parentId"], vehicle["parentDescription"]) == ("02000000", "Financing")
 
 
-def test_limits_are_told_with_a_refusal_only(caller: Caller) -> None:
+def test_limits_are_sent_with_a_refusal_only(caller: Caller) -> None:
     _, headers, _ = caller.call("GET", "/categories")
     assert not [name for name in headers if name.startswith("RateLimit")]
 

@@ -46,9 +46,9 @@ async def read_balance(stack: Stack, account_id: str) -> None:
 
 async def balances(stack: Stack, item_id: str, account_id: str) -> tuple[Any, Any]:
     """Of the mirror and of Pluggy."""
-    held = (await stack.live(item_id, "accounts"))[account_id]["balance"]
+    stored = (await stack.live(item_id, "accounts"))[account_id]["balance"]
     true = (await stack.truth(item_id, "accounts"))[account_id]["balance"]
-    return float(held), true
+    return float(stored), true
 
 
 async def drift(stack: Stack) -> list[tuple[str, int]]:
@@ -60,8 +60,8 @@ async def test_a_refresh_reads_the_accounts_at_once_for_one_request(stack: Stack
     item_id, account_id = await bank_account(stack)
     await stack.shift(5 * HOUR)
     await read_balance(stack, account_id)
-    held, true = await balances(stack, item_id, account_id)
-    assert held != true
+    stored, true = await balances(stack, item_id, account_id)
+    assert stored != true
     await stack.order("sync/accounts", item_id, Lane.LIVE)
     await stack.quiet()
     assert await stack.requests() == {"GET /accounts": 1}
@@ -86,8 +86,8 @@ async def test_a_refresh_of_an_item_that_is_collected_reads_its_accounts_too(sta
     await read_balance(stack, account_id)
     await stack.order("sync/accounts", item_id, Lane.LIVE)
     await stack.quiet()
-    held, true = await balances(stack, item_id, account_id)
-    assert held == true
+    stored, true = await balances(stack, item_id, account_id)
+    assert stored == true
 
 
 async def test_a_refresh_of_an_unknown_item_registers_it(stack: Stack) -> None:
@@ -150,8 +150,8 @@ async def test_a_resync_of_the_accounts_alone_asks_once_for_each_item(
 ) -> None:
     item_id, account_id = await bank_account(stack)
     await read_balance(stack, account_id)
-    told = await resync(environment, item_id, "--product", "accounts")
-    assert (told["ordered"], told["requests"]) == (1, 1)
+    announced = await resync(environment, item_id, "--product", "accounts")
+    assert (announced["ordered"], announced["requests"]) == (1, 1)
     lanes = await stack.db.fetch(
         "SELECT lane FROM pluggy_sync.webhook_events WHERE event = 'sync/accounts'"
     )

@@ -81,7 +81,7 @@ async def test_an_answer_that_says_nothing_leaves_the_list_incomplete(
     ],
     ids=["itself", "circle", "rows", "pages"],
 )
-async def test_a_list_that_goes_in_a_circle_is_read_anew_and_then_fails(
+async def test_a_list_that_goes_in_a_circle_is_read_again_and_then_fails(
     redis: ArqRedis, circle: list[Said]
 ) -> None:
     with pytest.raises(CursorRefused, match="repeated"):
@@ -169,7 +169,7 @@ async def test_lists_may_switch_between_two_reads_and_back(stack: Stack) -> None
     assert loan not in await stack.live(item["id"], "loans")
 
 
-async def test_a_cursor_of_a_row_that_has_gone_begins_the_list_anew(stack: Stack) -> None:
+async def test_a_cursor_of_a_row_that_has_gone_starts_the_list_again(stack: Stack) -> None:
     item = await stack.synced_item(transactions=20, connectorId=OPEN_FINANCE)
     await stack.collect(item["id"], products={"loans": {"created": 2}})
     await turn(stack, "cursor", item=item["id"])
@@ -191,13 +191,13 @@ async def test_a_cursor_of_a_row_that_has_gone_begins_the_list_anew(stack: Stack
 async def test_of_a_list_of_unknown_length_no_row_is_missing(stack: Stack, product: str) -> None:
     item = await stack.synced_item(transactions=30, accounts=3, connectorId=OPEN_FINANCE)
     await stack.update(item["id"], products={product: {"created": 2}})
-    held = set(await stack.live(item["id"], product))
+    stored = set(await stack.live(item["id"], product))
     await turn(stack, "cursor", item=item["id"])
     await stack.fault(f"GET /{product}", kind="no_paging", query="itemId=", rate=1)
     await stack.reset_requests()
     await stack.update(item["id"], products={product: {"updated": 1}})
-    assert len(held) > 1
-    assert set(await stack.live(item["id"], product)) == held
+    assert len(stored) > 1
+    assert set(await stack.live(item["id"], product)) == stored
     assert f"GET /{product}/{{id}}" not in await stack.requests()
     assert await shown(stack, item["id"], product) == [("incomplete", UNKNOWN_LENGTH)]
     [row] = await listed_kinds(stack, item["id"])
@@ -213,12 +213,12 @@ async def test_of_a_list_of_unknown_length_no_row_is_missing(stack: Stack, produ
 async def test_a_list_of_unknown_length_is_stored_and_its_closed_rows_wait(stack: Stack) -> None:
     item = await stack.synced_item(transactions=30, connectorId=OPEN_FINANCE)
     await stack.update(item["id"], products={"loans": {"created": 1}})
-    held = set(await stack.live(item["id"], "loans"))
+    stored = set(await stack.live(item["id"], "loans"))
     await stack.fault("GET /loans", kind="no_paging", query="itemId=", rate=1)
-    await stack.update(item["id"], close=[min(held)], products={"loans": {"created": 1}})
+    await stack.update(item["id"], close=[min(stored)], products={"loans": {"created": 1}})
     true = set(await stack.truth(item["id"], "loans"))
-    assert len(true - held) == 1
-    assert set(await stack.live(item["id"], "loans")) == held | true
+    assert len(true - stored) == 1
+    assert set(await stack.live(item["id"], "loans")) == stored | true
     await stack.clear_faults()
     await stack.update(item["id"], created=1)
     await stack.assert_equal(item["id"])
@@ -250,26 +250,26 @@ async def test_the_rest_of_an_item_goes_on_beside_a_list_of_unknown_length(stack
 
 async def test_an_empty_list_of_unknown_length_proves_nothing(stack: Stack) -> None:
     item = await stack.synced_item(transactions=30, connectorId=OPEN_FINANCE)
-    held = set(await stack.live(item["id"], "loans"))
-    await stack.collect(item["id"], close=list(held))
+    stored = set(await stack.live(item["id"], "loans"))
+    await stack.collect(item["id"], close=list(stored))
     await stack.fault("GET /loans", kind="no_paging", query="itemId=", rate=1)
     for _ in range(2):
         await stack.process("item/updated", item["id"])
         await stack.after(timedelta(days=1, hours=2))
         await stack.collect(item["id"], created=1)
-    assert set(await stack.live(item["id"], "loans")) == held
+    assert set(await stack.live(item["id"], "loans")) == stored
     assert await shown(stack, item["id"], "loans") == [("stale", "empty_answer")]
 
 
 async def test_movements_of_a_list_of_unknown_length_are_never_missing(stack: Stack) -> None:
     item = await stack.synced_item(transactions=30, connectorId=OPEN_FINANCE)
-    held = set(await stack.live(item["id"], "investment_transactions"))
+    stored = set(await stack.live(item["id"], "investment_transactions"))
     await stack.collect(item["id"], products={"investment_transactions": {"deleted": 2}})
     await stack.fault("GET /investments/*/transactions", kind="no_paging", rate=1)
     for _ in range(2):
         await stack.process_order("sync/verify", item["id"])
         await stack.after(timedelta(hours=1))
-    assert set(await stack.live(item["id"], "investment_transactions")) == held
+    assert set(await stack.live(item["id"], "investment_transactions")) == stored
     assert await shown(stack, item["id"], "investment_transactions") == [
         ("incomplete", UNKNOWN_LENGTH)
     ]

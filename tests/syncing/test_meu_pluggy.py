@@ -114,13 +114,13 @@ def recheck(item: Item, *, after: timedelta) -> timedelta | None:
     return None if found is None else found - now
 
 
-def test_an_item_without_promise_is_looked_at_a_day_later_and_then_with_growing_pauses() -> None:
+def test_an_item_without_promise_is_checked_a_day_later_and_then_with_growing_pauses() -> None:
     item = meu_pluggy()
     pauses = [recheck(item, after=hours * HOUR) for hours in (0, 24, 25, 26, 28, 60, 400)]
     assert pauses == [25 * HOUR, HOUR, HOUR, 2 * HOUR, 4 * HOUR, 24 * HOUR, 24 * HOUR]
 
 
-def test_an_item_whose_collections_are_stopped_is_not_looked_at() -> None:
+def test_an_item_whose_collections_are_stopped_is_not_checked() -> None:
     assert recheck(meu_pluggy(auto_sync_disabled=True), after=HOUR) is None
     promised = meu_pluggy(auto_sync_disabled=True, next_auto_sync_at=NOW)
     assert recheck(promised, after=HOUR) is None
@@ -204,7 +204,7 @@ async def test_rows_of_a_second_item_are_refused(stack: Stack, prefix: str) -> N
     assert await stack.live(item["id"], product) == before
 
 
-async def test_rows_of_an_item_that_is_held_are_never_pinned(stack: Stack) -> None:
+async def test_rows_of_a_stored_item_are_never_pinned(stack: Stack) -> None:
     theirs = await stack.synced_item(transactions=5)
     item = await stack.item(transactions=5, connectorId=MEU_PLUGGY)
     async with altered(stack, with_rows("/accounts?", lambda row: row | {"itemId": theirs["id"]})):
