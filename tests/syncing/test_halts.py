@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -56,11 +57,19 @@ async def test_a_limit_that_lasts_is_reported_after_five_minutes(stack: Stack) -
     assert (await overview(stack))["events_late"] == 0
 
 
-async def test_refused_credentials_park_everything_and_burn_no_attempt(stack: Stack) -> None:
-    items = [await stack.item(transactions=20) for _ in range(6)]
-    await stack.refuse("POST /auth", 401)
+async def new_items_refused(
+    stack: Stack, count: int, match: str, status: int, **fault: Any
+) -> list[dict[str, Any]]:
+    """New items with their webhooks, of which Pluggy refuses the requests that match."""
+    items = [await stack.item(transactions=20) for _ in range(count)]
+    await stack.refuse(match, status, **fault)
     for item in items:
         await stack.tell("item/created", item["id"])
+    return items
+
+
+async def test_refused_credentials_park_everything_and_burn_no_attempt(stack: Stack) -> None:
+    items = await new_items_refused(stack, 6, "POST /auth", 401)
     for _ in range(10):  # ten minutes: a probe each
         await stack.quiet()
         await stack.shift(timedelta(minutes=1, seconds=1))
@@ -78,10 +87,7 @@ async def test_refused_credentials_park_everything_and_burn_no_attempt(stack: St
 
 
 async def test_while_halted_only_a_probe_a_minute_asks(stack: Stack) -> None:
-    items = [await stack.item(transactions=20) for _ in range(4)]
-    await stack.refuse("POST /auth", 401)
-    for item in items:
-        await stack.tell("item/created", item["id"])
+    await new_items_refused(stack, 4, "POST /auth", 401)
     await stack.quiet()
     await stack.reset_requests()
     await stack.quiet()
@@ -91,10 +97,7 @@ async def test_while_halted_only_a_probe_a_minute_asks(stack: Stack) -> None:
 
 
 async def test_while_pluggy_is_down_everything_is_parked_behind_a_probe(stack: Stack) -> None:
-    items = [await stack.item(transactions=20) for _ in range(15)]
-    await stack.refuse("GET /items/*", 503)
-    for item in items:
-        await stack.tell("item/created", item["id"])
+    items = await new_items_refused(stack, 15, "GET /items/*", 503)
     await stack.quiet()
     assert (await overview(stack))["halted_by"] == "pluggy_down"
     spent = await attempts(stack)
@@ -112,10 +115,7 @@ async def test_while_pluggy_is_down_everything_is_parked_behind_a_probe(stack: S
 
 
 async def test_a_probe_that_walks_ends_the_halt(stack: Stack) -> None:
-    items = [await stack.item(transactions=20, accounts=2) for _ in range(6)]
-    await stack.refuse("GET /v2/transactions", 503)
-    for item in items:
-        await stack.tell("item/created", item["id"])
+    await new_items_refused(stack, 6, "GET /v2/transactions", 503)
     await stack.quiet()
     await stack.shift(timedelta(hours=1))
     await stack.worker.engine.ledger.reset()  # only walks are due now
@@ -298,10 +298,7 @@ async def test_a_worker_that_starts_probes_a_halt_at_once(stack: Stack) -> None:
 
 
 async def test_a_down_pluggy_is_probed_plainly_when_no_item_is_due(stack: Stack) -> None:
-    items = [await stack.item(transactions=20) for _ in range(15)]
-    await stack.refuse("GET /items/*", 503)
-    for item in items:
-        await stack.tell("item/created", item["id"])
+    await new_items_refused(stack, 15, "GET /items/*", 503)
     await stack.quiet()
     assert (await overview(stack))["halted_by"] == "pluggy_down"
     await stack.db.execute("UPDATE pluggy_sync.item_sync SET run_at = now() + interval '1 hour'")
@@ -313,10 +310,7 @@ async def test_a_down_pluggy_is_probed_plainly_when_no_item_is_due(stack: Stack)
 
 
 async def test_new_keys_that_are_refused_at_first_halt_nothing(stack: Stack) -> None:
-    items = [await stack.item(transactions=20) for _ in range(6)]
-    await stack.refuse("GET /items/*", 403, times=1, rate=None)
-    for item in items:
-        await stack.tell("item/created", item["id"])
+    items = await new_items_refused(stack, 6, "GET /items/*", 403, times=1, rate=None)
     await stack.quiet()
     assert (await overview(stack))["halted_at"] is None
     assert await attempts(stack) == 0
@@ -326,10 +320,7 @@ async def test_new_keys_that_are_refused_at_first_halt_nothing(stack: Stack) -> 
 
 
 async def test_keys_that_everything_refuses_halt_and_spend_nothing(stack: Stack) -> None:
-    items = [await stack.item(transactions=20) for _ in range(6)]
-    await stack.refuse("GET *", 403)
-    for item in items:
-        await stack.tell("item/created", item["id"])
+    items = await new_items_refused(stack, 6, "GET *", 403)
     await stack.quiet()
     assert (await overview(stack))["halted_at"] is None, "one moment is no proof"
     await stack.shift(timedelta(seconds=5))
