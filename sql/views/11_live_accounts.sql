@@ -41,7 +41,7 @@ COMMENT ON COLUMN pluggy_live.accounts.balance IS
     'As Pluggy reports it, in currency_code: money held by a BANK account, money owed on a card; '
     'null: not sent';
 COMMENT ON COLUMN pluggy_live.accounts.signed_balance IS
-    'What the holder has, in currency_code: balance, negated for cards (debt is negative); null: '
+    'Holder''s money, in currency_code: balance, negated for cards (debt is negative); null: '
     'no balance, or the account goes on under another item (superseded_by) and is counted there';
 COMMENT ON COLUMN pluggy_live.accounts.bank_transfer_number IS
     'Branch and account as transfers name it, personal; null: not sent or a card';
@@ -54,7 +54,7 @@ COMMENT ON COLUMN pluggy_live.accounts.credit_brand IS
 COMMENT ON COLUMN pluggy_live.accounts.credit_limit IS
     'Limit of the card in currency_code; null: not sent or no card';
 COMMENT ON COLUMN pluggy_live.accounts.credit_available_limit IS
-    'What of the limit is free, in currency_code; null: not sent or no card';
+    'Free part of the limit, in currency_code; null: not sent or no card';
 COMMENT ON COLUMN pluggy_live.accounts.credit_minimum_payment IS
     'Least that the open bill asks for, in currency_code; null: not sent or no card';
 COMMENT ON COLUMN pluggy_live.accounts.credit_balance_close_date IS

@@ -32,11 +32,11 @@ COMMENT ON COLUMN pluggy_live.investments.balance IS
 COMMENT ON COLUMN pluggy_live.investments.amount IS
     'Value of the position before taxes, in currency_code; null: not sent';
 COMMENT ON COLUMN pluggy_live.investments.amount_original IS
-    'What was put in, in currency_code; null: not sent';
+    'Amount that was put in, in currency_code; null: not sent';
 COMMENT ON COLUMN pluggy_live.investments.amount_profit IS
-    'What it has gained, in currency_code; null: not sent';
+    'Gain, in currency_code; null: not sent';
 COMMENT ON COLUMN pluggy_live.investments.amount_withdrawal IS
-    'What could be taken out now, in currency_code; null: not sent';
+    'Amount that can be taken out now, in currency_code; null: not sent';
 COMMENT ON COLUMN pluggy_live.investments.quantity IS
     'Shares, quotas or units held; null: not sent';
 COMMENT ON COLUMN pluggy_live.investments.value IS
@@ -56,10 +56,10 @@ COMMENT ON COLUMN pluggy_live.investments.annual_rate IS
     'Percent gained in this year; null: not sent';
 COMMENT ON COLUMN pluggy_live.investments.last_twelve_months_rate IS
     'Percent gained in the last twelve months; null: not sent';
-COMMENT ON COLUMN pluggy_live.investments.issuer IS 'Who has issued it; null: not sent';
+COMMENT ON COLUMN pluggy_live.investments.issuer IS 'Issuer; null: not sent';
 COMMENT ON COLUMN pluggy_live.investments.issuer_cnpj IS 'CNPJ of the issuer; null: not sent';
 COMMENT ON COLUMN pluggy_live.investments.owner IS 'Name of the holder, personal; null: not sent';
-COMMENT ON COLUMN pluggy_live.investments.institution_name IS 'Where it is held; null: not sent';
+COMMENT ON COLUMN pluggy_live.investments.institution_name IS 'Institution that holds it; null: not sent';
 COMMENT ON COLUMN pluggy_live.investments.date IS
     'Time that the figures refer to, UTC; null: not sent';
 COMMENT ON COLUMN pluggy_live.investments.due_date IS

@@ -25,9 +25,9 @@ COMMENT ON COLUMN pluggy_live.loans.kind IS 'Finer kind, by open finance''s name
 COMMENT ON COLUMN pluggy_live.loans.currency_code IS
     'ISO 4217 code of the row''s amounts; null: Pluggy does not say';
 COMMENT ON COLUMN pluggy_live.loans.contract_amount IS
-    'What was lent, in currency_code; null: not sent';
+    'Amount that was lent, in currency_code; null: not sent';
 COMMENT ON COLUMN pluggy_live.loans.outstanding_balance IS
-    'What is still owed, positive, in currency_code; null: not sent';
+    'Amount that is still owed, positive, in currency_code; null: not sent';
 COMMENT ON COLUMN pluggy_live.loans.cet IS
     'Total cost a year as a fraction (CET), 0.29 is 29 %; null: not sent';
 COMMENT ON COLUMN pluggy_live.loans.date IS 'Day that the figures refer to; null: not sent';

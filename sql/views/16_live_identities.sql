@@ -7,7 +7,7 @@ FROM pluggy.identities
 WHERE deleted_at IS NULL;
 
 COMMENT ON VIEW pluggy_live.identities IS
-    'What banks report about the person or company behind an item; personal';
+    'Data that banks report about the person or company behind an item; personal';
 COMMENT ON COLUMN pluggy_live.identities.item_id IS
     'The item (connection of a person to a bank) that owns the row';
 COMMENT ON COLUMN pluggy_live.identities.id IS 'Pluggy''s id of the row, unique within its item';

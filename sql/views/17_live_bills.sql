@@ -18,7 +18,7 @@ COMMENT ON COLUMN pluggy_live.bills.account_id IS 'The account (accounts.id of t
 COMMENT ON COLUMN pluggy_live.bills.due_date IS 'Day on which the bill is due; null: not sent';
 COMMENT ON COLUMN pluggy_live.bills.closing_date IS 'Day on which the bill closed; null: not sent';
 COMMENT ON COLUMN pluggy_live.bills.total_amount IS
-    'What is to be paid, in currency_code; null: not sent';
+    'Amount to be paid, in currency_code; null: not sent';
 COMMENT ON COLUMN pluggy_live.bills.currency_code IS
     'ISO 4217 code of the row''s amounts; null: Pluggy does not say';
 COMMENT ON COLUMN pluggy_live.bills.minimum_payment_amount IS

@@ -11,7 +11,7 @@ COMMENT ON COLUMN pluggy_live.consents.item_id IS
 COMMENT ON COLUMN pluggy_live.consents.id IS 'Pluggy''s id of the row, unique within its item';
 COMMENT ON COLUMN pluggy_live.consents.products IS 'Names of Pluggy''s products; null: not sent';
 COMMENT ON COLUMN pluggy_live.consents.permissions IS
-    'What the person allowed, by open finance''s names; null: not sent';
+    'Permissions that the person gave, by open finance''s names; null: not sent';
 COMMENT ON COLUMN pluggy_live.consents.expires_at IS
     'When the consent ends, UTC; null: it has no end';
 COMMENT ON COLUMN pluggy_live.consents.revoked_at IS

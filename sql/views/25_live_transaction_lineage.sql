@@ -52,7 +52,7 @@ COMMENT ON COLUMN pluggy_live.transaction_lineage.confidence IS
     'How much of amount, date and text agrees: an order, no probability; null: no link, or one '
     'between two connections';
 COMMENT ON COLUMN pluggy_live.transaction_lineage.reason IS
-    'What agrees, such as amount+date; null: no link';
+    'Fields that agree, such as amount+date; null: no link';
 COMMENT ON COLUMN pluggy_live.transaction_lineage.linked_at IS
     'When it was linked, UTC; null: no link';
 COMMENT ON COLUMN pluggy_live.transaction_lineage.link_run_id IS

@@ -80,7 +80,7 @@ COMMENT ON COLUMN pluggy_live.account_lineage.superseded_by IS
     'The account that goes on with this one (accounts.id): of a tombstone the first one stored '
     'after it that is the same, of an item that ends the one it is linked to; null: none';
 COMMENT ON COLUMN pluggy_live.account_lineage.reason IS
-    'What is the same: same_id, same_transfer_number (and bank), same_number_and_holder (and '
+    'Fields that are the same: same_id, same_transfer_number (and bank), same_number_and_holder (and '
     'bank, kind and currency); of an item that ends same_number_and_tax_number, same_card_and_rows '
     '(four digits, holder and transactions), or accepted by a person; null: no link';
 COMMENT ON COLUMN pluggy_live.account_lineage.supersedes_item_id IS

@@ -44,7 +44,7 @@ COMMENT ON COLUMN pluggy_live.duplicate_accounts.other_account_id IS
     'The account of other_item_id; its rows stand in the other views too';
 COMMENT ON COLUMN pluggy_live.duplicate_accounts.type IS 'Kind, as Pluggy names it; null: not sent';
 COMMENT ON COLUMN pluggy_live.duplicate_accounts.reason IS
-    'What is the same: same_id, same_transfer_number (and bank), same_number_and_holder (and '
+    'Fields that are the same: same_id, same_transfer_number (and bank), same_number_and_holder (and '
     'bank, kind and currency)';
 COMMENT ON COLUMN pluggy_live.duplicate_accounts.first_seen_at IS
     'When the row was first stored here, UTC';

@@ -134,8 +134,8 @@ CROSS JOIN LATERAL (SELECT CASE
        END AS blocked_on) AS b;
 
 COMMENT ON VIEW pluggy_ops.freshness IS
-    'One row per item, product and (for products of an account or investment) scope: whether it '
-    'is fresh, since when not, why, and who has to act';
+    'One row per item, product and (for products of an account or investment) scope: its '
+    'freshness, since when it is not fresh, the reason, and the party that has to act';
 COMMENT ON COLUMN pluggy_ops.freshness.item_id IS
     'The item that it is about; null: no item, or several';
 COMMENT ON COLUMN pluggy_ops.freshness.connector_id IS
@@ -153,8 +153,8 @@ COMMENT ON COLUMN pluggy_ops.freshness.execution_status IS
 COMMENT ON COLUMN pluggy_ops.freshness.collected_at IS
     'When Pluggy last collected the product from the bank, UTC; null: never';
 COMMENT ON COLUMN pluggy_ops.freshness.read_collected_at IS
-    'What of that our last complete read covers: Pluggy''s time of the collection, UTC; null: no '
-    'complete read';
+    'Pluggy''s time of the collection that our last complete read covers, UTC; null: no complete '
+    'read';
 COMMENT ON COLUMN pluggy_ops.freshness.read_at IS
     'When our last complete read started, UTC; null: none';
 COMMENT ON COLUMN pluggy_ops.freshness.watermark IS
@@ -168,7 +168,7 @@ COMMENT ON COLUMN pluggy_ops.freshness.rejected_rows IS
     'Rows that could not be read and were set aside';
 COMMENT ON COLUMN pluggy_ops.freshness.attempts IS 'Failed tries in a row';
 COMMENT ON COLUMN pluggy_ops.freshness.next_try_at IS
-    'Not before when it is tried again, UTC; null: nothing holds it back';
+    'Time of the next try, UTC; null: no wait';
 COMMENT ON COLUMN pluggy_ops.freshness.error_id IS
     'errorId of Pluggy, or the x-request-id of its answer where it gave none; its support asks '
     'for it; null: there was no answer';

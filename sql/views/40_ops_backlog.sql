@@ -15,7 +15,7 @@ COMMENT ON VIEW pluggy_ops.backlog IS 'Work that waits, one row per lane';
 COMMENT ON COLUMN pluggy_ops.backlog.lane IS
     'live, retry, backfill or audit: the order in which work is taken';
 COMMENT ON COLUMN pluggy_ops.backlog.items IS 'Items that have work in this lane, now or later';
-COMMENT ON COLUMN pluggy_ops.backlog.due IS 'Items of these whose work is due';
+COMMENT ON COLUMN pluggy_ops.backlog.due IS 'Items of these that are due';
 COMMENT ON COLUMN pluggy_ops.backlog.running IS 'Items of these that a worker has leased';
 COMMENT ON COLUMN pluggy_ops.backlog.oldest_due_at IS
     'Since when the oldest is due, UTC; null: none is';

@@ -19,7 +19,7 @@ CROSS JOIN (SELECT sum(api_requests) AS requests,
 
 COMMENT ON VIEW pluggy_ops.scaling IS
     'One row for an autoscaler: due work, and how many workers Pluggy''s rate limit can keep busy';
-COMMENT ON COLUMN pluggy_ops.scaling.items_due IS 'Items that have work now and nobody at it';
+COMMENT ON COLUMN pluggy_ops.scaling.items_due IS 'Items that have work now and that no worker has leased';
 COMMENT ON COLUMN pluggy_ops.scaling.oldest_due_age_s IS
     'Seconds that the oldest due item waits; 0: none is due';
 COMMENT ON COLUMN pluggy_ops.scaling.replicas IS 'Workers that reported within the last 30 seconds';

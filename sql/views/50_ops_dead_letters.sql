@@ -28,7 +28,7 @@ LEFT JOIN LATERAL (
 WHERE e.state = 'dead';
 
 COMMENT ON VIEW pluggy_ops.dead_letters IS 'Events that were given up on, one row each';
-COMMENT ON COLUMN pluggy_ops.dead_letters.id IS 'What dead-letters requeue takes';
+COMMENT ON COLUMN pluggy_ops.dead_letters.id IS 'The id that dead-letters requeue takes';
 COMMENT ON COLUMN pluggy_ops.dead_letters.event IS 'Name of the event';
 COMMENT ON COLUMN pluggy_ops.dead_letters.item_id IS
     'The item that it is about; null: no item, or several';
@@ -44,7 +44,7 @@ COMMENT ON COLUMN pluggy_ops.dead_letters.error_id IS
     'for it; null: there was no answer';
 COMMENT ON COLUMN pluggy_ops.dead_letters.failure_class IS
     'reject (refused by Pluggy), retry (tried for three days), ...; null: not known any more';
-COMMENT ON COLUMN pluggy_ops.dead_letters.advice IS 'What mends it, a sentence for a person';
+COMMENT ON COLUMN pluggy_ops.dead_letters.advice IS 'How to fix it, a sentence for a person';
 COMMENT ON COLUMN pluggy_ops.dead_letters.attempts IS
     'Tries of the step that fails; null: it has succeeded since';
 COMMENT ON COLUMN pluggy_ops.dead_letters.first_failed_at IS

@@ -15,7 +15,7 @@ COMMENT ON COLUMN pluggy_ops.flagged_deletions.item_id IS
 COMMENT ON COLUMN pluggy_ops.flagged_deletions.account_id IS
     'The account of the row, or the absent account itself';
 COMMENT ON COLUMN pluggy_ops.flagged_deletions.transaction_id IS
-    'What flags accept and refuse take; null: the account itself is absent, and its id is taken';
+    'The id that flags accept and refuse take; null: the account itself is absent, and its id is taken';
 COMMENT ON COLUMN pluggy_ops.flagged_deletions.reason IS
     'Why it is not tombstoned: no_witness (asked again automatically), too_many_at_once, last_account';
 COMMENT ON COLUMN pluggy_ops.flagged_deletions.flagged_at IS 'Since when it is flagged, UTC';

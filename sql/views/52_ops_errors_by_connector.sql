@@ -33,8 +33,8 @@ GROUP BY e.connector_id, e.connector_name, c.health_status, e.product, e.error, 
 ORDER BY items DESC, e.connector_id, e.product, e.error;
 
 COMMENT ON VIEW pluggy_ops.errors_by_connector IS
-    'Errors by bank: what the bank did not give at an item''s last collection, and our reads that '
-    'fail';
+    'Errors by bank: products that it did not deliver at an item''s last collection, and our reads '
+    'that fail';
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.connector_id IS
     'Pluggy''s number of the bank or broker; null: the item is not stored';
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.connector_name IS
@@ -42,7 +42,7 @@ COMMENT ON COLUMN pluggy_ops.errors_by_connector.connector_name IS
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.health_status IS
     'ONLINE, UNSTABLE or OFFLINE by Pluggy; null: not known';
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.product IS
-    'Our table name of the reads that fail; null: what the bank did not give at the last '
+    'Our table name of the reads that fail; null: the bank did not deliver at the last '
     'collection';
 COMMENT ON COLUMN pluggy_ops.errors_by_connector.error IS
     'Code of the failure, or status of the item';

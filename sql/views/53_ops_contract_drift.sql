@@ -6,10 +6,10 @@ FROM pluggy_sync.contract_drift;
 COMMENT ON VIEW pluggy_ops.contract_drift IS
     'Fields and values in Pluggy''s answers that this release does not know. Nothing is lost: '
     'they are in payload';
-COMMENT ON COLUMN pluggy_ops.contract_drift.entity IS 'What kind of row holds it';
+COMMENT ON COLUMN pluggy_ops.contract_drift.entity IS 'Kind of the row that has it';
 COMMENT ON COLUMN pluggy_ops.contract_drift.kind IS
     'field (an unknown one) or value (a new one of a known field)';
-COMMENT ON COLUMN pluggy_ops.contract_drift.path IS 'Where in the row';
+COMMENT ON COLUMN pluggy_ops.contract_drift.path IS 'Path within the row';
 COMMENT ON COLUMN pluggy_ops.contract_drift.value IS
     'The new value; null: an unknown field, whose values are not kept';
 COMMENT ON COLUMN pluggy_ops.contract_drift.first_seen_at IS 'When it was first seen, UTC';

@@ -38,4 +38,4 @@ COMMENT ON COLUMN pluggy_ops.subscriptions.disabled_at IS
 COMMENT ON COLUMN pluggy_ops.subscriptions.since IS 'Since when, UTC; null: not known';
 COMMENT ON COLUMN pluggy_ops.subscriptions.checked_at IS
     'When Pluggy''s list was last read, UTC; null: never';
-COMMENT ON COLUMN pluggy_ops.subscriptions.advice IS 'What mends it; null: it is right';
+COMMENT ON COLUMN pluggy_ops.subscriptions.advice IS 'How to fix it; null: it is right';

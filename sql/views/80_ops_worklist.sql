@@ -233,7 +233,7 @@ ORDER BY k.weight DESC, w.since;
 
 COMMENT ON VIEW pluggy_ops.worklist IS
     'The findings item by item: one row per thing that is wrong or waits for somebody';
-COMMENT ON COLUMN pluggy_ops.worklist.kind IS 'What kind of thing is wrong; the kinds of findings';
+COMMENT ON COLUMN pluggy_ops.worklist.kind IS 'Kind of the problem; the kinds of findings';
 COMMENT ON COLUMN pluggy_ops.worklist.severity IS
     'red or yellow, which colour the light of overview, or info, which does not';
 COMMENT ON COLUMN pluggy_ops.worklist.blocked_on IS
@@ -250,9 +250,9 @@ COMMENT ON COLUMN pluggy_ops.worklist.since IS 'Since when, UTC; null: not known
 COMMENT ON COLUMN pluggy_ops.worklist.due_at IS
     'When it becomes worse, UTC, such as the end of a consent; null: it is so already';
 COMMENT ON COLUMN pluggy_ops.worklist.how_many IS
-    'How many of it there are: events, rows, items, products, as the text says';
+    'Number of things: events, rows, items or products, as the text says';
 COMMENT ON COLUMN pluggy_ops.worklist.what IS
-    'What is wrong and what mends it, a sentence for a person';
+    'The problem and its remedy, a sentence for a person';
 COMMENT ON COLUMN pluggy_ops.worklist.command IS
-    'Command to run about it; null: no command mends it, what says what does';
+    'Command that helps; null: none does, and column what says how to fix it';
 COMMENT ON COLUMN pluggy_ops.worklist.weight IS 'Order of the findings: the heavier first';

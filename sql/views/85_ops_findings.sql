@@ -168,14 +168,14 @@ COMMENT ON VIEW pluggy_ops.findings IS
     'of severity info do not colour the light of overview';
 COMMENT ON COLUMN pluggy_ops.findings.severity IS
     'red or yellow, which colour the light of overview, or info, which does not';
-COMMENT ON COLUMN pluggy_ops.findings.kind IS 'What kind of thing is wrong; one row a kind';
+COMMENT ON COLUMN pluggy_ops.findings.kind IS 'Kind of the problem; one row a kind';
 COMMENT ON COLUMN pluggy_ops.findings.blocked_on IS
     'The party that has to act: us (the operators of this service), pluggy, bank or user';
 COMMENT ON COLUMN pluggy_ops.findings.what IS
-    'What is wrong and what mends it, a sentence for a person';
+    'The problem and its remedy, a sentence for a person';
 COMMENT ON COLUMN pluggy_ops.findings.since IS 'Since when, UTC; null: not known';
 COMMENT ON COLUMN pluggy_ops.findings.how_many IS
-    'How many of it there are: events, rows, items, products, as the text says';
+    'Number of things: events, rows, items or products, as the text says';
 COMMENT ON COLUMN pluggy_ops.findings.command IS
-    'Command to run about it; null: no command mends it, what says what does';
+    'Command that helps; null: none does, and column what says how to fix it';
 COMMENT ON COLUMN pluggy_ops.findings.weight IS 'Order of the findings: the heavier first';

@@ -51,7 +51,7 @@ COMMENT ON COLUMN pluggy_ops.overview.events_pending IS 'Events that wait to be 
 COMMENT ON COLUMN pluggy_ops.overview.events_walking IS
     'Events that wait for the walk of an account';
 COMMENT ON COLUMN pluggy_ops.overview.dead_letters IS 'Events that were given up on';
-COMMENT ON COLUMN pluggy_ops.overview.items_due IS 'Items that have work now and nobody at it';
+COMMENT ON COLUMN pluggy_ops.overview.items_due IS 'Items that have work now and that no worker has leased';
 COMMENT ON COLUMN pluggy_ops.overview.oldest_due_age_s IS
     'Seconds that the oldest due item waits; 0: none is due';
 COMMENT ON COLUMN pluggy_ops.overview.stale_products IS
