@@ -68,11 +68,7 @@ class Comparison:
 
 
 async def compare(
-    conn: Connection,
-    truth: Truth,
-    zone: ZoneInfo,
-    *,
-    mirrored: Mapping[str, Mirrored] = MIRRORED,
+    conn: Connection, truth: Truth, zone: ZoneInfo, *, mirrored: Mapping[str, Mirrored] = MIRRORED
 ) -> Comparison:
     """Compare everything that is stored with everything that is at Pluggy.
 

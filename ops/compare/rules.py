@@ -94,18 +94,7 @@ def listed_under(row: TrueRow, _: ZoneInfo) -> uuid.UUID | None:
 
 KINDS: Final[Mapping[str, Kind]] = {
     kind.__name__: kind
-    for kind in (
-        text,
-        status,
-        texts,
-        money,
-        whole,
-        boolean,
-        identifier,
-        day,
-        moment,
-        posted_on,
-    )
+    for kind in (text, status, texts, money, whole, boolean, identifier, day, moment, posted_on)
 }
 
 

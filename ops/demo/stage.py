@@ -88,11 +88,7 @@ async def start_service(stage: Stage, session: aiohttp.ClientSession) -> Simulat
     """
     secret, client_id = secrets.token_urlsafe(24), str(uuid.uuid4())
     receiver = stage.children.start(
-        "receiver",
-        WEBHOOK_RECEIVER,
-        PORT="0",
-        WEBHOOK_SECRET=secret,
-        **stage.servers(RECEIVER),
+        "receiver", WEBHOOK_RECEIVER, PORT="0", WEBHOOK_SECRET=secret, **stage.servers(RECEIVER)
     )
     url = await stage.simulator.wait_for_log(simulator_url)
     pluggy = pluggy_settings(url, client_id, secrets.token_urlsafe(24))

@@ -5,13 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from simulator.bank.categories import CATEGORIES
-from simulator.http.answers import (
-    bool_query,
-    find_connector,
-    find_item,
-    json_answer,
-    json_body,
-)
+from simulator.http.answers import bool_query, find_connector, find_item, json_answer, json_body
 from simulator.http.errors import bad_request, not_found
 from simulator.http.keys import CONNECT, CONNECT_TOKEN_S
 from simulator.http.lists import listed

@@ -7,12 +7,7 @@ from aiohttp import web
 
 from simulator.bank import openings
 from simulator.bank.accounts import Account
-from simulator.http.answers import (
-    find_account,
-    item_query,
-    json_answer,
-    uuid_query,
-)
+from simulator.http.answers import find_account, item_query, json_answer, uuid_query
 from simulator.http.errors import ApiError, not_found
 from simulator.http.lists import listed
 from simulator.http.views import world_of

@@ -56,12 +56,7 @@ def _account(item: Item, old: Account, account_id: str, now_ms: int) -> Account:
 
 
 def _row(
-    item: Item,
-    row: Row,
-    account: Account,
-    bills: dict[str, str],
-    again: Reconnection,
-    now_ms: int,
+    item: Item, row: Row, account: Account, bills: dict[str, str], again: Reconnection, now_ms: int
 ) -> Row:
     made = copy.copy(row)
     made.id, made.account, made.real = new_id(item.random), account, row.real or row.id
