@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import asyncpg
 
-from ops.roles import make_roles
+from ops.roles import Connection, make_roles
 from worker.entities.registry import PRODUCTS
 from worker.infra.baseline import APPLIED, checksum, compare_baseline
 from worker.infra.postgres_hosts import Hosts
 from worker.infra.sql_files import SQL_DIR
-
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 MIGRATE_LOCK: Final = 0x70_6C_75_67_03
 LOCK_TIMEOUT: Final = "10s"

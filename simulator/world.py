@@ -49,12 +49,12 @@ class World:
         random = Random(f"item:{self.seed}:{self._ordinal}")
         self._ordinal += 1
         item = Item(
-            new_id(random),
+            id=new_id(random),
             connector=self.connectors[connector_id],
             random=random,
             owner=person(random),
             products=list(PRODUCTS) if products is None else products,
-            now_ms=self.clock.now_ms(),
+            created=self.clock.now_ms(),
             client_user_id=client_user_id,
             webhook_url=webhook_url,
         )
@@ -99,17 +99,15 @@ class World:
         elif closed_id in item.investments:
             self.close_investment(item, closed_id)
         else:
-            self.close_loan(item, closed_id)
+            self.remove(item.loans, closed_id)
 
     def close_investment(self, item: Item, investment_id: str) -> None:
-        del item.investments[investment_id], self.owners[investment_id]
+        self.remove(item.investments, investment_id)
         item.movements.pop(investment_id, None)
 
-    def close_loan(self, item: Item, loan_id: str) -> None:
-        del item.loans[loan_id], self.owners[loan_id]
-
-    def remove_bill(self, item: Item, bill_id: str) -> None:
-        del item.bills[bill_id], self.owners[bill_id]
+    def remove(self, rows: dict[str, Payload], row_id: str) -> None:
+        """Take a row from a list of its item."""
+        del rows[row_id], self.owners[row_id]
 
     def close_account(self, item: Item, account_id: str) -> None:
         """Remove an account and everything on it."""
@@ -119,7 +117,7 @@ class World:
             del self.rows[row.id]
         account.clear()
         for bill_id in [b["id"] for b in item.bills.values() if b["accountId"] == account_id]:
-            self.remove_bill(item, bill_id)
+            self.remove(item.bills, bill_id)
         item.removed = [row for row in item.removed if row.account is not account]
 
     def delete(self, item: Item) -> None:

@@ -105,7 +105,7 @@ def _loans(scene: _Scene, counts: Counts) -> Changed:
     world, item, now_ms = scene.world, scene.item, scene.now_ms
     deleted = scene.sample(item.loans, counts.deleted)
     for loan_id in deleted:
-        world.close_loan(item, loan_id)
+        world.remove(item.loans, loan_id)
     updated = scene.sample(item.loans, counts.updated)
     for loan_id in updated:
         item.loans[loan_id] = loans.pay(item.random, item.loans[loan_id], now_ms=now_ms)

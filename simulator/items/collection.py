@@ -112,7 +112,7 @@ def _bill_edits(scene: Scene, order: Order, stale: dict[str, str]) -> list[Edit]
     )
     gone = item.random.sample(list(item.bills), min(wished.deleted, len(item.bills)))
     for bill_id in gone:
-        world.remove_bill(item, bill_id)
+        world.remove(item.bills, bill_id)
     if closed or paid or gone:
         scene.done.products["bills"] = {"created": closed, "updated": paid, "deleted": gone}
     if order.calendar:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -29,69 +30,62 @@ IN_PROGRESS = frozenset({"UPDATING", "MERGING", "WAITING_USER_INPUT", "WAITING_U
 Payload = dict[str, Any]
 
 
+@dataclass(eq=False, kw_only=True)
 class Item:
     """All state of one item. Every change of what is shown calls `touch`."""
 
-    def __init__(
-        self,
-        item_id: str,
-        *,
-        connector: Payload,
-        random: Random,
-        owner: Party,
-        products: list[str],
-        now_ms: int,
-        client_user_id: str | None = None,
-        webhook_url: str | None = None,
-    ) -> None:
-        self.id = item_id
-        self.connector = connector
-        # MeuPluggy: the connection at meu.pluggy.ai that the item shows, named by its consents.
-        self.inner_id: str | None = None
-        self.random = random
-        self.owner = owner
-        self.products = products
-        self.client_user_id = client_user_id
-        self.webhook_url = webhook_url
-        self.oauth_redirect_uri: str | None = None
-        self.parameters: Payload = {}
-        self.quirks: tuple[str, ...] = ()
-        self.status = "UPDATING"
-        self.execution_status = "CREATED"
-        self.error: Payload | None = None
-        self.parameter: Payload | None = None
-        self.user_action: Payload | None = None
-        self.status_detail: Payload | None = None
-        self.created = self.updated = now_ms
-        self.last_updated: int | None = None
-        self.next_auto_sync: int | None = None
-        self.auto_sync_disabled: int | None = None
-        # Some healthy items of MeuPluggy show no time of their next collection.
-        self.hides_next_sync = False
-        self.failed_logins = 0
-        self.failures = 0
-        self.consent_expires: int | None = None
-        self.withheld = False
-        # Whether resources at the bank wait for another approval.
-        self.pending_authorization = False
-        # Products that no collection has been able to read yet.
-        self.unread: set[str] = set()
-        self.timer: Timer | None = None
-        self.expiry: Timer | None = None
-        self.accounts: dict[str, Account] = {}
-        self.bills: dict[str, Payload] = {}
-        self.investments: dict[str, Payload] = {}
-        self.movements: dict[str, list[Payload]] = {}
-        self.loans: dict[str, Payload] = {}
-        self.identity: Payload | None = None
-        self.consents: dict[str, Payload] = {}
-        self.removed: list[Row] = []
-        # As it was before the collection whose answers lag.
-        self.past: Item | None = None
-        # What the institution or Pluggy leaves out of every row.
-        self.without: frozenset[str] = frozenset()
-        self.timeline: deque[Payload] = deque(maxlen=TIMELINE_LINES)
-        self._json: bytes | None = None
+    id: str
+    connector: Payload
+    # MeuPluggy: the connection at meu.pluggy.ai that the item shows, named by its consents.
+    inner_id: str | None = None
+    random: Random
+    owner: Party
+    products: list[str]
+    client_user_id: str | None = None
+    webhook_url: str | None = None
+    oauth_redirect_uri: str | None = None
+    parameters: Payload = field(default_factory=dict)
+    quirks: tuple[str, ...] = ()
+    status: str = "UPDATING"
+    execution_status: str = "CREATED"
+    error: Payload | None = None
+    parameter: Payload | None = None
+    user_action: Payload | None = None
+    status_detail: Payload | None = None
+    created: int
+    last_updated: int | None = None
+    next_auto_sync: int | None = None
+    auto_sync_disabled: int | None = None
+    # Some healthy items of MeuPluggy show no time of their next collection.
+    hides_next_sync: bool = False
+    failed_logins: int = 0
+    failures: int = 0
+    consent_expires: int | None = None
+    withheld: bool = False
+    # Whether resources at the bank wait for another approval.
+    pending_authorization: bool = False
+    # Products that no collection has been able to read yet.
+    unread: set[str] = field(default_factory=set)
+    timer: Timer | None = None
+    expiry: Timer | None = None
+    accounts: dict[str, Account] = field(default_factory=dict)
+    bills: dict[str, Payload] = field(default_factory=dict)
+    investments: dict[str, Payload] = field(default_factory=dict)
+    movements: dict[str, list[Payload]] = field(default_factory=dict)
+    loans: dict[str, Payload] = field(default_factory=dict)
+    identity: Payload | None = None
+    consents: dict[str, Payload] = field(default_factory=dict)
+    removed: list[Row] = field(default_factory=list)
+    # As it was before the collection whose answers lag.
+    past: "Item | None" = None
+    # What the institution or Pluggy leaves out of every row.
+    without: frozenset[str] = frozenset()
+    timeline: deque[Payload] = field(default_factory=lambda: deque(maxlen=TIMELINE_LINES))
+    _json: bytes | None = None
+    updated: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.updated = self.created
 
     @property
     def open_finance(self) -> bool:
