@@ -42,7 +42,7 @@ async def withdraw(stack: Stack) -> None:
     await look(stack)
 
 
-async def kept(stack: Stack, **options: Any) -> dict[str, Any]:
+async def kept_item(stack: Stack, **options: Any) -> dict[str, Any]:
     """A mirrored item of the connector, with the reference data read."""
     await refresh(stack)
     wanted = {"connectorId": BRADESCO, "transactions": 40, "clientUserId": "ana"} | options
@@ -76,7 +76,7 @@ async def kinds(stack: Stack) -> list[str]:
 async def test_items_of_a_withdrawn_connector_are_on_the_worklist_and_the_light_stays_green(
     stack: Stack,
 ) -> None:
-    item = await kept(stack)
+    item = await kept_item(stack)
     assert await kinds(stack) == []
     await withdraw(stack)
     [row] = await stack.db.fetch("SELECT * FROM pluggy_ops.worklist")
@@ -97,7 +97,7 @@ async def test_items_of_a_withdrawn_connector_are_on_the_worklist_and_the_light_
 
 
 async def test_a_connector_that_is_offered_again_is_forgotten_with_its_row(stack: Stack) -> None:
-    await kept(stack)
+    await kept_item(stack)
     await withdraw(stack)
     await stack.simulator.apost(CONTROL, {"withdrawn": False})
     await look(stack)
@@ -109,7 +109,7 @@ async def test_an_unlisted_connector_that_answers_by_id_is_announced_and_not_wit
     stack: Stack,
 ) -> None:
     """Some applications still get it by id: the person is asked, but nothing is kept for it."""
-    item = await kept(stack)
+    item = await kept_item(stack)
     body = await stack.simulator.aget("/_simulator/truth")
     listed = [c for c in body["connectors"] if c["id"] != BRADESCO]
     await stack.simulator.apost(CONTROL, {"unlisted": True})
@@ -123,7 +123,7 @@ async def test_an_unlisted_connector_that_answers_by_id_is_announced_and_not_wit
 
 
 async def test_a_list_that_may_go_on_withdraws_nothing(stack: Stack) -> None:
-    await kept(stack)
+    await kept_item(stack)
     await stack.fault("GET /connectors", kind="no_paging", rate=1.0)
     await withdraw(stack)
     assert await withdrawals(stack) == []
@@ -131,7 +131,7 @@ async def test_a_list_that_may_go_on_withdraws_nothing(stack: Stack) -> None:
 
 
 async def test_the_time_of_the_first_read_without_it_stays(stack: Stack) -> None:
-    await kept(stack)
+    await kept_item(stack)
     await withdraw(stack)
     [first] = await withdrawals(stack)
     await look(stack)
@@ -142,7 +142,7 @@ async def test_a_connector_withdrawn_before_the_start_is_recorded_for_its_items(
     stack: Stack,
 ) -> None:
     await stack.simulator.apost(CONTROL, {"withdrawn": True})
-    item = await kept(stack)
+    item = await kept_item(stack)
     await look(stack)
     [record] = await withdrawals(stack)
     assert record["connector_id"] == BRADESCO
@@ -154,7 +154,7 @@ async def test_a_connector_withdrawn_before_the_start_is_recorded_for_its_items(
 async def test_an_item_deleted_after_its_connector_was_withdrawn_is_kept_and_never_purged(
     stack: Stack,
 ) -> None:
-    item = await kept(stack)
+    item = await kept_item(stack)
     before = await everything_live(stack, item["id"])
     await withdraw(stack)
     await deleted_by_pluggy(stack, item["id"])
@@ -176,7 +176,7 @@ async def test_an_item_deleted_after_its_connector_was_withdrawn_is_kept_and_nev
 
 @pytest.mark.parametrize("event", ["item/updated", "item/deleted", "item/created"])
 async def test_later_events_of_an_ended_item_change_nothing(stack: Stack, event: str) -> None:
-    item = await kept(stack)
+    item = await kept_item(stack)
     await withdraw(stack)
     await deleted_by_pluggy(stack, item["id"])
     before = await everything_live(stack, item["id"])
@@ -188,7 +188,7 @@ async def test_later_events_of_an_ended_item_change_nothing(stack: Stack, event:
 async def test_a_withdrawal_recorded_after_the_deletion_was_announced_keeps_nothing(
     stack: Stack,
 ) -> None:
-    item = await kept(stack)
+    item = await kept_item(stack)
     await stack.simulator.adelete(f"/_simulator/items/{item['id']}")
     await stack.tell("item/deleted", item["id"])
     await stack.simulator.apost(CONTROL, {"withdrawn": True})
@@ -210,7 +210,7 @@ async def test_a_withdrawal_recorded_after_the_deletion_was_announced_keeps_noth
 
 async def test_no_payload_makes_an_item_ended(stack: Stack) -> None:
     """What an event, the item or its connector's JSON says of an end counts for nothing."""
-    item = await kept(stack)
+    item = await kept_item(stack)
     forged = {
         "connectorId": BRADESCO,
         "data": {"status": "WITHDRAWN"},
@@ -227,7 +227,7 @@ async def test_no_payload_makes_an_item_ended(stack: Stack) -> None:
 
 
 async def test_an_earlier_false_deletion_does_not_count_as_the_announcement(stack: Stack) -> None:
-    item = await kept(stack)
+    item = await kept_item(stack)
     await stack.process("item/deleted", item["id"])
     await stack.after(timedelta(minutes=6))
     assert (await item_row(stack, item["id"]))["deleted_at"] is None
@@ -238,7 +238,7 @@ async def test_an_earlier_false_deletion_does_not_count_as_the_announcement(stac
 
 async def test_an_item_of_an_offered_connector_is_purged_as_ever(stack: Stack) -> None:
     other = await stack.synced_item(transactions=5)
-    await kept(stack)
+    await kept_item(stack)
     await withdraw(stack)
     await deleted_by_pluggy(stack, other["id"])
     assert (await item_row(stack, other["id"]))["ended_at"] is None
@@ -248,7 +248,7 @@ async def test_an_item_of_an_offered_connector_is_purged_as_ever(stack: Stack) -
 
 
 async def test_with_keep_ended_off_nothing_is_kept(stack: Stack) -> None:
-    first, second = await kept(stack), await kept(stack)
+    first, second = await kept_item(stack), await kept_item(stack)
     await withdraw(stack)
     await deleted_by_pluggy(stack, first["id"])
     await remember_settings(stack.db, "America/Sao_Paulo", 360, keep_ended=False)
@@ -262,7 +262,7 @@ async def test_with_keep_ended_off_nothing_is_kept(stack: Stack) -> None:
 
 
 async def test_an_ended_item_that_answers_again_is_live_again(stack: Stack) -> None:
-    item = await kept(stack)
+    item = await kept_item(stack)
     await withdraw(stack)
     await stack.fault(
         "GET /items", kind="status", status=404, codeDescription="ITEM_NOT_FOUND", times=1
@@ -276,7 +276,7 @@ async def test_an_ended_item_that_answers_again_is_live_again(stack: Stack) -> N
 
 
 async def test_items_delete_erases_an_ended_item_with_a_receipt(stack: Stack) -> None:
-    item = await kept(stack)
+    item = await kept_item(stack)
     truth = json.loads(await stack.simulator.truth(item["id"]))
     needles = {
         name: text
@@ -302,7 +302,7 @@ async def test_items_delete_of_a_live_item_deletes_it_at_pluggy_and_purges_at_on
     stack: Stack,
 ) -> None:
     """Also on a withdrawn connector: an order of a person is no removal by Pluggy."""
-    item = await kept(stack)
+    item = await kept_item(stack)
     await withdraw(stack)
     done = await order_erasure(stack.db, stack.client, uuid.UUID(item["id"]))
     assert (done.stored, done.deleted_at_pluggy) == (True, True)
@@ -326,7 +326,7 @@ async def test_items_delete_of_an_item_that_is_not_stored_deletes_it_at_pluggy_a
 
 
 async def test_an_erasure_that_pluggy_does_not_confirm_is_on_the_worklist(stack: Stack) -> None:
-    item = await kept(stack)
+    item = await kept_item(stack)
     await order_erasure(stack.db, stack.client, uuid.UUID(item["id"]))
     await stack.db.execute(
         "UPDATE pluggy_sync.erasures SET ordered_at = $1", now() - timedelta(days=2)

@@ -15,7 +15,7 @@ import pytest
 from tests.maintaining.test_ended_items import (
     BRADESCO_OPEN,
     deleted_by_pluggy,
-    held,
+    kept_item,
     kinds,
     offered,
     withdraw,
@@ -84,7 +84,7 @@ async def reconnect(stack: Stack, item_id: str, **options: Any) -> dict[str, Any
 
 async def ended(stack: Stack, **options: Any) -> dict[str, Any]:
     """A direct item that Pluggy has deleted with its connector."""
-    item = await held(stack, **options)
+    item = await kept_item(stack, **options)
     await withdraw(stack)
     await deleted_by_pluggy(stack, item["id"])
     return item
@@ -99,7 +99,7 @@ async def test_a_company_that_loses_its_direct_items_counts_every_movement_once(
 ) -> None:
     """Before, between and after; the older item reaches back further than the new one."""
     options = {"transactions": 160, "accounts": 3, "clientUserId": "company"}
-    first, second = await held(stack, **options), await held(stack, **options)
+    first, second = await kept_item(stack, **options), await kept_item(stack, **options)
     old = [first["id"], second["id"]]
     assert await report(stack) == await books(stack, *old)
     await withdraw(stack)
@@ -137,7 +137,7 @@ async def ledger_rows(stack: Stack, *item_ids: str) -> int:
 
 
 async def test_a_person_who_connects_again_in_time_counts_once_from_then_on(stack: Stack) -> None:
-    item = await held(stack, transactions=80)
+    item = await kept_item(stack, transactions=80)
     await withdraw(stack)
     new = await reconnect(stack, item["id"])
     assert await report(stack) == await books(stack, item["id"], new["id"])
