@@ -11,6 +11,7 @@ from simulator.http import access as api_access
 from simulator.http import bank_control, control, views
 from simulator.http import items as api_items
 from simulator.http import products as api_products
+from simulator.http import resources as api_resources
 from simulator.http import transactions as api_transactions
 from simulator.http import webhooks as api_webhooks
 from simulator.http.answers import error_answer
@@ -24,6 +25,8 @@ from simulator.state import STATE, Simulator
 MAX_LINE = 32 * 1024 + 512
 _MAX_BODY = 4 * 1024 * 1024
 _OPEN = frozenset({"/auth"})
+# The modules of Pluggy's own endpoints; docs/simulator-operations.md lists them.
+API = (api_access, api_items, api_products, api_resources, api_transactions, api_webhooks)
 REQUEST_ID = "x-request-id"
 # The status in the log of a request that a time-out fault swallowed.
 NO_ANSWER = 0
@@ -149,15 +152,7 @@ async def _controlled(request: web.Request, handler: Handler) -> web.StreamRespo
 def create_app(options: Options) -> web.Application:
     app = web.Application(middlewares=[gate], client_max_size=_MAX_BODY)
     app[STATE] = Simulator(options)
-    for module in (
-        api_access,
-        api_items,
-        api_products,
-        api_transactions,
-        api_webhooks,
-        bank_control,
-        control,
-    ):
+    for module in (*API, bank_control, control):
         app.add_routes(module.ROUTES)
     app.cleanup_ctx.append(_deliveries)
     return app

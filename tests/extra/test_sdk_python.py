@@ -237,6 +237,7 @@ def test_an_item_is_created_answered_updated_stopped_listed_and_deleted(
     assert items.items_retrieve(made.id).status == "UPDATED"
     updated = items.items_update(made.id, update_item=pluggy_sdk.UpdateItem(client_user_id="u-9"))
     assert updated.status == "UPDATING"
+    assert items.items_resources(made.id, status="AVAILABLE").total == 0
     stopped = items.items_disable_autosync(made.id)
     assert stopped.next_auto_sync_at is None
     assert ids(items.items_list_by_cursor(client_user_id="u-9").results) == [made.id]

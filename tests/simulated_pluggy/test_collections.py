@@ -412,3 +412,20 @@ def test_resources_wait_for_an_approval_until_it_is_given(
     other = simulator.post("/_simulator/items", {"transactions": 5})["id"]
     order = {"pendingAuthorization": True}
     assert simulator.call("POST", f"/_simulator/items/{other}/collect", order)[0] == 400
+
+
+def test_resources_name_what_waits_for_an_approval(
+    simulator: SimulatorProcess, caller: Caller
+) -> None:
+    order = {"transactions": 5, "accounts": 2, "connectorId": 601}
+    item = simulator.post("/_simulator/items", order)["id"]
+    path = f"/items/{item}/resources"
+    available = caller.get(path)["results"]
+    assert {row["status"] for row in available} == {"AVAILABLE"}
+    assert {"ACCOUNT", "CREDIT_CARD_ACCOUNT", "LOAN"} <= {row["type"] for row in available}
+    simulator.post(f"/_simulator/items/{item}/collect", {"pendingAuthorization": True})
+    [waiting] = caller.get(f"{path}?status=PENDING_AUTHORISATION")["results"]
+    assert waiting["resourceId"] not in {row["resourceId"] for row in available}
+    assert caller.get(f"{path}?pageSize=1&page=2")["total"] == len(available) + 1
+    direct = simulator.post("/_simulator/items", {"transactions": 5})["id"]
+    assert caller.get(f"/items/{direct}/resources")["results"] == []
