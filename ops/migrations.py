@@ -10,7 +10,6 @@ from typing import Final
 import asyncpg
 
 from ops.roles import Connection, make_roles
-from worker.entities.registry import PRODUCTS
 from worker.infra.baseline import APPLIED, checksum, compare_baseline
 from worker.infra.postgres_hosts import Hosts
 from worker.infra.sql_files import SQL_DIR
@@ -41,12 +40,6 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (SELECT format('%I.%I', n.nspname, c.relname) AS view) AS v
 CROSS JOIN LATERAL aclexplode(c.relacl) AS a
 WHERE c.relkind = 'v' AND n.nspname = ANY ($1) AND a.grantee <> c.relowner
-"""
-
-# The view of freshness joins them; what is declared once is not written again in SQL.
-WRITE_STATUS_KEYS: Final = """
-INSERT INTO pluggy_sync.status_keys (product, key) SELECT * FROM unnest($1::text[], $2::text[])
-ON CONFLICT DO NOTHING
 """
 
 
@@ -91,7 +84,6 @@ async def migrate(url: str, *, roles: bool = False, sql_dir: Path = SQL_DIR) -> 
             if any(name[0].isdigit() for name in recorded):
                 compare_baseline(recorded, sql_dir)
             applied = await _apply(conn, recorded, sql_dir)
-            await conn.execute(WRITE_STATUS_KEYS, *_status_keys())
             if roles or (
                 ROLES in recorded and (applied or recorded[ROLES] != _roles(sql_dir).sha256)
             ):
@@ -101,12 +93,6 @@ async def migrate(url: str, *, roles: bool = False, sql_dir: Path = SQL_DIR) -> 
             return applied
     finally:
         await conn.close()
-
-
-def _status_keys() -> tuple[list[str], list[str]]:
-    """Products and their keys, pair by pair."""
-    pairs = [(name, key) for name, product in PRODUCTS.items() for key in product.status_keys]
-    return [name for name, _ in pairs], [key for _, key in pairs]
 
 
 async def _ensure_ours(conn: Connection) -> None:

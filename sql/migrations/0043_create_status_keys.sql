@@ -1,5 +1,5 @@
--- Keys of statusDetail by product: every migrate adds those that worker/entities/ declares. A migration
--- has to delete those that are declared no more.
+-- Keys of statusDetail by product, as the modules of worker/entities/ have them. The migration that creates
+-- the table of a product adds its keys.
 CREATE TABLE pluggy_sync.status_keys (
     product text NOT NULL,
     key text NOT NULL,
@@ -7,3 +7,9 @@ CREATE TABLE pluggy_sync.status_keys (
 );
 COMMENT ON TABLE pluggy_sync.status_keys IS
     'Under which keys Pluggy''s statusDetail tells of a product; pluggy_ops.freshness reads them';
+INSERT INTO pluggy_sync.status_keys (product, key) VALUES
+    ('accounts', 'accounts'), ('accounts', 'creditCards'), ('bills', 'creditCards'),
+    ('transactions', 'transactions'), ('investments', 'investments'),
+    ('investment_transactions', 'investmentsTransactions'),
+    ('investment_transactions', 'investmentTransactions'), ('loans', 'loans'),
+    ('identities', 'identity');
