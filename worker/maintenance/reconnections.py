@@ -53,11 +53,11 @@ async def link_reconnections(db: Pool) -> bool:
     Each transaction holds the lock of the feed only at its end. Errors: those of a Postgres that is
     away; existing links stay, and the next call continues.
     """
-    async with _turn(db) as conn:
+    async with _exclusive(db) as conn:
         if conn is None or not await _link_accounts(conn):
             return False
     for _ in range(MAX_LINKS):
-        async with _turn(db) as conn:
+        async with _exclusive(db) as conn:
             due = [] if conn is None else await reconnections.load_due_links(conn, limit=1)
             if conn is None or not due:
                 return False
@@ -66,7 +66,7 @@ async def link_reconnections(db: Pool) -> bool:
 
 
 @asynccontextmanager
-async def _turn(db: Pool) -> AsyncIterator[Connection | None]:
+async def _exclusive(db: Pool) -> AsyncIterator[Connection | None]:
     """A transaction under the lock; None while another worker has it."""
     async with db.acquire() as conn, conn.transaction():
         locked = await reconnections.lock_reconnections(conn, lock=RECONNECTIONS_LOCK)
@@ -202,9 +202,11 @@ def same_day(older: Iterable[Version], newer: Iterable[Version]) -> list[Link]:
             groups[row.money, row.posted_on][side].append(row)
     return [
         Link(old.id, new.id, "amount+date")
-        for olds, news in groups.values()
-        if len(olds) == len(news)
-        for old, new in zip(sorted(olds, key=_by_words), sorted(news, key=_by_words), strict=True)
+        for olds, newer_rows in groups.values()
+        if len(olds) == len(newer_rows)
+        for old, new in zip(
+            sorted(olds, key=_by_words), sorted(newer_rows, key=_by_words), strict=True
+        )
     ]
 
 
