@@ -377,7 +377,8 @@ async def test_a_verify_repairs_a_row_of_any_product_and_records_it(
 ) -> None:
     item = await stack.synced_item(transactions=30, connectorId=OPEN_FINANCE)
     await stack.db.execute(
-        f"UPDATE pluggy.{table} SET row_hash = 'another', source_updated_at = NULL"  # noqa: S608
+        f"UPDATE pluggy.{table} SET row_hash = 'another', source_updated_at = NULL,"  # noqa: S608
+        ' payload = payload || \'{"id": "another"}\''
         f" WHERE (item_id, id) = (SELECT item_id, id FROM pluggy.{table} LIMIT 1)"
     )
     await order_verify(stack.db, [uuid.UUID(item["id"])])

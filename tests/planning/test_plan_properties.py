@@ -30,7 +30,7 @@ from tests.support.planning import (
     place,
     walk,
 )
-from worker.inbox.events import ITEM_EVENTS, OWN_EVENTS, TRANSACTION_EVENTS
+from worker.inbox.events import ITEM_EVENTS, OWN_EVENTS, READ_ACCOUNTS, TRANSACTION_EVENTS
 from worker.infra.lanes import Lane
 from worker.planner.due_reads import QUIET_EVENTS
 from worker.planner.item_status import Item
@@ -279,7 +279,7 @@ def test_a_collection_under_way_holds_back_item_events_and_nothing_else(
         announced
         for announced in state.events
         if announced.event in (*TRANSACTION_EVENTS, "item/deleted")
-        or (announced.event in (*QUIET_EVENTS, "sync/deletions") and known)
+        or (announced.event in (*QUIET_EVENTS, READ_ACCOUNTS, "sync/deletions") and known)
         or (
             announced.event == "sync/verify"
             and known

@@ -202,8 +202,9 @@ async def household(stack: Stack) -> dict[str, Any]:
 
 
 def announced() -> dict[str, dict[str, int]]:
-    """The table of the page: requests by what happened and column."""
-    lines = re.findall(r"^\| (.+) \|$", PAGE.read_text(), re.MULTILINE)
+    """The first table of the page: requests by what happened and column."""
+    table = next(part for part in PAGE.read_text().split("\n\n") if part.startswith("| "))
+    lines = re.findall(r"^\| (.+) \|$", table, re.MULTILINE)
     head, *found = [line.split(" | ") for line in lines]
     return {row[0]: dict(zip(head[1:], map(int, row[1:]), strict=True)) for row in found}
 
