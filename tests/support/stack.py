@@ -21,6 +21,7 @@ from ops.demo.processes import ZONE
 from tests.support.simulator_process import SimulatorProcess
 from worker.engine.job import Worker
 from worker.engine.sync_item import BulkSlots, Engine
+from worker.entities.registry import ENTITIES
 from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import WebhookEvent, own_event, parse_webhook
 from worker.infra.lanes import Lane
@@ -32,6 +33,7 @@ from worker.lease.lease import Lease
 from worker.lease.parked_products import tend_parks
 from worker.pluggy_api.circuit_breaker import CallLedger
 from worker.pluggy_api.client import PluggyClient
+from worker.pluggy_api.http import endpoint_group
 from worker.pluggy_api.rate_limit import RateBudget
 from worker.wakeup.queue import ArqWaker
 
@@ -91,30 +93,12 @@ SHIFTED = {
 
 
 MEU_PLUGGY = 200
-GROUPS = (
-    "auth",
-    "items",
-    "accounts",
-    "transactions",
-    "bills",
-    "investments",
-    "investment_transactions",
-    "loans",
-    "identity",
-    "consents",
-    "connectors",
-    "categories",
-)
-TABLES = (
-    "accounts",
-    "transactions",
-    "bills",
-    "investments",
-    "investment_transactions",
-    "loans",
-    "identities",
-    "consents",
-)
+TABLES = tuple(name for name in PRODUCTS if name != "items")
+OF_NO_PRODUCT = ("/auth", "/items", "/v2/transactions", "/connectors", "/categories")
+GROUPS = {endpoint_group(path) for path in OF_NO_PRODUCT} | {
+    endpoint_group(entity.path.format(owner="x")) for entity in ENTITIES.values() if entity.path
+}
+"""Endpoints that have a rate limit together."""
 
 
 @dataclass(slots=True)
@@ -298,7 +282,7 @@ class Stack:
 async def fill_budget(redis: ArqRedis) -> None:
     """Fill the buckets, which start empty, so that tests do not wait."""
     at = int(time.time() * 1000)
-    for group in GROUPS:
+    for group in sorted(GROUPS):
         key = f"{PREFIX}budget:{group}"
         async with redis.pipeline() as pipe:
             pipe.hset(key, mapping={"tokens": 5000, "at": at})

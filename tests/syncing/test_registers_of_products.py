@@ -18,8 +18,8 @@ from worker.store import operating
 ROOT: Final = Path(__file__).resolve().parents[2]
 OWNED: Final = frozenset(PRODUCTS) - {"items"}
 NEXT_PRODUCT: Final = """
-CREATE TABLE pluggy.statements (LIKE pluggy.bills INCLUDING ALL);
-INSERT INTO pluggy.statements (item_id, id, account_id, payload, row_hash, row_version, run_id)
+CREATE TABLE pluggy.next_product (LIKE pluggy.bills INCLUDING ALL);
+INSERT INTO pluggy.next_product (item_id, id, account_id, payload, row_hash, row_version, run_id)
 SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '{}', '', 1, id
 FROM generate_series(1, 2) AS id
 """
@@ -58,12 +58,12 @@ async def test_every_table_with_an_owner_is_tombstoned_with_it(db: Pool) -> None
 
 async def test_a_new_table_is_counted_and_keeps_its_runs_without_being_named(db: Pool) -> None:
     await db.execute(NEXT_PRODUCT)
-    assert "statements" in await tables_with(db, "item_id")
+    assert "next_product" in await tables_with(db, "item_id")
     named = await db.fetch("SELECT pluggy_sync.runs_of_rows($1) AS id", [1, 2, 3])
     assert sorted(record["id"] for record in named) == [1, 2]
-    item_id: uuid.UUID = await db.fetchval("SELECT item_id FROM pluggy.statements LIMIT 1")
+    item_id: uuid.UUID = await db.fetchval("SELECT item_id FROM pluggy.next_product LIMIT 1")
     [counted] = await operating.count_item_rows(db, item_id)
-    assert (counted.entity, counted.live, counted.deleted) == ("statements", 1, 0)
+    assert (counted.entity, counted.live, counted.deleted) == ("next_product", 1, 0)
 
 
 async def test_every_product_has_a_live_view_and_its_columns(db: Pool) -> None:
