@@ -231,6 +231,21 @@ async def bank_error(stack: Stack, item_id: str) -> None:
     await stack.process("item/error", item_id)
 
 
+async def unknown_length(stack: Stack, item_id: str) -> None:
+    await stack.db.execute(
+        "UPDATE pluggy_sync.product_sync SET incomplete_reason = 'list_length_unknown'"
+        " WHERE item_id = $1 AND product = 'loans'",
+        item_id,
+    )
+
+
+async def incomplete_reference_data(stack: Stack, _: str) -> None:
+    await stack.db.execute(
+        "UPDATE pluggy_sync.reference_data_sync SET incomplete_reason = 'list_length_unknown',"
+        " complete_read_at = now() WHERE product = 'connectors'"
+    )
+
+
 async def authorization_pending(stack: Stack, item_id: str) -> None:
     await item_row(stack, item_id, "has_resources_pending_authorization = true")
 
@@ -307,6 +322,8 @@ KINDS: dict[str, tuple[Fix, str, str]] = {
     "flagged_deletions": (flagged, "yellow", "us"),
     "events_kept": (kept, "yellow", "us"),
     "rows_rejected": (rejected, "yellow", "us"),
+    "list_length_unknown": (unknown_length, "yellow", "us"),
+    "reference_data_incomplete": (incomplete_reference_data, "yellow", "us"),
     "verify_late": (verify_late, "yellow", "us"),
     "purge_late": (purge_late, "yellow", "pluggy"),
     "reads_failing": (reads_failing, "yellow", "pluggy"),
@@ -326,6 +343,7 @@ KINDS: dict[str, tuple[Fix, str, str]] = {
     "no_auto_sync": (no_auto_sync, "info", "user"),
 }
 OF_THE_SERVICE = {
+    "reference_data_incomplete",
     "halted",
     "no_worker",
     "pluggy_down",
