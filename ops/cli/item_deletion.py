@@ -133,4 +133,4 @@ async def _await_receipt(db: Pool, item_id: uuid.UUID, wait_s: float) -> int | N
 def _explain(error: PluggyError) -> str:
     if isinstance(error, PluggyHalt):
         return error.advice
-    return f"nothing was deleted here: Pluggy has answered {classify(error).code}"
+    return f"nothing was deleted here: the request to Pluggy failed ({classify(error).code})"
