@@ -30,7 +30,11 @@ VALUES = {
     "_text": "'{}'",
 }
 BY_NAME = {"kind": "'walk'", "state": "'pending'", "product": "'transactions'"}
-CHECKED = {("subscriptions", "state"): "'ok'", ("walk_pages", "kind"): "'listed'"}
+CHECKED = {
+    ("subscriptions", "state"): "'ok'",
+    ("walk_pages", "kind"): "'listed'",
+    ("account_links", "state"): "'linked'",
+}
 SEEDED = {
     "halts",
     "periodic_task_leases",
