@@ -275,28 +275,33 @@ SELECT count(*) AS rows FROM added;
 -- params: item_id, newer_item_id, run_id
 -- returns: value
 -- Investments and loans of two items with a linked account, one to one by what names them, and
--- movements of linked investments by day, amount and quantity. Returns how many.
+-- movements of linked investments by day, amount and quantity. Several of one name are linked if both
+-- items have as many, in the order of their figures. Returns how many.
 WITH linked AS (
     SELECT product, id, superseded_by FROM pluggy_sync.row_links
     WHERE item_id = $1 AND superseded_by_item_id = $2
 ), investments AS (
     SELECT item_id, id, jsonb_build_array(type, subtype, name, number, code, isin, due_date, currency_code)
-               AS identity
+               AS identity, jsonb_build_array(quantity, amount_original, purchase_date) AS figures
     FROM pluggy.investments WHERE item_id IN ($1, $2) AND deleted_at IS NULL
 ), loans AS (
-    SELECT item_id, id, jsonb_build_array(contract_number, ipoc_code, type) AS identity
+    SELECT item_id, id, jsonb_build_array(contract_number, ipoc_code, type) AS identity,
+           jsonb_build_array(contract_amount, contract_date) AS figures
     FROM pluggy.loans
     WHERE item_id IN ($1, $2) AND deleted_at IS NULL AND coalesce(contract_number, ipoc_code) IS NOT NULL
 ), holdings AS (
-    SELECT 'investments' AS product, item_id, id, identity FROM investments
-    UNION ALL SELECT 'loans', item_id, id, identity FROM loans
-), unique_holdings AS (
-    SELECT product, item_id, identity, min(id::text)::uuid AS id FROM holdings
-    GROUP BY product, item_id, identity HAVING count(*) = 1
+    SELECT 'investments' AS product, item_id, id, identity, figures FROM investments
+    UNION ALL SELECT 'loans', item_id, id, identity, figures FROM loans
+), counted_holdings AS (
+    SELECT product, item_id, id, identity,
+           count(*) OVER (PARTITION BY product, item_id, identity) AS equals,
+           row_number() OVER (PARTITION BY product, item_id, identity ORDER BY figures, id) AS nth
+    FROM holdings
 ), found AS (
     SELECT o.product, o.id, n.id AS superseded_by
-    FROM unique_holdings o
-    JOIN unique_holdings n ON n.product = o.product AND n.identity = o.identity
+    FROM counted_holdings o
+    JOIN counted_holdings n ON n.product = o.product AND n.identity = o.identity
+        AND n.equals = o.equals AND n.nth = o.nth
     WHERE o.item_id = $1 AND n.item_id = $2
 ), known AS (
     SELECT product, id, superseded_by FROM linked UNION SELECT product, id, superseded_by FROM found

@@ -74,10 +74,15 @@ async def link(stack: Stack) -> None:
         pass
 
 
-async def reconnect(stack: Stack, item_id: str, **options: Any) -> dict[str, Any]:
-    """The person connects the bank again, under Open Finance; its accounts are linked."""
+async def connect_again(stack: Stack, item_id: str, **options: Any) -> dict[str, Any]:
+    """The person connects the bank again, under Open Finance."""
     wanted = {"connectorId": BRADESCO_OPEN, "clientUserId": "ana", "reconnects": item_id} | options
-    item = await stack.synced_item(**wanted)
+    return await stack.synced_item(**wanted)
+
+
+async def reconnect(stack: Stack, item_id: str, **options: Any) -> dict[str, Any]:
+    """The person connects the bank again; the accounts of both items are linked."""
+    item = await connect_again(stack, item_id, **options)
     await link(stack)
     return item
 
@@ -155,6 +160,24 @@ async def test_every_product_of_both_items_counts_once(stack: Stack) -> None:
     for table in tables:
         count = await stack.db.fetchval(f"SELECT count(*) FROM pluggy_live.{table}")  # noqa: S608
         assert count == before[table], table
+
+
+@pytest.mark.parametrize("one_more", [False, True])
+async def test_equal_investments_count_once_if_both_items_have_as_many(
+    stack: Stack, one_more: bool
+) -> None:
+    item = await ended(stack, transactions=60)
+    count = len(await stack.live(item["id"], "investments"))
+    new = await connect_again(stack, item["id"])
+    if one_more:
+        await stack.update(new["id"], products={"investments": {"created": 1}})
+    await stack.db.execute(
+        "UPDATE pluggy.investments SET type = 'X', subtype = 'X', name = 'X', number = NULL,"
+        " code = NULL, isin = NULL, due_date = NULL"
+    )
+    await link(stack)
+    live = await stack.db.fetchval("SELECT count(*) FROM pluggy_live.investments")
+    assert live == (2 * count + 1 if one_more else count)
 
 
 async def test_daily_balances_have_each_day_of_an_account_once(stack: Stack) -> None:

@@ -217,6 +217,7 @@ async def link_holdings(
     """Investments and loans of two items with a linked account, one to one by what names them, and
     movements of linked investments by day, amount and quantity.
 
+    Several of one name are linked if both items have as many, in the order of their figures.
     Returns how many.
     """
     found: int = await conn.fetchval(SQL["link_holdings"], item_id, newer_item_id, run_id)
