@@ -23,7 +23,7 @@ from typing import Final
 
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parents[1]
-AT_ONCE: Final = 2
+AT_ONCE: Final = 3
 HANGS_AFTER_S: Final = 900
 LEFT_OUT: Final = (".git", ".venv", ".hypothesis", ".*_cache", "__pycache__", "build", "dist")
 
