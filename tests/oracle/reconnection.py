@@ -23,7 +23,7 @@ from worker.maintenance.reconnections import link_reconnections
 
 KEPT: Final[Mapping[str, Mirrored]] = {n: t for n, t in MIRRORED.items() if n != "items"}
 RECORD_TIMEOUT_S: Final = 120.0
-TRIES: Final = 5
+LINKED_TIMEOUT_S: Final = 60.0
 READ_ONCE: Final = """
 SELECT count(*) FROM pluggy_sync.reference_data_sync
 WHERE product = 'connectors' AND complete_read_at IS NOT NULL
@@ -110,18 +110,25 @@ class Reconnection:
         return new
 
     async def miscounted(self, new: PlayedItem) -> list[str]:
-        """Months and categories whose sum is not the bank's own, over both items."""
-        for _ in range(TRIES):
-            await self.player.delivered()
-            await rest(self.stack, new.id)
-            while await link_reconnections(self.stack.db):
-                pass
-            bank = await self._ledger(self.item.id, new.id)
-            sums = await self._sums(self.item.id, new.id)
-            if bank == await self._ledger(self.item.id, new.id):
-                wrong = {key for key in bank.keys() | sums.keys() if bank.get(key) != sums.get(key)}
+        """Months and categories whose sum is not the bank's own, over both items, for a minute.
+
+        One worker links at a time, for all items: while it does, this process cannot.
+        """
+        deadline = time.monotonic() + LINKED_TIMEOUT_S
+        while wrong := await self._miscounted(new):
+            if time.monotonic() > deadline:
                 return [f"counted otherwise than by the bank: {key}" for key in sorted(wrong)]
+            await asyncio.sleep(0.2)
         return []
+
+    async def _miscounted(self, new: PlayedItem) -> set[tuple[str, str]]:
+        await self.player.delivered()
+        await rest(self.stack, new.id)
+        while await link_reconnections(self.stack.db):
+            pass
+        bank = await self._ledger(self.item.id, new.id)
+        sums = await self._sums(self.item.id, new.id)
+        return {key for key in bank.keys() | sums.keys() if bank.get(key) != sums.get(key)}
 
     async def _ledger(self, *item_ids: str) -> Sums:
         path = f"/_simulator/ledger?items={','.join(item_ids)}"
