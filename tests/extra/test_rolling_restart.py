@@ -21,10 +21,14 @@ WHERE kind = 'sync' GROUP BY event_id
 """
 
 
-async def load(service: Service, items: list[str], delivered: Counter[str]) -> None:
-    """Collections and their webhooks, until cancelled."""
+async def load(
+    service: Service, items: list[str], delivered: Counter[str], enough: asyncio.Event
+) -> None:
+    """Collections, each with its webhooks, until there are enough."""
     while True:
         for item_id in items:
+            if enough.is_set():
+                return
             await service.stack.collect(item_id, created=1)
             await service.deliver(item_id)
             delivered[item_id] += 1
@@ -41,7 +45,8 @@ async def test_rolling_restarts_burn_no_attempt_and_repeat_no_sync_twice(service
     slow = {"match": "GET /v2/transactions", "kind": "slow", "seconds": 0.4, "rate": 0.5}
     await stack.simulator.apost("/_simulator/faults", slow)
     delivered: Counter[str] = Counter()
-    loading = asyncio.create_task(load(service, items, delivered))
+    enough = asyncio.Event()
+    loading = asyncio.create_task(load(service, items, delivered, enough))
     worker_group = [await service.worker(WORKER_SLOTS="4").__aenter__() for _ in range(WORKERS)]
     under_way = 0
     try:
@@ -52,8 +57,8 @@ async def test_rolling_restarts_burn_no_attempt_and_repeat_no_sync_twice(service
                 old.stop()
                 assert await old.ended() == 0, "".join(old.lines[-20:])
                 assert not loading.done(), loading.exception()
-        loading.cancel()
-        await asyncio.gather(loading, return_exceptions=True)
+        enough.set()
+        await loading
         await stack.clear_faults()
         await service.quiet()
     finally:
