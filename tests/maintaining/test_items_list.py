@@ -12,12 +12,10 @@ import pytest
 import structlog
 from arq.connections import ArqRedis
 
-from tests.operating.test_cli import CommandLine, complaint
+from tests.operating.test_cli import CommandLine, complaint, with_pluggy
 from tests.support.altered_pluggy import Alter, altered
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import (
-    CLIENT_ID,
-    CLIENT_SECRET,
     MEU_PLUGGY,
     Stack,
     build_client,
@@ -293,15 +291,7 @@ async def test_a_list_that_fails_is_tried_again_within_the_hour(world: Stack) ->
 
 @pytest.fixture
 def cli(stack: Stack, database_url: str, redis_url: str) -> CommandLine:
-    return CommandLine(
-        {
-            "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
-            "PLUGGY_CLIENT_ID": CLIENT_ID,
-            "PLUGGY_CLIENT_SECRET": CLIENT_SECRET,
-            "PLUGGY_BASE_URL": stack.simulator.url,
-        }
-    )
+    return with_pluggy(stack, database_url, redis_url)
 
 
 async def test_all_items_of_the_list_are_imported(world: Stack, cli: CommandLine) -> None:

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from ops.cli.main import main
 from ops.compare.columns import MIRRORED
-from tests.support.stack import CLIENT_ID, Stack
+from tests.support.stack import CLIENT_ID, CLIENT_SECRET, Stack
 from worker.infra.postgres import Pool
 from worker.maintenance.installation import check_installation
 from worker.wakeup.queue import QUEUE_NAME
@@ -52,6 +52,20 @@ class CommandLine:
 @pytest.fixture
 def cli(database_url: str, redis_url: str) -> CommandLine:
     return CommandLine({"DATABASE_URL": database_url, "REDIS_URL": redis_url})
+
+
+def with_pluggy(stack: Stack, database_url: str, redis_url: str, **more: str) -> CommandLine:
+    """Commands that talk to the simulated Pluggy too."""
+    return CommandLine(
+        {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "PLUGGY_CLIENT_ID": CLIENT_ID,
+            "PLUGGY_CLIENT_SECRET": CLIENT_SECRET,
+            "PLUGGY_BASE_URL": stack.simulator.url,
+            **more,
+        }
+    )
 
 
 def complaint(result: Result, *, status: int = 1) -> str:

@@ -6,23 +6,15 @@ import uuid
 
 import pytest
 
-from tests.operating.test_cli import UNKNOWN, CommandLine, complaint
-from tests.support.stack import CLIENT_ID, CLIENT_SECRET, Stack
+from tests.operating.test_cli import UNKNOWN, CommandLine, complaint, with_pluggy
+from tests.support.stack import Stack
 
 NO_PLUGGY = {"PLUGGY_BASE_URL": "http://127.0.0.1:1"}
 
 
 @pytest.fixture
 def cli(stack: Stack, database_url: str, redis_url: str) -> CommandLine:
-    return CommandLine(
-        {
-            "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
-            "PLUGGY_CLIENT_ID": CLIENT_ID,
-            "PLUGGY_CLIENT_SECRET": CLIENT_SECRET,
-            "PLUGGY_BASE_URL": stack.simulator.url,
-        }
-    )
+    return with_pluggy(stack, database_url, redis_url)
 
 
 async def erasures(stack: Stack, item_id: str) -> int:

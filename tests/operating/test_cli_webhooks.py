@@ -16,8 +16,8 @@ from tests.maintaining.test_subscriptions import (
     Hooks,
     hooks,
 )
-from tests.operating.test_cli import CommandLine, complaint
-from tests.support.stack import CLIENT_ID, CLIENT_SECRET, Stack
+from tests.operating.test_cli import CommandLine, complaint, with_pluggy
+from tests.support.stack import CLIENT_ID, Stack
 
 __all__ = ["hooks"]
 OLD = {"X-Webhook-Secret": "the-secret-of-last-year", "X-More": "1"}
@@ -25,16 +25,12 @@ OLD = {"X-Webhook-Secret": "the-secret-of-last-year", "X-More": "1"}
 
 @pytest.fixture
 def cli(stack: Stack, database_url: str, redis_url: str) -> CommandLine:
-    return CommandLine(
-        {
-            "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
-            "PLUGGY_CLIENT_ID": CLIENT_ID,
-            "PLUGGY_CLIENT_SECRET": CLIENT_SECRET,
-            "PLUGGY_BASE_URL": stack.simulator.url,
-            "WEBHOOK_URL": EXPECTED.url,
-            "WEBHOOK_SECRET": f"{SECRET},{OTHER_SECRET}",
-        }
+    return with_pluggy(
+        stack,
+        database_url,
+        redis_url,
+        WEBHOOK_URL=EXPECTED.url,
+        WEBHOOK_SECRET=f"{SECRET},{OTHER_SECRET}",
     )
 
 
