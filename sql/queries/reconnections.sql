@@ -62,12 +62,16 @@ SELECT DISTINCT item_id FROM void WHERE state IN ('linked', 'accepted');
 -- Accounts of items that end, each with accounts of lasting items that may be the same: a bank account
 -- by number, kind and tax number, a card by its last four digits and its holder. Never of another user
 -- of yours, nor of another bank by its transfer number. matching_rows: transactions that agree in day
--- and amount. Only where the newer account has been read whole; the account stored first comes first.
+-- and amount; is_proposed: the pair waits for a person with these figures already. Only where the newer
+-- account has been read whole; the account stored first comes first.
 WITH withdrawn AS (
     SELECT connector_id FROM pluggy_sync.withdrawn_connectors
 ), decided AS (
     SELECT item_id, account_id, superseded_by_item_id, superseded_by, state FROM pluggy_sync.account_links
     WHERE state <> 'proposed'
+), proposed AS (
+    SELECT item_id, account_id, superseded_by_item_id, superseded_by, matching_rows, compared_rows
+    FROM pluggy_sync.account_links WHERE state = 'proposed'
 ), complete AS (
     SELECT item_id, scope_id FROM pluggy_sync.product_sync
     WHERE product = 'transactions' AND complete_read_at IS NOT NULL
@@ -135,7 +139,12 @@ WITH withdrawn AS (
     GROUP BY o.item_id, o.account_id, o.newer_item_id, o.newer_id
 )
 SELECT p.item_id, p.account_id, p.newer_item_id, p.newer_id, p.type = 'CREDIT' AS is_card,
-       coalesce(m.matching, 0)::bigint AS matching_rows, coalesce(m.compared, 0)::bigint AS compared_rows
+       coalesce(m.matching, 0)::bigint AS matching_rows, coalesce(m.compared, 0)::bigint AS compared_rows,
+       EXISTS (SELECT FROM proposed s
+               WHERE (s.item_id, s.account_id, s.superseded_by_item_id, s.superseded_by)
+                     = (p.item_id, p.account_id, p.newer_item_id, p.newer_id)
+                 AND s.matching_rows = coalesce(m.matching, 0)
+                 AND s.compared_rows = coalesce(m.compared, 0)) AS is_proposed
 FROM pairs p
 LEFT JOIN matches m ON m.item_id = p.item_id AND m.account_id = p.account_id
     AND m.newer_item_id = p.newer_item_id AND m.newer_id = p.newer_id

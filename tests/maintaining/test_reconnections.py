@@ -40,6 +40,7 @@ SELECT to_char(date AT TIME ZONE 'UTC', 'YYYY-MM') AS month, coalesce(category_i
        sum(signed_amount) AS total
 FROM pluggy_live.transactions GROUP BY 1, 2
 """
+RECONNECTION_RUNS = "SELECT count(*) FROM pluggy_sync.runs WHERE kind = 'reconnection'"
 BALANCES = """
 SELECT type, sum(signed_balance) AS total FROM pluggy_live.accounts
 WHERE signed_balance IS NOT NULL GROUP BY 1
@@ -270,6 +271,16 @@ async def test_a_card_without_matching_rows_waits_for_a_person(stack: Stack) -> 
     assert shown[str(card.account_id)]["signed_balance"] is None
 
 
+async def test_a_pair_that_waits_for_a_person_makes_no_more_runs(stack: Stack) -> None:
+    await cards_alone(stack)
+    before = await stack.db.fetchval(RECONNECTION_RUNS)
+    await link(stack)
+    assert before == await stack.db.fetchval(RECONNECTION_RUNS)
+    await stack.db.execute("UPDATE pluggy_sync.account_links SET compared_rows = 0")
+    await link(stack)
+    assert await stack.db.fetchval(RECONNECTION_RUNS) == before + 1
+
+
 async def test_a_refused_pair_counts_apart_and_is_not_proposed_again(stack: Stack) -> None:
     item = await ended(stack, transactions=40, accounts=2)
     await reconnect(stack, item["id"])
@@ -372,6 +383,7 @@ def candidate(newer: int, *, matching: int, compared: int, is_card: bool = True)
         is_card=is_card,
         matching_rows=matching,
         compared_rows=compared,
+        is_proposed=False,
     )
 
 

@@ -46,6 +46,11 @@ class Verdict:
     state: str
     reason: str
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether this is proposed already: a proposal waits for its person without new runs."""
+        return self.state == "proposed" and self.pair.is_proposed
+
 
 async def link_reconnections(db: Pool) -> bool:
     """Link accounts of items that end, and their rows; returns whether there may be more.
@@ -84,7 +89,8 @@ async def _link_accounts(conn: Connection) -> bool:
     if not endings.has_items:
         return False
     pairs = await reconnections.load_account_pairs(conn, limit=MAX_PAIRS)
-    for item_id, found in groupby(judge(pairs), key=lambda verdict: verdict.pair.item_id):
+    news = (verdict for verdict in judge(pairs) if not verdict.is_stored)
+    for item_id, found in groupby(news, key=lambda verdict: verdict.pair.item_id):
         await _add(conn, item_id, list(found))
     return True
 

@@ -31,6 +31,7 @@ class AccountPair(msgspec.Struct, frozen=True):
     is_card: bool
     matching_rows: int
     compared_rows: int
+    is_proposed: bool
 
 
 class DueLink(msgspec.Struct, frozen=True):
@@ -89,8 +90,9 @@ async def load_account_pairs(conn: Executor, *, limit: int) -> list[AccountPair]
     account by number, kind and tax number, a card by its last four digits and its holder.
 
     Never of another user of yours, nor of another bank by its transfer number. matching_rows:
-    transactions that agree in day and amount. Only where the newer account has been read whole; the
-    account stored first comes first.
+    transactions that agree in day and amount; is_proposed: the pair waits for a person with these
+    figures already. Only where the newer account has been read whole; the account stored first
+    comes first.
     """
     return [AccountPair(*record) for record in await conn.fetch(SQL["load_account_pairs"], limit)]
 
