@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,7 +20,7 @@ from tests.oracle.play import PlayedItem, Player
 from tests.oracle.rest import rest
 from tests.oracle.scenario import SUCCESSOR, WITHDRAWN
 from tests.oracle.stack import OracleStack
-from worker.maintenance.reconnections import link_reconnections
+from worker.maintenance.reconnections import decide_link, link_reconnections, list_links
 
 KEPT: Final[Mapping[str, Mirrored]] = {n: t for n, t in MIRRORED.items() if n != "items"}
 RECORD_TIMEOUT_S: Final = 120.0
@@ -126,9 +127,18 @@ class Reconnection:
         await rest(self.stack, new.id)
         while await link_reconnections(self.stack.db):
             pass
+        await self._accept_proposed()
         bank = await self._ledger(self.item.id, new.id)
         sums = await self._sums(self.item.id, new.id)
         return {key for key in bank.keys() | sums.keys() if bank.get(key) != sums.get(key)}
+
+    async def _accept_proposed(self) -> None:
+        """A person accepts what waits: cards with too few rows in common to be certain."""
+        for link in await list_links(self.stack.db, item_id=uuid.UUID(self.item.id)):
+            if link.state == "proposed":
+                pair = {"account_id": link.account_id, "superseded_by": link.superseded_by}
+                await decide_link(self.stack.db, **pair, accepts=True)
+                self.player.count("(linked by a person)")
 
     async def _ledger(self, *item_ids: str) -> Sums:
         path = f"/_simulator/ledger?items={','.join(item_ids)}"
