@@ -1,7 +1,9 @@
 -- name: claim_woken_item
 -- params: item_id, lease_for
 -- returns: one? ClaimedItem
--- Leases the item that was woken for, if it is due in the live lane.
+-- Leases the item that was woken for, if it is due in the live lane. has_open_runs, of every claim:
+-- the last holder has left runs open. One that it opens meanwhile renews the lease, which fails this
+-- claim.
 WITH due AS (
     SELECT s.item_id, s.lane
     FROM pluggy_sync.item_sync s
@@ -14,7 +16,9 @@ UPDATE pluggy_sync.item_leases l
 SET token = gen_random_uuid(), until = clock_timestamp() + $2::interval
 FROM due
 WHERE l.item_id = due.item_id
-RETURNING l.item_id, l.token, due.lane;
+RETURNING l.item_id, l.token, due.lane, clock_timestamp() AS now,
+          EXISTS (SELECT FROM pluggy_sync.runs r
+                  WHERE r.item_id = l.item_id AND r.finished_at IS NULL) AS has_open_runs;
 
 -- name: claim_best_item
 -- params: lease_for, lowest_lane
@@ -42,7 +46,9 @@ UPDATE pluggy_sync.item_leases l
 SET token = gen_random_uuid(), until = clock_timestamp() + $1::interval
 FROM due
 WHERE l.item_id = due.item_id
-RETURNING l.item_id, l.token, due.lane;
+RETURNING l.item_id, l.token, due.lane, clock_timestamp() AS now,
+          EXISTS (SELECT FROM pluggy_sync.runs r
+                  WHERE r.item_id = l.item_id AND r.finished_at IS NULL) AS has_open_runs;
 
 -- name: claim_oldest_item
 -- params: lease_for
@@ -62,7 +68,9 @@ UPDATE pluggy_sync.item_leases l
 SET token = gen_random_uuid(), until = clock_timestamp() + $1::interval
 FROM due
 WHERE l.item_id = due.item_id
-RETURNING l.item_id, l.token, due.lane;
+RETURNING l.item_id, l.token, due.lane, clock_timestamp() AS now,
+          EXISTS (SELECT FROM pluggy_sync.runs r
+                  WHERE r.item_id = l.item_id AND r.finished_at IS NULL) AS has_open_runs;
 
 -- name: claim_probe_item
 -- params: lease_for
@@ -89,7 +97,9 @@ UPDATE pluggy_sync.item_leases l
 SET token = gen_random_uuid(), until = clock_timestamp() + $1::interval
 FROM due
 WHERE l.item_id = due.item_id
-RETURNING l.item_id, l.token, due.lane;
+RETURNING l.item_id, l.token, due.lane, clock_timestamp() AS now,
+          EXISTS (SELECT FROM pluggy_sync.runs r
+                  WHERE r.item_id = l.item_id AND r.finished_at IS NULL) AS has_open_runs;
 
 -- name: fence
 -- params: item_id, token, lease_for

@@ -39,8 +39,3 @@ RETURNING seq;
 -- returns: none
 -- The last one stays; also the last errorId, if a later failure has none.
 UPDATE pluggy_sync.runs SET failure_code = $2, error_id = coalesce($3, error_id) WHERE id = $1;
-
--- name: has_open_runs
--- params: item_id
--- returns: value
-SELECT EXISTS (SELECT FROM pluggy_sync.runs WHERE item_id = $1 AND finished_at IS NULL) AS open;

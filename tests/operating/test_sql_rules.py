@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -16,6 +18,12 @@ STATEMENTS: Final = {
 VIEWS: Final = {path.stem: path.read_text("utf-8") for path in (SQL_DIR / "views").glob("*.sql")}
 CLOCKS: Final = {"now", "current_timestamp", "localtimestamp", "statement_timestamp"}
 """They are stable, not volatile, and may not stand in DO UPDATE SET all the same."""
+SESSION_STATE: Final = re.compile(
+    r"\bpg_(?:try_)?advisory_lock\w*\(|\bset_config\((?![^()]*,\s*true\s*\))|\b(?:UN)?LISTEN\s"
+    r"|\bCREATE\s+(?:LOCAL\s+)?TEMP|\bWITH\s+HOLD\b|\bPREPARE\s|add_listener|set_type_codec"
+    r"|(?:^|[;\"'])\s*SET\s+(?!LOCAL\b)(?:\w+\s+)*?[\w.]+\s*(?:=|\bTO\b)"
+)
+"""What outlives the transaction that does it. Sessions go back to the pool without a reset."""
 
 
 @pytest.fixture
@@ -97,3 +105,40 @@ def test_a_write_of_schema_pluggy_is_distinguished_from_one_of_the_state() -> No
         "now",
         "random",
     }
+
+
+def test_nothing_sets_session_state_outside_of_a_transaction() -> None:
+    code = [p for name in ("worker", "webhook_receiver", "ops") for p in Path(name).rglob("*.py")]
+    texts = STATEMENTS | {str(path): path.read_text("utf-8") for path in code}
+    assert len(code) > 100
+    found = {name: SESSION_STATE.findall(text) for name, text in texts.items()}
+    assert {name: hits for name, hits in found.items() if hits} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT pg_advisory_lock($1)",
+        "SELECT pg_try_advisory_lock_shared($1)",
+        "SELECT set_config('lock_timeout', '1s', false)",
+        "SET lock_timeout = '1s'",
+        'conn.execute("SET SESSION lock_timeout TO 1")',
+        "BEGIN; SET statement_timeout = 0",
+        "LISTEN events",
+        "CREATE TEMP TABLE page (id uuid)",
+    ],
+)
+def test_session_state_is_found(text: str) -> None:
+    assert SESSION_STATE.search(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT pg_try_advisory_xact_lock($1), set_config('lock_timeout', '1s', true)",
+        'conn.execute(f"SET LOCAL lock_timeout = 1")',
+        "UPDATE pluggy_sync.runs\nSET seq = 1",
+    ],
+)
+def test_state_of_a_transaction_is_none(text: str) -> None:
+    assert not SESSION_STATE.search(text)

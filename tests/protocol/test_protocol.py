@@ -76,7 +76,7 @@ async def claimed(worker: Worker, woken: uuid.UUID | None = None) -> SyncSession
 
 
 async def settled(session: SyncSession, item_state: ItemState, state: str = "applied") -> Due:
-    """Settle what was planned, as the engine does: after it has read the events again."""
+    """Settle what was planned, with the events as they are now."""
     again = replace(await load_item_state(session), generation=item_state.generation)
     outcomes = {event.id: Outcome(state, due_at=item_state.now) for event in item_state.events}
     return await settle(session, again, outcomes, settling=outcomes)

@@ -64,7 +64,9 @@ class Worker:
                 found, probe = await claim_probe_item(self.db, lease_for=LEASE), True
         if found is None:
             return None
-        return Lease(found.item_id, found.token, Lane(found.lane), probe)
+        return Lease(
+            found.item_id, found.token, Lane(found.lane), found.now, found.has_open_runs, probe
+        )
 
     async def work(self, woken: uuid.UUID) -> bool:
         """Sync one item, then wake a worker for the next due one; returns whether one was synced.

@@ -130,12 +130,10 @@ class Engine:
         return False
 
     async def _begin(self, lease: Lease) -> SyncSession:
-        lost = await close_lost_runs(self.db, lease.item_id)
-        if lost:
+        if lease.has_open_runs and (lost := await close_lost_runs(self.db, lease.item_id)):
             log.info("lost_runs_closed", runs=lost)
         reader = PluggyReader(self.client, lease.lane, ledger=self.ledger, item_id=lease.item_id)
-        now = await self.db.fetchval("SELECT clock_timestamp()")
-        session = SyncSession(self.db, reader, lease, now, self.zone, self.products)
+        session = SyncSession(self.db, reader, lease, lease.now, self.zone, self.products)
         reader.between_pages = session.renew
         return session
 
@@ -143,18 +141,20 @@ class Engine:
         clock = asyncio.get_running_loop().time
         started = clock()
         item_state = await load_item_state(session)
-        generation = item_state.generation
         session.pluggy.of_unknown = item_state.item is None
         settled_plan, run_id = SyncPlan((), {}), None
         if item_state.events:
             run_id = (await session.open_run("sync", [e.id for e in item_state.events])).id
             rounds = Rounds(session, item_state, until=started + PLAN_TIMEOUT_S)
             settled_plan = await rounds.run()
-            generation = rounds.item_state.generation
             await session.close_run(run_outcome(settled_plan))
             await self._resume_if_answered(session)
-        # Events that waited for a walk are open again if it has gone with its account or item.
-        item_state = replace(await load_item_state(session), generation=generation)
+            had_walks, item_state = bool(item_state.walks), rounds.item_state
+            if had_walks:
+                # Events that waited for a walk are open again if it has gone with its account or
+                # item; the rounds have not seen them.
+                fresh = await load_item_state(session)
+                item_state = replace(fresh, generation=item_state.generation)
         may_walk = bool(due_walks(item_state)) and clock() - started < WALK_START_TIMEOUT_S
         wanted = may_walk and not bulk
         with self.bulk.slot(lambda: session.pluggy.rate_limited, wanted=wanted) as extra:

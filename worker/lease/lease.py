@@ -27,11 +27,17 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write an item; probe: taken as a probe while everything is halted."""
+    """The right to write an item. now: Postgres's clock at the claim.
+
+    has_open_runs: the last holder has left runs open. probe: taken as a probe while everything is
+    halted.
+    """
 
     item_id: uuid.UUID
     token: uuid.UUID
     lane: Lane
+    now: datetime
+    has_open_runs: bool = True
     probe: bool = False
 
 

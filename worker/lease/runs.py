@@ -133,6 +133,4 @@ async def run_of_its_own(
 
 async def close_lost_runs(db: Pool, item_id: uuid.UUID) -> int:
     """Close runs that a dead or fenced worker left open; returns how many."""
-    if not await runs.has_open_runs(db, item_id):
-        return 0
     return len(await runs.close_lost_runs(db, item_id, lock=RUN_SEQ_LOCK))

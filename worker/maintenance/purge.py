@@ -83,10 +83,10 @@ class Purger:
         record = await purge.claim_item_to_purge(self.db, retention=self.after, lease_for=LEASE)
         if record is None:
             return late == BATCH
-        lease = Lease(record.item_id, record.token, Lane.AUDIT)
+        lease = Lease(record.item_id, record.token, Lane.AUDIT, record.now)
         await close_lost_runs(self.db, lease.item_id)
         reader = PluggyReader(self.client, lease.lane)
-        session = SyncSession(self.db, reader, lease, record.now, ZoneInfo("UTC"), ())
+        session = SyncSession(self.db, reader, lease, lease.now, ZoneInfo("UTC"), ())
         with structlog.contextvars.bound_contextvars(item_id=str(lease.item_id)):
             try:
                 await self._purge(session, record)

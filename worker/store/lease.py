@@ -20,6 +20,8 @@ class ClaimedItem(msgspec.Struct, frozen=True):
     item_id: uuid.UUID
     token: uuid.UUID
     lane: int
+    now: datetime
+    has_open_runs: bool
 
 
 class Fence(msgspec.Struct, frozen=True):
@@ -37,7 +39,11 @@ class Settled(msgspec.Struct, frozen=True):
 async def claim_woken_item(
     conn: Executor, item_id: uuid.UUID, *, lease_for: timedelta
 ) -> ClaimedItem | None:
-    """Leases the item that was woken for, if it is due in the live lane."""
+    """Leases the item that was woken for, if it is due in the live lane.
+
+    has_open_runs, of every claim: the last holder has left runs open. One that it opens meanwhile
+    renews the lease, which fails this claim.
+    """
     found = await conn.fetchrow(SQL["claim_woken_item"], item_id, lease_for)
     return None if found is None else ClaimedItem(*found)
 

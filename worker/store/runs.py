@@ -75,8 +75,3 @@ async def note_run_failure(
 ) -> None:
     """The last one stays; also the last errorId, if a later failure has none."""
     await conn.execute(SQL["note_run_failure"], run_id, code, error_id)
-
-
-async def has_open_runs(conn: Executor, item_id: uuid.UUID) -> bool:
-    found: bool = await conn.fetchval(SQL["has_open_runs"], item_id)
-    return found
