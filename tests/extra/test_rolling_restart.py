@@ -24,14 +24,19 @@ WHERE kind = 'sync' GROUP BY event_id
 async def load(
     service: Service, items: list[str], delivered: Counter[str], enough: asyncio.Event
 ) -> None:
-    """Collections, each with its webhooks, until there are enough."""
+    """Collections, each with its webhooks, until there are enough.
+
+    An item is collected when its last events are applied: a sync of many investments gives way to
+    newer events of its item, and would be in two runs for that reason.
+    """
     while True:
         for item_id in items:
             if enough.is_set():
                 return
-            await service.stack.collect(item_id, created=1)
-            await service.deliver(item_id)
-            delivered[item_id] += 1
+            if set(await service.stack.states(item_id)) == {"applied"}:
+                await service.stack.collect(item_id, created=1)
+                await service.deliver(item_id)
+                delivered[item_id] += 1
             await asyncio.sleep(EVENT_EVERY_S)
 
 
