@@ -106,12 +106,17 @@ RETURNING l.item_id, l.token, due.lane, clock_timestamp() AS now,
 -- returns: one? Fence
 -- First statement of every page transaction: check, lock and heartbeat in one. 0 rows: fenced off,
 -- roll back. A session that stalls inside its transaction is ended by the server after 15 s,
--- because it holds the lock that the next claim needs.
+-- because it holds the lock that the next claim needs. has_rejected, has_absent: whether rows of the
+-- item are set aside, and whether a walk of it asks for rows by id, so that most pages need not say
+-- which rows they have shown.
 UPDATE pluggy_sync.item_leases
 SET until = clock_timestamp() + $3::interval
 WHERE item_id = $1 AND token = $2
 RETURNING clock_timestamp() AS now,
           (SELECT generation FROM pluggy_sync.item_sync WHERE item_id = $1) AS generation,
+          EXISTS (SELECT FROM pluggy_sync.rejected_rows WHERE item_id = $1) AS has_rejected,
+          EXISTS (SELECT FROM pluggy_sync.account_walks
+                  WHERE item_id = $1 AND read_at IS NOT NULL) AS has_absent,
           set_config('idle_in_transaction_session_timeout', '15s', true) AS stall_limit;
 
 -- name: settle_item

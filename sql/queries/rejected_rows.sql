@@ -9,8 +9,8 @@ SET reason = excluded.reason, body = excluded.body, run_id = excluded.run_id,
     rejected_at = clock_timestamp();
 
 -- name: accept_rejected_rows
--- params: item_id, product, row_ids
+-- params: item_id, product, ids
 -- returns: none
 -- Rows that can be read again.
 DELETE FROM pluggy_sync.rejected_rows
-WHERE item_id = $1 AND product = $2 AND row_id = ANY($3::text[]);
+WHERE item_id = $1 AND product = $2 AND row_id = ANY($3::uuid[]::text[]);

@@ -46,7 +46,8 @@ class SyncSession:
     """The context of a step. now is Postgres's clock, as of the last statement that returned it.
 
     read_seq is the position of this claim's reads in the order of events and reads, drawn with its
-    first plan: they answer all events that became pending before.
+    first plan: they answer all events that became pending before. has_rejected and has_absent are
+    as of the last fence: rows of the item are set aside; a walk of it asks for rows by id.
     """
 
     db: Pool
@@ -57,6 +58,8 @@ class SyncSession:
     products: tuple[str, ...]
     generation: int = 0
     read_seq: int | None = None
+    has_rejected: bool = True
+    has_absent: bool = True
     deferred: set[tuple[str, uuid.UUID]] = field(default_factory=set)
     _run: Run | None = None
 
@@ -89,6 +92,7 @@ class SyncSession:
             raise LeaseLost
         self.now = row.now
         self.generation = row.generation
+        self.has_rejected, self.has_absent = row.has_rejected, row.has_absent
 
     async def renew(self) -> None:
         """Renew the lease between two pages that are stored together. Raises LeaseLost."""

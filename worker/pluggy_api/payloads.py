@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -118,6 +120,32 @@ def _decode_deep(body: bytes) -> Envelope:
     envelope = _envelopes.decode(replaced(body, list(zip(parts, names, strict=True))))
     results = [msgspec.Raw(rows.get(bytes(row), bytes(row))) for row in envelope.results]
     return msgspec.structs.replace(envelope, results=results)
+
+
+class Head(Protocol):
+    """The fields by which an unchanged row is known; owner: as it is written."""
+
+    id: uuid.UUID
+    owner: str | None
+
+
+@cache
+def _heads(owner_key: str) -> msgspec.json.Decoder[Any]:
+    fields: list[tuple[str, Any, Any]] = [
+        ("id", uuid.UUID, msgspec.NODEFAULT),
+        ("owner", str | None, None),
+    ]
+    head = msgspec.defstruct("Head", fields, rename={"owner": owner_key})
+    return msgspec.json.Decoder(list[head])  # type: ignore[valid-type]
+
+
+def decode_heads(rows: Iterable[msgspec.Raw], owner_key: str) -> list[Head] | None:
+    """The heads of rows; None if one of them is not as Pluggy writes it."""
+    try:
+        heads: list[Head] = _heads(owner_key).decode(b"[" + b",".join(rows) + b"]")
+    except _UNREADABLE:
+        return None
+    return heads
 
 
 def decode_object(body: bytes | memoryview) -> dict[str, Any]:

@@ -30,7 +30,7 @@ async def reject_rows(
 
 
 async def accept_rejected_rows(
-    conn: Executor, item_id: uuid.UUID, product: str, *, row_ids: Collection[str]
+    conn: Executor, item_id: uuid.UUID, product: str, *, ids: Collection[uuid.UUID]
 ) -> None:
     """Rows that can be read again."""
-    await conn.execute(SQL["accept_rejected_rows"], item_id, product, row_ids)
+    await conn.execute(SQL["accept_rejected_rows"], item_id, product, ids)

@@ -39,16 +39,17 @@ async def store_page(
     """
     rows, rejected = await read_rows(page.rows, owner_key="accountId", owner=account_id)
     before = session.run.counts.inserted
-    await store_rows(conn, session, ENTITY, rows, rejected, scope_id=account_id)
+    unkept = await store_rows(conn, session, ENTITY, rows, rejected, scope_id=account_id)
     if session.run.counts.inserted > before:
         # A new row may serve as the witness that the account lacked.
         await reconciliation.hurry_deletions(conn, session.item_id, account_id, now=session.now)
     listed = Listed.of(rows, rejected)
-    if listed.ids:
+    if listed.ids and session.has_absent:
         # Nothing else records that an unchanged row was shown.
-        shown = sorted(listed.ids)
+        shown = list(listed.ids)
         await account_walks.delete_absent(conn, session.item_id, account_id, shown=shown)
-        await _unmark(conn, session, account_id, shown)
+    if unkept:
+        await _unmark(conn, session, account_id, unkept)
     return listed
 
 

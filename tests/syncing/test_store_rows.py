@@ -1,0 +1,170 @@
+"""How a page is stored: faster where its rows are ordinary, with the same result."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.support.stack import Stack
+from worker.entities.transactions import ENTITY
+from worker.infra.lanes import Lane
+from worker.infra.postgres import Connection
+from worker.lease.lease import SyncSession
+from worker.lease.runs import Counts
+from worker.pluggy_api.endpoints import Page, PluggyReader
+from worker.pluggy_api.payloads import decode_envelope, decode_object
+from worker.sync import store_rows
+from worker.sync.transactions import store_page
+
+ACCOUNT: Final = uuid.UUID(int=7)
+PLAIN: Final = "{}"
+ODDITIES: Final = (
+    PLAIN,
+    '{"description": "other"}',
+    '{"updatedAt": "2026-01-02T03:04:06.000Z", "amount": -7.10}',
+    '{"updatedAt": "2026-01-02T03:04:04.000Z", "amount": 8}',
+    '{"updatedAt": null, "createdAt": "yesterday"}',
+    '{"amount": null}',
+    '{"amount": "12.50", "categoryId": 5, "order": 3.0, "balance": "x"}',
+    '{"amount": 1e999999, "balance": 0.1000}',
+    '{"amountInAccountCurrency": 1e99999999999999999999}',
+    '{"amount": 123456789012345678901234567890.123456789, "order": 99999999999}',
+    '{"date": "2026-01-02T00:00:00Z", "status": null, "type": "TRANSFER"}',
+    '{"date": "2026-01-02", "currencyCode": "BRL"}',
+    '{"date": "9999-12-31T23:59:59.999999+00:00"}',
+    '{"date": "0001-01-01T01:00:00Z"}',
+    '{"date": "no time"}',
+    '{"novel": {"a": [1]}, "status": "NOVEL"}',
+    '{"description": "a\\u0000b\\ud800c", "descriptionRaw": true}',
+    '{"merchant": {"name": "M", "novel": 1}, "paymentData": {"paymentMethod": "PIX"}}',
+    '{"merchant": "M", "paymentData": [], "creditCardMetadata": null}',
+    '{"creditCardMetadata": {"installmentNumber": "3", "totalInstallments": 12, "billId": "x"}}',
+    '{"creditCardMetadata": {"billId": "00000000-0000-0000-0000-0000000000AA", "payeeMCC": 1}}',
+    '{"accountId": null}',
+    '{"accountId": "00000000000000000000000000000007"}',
+    '{"id": 5}',
+    '{"id": "no-uuid"}',
+)
+
+
+def row_of(number: int, oddity: str) -> bytes:
+    """A transaction as Pluggy writes it, but for the fields of an oddity, which stay as written."""
+    plain = {
+        "id": str(uuid.UUID(int=number)),
+        "accountId": str(ACCOUNT),
+        "description": f"PIX {number}",
+        "amount": -10.5,
+        "date": "2026-01-02T12:00:00.000Z",
+        "type": "DEBIT",
+        "createdAt": "2026-01-02T03:04:05.000Z",
+        "updatedAt": "2026-01-02T03:04:05.000Z",
+    }
+    # Of a name that stands twice the last one counts, for Postgres too.
+    text = json.dumps(plain, separators=(",", ":"))
+    return text.encode() if oddity == PLAIN else f"{text[:-1]},{oddity[1:]}".encode()
+
+
+def page_of(rows: Sequence[tuple[int, str]]) -> Page:
+    body = b'{"results":[' + b",".join(row_of(*row) for row in rows) + b"]}"
+    return Page(decode_envelope(body).results, None, datetime.now(UTC))
+
+
+@pytest.fixture
+async def session(stack: Stack) -> SyncSession:
+    """A sync session of an item, its run open."""
+    await stack.tell("item/updated", str(uuid.uuid4()))
+    lease, reader = await stack.claim(), PluggyReader(stack.client, Lane.LIVE)
+    session = SyncSession(stack.db, reader, lease, lease.now, ZoneInfo("America/Sao_Paulo"), ())
+    await session.open_run("sync")
+    return session
+
+
+async def test_unchanged_rows_are_neither_decoded_nor_written(
+    session: SyncSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = page_of([(number, PLAIN) for number in range(1, 41)])
+    decoded: list[bytes] = []
+
+    def decode_noting(raw: bytes) -> dict[str, Any]:
+        decoded.append(raw)
+        return decode_object(raw)
+
+    monkeypatch.setattr(store_rows, "decode_object", decode_noting)
+    async with session.page() as conn:
+        await store_page(conn, session, ACCOUNT, page)
+    stored = await session.db.fetch("SELECT id, xmin FROM pluggy.transactions ORDER BY id")
+    assert (len(stored), len(decoded)) == (40, 40)
+    async with session.page() as conn:
+        await store_page(conn, session, ACCOUNT, page)
+    assert len(decoded) == 40
+    assert session.run.counts.unchanged == 40
+    assert stored == await session.db.fetch("SELECT id, xmin FROM pluggy.transactions ORDER BY id")
+
+
+rows = st.tuples(st.integers(1, 4), st.sampled_from(ODDITIES))
+pages = st.lists(st.lists(rows, min_size=1, max_size=6), min_size=1, max_size=3)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(pages)
+@example([[(number, oddity)] for number, oddity in enumerate(ODDITIES, start=1)])
+@example([[(1, PLAIN), (2, PLAIN), (3, ODDITIES[3]), (4, ODDITIES[2])]] * 2)
+async def test_ordinary_rows_are_stored_as_if_each_were_read_whole(
+    session: SyncSession, pages: list[list[tuple[int, str]]]
+) -> None:
+    """Pages of rows are stored twice: as they come, and with each row read whole."""
+    found = [await stored_by(session, pages, row_by_row=whole) for whole in (False, True)]
+    assert found[0] == found[1]
+
+
+async def stored_by(
+    session: SyncSession, pages: list[list[tuple[int, str]]], *, row_by_row: bool
+) -> dict[str, Any]:
+    """What these pages leave behind in the database and in the counts; all is rolled back."""
+    session.run.counts, session.run.odd_request_id = Counts(), None
+    shown: list[set[uuid.UUID]] = []
+    async with session.page() as conn:
+        undone = conn.transaction()
+        await undone.start()
+        for page in pages:
+            shown.append(await stored_page(conn, session, page, row_by_row=row_by_row))
+        found = await left_behind(conn)
+        await undone.rollback()
+    return found | {"counts": session.run.counts, "shown, not stored": shown}
+
+
+async def stored_page(
+    conn: Connection, session: SyncSession, page: list[tuple[int, str]], *, row_by_row: bool
+) -> set[uuid.UUID]:
+    # Rows that may name two owners are all read whole.
+    inner_id = uuid.UUID(int=9) if row_by_row else None
+    raws = page_of(page).rows
+    rows, rejected = await store_rows.read_rows(
+        raws, owner_key="accountId", owner=ACCOUNT, inner_id=inner_id
+    )
+    return await store_rows.store_rows(conn, session, ENTITY, rows, rejected, scope_id=ACCOUNT)
+
+
+async def left_behind(conn: Connection) -> dict[str, Any]:
+    """Rows, what was set aside, and what is new in the contract."""
+    rows = await conn.fetch("SELECT *, payload::text AS text FROM pluggy.transactions ORDER BY id")
+    aside = await conn.fetch(
+        "SELECT scope_id, row_id, reason, body FROM pluggy_sync.rejected_rows ORDER BY row_id"
+    )
+    drift = await conn.fetch("SELECT entity, path, value FROM pluggy_sync.contract_drift")
+    times = {"changed_at", "first_seen_at"}
+    return {
+        "rows": [{k: v for k, v in row.items() if k not in times} for row in rows],
+        "aside": [dict(row) for row in aside],
+        "drift": {tuple(row) for row in drift},
+    }
