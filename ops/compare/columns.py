@@ -1,12 +1,79 @@
-"""The expected value of each typed column of the mirror, by table."""
+"""The expected value of each typed column of the mirror, by its name and type in the catalogue.
+
+Nothing is taken from the worker's mapping: it is what the comparison judges.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeAlias
 
-from ops.compare.rules import Rule, listed_under, rules
+import asyncpg
+
+from ops.compare.rules import Column, Kind, column_rule, posted_on, status
+
+Connection: TypeAlias = (
+    "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+)
+
+OURS: Final = {
+    "item_id", "id", "payload", "row_hash", "row_version", "run_id", "first_seen_at", "changed_at",
+    "deleted_at", "deletion_flagged_at", "deletion_flag", "deletion_refused_at", "deletion_cause",
+    "missing_since", "missing_collected_at", "ended_at", "inner_item_id",
+}  # fmt: skip
+"""Columns that say where a row comes from and whether it is still there; Pluggy has none."""
+LISTED_UNDER: Final = ""
+PATHS: Final = {
+    # Objects of Pluggy with other names than our prefixes have.
+    "accounts.bank_transfer_number": "bankData.transferNumber",
+    "accounts.bank_closing_balance": "bankData.closingBalance",
+    "accounts.credit_level": "creditData.level",
+    "accounts.credit_brand": "creditData.brand",
+    "accounts.credit_status": "creditData.status",
+    "accounts.credit_limit": "creditData.creditLimit",
+    "accounts.credit_available_limit": "creditData.availableCreditLimit",
+    "accounts.credit_minimum_payment": "creditData.minimumPayment",
+    "accounts.credit_balance_close_date": "creditData.balanceCloseDate",
+    "accounts.credit_balance_due_date": "creditData.balanceDueDate",
+    "transactions.payment_method": "paymentData.paymentMethod",
+    "transactions.installment_number": "creditCardMetadata.installmentNumber",
+    "transactions.total_installments": "creditCardMetadata.totalInstallments",
+    "transactions.bill_id": "creditCardMetadata.billId",
+    "loans.outstanding_balance": "payments.contractOutstandingBalance",
+    "loans.total_installments": "installments.totalNumberOfInstallments",
+    "loans.paid_installments": "installments.paidInstallments",
+    # Abbreviations that Pluggy writes in capitals.
+    "loans.cet": "CET",
+    "investments.issuer_cnpj": "issuerCNPJ",
+    # Names that other tables have for the same thing, or that say more than Pluggy's.
+    "transactions.order_in_day": "order",
+    "bills.currency_code": "totalAmountCurrencyCode",
+    "bills.closing_date": "billClosingDate",
+    "consents.permissions": "openFinancePermissionsGranted",
+    # The day of a transaction is computed from its time.
+    "transactions.posted_on": "date",
+    # The rows of this list do not name the investment that it was asked for by.
+    "investment_transactions.investment_id": LISTED_UNDER,
+}
+KINDS: Final[Mapping[str, Kind]] = {
+    "transactions.posted_on": posted_on,
+    # POSTED where Pluggy says none.
+    "transactions.status": status,
+}
+LEFT_OUT: Final = {"items": ("connector",)}
+"""Keys that are not kept in the payload: the connector has a table of its own."""
+
+CATALOGUE: Final = """
+SELECT c.relname AS table, a.attname AS column, format_type(a.atttypid, a.atttypmod) AS type
+FROM pg_class c
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relnamespace = 'pluggy'::regnamespace AND c.relkind IN ('r', 'p')
+    -- Connectors and categories are of no item: they are the same for all who ask.
+    AND (c.relname = 'items' OR EXISTS (
+        SELECT FROM pg_attribute i WHERE i.attrelid = c.oid AND i.attname = 'item_id'))
+ORDER BY c.relname, a.attnum
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +85,9 @@ class Mirrored:
     """
 
     table: str
-    columns: Mapping[str, Rule]
-    owner: str = "item_id"
+    owner: str
     left_out: tuple[str, ...] = ()
+    columns: dict[str, Column] = field(default_factory=dict)
 
     def without(self, columns: Collection[str]) -> Mirrored:
         """The same table, some columns of which are not compared."""
@@ -28,137 +95,16 @@ class Mirrored:
         return replace(self, columns=compared)
 
 
-_TABLES: Final = (
-    Mirrored(
-        "items",
-        rules(
-            text=(
-                "connector_name=connector.name status execution_status error_code=error.code "
-                "client_user_id"
-            ),
-            whole="connector_id=connector.id",
-            moment=(
-                "source_created_at=createdAt source_updated_at=updatedAt last_updated_at "
-                "next_auto_sync_at consent_expires_at"
-            ),
-            boolean=(
-                "connector_is_open_finance=connector.isOpenFinance "
-                "has_resources_pending_authorization=hasResourcesPendingAuthorization"
-            ),
-            texts="products",
-        ),
-        owner="id",
-        left_out=("connector",),
-    ),
-    Mirrored(
-        "accounts",
-        rules(
-            text=(
-                "type subtype number name marketing_name owner tax_number currency_code "
-                "bank_transfer_number=bankData.transferNumber credit_level=creditData.level "
-                "credit_brand=creditData.brand credit_status=creditData.status"
-            ),
-            money=(
-                "balance bank_closing_balance=bankData.closingBalance "
-                "credit_limit=creditData.creditLimit "
-                "credit_available_limit=creditData.availableCreditLimit "
-                "credit_minimum_payment=creditData.minimumPayment"
-            ),
-            day=(
-                "credit_balance_close_date=creditData.balanceCloseDate "
-                "credit_balance_due_date=creditData.balanceDueDate"
-            ),
-            moment="source_created_at=createdAt source_updated_at=updatedAt",
-        ),
-    ),
-    Mirrored(
-        "transactions",
-        rules(
-            text=(
-                "description description_raw currency_code type category category_id "
-                "provider_code provider_id operation_type "
-                "payment_method=paymentData.paymentMethod merchant_name=merchant.name"
-            ),
-            money="amount amount_in_account_currency balance",
-            whole=(
-                "installment_number=creditCardMetadata.installmentNumber "
-                "total_installments=creditCardMetadata.totalInstallments order_in_day=order"
-            ),
-            moment="date source_created_at=createdAt source_updated_at=updatedAt",
-            posted_on="posted_on=date",
-            identifier="account_id bill_id=creditCardMetadata.billId",
-            status="status",
-        ),
-    ),
-    Mirrored(
-        "investments",
-        rules(
-            text=(
-                "type subtype name number code isin status currency_code rate_type issuer "
-                "issuer_cnpj=issuerCNPJ owner institution_name=institution.name"
-            ),
-            money=(
-                "balance amount amount_original amount_profit amount_withdrawal quantity value "
-                "taxes taxes2 rate fixed_annual_rate last_month_rate annual_rate "
-                "last_twelve_months_rate"
-            ),
-            day="due_date issue_date purchase_date",
-            moment="date source_created_at=createdAt source_updated_at=updatedAt",
-        ),
-    ),
-    Mirrored(
-        "investment_transactions",
-        {"investment_id": listed_under}
-        | rules(
-            text="type movement_type description brokerage_number",
-            money="quantity value amount net_amount",
-            moment="date trade_date",
-        ),
-    ),
-    Mirrored(
-        "loans",
-        rules(
-            text="contract_number ipoc_code product_name type kind currency_code",
-            money=(
-                "contract_amount outstanding_balance=payments.contractOutstandingBalance cet=CET"
-            ),
-            whole=(
-                "total_installments=installments.totalNumberOfInstallments "
-                "paid_installments=installments.paidInstallments"
-            ),
-            day="date contract_date settlement_date due_date first_installment_due_date",
-            moment="source_created_at=createdAt source_updated_at=updatedAt",
-        ),
-    ),
-    Mirrored(
-        "identities",
-        rules(
-            text=(
-                "full_name company_name document document_type tax_number job_title "
-                "investor_profile"
-            ),
-            day="birth_date",
-            moment="source_created_at=createdAt source_updated_at=updatedAt",
-        ),
-    ),
-    Mirrored(
-        "bills",
-        rules(
-            text="currency_code=totalAmountCurrencyCode",
-            money="total_amount minimum_payment_amount",
-            day="due_date closing_date=billClosingDate",
-            moment="source_created_at=createdAt source_updated_at=updatedAt",
-            identifier="account_id",
-            boolean="allows_installments",
-        ),
-    ),
-    Mirrored(
-        "consents",
-        rules(
-            moment="expires_at revoked_at source_created_at=createdAt",
-            texts="products permissions=openFinancePermissionsGranted",
-        ),
-    ),
-)
-MIRRORED: Final[Mapping[str, Mirrored]] = {mirrored.table: mirrored for mirrored in _TABLES}
-"""By the entity's name in the truth; a new entity is one more entry of _TABLES."""
+async def load_tables(conn: Connection) -> dict[str, Mirrored]:
+    """Tables of the mirror by name, which is also the entity's in the truth.
+
+    Raises UnknownType, and asyncpg's errors.
+    """
+    tables: dict[str, Mirrored] = {}
+    for name, column, type_ in await conn.fetch(CATALOGUE):
+        owner = "id" if name == "items" else "item_id"
+        table = tables.setdefault(name, Mirrored(name, owner, LEFT_OUT.get(name, ())))
+        if column not in OURS:
+            place = f"{name}.{column}"
+            table.columns[column] = column_rule(column, type_, PATHS.get(place), KINDS.get(place))
+    return tables

@@ -8,18 +8,15 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import asyncpg
 import msgspec
 
-from ops.compare.columns import MIRRORED, Mirrored
+from ops.compare.columns import Connection, Mirrored, load_tables
+from ops.compare.rules import Missing
 from ops.compare.truth import TrueRow, Truth
-
-Connection: TypeAlias = (
-    "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
-)
 
 BATCH: Final = 500
 MAX_SHOWN: Final = 20
@@ -29,7 +26,9 @@ MISSING: Final = "missing"
 EXTRA: Final = "extra"
 DIFFERENT: Final = "different"
 TOMBSTONED: Final = "tombstoned"
-"""Kinds: not stored; live, not at Pluggy; stored with other values; a tombstone, yet at Pluggy."""
+UNKNOWN: Final = "unknown column"
+"""Kinds: not stored; live, not at Pluggy; stored with other values; a tombstone, yet at Pluggy; a
+column whose name no row of Pluggy has as a key, so that nothing of it was compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +43,24 @@ class Difference:
 
     def __str__(self) -> str:
         columns = f" in {', '.join(self.columns)}" if self.columns else ""
-        return f"{self.kind}{columns}: {self.entity} {self.row_id} of item {self.item_id}"
+        row = f" {self.row_id} of item {self.item_id}" if self.row_id else ""
+        return f"{self.kind}{columns}: {self.entity}{row}"
 
 
 @dataclass(slots=True)
 class Comparison:
-    """What was found: `rows` at Pluggy by entity, and how many differ by (entity, kind)."""
+    """What was found: `rows` at Pluggy by entity, and how many differ by (entity, kind).
+
+    has_key and lacks_key: (table, column) whose name a row of Pluggy had as a key, or had not.
+    """
 
     max_shown: int = MAX_SHOWN
     as_of: datetime = field(default_factory=lambda: datetime.now(UTC))
     rows: Counter[str] = field(default_factory=Counter)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     shown: list[Difference] = field(default_factory=list)
+    has_key: set[tuple[str, str]] = field(default_factory=set)
+    lacks_key: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def mismatches(self) -> int:
@@ -67,21 +72,21 @@ class Comparison:
             self.shown.append(difference)
 
 
-async def compare(
-    conn: Connection, truth: Truth, zone: ZoneInfo, *, mirrored: Mapping[str, Mirrored] = MIRRORED
-) -> Comparison:
+async def compare(conn: Connection, truth: Truth, zone: ZoneInfo) -> Comparison:
     """Compare everything that is stored with everything that is at Pluggy.
 
     A row at Pluggy has to be live, with every typed column and the payload equal; a stored row
     that is not at Pluggy has to be a tombstone. Of the rows only their ids are remembered, of one
-    item at a time. Raises TruthError, and errors of aiohttp and asyncpg.
+    item at a time. Raises TruthError, UnknownType, and errors of aiohttp and asyncpg.
     """
-    found = Comparison()
+    found, mirrored = Comparison(), await load_tables(conn)
     items = await truth.items()
     for item_id in items:
-        await compare_item(conn, item_id, truth.rows(item_id), zone, found, mirrored=mirrored)
+        await compare_item(conn, item_id, truth.rows(item_id), zone, found, mirrored)
     for table in mirrored.values():
         await _note_extra_items(conn, table, found, items)
+    for name, column in sorted(found.lacks_key - found.has_key):
+        found.note(Difference(UNKNOWN, name, "", "", (column,)))
     return found
 
 
@@ -91,8 +96,7 @@ async def compare_item(
     rows: AsyncIterator[TrueRow],
     zone: ZoneInfo,
     found: Comparison,
-    *,
-    mirrored: Mapping[str, Mirrored] = MIRRORED,
+    mirrored: Mapping[str, Mirrored],
 ) -> None:
     """Note the differences of one item, of which these are Pluggy's rows; see `compare`."""
     seen: dict[str, set[bytes]] = {name: set() for name in mirrored}
@@ -128,15 +132,19 @@ async def _compare_batch(
             found.note(Difference(MISSING, table.table, item_id, row_id))
         elif record["tombstoned"]:
             found.note(Difference(TOMBSTONED, table.table, item_id, row_id))
-        elif columns := tuple(_different(table, row, record, zone)):
+        elif columns := tuple(_different(table, row, record, zone, found)):
             found.note(Difference(DIFFERENT, table.table, item_id, row_id, columns))
 
 
 def _different(
-    table: Mirrored, row: TrueRow, record: asyncpg.Record, zone: ZoneInfo
+    table: Mirrored, row: TrueRow, record: asyncpg.Record, zone: ZoneInfo, found: Comparison
 ) -> Iterable[str]:
     for column, rule in table.columns.items():
-        if record[f"stored_{column}"] != rule(row, zone):
+        value = rule.find(row)
+        if not rule.is_listed and value is not Missing.OBJECT:
+            keys = found.lacks_key if value is Missing.KEY else found.has_key
+            keys.add((table.table, column))
+        if record[f"stored_{column}"] != rule.expected(value, zone):
             yield column
     if not record["same_payload"]:
         yield "payload"
@@ -148,7 +156,7 @@ async def _load_mirror(
     """Stored rows by id. Postgres compares the payloads: 1.50 is 1.5 to jsonb, true is not 1."""
     columns = ", ".join(f"t.{column} AS stored_{column}" for column in table.columns)
     records = await conn.fetch(
-        # Names come from the constants of ops.compare.columns.
+        # Names come from the database's catalogue.
         f"SELECT t.id, t.deleted_at IS NOT NULL AS tombstoned, {columns},"  # noqa: S608
         " t.payload = r.payload::jsonb - $4::text[] AS same_payload"
         " FROM unnest($2::uuid[], $3::text[]) AS r(id, payload)"
@@ -165,7 +173,7 @@ async def _note_extra_rows(
     conn: Connection, table: Mirrored, seen: set[bytes], found: Comparison, item_id: str
 ) -> None:
     statement = (
-        f"SELECT id FROM pluggy.{table.table}"  # noqa: S608 - constants
+        f"SELECT id FROM pluggy.{table.table}"  # noqa: S608 - catalogue
         f" WHERE {table.owner} = $1 AND deleted_at IS NULL"
     )
     async with conn.transaction(readonly=True):
@@ -179,7 +187,7 @@ async def _note_extra_items(
 ) -> None:
     """Live rows of items that Pluggy does not have; those of ended items are kept on purpose."""
     statement = (
-        f"SELECT {table.owner} AS item_id, id FROM pluggy.{table.table} t"  # noqa: S608 - constants
+        f"SELECT {table.owner} AS item_id, id FROM pluggy.{table.table} t"  # noqa: S608 - catalogue
         f" WHERE deleted_at IS NULL AND {table.owner} <> ALL($1::uuid[])"
         f" AND NOT EXISTS (SELECT FROM pluggy.items i WHERE i.id = t.{table.owner}"
         " AND i.ended_at IS NOT NULL)"

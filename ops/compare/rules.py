@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
+from enum import Enum
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from ops.compare.truth import TrueRow
 
-Rule = Callable[[TrueRow, ZoneInfo], object]
 Kind = Callable[[Any, ZoneInfo], object]
 
 
@@ -87,39 +88,90 @@ def posted_on(found: object, zone: ZoneInfo) -> date:
     return parsed.astimezone(zone).date()
 
 
-def listed_under(row: TrueRow, _: ZoneInfo) -> uuid.UUID | None:
-    """The id of the parent that the row is listed under, which the row itself does not carry."""
-    return uuid.UUID(row.listed_under) if row.listed_under else None
-
-
-KINDS: Final[Mapping[str, Kind]] = {
-    kind.__name__: kind
-    for kind in (text, status, texts, money, whole, boolean, identifier, day, moment, posted_on)
+KIND_OF_TYPE: Final[Mapping[str, Kind]] = {
+    "text": text,
+    "text[]": texts,
+    "numeric": money,
+    "integer": whole,
+    "boolean": boolean,
+    "uuid": identifier,
+    "date": day,
+    "timestamp with time zone": moment,
 }
+PREFIX: Final = "source_"
+"""Of columns that have a twin of ours: source_created_at is Pluggy's createdAt."""
 
 
-def rules(**columns: str) -> dict[str, Rule]:
-    """Rules by column. Each keyword is a kind with its columns, separated by blanks.
+class Missing(Enum):
+    """Why a row has no value: it has not the key, or the object that has it is null."""
 
-    `due_date` is read from the key `dueDate`; `cet=CET` and `level=creditData.level` name the path.
+    KEY = "key"
+    OBJECT = "object"
+
+
+class UnknownType(Exception):
+    """The type of a column has no rule; KIND_OF_TYPE takes one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Where Pluggy's JSON has a column's value, and how it is read.
+
+    The first of the paths that is there counts; without one, it is the id that the row's list was
+    asked for by. is_listed: the path is an exception, not spelled by the column's name.
     """
-    return {
-        column: _rule(KINDS[kind], (path or _camel_case(column)).split("."))
-        for kind, listed in columns.items()
-        for column, _, path in (entry.partition("=") for entry in listed.split())
-    }
+
+    paths: tuple[tuple[str, ...], ...]
+    kind: Kind
+    is_listed: bool
+
+    def find(self, row: TrueRow) -> object:
+        """The value in JSON, or why there is none."""
+        if not self.paths:
+            return row.listed_under
+        found: object = Missing.KEY
+        for path in self.paths:
+            found = _at(path, row.fields)
+            if found is not Missing.KEY:
+                break
+        return found
+
+    def expected(self, found: object, zone: ZoneInfo) -> object:
+        """What the column has to hold."""
+        return self.kind(None if isinstance(found, Missing) else found, zone)
 
 
-def _rule(kind: Kind, path: list[str]) -> Rule:
-    def rule(row: TrueRow, zone: ZoneInfo) -> object:
-        found: Any = row.fields
-        for key in path:
-            found = found.get(key) if isinstance(found, dict) else None
-        return kind(found, zone)
+def column_rule(name: str, type_: str, path: str | None, kind: Kind | None) -> Column:
+    """The rule of a column by its name and type; path and kind, where it is an exception.
 
-    return rule
+    `merchant_cnpj` is read from `merchantCnpj` or `merchant.cnpj`. Raises UnknownType.
+    """
+    if type_ not in KIND_OF_TYPE:
+        raise UnknownType(f"column {name} is of type {type_}, which ops/compare/rules.py lacks")
+    kind = kind or KIND_OF_TYPE[type_]
+    if path is None:
+        return Column(tuple(_paths(name.removeprefix(PREFIX).split("_"))), kind, is_listed=False)
+    return Column((tuple(path.split(".")),) if path else (), kind, is_listed=True)
 
 
-def _camel_case(column: str) -> str:
-    first, *others = column.split("_")
-    return first + "".join(map(str.title, others))
+def _paths(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Paths that words may spell in camel case, the shortest first."""
+    yield (_camel_case(words),)
+    for end in range(len(words) - 1, 0, -1):
+        for inner in _paths(words[end:]):
+            yield (_camel_case(words[:end]), *inner)
+
+
+def _camel_case(words: Sequence[str]) -> str:
+    return words[0] + "".join(map(str.title, words[1:]))
+
+
+def _at(path: Sequence[str], fields: object) -> object:
+    found: Any = fields
+    for key in path:
+        if found is None:
+            return Missing.OBJECT
+        if not isinstance(found, dict) or key not in found:
+            return Missing.KEY
+        found = found[key]
+    return found

@@ -18,7 +18,8 @@ import msgspec
 
 from embedded.directories import EmbeddedError
 from ops.cli.console import console
-from ops.compare.rows import Comparison, Connection, compare
+from ops.compare.columns import Connection
+from ops.compare.rows import Comparison, compare
 from ops.compare.truth import SimulatorTruth, TruthError
 from ops.demo.figures import Progress, Report, figures, show
 from ops.demo.processes import ZONE, ChildEnded

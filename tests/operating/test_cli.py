@@ -18,8 +18,7 @@ from arq.connections import ArqRedis
 from click.testing import CliRunner, Result
 
 from ops.cli.main import main
-from ops.compare.columns import MIRRORED
-from tests.support.stack import CLIENT_ID, CLIENT_SECRET, Stack
+from tests.support.stack import CLIENT_ID, CLIENT_SECRET, TABLES, Stack
 from worker.infra.postgres import Pool
 from worker.maintenance.installation import check_installation
 from worker.wakeup.queue import QUEUE_NAME
@@ -223,11 +222,7 @@ async def test_show_prints_what_is_stored_and_how_fresh_it_is(
     assert shown["item"]["status"] == "UPDATED"
     assert shown["item"]["run_at"] is None
     stored = {row["entity"]: (row["live"], row["deleted"]) for row in shown["rows"]}
-    assert stored == {
-        table: (len(await stack.truth(item["id"], table)), 0)
-        for table in MIRRORED
-        if table != "items"
-    }
+    assert stored == {table: (len(await stack.truth(item["id"], table)), 0) for table in TABLES}
     fresh = {(row["product"], row["scope_id"] is None): row["state"] for row in shown["freshness"]}
     assert fresh["accounts", True] == "fresh"
     assert fresh["transactions", False] == "fresh"

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import sys
 import uuid
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from ops.compare.columns import MIRRORED, Mirrored
+from ops.compare.columns import load_tables
 from ops.compare.rows import EXTRA, TOMBSTONED, Comparison, Difference, compare_item
 from ops.compare.truth import TrueRow, read_document
 from ops.demo.processes import ZONE as ZONE_NAME
@@ -89,10 +89,9 @@ def has_consents(item: Mapping[str, Any]) -> bool:
 async def parse_truth(document: bytes) -> Truth:
     """Read a truth document of the simulator."""
     answer = json.loads(document)
-    found: dict[str, dict[uuid.UUID, TrueRow]] = {name: {} for name in MIRRORED}
+    found: dict[str, dict[uuid.UUID, TrueRow]] = defaultdict(dict)
     async for row in read_document(document):
-        if row.entity in found:
-            found[row.entity][uuid.UUID(row.fields["id"])] = row
+        found[row.entity][uuid.UUID(row.fields["id"])] = row
     items = answer["items"]
     return Truth(found, bool(answer.get("withheld")), items[0] if items else None)
 
@@ -102,21 +101,20 @@ async def differences(
     item_id: str,
     truth: Truth,
     *,
-    tables: Mapping[str, Mirrored] = MIRRORED,
+    but: Collection[str] = (),
     allow_pending: bool = True,
 ) -> list[Difference]:
-    """What is not equal; of a withheld item only what is destroyed.
+    """What is not equal, but in some tables; of a withheld item only what is destroyed.
 
     allow_pending: a row that Pluggy has not and that waits for a person to accept its deletion
     counts as equal; a row that Pluggy has may not wait for that.
     """
-    listed = {name: table for name, table in tables.items() if truth.lists(name)}
     found = Comparison(max_shown=sys.maxsize)
     async with db.acquire() as conn:
-        await compare_item(conn, item_id, truth.read(), ZONE, found, mirrored=listed)
-    pending = (
-        await _pending_deletions(db, item_id) if allow_pending and "transactions" in tables else {}
-    )
+        tables = await load_tables(conn)
+        listed = {n: t for n, t in tables.items() if n not in but and truth.lists(n)}
+        await compare_item(conn, item_id, truth.read(), ZONE, found, listed)
+    pending = await _pending_deletions(db, item_id) if allow_pending else {}
     remaining = {(d.entity, d.row_id): d for d in found.shown if not _is_excused(d, truth, pending)}
     for row_id, reason in pending.items():
         if uuid.UUID(row_id) in truth.rows["transactions"]:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 from arq.connections import ArqRedis
 
-from ops.compare.columns import MIRRORED
+from ops.compare.columns import load_tables
 from ops.compare.rows import Comparison, compare_item
 from ops.compare.truth import read_document
 from ops.demo.processes import ZONE
@@ -262,10 +262,12 @@ class Stack:
         connector = item["connector"]
         consents = connector["isOpenFinance"] or connector["id"] == MEU_PLUGGY
         asked = [t for t in tables if t != "consents" or consents]
-        found, mirrored = Comparison(), {table: MIRRORED[table].without(but) for table in asked}
+        found = Comparison()
         async with self.db.acquire() as conn:
+            mirrored = await load_tables(conn)
+            compared = {table: mirrored[table].without(but) for table in asked}
             await compare_item(
-                conn, item_id, read_document(document), ZoneInfo(ZONE), found, mirrored=mirrored
+                conn, item_id, read_document(document), ZoneInfo(ZONE), found, compared
             )
         assert not found.mismatches, list(map(str, found.shown))
 

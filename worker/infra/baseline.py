@@ -10,8 +10,8 @@ from typing import Final
 from worker.infra.postgres import Pool
 from worker.infra.sql_files import SQL_DIR
 
-BASELINE: Final = "0047"
-"""Number of the last file of the baseline.
+BASELINE: Final = max((SQL_DIR / "migrations").glob("*.sql")).name[:4]
+"""Number of the last file of the baseline: of all files until 0.2.0 is tagged, a constant then.
 
 These files are edited in place until a release is tagged that has them, and never afterwards.
 """
