@@ -64,7 +64,7 @@ KINDS: Final[Mapping[str, Kind]] = {
 LEFT_OUT: Final = {"items": ("connector",)}
 """Keys that are not kept in the payload: the connector has a table of its own."""
 
-CATALOGUE: Final = """
+COLUMNS: Final = """
 SELECT c.relname AS table, a.attname AS column, format_type(a.atttypid, a.atttypmod) AS type
 FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -101,7 +101,7 @@ async def load_tables(conn: Connection) -> dict[str, Mirrored]:
     Raises UnknownType, and asyncpg's errors.
     """
     tables: dict[str, Mirrored] = {}
-    for name, column, type_ in await conn.fetch(CATALOGUE):
+    for name, column, type_ in await conn.fetch(COLUMNS):
         owner = "id" if name == "items" else "item_id"
         table = tables.setdefault(name, Mirrored(name, owner, LEFT_OUT.get(name, ())))
         if column not in OURS:

@@ -89,8 +89,8 @@ async def _link_accounts(conn: Connection) -> bool:
     if not endings.has_items:
         return False
     pairs = await reconnections.load_account_pairs(conn, limit=MAX_PAIRS)
-    news = (verdict for verdict in judge(pairs) if not verdict.is_stored)
-    for item_id, found in groupby(news, key=lambda verdict: verdict.pair.item_id):
+    undecided = (verdict for verdict in judge(pairs) if not verdict.is_stored)
+    for item_id, found in groupby(undecided, key=lambda verdict: verdict.pair.item_id):
         await _add(conn, item_id, list(found))
     return True
 
