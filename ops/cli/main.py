@@ -17,6 +17,7 @@ from ops.cli.migrate import migrate_command
 from ops.cli.resync import resync
 from ops.cli.status import status, worklist
 from ops.cli.webhooks import webhooks
+from ops.cli.why import why
 from ops.demo.command import demo
 
 
@@ -50,6 +51,7 @@ for command in (
     dead_letters,
     resync,
     flags,
+    why,
     links,
     webhooks,
     demo,

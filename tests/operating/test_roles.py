@@ -45,6 +45,7 @@ from worker.store.deletions import list_deletions
 
 DENIED = asyncpg.InsufficientPrivilegeError
 ITEM = uuid.UUID("8a1b0000-0000-4000-8000-000000000001")
+FLAGGED = "c4ca4238-a0b9-2382-0dcc-509a6f75849b"
 OPEN_FINANCE = 600
 # Of the queries of the service, by role. The demo's sabotage and the adoption are the owner's.
 NOT_THE_WORKERS = {"adopt_installation"}
@@ -346,8 +347,8 @@ async def stage_a_dead_letter_and_two_flags(owner: Pool) -> None:
     await owner.execute(
         "INSERT INTO pluggy.transactions (item_id, id, account_id, amount, date, posted_on,"
         " payload, row_hash, row_version, run_id, deletion_flagged_at)"
-        " SELECT $1, gen_random_uuid(), $1, 1, now(), current_date, '{}', '', 1, 1, now()"
-        " FROM generate_series(1, 2)",
+        " SELECT $1, md5(n::text)::uuid, $1, 1, now(), current_date, '{}', '', 1, 1, now()"
+        " FROM generate_series(1, 2) AS n",
         ITEM,
     )
 
@@ -360,6 +361,7 @@ async def stage_a_dead_letter_and_two_flags(owner: Pool) -> None:
         (OPS, ["dead-letters", "list"], False),
         (OPS, ["dead-letters", "requeue", "--all"], False),
         (OPS, ["flags", "accept", "--item", str(ITEM)], False),
+        (OPS, ["why", FLAGGED], False),
         (OPS, ["items", "register", str(ITEM)], True),
         (OPS, ["resync", "--all"], True),
         (WORKER, ["items", "register", str(ITEM)], False),
