@@ -2,8 +2,8 @@
 
 `--write` writes it there; a test compares. One event after the other is delivered to a receiver and
 synced in this process until nothing is due, against the simulator. Counted are requests to Pluggy,
-commands that Redis runs (those of scripts too), and what Postgres is asked on the wire. arq's own
-commands for a job are not counted: the job is called directly.
+commands that Redis runs (those of scripts too), and what Postgres is asked on the wire. The BLPOP
+of a job is not counted: the job is called directly.
 """
 
 from __future__ import annotations

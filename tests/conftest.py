@@ -117,9 +117,8 @@ def own_redis_url() -> Iterator[str]:
 
 
 async def _remove_our_keys(client: ArqRedis) -> None:
-    for pattern in (f"{PREFIX}*", f"arq:*{PREFIX}*"):
-        async for key in client.scan_iter(pattern):
-            await client.delete(key)
+    async for key in client.scan_iter(f"{PREFIX}*"):
+        await client.delete(key)
 
 
 @pytest.fixture(scope="module", params=MOMENTS.values(), ids=list(MOMENTS))

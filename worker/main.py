@@ -72,16 +72,14 @@ from worker.wakeup.queue import (
     QueueClient,
     deserialize,
     queue_client,
-    serialize,
 )
 
 log = structlog.get_logger()
 
 JOB_TIMEOUT_S: Final = 60
 COMPLETION_WAIT_S: Final = 30
-POLL_DELAY_S: Final = 0.05
-QUEUE_READ_LIMIT: Final = 10_000
-"""Above all slots together: arq reads the head of the queue, and running jobs stay there."""
+POLL_DELAY_S: Final = 0.005
+"""Pause between two wake-ups, and while all slots are taken; a read waits for a wake-up itself."""
 QUEUE_READ_TIMEOUT_S: Final = 2.0 * JOB_TIMEOUT_S
 """arq does not read its queue while all slots are taken, at most for the time-out of a job."""
 PERIODIC_TASKS_TIMEOUT_S: Final = 600.0
@@ -267,10 +265,8 @@ def worker_settings(settings: PluggySettings) -> type:
             "retry_jobs": False,
             "max_tries": 1_000_000,
             "poll_delay": POLL_DELAY_S,
-            "queue_read_limit": QUEUE_READ_LIMIT,
             "health_check_interval": 15,
             "health_check_key": f"{PREFIX}health:{worker_id}",
-            "job_serializer": serialize,
             "job_deserializer": deserialize,
             "log_results": False,
         },

@@ -99,9 +99,8 @@ def _claim_number(given_url: str) -> str:
 def _remove_keys(url: str) -> None:
     """Only what is ours: somebody else may have begun to use the database meanwhile."""
     with Redis.from_url(url, socket_timeout=CONNECT_S) as client:
-        for pattern in (f"{PREFIX}*", f"arq:*{PREFIX}*"):
-            for key in client.scan_iter(pattern):
-                client.delete(key)
+        for key in client.scan_iter(f"{PREFIX}*"):
+            client.delete(key)
 
 
 def _with_number(url: str, number: int) -> str:

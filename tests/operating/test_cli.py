@@ -19,9 +19,9 @@ from click.testing import CliRunner, Result
 
 from ops.cli.main import main
 from tests.support.stack import CLIENT_ID, CLIENT_SECRET, TABLES, Stack
+from tests.support.wakes import woken
 from worker.infra.postgres import Pool
 from worker.maintenance.installation import check_installation
-from worker.wakeup.queue import QUEUE_NAME
 
 NOWHERE = "postgresql://someone:hunter2@127.0.0.1:1/nowhere"
 UNKNOWN = "11111111-2222-4333-8444-555555555555"
@@ -130,7 +130,7 @@ async def test_a_registered_item_is_due_at_once_and_wakes_a_worker(
     )
     assert due is not None
     assert (due["lane"], due["due"]) == (0, True)
-    assert await redis.zcard(QUEUE_NAME) == 1
+    assert len(await woken(redis)) == 1
 
 
 async def test_registering_again_is_a_duplicate_and_no_work(
@@ -140,7 +140,7 @@ async def test_registering_again_is_a_duplicate_and_no_work(
     await cli.json("items", "register", item_id)
     assert (await cli.json("items", "register", item_id, item_id))["duplicate"] == 2
     assert await db.fetchval("SELECT sum(generation) FROM pluggy_sync.item_sync") == 1
-    assert await redis.zcard(QUEUE_NAME) == 1
+    assert len(await woken(redis)) == 1
 
 
 async def test_an_id_that_is_no_uuid_is_refused_and_the_others_are_registered(
@@ -369,7 +369,7 @@ async def test_requeue_makes_the_item_due_and_wakes_a_worker(
     [event] = await stack.events(item_id)
     assert (event["state"], event["reason"], event["settled_at"]) == ("pending", None, None)
     assert event["pending_since"] > event["accepted_at"]
-    assert await redis.zcard(QUEUE_NAME) == 1
+    assert len(await woken(redis)) == 1
 
 
 async def test_a_dry_run_of_requeue_changes_nothing(cli: CommandLine, stack: Stack) -> None:

@@ -22,11 +22,12 @@ from tests.support.receiver import (
 )
 from tests.support.shared_database import database_from, delete_events
 from tests.support.waiting import until
+from tests.support.wakes import woken
 from webhook_receiver.delivery_counts import DISTINCT_EVENTS, LOG_INTERVAL_S, DeliveryCounts
 from webhook_receiver.intake import MAX_WAITING, MAX_WAITING_BYTES, NotTaken
 from worker.inbox.events import parse_webhook
 from worker.infra.postgres import Pool
-from worker.wakeup.queue import QUEUE_NAME, SLOTS_KEY
+from worker.wakeup.queue import SLOTS_KEY
 
 
 @pytest.fixture(scope="module")
@@ -169,17 +170,11 @@ async def test_only_what_makes_an_item_due_wakes_a_worker(
         await doorway.deliver(event_body(target))
 
     async def has_woken() -> bool:
-        return bool(await redis.zcard(QUEUE_NAME) >= 2)
+        return bool(len(await woken(redis)) >= 2)
 
     await until(has_woken)
     await doorway.services.intake.wakeups.settle()
-    jobs = [await redis.get(b"arq:job:" + wake) for wake in await redis.zrange(QUEUE_NAME, 0, -1)]
-    assert sorted(str(i) in str(job) for job in jobs for i in (item_id, other_id)) == [
-        False,
-        False,
-        True,
-        True,
-    ]
+    assert await woken(redis) == [str(item_id), str(other_id)]
 
 
 async def test_a_full_queue_gets_no_more_wake_ups(doorway: Doorway, redis: ArqRedis) -> None:
@@ -187,7 +182,7 @@ async def test_a_full_queue_gets_no_more_wake_ups(doorway: Doorway, redis: ArqRe
     replies = await asyncio.gather(*(doorway.deliver(event_body()) for _ in range(30)))
     await doorway.services.intake.wakeups.settle()
     assert {reply.status for reply in replies} == {202}
-    assert await redis.zcard(QUEUE_NAME) == 6
+    assert len(await woken(redis)) == 6
 
 
 # Counts

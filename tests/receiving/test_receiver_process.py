@@ -17,8 +17,8 @@ from tests.support.receiver import (
     stored_bodies,
 )
 from tests.support.waiting import until
+from tests.support.wakes import woken
 from worker.infra.postgres import Pool
-from worker.wakeup.queue import QUEUE_NAME
 
 OTHER_SECRET = "another-secret-while-rotating"  # noqa: S105 - of the tests
 
@@ -126,7 +126,7 @@ async def test_a_receiver_that_is_stopped_answers_what_it_has_taken(
         assert await receiver.ended() == 0
     assert {reply.status for reply in replies} == {202}
     assert set(bodies) <= set(await stored_bodies(db))
-    assert await redis.zcard(QUEUE_NAME) == 21
+    assert len(await woken(redis)) == 21
     assert await db.fetchval("SELECT sum(deliveries) FROM pluggy_sync.delivery_counts") == 21
 
 

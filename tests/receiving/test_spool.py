@@ -31,6 +31,7 @@ from tests.support.shared_database import delete_events
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import now
 from tests.support.waiting import until
+from tests.support.wakes import woken
 from tests.support.worker_process import WorkerProcess
 from webhook_receiver.storage import POSTGRES_TIMEOUT_S
 from worker.inbox.accept import Accepted
@@ -39,7 +40,6 @@ from worker.inbox.events import WebhookEvent, parse_webhook, registration
 from worker.inbox.spool import SPOOL, TOTALS, Spool, SpoolRefuses
 from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.infra.redis_client import connect
-from worker.wakeup.queue import QUEUE_NAME
 
 ANSWER_TIMEOUT_S = 4.0
 NOBODY = "postgresql://nobody@127.0.0.1:1/x"
@@ -163,7 +163,7 @@ async def test_events_are_taken_while_postgres_is_away_and_stored_when_it_is_bac
     assert await db.fetchval(due) == 40
     # The way back rings as the usual one does.
     await doorway.services.intake.wakeups.settle()
-    assert await redis.zcard(QUEUE_NAME) == 40
+    assert len(await woken(redis)) == 40
     assert (await doorway.call("GET", "/readyz")).body == {"status": "ok"}
 
 

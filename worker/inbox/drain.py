@@ -36,10 +36,9 @@ async def drain(db: Pool, spool: Spool) -> Drained:
     An entry leaves Redis only after Postgres has committed it. After a crash between the two it is
     accepted again as a duplicate. Raises as accept_events(), and Redis's errors.
     """
-    await spool.figures()
-    entries = await spool.take()
-    if not entries:
+    if not (await spool.figures()).entries:
         return Drained()
+    entries = await spool.take()
     events = [_event(field, value) for field, value in entries.items()]
     answers = await accept_events(db, events, timeout_s=ACCEPT_TIMEOUT_S)
     done, due = dict(entries), list[uuid.UUID]()

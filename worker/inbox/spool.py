@@ -169,7 +169,7 @@ class Spool:
 
     async def figures(self) -> Figures:
         """The size of the spool; also sets the Prometheus gauges."""
-        async with self._redis.pipeline(transaction=True) as pipe:
+        async with self._redis.pipeline(transaction=False) as pipe:
             pipe.hlen(SPOOL)
             pipe.hmget(TOTALS, ["bytes", "since"])
             pipe.time()

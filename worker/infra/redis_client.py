@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError, WatchError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from worker.infra.outage_log import ServerOutage
 from worker.infra.outage_words import refuses_writes
@@ -58,7 +57,7 @@ class WatchedRedis(ArqRedis):
                 await self.probe()
         except (RedisError, OSError) as error:
             # Other error replies are about the command: Redis is up.
-            if not isinstance(error, ResponseError | WatchError) or refuses_writes(error):
+            if not isinstance(error, ResponseError) or refuses_writes(error):
                 self.outage.failed(error)
             raise
         finally:
@@ -80,41 +79,13 @@ class WatchedPipeline(Pipeline):
         super().__init__(client.connection_pool, client.response_callbacks, transaction, shard_hint)
         self.client_of = client
 
-    async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
-        try:
-            return await self.client_of.watched(super().immediate_execute_command, *args, **options)
-        except (RedisError, OSError) as error:
-            return self.client_of.answers_for([args], error)[0]
-
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Execute; a failed transaction with WATCH raises WatchError, as arq expects."""
         commands = [args for args, _ in self.command_stack]
-        watching = self.watching
         try:
             answers: list[Any] = await self.client_of.watched(super().execute, raise_on_error)
         except (RedisError, OSError) as error:
-            if watching:
-                raise WatchError(str(error)) from error
             return self.client_of.answers_for(commands, error)
         return answers
-
-    async def reset(self) -> None:
-        """Return the connection; if UNWATCH fails, close it, which ends the watch too."""
-        try:
-            await super().reset()  # type: ignore[no-untyped-call]  # redis-py
-        except (RedisError, OSError):
-            await self._give_back_closed()
-        except asyncio.CancelledError:
-            # A worker that is stopped is cancelled again while it waits for the answer.
-            await self._give_back_closed()
-            raise
-
-    async def _give_back_closed(self) -> None:
-        """Return the connection without waiting for Redis."""
-        self.watching = False
-        if self.connection is not None:
-            await self.connection.disconnect(nowait=True)
-        await super().reset()  # type: ignore[no-untyped-call]  # redis-py
 
 
 def connect(url: str, outage: ServerOutage | None = None, *, timeout_s: float = 2.0) -> ArqRedis:

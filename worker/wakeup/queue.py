@@ -1,20 +1,22 @@
-"""Wake workers by arq jobs in Redis, and read the queue for arq. A job carries only an item id.
+"""Wake workers through a list of item ids in Redis, and give its wake-ups to arq as jobs.
 
-arq's poll loop ends the process on the first Redis error, and on a job id that is not UTF-8. A
-wrapper around the loop would lose count of the job slots; the client is a public setting of arq.
+BLPOP gives a wake-up to one worker, so all that arq keeps of a job (payload, lock, tries) stays in
+its process: a wake-up may be lost or doubled, because due items stay due in Postgres.
+
+arq's poll loop ends the process on the first Redis error. A wrapper around the loop would lose
+count of the job slots; the client is a public setting of arq.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Protocol, TypedDict
+from typing import Any, Final, Protocol, Self
 
-import msgspec
 import structlog
 from arq.connections import ArqRedis
-from arq.jobs import serialize_job
 from redis.exceptions import RedisError, ResponseError
 
 from worker.infra.outage_log import Failing, ServerOutage
@@ -26,25 +28,15 @@ log = structlog.get_logger()
 QUEUE_NAME: Final = PREFIX + "queue"
 SLOTS_KEY: Final = PREFIX + "slots"
 SYNC_ITEM: Final = "sync_item"
-WAKE_EXPIRES_MS: Final = 3_600_000
 ASSUMED_SLOTS: Final = 20
-CLOCKS_APART_MS: Final = 60_000
-"""Jobs are dated back by this, because arq waits until its own clock has reached the date."""
 
-# The queue holds at most as many jobs as can run soon: twice the slots of all workers. One call
-# enqueues a group, and a lost connection raises (arq's own enqueue would report a "duplicate").
+# The queue holds at most as many wake-ups as can run soon: twice the slots of all workers. One call
+# adds a group, and a lost connection raises.
 WAKE_SCRIPT: Final = """
 local slots = tonumber(redis.call('GET', KEYS[2])) or tonumber(ARGV[1])
-local room = 2 * slots - redis.call('ZCARD', KEYS[1])
-local time = redis.call('TIME')
-local due_ms = time[1] * 1000 - tonumber(ARGV[3])
-local woken = 0
-for i = 4, #ARGV, 2 do
-  if woken >= room then break end
-  redis.call('SET', 'arq:job:' .. ARGV[i], ARGV[i + 1], 'PX', ARGV[2])
-  redis.call('ZADD', KEYS[1], due_ms, ARGV[i])
-  woken = woken + 1
-end
+local room = 2 * slots - redis.call('LLEN', KEYS[1])
+local woken = math.max(0, math.min(room, #ARGV - 1))
+if woken > 0 then redis.call('RPUSH', KEYS[1], unpack(ARGV, 2, woken + 1)) end
 return woken
 """
 
@@ -60,7 +52,7 @@ class Waker(Protocol):
 
 
 class ArqWaker:
-    """Enqueues arq jobs with random ids; a job carries only an item id."""
+    """Adds wake-ups to the queue; one carries only an item id."""
 
     def __init__(self, redis: ArqRedis) -> None:
         self.redis = redis
@@ -69,15 +61,13 @@ class ArqWaker:
     async def wake(self, item_ids: Sequence[uuid.UUID]) -> int:
         if not item_ids:
             return 0
-        arguments: list[Any] = [ASSUMED_SLOTS, WAKE_EXPIRES_MS, CLOCKS_APART_MS]
-        for item_id in item_ids:
-            arguments += [PREFIX + uuid.uuid4().hex, _job(item_id)]
+        arguments: list[Any] = [ASSUMED_SLOTS, *map(str, item_ids)]
         return int(await self._script(keys=[QUEUE_NAME, SLOTS_KEY], args=arguments))
 
     async def room(self) -> int:
         async with self.redis.pipeline(transaction=False) as pipe:
             pipe.get(SLOTS_KEY)
-            pipe.zcard(QUEUE_NAME)
+            pipe.llen(QUEUE_NAME)
             slots, queued = await pipe.execute()
         return 2 * int(slots or ASSUMED_SLOTS) - int(queued)
 
@@ -86,42 +76,18 @@ class ArqWaker:
         await self.redis.set(SLOTS_KEY, slots, ex=60)
 
 
-class Job(TypedDict):
-    """arq's wire format of a job: try, function, arguments, keyword arguments, enqueue time."""
-
-    t: int | None
-    f: str
-    a: list[Any]
-    k: dict[str, Any]
-    et: Annotated[int, msgspec.Meta(ge=0, le=2**42)]
-
-
-_jobs = msgspec.msgpack.Decoder(Job)
-
-
-def serialize(value: dict[str, Any]) -> bytes:
-    """Encode arq's wire format as MessagePack: unlike pickle, a forged job cannot run code."""
-    return msgspec.msgpack.encode(value, enc_hook=str)
-
-
-def deserialize(data: bytes) -> dict[str, Any]:
-    """Decode a job and check its types. Raises msgspec's errors, which arq logs as a failed job.
-
-    Without the check a name or a time of another type would end the worker.
-    """
-    return dict(_jobs.decode(data))
-
-
-def _job(item_id: uuid.UUID) -> bytes:
-    return serialize_job(SYNC_ITEM, (str(item_id),), {}, None, 0, serializer=serialize)
-
-
 class QueueClient(WatchedRedis):
-    """Never raises errors that end arq's loop. read_at (monotonic): its last read of the queue."""
+    """The client of arq's loop, which never raises errors that end it.
+
+    read_at (monotonic): its last read. wait_s: how long a read waits for a wake-up, half of the
+    time-out of an answer.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.read_at = time.monotonic()
+        self.wait_s: float = self.connection_pool.connection_kwargs["socket_timeout"] / 2
+        self._wakes: dict[str, bytes] = {}
         self._refused = Failing()
 
     def answers_for(self, commands: Sequence[Any], error: RedisError | OSError) -> list[Any]:
@@ -129,38 +95,79 @@ class QueueClient(WatchedRedis):
         name = type(error).__name__
         if isinstance(error, ResponseError) and self._refused.is_new(name):
             log.warning("queue_refused", error=name)
-        return [empty_answer(command) for command in commands]
+        return [{"LLEN": 0, "INFO": {}}.get(command[0]) for command in commands]
 
-    async def zrangebyscore(self, name: Any, *args: Any, **options: Any) -> list[bytes]:
-        """Ids of due jobs; ids that arq cannot decode are removed from the queue."""
+    async def zrangebyscore(self, name: Any, *_: Any, **__: Any) -> list[bytes]:
+        """Wait for a wake-up; returns the id of a new job for it, or nothing."""
         self.read_at = time.monotonic()
-        job_ids: list[bytes] = await super().zrangebyscore(name, *args, **options)
-        if bad := [job_id for job_id in job_ids if not _is_text(job_id)]:
-            log.warning("wakes_removed", job_ids=len(bad), reason="not_utf8")
-            await self.zrem(name, *bad)
-        return [job_id for job_id in job_ids if job_id not in bad] if bad else job_ids
+        woken = await self.execute_command("BLPOP", name, self.wait_s)
+        if woken is None:
+            # Without an error the time is up. With one, arq would ask again at once.
+            await asyncio.sleep(self.read_at + self.wait_s - time.monotonic())
+            return []
+        job_id = PREFIX + uuid.uuid4().hex
+        self._wakes[job_id] = woken[1]
+        return [job_id.encode()]
+
+    async def zcard(self, name: Any) -> int:
+        """Number of wake-ups that wait."""
+        return int(await self.execute_command("LLEN", name))
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
+        """arq's transactions are its records of a job, of which nothing is sent."""
+        return JobRecords(self._wakes) if transaction else super().pipeline(False, shard_hint)
+
+
+class JobRecords:
+    """Answers what arq asks of Redis about a job, as for one that runs nowhere and never has.
+
+    wakes: by job id; a job takes its own.
+    """
+
+    def __init__(self, wakes: dict[str, bytes]) -> None:
+        self._wakes = wakes
+        self._answers: list[Any] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def watch(self, key: str) -> None:
+        """No other worker has this job."""
+
+    async def exists(self, key: str) -> int:
+        return 0
+
+    async def zscore(self, name: str, job_id: str) -> int:
+        """The time since which the job is due, in ms."""
+        return int(time.time() * 1000)
+
+    def multi(self) -> None:
+        pass
+
+    def get(self, key: str) -> None:
+        self._answers.append(self._wakes.pop(key.removeprefix("arq:job:"), None))
+
+    def incr(self, key: str) -> None:
+        self._answers.append(1)
+
+    def _not_kept(self, *_: Any) -> None:
+        self._answers.append(None)
+
+    psetex = expire = delete = zrem = _not_kept
+
+    async def execute(self) -> list[Any]:
+        return self._answers
+
+
+def deserialize(wake: bytes) -> dict[str, Any]:
+    """arq's job for a wake-up. The job itself drops what is no item id."""
+    now_ms = int(time.time() * 1000)
+    return {"f": SYNC_ITEM, "a": (wake.decode(errors="replace"),), "k": {}, "t": None, "et": now_ms}
 
 
 def queue_client(url: str, outage: ServerOutage) -> QueueClient:
     """The client that arq's worker reads its queue with; arq closes it."""
-    return QueueClient(
-        connection_pool(url),
-        outage,
-        job_serializer=serialize,
-        job_deserializer=deserialize,
-        default_queue_name=QUEUE_NAME,
-    )
-
-
-def empty_answer(command: Sequence[Any]) -> Any:
-    """The answer of a command during an outage; EXISTS is 1: the job is another worker's."""
-    answers: dict[Any, Any] = {"ZRANGEBYSCORE": [], "ZCARD": 0, "EXISTS": 1, "INFO": {}}
-    return answers.get(command[0])
-
-
-def _is_text(job_id: bytes) -> bool:
-    try:
-        job_id.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return QueueClient(connection_pool(url), outage, default_queue_name=QUEUE_NAME)
