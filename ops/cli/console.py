@@ -104,25 +104,22 @@ def explain(error: Exception, *, database: str = "DATABASE_URL") -> str:
 
 
 @asynccontextmanager
-async def database(settings: Environment) -> AsyncIterator[Pool]:
-    """A connected pool.
+async def database(settings: Environment | None = None) -> AsyncIterator[Pool]:
+    """A connected pool, by the environment if no settings are given.
 
-    Raises CommandFailed if the URL is none, UnreleasedDatabase, and asyncpg's errors.
+    Raises CommandFailed if the URL is none, SettingsError, UnreleasedDatabase, asyncpg's errors.
     """
+    settings = settings or load(Environment)
     url = settings.database_url.get_secret_value()
     pool = await open_pool(url, max_size=2, statement_cache=settings.database_statement_cache)
     try:
-        await _reach(pool)
+        try:
+            await check_baseline(pool)
+        except ValueError as error:  # asyncpg's complaints about a URL are of this kind
+            raise CommandFailed(BAD_URL) from error
         yield pool
     finally:
         await close_pool(pool)
-
-
-async def _reach(pool: Pool) -> None:
-    try:
-        await check_baseline(pool)
-    except ValueError as error:  # asyncpg's complaints about a URL are of this kind
-        raise CommandFailed(BAD_URL) from error
 
 
 def print_json(document: object) -> None:
@@ -135,16 +132,21 @@ def as_rows(found: Iterable[msgspec.Struct]) -> list[dict[str, Any]]:
     return [msgspec.structs.asdict(row) for row in found]
 
 
+def call(work: Callable[..., Awaitable[T]], **parameters: Any) -> T:
+    """Run a statement, or more work, on the database of DATABASE_URL."""
+
+    async def call_it() -> T:
+        async with database() as db:
+            return await work(db, **parameters)
+
+    return run(call_it())
+
+
 def load_rows(
     statement: Callable[..., Awaitable[Iterable[msgspec.Struct]]], **parameters: Any
 ) -> list[dict[str, Any]]:
-    """Rows of one statement on the database of DATABASE_URL, as documents."""
-
-    async def load_them() -> list[dict[str, Any]]:
-        async with database(load(Environment)) as db:
-            return as_rows(await statement(db, **parameters))
-
-    return run(load_them())
+    """Rows of one statement, as documents."""
+    return as_rows(call(statement, **parameters))
 
 
 def print_list(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
 
 from ops.cli.console import (
     CommandFailed,
-    database,
+    call,
     item_option,
     json_option,
     limit_option,
@@ -18,9 +18,7 @@ from ops.cli.console import (
     print_json,
     print_list,
     print_rows,
-    run,
 )
-from worker.infra.settings import Environment, load
 from worker.maintenance.deletion_review import Decided, accept_deletions, refuse_deletions
 from worker.store.deletions import list_deletions
 
@@ -74,7 +72,7 @@ def _decide(
 ) -> None:
     if not ids and item_id is None:
         raise click.UsageError("name transactions, or --item")
-    decided = run(_run(decide, ids, item_id))
+    decided = call(decide, item_id=item_id, transaction_ids=ids or None)
     rows: list[dict[str, Any]] = [
         {"item_id": of_item.item_id, name: row_id, "run_id": of_item.run_id}
         for name in ("transaction_id", "account_id")
@@ -89,10 +87,3 @@ def _decide(
         print_rows(word, rows)
     if others:
         raise CommandFailed(f"not flagged: {', '.join(map(str, others))}")
-
-
-async def _run(
-    decide: Decide, ids: Sequence[uuid.UUID], item_id: uuid.UUID | None
-) -> list[Decided]:
-    async with database(load(Environment)) as db:
-        return await decide(db, item_id=item_id, transaction_ids=ids or None)

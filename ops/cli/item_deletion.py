@@ -11,23 +11,16 @@ from typing import Final
 
 import click
 
-from ops.cli.console import CommandFailed, database, json_option, print_json, run, say
+from ops.cli.console import json_option, print_json, run, say
+from ops.cli.pluggy import pluggy
 from ops.cli.wakeup import wake
 from worker.inbox.accept import accept_events
 from worker.inbox.events import parse_webhook
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
-from worker.infra.redis_client import connect
 from worker.infra.settings import PluggySettings, load
-from worker.maintenance.installation import check_installation
 from worker.pluggy_api.client import PluggyClient
-from worker.pluggy_api.errors import (
-    ITEM_NOT_FOUND,
-    PluggyError,
-    PluggyHalt,
-    PluggyNotFound,
-    classify,
-)
+from worker.pluggy_api.errors import ITEM_NOT_FOUND, PluggyError, PluggyNotFound, classify
 from worker.pluggy_api.http import Change
 from worker.store import operating
 
@@ -79,21 +72,13 @@ def _summary(done: Erasure) -> str:
 
 async def _delete(item_id: uuid.UUID, wait_s: float) -> Erasure:
     settings = load(PluggySettings)
-    redis = connect(settings.redis_url.get_secret_value())
-    client = PluggyClient.of(settings, redis)
-    try:
-        async with database(settings) as db, client:
-            await check_installation(db, settings.pluggy_client_id, settings.pluggy_base_url)
-            done = await order_erasure(db, client, item_id)
-            if not done.stored:
-                return done
-            await wake(settings, [item_id])
-            receipt = await _await_receipt(db, item_id, wait_s)
-            return Erasure(item_id, done.deleted_at_pluggy, stored=True, receipt=receipt)
-    except PluggyError as error:
-        raise CommandFailed(_explain(error)) from error
-    finally:
-        await redis.aclose()
+    async with pluggy(settings, _explain) as (db, client):
+        done = await order_erasure(db, client, item_id)
+        if not done.stored:
+            return done
+        await wake(settings, [item_id])
+        receipt = await _await_receipt(db, item_id, wait_s)
+        return Erasure(item_id, done.deleted_at_pluggy, stored=True, receipt=receipt)
 
 
 async def order_erasure(db: Pool, client: PluggyClient, item_id: uuid.UUID) -> Erasure:
@@ -131,6 +116,4 @@ async def _await_receipt(db: Pool, item_id: uuid.UUID, wait_s: float) -> int | N
 
 
 def _explain(error: PluggyError) -> str:
-    if isinstance(error, PluggyHalt):
-        return error.advice
     return f"nothing was deleted here: the request to Pluggy failed ({classify(error).code})"

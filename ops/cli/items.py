@@ -27,7 +27,7 @@ from ops.cli.console import (
     say,
 )
 from ops.cli.item_ids import Line, read_ids
-from ops.cli.pluggy_items import list_items
+from ops.cli.pluggy import list_items
 from ops.cli.wakeup import wake
 from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import WebhookEvent, parse_webhook, registration
@@ -173,7 +173,7 @@ def show(item_id: uuid.UUID, as_json: bool) -> None:
 
 
 async def _load(item_id: uuid.UUID) -> dict[str, Any]:
-    async with database(load(Environment)) as db:
+    async with database() as db:
         item = await operating.show_item(db, item_id)
         if item is None:
             raise CommandFailed(f"nothing is known of item {item_id}; register it first")

@@ -10,17 +10,17 @@ import click
 
 from ops.cli.console import (
     CommandFailed,
-    database,
+    call,
     item_option,
     json_option,
     limit_option,
     load_rows,
     print_list,
-    run,
     say,
 )
-from worker.infra.settings import Environment, load
-from worker.maintenance.reconnections import decide_link, list_links
+from worker.infra.postgres import Pool
+from worker.maintenance.reconnections import decide_link
+from worker.store.reconnections import list_account_links
 
 
 @click.group("links")
@@ -38,7 +38,7 @@ def links() -> None:
 @json_option
 def list_(as_json: bool, **chosen: Any) -> None:
     """List pairs of accounts, first those that wait for a decision."""
-    print_list("links", load_rows(list_links, **chosen), as_json=as_json, title="links")
+    print_list("links", load_rows(list_account_links, **chosen), as_json=as_json, title="links")
 
 
 @links.command("accept")
@@ -58,16 +58,14 @@ def refuse(account_id: uuid.UUID, superseded_by: uuid.UUID) -> None:
 
 
 def _decide(account_id: uuid.UUID, superseded_by: uuid.UUID, *, accepts: bool) -> None:
-    if not run(_run(account_id, superseded_by, accepts=accepts)):
+    pair = {"account_id": account_id, "superseded_by": superseded_by}
+    if not call(_decide_link, **pair, accepts=accepts):
         raise CommandFailed(f"no such pair: {account_id} {superseded_by}; see: links list")
     say(f"{account_id} {superseded_by}: {'accepted' if accepts else 'refused'}")
 
 
-async def _run(account_id: uuid.UUID, superseded_by: uuid.UUID, *, accepts: bool) -> bool:
-    async with database(load(Environment)) as db:
-        try:
-            return await decide_link(
-                db, account_id=account_id, superseded_by=superseded_by, accepts=accepts
-            )
-        except asyncpg.UniqueViolationError:
-            raise CommandFailed("it is linked to another account; refuse that pair first") from None
+async def _decide_link(db: Pool, **decision: Any) -> bool:
+    try:
+        return await decide_link(db, **decision)
+    except asyncpg.UniqueViolationError:
+        raise CommandFailed("it is linked to another account; refuse that pair first") from None

@@ -164,7 +164,7 @@ async def _load_spool() -> Figures | None:
 
 
 async def _load() -> Row:
-    async with database(load(Environment)) as db:
+    async with database() as db:
         overview = await operating.overview(db)
         return {
             "overview": msgspec.structs.asdict(overview) if overview else {},

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +11,6 @@ import click
 
 from ops.cli.console import (
     CommandFailed,
-    database,
     json_option,
     print_json,
     print_list,
@@ -20,11 +18,9 @@ from ops.cli.console import (
     run,
     say,
 )
+from ops.cli.pluggy import pluggy
 from worker.infra.lanes import Lane
-from worker.infra.postgres import Pool
-from worker.infra.redis_client import connect
 from worker.infra.settings import PluggySettings, load
-from worker.maintenance.installation import check_installation
 from worker.maintenance.subscriptions import (
     RECEIVER_PATH,
     Expected,
@@ -37,8 +33,7 @@ from worker.maintenance.subscriptions import (
     shown_url,
     store_findings,
 )
-from worker.pluggy_api.client import PluggyClient
-from worker.pluggy_api.errors import PluggyError, PluggyHalt, classify
+from worker.pluggy_api.errors import PluggyError, classify
 from worker.pluggy_api.http import Change
 
 FIXABLE = ("disabled", "wrong_secret")
@@ -72,15 +67,6 @@ def _fixed(hook: Subscription, expected: Expected) -> dict[str, Any]:
         return {"url": f"{expected.url}/{quote(secret, safe='')}"}
     others = {k: v for k, v in hook.headers.items() if k.lower() != expected.header.lower()}
     return {"headers": others | {expected.header: secret}}
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """The connections of a command, and the webhooks that are expected."""
-
-    db: Pool
-    client: PluggyClient
-    expected: Expected
 
 
 @click.group("webhooks")
@@ -118,23 +104,25 @@ def register(dry_run: bool, as_json: bool) -> None:
 
 
 async def _list() -> list[dict[str, Any]]:
-    async with _open_session() as session:
-        return _rows(judge(await fetch_subscriptions(session.client), session.expected))
+    settings, expected = _load_expected()
+    async with pluggy(settings, _explain) as (_, client):
+        return _rows(judge(await fetch_subscriptions(client), expected))
 
 
 async def _register(*, dry_run: bool) -> tuple[list[Fix], list[dict[str, Any]]]:
-    async with _open_session() as session:
-        _require_receiver_path(session.expected)
-        hooks = await fetch_subscriptions(session.client)
-        fixes = plan_fixes(hooks, session.expected)
+    settings, expected = _load_expected()
+    async with pluggy(settings, _explain) as (db, client):
+        _require_receiver_path(expected)
+        hooks = await fetch_subscriptions(client)
+        fixes = plan_fixes(hooks, expected)
         if not dry_run:
             for fix in fixes:
-                path, change = fix.request(session.expected)
-                await session.client.call(path, lane=Lane.LIVE, count=lambda: None, change=change)
-            hooks = await fetch_subscriptions(session.client)
+                path, change = fix.request(expected)
+                await client.call(path, lane=Lane.LIVE, count=lambda: None, change=change)
+            hooks = await fetch_subscriptions(client)
             # At once, and not by the watch in ten minutes: the overview is green again.
-            await store_findings(session.db, judge(hooks, session.expected))
-        return fixes, _rows(judge(hooks, session.expected))
+            await store_findings(db, judge(hooks, expected))
+        return fixes, _rows(judge(hooks, expected))
 
 
 def plan_fixes(hooks: Sequence[Subscription], expected: Expected) -> list[Fix]:
@@ -149,29 +137,14 @@ def _rows(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     return [asdict(finding) for finding in findings]
 
 
-@asynccontextmanager
-async def _open_session() -> AsyncIterator[Session]:
+def _load_expected() -> tuple[PluggySettings, Expected]:
     settings = load(PluggySettings)
-    expected = _expected(settings)
-    redis = connect(settings.redis_url.get_secret_value())
-    client = PluggyClient.of(settings, redis)
-    try:
-        async with database(settings) as db, client:
-            await check_installation(db, settings.pluggy_client_id, settings.pluggy_base_url)
-            yield Session(db, client, expected)
-    except PluggyError as error:
-        raise CommandFailed(_explain(error)) from error
-    finally:
-        await redis.aclose()
-
-
-def _expected(settings: PluggySettings) -> Expected:
     expected = Expected.of(settings)
     if expected is None:
         raise CommandFailed("WEBHOOK_URL is missing: the public address of the receiver")
     if not expected.secrets:
         raise CommandFailed("WEBHOOK_SECRET is missing: what deliveries have to carry")
-    return expected
+    return settings, expected
 
 
 def _require_receiver_path(expected: Expected) -> None:
@@ -184,8 +157,6 @@ def _require_receiver_path(expected: Expected) -> None:
 
 
 def _explain(error: PluggyError) -> str:
-    if isinstance(error, PluggyHalt):
-        return error.advice
     code = classify(error).code
     if error.status == 400:
         code += "; WEBHOOK_URL has to be https with a public host name, at most 5 for each event"

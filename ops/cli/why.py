@@ -18,7 +18,6 @@ from ops.cli.console import (
     run,
 )
 from worker.infra.postgres import Pool
-from worker.infra.settings import Environment, load
 from worker.store import why as statements
 from worker.store.why import WhyRejected, WhyRow
 
@@ -49,7 +48,7 @@ def why(transaction_id: uuid.UUID, as_json: bool) -> None:
 
 
 async def _load(transaction_id: uuid.UUID) -> dict[str, Any]:
-    async with database(load(Environment)) as db:
+    async with database() as db:
         rows = await statements.why_rows(db, transaction_id=transaction_id)
         rejected = await statements.why_rejected(db, row_id=str(transaction_id))
         found = await _runs_and_events(db, transaction_id, rows, rejected)

@@ -337,7 +337,7 @@ WITH linked AS (
 SELECT count(*) AS rows FROM added;
 
 -- name: list_account_links
--- params: item_id?, limit?
+-- params: item_id? = null, limit? = null
 -- returns: many AccountLink
 -- The links of an older item (null: of all), first those that wait for a person. limit: null: all.
 SELECT state, item_id, account_id, superseded_by_item_id, superseded_by, reason, matching_rows,

@@ -26,12 +26,11 @@ from worker.maintenance.reconnections import (
     decide_link,
     judge,
     link_reconnections,
-    list_links,
     same_day,
     similar,
 )
 from worker.maintenance.restatements import Version
-from worker.store.reconnections import AccountPair
+from worker.store.reconnections import AccountPair, list_account_links
 
 __all__ = ["offered"]
 
@@ -97,7 +96,7 @@ async def ended(stack: Stack, **options: Any) -> dict[str, Any]:
 
 
 async def states(stack: Stack) -> Counter[str]:
-    return Counter(found.state for found in await list_links(stack.db))
+    return Counter(found.state for found in await list_account_links(stack.db))
 
 
 async def test_a_company_that_loses_its_direct_items_counts_every_movement_once(
@@ -256,7 +255,7 @@ async def cards_alone(stack: Stack) -> tuple[dict[str, Any], dict[str, Any]]:
 async def test_a_card_without_matching_rows_waits_for_a_person(stack: Stack) -> None:
     item, new = await cards_alone(stack)
     assert await states(stack) == {"linked": 1, "proposed": 1}
-    [card] = [found for found in await list_links(stack.db) if found.state == "proposed"]
+    [card] = [found for found in await list_account_links(stack.db) if found.state == "proposed"]
     assert (card.matching_rows, card.compared_rows > 0) == (0, True)
     assert await kinds(stack) == ["account_link"]
     assert (str(card.item_id), str(card.superseded_by_item_id)) == (item["id"], new["id"])
@@ -284,7 +283,11 @@ async def test_a_pair_that_waits_for_a_person_makes_no_more_runs(stack: Stack) -
 async def test_a_refused_pair_counts_apart_and_is_not_proposed_again(stack: Stack) -> None:
     item = await ended(stack, transactions=40, accounts=2)
     await reconnect(stack, item["id"])
-    [card] = [found for found in await list_links(stack.db) if found.reason == "same_card_and_rows"]
+    [card] = [
+        found
+        for found in await list_account_links(stack.db)
+        if found.reason == "same_card_and_rows"
+    ]
     rows = {str(i) for i in await card_rows(stack, card.account_id)}
     assert rows.isdisjoint(await stack.live(item["id"]))
     pair = {"account_id": card.account_id, "superseded_by": card.superseded_by}

@@ -18,7 +18,8 @@ from tests.oracle.play import PlayedItem, Player
 from tests.oracle.rest import rest
 from tests.oracle.scenario import SUCCESSOR, WITHDRAWN
 from tests.oracle.stack import OracleStack
-from worker.maintenance.reconnections import decide_link, link_reconnections, list_links
+from worker.maintenance.reconnections import decide_link, link_reconnections
+from worker.store.reconnections import list_account_links
 
 RECORD_TIMEOUT_S: Final = 120.0
 LINKED_TIMEOUT_S: Final = 60.0
@@ -131,7 +132,7 @@ class Reconnection:
 
     async def _accept_proposed(self) -> None:
         """A person accepts what waits: cards with too few rows in common to be certain."""
-        for link in await list_links(self.stack.db, item_id=uuid.UUID(self.item.id)):
+        for link in await list_account_links(self.stack.db, uuid.UUID(self.item.id)):
             if link.state == "proposed":
                 pair = {"account_id": link.account_id, "superseded_by": link.superseded_by}
                 await decide_link(self.stack.db, **pair, accepts=True)

@@ -20,9 +20,9 @@ import structlog
 
 from worker.infra.postgres import Connection, Pool
 from worker.lease.runs import run_of_its_own
-from worker.maintenance.restatements import MAX_DATE_DIFFERENCE, Link, Version, pair
+from worker.maintenance.restatements import MAX_DATE_DIFFERENCE, Link, Version, pair, version
 from worker.store import reconnections
-from worker.store.reconnections import AccountLink, AccountPair, DueLink, UnlinkedRow
+from worker.store.reconnections import AccountPair, DueLink
 
 log = structlog.get_logger()
 
@@ -174,8 +174,8 @@ async def _link_similar(
         log.warning("too_many_to_link", account_id=str(link.account_id))
         return 0
     links = similar(
-        [_version(row) for row in found if not row.is_newer],
-        [_version(row) for row in found if row.is_newer],
+        [version(row) for row in found if not row.is_newer],
+        [version(row) for row in found if row.is_newer],
     )
     await reconnections.add_row_links(
         conn,
@@ -228,25 +228,6 @@ def same_movement(older: Version, newer: Version) -> str | None:
     if older.words and older.words == newer.words:
         return "amount+date+description"
     return "amount+date" if apart <= SHIFTED_BY else None
-
-
-def _version(row: UnlinkedRow) -> Version:
-    return Version(
-        id=row.id,
-        amount=row.amount,
-        currency_code=row.currency_code,
-        posted_on=row.posted_on,
-        description=row.description,
-        first_seen_at=row.first_seen_at,
-        source_created_at=row.source_created_at,
-    )
-
-
-async def list_links(
-    db: Pool, *, item_id: uuid.UUID | None = None, limit: int | None = None
-) -> list[AccountLink]:
-    """Linked and proposed pairs of accounts, first those that wait for a person."""
-    return await reconnections.list_account_links(db, item_id, limit=limit)
 
 
 async def decide_link(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby, takewhile
@@ -22,6 +22,7 @@ from worker.infra.postgres import Connection, Pool
 from worker.lease.runs import run_of_its_own
 from worker.maintenance.deletion_review import accept_deletions
 from worker.store import restatements
+from worker.store.reconnections import UnlinkedRow
 from worker.store.restatements import CreatedRow, DeletedRow, RunToCheck
 
 log = structlog.get_logger()
@@ -255,7 +256,7 @@ class _Changes:
         )
         links: list[tuple[uuid.UUID, Link]] = []
         for account_id, rows in groupby(records, key=lambda record: record.account_id):
-            deleted = [_version(row) for row in rows]
+            deleted = [version(row) for row in rows]
             created = await _load_created(conn, item_id, account_id, deleted)
             if MAX_ROWS in (len(records), len(created)):
                 # Ambiguity cannot be ruled out with only a part of the rows.
@@ -302,10 +303,10 @@ async def _load_created(
         created_after=None if None in born else min(filter(None, born)),
         limit=MAX_ROWS,
     )
-    return [_version(record) for record in records]
+    return [version(record) for record in records]
 
 
-def _version(row: DeletedRow | CreatedRow) -> Version:
-    fields = msgspec.structs.asdict(row)
-    del fields["account_id"]
-    return Version(**fields)
+def version(row: DeletedRow | CreatedRow | UnlinkedRow) -> Version:
+    """The compared fields of a row."""
+    columns = msgspec.structs.asdict(row)
+    return Version(**{f.name: columns[f.name] for f in fields(Version) if f.name in columns})

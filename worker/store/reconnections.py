@@ -227,7 +227,7 @@ async def link_holdings(
 
 
 async def list_account_links(
-    conn: Executor, item_id: uuid.UUID | None, *, limit: int | None
+    conn: Executor, item_id: uuid.UUID | None = None, *, limit: int | None = None
 ) -> list[AccountLink]:
     """The links of an older item (null: of all), first those that wait for a person.
 
