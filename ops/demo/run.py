@@ -6,7 +6,6 @@ import asyncio
 import sys
 import time
 import uuid
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -84,15 +83,15 @@ class Watch:
         return self.last
 
     async def until_quiet(self, rows: int) -> Progress:
-        """Wait until every webhook is delivered and settled. rows: about how many rows change."""
-        return await self.until("every webhook to be applied", lambda p: p.is_quiet, rows)
+        """Wait until every webhook is delivered and settled. rows: about how many rows change.
 
-    async def until(self, what: str, done: Callable[[Progress], bool], rows: int = 0) -> Progress:
-        """Raises DemoFailed, ChildEnded."""
+        Raises DemoFailed, ChildEnded.
+        """
         timeout_s = APPLY_TIMEOUT_S + rows / ROWS_A_SECOND
         deadline = time.monotonic() + timeout_s
-        while not done(progress := await self.check()):
+        while not (progress := await self.check()).is_quiet:
             if time.monotonic() > deadline:
+                what = "every webhook to be applied"
                 raise DemoFailed(f"waited {timeout_s:.0f} s for {what}: {progress}")
             await asyncio.sleep(POLL_INTERVAL_S)
         return progress

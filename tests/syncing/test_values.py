@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.stack import Stack
+from worker.entities.transactions import transaction_row
 from worker.infra.postgres import Pool
 from worker.maintenance.reference_data import refresh_reference_data
 from worker.pluggy_api.payloads import decode_object
@@ -24,9 +25,6 @@ from worker.pluggy_api.values import (
     moment,
     money,
     posted_on,
-    required_moment,
-    required_money,
-    required_uuid,
     text,
     utc_text,
 )
@@ -274,15 +272,13 @@ def test_what_is_no_object_has_nothing_inside() -> None:
 
 
 def test_what_a_row_needs_is_there_or_named_without_its_value() -> None:
-    fields = {"id": str(uuid.UUID(int=1)), "amount": Decimal("1.5"), "at": "2026-03-15"}
-    assert required_uuid(fields, "id") == uuid.UUID(int=1)
-    assert required_money(fields, "amount") == Decimal("1.5")
-    assert required_moment(fields, "at") == datetime(2026, 3, 15, tzinfo=UTC)
-    for required in (required_uuid, required_money, required_moment):
-        with pytest.raises(UnreadableRow) as refused:
-            required({"field": "private"}, "field")
-        assert str(refused.value).startswith("field is no ")
-        assert "private" not in str(refused.value)
+    fields = {"accountId": str(uuid.UUID(int=1)), "amount": Decimal("1.5"), "date": "2026-03-15"}
+    row = transaction_row(fields, SAO_PAULO)
+    assert row["account_id"] == uuid.UUID(int=1)
+    assert (row["amount"], row["date"]) == (Decimal("1.5"), "2026-03-15T00:00:00+00:00")
+    for name in fields:
+        with pytest.raises(UnreadableRow, match=f"^{name} is no [a-zA-Z]+$"):
+            transaction_row(fields | {name: "private"}, SAO_PAULO)
 
 
 async def test_a_bill_without_a_month_and_categories_of_nine_digits_are_mirrored(

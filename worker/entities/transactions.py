@@ -14,9 +14,7 @@ from worker.pluggy_api.values import (
     moment,
     money,
     posted_on,
-    required_moment,
-    required_money,
-    required_uuid,
+    required,
     text,
     utc_text,
 )
@@ -26,13 +24,13 @@ from worker.store.entities import transactions
 def transaction_row(fields: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
     """Columns of pluggy.transactions from a transaction's JSON. Raises UnreadableRow."""
     card = inner(fields, "creditCardMetadata")
-    date = required_moment(fields, "date")
+    date = required(moment(fields.get("date")), "date is no time")
     return {
-        "account_id": required_uuid(fields, "accountId"),
+        "account_id": required(parse_uuid(fields.get("accountId")), "accountId is no UUID"),
         "description": text(fields.get("description")),
         "description_raw": text(fields.get("descriptionRaw")),
         "currency_code": text(fields.get("currencyCode")),
-        "amount": required_money(fields, "amount"),
+        "amount": required(money(fields.get("amount")), "amount is no number"),
         "amount_in_account_currency": money(fields.get("amountInAccountCurrency")),
         "date": utc_text(date),
         "posted_on": posted_on(fields.get("date"), zone),

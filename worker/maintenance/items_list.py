@@ -12,9 +12,8 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import structlog
 
 from worker.inbox.accept import Accepted, accept_events
@@ -26,7 +25,7 @@ from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import Deferred, PluggyError, PluggyUnavailable, classify
 from worker.pluggy_api.paging import query_of
-from worker.pluggy_api.payloads import Envelope
+from worker.pluggy_api.payloads import Envelope, decode_id
 from worker.store import items_list, reconciliation
 
 log = structlog.get_logger()
@@ -43,13 +42,6 @@ MAX_PAGES: Final = 2000
 MAX_ASKED: Final = 100
 MAX_ADOPTED: Final = 100
 """Items a day: neither a wrong list nor a new application may take the rate limit for itself."""
-
-
-class _Listed(msgspec.Struct, frozen=True):
-    id: Any = None
-
-
-_listed = msgspec.json.Decoder(_Listed)
 
 
 @dataclass(slots=True)
@@ -78,7 +70,7 @@ class ItemsListing:
     def _add(self, envelope: Envelope) -> None:
         self.pages += 1
         for row in envelope.results:
-            item_id = parse_uuid(_id_of(row))
+            item_id = parse_uuid(decode_id(bytes(row)))
             if item_id is None:
                 self.is_complete = False
             else:
@@ -93,13 +85,6 @@ class ItemsListing:
             raise PluggyUnavailable("endless_list")
         self._cursors.add(cursor)
         self.path = PATH + query_of(cursor)
-
-
-def _id_of(row: msgspec.Raw) -> Any:
-    try:
-        return _listed.decode(row).id
-    except msgspec.DecodeError:
-        return None
 
 
 @dataclass(slots=True)

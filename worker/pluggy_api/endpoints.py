@@ -16,17 +16,12 @@ from worker.infra.lanes import Lane
 from worker.infra.time_slices import beside
 from worker.pluggy_api.circuit_breaker import CallLedger
 from worker.pluggy_api.client import PluggyClient
-from worker.pluggy_api.errors import (
-    Deferred,
-    PluggyError,
-    PluggyUnavailable,
-)
+from worker.pluggy_api.errors import CursorRefused, Deferred, PluggyError, PluggyUnavailable
 from worker.pluggy_api.http import Answer, http_date
 from worker.pluggy_api.paging import (
     FullList,
     ListPages,
     PagesSoFar,
-    as_cursor_refusal,
     query_of,
     with_restarts,
 )
@@ -154,7 +149,7 @@ class PluggyReader:
         try:
             return await self._page(f"/v2/transactions{query_of(cursor)}")
         except PluggyError as error:
-            raise as_cursor_refusal(error) from error
+            raise CursorRefused.of(error) or error from error
 
     async def _whole(self, path: str) -> Page:
         """All pages of a cursor list as one; restarts a few times if a cursor is refused."""
@@ -191,7 +186,7 @@ class PluggyReader:
         try:
             return await self._list(path)
         except PluggyError as error:
-            raise as_cursor_refusal(error) from error
+            raise CursorRefused.of(error) or error from error
 
     async def _pause_between_pages(self) -> None:
         if self.between_pages is not None:

@@ -26,6 +26,7 @@ MIN_WAIT_S: Final = 0.5
 MAX_DELAY_S: Final = 1e7
 """A number above this, four months, is a date, not a delay."""
 GROUP_CODES: Final = (None, "TOO_MANY_REQUESTS", "RATE_LIMIT_EXCEEDED")
+"""A 429 with such a codeDescription is about all calls of the endpoint group."""
 REFUSED_STATUS: Final = (401, 403, 410)
 
 
@@ -34,12 +35,12 @@ def error_of(answer: Answer, group: str) -> PluggyError:
     status, (code, error_id) = answer.status, code_and_id(answer)
     name = f"{status}:{code or 'no_code'}"
     if status == 429:
-        is_own = group != "auth" and not is_group_limit(code)
+        is_own = group != "auth" and code not in GROUP_CODES
         code, wait_s = (name, own_wait_s) if is_own else ("429", group_wait_s)
         wait = wait_s(answer.headers)
         return Deferred(code, wait_s=wait, status=status, error_id=error_id, is_own=is_own)
     if status in REFUSED_STATUS:
-        return refusal(answer)
+        return PluggyRefused(name, status=status, error_id=error_id)
     if status == 404 and code:
         return PluggyNotFound(name, status=status, error_id=error_id)
     if 400 <= status < 500 and status != 408:
@@ -58,11 +59,6 @@ def code_and_id(answer: Answer) -> tuple[str | None, str | None]:
     """codeDescription and errorId of a failure; without an errorId, the id of the request."""
     code, error_id = decode_error(answer.body)
     return code, error_id or answer.request_id
-
-
-def is_group_limit(code: str | None) -> bool:
-    """Whether a 429 with this codeDescription is about all calls of the endpoint group."""
-    return code in GROUP_CODES
 
 
 def group_wait_s(headers: Mapping[str, str]) -> float:

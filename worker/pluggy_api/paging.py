@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyError, PluggyUnavailable
+from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyUnavailable
 from worker.pluggy_api.payloads import MAX_CURSOR_LENGTH, Envelope
 
 T = TypeVar("T")
@@ -32,11 +32,6 @@ async def with_restarts(read: Callable[[], Awaitable[T]]) -> T:
         with suppress(CursorRefused):
             return await read()
     return await read()
-
-
-def as_cursor_refusal(error: PluggyError) -> PluggyError:
-    """The error of a further page, as CursorRefused if it is about the cursor."""
-    return CursorRefused.of(error) or error
 
 
 @dataclass(slots=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
-from worker.infra.parsing import parse_time, parse_uuid
+from worker.infra.parsing import parse_time
+
+T = TypeVar("T")
 
 MAX_INTEGER: Final = 2**31 - 1
 # Decimal() also takes underscores and other scripts' digits.
@@ -78,28 +79,11 @@ def inner(fields: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def required_uuid(fields: Mapping[str, Any], key: str) -> uuid.UUID:
-    """Raises UnreadableRow."""
-    found = parse_uuid(fields.get(key))
-    if found is None:
-        raise UnreadableRow(f"{key} is no UUID")
-    return found
-
-
-def required_money(fields: Mapping[str, Any], key: str) -> Decimal:
-    """Raises UnreadableRow."""
-    found = money(fields.get(key))
-    if found is None:
-        raise UnreadableRow(f"{key} is no number")
-    return found
-
-
-def required_moment(fields: Mapping[str, Any], key: str) -> datetime:
-    """Raises UnreadableRow."""
-    found = moment(fields.get(key))
-    if found is None:
-        raise UnreadableRow(f"{key} is no time")
-    return found
+def required(value: T | None, reason: str) -> T:
+    """A value that a row has to have. Raises UnreadableRow."""
+    if value is None:
+        raise UnreadableRow(reason)
+    return value
 
 
 def posted_on(written: object, zone: ZoneInfo) -> date:

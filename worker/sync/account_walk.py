@@ -22,7 +22,7 @@ from worker.pluggy_api.endpoints import Page
 from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyUnavailable
 from worker.store import account_walks
 from worker.store.entities import transactions
-from worker.sync.deletions import QUESTION_SIZE, WITNESSES, Absence, Question, tombstone_or_mark
+from worker.sync.deletions import QUESTION_SIZE, WITNESSES, Absence, Deletions, Question
 from worker.sync.recent_days import RECENT, mark_recent_complete
 from worker.sync.transactions import PRODUCT, deferred, store_page, witnessed
 
@@ -234,7 +234,8 @@ async def _ask_about(session: SyncSession, walk: Walk, candidates: Sequence[uuid
 async def _finish(session: SyncSession, walk: Walk) -> None:
     """Finish the walk: tombstone the absent rows and move the watermark in one transaction."""
     async with session.page() as conn:
-        await tombstone_or_mark(conn, session, walk.account_id, await _load_absence(conn, walk))
+        absence = await _load_absence(conn, walk)
+        await Deletions(conn, session, walk.account_id).tombstone_or_mark(absence)
         if walk.kind == RECENT:
             await mark_recent_complete(
                 conn, session, walk.account_id, walk.started_at, walk.read_seq

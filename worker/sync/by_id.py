@@ -20,10 +20,9 @@ from worker.sync.deletions import (
     QUESTION_SIZE,
     WITNESSES,
     Absence,
+    Deletions,
     Question,
-    allows,
     load_unwitnessed,
-    tombstone_or_mark,
 )
 from worker.sync.transactions import PRODUCT, account_answers, deferred, store_page
 
@@ -159,18 +158,17 @@ async def _ask(session: SyncSession, step: AskIds, ids: OpenIds, block: list[uui
     named = {row_id for event_id, row_id in ids.touched if event_id in step.deleting}
     async with session.page() as conn:
         await ids.note(conn, listed)
-        over_limit = await _exceeds_limit(conn, session, step, ids, absent & named)
+        deletions = Deletions(conn, session, step.account_id)
+        over_limit = await _exceeds_limit(deletions, step, ids, absent & named)
         absence = question.absence(listed)
-        await tombstone_or_mark(
-            conn, session, step.account_id, absence, named=named, over_limit=over_limit
-        )
+        await deletions.tombstone_or_mark(absence, named=named, over_limit=over_limit)
         if listed:
             await product_sync.end_deferral(conn, session.item_id, PRODUCT, step.account_id)
     return True
 
 
 async def _exceeds_limit(
-    conn: Connection, session: SyncSession, step: AskIds, ids: OpenIds, absent: Set[uuid.UUID]
+    deletions: Deletions, step: AskIds, ids: OpenIds, absent: Set[uuid.UUID]
 ) -> bool:
     """Whether named rows of this block are only flagged: all blocks together exceed the limit.
 
@@ -181,19 +179,14 @@ async def _exceeds_limit(
         return False
     events = sorted(step.deleting)
     found = await id_progress.count_named_rows(
-        conn,
-        session.item_id,
-        step.account_id,
-        event_ids=events,
-        absent=list(absent),
-        asked=list(ids.asked),
+        *deletions.key, event_ids=events, absent=list(absent), asked=list(ids.asked)
     )
     if found.marks_all:
         return True
     rows = found.absent + found.open
-    if not found.open or await allows(conn, session, step.account_id, NAMED, rows):
+    if not found.open or await deletions.allows(NAMED, rows):
         return False
-    await id_progress.mark_all_named(conn, event_ids=events)
+    await id_progress.mark_all_named(deletions.conn, event_ids=events)
     return True
 
 
@@ -226,6 +219,6 @@ async def ask_again(session: SyncSession, account_id: uuid.UUID) -> bool:
             return False
         absence |= question.absence(listed)
     async with session.page() as conn:
-        await tombstone_or_mark(conn, session, account_id, absence)
+        await Deletions(conn, session, account_id).tombstone_or_mark(absence)
         await product_sync.end_deferral(conn, session.item_id, PRODUCT, account_id)
     return True

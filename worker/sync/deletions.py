@@ -112,54 +112,86 @@ class Question:
         return cls(frozenset(suspects), tuple(found.witnesses), frozenset(found.bracketed))
 
 
-async def tombstone_or_mark(
-    conn: Connection,
-    session: SyncSession,
-    account_id: uuid.UUID,
-    absence: Absence,
-    *,
-    named: Collection[uuid.UUID] = (),
-    over_limit: bool = False,
-) -> None:
-    """Tombstone rows whose absence is proven, or flag them.
+@dataclass(frozen=True, slots=True)
+class Deletions:
+    """Tombstones and flags of one account's rows, in a transaction under the lease."""
 
-    named are ids that a transactions/deleted named; they count against a limit of their own. A row
-    that was named once stays so while it is flagged. Unproven rows are flagged `no_witness` and
-    asked for again later; rows over the limit are flagged `too_many_at_once`, for a person.
-    flags_named: the named rows of all blocks together are over the limit.
-    """
-    found = await transactions.load_absent_rows(
-        conn, session.item_id, account_id, ids=list(absence.ids)
-    )
-    rows: dict[str, list[transactions.AbsentRow]] = {NAMED: [], MISSING: []}
-    for row in found:
-        rows[NAMED if row.was_named or row.id in named else MISSING].append(row)
-    for cause, of_cause in rows.items():
-        if of_cause and cause == NAMED and over_limit:
-            ids = [row.id for row in of_cause]
-            await _mark(conn, session, account_id, cause, TOO_MANY, ids, absence.waiting)
-        elif of_cause:
-            await _decide(conn, session, account_id, absence, cause, of_cause)
+    conn: Connection
+    session: SyncSession
+    account_id: uuid.UUID
 
+    @property
+    def key(self) -> tuple[Connection, uuid.UUID, uuid.UUID]:
+        return self.conn, self.session.item_id, self.account_id
 
-async def _decide(
-    conn: Connection,
-    session: SyncSession,
-    account_id: uuid.UUID,
-    absence: Absence,
-    cause: str,
-    rows: Sequence[transactions.AbsentRow],
-) -> None:
-    ids = [row.id for row in rows]
-    waiting = absence.waiting.intersection(ids)
-    proven = absence.proven.intersection(ids) | _confirmed(session, rows, waiting)
-    allowed = await allows(conn, session, account_id, cause, len(ids))
-    # Without proof it is unknown yet whether there are too many.
-    reason = NO_WITNESS if allowed or absence.unproven.issuperset(ids) else TOO_MANY
-    if allowed:
-        await _tombstone(conn, session, account_id, cause, proven)
-        ids = [row_id for row_id in ids if row_id not in proven]
-    await _mark(conn, session, account_id, cause, reason, ids, waiting)
+    async def tombstone_or_mark(
+        self, absence: Absence, *, named: Collection[uuid.UUID] = (), over_limit: bool = False
+    ) -> None:
+        """Tombstone rows whose absence is proven, or flag them.
+
+        named are ids that a transactions/deleted named; they count against a limit of their own. A
+        row that was named once stays so while it is flagged. Unproven rows are flagged `no_witness`
+        and asked for again later; rows over the limit are flagged `too_many_at_once`, for a person.
+        over_limit: the named rows of all blocks together are over the limit.
+        """
+        found = await transactions.load_absent_rows(*self.key, ids=list(absence.ids))
+        rows: dict[str, list[transactions.AbsentRow]] = {NAMED: [], MISSING: []}
+        for row in found:
+            rows[NAMED if row.was_named or row.id in named else MISSING].append(row)
+        for cause, of_cause in rows.items():
+            if of_cause and cause == NAMED and over_limit:
+                await self._mark(cause, TOO_MANY, [row.id for row in of_cause], absence.waiting)
+            elif of_cause:
+                await self._decide(absence, cause, of_cause)
+
+    async def _decide(
+        self, absence: Absence, cause: str, rows: Sequence[transactions.AbsentRow]
+    ) -> None:
+        ids = [row.id for row in rows]
+        waiting = absence.waiting.intersection(ids)
+        proven = absence.proven.intersection(ids) | _confirmed(self.session, rows, waiting)
+        allowed = await self.allows(cause, len(ids))
+        # Without proof it is unknown yet whether there are too many.
+        reason = NO_WITNESS if allowed or absence.unproven.issuperset(ids) else TOO_MANY
+        if allowed:
+            await self._tombstone(cause, proven)
+            ids = [row_id for row_id in ids if row_id not in proven]
+        await self._mark(cause, reason, ids, waiting)
+
+    async def allows(self, cause: str, absent: int) -> bool:
+        """Whether so many more rows of the account may be tombstoned within seven days."""
+        since = self.session.now - LIMIT_COUNTS_FOR
+        counted = await transactions.count_deletions(*self.key, since=since)
+        before = counted.named if cause == NAMED else counted.missing
+        return within_limit(cause, live=counted.live, before=before, absent=absent)
+
+    async def _tombstone(self, cause: str, ids: Collection[uuid.UUID]) -> None:
+        if ids:
+            run, now = self.session.run, self.session.now
+            tombstoned = await transactions.tombstone_transactions(
+                *self.key, ids=list(ids), run_id=run.id, cause=cause, now=now
+            )
+            run.counts.deleted += len(tombstoned)
+
+    async def _mark(
+        self, cause: str, reason: str, ids: Collection[uuid.UUID], waiting: Collection[uuid.UUID]
+    ) -> None:
+        if not ids:
+            return
+        now = self.session.now
+        await transactions.mark_transaction_deletions(
+            *self.key,
+            ids=list(ids),
+            run_id=self.session.run.id,
+            reason=reason,
+            cause=cause,
+            now=now,
+            waiting=list(waiting),
+        )
+        if reason == NO_WITNESS:
+            await reconciliation.plan_deletions(
+                self.conn, self.session.item_id, due_at=now + CONFIRM_AFTER
+            )
 
 
 def _confirmed(
@@ -174,17 +206,6 @@ def _confirmed(
     )
 
 
-async def allows(
-    conn: Connection, session: SyncSession, account_id: uuid.UUID, cause: str, absent: int
-) -> bool:
-    """Whether so many more rows of the account may be tombstoned within seven days."""
-    counted = await transactions.count_deletions(
-        conn, session.item_id, account_id, since=session.now - LIMIT_COUNTS_FOR
-    )
-    before = counted.named if cause == NAMED else counted.missing
-    return within_limit(cause, live=counted.live, before=before, absent=absent)
-
-
 def within_limit(cause: str, *, live: int, before: int, absent: int) -> bool:
     """Whether absent of the live rows may be tombstoned, after before rows in the last days.
 
@@ -195,55 +216,6 @@ def within_limit(cause: str, *, live: int, before: int, absent: int) -> bool:
     if cause == NAMED:
         return gone <= MAX_NAMED_ROWS or gone * ONE_IN <= size
     return (gone <= MAX_MISSING_ROWS or gone * ONE_IN <= size) and gone * 2 <= size
-
-
-async def _tombstone(
-    conn: Connection,
-    session: SyncSession,
-    account_id: uuid.UUID,
-    cause: str,
-    ids: Collection[uuid.UUID],
-) -> None:
-    if not ids:
-        return
-    tombstoned = await transactions.tombstone_transactions(
-        conn,
-        session.item_id,
-        account_id,
-        ids=list(ids),
-        run_id=session.run.id,
-        cause=cause,
-        now=session.now,
-    )
-    session.run.counts.deleted += len(tombstoned)
-
-
-async def _mark(
-    conn: Connection,
-    session: SyncSession,
-    account_id: uuid.UUID,
-    cause: str,
-    reason: str,
-    ids: Collection[uuid.UUID],
-    waiting: Collection[uuid.UUID],
-) -> None:
-    if not ids:
-        return
-    await transactions.mark_transaction_deletions(
-        conn,
-        session.item_id,
-        account_id,
-        ids=list(ids),
-        run_id=session.run.id,
-        reason=reason,
-        cause=cause,
-        now=session.now,
-        waiting=list(waiting),
-    )
-    if reason == NO_WITNESS:
-        await reconciliation.plan_deletions(
-            conn, session.item_id, due_at=session.now + CONFIRM_AFTER
-        )
 
 
 async def load_unwitnessed(session: SyncSession, account_id: uuid.UUID) -> tuple[uuid.UUID, ...]:
