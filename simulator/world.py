@@ -1,6 +1,5 @@
 """Indexes over everything in the simulator, by id."""
 
-import copy
 from random import Random
 from typing import Any
 
@@ -97,13 +96,10 @@ class World:
         if closed_id in item.accounts:
             self.close_account(item, closed_id)
         elif closed_id in item.investments:
-            self.close_investment(item, closed_id)
+            self.remove(item.investments, closed_id)
+            item.movements.pop(closed_id, None)
         else:
             self.remove(item.loans, closed_id)
-
-    def close_investment(self, item: Item, investment_id: str) -> None:
-        self.remove(item.investments, investment_id)
-        item.movements.pop(investment_id, None)
 
     def remove(self, rows: dict[str, Payload], row_id: str) -> None:
         """Take a row from a list of its item."""
@@ -124,7 +120,7 @@ class World:
         if item.timer is not None:
             item.timer.cancel()
         if item.connector["id"] in self.withdrawn:
-            self.former[item.id] = _books(item)
+            self.former[item.id] = item.snapshot()
         for account_id in list(item.accounts):
             self.close_account(item, account_id)
         for owned_id in list(item.owned_ids()):
@@ -132,16 +128,3 @@ class World:
         item.removed.clear()
         del self.items[item.id]
         self.deleted.add(item.id)
-
-
-def _books(item: Item) -> Item:
-    """The item with accounts of its own, whose rows stay when the item is deleted."""
-    kept = copy.copy(item)
-    kept.timer = None
-    kept.accounts = {}
-    for account in item.accounts.values():
-        kept.accounts[account.id] = copy.copy(account)
-        kept.accounts[account.id].load(account.rows)
-    for name in ("bills", "investments", "movements", "loans"):
-        setattr(kept, name, dict(getattr(item, name)))
-    return kept

@@ -1,5 +1,6 @@
 """Accounts: their fields as Pluggy shows them, and their transactions in listing order."""
 
+import copy
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -53,6 +54,13 @@ class Account:
         """Fill an empty account at once."""
         self.rows = sorted(rows, key=listing_key)
         self._by_creation = sorted(self.rows, key=_creation_key)
+
+    def snapshot(self) -> "Account":
+        """The account as it is now, whatever changes later."""
+        past = copy.copy(self)
+        past.payload = copy.deepcopy(self.payload)
+        past.load(self.rows)
+        return past
 
     def add(self, row: Row) -> None:
         insort(self.rows, row, key=listing_key)

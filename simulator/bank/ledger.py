@@ -17,9 +17,8 @@ def by_month(item: Item) -> dict[str, int]:
     movement was drawn for a day, and that is the UTC day of its time.
     """
     months: Counter[str] = Counter()
-    for account in item.accounts.values():
-        for row in account.rows:
-            months[_month(row)] += _signed_cents(row)
+    for row in _rows(item):
+        months[_month(row)] += _signed_cents(row)
     return dict(sorted(months.items()))
 
 
@@ -38,21 +37,15 @@ def of_connections(items: Sequence[Item]) -> dict[str, Any]:
         for item in items
         for account in item.accounts.values()
     }
-    balances = {
-        kind: money(
-            sum(
-                round(account.payload["balance"] * 100) * (-1 if kind == "CREDIT" else 1)
-                for account in accounts.values()
-                if account.type == kind
-            )
-        )
-        for kind in sorted({account.type for account in accounts.values()})
-    }
+    cents: Counter[str] = Counter()
+    for account in accounts.values():
+        sign = -1 if account.type == "CREDIT" else 1
+        cents[account.type] += sign * round(account.payload["balance"] * 100)
     return {
         "transactions": len(rows),
         "months": {month: dict(sums) for month, sums in sorted(months.items())},
         "accounts": len(accounts),
-        "balances": balances,
+        "balances": {kind: money(total) for kind, total in sorted(cents.items())},
     }
 
 

@@ -61,15 +61,28 @@ def _ids(changed: Changed) -> Ids:
 
 
 def _investments(scene: _Scene, counts: Counts) -> Changed:
+    return _listed(scene, counts, scene.item.investments, investments.move_on, add_investment)
+
+
+def _loans(scene: _Scene, counts: Counts) -> Changed:
+    return _listed(scene, counts, scene.item.loans, loans.pay, add_loan)
+
+
+def _listed(
+    scene: _Scene,
+    counts: Counts,
+    rows: dict[str, dict[str, Any]],
+    update: Callable[..., dict[str, Any]],
+    add: Callable[[World, Item, int], str],
+) -> Changed:
     world, item, now_ms = scene.world, scene.item, scene.now_ms
-    deleted = scene.sample(item.investments, counts.deleted)
-    for investment_id in deleted:
-        world.close_investment(item, investment_id)
-    updated = scene.sample(item.investments, counts.updated)
-    for investment_id in updated:
-        stored = item.investments[investment_id]
-        item.investments[investment_id] = investments.move_on(item.random, stored, now_ms=now_ms)
-    return [add_investment(world, item, now_ms) for _ in range(counts.created)], updated, deleted
+    deleted = scene.sample(rows, counts.deleted)
+    for row_id in deleted:
+        world.close(item, row_id)
+    updated = scene.sample(rows, counts.updated)
+    for row_id in updated:
+        rows[row_id] = update(item.random, rows[row_id], now_ms=now_ms)
+    return [add(world, item, now_ms) for _ in range(counts.created)], updated, deleted
 
 
 def _investment_transactions(scene: _Scene, counts: Counts) -> Changed:
@@ -99,17 +112,6 @@ def _add_movement(item: Item, now_ms: int) -> str:
     )
     item.movements[investment_id].insert(0, made)
     return str(made["id"])
-
-
-def _loans(scene: _Scene, counts: Counts) -> Changed:
-    world, item, now_ms = scene.world, scene.item, scene.now_ms
-    deleted = scene.sample(item.loans, counts.deleted)
-    for loan_id in deleted:
-        world.remove(item.loans, loan_id)
-    updated = scene.sample(item.loans, counts.updated)
-    for loan_id in updated:
-        item.loans[loan_id] = loans.pay(item.random, item.loans[loan_id], now_ms=now_ms)
-    return [add_loan(world, item, now_ms) for _ in range(counts.created)], updated, deleted
 
 
 def _identities(scene: _Scene, counts: Counts) -> Changed:

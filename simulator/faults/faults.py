@@ -98,9 +98,6 @@ class Faults:
         self._random = Random(f"faults:{seed}")
         self._faults: list[Fault] = []
 
-    def __bool__(self) -> bool:
-        return bool(self._faults)
-
     def add(self, fault: Fault) -> Fault:
         if fault.times is None and fault.rate is None:
             fault.times = 1

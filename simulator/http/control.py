@@ -24,7 +24,6 @@ from simulator.http.answers import (
 )
 from simulator.http.errors import bad_request
 from simulator.http.lists import set_lists
-from simulator.http.views import snapshot
 from simulator.items import truth
 from simulator.items.connectors import PRODUCTS
 from simulator.items.item import Item
@@ -169,7 +168,7 @@ def _lag(state: Simulator, item: Item, lists: dict[str, int]) -> None:
     """Have so many answers of each kind of request still show the item as it is now."""
     if not lists:
         return
-    item.past = snapshot(item)
+    item.past = item.snapshot()
     for match, times in lists.items():
         if times:
             state.faults.add(Fault(match, "lag", times=times, item=item.id))

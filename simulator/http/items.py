@@ -49,15 +49,12 @@ def _connector(state: Simulator, connector_id: Any) -> dict[str, Any]:
 
 
 def _parameters(connector: dict[str, Any], given: Any) -> dict[str, Any]:
-    """Encrypted parameters are a string that only Pluggy can read: they count as user-ok's."""
-    if isinstance(given, str):
-        return {}
-    if not isinstance(given, dict):
-        raise bad_request("parameters must be an object or an encrypted string")
+    parameters = _readable(given)
+    asked = [] if isinstance(given, str) else connector["credentials"]
     missing = [
         credential["name"]
-        for credential in connector["credentials"]
-        if not credential["mfa"] and not given.get(credential["name"])
+        for credential in asked
+        if not credential["mfa"] and not parameters.get(credential["name"])
     ]
     if missing:
         raise ApiError(
@@ -69,6 +66,15 @@ def _parameters(connector: dict[str, Any], given: Any) -> dict[str, Any]:
                 for name in missing
             ],
         )
+    return parameters
+
+
+def _readable(given: Any) -> dict[str, Any]:
+    """Encrypted parameters are a string that only Pluggy can read: they count as user-ok's."""
+    if isinstance(given, str):
+        return {}
+    if not isinstance(given, dict):
+        raise bad_request("parameters must be an object or an encrypted string")
     return given
 
 
@@ -155,18 +161,10 @@ async def update_item(request: web.Request) -> web.Response:
     for name, value in settings.items():
         setattr(item, name, value)
     if body.get("parameters") is not None:
-        item.parameters = item.parameters | _changed_parameters(body["parameters"])
+        item.parameters = item.parameters | _readable(body["parameters"])
     item.auto_sync_disabled = None
     state.lifecycle.start(item, "CLIENT")
     return bytes_answer(item.json())
-
-
-def _changed_parameters(given: Any) -> dict[str, Any]:
-    if isinstance(given, str):
-        return {}
-    if not isinstance(given, dict):
-        raise bad_request("parameters must be an object or an encrypted string")
-    return given
 
 
 def _refuse_update(state: Simulator, item: Item, body: dict[str, Any]) -> None:

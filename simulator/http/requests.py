@@ -2,21 +2,23 @@
 
 from collections import Counter, deque
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from simulator.bank.history import new_id
-from simulator.clock import Clock, iso
+from simulator.clock import Clock
 
 KEPT = 20_000
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True, rename="camel"):
     method: str
     path: str
     query: str
     status: int
-    at_ms: int
-    item_id: str | None
+    at: str
+    item: str | None
     request_id: str
 
 
@@ -33,39 +35,18 @@ class RequestLog:
         """The x-request-id of one request."""
         return new_id(self._random)
 
-    def note(
-        self,
-        endpoint: str,
-        method: str,
-        path: str,
-        query: str,
-        status: int,
-        item_id: str | None,
-        request_id: str,
-    ) -> None:
+    def note(self, endpoint: str, **request: Any) -> None:
+        """Count and keep a request: the fields of its entry but the time."""
         self._counts[endpoint] += 1
-        self._entries.append(
-            Entry(method, path, query, status, self._clock.now_ms(), item_id, request_id)
-        )
+        self._entries.append(Entry(at=self._clock.now(), **request))
 
     def shown(self, last: int) -> dict[str, Any]:
-        kept = list(self._entries)[-last:] if last else []
         return {
             "total": self._counts.total(),
             "endpoints": dict(sorted(self._counts.items())),
-            "log": [_shown(entry) for entry in kept],
+            "log": list(self._entries)[-last:] if last else [],
         }
 
     def reset(self) -> None:
         self._entries.clear()
         self._counts.clear()
-
-
-def _shown(entry: Entry) -> dict[str, Any]:
-    shown = entry._asdict() | {
-        "at": iso(entry.at_ms),
-        "item": entry.item_id,
-        "requestId": entry.request_id,
-    }
-    del shown["at_ms"], shown["item_id"], shown["request_id"]
-    return shown

@@ -86,7 +86,7 @@ async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
     state = request.app[STATE]
     about = _subject(state, request)
     request["request_id"] = state.requests.new_id()
-    fault = _fault(state, request, about)
+    fault = state.faults.pick(request.method, request.path, request.query_string, about)
     call = _Call(state, request, _template(request), about, fault)
     if fault is not None and fault.kind == "timeout":
         # Noted now: when the wait is over the client has long gone.
@@ -111,12 +111,12 @@ def _note(call: _Call, status: int) -> None:
     request = call.request
     call.state.requests.note(
         f"{request.method} {call.template or request.path}",
-        request.method,
-        request.path,
-        request.query_string,
-        status,
-        request.get("item_id") or call.about.item,
-        request["request_id"],
+        method=request.method,
+        path=request.path,
+        query=request.query_string,
+        status=status,
+        item=request.get("item_id") or call.about.item,
+        request_id=request["request_id"],
     )
 
 
@@ -132,12 +132,6 @@ async def _answer(call: _Call, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except ApiError as error:
         return error_answer(error)
-
-
-def _fault(state: Simulator, request: web.Request, about: Subject) -> Fault | None:
-    if not state.faults:
-        return None
-    return state.faults.pick(request.method, request.path, request.query_string, about)
 
 
 async def _controlled(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -9,7 +9,6 @@ from itertools import islice
 
 from aiohttp import web
 
-from simulator.bank.accounts import Account
 from simulator.faults.faults import VIEWS, Fault, Subject
 from simulator.items.item import Item
 from simulator.state import Simulator, state_of
@@ -35,25 +34,6 @@ def world_of(request: web.Request) -> World:
     return world
 
 
-def snapshot(item: Item) -> Item:
-    """The item as it is now, whatever changes later."""
-    past = copy.copy(item)
-    past.delete_json()
-    past.past = None
-    past.accounts = {account.id: _copied(account) for account in item.accounts.values()}
-    past.movements = {investment_id: list(rows) for investment_id, rows in item.movements.items()}
-    for name in ("bills", "investments", "loans", "consents"):
-        setattr(past, name, dict(getattr(item, name)))
-    return past
-
-
-def _copied(account: Account) -> Account:
-    copied = copy.copy(account)
-    copied.payload = copy.deepcopy(account.payload)
-    copied.load(account.rows)
-    return copied
-
-
 def past_owner(world: World, named: str) -> str | None:
     """The item that owned a deleted row, if a lagging answer may still show it."""
     for item in world.items.values():
@@ -74,7 +54,7 @@ def show(
     item = state.world.items.get(about.item or "")
     if item is None or fault.kind not in VIEWS or request.method != "GET":
         return False
-    seen = item.past if fault.kind == "lag" else snapshot(item)
+    seen = item.past if fault.kind == "lag" else item.snapshot()
     if seen is None:
         return False
     if fault.kind == "partial":

@@ -1,5 +1,6 @@
 """Items: one person connected at one institution, with everything collected for it."""
 
+import copy
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -115,6 +116,17 @@ class Item:
     def delete_json(self) -> None:
         """Drop cached bytes after a change that is shown but not the item's own (its connector)."""
         self._json = None
+
+    def snapshot(self) -> "Item":
+        """The item as it is now, whatever changes later."""
+        past = copy.copy(self)
+        past.delete_json()
+        past.past = past.timer = None
+        past.accounts = {account.id: account.snapshot() for account in self.accounts.values()}
+        past.movements = {owner: list(rows) for owner, rows in self.movements.items()}
+        for name in ("bills", "investments", "loans", "consents"):
+            setattr(past, name, dict(getattr(self, name)))
+        return past
 
     def owned_ids(self) -> Iterator[str]:
         """Ids of all but accounts and transactions."""
