@@ -16,7 +16,7 @@ import msgspec
 from worker.inbox.events import parse_webhook
 from worker.infra.time_slices import beside
 from worker.pluggy_api.payloads import decode_envelope
-from worker.sync.store_rows import read_rows
+from worker.sync.page_rows import read_rows
 
 TICK_S: Final = 0.001
 

@@ -37,7 +37,8 @@ from worker.lease.lease import SyncSession
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyUnavailable
 from worker.pluggy_api.payloads import Unreadable, clean_json, decode_envelope
-from worker.sync.store_rows import read_rows, store_rows
+from worker.sync.page_rows import read_rows
+from worker.sync.store_rows import store_rows
 
 LISTINGS: Final = (ACCOUNTS, BILLS, CONSENTS, IDENTITIES, INVESTMENTS, LOANS)
 ENTITIES: Final = {"transactions": TRANSACTIONS} | {

@@ -16,7 +16,7 @@ from worker.maintenance.reference_data import refresh_reference_data
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyUnavailable
 from worker.store import halts
-from worker.sync.store_rows import read_rows
+from worker.sync.page_rows import read_rows
 
 
 async def overview(stack: Stack) -> asyncpg.Record:

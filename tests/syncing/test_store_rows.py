@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -14,14 +14,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.stack import Stack
+from worker.entities.declaration import Entity
 from worker.entities.transactions import ENTITY
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Connection
 from worker.lease.lease import SyncSession
 from worker.lease.runs import Counts
 from worker.pluggy_api.endpoints import Page, PluggyReader
-from worker.pluggy_api.payloads import decode_envelope, decode_object
-from worker.sync import store_rows
+from worker.pluggy_api.payloads import decode_envelope
+from worker.sync import page_rows
+from worker.sync import store_rows as storing
+from worker.sync.schema_drift import read_familiar
+from worker.sync.store_rows import store_rows
 from worker.sync.transactions import store_page
 
 ACCOUNT: Final = uuid.UUID(int=7)
@@ -35,6 +39,8 @@ ODDITIES: Final = (
     '{"amount": null}',
     '{"amount": "12.50", "categoryId": 5, "order": 3.0, "balance": "x"}',
     '{"amount": 1e999999, "balance": 0.1000}',
+    '{"amount": 1e200000}',
+    '{"amount": 0e-20000, "balance": -1E-5}',
     '{"amountInAccountCurrency": 1e99999999999999999999}',
     '{"amount": 123456789012345678901234567890.123456789, "order": 99999999999}',
     '{"date": "2026-01-02T00:00:00Z", "status": null, "type": "TRANSFER"}',
@@ -87,26 +93,33 @@ async def session(stack: Stack) -> SyncSession:
     return session
 
 
-async def test_unchanged_rows_are_neither_decoded_nor_written(
+async def test_new_rows_are_copied_and_unchanged_ones_neither_decoded_nor_written(
     session: SyncSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = page_of([(number, PLAIN) for number in range(1, 41)])
+    page = page_of([(number, PLAIN) for number in range(1, 61)])
     decoded: list[bytes] = []
+    copies: list[bool] = []
+    copy = storing._copy
 
-    def decode_noting(raw: bytes) -> dict[str, Any]:
+    def read_noting(entity: Entity, raw: bytes) -> Mapping[str, Any] | None:
         decoded.append(raw)
-        return decode_object(raw)
+        return read_familiar(entity, raw)
 
-    monkeypatch.setattr(store_rows, "decode_object", decode_noting)
-    async with session.page() as conn:
-        await store_page(conn, session, ACCOUNT, page)
-    stored = await session.db.fetch("SELECT id, xmin FROM pluggy.transactions ORDER BY id")
-    assert (len(stored), len(decoded)) == (40, 40)
-    async with session.page() as conn:
-        await store_page(conn, session, ACCOUNT, page)
-    assert len(decoded) == 40
-    assert session.run.counts.unchanged == 40
-    assert stored == await session.db.fetch("SELECT id, xmin FROM pluggy.transactions ORDER BY id")
+    async def copy_noting(*arguments: Any) -> bool:
+        copies.append(await copy(*arguments))
+        return copies[-1]
+
+    monkeypatch.setattr(storing, "read_familiar", read_noting)
+    monkeypatch.setattr(storing, "_copy", copy_noting)
+    for _ in range(2):
+        async with session.page() as conn:
+            await store_page(conn, session, ACCOUNT, page)
+    assert copies == [True]
+    assert decoded == list(map(bytes, page.rows))
+    counts = session.run.counts
+    assert (counts.seen, counts.inserted, counts.changed, counts.unchanged) == (120, 60, 0, 60)
+    writes = await session.db.fetch("SELECT DISTINCT xmin::text FROM pluggy.transactions")
+    assert len(writes) == 1
 
 
 rows = st.tuples(st.integers(1, 4), st.sampled_from(ODDITIES))
@@ -120,11 +133,13 @@ pages = st.lists(st.lists(rows, min_size=1, max_size=6), min_size=1, max_size=3)
 @example([[(number, oddity)] for number, oddity in enumerate(ODDITIES, start=1)])
 @example([[(1, PLAIN), (2, PLAIN), (3, ODDITIES[3]), (4, ODDITIES[2])]] * 2)
 async def test_ordinary_rows_are_stored_as_if_each_were_read_whole(
-    session: SyncSession, pages: list[list[tuple[int, str]]]
+    session: SyncSession, monkeypatch: pytest.MonkeyPatch, pages: list[list[tuple[int, str]]]
 ) -> None:
-    """Pages of rows are stored twice: as they come, and with each row read whole."""
-    found = [await stored_by(session, pages, row_by_row=whole) for whole in (False, True)]
-    assert found[0] == found[1]
+    """Pages are stored twice: new rows by COPY, and each row read whole and by upsert."""
+    monkeypatch.setattr(storing, "MIN_COPIED", 1)
+    copied = await stored_by(session, pages, row_by_row=False)
+    monkeypatch.setattr(storing, "MIN_COPIED", 1000)
+    assert copied == await stored_by(session, pages, row_by_row=True)
 
 
 async def stored_by(
@@ -149,10 +164,10 @@ async def stored_page(
     # Rows that may name two owners are all read whole.
     inner_id = uuid.UUID(int=9) if row_by_row else None
     raws = page_of(page).rows
-    rows, rejected = await store_rows.read_rows(
+    rows, rejected = await page_rows.read_rows(
         raws, owner_key="accountId", owner=ACCOUNT, inner_id=inner_id
     )
-    return await store_rows.store_rows(conn, session, ENTITY, rows, rejected, scope_id=ACCOUNT)
+    return await store_rows(conn, session, ENTITY, rows, rejected, scope_id=ACCOUNT)
 
 
 async def left_behind(conn: Connection) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,11 +23,9 @@ from worker.pluggy_api.values import (
     day,
     inner,
     integer,
-    moment,
     money,
     posted_on,
     text,
-    utc_text,
 )
 
 SAO_PAULO = ZoneInfo("America/Sao_Paulo")
@@ -231,17 +230,11 @@ def test_a_calendar_date_is_taken_as_written(written: object, expected: date | N
 # Times
 
 
-@given(st.datetimes(timezones=st.just(UTC)) | st.none())
-def test_a_time_survives_its_text(at: datetime | None) -> None:
-    written = utc_text(at)
-    assert (written is None) == (at is None)
-    assert moment(written) in (at, None)
-
-
 async def test_postgres_reads_times_of_any_year(db: Pool) -> None:
     for year in (1, 999, 1970, 9999):
         at = datetime(year, 5, 6, 7, 8, 9, 123_000, UTC)
-        assert await db.fetchval("SELECT ($1::text)::timestamptz", utc_text(at)) == at
+        written = msgspec.json.decode(msgspec.json.encode(at), type=str)
+        assert await db.fetchval("SELECT ($1::text)::timestamptz", written) == at
 
 
 # Text and what is required
@@ -275,7 +268,7 @@ def test_what_a_row_needs_is_there_or_named_without_its_value() -> None:
     fields = {"accountId": str(uuid.UUID(int=1)), "amount": Decimal("1.5"), "date": "2026-03-15"}
     row = transaction_row(fields, SAO_PAULO)
     assert row["account_id"] == uuid.UUID(int=1)
-    assert (row["amount"], row["date"]) == (Decimal("1.5"), "2026-03-15T00:00:00+00:00")
+    assert (row["amount"], row["date"]) == (Decimal("1.5"), datetime(2026, 3, 15, tzinfo=UTC))
     for name in fields:
         with pytest.raises(UnreadableRow, match=f"^{name} is no [a-zA-Z]+$"):
             transaction_row(fields | {name: "private"}, SAO_PAULO)

@@ -115,6 +115,8 @@ class Entity(Product):
     """A product of many rows an item. version rises when the mapper learns a column.
 
     count_explained: of rows that a verify changes, those that are no drift; None: all are.
+    mapped_fields: of an entity of many rows, the fields that its mapper reads; of ordinary rows no
+    others are decoded. New rows are written by COPY, which takes the mapper's values as they are.
     """
 
     mapper: Mapper
@@ -123,6 +125,7 @@ class Entity(Product):
     upsert: Upsert
     tombstone: Tombstone
     count_explained: CountExplained | None = None
+    mapped_fields: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

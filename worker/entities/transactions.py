@@ -16,7 +16,6 @@ from worker.pluggy_api.values import (
     posted_on,
     required,
     text,
-    utc_text,
 )
 from worker.store.entities import transactions
 
@@ -32,7 +31,7 @@ def transaction_row(fields: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]
         "currency_code": text(fields.get("currencyCode")),
         "amount": required(money(fields.get("amount")), "amount is no number"),
         "amount_in_account_currency": money(fields.get("amountInAccountCurrency")),
-        "date": utc_text(date),
+        "date": date,
         "posted_on": posted_on(fields.get("date"), zone),
         "type": text(fields.get("type")),
         # Absent means POSTED; https://docs.pluggy.ai/reference/transactions-list
@@ -54,6 +53,12 @@ def transaction_row(fields: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]
     }
 
 
+MAPPED_FIELDS: Final = """
+    accountId description descriptionRaw currencyCode amount amountInAccountCurrency date type
+    status balance category categoryId providerCode providerId operationType order createdAt
+    updatedAt paymentData{paymentMethod} merchant{name}
+    creditCardMetadata{installmentNumber totalInstallments billId}
+"""
 PARTY: Final = (
     "{name accountNumber branchNumber routingNumber routingNumberISPB"
     " documentNumber{type=CPF|CNPJ value}}"
@@ -90,4 +95,5 @@ ENTITY: Final = Entity(
     load_versions=transactions.load_transactions_versions,
     upsert=transactions.upsert_transactions,
     tombstone=transactions.tombstone_owned_transactions,
+    mapped_fields=MAPPED_FIELDS,
 )

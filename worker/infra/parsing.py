@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 # uuid.UUID() also takes 0x, underscores, blanks and other scripts' digits.
@@ -29,15 +30,21 @@ def parse_time(value: object) -> datetime | None:
         return None
     try:
         parsed = datetime.fromisoformat(value.strip())
-        utc = parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+        if parsed.tzinfo is not UTC:
+            local = parsed.tzinfo is None
+            parsed = parsed.replace(tzinfo=UTC) if local else parsed.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
     # asyncpg would store these two as -infinity and infinity, which nothing reads back.
-    return None if utc in FIRST_AND_LAST else utc
+    return None if parsed in FIRST_AND_LAST else parsed
 
 
 def parse_uuid(value: object) -> uuid.UUID | None:
     """A UUID with or without hyphens, or None."""
     if not isinstance(value, str) or not UUID_SPELLINGS.fullmatch(value):
         return None
-    return uuid.UUID(value)
+    return _uuid(value)
+
+
+# The rows of a page name the same owner, and few bills.
+_uuid = lru_cache(256)(uuid.UUID)

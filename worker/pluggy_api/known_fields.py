@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Literal, TypedDict
+
+import msgspec
 
 PRODUCT_NAMES: Final = (
     "products=ACCOUNTS|CREDIT_CARDS|TRANSACTIONS|PAYMENT_DATA|INVESTMENTS|INVESTMENTS_TRANSACTIONS"
@@ -49,6 +51,25 @@ def parse_shape(spec: str) -> Shape:
         raise ValueError("a brace is missing")
     # A list of values may continue on the next line.
     return _parse(iter(re.findall(r"[{}]|[^\s{}]+", re.sub(r"\s*\|\s*", "|", spec))))
+
+
+def strict_type(shape: Shape) -> type[msgspec.Struct]:
+    """A type of msgspec that takes only objects in which everything is known."""
+    inner = {name: strict_type(of) for name, of in shape.inner}
+    known = {name: Literal[tuple(sorted(values))] for name, values in shape.values}
+    names = {f"field_{n}": name for n, name in enumerate(sorted(shape.names))}
+    fields: list[tuple[str, Any, Any]] = []
+    for field, name in names.items():
+        one = inner.get(name) or known.get(name)
+        # `Any` would build objects that nobody looks at.
+        fields.append((field, msgspec.Raw if one is None else one | list[one] | None, None))  # type: ignore[valid-type]
+    return msgspec.defstruct("Known", fields, rename=names, forbid_unknown_fields=True, gc=False)
+
+
+def narrow_type(shape: Shape) -> Any:
+    """A type of msgspec for dicts of these fields; all others are skipped undecoded."""
+    inner = {name: narrow_type(of) | None for name, of in shape.inner}
+    return TypedDict("Narrow", {n: inner.get(n, Any) for n in shape.names}, total=False)  # type: ignore[operator]
 
 
 def _parse(words: Iterator[str]) -> Shape:

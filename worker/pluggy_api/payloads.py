@@ -20,7 +20,7 @@ _ESCAPE: Final = re.compile(
 _REPLACEMENT: Final = rb"\ufffd"
 # Besides its own errors, msgspec raises Python's for deep nesting, broken UTF-8, and exponents
 # beyond Decimal's range.
-_UNREADABLE: Final = (
+UNREADABLE: Final = (
     msgspec.DecodeError,
     RecursionError,
     UnicodeDecodeError,
@@ -108,7 +108,7 @@ def decode_envelope(body: bytes) -> Envelope:
             return _decode_deep(body)
     except msgspec.ValidationError as error:
         raise NotAList(type(error).__name__) from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Unreadable(type(error).__name__) from error
 
 
@@ -143,7 +143,7 @@ def decode_heads(rows: Iterable[msgspec.Raw], owner_key: str) -> list[Head] | No
     """The heads of rows; None if one of them is not as Pluggy writes it."""
     try:
         heads: list[Head] = _heads(owner_key).decode(b"[" + b",".join(rows) + b"]")
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
     return heads
 
@@ -154,7 +154,7 @@ def decode_object(body: bytes | memoryview) -> dict[str, Any]:
         raise Unreadable("larger than 4 MiB")
     try:
         return _objects.decode(body)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Unreadable(type(error).__name__) from error
 
 
@@ -165,7 +165,7 @@ def decode_id(body: bytes) -> Any:
             return _named.decode(body).id
         except RecursionError:
             return _named.decode(flattened(body, 2)).id
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
@@ -173,7 +173,7 @@ def decode_error(body: bytes) -> tuple[str | None, str | None]:
     """(codeDescription, errorId) of an error answer; None for a missing one."""
     try:
         error = _errors.decode(clean_json(body))
-    except _UNREADABLE:
+    except UNREADABLE:
         return None, None
     return _short(error.code_description), _short(error.error_id)
 
@@ -191,7 +191,7 @@ def without_key(body: bytes, key: str) -> bytes:
     """A JSON object without one of its keys, the others byte for byte. Raises Unreadable."""
     try:
         fields = _raw_fields.decode(body)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Unreadable(type(error).__name__) from error
     fields.pop(key, None)
     return msgspec.json.encode(fields)

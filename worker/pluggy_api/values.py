@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
@@ -33,12 +33,12 @@ def text(value: object) -> str | None:
 
 def money(value: object) -> Decimal | None:
     """An exact amount from a JSON number (or its text); None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+    if value is None or isinstance(value, bool) or not isinstance(value, int | Decimal | str):
         return None
     if isinstance(value, str) and not NUMBER.fullmatch(value):
         return None
     try:
-        amount = Decimal(value)
+        amount = value if isinstance(value, Decimal) else Decimal(value)
     except InvalidOperation:
         return None
     return amount if amount.is_finite() else None
@@ -46,6 +46,8 @@ def money(value: object) -> Decimal | None:
 
 def integer(value: object) -> int | None:
     """A whole number that fits the column, also as text or 3.0."""
+    if value is None:
+        return None
     number = money(value)
     # Compared first: arithmetic on a number of a million digits would overflow.
     if number is None or not -MAX_INTEGER <= number <= MAX_INTEGER:
@@ -96,7 +98,8 @@ def posted_on(written: object, zone: ZoneInfo) -> date:
     parsed = parse_time(written)
     if parsed is None or not isinstance(written, str):
         raise UnreadableRow("date is no time")
-    if _is_date(datetime.fromisoformat(written.strip())):
+    # Most times are written in UTC: of these `parsed` says all.
+    if _is_date(parsed if written[-1] == "Z" else datetime.fromisoformat(written.strip())):
         return parsed.date()
     try:
         return parsed.astimezone(zone).date()
@@ -109,11 +112,6 @@ def _is_date(written: datetime) -> bool:
     return written.tzinfo is None or (
         written.utcoffset() == timedelta(0) and written.time() == time(0)
     )
-
-
-def utc_text(value: datetime | None) -> str | None:
-    """ISO 8601 in UTC, as Postgres reads it."""
-    return value.astimezone(UTC).isoformat() if value else None
 
 
 def boolean(value: object) -> bool | None:

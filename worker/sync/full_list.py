@@ -22,7 +22,8 @@ from worker.pluggy_api.payloads import decode_object
 from worker.sync.deletions import WITNESSES
 from worker.sync.empty_lists import note_missed, plan_recheck
 from worker.sync.inner_items import is_owner, read_rows_of_item
-from worker.sync.store_rows import Listed, Row, store_rows
+from worker.sync.page_rows import Listed, Row
+from worker.sync.store_rows import store_rows
 from worker.sync.tombstones import tombstone_row
 
 ASK_TIMEOUT_S: Final = 10.0

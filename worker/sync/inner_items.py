@@ -14,7 +14,7 @@ import msgspec
 
 from worker.lease.lease import SyncSession
 from worker.store.entities import items
-from worker.sync.store_rows import Rejected, Row, RowsOfAnother, read_rows
+from worker.sync.page_rows import Rejected, Row, RowsOfAnother, read_rows
 
 OWNED_BY_ITEM = "itemId"
 

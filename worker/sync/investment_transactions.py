@@ -16,7 +16,8 @@ from worker.lease.lease import SyncSession
 from worker.lease.progress import Read
 from worker.planner.steps import ReadInvestmentTransactions
 from worker.store.entities import investment_transactions
-from worker.sync.store_rows import Listed, read_rows, store_rows
+from worker.sync.page_rows import Listed, read_rows
+from worker.sync.store_rows import store_rows
 
 PRODUCT: Final = "investment_transactions"
 ASK_AGAIN_AFTER: Final = timedelta(minutes=5)

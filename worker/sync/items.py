@@ -23,8 +23,9 @@ from worker.planner.item_status import Item, later_of, read_item
 from worker.pluggy_api.errors import PluggyUnavailable
 from worker.pluggy_api.payloads import decode_object, row_hash, without_key
 from worker.store.entities import items
+from worker.sync.page_rows import Row
 from worker.sync.schema_drift import note_novelties
-from worker.sync.store_rows import Row, is_stale
+from worker.sync.store_rows import is_stale
 from worker.sync.tombstones import tombstone_all
 
 log = structlog.get_logger()

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import msgspec
 
 from worker.entities.declaration import Entity
-from worker.infra.parsing import parse_uuid
 from worker.infra.postgres import Connection
 from worker.infra.time_slices import batches, yielding_to_others
 from worker.lease.lease import SyncSession
 from worker.planner.state import WHOLE_ITEM
-from worker.pluggy_api.errors import PluggyUnavailable
-from worker.pluggy_api.payloads import Unreadable, decode_heads, decode_id, decode_object, row_hash
-from worker.pluggy_api.values import UnreadableRow, moment
+from worker.pluggy_api.payloads import Unreadable
+from worker.pluggy_api.values import UnreadableRow
 from worker.store import rejected_rows
 from worker.store.entities.items import ItemVersion
 from worker.store.rows import StoredVersion
-from worker.sync.schema_drift import note_novelties
+from worker.sync.page_rows import Rejected, Row
+from worker.sync.schema_drift import note_novelties, read_familiar
 
 STALE_READ: Final = timedelta(minutes=10)
 """An older answer within this time of our write is a lagging replica's; later it is Pluggy's word.
@@ -31,139 +30,26 @@ STALE_READ: Final = timedelta(minutes=10)
 
 BATCH_SIZE: Final = 500
 """Rows per statement: a full page of transactions."""
-HEADS_BATCH_SIZE: Final = 100
-"""Rows whose heads are decoded at once: about 0.3 ms of the event loop."""
+MIN_COPIED: Final = 50
+"""COPY is a savepoint of its own: fewer new rows than these go with the changed ones."""
+MAX_COPIED_EXPONENT: Final = 1000
+OWN_COLUMNS: Final = (
+    *("item_id", "id", "payload", "row_hash", "row_version", "run_id"),
+    *("first_seen_at", "changed_at"),
+)
+"""Columns of every entity, before those of its mapper."""
+REFUSED_ROW: Final = (
+    asyncpg.DataError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.IntegrityConstraintViolationError,
+)
 
 
-class Row(msgspec.Struct):
-    """A row of a page: what says whether it has changed, and its fields once they are needed."""
+class Mapped(NamedTuple):
+    """A row that is to be written, and its columns."""
 
-    id: uuid.UUID
-    raw: bytes
-    hash: bytes
-    decoded: Mapping[str, Any] | None = None
-
-    @property
-    def fields(self) -> Mapping[str, Any]:
-        """The whole row, decoded once. Raises Unreadable."""
-        if self.decoded is None:
-            self.decoded = decode_object(self.raw)
-        return self.decoded
-
-    @property
-    def updated_at(self) -> datetime | None:
-        """Pluggy's own time of the last change, where the entity has one."""
-        return moment(self.fields.get("updatedAt"))
-
-    def document(self, columns: dict[str, Any], version: int) -> dict[str, Any]:
-        """The row as upserts take it: its mapped columns, and those that every row has."""
-        return columns | {
-            "id": self.id,
-            "payload": msgspec.Raw(self.raw),
-            "row_hash": "\\x" + self.hash.hex(),
-            "row_version": version,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A row set aside; reason names fields, never values. id is None if even that is unreadable."""
-
-    id: uuid.UUID | None
-    reason: str
-    body: bytes
-
-    @property
-    def row_id(self) -> str:
-        """The row's id, or a hash of its body where it has none."""
-        return row_hash(self.body).hex() if self.id is None else str(self.id)
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """Rows that an answer listed, unreadable ones included; nameless: some had no readable id."""
-
-    ids: frozenset[uuid.UUID]
-    nameless: bool
-
-    @classmethod
-    def of(cls, rows: Sequence[Row], rejected: Sequence[Rejected]) -> Listed:
-        """All rows of an answer."""
-        named = {row.id for row in rows} | {r.id for r in rejected if r.id is not None}
-        return cls(frozenset(named), any(r.id is None for r in rejected))
-
-    def among(self, asked: Iterable[uuid.UUID]) -> set[uuid.UUID]:
-        """The ids that came back, or may have: a row without an id may be any of them."""
-        return set(asked) if self.nameless else set(self.ids.intersection(asked))
-
-
-class RowsOfAnother(PluggyUnavailable):
-    """A row names an owner that was not asked for: then the whole page is not ours."""
-
-    def __init__(self, owner_key: str, named: uuid.UUID) -> None:
-        super().__init__(f"rows_of_another_{owner_key}")
-        self.named = named
-
-
-async def read_rows(
-    page: Sequence[msgspec.Raw],
-    *,
-    owner_key: str,
-    owner: uuid.UUID,
-    inner_id: uuid.UUID | None = None,
-) -> tuple[list[Row], list[Rejected]]:
-    """Split a page into rows and rejects; of rows with the same id the newer wins.
-
-    Of ordinary rows only the heads are decoded: most pages hold nothing new. inner_id: the other id
-    that rows may name as their owner (see inner_items.py). Raises RowsOfAnother.
-    """
-    if inner_id is None:
-        ordinary = await _rows_by_head(page, owner_key, owner)
-        if ordinary is not None:
-            return ordinary, []
-    rows: dict[uuid.UUID, Row] = {}
-    rejected: list[Rejected] = []
-    async for raw in yielding_to_others(map(bytes, page)):
-        try:
-            row = _read_row(raw)
-        except (Unreadable, UnreadableRow) as error:
-            rejected.append(Rejected(parse_uuid(decode_id(raw)), str(error), raw))
-            continue
-        named = parse_uuid(row.fields.get(owner_key))
-        if named is not None and named not in (owner, inner_id):
-            raise RowsOfAnother(owner_key, named)
-        rows[row.id] = _newer(rows.get(row.id), row)
-    return list(rows.values()), rejected
-
-
-async def _rows_by_head(
-    page: Sequence[msgspec.Raw], owner_key: str, owner: uuid.UUID
-) -> list[Row] | None:
-    """The rows, undecoded; None if a head is odd, names another owner or stands twice."""
-    rows: dict[uuid.UUID, Row] = {}
-    owners = {None, str(owner)}
-    async for batch in yielding_to_others(batches(page, HEADS_BATCH_SIZE)):
-        heads = decode_heads(batch, owner_key)
-        if heads is None or not owners.issuperset([head.owner for head in heads]):
-            return None
-        for head, raw in zip(heads, map(bytes, batch), strict=True):
-            rows[head.id] = Row(head.id, raw, row_hash(raw))
-    return list(rows.values()) if len(rows) == len(page) else None
-
-
-def _newer(first: Row | None, second: Row) -> Row:
-    """The newer by Pluggy's time; the second if the times are unknown or equal."""
-    if first is None or first.updated_at is None or second.updated_at is None:
-        return second
-    return first if first.updated_at > second.updated_at else second
-
-
-def _read_row(raw: bytes) -> Row:
-    fields = decode_object(raw)
-    row_id = parse_uuid(fields.get("id"))
-    if row_id is None:
-        raise UnreadableRow("id is no UUID")
-    return Row(row_id, raw, row_hash(raw), fields)
+    row: Row
+    columns: dict[str, Any]
 
 
 async def store_rows(
@@ -200,20 +86,18 @@ async def _store_batch(
     """Write rows that differ; returns rows that could not be written, and adds to older ones."""
     stored = await _stored_versions(conn, session, entity, rows)
     differing = [row for row in rows if not _is_same(session, entity, row, stored.get(row.id))]
-    readable, unreadable = await _readable(differing)
+    readable, unreadable = await _readable(entity, differing)
     changed = [row for row in readable if not _is_older(session, row, stored.get(row.id))]
     await note_novelties(
         conn,
         session.run,
         entity.product,
-        [row.fields for row in changed],
+        [row.fields for row in changed if not row.is_familiar],
         request_id=session.pluggy.request_id,
     )
-    documents, unmappable = await _documents(session, entity, changed)
-    for document in documents:
-        document.update(owner_columns)
-    await _count_explained(conn, session, entity, documents)
-    unkept = [*unreadable, *unmappable, *await _upsert(conn, session, entity, documents)]
+    mapped, unmappable = await _mapped(session, entity, changed, owner_columns)
+    await _count_explained(conn, session, entity, mapped)
+    unkept = [*unreadable, *unmappable, *await _write(conn, session, entity, mapped, stored)]
     older |= {row.id for row in readable} - {row.id for row in changed}
     if session.has_rejected:
         # Unchanged rows are accepted too.
@@ -225,13 +109,12 @@ async def _store_batch(
 
 
 async def _count_explained(
-    conn: Connection, session: SyncSession, entity: Entity, documents: Sequence[dict[str, Any]]
+    conn: Connection, session: SyncSession, entity: Entity, mapped: Sequence[Mapped]
 ) -> None:
     """Count rows whose change is no drift, while a verify reads them."""
-    if entity.count_explained is None or session.run.drift_of is None or not documents:
+    if entity.count_explained is None or session.run.drift_of is None or not mapped:
         return
-    compared = [{name: d[name] for name in ("id", "payload", "row_hash")} for d in documents]
-    rows = msgspec.json.encode(compared)
+    rows = msgspec.json.encode([row.document({}, entity.version) for row, _ in mapped])
     session.run.counts.balances_alone += await entity.count_explained(
         conn, session.item_id, rows=rows.decode()
     )
@@ -255,10 +138,13 @@ def _is_same(session: SyncSession, entity: Entity, row: Row, stored: StoredVersi
     return same
 
 
-async def _readable(rows: Sequence[Row]) -> tuple[list[Row], list[Rejected]]:
+async def _readable(entity: Entity, rows: Sequence[Row]) -> tuple[list[Row], list[Rejected]]:
     readable: list[Row] = []
     rejected: list[Rejected] = []
     async for row in yielding_to_others(rows):
+        if row.decoded is None:
+            row.decoded = read_familiar(entity, row.raw)
+            row.is_familiar = row.decoded is not None
         try:
             _ = row.fields
         except Unreadable as error:
@@ -286,10 +172,10 @@ def is_stale(session: SyncSession, row: Row, stored: StoredVersion | ItemVersion
     return source < updated_at and recent
 
 
-async def _documents(
-    session: SyncSession, entity: Entity, rows: Sequence[Row]
-) -> tuple[list[dict[str, Any]], list[Rejected]]:
-    documents: list[dict[str, Any]] = []
+async def _mapped(
+    session: SyncSession, entity: Entity, rows: Sequence[Row], owner_columns: Mapping[str, Any]
+) -> tuple[list[Mapped], list[Rejected]]:
+    mapped: list[Mapped] = []
     rejected: list[Rejected] = []
     async for row in yielding_to_others(rows):
         try:
@@ -297,38 +183,71 @@ async def _documents(
         except UnreadableRow as error:
             rejected.append(Rejected(row.id, str(error), row.raw))
             continue
-        documents.append(row.document(columns, entity.version))
-    return documents, rejected
+        mapped.append(Mapped(row, {**columns, **owner_columns}))
+    return mapped, rejected
+
+
+async def _write(
+    conn: Connection,
+    session: SyncSession,
+    entity: Entity,
+    mapped: list[Mapped],
+    stored: Mapping[uuid.UUID, StoredVersion],
+) -> list[Rejected]:
+    """Write rows: many new ones by COPY, which is half the work for Postgres, others by upsert."""
+    new = [m for m in mapped if m.row.id not in stored] if entity.mapped_fields else []
+    if len(new) < MIN_COPIED or not await _copy(conn, session, entity, new):
+        return await _upsert(conn, session, entity, mapped)
+    return await _upsert(conn, session, entity, [m for m in mapped if m.row.id in stored])
+
+
+async def _copy(
+    conn: Connection, session: SyncSession, entity: Entity, new: Sequence[Mapped]
+) -> bool:
+    """Write new rows; False: asyncpg or Postgres refuses one of them, and none is written."""
+    try:
+        async with conn.transaction():
+            await conn.copy_records_to_table(
+                entity.product,
+                schema_name="pluggy",
+                columns=(*OWN_COLUMNS, *new[0].columns),
+                records=[_record(session, entity, *mapped) for mapped in new],
+            )
+    except (*REFUSED_ROW, TypeError, ValueError, ArithmeticError):
+        return False
+    session.run.counts.inserted += len(new)
+    return True
+
+
+def _record(
+    session: SyncSession, entity: Entity, row: Row, columns: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    """The row in the order of OWN_COLUMNS and its own. Raises ValueError for a number of COPY's."""
+    for value in columns.values():
+        if type(value) is Decimal and abs(value.adjusted()) > MAX_COPIED_EXPONENT:
+            raise ValueError("asyncpg writes such a number as another one")
+    run = (entity.version, session.run.id, session.now, session.now)
+    return (session.item_id, row.id, row.raw.decode(), row.hash, *run, *columns.values())
 
 
 async def _upsert(
-    conn: Connection, session: SyncSession, entity: Entity, documents: list[dict[str, Any]]
+    conn: Connection, session: SyncSession, entity: Entity, mapped: list[Mapped]
 ) -> list[Rejected]:
     """Write all rows in one statement; if Postgres refuses it, one by one to find bad rows."""
-    if not documents:
+    if not mapped:
         return []
+    documents = [row.document(columns, entity.version) for row, columns in mapped]
     try:
         async with conn.transaction():
             text = msgspec.json.encode(documents).decode()
             written = await entity.upsert(
                 conn, rows=text, item_id=session.item_id, run_id=session.run.id, now=session.now
             )
-    except (
-        asyncpg.DataError,
-        asyncpg.ProgramLimitExceededError,
-        asyncpg.IntegrityConstraintViolationError,
-    ) as error:
-        if len(documents) == 1:
-            document = documents.pop()
-            body = bytes(document["payload"])
-            return [Rejected(document["id"], type(error).__name__, body)]
-        rejected: list[Rejected] = []
-        for document in list(documents):
-            alone = [document]
-            rejected += await _upsert(conn, session, entity, alone)
-            if not alone:
-                documents.remove(document)
-        return rejected
+    except REFUSED_ROW as error:
+        if len(mapped) == 1:
+            [(row, _)] = mapped
+            return [Rejected(row.id, type(error).__name__, row.raw)]
+        return [r for one in mapped for r in await _upsert(conn, session, entity, [one])]
     new = sum(row.is_new for row in written)
     session.run.counts.inserted += new
     session.run.counts.changed += len(written) - new

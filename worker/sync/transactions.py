@@ -20,7 +20,8 @@ from worker.pluggy_api.paging import with_restarts
 from worker.store import account_walks, product_sync, reconciliation
 from worker.store.entities import transactions
 from worker.sync.deletions import Question
-from worker.sync.store_rows import Listed, read_rows, store_rows
+from worker.sync.page_rows import Listed, read_rows
+from worker.sync.store_rows import store_rows
 
 PRODUCT: Final = "transactions"
 MAX_DELTA_PAGES: Final = 10
