@@ -8,7 +8,7 @@ READY := .venv/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv demo services test test-extra mutants oracle soak chaos bench check format lint types \
+.PHONY: help .venv demo services test test-extra mutants oracle soak chaos bench bench-growth check format lint types \
 	imports lock schema store
 
 help: ## list the targets
@@ -59,6 +59,9 @@ chaos: $(READY) ## break everything under load, up to 40 minutes (ARGS=--short)
 
 bench: $(READY) ## measure (ARGS=--quick)
 	$(BIN)/python -m bench $(ARGS)
+
+bench-growth: $(READY) ## measure what grows with the tables, some minutes (ARGS=--items=10000)
+	$(BIN)/python -m bench.growth $(ARGS)
 
 store: $(READY) ## write worker/store from sql/queries and a migrated database
 	@$(BIN)/python -m bench.store

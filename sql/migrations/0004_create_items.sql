@@ -42,3 +42,14 @@ CREATE INDEX items_run ON pluggy.items (run_id);
 -- The connectors that items have are listed by skipping from one id to the next.
 CREATE INDEX items_connector ON pluggy.items (connector_id);
 CREATE INDEX items_deleted ON pluggy.items (deleted_at) WHERE deleted_at IS NOT NULL;
+-- What operators are told of, among many items that are well (pluggy_sync.items_not_fresh).
+CREATE INDEX items_not_well ON pluggy.items (id)
+    WHERE deleted_at IS NULL
+      AND (status IS DISTINCT FROM 'UPDATED' OR execution_status = 'USER_AUTHORIZATION_REVOKED'
+           OR next_auto_sync_at IS NULL OR has_resources_pending_authorization
+           OR payload -> 'statusDetail' <> 'null');
+CREATE INDEX items_status_detail ON pluggy.items (id) WHERE payload -> 'statusDetail' <> 'null';
+CREATE INDEX items_next_auto_sync ON pluggy.items (next_auto_sync_at);
+CREATE INDEX items_consent_expires ON pluggy.items (consent_expires_at);
+-- How few items have one, so that Postgres plans for few.
+CREATE STATISTICS pluggy.items_status_detail ON (payload -> 'statusDetail') FROM pluggy.items;

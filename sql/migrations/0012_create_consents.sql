@@ -19,3 +19,5 @@ CREATE TABLE pluggy.consents (
 
 COMMENT ON TABLE pluggy.consents IS 'Open Finance consents of an item';
 CREATE INDEX consents_run ON pluggy.consents (run_id);
+CREATE INDEX consents_expires ON pluggy.consents (expires_at)
+    WHERE deleted_at IS NULL AND revoked_at IS NULL;

@@ -63,6 +63,8 @@ COMMENT ON COLUMN pluggy_sync.webhook_events.run_id IS
 CREATE INDEX webhook_events_open ON pluggy_sync.webhook_events (item_id, id)
     WHERE state IN ('pending', 'walking');
 CREATE INDEX webhook_events_dead ON pluggy_sync.webhook_events (settled_at) WHERE state = 'dead';
+CREATE INDEX webhook_events_kept ON pluggy_sync.webhook_events (accepted_at)
+    WHERE state = 'ignored' AND reason IN ('unknown_event', 'unreadable_item_id', 'unreadable_connector_id');
 CREATE INDEX webhook_events_accepted ON pluggy_sync.webhook_events (accepted_at);
 CREATE INDEX webhook_events_item ON pluggy_sync.webhook_events (item_id, id);
 

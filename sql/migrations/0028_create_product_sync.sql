@@ -105,6 +105,9 @@ COMMENT ON COLUMN pluggy_sync.product_sync.error_id IS
 CREATE INDEX product_sync_failed ON pluggy_sync.product_sync (failed_at) WHERE failed_at IS NOT NULL;
 CREATE INDEX product_sync_parked ON pluggy_sync.product_sync (product, item_id)
     WHERE parked_at IS NOT NULL;
+CREATE INDEX product_sync_not_well ON pluggy_sync.product_sync (item_id)
+    WHERE dead_at IS NOT NULL OR parked_at IS NOT NULL OR stale_reason IS NOT NULL
+       OR incomplete_reason IS NOT NULL OR attempts > 0;
 CREATE INDEX product_sync_wide ON pluggy_sync.product_sync (wide_by)
     WHERE wide_by IS NOT NULL AND NOT wide_ordered;
 CREATE INDEX product_sync_confirm ON pluggy_sync.product_sync (confirm_at) WHERE confirm_at IS NOT NULL;

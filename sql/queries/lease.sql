@@ -53,15 +53,28 @@ RETURNING l.item_id, l.token, due.lane, clock_timestamp() AS now,
 -- name: claim_oldest_item
 -- params: lease_for
 -- returns: one? ClaimedItem
--- Leases the item that has been due longest in any lane, so that no lane starves.
-WITH due AS (
+-- Leases the item that has been due longest in any lane, so that no lane starves. Only that of the
+-- four heads of lanes is locked; if another claim has it, none is leased.
+WITH oldest AS (
+    SELECT found.item_id
+    FROM (VALUES (0), (1), (2), (3)) AS lanes(lane)
+    CROSS JOIN LATERAL (
+        SELECT s.item_id, s.run_at
+        FROM pluggy_sync.item_sync s
+        JOIN pluggy_sync.item_leases l USING (item_id)
+        WHERE s.lane = lanes.lane AND s.run_at <= now() AND l.until <= now()
+          AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
+        ORDER BY s.run_at
+        LIMIT 1
+    ) AS found
+    ORDER BY found.run_at
+    LIMIT 1
+), due AS (
     SELECT s.item_id, s.lane
-    FROM pluggy_sync.item_sync s
+    FROM oldest
+    JOIN pluggy_sync.item_sync s USING (item_id)
     JOIN pluggy_sync.item_leases l USING (item_id)
     WHERE s.run_at <= now() AND l.until <= now()
-      AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
-    ORDER BY s.run_at
-    LIMIT 1
     FOR UPDATE OF s, l SKIP LOCKED
 )
 UPDATE pluggy_sync.item_leases l

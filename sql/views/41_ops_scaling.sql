@@ -7,8 +7,9 @@ SELECT b.due AS items_due, b.oldest_due_age_s, w.replicas, w.slots, h.halted_at 
                              / (w.slots::numeric / w.replicas)))::integer END AS max_replicas
 FROM pluggy_sync.worker_settings c
 CROSS JOIN pluggy_sync.halts h
-CROSS JOIN (SELECT sum(due)::bigint AS due, max(oldest_due_age_s) AS oldest_due_age_s
-            FROM pluggy_ops.backlog) AS b
+CROSS JOIN (SELECT count(*) AS due,
+                   round(coalesce(extract(epoch FROM now() - min(run_at)), 0), 3) AS oldest_due_age_s
+            FROM pluggy_sync.item_sync WHERE run_at <= now()) AS b
 CROSS JOIN (SELECT count(*) AS replicas, coalesce(sum(slots), 0) AS slots FROM pluggy_sync.workers
             WHERE seen_at > now() - interval '30 seconds') AS w
 CROSS JOIN (SELECT sum(api_requests) AS requests,

@@ -18,6 +18,7 @@ WITH stale AS MATERIALIZED (
                 ELSE 'reads_failing' END AS kind
     FROM pluggy_ops.freshness
     WHERE state IN ('stale', 'incomplete')
+      AND item_id = ANY (ARRAY(SELECT n.item_id FROM pluggy_sync.items_not_fresh n))
 ), work AS (
     SELECT 'item_not_found' AS kind, p.item_id, NULL::uuid AS account_id, p.dead_at AS since,
            NULL::timestamptz AS due_at, 1::bigint AS how_many,
@@ -109,15 +110,17 @@ WITH stale AS MATERIALIZED (
            'The consent ends at ' || to_char(e.ends_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
            || ' UTC: have the person renew it before.',
            'pluggy-sync items show ' || i.id
-    FROM pluggy.items i
-    LEFT JOIN (SELECT item_id, min(expires_at) AS ends_at FROM pluggy.consents
-               WHERE deleted_at IS NULL AND revoked_at IS NULL AND expires_at > now()
-               GROUP BY item_id) AS c ON c.item_id = i.id
-    CROSS JOIN LATERAL (
-        SELECT least(CASE WHEN i.consent_expires_at > now() THEN i.consent_expires_at END, c.ends_at)
-            AS ends_at) AS e
-    WHERE i.deleted_at IS NULL AND e.ends_at < now() + interval '14 days'
-      AND coalesce(i.consent_expires_at > now(), true)
+    FROM (
+        SELECT item_id, min(ends_at) AS ends_at
+        FROM (SELECT id AS item_id, consent_expires_at AS ends_at FROM pluggy.items
+              WHERE consent_expires_at > now() AND consent_expires_at < now() + interval '14 days'
+              UNION ALL
+              SELECT item_id, expires_at FROM pluggy.consents
+              WHERE deleted_at IS NULL AND revoked_at IS NULL
+                AND expires_at > now() AND expires_at < now() + interval '14 days') AS ending
+        GROUP BY item_id) AS e
+    JOIN pluggy.items i ON i.id = e.item_id
+    WHERE i.deleted_at IS NULL AND coalesce(i.consent_expires_at > now(), true)
       AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
     UNION ALL
     SELECT 'connector_withdrawn', i.id, NULL, w.unlisted_at, NULL, 1,

@@ -61,9 +61,10 @@ WITH found AS (
     UNION ALL
     SELECT 86, 'yellow', 'work_waits', 'us',
            'Work waits for over a minute: look at backlog and add workers.',
-           min(oldest_due_at), sum(due)::bigint, NULL
-    FROM pluggy_ops.backlog
-    HAVING max(oldest_due_age_s) > 60
+           min(run_at), count(*), NULL
+    FROM pluggy_sync.item_sync
+    WHERE run_at <= now()
+    HAVING min(run_at) < now() - interval '1 minute'
     UNION ALL
     -- In a row: since the last minute in which one was taken.
     SELECT 84, 'yellow', 'deliveries_refused', 'us',

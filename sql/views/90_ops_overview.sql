@@ -15,17 +15,21 @@ FROM pluggy_sync.halts h
 LEFT JOIN worst f ON true
 CROSS JOIN (SELECT count(*) AS live, coalesce(sum(slots), 0) AS slots FROM pluggy_sync.workers
             WHERE seen_at > now() - interval '30 seconds') AS w
-CROSS JOIN (SELECT count(*) AS items FROM pluggy.items WHERE deleted_at IS NULL) AS i
+-- Two counts that read indexes alone.
+CROSS JOIN (SELECT (SELECT count(*) FROM pluggy.items)
+                   - (SELECT count(*) FROM pluggy.items WHERE deleted_at IS NOT NULL) AS items) AS i
 CROSS JOIN (SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
                    count(*) FILTER (WHERE state = 'walking') AS walking,
                    (SELECT max(accepted_at) FROM pluggy_sync.webhook_events) AS last_accepted_at
             FROM pluggy_sync.webhook_events WHERE state IN ('pending', 'walking')) AS e
 CROSS JOIN (SELECT count(*) AS dead FROM pluggy_sync.webhook_events WHERE state = 'dead') AS d
-CROSS JOIN (SELECT coalesce(sum(due), 0) AS due, coalesce(max(oldest_due_age_s), 0) AS oldest_due_age_s
-            FROM pluggy_ops.backlog) AS b
+CROSS JOIN (SELECT count(*)::numeric AS due,
+                   round(coalesce(extract(epoch FROM now() - min(run_at)), 0), 3) AS oldest_due_age_s
+            FROM pluggy_sync.item_sync WHERE run_at <= now()) AS b
 CROSS JOIN (SELECT count(*) FILTER (WHERE state = 'stale') AS stale,
                    count(*) FILTER (WHERE state = 'incomplete') AS incomplete
-            FROM pluggy_ops.freshness) AS p
+            FROM pluggy_ops.freshness
+            WHERE item_id = ANY (ARRAY(SELECT n.item_id FROM pluggy_sync.items_not_fresh n))) AS p
 CROSS JOIN (SELECT count(*) AS wrong FROM pluggy_ops.subscriptions
             WHERE state NOT IN ('ok', 'elsewhere', 'unchecked')) AS s;
 

@@ -63,7 +63,10 @@ async def claim_best_item(
 
 
 async def claim_oldest_item(conn: Executor, *, lease_for: timedelta) -> ClaimedItem | None:
-    """Leases the item that has been due longest in any lane, so that no lane starves."""
+    """Leases the item that has been due longest in any lane, so that no lane starves.
+
+    Only that of the four heads of lanes is locked; if another claim has it, none is leased.
+    """
     found = await conn.fetchrow(SQL["claim_oldest_item"], lease_for)
     return None if found is None else ClaimedItem(*found)
 

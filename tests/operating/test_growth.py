@@ -1,0 +1,117 @@
+"""What operators and claims read does not grow with the items that are well."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+import pytest
+
+from bench.growth import EXPLAIN
+from bench.growth_load import fill
+from tests.support.kept_database import execute, with_database
+from tests.support.statements import STATEMENTS
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+ITEMS: Final = 2_000
+LARGE: Final = ("product_sync", "webhook_events", "item_leases")
+ASKED: Final[dict[str, tuple[str, list[Any]]]] = {
+    **{
+        view: (f"SELECT * FROM pluggy_ops.{view}", [])  # noqa: S608 - constants
+        for view in (
+            "overview",
+            "findings",
+            "worklist",
+            "backlog",
+            "scaling",
+            "errors_by_connector",
+        )
+    },
+    "claim_oldest_item": (STATEMENTS["claim_oldest_item"], [timedelta(seconds=30)]),
+}
+NAMED: Final = "SELECT item_id FROM pluggy_sync.items_not_fresh"
+NOT_FRESH: Final = "SELECT item_id FROM pluggy_ops.freshness WHERE state IN ('stale', 'incomplete')"
+CAUSES: Final = (
+    "UPDATE pluggy.items SET status = 'LOGIN_ERROR'",
+    "UPDATE pluggy.items SET status = 'OUTDATED'",
+    "UPDATE pluggy.items SET status = 'WAITING_USER_ACTION', changed_at = '-infinity'",
+    "UPDATE pluggy.items SET status = 'UPDATING', changed_at = '-infinity'",
+    "UPDATE pluggy.items SET execution_status = 'USER_AUTHORIZATION_REVOKED'",
+    "UPDATE pluggy.items SET consent_expires_at = now() - interval '1 minute'",
+    "UPDATE pluggy.items SET next_auto_sync_at = NULL",
+    "UPDATE pluggy.items SET next_auto_sync_at = now() - interval '25 hours'",
+    "UPDATE pluggy.items SET has_resources_pending_authorization = true",
+    """UPDATE pluggy.items SET payload = '{"statusDetail": {"loans": {"isUpdated": false}}}'""",
+    """UPDATE pluggy.items SET payload = '{"statusDetail": {"loans": {"warnings": [{}]}}}'""",
+    "UPDATE pluggy_sync.product_sync SET dead_at = now()",
+    "UPDATE pluggy_sync.product_sync SET parked_at = now()",
+    "UPDATE pluggy_sync.product_sync SET stale_reason = 'empty_answer'",
+    "UPDATE pluggy_sync.product_sync SET incomplete_reason = 'list_length_unknown'",
+    "INSERT INTO pluggy_sync.rejected_rows"
+    " SELECT item_id, product, scope_id, 'r', 'wrong_type', '', 1 FROM pluggy_sync.product_sync",
+)
+
+
+@pytest.fixture(scope="module")
+async def filled(postgres_url: str, template: str) -> AsyncIterator[Connection]:
+    """A database of ITEMS items, one in a hundred of which is not well."""
+    name = f"growth_{uuid.uuid4().hex[:8]}"
+    await execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    conn = await asyncpg.connect(with_database(postgres_url, name))
+    await fill(conn, ITEMS)
+    yield conn
+    await conn.close()
+    await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@asynccontextmanager
+async def undone(conn: Connection) -> AsyncIterator[None]:
+    """A transaction that is rolled back."""
+    transaction = conn.transaction()
+    await transaction.start()
+    yield
+    await transaction.rollback()
+
+
+def rows_read(plan: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """The scans of a plan: table, and rows that were looked at."""
+    if "Relation Name" in plan:
+        kinds = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+        yield plan["Relation Name"], sum(plan.get(kind, 0) for kind in kinds) * plan["Actual Loops"]
+    for part in plan.get("Plans", ()):
+        yield from rows_read(part)
+
+
+@pytest.mark.parametrize("name", ASKED)
+async def test_what_is_asked_reads_a_small_part_of_large_tables(
+    filled: Connection, name: str
+) -> None:
+    statement, arguments = ASKED[name]
+    async with undone(filled):
+        [explained] = json.loads(await filled.fetchval(EXPLAIN + statement, *arguments))
+    read = Counter[str]()
+    for table, rows in rows_read(explained["Plan"]):
+        read[table] += int(rows)
+    for table in LARGE:
+        size = await filled.fetchval(f"SELECT count(*) FROM pluggy_sync.{table}")  # noqa: S608 - constants
+        assert read[table] < size / 10, table
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+async def test_each_cause_of_staleness_is_among_those_that_operators_views_read(
+    filled: Connection, cause: str
+) -> None:
+    well = f"SELECT item_id FROM pluggy_sync.product_sync WHERE item_id NOT IN ({NAMED}) LIMIT 1"  # noqa: S608
+    async with undone(filled):
+        item_id = await filled.fetchval(well)
+        key = "id" if "pluggy.items" in cause else "item_id"
+        await filled.execute(f"{cause} WHERE {key} = $1", item_id)
+        for found in (NOT_FRESH, NAMED):
+            assert await filled.fetchval(f"SELECT $1 IN ({found})", item_id), found
