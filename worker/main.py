@@ -130,6 +130,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     ctx["background"] += [
         asyncio.create_task(sweep.run()),
         asyncio.create_task(periodic_tasks.run()),
+        asyncio.create_task(ledger.run()),
     ]
     sweep.ticked_at = periodic_tasks.ticked_at = queue.read_at = time.monotonic()
     heartbeats[:] = _heartbeats(sweep, queue, periodic_tasks)

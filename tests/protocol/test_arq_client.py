@@ -127,16 +127,19 @@ class Loop:
 @asynccontextmanager
 async def looping(url: str) -> AsyncIterator[Loop]:
     loop = Loop(url)
-    yield loop
-    await end(loop.main)
-    # Wakes that were given twice may still run; arq's close would raise their cancellation.
-    await asyncio.gather(*loop.worker.tasks.values(), return_exceptions=True)
-    await loop.worker.close()
+    try:
+        yield loop
+    finally:
+        await end(loop.main)
+        # Wakes that were given twice may still run; arq's close would raise their cancellation.
+        await asyncio.gather(*loop.worker.tasks.values(), return_exceptions=True)
+        await loop.worker.close()
 
 
 async def blpops(redis: ArqRedis) -> int:
     """How often a wake-up has been waited for, in vain or refused too."""
-    return int((await redis.info("commandstats"))["cmdstat_blpop"]["calls"])
+    stats = await redis.info("commandstats")
+    return int(stats.get("cmdstat_blpop", {"calls": 0})["calls"])
 
 
 def through(proxy: CuttingProxy, valkey: embedded.Valkey) -> str:

@@ -8,15 +8,19 @@ from typing import Any
 
 import asyncpg
 import pytest
+from arq.connections import ArqRedis
 
 from tests.support.stack import Stack, fill_budget
 from worker.infra.lanes import Lane
 from worker.infra.redis_keys import PREFIX
 from worker.maintenance.reference_data import refresh_reference_data
+from worker.pluggy_api.circuit_breaker import CallLedger
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyUnavailable
 from worker.store import halts
 from worker.sync.page_rows import read_rows
+
+CALLS = f"{PREFIX}calls:*[0-9]"
 
 
 async def overview(stack: Stack) -> asyncpg.Record:
@@ -112,6 +116,47 @@ async def test_while_pluggy_is_down_everything_is_parked_behind_a_probe(stack: S
     await stack.shift(timedelta(seconds=10))  # what had failed before anybody knew
     await stack.quiet()
     assert {state for i in items for state in await stack.states(i["id"])} == {"applied"}
+
+
+async def calls(redis: ArqRedis, name: str = "answered") -> int:
+    """Calls of the last 30 seconds that all workers know of."""
+    keys = [key async for key in redis.scan_iter(CALLS)]
+    async with redis.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.hget(key, name)
+        return sum(int(number or 0) for number in await pipe.execute())
+
+
+async def test_answered_calls_are_added_to_the_shared_counts_together(redis: ArqRedis) -> None:
+    ledger = CallLedger(redis)
+    for _ in range(50):
+        await ledger.note(uuid.uuid4(), failed=False)
+    assert await calls(redis) == 0
+    await ledger.flush()
+    await ledger.flush()
+    assert await calls(redis) == 50
+
+
+async def test_a_failed_call_is_known_to_every_worker_at_once(redis: ArqRedis) -> None:
+    one, other = CallLedger(redis), CallLedger(redis)
+    for number in range(10):
+        assert not await other.is_down()
+        await (one, other)[number % 2].note(uuid.uuid4(), failed=True)
+    assert await one.is_down()
+    assert await other.is_down()
+
+
+async def test_a_failure_is_judged_with_the_calls_answered_before_it(redis: ArqRedis) -> None:
+    ledger = CallLedger(redis)
+    for failed in [False] * 10 + [True] * 10:
+        await ledger.note(uuid.uuid4(), failed=failed)
+        assert not await ledger.is_down()
+    await ledger.note(uuid.uuid4(), failed=True)
+    assert await ledger.is_down()
+    await ledger.note(uuid.uuid4(), failed=False)
+    await ledger.reset()
+    await ledger.flush()
+    assert await calls(redis) == 0
 
 
 async def test_a_probe_that_walks_ends_the_halt(stack: Stack) -> None:
