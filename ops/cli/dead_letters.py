@@ -6,22 +6,7 @@ from typing import Any, Final
 
 import click
 
-from ops.cli.console import (
-    ROW_ID,
-    CommandFailed,
-    as_rows,
-    connector_option,
-    database,
-    item_option,
-    json_option,
-    limit_option,
-    load_rows,
-    print_json,
-    print_list,
-    print_rows,
-    reason_option,
-    run,
-)
+from ops.cli import console
 from ops.cli.wakeup import wake
 from worker.infra.settings import Environment, load
 from worker.store import operating
@@ -36,25 +21,25 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@item_option
-@reason_option
-@connector_option
-@limit_option
-@json_option
+@console.item_option
+@console.reason_option
+@console.connector_option
+@console.limit_option
+@console.json_option
 def list_(as_json: bool, **chosen: Any) -> None:
     """List dead letters with their reason and time; oldest first."""
-    found = load_rows(operating.list_dead_letters, ids=None, **chosen)
-    print_list("dead_letters", found, as_json=as_json, columns=COLUMNS)
+    found = console.load_rows(operating.list_dead_letters, ids=None, **chosen)
+    console.print_list("dead_letters", found, as_json=as_json, columns=COLUMNS)
 
 
 @dead_letters.command("requeue")
-@click.argument("ids", nargs=-1, type=ROW_ID, metavar="[ID]...")
+@click.argument("ids", nargs=-1, type=console.ROW_ID, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="All there are.")
-@reason_option
-@item_option
-@connector_option
+@console.reason_option
+@console.item_option
+@console.connector_option
 @click.option("--dry-run", is_flag=True, help="Only list what would be requeued.")
-@json_option
+@console.json_option
 def requeue(
     ids: tuple[int, ...], everything: bool, dry_run: bool, as_json: bool, **narrowed: Any
 ) -> None:
@@ -67,23 +52,23 @@ def requeue(
         raise click.UsageError("name ids; or --all; or --reason, --item, --connector")
     chosen: dict[str, Any] = {"ids": ids or None, **narrowed}
     if dry_run:
-        found = load_rows(operating.list_dead_letters, limit=None, **chosen)
+        found = console.load_rows(operating.list_dead_letters, limit=None, **chosen)
     else:
-        found = run(_requeue(chosen))
+        found = console.run(_requeue(chosen))
     shown = [{column: row[column] for column in REQUEUED} for row in found]
     unknown = sorted(set(ids) - {row["id"] for row in found})
     if as_json:
-        print_json({"dry_run": dry_run, "requeued": shown, "not_dead": unknown})
+        console.print_json({"dry_run": dry_run, "requeued": shown, "not_dead": unknown})
     else:
-        print_rows("would be requeued" if dry_run else "requeued", shown)
+        console.print_rows("would be requeued" if dry_run else "requeued", shown)
     if unknown:
-        raise CommandFailed(f"no dead letters: {', '.join(map(str, unknown))}")
+        raise console.CommandFailed(f"no dead letters: {', '.join(map(str, unknown))}")
 
 
 async def _requeue(chosen: dict[str, Any]) -> list[dict[str, Any]]:
     settings = load(Environment)
-    async with database(settings) as db:
+    async with console.database(settings) as db:
         found = await operating.requeue_dead_letters(db, **chosen)
     due = {row.item_id for row in found if row.item_id is not None and row.made_due}
     await wake(settings, sorted(due))
-    return as_rows(found)
+    return console.as_rows(found)

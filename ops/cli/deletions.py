@@ -8,17 +8,7 @@ from typing import Any
 
 import click
 
-from ops.cli.console import (
-    CommandFailed,
-    call,
-    item_option,
-    json_option,
-    limit_option,
-    load_rows,
-    print_json,
-    print_list,
-    print_rows,
-)
+from ops.cli import console
 from worker.maintenance.deletion_review import Decided, accept_deletions, refuse_deletions
 from worker.store.deletions import list_deletions
 
@@ -35,19 +25,19 @@ def flags() -> None:
 
 
 @flags.command("list")
-@item_option
-@limit_option
-@json_option
+@console.item_option
+@console.limit_option
+@console.json_option
 def list_(as_json: bool, **chosen: Any) -> None:
     """List flagged rows and the reason of each; oldest first."""
-    found = load_rows(list_deletions, **chosen)
-    print_list("flagged", found, as_json=as_json, title="flagged rows")
+    found = console.load_rows(list_deletions, **chosen)
+    console.print_list("flagged", found, as_json=as_json, title="flagged rows")
 
 
 @flags.command("accept")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
 @click.option("--item", "item_id", type=click.UUID, help="All flagged rows of this item.")
-@json_option
+@console.json_option
 def accept(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool) -> None:
     """Tombstone flagged rows; rows that Pluggy has returned since are left alone."""
     _decide(accept_deletions, "tombstoned", ids, item_id, as_json=as_json)
@@ -56,7 +46,7 @@ def accept(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool)
 @flags.command("refuse")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
 @click.option("--item", "item_id", type=click.UUID, help="All flagged rows of this item.")
-@json_option
+@console.json_option
 def refuse(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool) -> None:
     """Keep flagged rows; they are not flagged again until Pluggy has returned them once."""
     _decide(refuse_deletions, "kept", ids, item_id, as_json=as_json)
@@ -72,7 +62,7 @@ def _decide(
 ) -> None:
     if not ids and item_id is None:
         raise click.UsageError("name transactions, or --item")
-    decided = call(decide, item_id=item_id, transaction_ids=ids or None)
+    decided = console.call(decide, item_id=item_id, transaction_ids=ids or None)
     rows: list[dict[str, Any]] = [
         {"item_id": of_item.item_id, name: row_id, "run_id": of_item.run_id}
         for name in ("transaction_id", "account_id")
@@ -82,8 +72,8 @@ def _decide(
     done = {row_id for d in decided for row_id in (*d.transaction_ids, *d.account_ids)}
     others = sorted(set(ids) - done)
     if as_json:
-        print_json({word: rows, "not_flagged": others})
+        console.print_json({word: rows, "not_flagged": others})
     else:
-        print_rows(word, rows)
+        console.print_rows(word, rows)
     if others:
-        raise CommandFailed(f"not flagged: {', '.join(map(str, others))}")
+        raise console.CommandFailed(f"not flagged: {', '.join(map(str, others))}")

@@ -15,17 +15,7 @@ from typing import Any, Final, TextIO
 import click
 import msgspec
 
-from ops.cli.console import (
-    CommandFailed,
-    as_rows,
-    database,
-    json_option,
-    print_fields,
-    print_json,
-    print_rows,
-    run,
-    say,
-)
+from ops.cli import console
 from ops.cli.item_ids import Line, read_ids
 from ops.cli.pluggy import list_items
 from ops.cli.wakeup import wake
@@ -57,22 +47,22 @@ def items() -> None:
 
 @items.command("register")
 @click.argument("item_ids", nargs=-1, required=True, metavar="ID...")
-@json_option
+@console.json_option
 def register(item_ids: tuple[str, ...], as_json: bool) -> None:
     """Mirror items that exist at Pluggy, before all other work."""
-    _report(run(_store(read_each(item_ids), registration)), as_json)
+    _report(console.run(_store(read_each(item_ids), registration)), as_json)
 
 
 @items.command("deleted")
 @click.argument("item_ids", nargs=-1, required=True, type=click.UUID, metavar="ID...")
-@json_option
+@console.json_option
 def deleted(item_ids: tuple[uuid.UUID, ...], as_json: bool) -> None:
     """Report items that were deleted at Pluggy and whose item/deleted webhook was lost.
 
     Like the webhook, this only makes a worker read the item; an item that still exists stays.
     """
     lines = [Line(number, str(item_id), item_id) for number, item_id in enumerate(item_ids, 1)]
-    _report(run(_store(lines, _deletion)), as_json)
+    _report(console.run(_store(lines, _deletion)), as_json)
 
 
 def _deletion(item_id: uuid.UUID, now: datetime) -> WebhookEvent:
@@ -83,7 +73,7 @@ def _deletion(item_id: uuid.UUID, now: datetime) -> WebhookEvent:
 @items.command("import")
 @click.argument("file", type=click.File(encoding="utf-8-sig", errors="replace"), required=False)
 @click.option("--from-pluggy", is_flag=True, help="All that Pluggy lists, where it has enabled it.")
-@json_option
+@console.json_option
 def import_(file: TextIO | None, from_pluggy: bool, as_json: bool) -> None:
     """Mirror the items of a list, behind all more urgent work.
 
@@ -92,10 +82,10 @@ def import_(file: TextIO | None, from_pluggy: bool, as_json: bool) -> None:
     """
     if (file is None) != from_pluggy:
         raise click.UsageError("name a file, or --from-pluggy")
-    lines = run(list_items()) if file is None else read_ids(file)
+    lines = console.run(list_items()) if file is None else read_ids(file)
     # No worker is woken: the sweep takes the items up as fast as slots and rate limits allow.
     in_backfill = partial(registration, lane=Lane.BACKFILL)
-    _report(run(_store(lines, in_backfill, wakes=False)), as_json)
+    _report(console.run(_store(lines, in_backfill, wakes=False)), as_json)
 
 
 def read_each(item_ids: Iterable[str]) -> Iterator[Line]:
@@ -115,7 +105,7 @@ async def _store(
     answers: list[Answer] = []
     due: list[uuid.UUID] = []
     remaining = iter(lines)
-    async with database(settings) as db:
+    async with console.database(settings) as db:
         while group := list(islice(remaining, GROUP)):
             ids = [(line.number, line.item_id) for line in group if line.item_id is not None]
             now = datetime.now(UTC)
@@ -148,44 +138,44 @@ def _report(answers: Sequence[Answer], as_json: bool) -> None:
     counts = Counter(answer.status for answer in answers)
     summary = {status: counts[status] for status in ("accepted", "duplicate", "refused")}
     if as_json:
-        print_json(summary | {"lines": [asdict(answer) for answer in answers]})
+        console.print_json(summary | {"lines": [asdict(answer) for answer in answers]})
     else:
         for answer in answers:
             reason = f" ({answer.reason})" if answer.reason else ""
-            say(f"line {answer.line}: {answer.item_id} {answer.status}{reason}")
+            console.say(f"line {answer.line}: {answer.item_id} {answer.status}{reason}")
         click.echo(", ".join(f"{count} {status}" for status, count in summary.items()))
     if counts["refused"]:
-        raise CommandFailed(f"{counts['refused']} of {len(answers)} lines were refused")
+        raise console.CommandFailed(f"{counts['refused']} of {len(answers)} lines were refused")
 
 
 @items.command("show")
 @click.argument("item_id", type=click.UUID, metavar="ID")
-@json_option
+@console.json_option
 def show(item_id: uuid.UUID, as_json: bool) -> None:
     """Show how many rows of an item are stored, their freshness and the open work."""
-    shown = run(_load(item_id))
+    shown = console.run(_load(item_id))
     if as_json:
-        print_json(shown)
+        console.print_json(shown)
         return
-    print_fields(shown["item"])
+    console.print_fields(shown["item"])
     for title in ("rows", "freshness", "walks", "open_events", "dead_letters"):
-        print_rows(title.replace("_", " "), shown[title])
+        console.print_rows(title.replace("_", " "), shown[title])
 
 
 async def _load(item_id: uuid.UUID) -> dict[str, Any]:
-    async with database() as db:
+    async with console.database() as db:
         item = await operating.show_item(db, item_id)
         if item is None:
-            raise CommandFailed(f"nothing is known of item {item_id}; register it first")
+            raise console.CommandFailed(f"nothing is known of item {item_id}; register it first")
         return {
             "item": msgspec.structs.asdict(item),
-            "rows": as_rows(await operating.count_item_rows(db, item_id)),
-            "freshness": as_rows(await operating.item_freshness(db, item_id)),
-            "walks": as_rows(await operating.item_walks(db, item_id)),
-            "open_events": as_rows(
+            "rows": console.as_rows(await operating.count_item_rows(db, item_id)),
+            "freshness": console.as_rows(await operating.item_freshness(db, item_id)),
+            "walks": console.as_rows(await operating.item_walks(db, item_id)),
+            "open_events": console.as_rows(
                 await operating.item_open_events(db, item_id, limit=OPEN_EVENTS_SHOWN)
             ),
-            "dead_letters": as_rows(
+            "dead_letters": console.as_rows(
                 await operating.list_dead_letters(
                     db, ids=None, reason=None, item_id=item_id, connector_id=None, limit=None
                 )

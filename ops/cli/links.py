@@ -8,16 +8,7 @@ from typing import Any
 import asyncpg
 import click
 
-from ops.cli.console import (
-    CommandFailed,
-    call,
-    item_option,
-    json_option,
-    limit_option,
-    load_rows,
-    print_list,
-    say,
-)
+from ops.cli import console
 from worker.infra.postgres import Pool
 from worker.maintenance.reconnections import decide_link
 from worker.store.reconnections import list_account_links
@@ -33,12 +24,14 @@ def links() -> None:
 
 
 @links.command("list")
-@item_option
-@limit_option
-@json_option
+@console.item_option
+@console.limit_option
+@console.json_option
 def list_(as_json: bool, **chosen: Any) -> None:
     """List pairs of accounts, first those that wait for a decision."""
-    print_list("links", load_rows(list_account_links, **chosen), as_json=as_json, title="links")
+    console.print_list(
+        "links", console.load_rows(list_account_links, **chosen), as_json=as_json, title="links"
+    )
 
 
 @links.command("accept")
@@ -59,13 +52,15 @@ def refuse(account_id: uuid.UUID, superseded_by: uuid.UUID) -> None:
 
 def _decide(account_id: uuid.UUID, superseded_by: uuid.UUID, *, accepts: bool) -> None:
     pair = {"account_id": account_id, "superseded_by": superseded_by}
-    if not call(_decide_link, **pair, accepts=accepts):
-        raise CommandFailed(f"no such pair: {account_id} {superseded_by}; see: links list")
-    say(f"{account_id} {superseded_by}: {'accepted' if accepts else 'refused'}")
+    if not console.call(_decide_link, **pair, accepts=accepts):
+        raise console.CommandFailed(f"no such pair: {account_id} {superseded_by}; see: links list")
+    console.say(f"{account_id} {superseded_by}: {'accepted' if accepts else 'refused'}")
 
 
 async def _decide_link(db: Pool, **decision: Any) -> bool:
     try:
         return await decide_link(db, **decision)
     except asyncpg.UniqueViolationError:
-        raise CommandFailed("it is linked to another account; refuse that pair first") from None
+        raise console.CommandFailed(
+            "it is linked to another account; refuse that pair first"
+        ) from None

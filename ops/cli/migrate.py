@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ops.cli.console import (
-    BAD_URL,
-    CONNECTION_ERRORS,
-    CommandFailed,
-    database,
-    explain,
-    json_option,
-    print_json,
-    run,
-)
+from ops.cli import console
 from ops.migrations import migrate
 from worker.infra.settings import Environment, load
 from worker.maintenance.installation import adopt_installation
@@ -37,12 +28,12 @@ class AdoptSettings(Environment):
     is_flag=True,
     help="Also make the database roles of the processes, and keep their rights from then on.",
 )
-@json_option
+@console.json_option
 def migrate_command(adopt: bool, roles: bool, as_json: bool) -> None:
     """Bring the database up to date; safe to repeat, and while the previous release runs."""
-    applied = run(_migrate(adopt, roles))
+    applied = console.run(_migrate(adopt, roles))
     if as_json:
-        print_json({"applied": applied, "adopted": adopt})
+        console.print_json({"applied": applied, "adopted": adopt})
         return
     for name in applied:
         click.echo(f"applied {name}")
@@ -59,11 +50,11 @@ async def _migrate(adopt: bool, roles: bool) -> list[str]:
     try:
         applied = await migrate(settings.direct_url, roles=roles)
     except ValueError as error:
-        raise CommandFailed(BAD_URL) from error
-    except CONNECTION_ERRORS as error:
+        raise console.CommandFailed(console.BAD_URL) from error
+    except console.CONNECTION_ERRORS as error:
         name = "DATABASE_DIRECT_URL" if settings.database_direct_url else "DATABASE_URL"
-        raise CommandFailed(explain(error, database=name)) from error
+        raise console.CommandFailed(console.explain(error, database=name)) from error
     if application is not None:
-        async with database(settings) as db:
+        async with console.database(settings) as db:
             await adopt_installation(db, application.pluggy_client_id, application.pluggy_base_url)
     return applied

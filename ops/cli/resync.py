@@ -17,15 +17,7 @@ from typing import Any, Final, TextIO
 import click
 import msgspec
 
-from ops.cli.console import (
-    CONNECTOR_ID,
-    CommandFailed,
-    database,
-    json_option,
-    print_fields,
-    print_json,
-    run,
-)
+from ops.cli import console
 from ops.cli.item_ids import read_ids
 from worker.entities.registry import PRODUCTS
 from worker.inbox.accept import Accepted
@@ -98,7 +90,7 @@ def _known(_: click.Context, __: click.Parameter, name: str | None) -> str | Non
     type=click.File(encoding="utf-8-sig", errors="replace"),
     help="Items of a list: one id a line, or a CSV with an itemId column; - is standard input.",
 )
-@click.option("--connector", type=CONNECTOR_ID, help="Items of this connector.")
+@click.option("--connector", type=console.CONNECTOR_ID, help="Items of this connector.")
 @click.option("--client-user", help="Items of this clientUserId.")
 @click.option("--since", type=click.DateTime(TIMES), help="Items that webhooks named since (UTC).")
 @click.option("--until", type=click.DateTime(TIMES), help="And before this time.")
@@ -110,7 +102,7 @@ def _known(_: click.Context, __: click.Parameter, name: str | None) -> str | Non
     help="Only this list: one request an item, at once for items that are named.",
 )
 @click.option("--dry-run", is_flag=True, help="Only estimate the work and show the progress.")
-@json_option
+@console.json_option
 def resync(
     item_ids: tuple[uuid.UUID, ...],
     file: TextIO | None,
@@ -143,18 +135,20 @@ def resync(
     choice = Choice(listed, connector, client_user, since, until)
     name = name or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     tally = Tally(name, dry_run, accounts_alone=product is not None)
-    summary = run(_resync(choice, tally))
+    summary = console.run(_resync(choice, tally))
     if as_json:
-        print_json(summary)
+        console.print_json(summary)
     else:
-        print_fields(summary)
+        console.print_fields(summary)
 
 
 def _listed(file: TextIO | None) -> list[uuid.UUID]:
     """Ids of a list, each once. Raises CommandFailed at a line that has none."""
     lines = list(read_ids(file)) if file is not None else []
     if bad := [line.number for line in lines if line.item_id is None]:
-        raise CommandFailed(f"no UUID in line {', '.join(map(str, bad[:10]))}; nothing is ordered")
+        raise console.CommandFailed(
+            f"no UUID in line {', '.join(map(str, bad[:10]))}; nothing is ordered"
+        )
     return list(dict.fromkeys(line.item_id for line in lines if line.item_id is not None))
 
 
@@ -167,7 +161,7 @@ def _utc(moment: datetime) -> datetime:
 
 async def _resync(choice: Choice, tally: Tally) -> dict[str, Any]:
     settings = load(SyncSettings)  # no credentials are needed
-    async with database(settings) as db:
+    async with console.database(settings) as db:
         async for group in _groups(db, choice):
             tally.counts["items"] += len(group)
             await _check(db, tally, group, settings.products)

@@ -10,20 +10,7 @@ import click
 import msgspec
 from redis.exceptions import RedisError
 
-from ops.cli.console import (
-    CommandFailed,
-    as_rows,
-    database,
-    item_option,
-    json_option,
-    limit_option,
-    load_rows,
-    print_fields,
-    print_json,
-    print_list,
-    print_rows,
-    run,
-)
+from ops.cli import console
 from worker.inbox.spool import Figures, Spool
 from worker.infra.redis_client import connect
 from worker.infra.settings import Environment, load
@@ -49,7 +36,7 @@ OF_AN_ITEM: Final = (
 )
 
 
-class CannotTell(CommandFailed):
+class CannotTell(console.CommandFailed):
     """The state is unknown, because Postgres cannot be asked."""
 
     exit_code = 3
@@ -57,7 +44,7 @@ class CannotTell(CommandFailed):
 
 @click.command()
 @click.option("--strict", is_flag=True, help="Yellow is exit status 1.")
-@json_option
+@console.json_option
 @click.pass_context
 def status(context: click.Context, strict: bool, as_json: bool) -> None:
     """List what is wrong or waits for somebody, the heaviest first, with the command that helps.
@@ -67,7 +54,7 @@ def status(context: click.Context, strict: bool, as_json: bool) -> None:
     spool = _ask(_load_spool())
     # First, because it is all that can be shown while Postgres is away.
     if spool and spool.entries and not as_json:
-        print_rows("spooled in Redis until Postgres takes it", [asdict(spool)])
+        console.print_rows("spooled in Redis until Postgres takes it", [asdict(spool)])
     found = _ask(_load())
     found["findings"] = _in_order(found["findings"], _of_redis(spool))
     found["overview"] |= _light(found["overview"], found["findings"])
@@ -75,7 +62,7 @@ def status(context: click.Context, strict: bool, as_json: bool) -> None:
         warning = "Redis does not answer at REDIS_URL; workers take what is due from Postgres"
         click.echo(f"pluggy-sync: warning: {warning}, more slowly", err=True)
     if as_json:
-        print_json(found | {"spool": spool})
+        console.print_json(found | {"spool": spool})
     else:
         _show(found)
     light = found["overview"]["light"]
@@ -83,27 +70,29 @@ def status(context: click.Context, strict: bool, as_json: bool) -> None:
 
 
 def _show(found: Row) -> None:
-    print_fields(found["overview"])
-    print_rows("findings", [{name: row[name] for name in FOR_PEOPLE} for row in found["findings"]])
-    print_rows("backlog", found["backlog"])
-    print_rows("from webhook to row, last hour", found["lag"])
+    console.print_fields(found["overview"])
+    console.print_rows(
+        "findings", [{name: row[name] for name in FOR_PEOPLE} for row in found["findings"]]
+    )
+    console.print_rows("backlog", found["backlog"])
+    console.print_rows("from webhook to row, last hour", found["lag"])
 
 
 @click.command()
 @click.option("--kind", help="Of this kind of finding only.")
-@item_option
-@limit_option
-@json_option
+@console.item_option
+@console.limit_option
+@console.json_option
 def worklist(as_json: bool, **chosen: Any) -> None:
     """List the findings one by one: each item or webhook, and since when."""
-    found = load_rows(operating.list_worklist, **chosen)
-    print_list("worklist", found, as_json=as_json, columns=OF_AN_ITEM)
+    found = console.load_rows(operating.list_worklist, **chosen)
+    console.print_list("worklist", found, as_json=as_json, columns=OF_AN_ITEM)
 
 
 def _ask(work: Coroutine[Any, Any, T]) -> T:
     try:
-        return run(work)
-    except CommandFailed as failed:
+        return console.run(work)
+    except console.CommandFailed as failed:
         raise CannotTell(failed.message) from failed
 
 
@@ -164,11 +153,11 @@ async def _load_spool() -> Figures | None:
 
 
 async def _load() -> Row:
-    async with database() as db:
+    async with console.database() as db:
         overview = await operating.overview(db)
         return {
             "overview": msgspec.structs.asdict(overview) if overview else {},
-            "findings": as_rows(await operating.findings(db)),
-            "backlog": as_rows(await operating.backlog(db)),
-            "lag": as_rows(await operating.lag(db)),
+            "findings": console.as_rows(await operating.findings(db)),
+            "backlog": console.as_rows(await operating.backlog(db)),
+            "lag": console.as_rows(await operating.lag(db)),
         }

@@ -9,15 +9,7 @@ from urllib.parse import quote
 
 import click
 
-from ops.cli.console import (
-    CommandFailed,
-    json_option,
-    print_json,
-    print_list,
-    print_rows,
-    run,
-    say,
-)
+from ops.cli import console
 from ops.cli.pluggy import pluggy
 from worker.infra.lanes import Lane
 from worker.infra.settings import PluggySettings, load
@@ -75,32 +67,32 @@ def webhooks() -> None:
 
 
 @webhooks.command("list")
-@json_option
+@console.json_option
 def list_(as_json: bool) -> None:
     """List every webhook of the application and what is wrong with it."""
-    print_list("webhooks", run(_list()), as_json=as_json)
+    console.print_list("webhooks", console.run(_list()), as_json=as_json)
 
 
 @webhooks.command("register")
 @click.option("--dry-run", is_flag=True, help="Only list what would be done.")
-@json_option
+@console.json_option
 def register(dry_run: bool, as_json: bool) -> None:
     """Register WEBHOOK_URL for every event, with the first secret of WEBHOOK_SECRET.
 
     Webhooks of ours that are disabled or carry another secret are repaired, and missing ones are
     created. Webhooks with other URLs are left alone; so are duplicates, which only you may delete.
     """
-    fixes, findings = run(_register(dry_run=dry_run))
+    fixes, findings = console.run(_register(dry_run=dry_run))
     if as_json:
         done = [{"event": fix.event, "action": fix.action} for fix in fixes]
-        print_json({"dry_run": dry_run, "done": done, "webhooks": findings})
+        console.print_json({"dry_run": dry_run, "done": done, "webhooks": findings})
         return
     verb = "would be" if dry_run else "was"
     for fix in fixes:
-        say(f"{fix.event}: {verb} {fix.action}")
+        console.say(f"{fix.event}: {verb} {fix.action}")
     if not fixes:
         click.echo("nothing to do: every event is sent to WEBHOOK_URL")
-    print_rows("webhooks", findings)
+    console.print_rows("webhooks", findings)
 
 
 async def _list() -> list[dict[str, Any]]:
@@ -141,16 +133,16 @@ def _load_expected() -> tuple[PluggySettings, Expected]:
     settings = load(PluggySettings)
     expected = Expected.of(settings)
     if expected is None:
-        raise CommandFailed("WEBHOOK_URL is missing: the public address of the receiver")
+        raise console.CommandFailed("WEBHOOK_URL is missing: the public address of the receiver")
     if not expected.secrets:
-        raise CommandFailed("WEBHOOK_SECRET is missing: what deliveries have to carry")
+        raise console.CommandFailed("WEBHOOK_SECRET is missing: what deliveries have to carry")
     return settings, expected
 
 
 def _require_receiver_path(expected: Expected) -> None:
     """Refuse a WEBHOOK_URL at which every delivery would be answered 404."""
     if not leads_to_receiver(expected.url):
-        raise CommandFailed(
+        raise console.CommandFailed(
             f"WEBHOOK_URL has to end in {RECEIVER_PATH}, where the receiver answers;"
             f" it is {shown_url(expected.url, whole_path=True)}. Nothing was changed."
         )

@@ -7,16 +7,7 @@ from typing import Any, Final
 
 import click
 
-from ops.cli.console import (
-    CommandFailed,
-    as_rows,
-    database,
-    json_option,
-    print_fields,
-    print_json,
-    print_rows,
-    run,
-)
+from ops.cli import console
 from worker.infra.postgres import Pool
 from worker.store import why as statements
 from worker.store.why import WhyRejected, WhyRow
@@ -27,41 +18,41 @@ SECTIONS: Final = ("runs", "events", "rejected")
 
 @click.command("why")
 @click.argument("transaction_id", type=click.UUID)
-@json_option
+@console.json_option
 def why(transaction_id: uuid.UUID, as_json: bool) -> None:
     """Show why a transaction is stored as it is, or why it is not.
 
     The row, the run that wrote it with its requests and Pluggy's error id, the webhooks that led to
     that run or that name the row (latest first), and the row it replaces or that counts instead.
     """
-    shown = run(_load(transaction_id))
+    shown = console.run(_load(transaction_id))
     if as_json:
-        print_json(shown)
+        console.print_json(shown)
         return
     for row in shown["rows"]:
-        print_fields({name: value for name, value in row.items() if value is not None})
+        console.print_fields({name: value for name, value in row.items() if value is not None})
     for title in SECTIONS:
-        print_rows(title, shown[title])
+        console.print_rows(title, shown[title])
     for row in shown["rows"]:
         if row["state"] == "flagged":
             click.echo(f"decide: pluggy-sync flags accept {transaction_id}, or flags refuse")
 
 
 async def _load(transaction_id: uuid.UUID) -> dict[str, Any]:
-    async with database() as db:
+    async with console.database() as db:
         rows = await statements.why_rows(db, transaction_id=transaction_id)
         rejected = await statements.why_rejected(db, row_id=str(transaction_id))
         found = await _runs_and_events(db, transaction_id, rows, rejected)
     if not (rows or rejected or found["events"]):
-        raise CommandFailed(
+        raise console.CommandFailed(
             f"no row, rejected row or webhook names transaction {transaction_id}:"
             " Pluggy has not shown it here, or it is purged"
         )
     return {
         "transaction_id": transaction_id,
-        "rows": as_rows(rows),
+        "rows": console.as_rows(rows),
         **found,
-        "rejected": as_rows(rejected),
+        "rejected": console.as_rows(rejected),
     }
 
 
@@ -77,4 +68,4 @@ async def _runs_and_events(
         item_ids=sorted({each.item_id for each in named}) or None,
         limit=MAX_EVENTS,
     )
-    return {"runs": as_rows(runs), "events": as_rows(events)}
+    return {"runs": console.as_rows(runs), "events": console.as_rows(events)}
