@@ -57,7 +57,7 @@ def status(context: click.Context, strict: bool, as_json: bool) -> None:
         console.print_rows("spooled in Redis until Postgres takes it", [asdict(spool)])
     found = _ask(_load())
     found["findings"] = _in_order(found["findings"], _of_redis(spool))
-    found["overview"] |= _light(found["overview"], found["findings"])
+    found["overview"] |= _light(found["findings"])
     if spool is None:
         warning = "Redis does not answer at REDIS_URL; workers take what is due from Postgres"
         click.echo(f"pluggy-sync: warning: {warning}, more slowly", err=True)
@@ -127,7 +127,7 @@ def _in_order(known: list[Row], seen_here: list[Row]) -> list[Row]:
     return sorted(found, key=lambda row: -row["weight"])
 
 
-def _light(overview: Row, findings: list[Row]) -> Row:
+def _light(findings: list[Row]) -> Row:
     """Light, sentence and since by all findings, in place of those of Postgres alone."""
     coloured = [row for row in findings if row["severity"] in LIGHTS]
     if not coloured:

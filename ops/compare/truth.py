@@ -76,16 +76,6 @@ async def read_truth(chunks: AsyncIterator[bytes]) -> AsyncIterator[TrueRow]:
         yield row
 
 
-async def read_document(document: bytes) -> AsyncIterator[TrueRow]:
-    """The rows of a truth document that has arrived whole. Raises TruthError."""
-
-    async def once() -> AsyncIterator[bytes]:
-        yield document
-
-    async for row in read_truth(once()):
-        yield row
-
-
 async def _rows_of_object(
     scan: _Scanner, owners: dict[str, dict[str, str]]
 ) -> AsyncIterator[TrueRow]:

@@ -117,7 +117,7 @@ def _billed(row: Row, bill_id: str) -> Row:
     return billed
 
 
-def pay(world: World, item: Item, bill_id: str, now_ms: int) -> list[Edit]:
+def pay(item: Item, bill_id: str, now_ms: int) -> list[Edit]:
     """Pay a bill in full today; the edits are the rows on both accounts."""
     stored, day = item.bills[bill_id], now_ms // DAY_MS
     card = item.accounts[stored["accountId"]]
@@ -150,7 +150,7 @@ def by_calendar(world: World, item: Item, *, since_ms: int, now_ms: int) -> list
     since, today = without_zone(since_ms // DAY_MS), without_zone(now_ms // DAY_MS)
     for bill_id in unpaid(item, due_by=today):
         if item.bills[bill_id]["dueDate"] >= since:
-            edits += pay(world, item, bill_id, now_ms)
+            edits += pay(item, bill_id, now_ms)
     return edits
 
 
@@ -165,7 +165,7 @@ def wished(
     born = [bill_id for bill_id in item.bills if bill_id not in before]
     due = [bill_id for bill_id in unpaid(item) if bill_id not in born][:settled]
     for bill_id in due:
-        edits += pay(world, item, bill_id, now_ms)
+        edits += pay(item, bill_id, now_ms)
     return edits, born, due
 
 

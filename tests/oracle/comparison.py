@@ -18,9 +18,10 @@ from zoneinfo import ZoneInfo
 
 from ops.compare.columns import load_tables
 from ops.compare.rows import EXTRA, TOMBSTONED, Comparison, Difference, compare_item
-from ops.compare.truth import TrueRow, read_document
+from ops.compare.truth import TrueRow
 from ops.demo.processes import ZONE as ZONE_NAME
 from tests.oracle.scenario import MEU_PLUGGY
+from tests.support.truth_document import read_document
 from worker.infra.postgres import Pool
 
 ZONE: Final = ZoneInfo(ZONE_NAME)

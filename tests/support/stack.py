@@ -16,9 +16,9 @@ from arq.connections import ArqRedis
 
 from ops.compare.columns import load_tables
 from ops.compare.rows import Comparison, compare_item
-from ops.compare.truth import read_document
 from ops.demo.processes import ZONE
 from tests.support.simulator_process import SimulatorProcess
+from tests.support.truth_document import read_document
 from worker.engine.job import Worker
 from worker.engine.sync_item import BulkSlots, Engine
 from worker.entities.registry import ENTITIES

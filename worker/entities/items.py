@@ -37,11 +37,6 @@ def item_row(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def connector_id_of(fields: Mapping[str, Any]) -> int | None:
-    """The id of an item's connector; null: not sent."""
-    return integer(inner(fields, "connector").get("id"))
-
-
 def is_open_finance(fields: Mapping[str, Any]) -> bool:
     """Whether an item's connector is regulated Open Finance: such items have consents."""
     return inner(fields, "connector").get("isOpenFinance") is True

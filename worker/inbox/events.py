@@ -149,26 +149,15 @@ def own_event(
     """
     if name not in OWN_EVENTS:
         raise ValueError(f"unknown event of our own: {name}")
-    return WebhookEvent(
-        event_id or str(uuid.uuid4()),
-        name,
-        _own_body(name, item_id),
-        now,
-        item_id=item_id,
-        lane=lane,
-    )
+    body = json.dumps({"event": name, "itemId": str(item_id)}).encode()
+    event_id = event_id or str(uuid.uuid4())
+    return WebhookEvent(event_id, name, body, now, item_id=item_id, lane=lane)
 
 
 def registration(item_id: uuid.UUID, now: datetime, *, lane: Lane = Lane.LIVE) -> WebhookEvent:
     """Our event for a newly connected item; a second one of the same item is a duplicate."""
-    name = "sync/register"
-    return WebhookEvent(
-        f"register:{item_id}", name, _own_body(name, item_id), now, item_id=item_id, lane=lane
-    )
-
-
-def _own_body(name: str, item_id: uuid.UUID) -> bytes:
-    return json.dumps({"event": name, "itemId": str(item_id)}).encode()
+    event_id = f"register:{item_id}"
+    return own_event("sync/register", item_id, lane=lane, now=now, event_id=event_id)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
