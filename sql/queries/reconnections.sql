@@ -195,33 +195,27 @@ WHERE item_id = $1 AND account_id = $2 AND state IN ('linked', 'accepted');
 -- Links live rows that agree in day, amount and text, one to one: of several equal ones as many as
 -- both accounts have, for which is which makes no difference to a sum. Returns how many.
 WITH linked AS (
-    SELECT id, superseded_by FROM pluggy_sync.row_links
+    SELECT unnest(ARRAY[id, superseded_by]) AS id FROM pluggy_sync.row_links
     WHERE item_id = $1 AND product = 'transactions' AND superseded_by_item_id = $3
-), older AS (
-    SELECT t.id, t.posted_on, t.amount, t.currency_code,
-           lower(btrim(regexp_replace(coalesce(t.description, ''), '\s+', ' ', 'g'))) AS words,
-           row_number() OVER (PARTITION BY t.posted_on, t.amount, t.currency_code,
-               lower(btrim(regexp_replace(coalesce(t.description, ''), '\s+', ' ', 'g')))
-               ORDER BY t.date, t.id) AS nth
+), numbered AS (
+    SELECT t.item_id, t.id, t.posted_on, t.amount, t.currency_code, w.words,
+           row_number() OVER (PARTITION BY t.item_id, t.posted_on, t.amount, t.currency_code, w.words
+                              ORDER BY t.date, t.id) AS nth
     FROM pluggy.transactions t
-    WHERE t.item_id = $1 AND t.account_id = $2 AND t.deleted_at IS NULL
+    CROSS JOIN LATERAL (
+        SELECT lower(btrim(regexp_replace(coalesce(t.description, ''), '\s+', ' ', 'g'))) AS words
+    ) AS w
+    WHERE (t.item_id, t.account_id) IN (($1, $2), ($3, $4)) AND t.deleted_at IS NULL
       AND t.id NOT IN (SELECT id FROM linked)
-), newer AS (
-    SELECT t.id, t.posted_on, t.amount, t.currency_code,
-           lower(btrim(regexp_replace(coalesce(t.description, ''), '\s+', ' ', 'g'))) AS words,
-           row_number() OVER (PARTITION BY t.posted_on, t.amount, t.currency_code,
-               lower(btrim(regexp_replace(coalesce(t.description, ''), '\s+', ' ', 'g')))
-               ORDER BY t.date, t.id) AS nth
-    FROM pluggy.transactions t
-    WHERE t.item_id = $3 AND t.account_id = $4 AND t.deleted_at IS NULL
-      AND t.id NOT IN (SELECT superseded_by FROM linked)
 ), added AS (
     INSERT INTO pluggy_sync.row_links
         (item_id, product, id, superseded_by_item_id, superseded_by, reason, run_id)
     SELECT $1, 'transactions', o.id, $3, n.id, 'amount+date+description', $5
-    FROM older o
-    JOIN newer n ON n.posted_on = o.posted_on AND n.amount = o.amount AND n.words = o.words
-        AND n.nth = o.nth AND n.currency_code IS NOT DISTINCT FROM o.currency_code
+    FROM numbered o
+    JOIN numbered n ON n.item_id = $3 AND n.posted_on = o.posted_on AND n.amount = o.amount
+        AND n.words = o.words AND n.nth = o.nth
+        AND n.currency_code IS NOT DISTINCT FROM o.currency_code
+    WHERE o.item_id = $1
     ON CONFLICT DO NOTHING RETURNING 1
 )
 SELECT count(*) AS rows FROM added;
