@@ -209,20 +209,6 @@ def announced() -> dict[str, dict[str, int]]:
     return {row[0]: dict(zip(head[1:], map(int, row[1:]), strict=True)) for row in found}
 
 
-async def test_new_rows_are_read_before_the_other_lists(stack: Stack) -> None:
-    item = await household(stack)
-    await stack.process("item/created", item["id"])
-    await stack.collect(item["id"], created=2)
-    await stack.reset_requests()
-    await stack.process("item/updated", item["id"])
-    log = (await stack.simulator.aget("/_simulator/requests?last=50"))["log"]
-    asked = [entry["path"] for entry in log if entry["method"] == "GET"]
-    assert asked[:2] == [f"/items/{item['id']}", "/accounts"]
-    assert set(asked[2:4]) == {"/v2/transactions"}
-    assert len(asked) == announced()["item/updated without changes"]["all"]
-    await stack.assert_equal(item["id"])
-
-
 @pytest.mark.parametrize("happened", HAPPENINGS)
 async def test_each_event_costs_what_the_page_says(stack: Stack, happened: str) -> None:
     item = await household(stack)

@@ -12,17 +12,21 @@ from typing import Final
 
 import structlog
 
+from worker.engine.at_once import AT_ONCE, AtOnce, Begun
 from worker.engine.failures import attempt, record_failure, unless_gone
+from worker.engine.fetch_needed import stored_item, waits
 from worker.engine.missed_webhooks import expect_collection, note_missed
 from worker.entities.accounts import ENTITY as ACCOUNTS
+from worker.entities.investments import ENTITY as INVESTMENTS
 from worker.entities.registry import LISTINGS
 from worker.infra.lanes import Lane
 from worker.infra.postgres import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED
+from worker.infra.tasks import end
 from worker.lease.lease import LeaseLost, SyncSession
 from worker.lease.parked_products import mark_parked
 from worker.planner.confirmations import item_recheck_due
-from worker.planner.freshness import asks_again, asks_nothing, is_answered, wants_accounts_alone
-from worker.planner.item_status import Item, read_item
+from worker.planner.freshness import wants_accounts_alone
+from worker.planner.item_status import Item
 from worker.planner.outcomes import Answered, SyncPlan
 from worker.planner.plan import plan
 from worker.planner.state import WHOLE_ITEM, ItemState, item_state_from_row
@@ -39,13 +43,12 @@ from worker.planner.steps import (
     ReadProduct,
     ReadRecent,
     TombstoneItem,
+    in_order,
     is_drift,
     is_sweep,
-    lists_after_accounts,
     step_key,
 )
 from worker.pluggy_api.errors import ITEM_NOT_FOUND, PluggyHalt, PluggyNotFound
-from worker.pluggy_api.payloads import decode_object
 from worker.store import item_state as stored_state
 from worker.sync.account_walk import ask_walk
 from worker.sync.by_id import OpenIds, ask_again, sync_ids
@@ -57,8 +60,6 @@ from worker.sync.transactions import sync_delta
 
 log = structlog.get_logger()
 
-STORED_ITEM_MAX_AGE: Final = timedelta(minutes=10)
-"""Longer than all rechecks of a contradicted answer: each of them is one request."""
 # The product under which a step's failure is recorded, where its name differs.
 PRODUCT_OF: Final = {"ReadAccounts": "accounts"}
 NO_PROGRESS_PAUSE: Final = timedelta(seconds=30)
@@ -113,7 +114,10 @@ class Rounds:
 
         At the limit one request so answers all events that came while it waited.
         """
-        if _waits(self.item_state) or self._stored_item() is not None:
+        if (
+            waits(self.item_state)
+            or stored_item(self.item_state, latest=self.session.latest) is not None
+        ):
             return
         clock = asyncio.get_running_loop().time
         asked_at = clock()
@@ -137,19 +141,51 @@ class Rounds:
         return settled
 
     async def _take_steps(self, item: Item | Gone | NotRead) -> SyncPlan:
-        while True:
-            current = plan(item, self.item_state, self.answered, products=self.session.products)
-            wanted = [step for step in current.steps if step_key(step) not in self.taken]
-            todo = [s for s in lists_after_accounts(wanted) if not self._goes_on_later(s)]
-            if self._late() or (wanted and not todo):
-                return current
-            if not todo:
-                return self._stuck(current) if self._repeats(current) else current
-            for step in todo:
-                if self._late() or self._goes_on_later(step):
-                    break
-                await self._take(step)
-            await self._reload()
+        # A probe has one request at a time: Pluggy may be down.
+        async with AtOnce(1 if self.session.lease.probe else AT_ONCE) as steps:
+            while True:
+                current = plan(item, self.item_state, self.answered, products=self.session.products)
+                wanted = [step for step in current.steps if step_key(step) not in self.taken]
+                todo = [s for s in in_order(wanted) if not self._goes_on_later(s)]
+                if self._late() or (wanted and not todo and not steps.begun):
+                    return current
+                if not todo and not steps.begun:
+                    return self._stuck(current) if self._repeats(current) else current
+                await self._take_some(todo, steps)
+                await self._reload()
+
+    async def _take_some(self, todo: list[PlannedStep], steps: AtOnce) -> None:
+        """Take steps as they are answered, until none is left or one that others follow from."""
+        while not self._late():
+            self._begin_some(todo, steps)
+            if not steps.begun:
+                return
+            step = await self._take(await steps.next())
+            if isinstance(step, ReadAccounts) or step_key(step)[1] == INVESTMENTS.product:
+                return
+
+    def _begin_some(self, todo: list[PlannedStep], steps: AtOnce) -> None:
+        for step in list(todo):
+            if steps.is_full:
+                return
+            if self._goes_on_later(step):
+                todo.clear()
+                return
+            if steps.has_room_for(step):
+                todo.remove(step)
+                self._begin(step, steps)
+
+    def _begin(self, step: PlannedStep, steps: AtOnce) -> None:
+        """Begin a step: from now on it is taken, unless the claim ends."""
+        name, product, scope_id = key = step_key(step)
+        self.taken.add(key)
+        if scope_id in self.session.tombstoned:
+            self.failed.add(key)
+            return
+        self.session.run.plan.append(f"{name} {product} {scope_id}")
+        lane = self.session.lease.lane
+        lane = max(lane, Lane.BACKFILL) if is_sweep(step) else lane
+        steps.begin(step, lane, self._work)
 
     async def _reload(self) -> None:
         """Reload the item's state, but keep the generation and the events that it counts."""
@@ -172,10 +208,13 @@ class Rounds:
         return asyncio.get_running_loop().time() > self.until
 
     async def _item(self) -> Item | Gone | NotRead:
-        if _waits(self.item_state):
+        if waits(self.item_state):
             return NotRead()
         recheck_due = item_recheck_due(self.item_state)
-        if not recheck_due and (known := self._stored_item()) is not None:
+        if (
+            not recheck_due
+            and (known := stored_item(self.item_state, latest=self.session.latest)) is not None
+        ):
             return known
         self.session.run.plan.append("item")
         try:
@@ -189,44 +228,21 @@ class Rounds:
             await self._reload()
         return item
 
-    def _stored_item(self) -> Item | None:
-        """The stored item, if fetched after the newest event while no collection was under way.
-
-        Not for a recheck of an answer: that needs a new fetch. Of whatever age if the accounts
-        alone are asked for: that is one request.
-        """
-        item_state, step = self.item_state, self.item_state.step("items")
-        if item_state.item is None or item_state.item_deleted or step.complete_read_at is None:
-            return None
-        # The recheck of an empty list is one request: the list's.
-        asking = [
-            e
-            for e in item_state.events
-            if e.event != "sync/confirm" and not asks_nothing(item_state, e)
-        ]
-        alone = wants_accounts_alone(item_state)
-        asked = (is_answered(step.read_seq, e) and not asks_again(e, item_state) for e in asking)
-        if not alone and not all(asked):
-            return None
-        item = read_item(
-            decode_object(item_state.item),
-            is_open_finance=item_state.is_open_finance,
-            connector_id=item_state.connector_id,
-            latest=self.session.latest,
-        )
-        recent = abs(item_state.now - step.complete_read_at) < STORED_ITEM_MAX_AGE
-        return item if alone or (recent and not item.in_progress) else None
-
-    async def _take(self, step: PlannedStep) -> None:
+    async def _take(self, begun: Begun) -> PlannedStep:
+        """Give a step its turn. The answer is dropped if what it is about has been found gone."""
+        step, session = begun.step, self.session
         name, product, scope_id = key = step_key(step)
-        self.taken.add(key)
-        self.session.run.plan.append(f"{name} {product} {scope_id}")
-        state = self.item_state.step(PRODUCT_OF.get(name, product), scope_id)
-        self.session.run.drift_of = (state.product, scope_id) if is_drift(step) else None
-        lane = self.session.lease.lane
-        self.session.pluggy.lane = max(lane, Lane.BACKFILL) if is_sweep(step) else lane
-        if not await attempt(self.session, state, self._work(step)):
+        if scope_id in session.tombstoned:
             self.failed.add(key)
+            await end(begun.task)
+            return step
+        state = self.item_state.step(PRODUCT_OF.get(name, product), scope_id)
+        session.run.drift_of = (state.product, scope_id) if is_drift(step) else None
+        session.pluggy.lane = begun.turn.lane
+        begun.turn.come()
+        if not await attempt(session, state, begun.task):
+            self.failed.add(key)
+        return step
 
     def _work(self, step: PlannedStep) -> Awaitable[object]:
         session = self.session
@@ -294,14 +310,3 @@ class Rounds:
             for event_id, o in current.outcomes.items()
         }
         return SyncPlan((), outcomes)
-
-
-def _waits(item_state: ItemState) -> bool:
-    """Whether the item may not be fetched now: backed off, or dead of all these events."""
-    step = item_state.step("items")
-    announced = any(event.event == "item/deleted" for event in item_state.events)
-    if announced and step.failure_code == ITEM_NOT_FOUND:
-        return False  # the answer that made others dead is what item/deleted expects
-    if step.dead_at is not None:
-        return all(is_answered(step.dead_seq, event) for event in item_state.events)
-    return step.next_try_at is not None and step.next_try_at > item_state.now

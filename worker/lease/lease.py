@@ -48,6 +48,7 @@ class SyncSession:
     read_seq is the position of this claim's reads in the order of events and reads, drawn with its
     first plan: they answer all events that became pending before. has_rejected and has_absent are
     as of the last fence: rows of the item are set aside; a walk of it asks for rows by id.
+    tombstoned: accounts and others found gone; what is known of their rows is older than that.
     """
 
     db: Pool
@@ -61,6 +62,7 @@ class SyncSession:
     has_rejected: bool = True
     has_absent: bool = True
     deferred: set[tuple[str, uuid.UUID]] = field(default_factory=set)
+    tombstoned: set[uuid.UUID] = field(default_factory=set)
     _run: Run | None = None
 
     @property

@@ -158,14 +158,26 @@ def is_sweep(step: PlannedStep) -> bool:
     return isinstance(step, ReadInvestmentTransactions) and step.sweeps
 
 
-def lists_after_accounts(steps: Sequence[PlannedStep]) -> Sequence[PlannedStep]:
-    """The steps without other lists, while the list of accounts is still to be read.
+def in_order(steps: Sequence[PlannedStep]) -> Sequence[PlannedStep]:
+    """The steps as they are begun; while the list of accounts is still to be read, it comes first.
 
-    Steps that follow from the accounts, above all new rows, go before the other lists.
+    Beside it go new rows, questions by id and the other lists of the item, in this order; what
+    follows from the accounts, or goes behind their new rows, is left for the next plan.
     """
     if not any(isinstance(step, ReadAccounts) for step in steps):
         return steps
-    return [s for s in steps if not isinstance(s, ReadProduct | ReadInvestmentTransactions)]
+    return sorted((step for step in steps if not _follows_from_accounts(step)), key=_rank)
+
+
+def _follows_from_accounts(step: PlannedStep) -> bool:
+    of_accounts = isinstance(step, ReadProduct) and step.scope_id != WHOLE_ITEM
+    return of_accounts or isinstance(step, ReadInvestmentTransactions)
+
+
+def _rank(step: PlannedStep) -> int:
+    if isinstance(step, ReadAccounts):
+        return 0
+    return 2 if isinstance(step, ReadProduct) else 1
 
 
 def merge_steps(steps: Sequence[PlannedStep]) -> list[PlannedStep]:

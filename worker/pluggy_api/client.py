@@ -92,7 +92,7 @@ class PluggyClient:
             # sock_connect, not connect: waiting for a free connection is not Pluggy's failure.
             timeout=aiohttp.ClientTimeout(total=self._call_timeout_s, sock_connect=5),
             # Pages of 500 rows; long idle connections are closed by load balancers.
-            connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=30),
+            connector=aiohttp.TCPConnector(limit=128, keepalive_timeout=30),
             # read_body() decompresses with a limit, which aiohttp does not have.
             auto_decompress=False,
             headers={"Accept-Encoding": ENCODINGS},

@@ -34,6 +34,7 @@ from worker.pluggy_api.payloads import (
     decode_envelope,
     decode_object,
 )
+from worker.pluggy_api.turns import TURN, since_turn, wait_for_turn
 
 MAX_LIST_PAGES: Final = 1000
 LIST_TIMEOUT_S: Final = 30.0
@@ -102,8 +103,8 @@ class PluggyReader:
 
     async def rows(self, path: str) -> FullList:
         """GET a list: the rows of all its pages. It is read again if a further page is refused."""
-        until = asyncio.get_running_loop().time() + LIST_TIMEOUT_S
-        return await with_restarts(lambda: self._all_pages(path, until))
+        began = asyncio.get_running_loop().time()
+        return await with_restarts(lambda: self._all_pages(path, began))
 
     async def envelope(self, path: str) -> Envelope:
         """GET one page of a list."""
@@ -170,13 +171,13 @@ class PluggyReader:
             rows += page.rows
         raise PluggyUnavailable("endless_list")
 
-    async def _all_pages(self, path: str, until: float) -> FullList:
+    async def _all_pages(self, path: str, began: float) -> FullList:
         pages = ListPages(path)
         following = pages.add(await self._list(path))
         while following is not None:
             if pages.pages >= MAX_LIST_PAGES:
                 raise PluggyUnavailable("endless_list")
-            if asyncio.get_running_loop().time() > until:
+            if asyncio.get_running_loop().time() > since_turn(began) + LIST_TIMEOUT_S:
                 raise PluggyUnavailable("slow_list")
             following = pages.add(await self._further(following))
         return FullList(pages.rows, pages.is_complete)
@@ -201,12 +202,29 @@ class PluggyReader:
         return await _decode_list(await self._get(path))
 
     async def _get(self, path: str) -> Answer:
-        self.request_id = None
+        """GET; the answer of a step that was begun ahead of its turn waits for it."""
         try:
-            granted = self.granted and path.startswith("/items/")
-            self.granted = self.granted and not granted
+            answer = await self._call(path)
+        except PluggyError:
+            await wait_for_turn()
+            self.request_id = None
+            raise
+        await wait_for_turn()
+        self.request_id = answer.request_id
+        with suppress(PluggyUnavailable):  # no Date header; only some answers need it
+            self.pluggy_now = _pluggy_now(answer)
+        return answer
+
+    async def _call(self, path: str) -> Answer:
+        turn = TURN.get()
+        granted = self.granted and path.startswith("/items/")
+        self.granted = self.granted and not granted
+        try:
             answer = await self.client.call(
-                path, lane=self.lane, count=self._count, granted=granted
+                path,
+                lane=self.lane if turn is None else turn.lane,
+                count=self._count,
+                granted=granted,
             )
         except PluggyUnavailable:
             await self._note(failed=True)
@@ -214,10 +232,7 @@ class PluggyReader:
         except Deferred:
             self.rate_limited = True
             raise
-        self.request_id = answer.request_id
         await self._note(failed=False)
-        with suppress(PluggyUnavailable):  # no Date header; only some answers need it
-            self.pluggy_now = _pluggy_now(answer)
         return answer
 
     async def _note(self, *, failed: bool) -> None:

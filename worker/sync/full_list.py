@@ -78,7 +78,9 @@ async def sync_listing(
         await store_rows(
             conn, session, listing, found, rejected, scope_id=scope_id, owner_columns=owned
         )
-        for row_id in [*answers.absent, *(answers.moved if page.rows else ())]:
+        gone = [*answers.absent, *(answers.moved if page.rows else ())]
+        session.tombstoned.update(gone)
+        for row_id in gone:
             session.run.counts.deleted += await tombstone_row(
                 conn, listing, session.item_id, row_id, run_id=session.run.id, now=session.now
             )

@@ -17,6 +17,7 @@ from worker.planner.steps import ReadDelta
 from worker.pluggy_api.endpoints import Page
 from worker.pluggy_api.errors import CursorRefused, PluggyNotFound
 from worker.pluggy_api.paging import with_restarts
+from worker.pluggy_api.turns import since_turn
 from worker.store import account_walks, product_sync, reconciliation
 from worker.store.entities import transactions
 from worker.sync.deletions import Question
@@ -73,11 +74,11 @@ async def sync_delta(session: SyncSession, step: ReadDelta) -> None:
 
     A refused cursor restarts the read. Raises PluggyError, LeaseLost.
     """
-    walk_from_s = asyncio.get_running_loop().time() + DELTA_TIMEOUT_S
-    await with_restarts(lambda: _read_delta(session, step, walk_from_s))
+    began = asyncio.get_running_loop().time()
+    await with_restarts(lambda: _read_delta(session, step, began))
 
 
-async def _read_delta(session: SyncSession, step: ReadDelta, walk_from_s: float) -> None:
+async def _read_delta(session: SyncSession, step: ReadDelta, began: float) -> None:
     read = Read.begin(session, PRODUCT, step.account_id, step.source_updated_at)
     clock = asyncio.get_running_loop().time
     page = await session.pluggy.transactions(step.account_id, created_at_from=step.created_at_from)
@@ -90,7 +91,7 @@ async def _read_delta(session: SyncSession, step: ReadDelta, walk_from_s: float)
         rows_seen += len(page.rows)
         async with session.page() as conn:
             await store_page(conn, session, step.account_id, page)
-            if pages >= MAX_DELTA_PAGES or clock() > walk_from_s:
+            if pages >= MAX_DELTA_PAGES or clock() > since_turn(began) + DELTA_TIMEOUT_S:
                 await account_walks.start_walk(
                     conn,
                     session.item_id,

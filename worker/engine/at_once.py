@@ -1,0 +1,116 @@
+"""Steps of a claim that are asked at once, and stored one by one as their answers come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from worker.infra.lanes import Lane
+from worker.infra.tasks import end
+from worker.planner.state import WHOLE_ITEM
+from worker.planner.steps import (
+    AskAgain,
+    AskIds,
+    AskWalk,
+    PlannedStep,
+    ReadAccounts,
+    TombstoneItem,
+    step_key,
+)
+from worker.pluggy_api.turns import TURN, Turn
+from worker.sync.by_id import BLOCK_SIZE
+
+AT_ONCE: Final = 6
+"""Steps of a claim that are begun and not stored: at most so many answers are held in memory.
+
+A step asks for its first page only; what else it asks for it does in its turn.
+"""
+INVESTMENTS: Final = ("investments", WHOLE_ITEM)
+MOVEMENTS: Final = "investment_transactions"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A step that runs until its first answer, and goes on in its turn."""
+
+    step: PlannedStep
+    turn: Turn
+    task: asyncio.Task[None]
+
+
+@dataclass(slots=True)
+class AtOnce:
+    """The steps that are begun, in that order. All of them have ended when its block ends."""
+
+    most: int
+    begun: list[Begun] = field(default_factory=list)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await end(*(begun.task for begun in self.begun))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many steps are begun as may be."""
+        return len(self.begun) >= self.most
+
+    def has_room_for(self, step: PlannedStep) -> bool:
+        """Whether a step may be begun now.
+
+        A second read of an account's rows, above all a question by id, waits until the first is
+        stored: of two answers about the same rows the later one is stored last. So does a list of
+        investments behind their movements, which may ask for it again.
+        """
+        key, begun = step_key(step)[1:], {step_key(other.step)[1:] for other in self.begun}
+        if key == INVESTMENTS and any(product == MOVEMENTS for product, _ in begun):
+            return False
+        return not self.is_full and key not in begun
+
+    def begin(
+        self, step: PlannedStep, lane: Lane, work: Callable[[PlannedStep], Awaitable[object]]
+    ) -> None:
+        """Begin a step: its time and place in the order of reads are those of now."""
+        turn = Turn(lane)
+        task = asyncio.create_task(_run(step, turn, work))
+        task.add_done_callback(lambda task: _ended(task, turn))
+        self.begun.append(Begun(step, turn, task))
+
+    async def next(self) -> Begun:
+        """The next step to go on: the first answered, but long questions behind all others.
+
+        The list of accounts goes before everything: if it comes to be asked for again, because an
+        account is gone, no older one follows. No wait is longer than the time-out of a call, which
+        is shorter than the lease that each stored step renews.
+        """
+        first = [b for b in self.begun if isinstance(b.step, ReadAccounts)]
+        first = first or [b for b in self.begun if not _is_long(b.step)] or self.begun
+        answers = [begun.turn.answered for begun in first]
+        await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+        found = next(begun for begun in first if begun.turn.answered.done())
+        self.begun.remove(found)
+        return found
+
+
+def _is_long(step: PlannedStep) -> bool:
+    """Whether a step makes many requests, one after the other."""
+    return isinstance(step, AskAgain) or (isinstance(step, AskIds) and step.ids_open > BLOCK_SIZE)
+
+
+async def _run(
+    step: PlannedStep, turn: Turn, work: Callable[[PlannedStep], Awaitable[object]]
+) -> None:
+    TURN.set(turn)
+    if isinstance(step, AskIds | AskAgain | AskWalk | TombstoneItem):
+        await turn.wait()  # they begin with statements
+    await work(step)
+
+
+def _ended(task: asyncio.Task[None], turn: Turn) -> None:
+    """An error counts as an answer; it is raised where the step is taken, if it is."""
+    if not task.cancelled():
+        task.exception()
+    turn.note_answer()

@@ -1,0 +1,58 @@
+"""Turns of the steps of a claim that are asked at once: each goes on alone, after its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Final
+
+from worker.infra.lanes import Lane
+
+
+def _future() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(slots=True)
+class Turn:
+    """The turn of a step that was begun ahead of it. lane: of its calls.
+
+    come_at: the loop's clock when it came; time-outs of a read count from there.
+    """
+
+    lane: Lane
+    answered: asyncio.Future[None] = field(default_factory=_future)
+    come_at: float | None = None
+    _come: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def come(self) -> None:
+        """Let the step go on."""
+        self.come_at = asyncio.get_running_loop().time()
+        self._come.set()
+
+    def note_answer(self) -> None:
+        """The step waits for its turn, or has ended before it."""
+        if not self.answered.done():
+            self.answered.set_result(None)
+
+    async def wait(self) -> None:
+        """Wait until the step may use an answer, and store it."""
+        self.note_answer()
+        await self._come.wait()
+
+
+TURN: Final[ContextVar[Turn | None]] = ContextVar("turn", default=None)
+"""The turn of the step that this task reads; None: nothing else is read beside it."""
+
+
+async def wait_for_turn() -> None:
+    """Called with every answer, also a failed one: returns at once if the turn has come."""
+    if (turn := TURN.get()) is not None:
+        await turn.wait()
+
+
+def since_turn(began: float) -> float:
+    """When a read that began then had its turn, by the loop's clock."""
+    turn = TURN.get()
+    return began if turn is None or turn.come_at is None else max(began, turn.come_at)
