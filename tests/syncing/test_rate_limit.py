@@ -332,8 +332,29 @@ async def test_a_bucket_is_forgotten_after_a_day_and_not_after_a_quiet_hour(
     budget = RateBudget(redis, per_minute=360)
     await budget.take("items", Lane.LIVE)
     assert 3_600_000 < await redis.pttl(KEY) <= DAY_MS
+    await command(redis, "HINCRBYFLOAT", KEY, "kept_until", -DAY_MS / 2)
+    await redis.pexpire(KEY, DAY_MS // 2)
+    await budget.take("items", Lane.LIVE)
+    assert await redis.pttl(KEY) > DAY_MS / 2, "a bucket in use is kept"
     await budget.empty("items", wait_s=3600)
     assert await redis.pttl(KEY) > 3_600_000
+
+
+async def test_a_call_takes_four_commands_of_redis(own_redis_url: str) -> None:
+    budget = RateBudget(own := connect(own_redis_url), per_minute=360)
+    await budget.take("items", Lane.LIVE)
+    before = await own.info("commandstats")
+    for _ in range(10):
+        await budget.take("items", Lane.LIVE)
+    after = await own.info("commandstats")
+    await own.aclose()
+    calls = {
+        name.removeprefix("cmdstat_"): stats["calls"] - before.get(name, {"calls": 0})["calls"]
+        for name, stats in after.items()
+    }
+    assert {name: n for name, n in calls.items() if n and name != "info"} == dict.fromkeys(
+        ("evalsha", "time", "hmget", "hset"), 10
+    )
 
 
 TAKE_ALL = """

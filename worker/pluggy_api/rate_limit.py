@@ -61,7 +61,8 @@ FLOOR_BY_LANE: Final = {
 """Share of the burst that a lane leaves to better lanes."""
 
 # By Redis's clock, because workers' clocks differ. A missing bucket starts empty, so that the limit
-# holds after Redis has lost its data. Buckets live for a day: after a quiet hour calls do not wait.
+# holds after Redis has lost its data. Buckets live for half a day at least: after a quiet hour
+# calls do not wait.
 # An unused reservation costs nothing: its token stays in the bucket. A caller without a reservation
 # waits for its patience too: work that is deferred at once would only be claimed again at once.
 # A reservation further ahead than possible means that the clock has gone back, and so does a bucket
@@ -73,7 +74,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local burst, refill, floor = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local last_reservation = 'last_reservation:' .. ARGV[4]
 local reservation, patience = tonumber(ARGV[5]), tonumber(ARGV[6])
-local stored = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'blocked_until', last_reservation)
+local stored = redis.call(
+  'HMGET', KEYS[1], 'tokens', 'at', 'blocked_until', last_reservation, 'kept_until')
 local tokens, at = tonumber(stored[1]) or 0, tonumber(stored[2]) or now
 local blocked_until = tonumber(stored[3]) or 0
 if at - now > tonumber(ARGV[8]) then
@@ -103,8 +105,13 @@ else
   end
   wait = math.max(1, wait)
 end
-redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', math.max(now, at))
-redis.call('PEXPIRE', KEYS[1], math.max(86400000, wait + 60000))
+local changed = {'tokens', tostring(tokens), 'at', math.max(now, at)}
+local keep = (tonumber(stored[5]) or 0) - now < 43200000
+if keep then
+  changed[5], changed[6] = 'kept_until', now + 86400000
+end
+redis.call('HSET', KEYS[1], unpack(changed))
+if keep then redis.call('PEXPIRE', KEYS[1], math.max(86400000, wait + 60000)) end
 return {wait, reservation}
 """
 
