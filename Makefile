@@ -57,7 +57,7 @@ soak: $(READY) ## the oracle with fresh scenarios for MINUTES=60
 chaos: $(READY) ## break everything under load, up to 40 minutes (ARGS=--short)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-bench: $(READY) ## measure (ARGS=--quick)
+bench: $(READY) ## measure beside other ways (ARGS="--quick|--check [question]")
 	$(BIN)/python -m bench $(ARGS)
 
 bench-growth: $(READY) ## measure what grows with the tables, some minutes (ARGS=--items=10000)

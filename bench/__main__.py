@@ -1,38 +1,95 @@
-"""`make bench`: the simulator, the loop's waits, the service, forged webhooks; a JSON line each."""
+"""`make bench`: each question in turn; figures go to bench/results.json and docs/performance.md.
+
+`--quick` takes smaller loads, fewer rounds and writes nothing. `--check` compares counts and ratios
+with the committed results, names what is worse by more than a quarter, and writes nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
+from typing import Any, Final
 
 import click
+import structlog
 
-from bench import forged, simulator, waits
+import embedded
+from bench import accept, economy, forged, job, pages, simulator, visible, waits
+from bench.figures import START, page_with, worse
+from bench.results import RESULTS, record
+from bench.work import PAGE
+
+Figures = dict[str, Any]
 
 
-def whole_service(*, quick: bool) -> dict[str, object]:
-    """The demo's summary: rows, requests, and milliseconds from webhook to row."""
-    items, transactions = (2, 500) if quick else (10, 5000)
-    command = [sys.executable, "-m", "ops", "demo", "--exit", "--json"]
-    command += ["--items", str(items), "--transactions", str(transactions)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
-    summary: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
-    return summary
+async def store(*, quick: bool) -> Figures:
+    """Rows a second of one account's pages; see bench/pages.py."""
+    rows, rounds = (2000, 3) if quick else (8000, 5)
+    with embedded.database(durable=True) as url, embedded.redis() as redis_url:
+        return await pages.measure(url, redis_url, rows, rounds)
+
+
+async def of_simulator(*, quick: bool) -> Figures:
+    """How fast the simulator itself is."""
+    return asdict(await asyncio.to_thread(simulator.measure, quick=quick))
+
+
+async def of_waits(*, quick: bool) -> Figures:
+    """How long the loop waits for heavy inputs."""
+    return asdict(await asyncio.to_thread(waits.measure))
+
+
+async def of_forged(*, quick: bool) -> Figures:
+    """Genuine webhooks beside forged ones."""
+    return {str(asdict(run)): asdict(await forged.measure(run)) for run in forged.runs(quick=quick)}
+
+
+Question = Callable[..., Coroutine[Any, Any, Figures]]
+COMPARED: Final[dict[str, Question]] = {
+    "economy": economy.measure,
+    "accept": accept.measure,
+    "visible": visible.measure,
+    "store": store,
+    "job": job.measure,
+}
+PRINTED: Final[dict[str, Question]] = {
+    "simulator": of_simulator,
+    "waits": of_waits,
+    "forged": of_forged,
+}
+"""Only printed, and only if they are named."""
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Smaller loads; a minute instead of several.")
-def main(quick: bool) -> None:
+@click.argument("names", nargs=-1, type=click.Choice([*COMPARED, *PRINTED]))
+@click.option("--quick", is_flag=True, help="Smaller loads; minutes. Nothing is written.")
+@click.option("--check", is_flag=True, help="Compare with the committed results; writes nothing.")
+def main(names: tuple[str, ...], quick: bool, check: bool) -> None:
     """Compare figures of one run only: machines and their load differ."""
-    click.echo(json.dumps({"simulator": asdict(simulator.measure(quick=quick))}))
-    click.echo(json.dumps({"loop_waits_ms": asdict(waits.measure())}))
-    click.echo(json.dumps({"service": whole_service(quick=quick)}))
-    for run in forged.runs(quick=quick):
-        figures = asyncio.run(forged.measure(run))
-        click.echo(json.dumps({"forged": asdict(run) | asdict(figures)}))
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    committed = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    found: dict[str, Figures] = {}
+    for name in names or COMPARED:
+        found[name] = asyncio.run((COMPARED | PRINTED)[name](quick=quick))
+        for figure, value in found[name].items():
+            click.echo(f"{name:9} {figure:64} {json.dumps(value)}")
+        if name in COMPARED and not (quick or check):
+            record(name, found[name])
+    if check and (lines := list(worse(committed, found))):
+        raise click.ClickException("worse by more than a quarter:\n" + "\n".join(lines))
+    if not (quick or check):
+        write_page()
+
+
+def write_page() -> None:
+    """Write the tables of docs/performance.md from bench/results.json."""
+    page = PAGE.read_text(encoding="utf-8")
+    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    if START in page and results:
+        PAGE.write_text(page_with(page, results), encoding="utf-8")
 
 
 if __name__ == "__main__":

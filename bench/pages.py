@@ -26,6 +26,7 @@ import msgspec
 import uvloop
 
 import embedded
+from bench.figures import spread
 from bench.results import record
 from ops.migrations import migrate
 from tests.support.simulator_process import SimulatorProcess
@@ -246,12 +247,6 @@ def summary(found: Sequence[dict[str, tuple[float, float]]]) -> dict[str, Any]:
         figures[f"{name}, rows/s"] = spread([one[name][0] for one in found], 0)
         figures[f"{name}, WAL B/row"] = round(statistics.median(one[name][1] for one in found))
     return figures
-
-
-def spread(values: Sequence[float], digits: int) -> dict[str, float]:
-    """The median, the least and the most."""
-    found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
-    return {name: round(value, digits) for name, value in found.items()}
 
 
 @click.command()

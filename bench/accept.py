@@ -1,0 +1,96 @@
+"""Deliveries a second on 64 connections, durable, in turn by three receivers: ours, and its peers.
+
+bare aiohttp keeps nothing: it is the limit of the web server. INSERT + enqueue_job is what one
+writes first (bench/peers/receivers.py). CPU is that of the receiver's process, without Postgres.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import embedded
+from bench.figures import spread
+from embedded.ports import free_port
+from ops.demo.processes import children
+from ops.migrations import migrate
+from tests.support.receiver import SECRET, ReceiverProcess
+from tests.support.waiting import until
+
+OURS, BARE, NAIVE = "ours", "bare aiohttp", "INSERT + enqueue_job"
+PEERS: Final = {BARE: "bare", NAIVE: "naive"}
+
+
+async def measure(*, quick: bool) -> dict[str, Any]:
+    """Medians and spreads of interleaved runs; ratios are of the same round."""
+    rounds, seconds = (3, 1.0) if quick else (7, 3.0)
+    async with AsyncExitStack() as on:
+        database = on.enter_context(embedded.database(durable=True))
+        redis = on.enter_context(embedded.redis())
+        await migrate(database)
+        servers = {"DATABASE_URL": database, "REDIS_URL": redis, "WEBHOOK_SECRET": SECRET}
+        ours = await on.enter_async_context(ReceiverProcess(**servers | {"LOG_LEVEL": "INFO"}))
+        at = {OURS: (await ours.port(), ours.child.pid)}
+        launched = on.enter_context(children())
+        for name, kind in PEERS.items():
+            port = free_port()
+            command = ["bench.peers.receivers", kind, "--port", str(port)]
+            at[name] = port, launched.start(kind, command, **servers).pid
+            await until(lambda port=port: _listens(port), f"{name} listens")  # type: ignore[misc]
+        found = [await _round(at, seconds) for _ in range(rounds + 1)][1:]
+    return _summary(found)
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _round(at: Mapping[str, tuple[int, int]], seconds: float) -> dict[str, dict[str, float]]:
+    found = {}
+    for name, (port, pid) in at.items():
+        before = cpu_s(pid)
+        found[name] = await _load(port, seconds)
+        found[name]["cpu_us"] = (cpu_s(pid) - before) / found[name]["requests"] * 1e6
+    return found
+
+
+async def _load(port: int, seconds: float) -> dict[str, float]:
+    command = (sys.executable, "-m", "bench.load", f"http://127.0.0.1:{port}", "--secret", SECRET)
+    process = await asyncio.create_subprocess_exec(
+        *command, "--seconds", str(seconds), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError("bench.load failed")
+    figures: dict[str, float] = json.loads(output)
+    return figures
+
+
+def cpu_s(pid: int) -> float:
+    """CPU that a process has used, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _summary(found: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for peer in PEERS:
+        ratios = [one[OURS]["per_s"] / one[peer]["per_s"] for one in found]
+        figures[f"deliveries/s: ours / {peer}"] = spread(ratios, 2)
+    for name in found[0]:
+        for key, unit, digits in (("per_s", "deliveries/s", 0), ("cpu_us", "CPU us a delivery", 0)):
+            figures[f"{name}, {unit}"] = spread([one[name][key] for one in found], digits)
+    for key in ("p50_ms", "p99_ms"):
+        figures[f"ours, {key.replace('_', ' ')}"] = spread([one[OURS][key] for one in found], 1)
+    return figures

@@ -1,0 +1,62 @@
+"""Figures of bench/results.json: spreads, the table of docs/performance.md, and what got worse.
+
+A figure is a whole number, a count that must not rise, or a spread. That of a name with ` / ` is a
+ratio of ours to another way in the same round: more is better. Others depend on the machine.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+Results = Mapping[str, Mapping[str, Any]]
+
+WORSE: Final = 1.25
+RATIO: Final = " / "
+START: Final = "<!-- figures: written by make bench -->"
+END: Final = "<!-- end of figures -->"
+
+
+def spread(values: Sequence[float], digits: int) -> dict[str, float]:
+    """The median, the least and the most."""
+    found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {name: round(value, digits) for name, value in found.items()}
+
+
+def worse(committed: Results, found: Results) -> Iterator[str]:
+    """A line for each count or ratio that is worse by more than a quarter."""
+    for question, figures in found.items():
+        for name, value in figures.items():
+            before = committed.get(question, {}).get(name)
+            if before is not None and _is_worse(name, before, value):
+                yield f"{question}: {name}: {_text(before)} before, {_text(value)} now"
+
+
+def _is_worse(name: str, before: Any, now: Any) -> bool:
+    if isinstance(now, int) and isinstance(before, int):
+        return now > before * WORSE
+    if RATIO in name and isinstance(now, Mapping):
+        return bool(now["median"] * WORSE < before["median"])
+    return False
+
+
+def page_with(page: str, results: Results) -> str:
+    """The page with its tables written again. Raises ValueError if it has no place for them."""
+    before, after = page.index(START) + len(START), page.index(END)
+    tables = "\n\n".join(_table(*entry) for entry in sorted(results.items()))
+    return f"{page[:before]}\n\n{tables}\n\n{page[after:]}"
+
+
+def _table(question: str, figures: Mapping[str, Any]) -> str:
+    lines = [f"### {question.capitalize()}", "", "| figure | median | spread |", "|---|---|---|"]
+    for name, value in sorted(figures.items(), key=lambda entry: RATIO not in entry[0]):
+        if isinstance(value, Mapping):
+            lines.append(f"| {name} | {value['median']:g} | {value['min']:g} to {value['max']:g} |")
+        else:
+            lines.append(f"| {name} | {value} | |")
+    return "\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    return str(value["median"] if isinstance(value, Mapping) else value)

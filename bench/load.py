@@ -1,0 +1,111 @@
+"""`python -m bench.load URL`: deliveries on 64 connections for some seconds; one JSON line.
+
+Each connection sends the next event as soon as the answer is there. A protocol of its own, because
+a client library would take more time than the server that is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+import click
+import uvloop
+
+CONNECTIONS: Final = 64
+ITEMS: Final = 1000
+ACCEPTED: Final = b"HTTP/1.1 202"
+
+
+def requests(host: str, secret: str) -> Iterator[bytes]:
+    """Deliveries of item/updated, each with an eventId of its own."""
+    items = [str(uuid.uuid4()) for _ in range(ITEMS)]
+    event_id = uuid.uuid4().int
+    for number in range(2**62):
+        named = {"eventId": str(uuid.UUID(int=event_id ^ number)), "itemId": items[number % ITEMS]}
+        body = json.dumps({"event": "item/updated", **named})
+        yield (
+            f"POST /webhooks/pluggy HTTP/1.1\r\nHost: {host}\r\nX-Webhook-Secret: {secret}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        ).encode()
+
+
+@dataclass(slots=True)
+class Load:
+    """What all connections share."""
+
+    bodies: Iterator[bytes]
+    until: float
+    waits: list[float] = field(default_factory=list)
+    refused: int = 0
+
+
+class Delivery(asyncio.Protocol):
+    """One connection. The answers are short: each comes as one piece."""
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.done = asyncio.get_running_loop().create_future()
+        self.sent_at = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        now = time.perf_counter()
+        self.load.waits.append(now - self.sent_at)
+        self.load.refused += not data.startswith(ACCEPTED)
+        if now < self.load.until:
+            self._send()
+        else:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.done.set_result(None)
+
+    def _send(self) -> None:
+        self.sent_at = time.perf_counter()
+        self.transport.write(next(self.load.bodies))  # type: ignore[attr-defined]
+
+
+async def deliver(url: str, secret: str, seconds: float) -> dict[str, float]:
+    """Requests a second and milliseconds. Raises RuntimeError if one is not answered 202."""
+    parts = urlsplit(url)
+    began = time.perf_counter()
+    load = Load(requests(parts.netloc, secret), began + seconds)
+    loop = asyncio.get_running_loop()
+    opened = [
+        await loop.create_connection(lambda: Delivery(load), parts.hostname or "", parts.port or 80)
+        for _ in range(CONNECTIONS)
+    ]
+    await asyncio.gather(*(protocol.done for _, protocol in opened))
+    took = time.perf_counter() - began
+    if load.refused:
+        raise RuntimeError(f"{load.refused} deliveries were not accepted")
+    waits = sorted(load.waits)
+    return {
+        "requests": len(waits),
+        "per_s": len(waits) / took,
+        "p50_ms": waits[len(waits) // 2] * 1000,
+        "p99_ms": waits[len(waits) * 99 // 100] * 1000,
+    }
+
+
+@click.command()
+@click.argument("url")
+@click.option("--secret", required=True)
+@click.option("--seconds", default=2.0)
+def main(url: str, secret: str, seconds: float) -> None:
+    """Deliver, and print what was measured."""
+    click.echo(json.dumps(uvloop.run(deliver(url, secret, seconds))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a user would write instead: each as a good engineer does in an afternoon."""
