@@ -46,3 +46,6 @@ COMMENT ON COLUMN pluggy.accounts.deletion_refused_at IS
 
 CREATE INDEX accounts_run ON pluggy.accounts (run_id);
 CREATE INDEX accounts_deletions ON pluggy.accounts (item_id) WHERE deletion_flagged_at IS NOT NULL;
+-- By these an account is found again under a new connection.
+CREATE INDEX accounts_last_digits ON pluggy.accounts (right(regexp_replace(number, '\D', '', 'g'), 4), type)
+    WHERE deleted_at IS NULL;

@@ -10,9 +10,10 @@ SELECT pg_try_advisory_xact_lock($1) AS locked;
 WITH withdrawn AS (
     SELECT connector_id FROM pluggy_sync.withdrawn_connectors
 ), items AS (
+    SELECT id FROM pluggy.items WHERE deleted_at IS NOT NULL AND ended_at IS NOT NULL
+    UNION ALL
     SELECT id FROM pluggy.items
-    WHERE ended_at IS NOT NULL
-       OR (deleted_at IS NULL AND connector_id IN (SELECT connector_id FROM withdrawn))
+    WHERE deleted_at IS NULL AND connector_id = ANY (ARRAY(SELECT connector_id FROM withdrawn))
 )
 SELECT EXISTS (SELECT FROM items) AS has_items,
        EXISTS (SELECT FROM pluggy_sync.account_links) AS has_links;
@@ -26,10 +27,11 @@ WITH withdrawn AS (
 ), links AS (
     SELECT item_id, account_id, superseded_by_item_id, superseded_by, state FROM pluggy_sync.account_links
 ), ending AS (
+    SELECT id FROM pluggy.items WHERE deleted_at IS NOT NULL AND ended_at IS NOT NULL
+    UNION ALL
     SELECT id FROM pluggy.items
-    WHERE ended_at IS NOT NULL
-       OR (deleted_at IS NULL AND connector_id IN (SELECT connector_id FROM withdrawn))
-), lasting AS (
+    WHERE deleted_at IS NULL AND connector_id = ANY (ARRAY(SELECT connector_id FROM withdrawn))
+), lasting AS NOT MATERIALIZED (
     SELECT a.item_id, a.id FROM pluggy.accounts a JOIN pluggy.items i ON i.id = a.item_id
     WHERE a.deleted_at IS NULL AND (i.deleted_at IS NULL OR i.ended_at IS NOT NULL)
 ), void AS (
@@ -75,34 +77,53 @@ WITH withdrawn AS (
 ), complete AS (
     SELECT item_id, scope_id FROM pluggy_sync.product_sync
     WHERE product = 'transactions' AND complete_read_at IS NOT NULL
-), items AS (
-    SELECT id, nullif(client_user_id, '') AS client_user_id, deleted_at,
-           ended_at IS NOT NULL OR connector_id IN (SELECT connector_id FROM withdrawn) AS ends
-    FROM pluggy.items WHERE deleted_at IS NULL OR ended_at IS NOT NULL
-), accounts AS (
-    SELECT a.item_id, a.id, a.type, a.currency_code, a.credit_brand, a.first_seen_at,
+), ending AS (
+    SELECT id, client_user_id FROM pluggy.items WHERE deleted_at IS NOT NULL AND ended_at IS NOT NULL
+    UNION ALL
+    SELECT id, client_user_id FROM pluggy.items
+    WHERE deleted_at IS NULL AND connector_id = ANY (ARRAY(SELECT connector_id FROM withdrawn))
+), older AS MATERIALIZED (
+    SELECT a.item_id, a.id, a.type, a.currency_code, a.credit_brand,
            nullif(regexp_replace(a.number, '\D', '', 'g'), '') AS digits,
            nullif(regexp_replace(a.tax_number, '\D', '', 'g'), '') AS tax_digits,
-           nullif(split_part(a.bank_transfer_number, '/', 1), '') AS bank
-    FROM pluggy.accounts a WHERE a.deleted_at IS NULL
-), older AS (
-    SELECT a.*, i.client_user_id FROM accounts a JOIN items i ON i.id = a.item_id
-    WHERE i.ends AND NOT EXISTS (SELECT FROM decided d WHERE d.item_id = a.item_id AND d.account_id = a.id
-                                 AND d.state <> 'refused')
-), newer AS (
-    SELECT a.*, i.client_user_id FROM accounts a JOIN items i ON i.id = a.item_id
-    WHERE NOT i.ends AND EXISTS (SELECT FROM complete c WHERE c.item_id = a.item_id AND c.scope_id = a.id)
+           nullif(split_part(a.bank_transfer_number, '/', 1), '') AS bank,
+           nullif(e.client_user_id, '') AS client_user_id
+    FROM ending e
+    -- OFFSET and LIMIT: each is looked up by an index; joins would read all accounts and items.
+    CROSS JOIN LATERAL (
+        SELECT * FROM pluggy.accounts WHERE item_id = e.id AND deleted_at IS NULL OFFSET 0
+    ) AS a
+    WHERE NOT EXISTS (SELECT FROM decided d WHERE d.item_id = a.item_id AND d.account_id = a.id
+                      AND d.state <> 'refused')
 ), pairs AS (
     SELECT o.item_id, o.id AS account_id, n.item_id AS newer_item_id, n.id AS newer_id, o.type,
            n.first_seen_at
     FROM older o
-    JOIN newer n ON n.type = o.type AND right(n.digits, 4) = right(o.digits, 4)
-    WHERE n.currency_code IS NOT DISTINCT FROM o.currency_code
-      AND coalesce(n.client_user_id = o.client_user_id, true)
+    CROSS JOIN LATERAL (
+        SELECT a.item_id, a.id, a.first_seen_at, a.credit_brand,
+               regexp_replace(a.number, '\D', '', 'g') AS digits,
+               nullif(regexp_replace(a.tax_number, '\D', '', 'g'), '') AS tax_digits,
+               nullif(split_part(a.bank_transfer_number, '/', 1), '') AS bank
+        FROM pluggy.accounts a
+        WHERE right(regexp_replace(a.number, '\D', '', 'g'), 4) = right(o.digits, 4) AND a.type = o.type
+          AND a.deleted_at IS NULL AND a.currency_code IS NOT DISTINCT FROM o.currency_code
+          AND coalesce(nullif(regexp_replace(a.tax_number, '\D', '', 'g'), '') = o.tax_digits,
+                       o.type = 'CREDIT')
+        OFFSET 0
+    ) AS n
+    CROSS JOIN LATERAL (
+        SELECT i.connector_id, nullif(i.client_user_id, '') AS client_user_id FROM pluggy.items i
+        WHERE i.id = n.item_id AND i.deleted_at IS NULL LIMIT 1
+    ) AS owner
+    CROSS JOIN LATERAL (
+        SELECT FROM complete c WHERE c.item_id = n.item_id AND c.scope_id = n.id LIMIT 1
+    ) AS is_complete
+    WHERE NOT EXISTS (SELECT FROM withdrawn w WHERE w.connector_id = owner.connector_id)
+      AND coalesce(owner.client_user_id = o.client_user_id, true)
       AND CASE o.type
-              WHEN 'BANK' THEN n.digits = o.digits AND n.tax_digits = o.tax_digits
-                   AND coalesce(n.bank = o.bank, true)
-              WHEN 'CREDIT' THEN coalesce(n.tax_digits = o.tax_digits, n.client_user_id = o.client_user_id)
+              WHEN 'BANK' THEN n.digits = o.digits AND coalesce(n.bank = o.bank, true)
+              WHEN 'CREDIT' THEN coalesce(n.tax_digits = o.tax_digits,
+                                    owner.client_user_id = o.client_user_id)
                    AND coalesce(n.credit_brand = o.credit_brand, true)
               ELSE false END
       AND NOT EXISTS (SELECT FROM decided d

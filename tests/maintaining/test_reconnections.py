@@ -30,7 +30,7 @@ from worker.maintenance.reconnections import (
     similar,
 )
 from worker.maintenance.restatements import Version
-from worker.store.reconnections import AccountPair, list_account_links
+from worker.store.reconnections import AccountPair, list_account_links, load_account_pairs
 
 __all__ = ["offered"]
 
@@ -40,6 +40,23 @@ SELECT to_char(date AT TIME ZONE 'UTC', 'YYYY-MM') AS month, coalesce(category_i
 FROM pluggy_live.transactions GROUP BY 1, 2
 """
 RECONNECTION_RUNS = "SELECT count(*) FROM pluggy_sync.runs WHERE kind = 'reconnection'"
+MANY_ITEMS = """
+INSERT INTO pluggy.items
+    (id, connector_id, payload, row_hash, row_version, run_id, deleted_at, ended_at)
+SELECT md5(n::text)::uuid, n % 100, '{}', '', 1, 1, ended, ended
+FROM generate_series(1, 3000) AS n, LATERAL (SELECT CASE WHEN n <= 10 THEN now() END) AS e(ended)
+"""
+MANY_ACCOUNTS = """
+INSERT INTO pluggy.accounts
+    (item_id, id, type, number, tax_number, payload, row_hash, row_version, run_id)
+SELECT md5(n::text)::uuid, gen_random_uuid(), 'BANK', (7919 * n + k)::text, n::text, '{}', '', 1, 1
+FROM generate_series(1, 3000) AS n, generate_series(1, 2) AS k
+"""
+ACCOUNTS_READ = """
+SELECT (SELECT seq_tup_read FROM pg_stat_all_tables
+        WHERE relid = 'pluggy.accounts'::regclass),
+       (SELECT idx_scan FROM pg_stat_all_indexes WHERE indexrelname = 'accounts_last_digits')
+"""
 BALANCES = """
 SELECT type, sum(signed_balance) AS total FROM pluggy_live.accounts
 WHERE signed_balance IS NOT NULL GROUP BY 1
@@ -268,6 +285,26 @@ async def test_a_card_without_matching_rows_waits_for_a_person(stack: Stack) -> 
     assert await kinds(stack) == []
     shown = await stack.live(item["id"], "accounts")
     assert shown[str(card.account_id)]["signed_balance"] is None
+
+
+async def test_accounts_of_other_items_are_looked_up_by_their_digits(stack: Stack) -> None:
+    """Done every half minute once an item has ended; what is read may not grow with the rest."""
+    await stack.db.execute(MANY_ITEMS)
+    await stack.db.execute(MANY_ACCOUNTS)
+    await stack.db.execute("ANALYZE pluggy.items, pluggy.accounts")
+    before = await accounts_read(stack)
+    assert await load_account_pairs(stack.db, limit=10) == []
+    read, looked_up = [
+        now - then for now, then in zip(await accounts_read(stack), before, strict=True)
+    ]
+    assert (read, looked_up) == (0, 20)
+
+
+async def accounts_read(stack: Stack) -> tuple[int, int]:
+    """Accounts read by scans of the whole table, and look-ups by last digits."""
+    await stack.db.execute("SELECT pg_stat_force_next_flush()")
+    [found] = await stack.db.fetch(ACCOUNTS_READ)
+    return found[0], found[1]
 
 
 async def test_a_pair_that_waits_for_a_person_makes_no_more_runs(stack: Stack) -> None:
