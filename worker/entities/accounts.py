@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from typing import Final
 
 from worker.entities.declaration import Listing
-from worker.pluggy_api.values import day, inner, moment, money, text
+from worker.pluggy_api.values import mapper
 from worker.store.entities import accounts
 
-
-def account_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
-    """Columns of pluggy.accounts from an account's JSON."""
-    bank, credit = inner(fields, "bankData"), inner(fields, "creditData")
-    return {
-        "type": text(fields.get("type")),
-        "subtype": text(fields.get("subtype")),
-        "number": text(fields.get("number")),
-        "name": text(fields.get("name")),
-        "marketing_name": text(fields.get("marketingName")),
-        "owner": text(fields.get("owner")),
-        "tax_number": text(fields.get("taxNumber")),
-        "currency_code": text(fields.get("currencyCode")),
-        "balance": money(fields.get("balance")),
-        "bank_transfer_number": text(bank.get("transferNumber")),
-        "bank_closing_balance": money(bank.get("closingBalance")),
-        "credit_level": text(credit.get("level")),
-        "credit_brand": text(credit.get("brand")),
-        "credit_limit": money(credit.get("creditLimit")),
-        "credit_available_limit": money(credit.get("availableCreditLimit")),
-        "credit_minimum_payment": money(credit.get("minimumPayment")),
-        "credit_balance_close_date": day(credit.get("balanceCloseDate")),
-        "credit_balance_due_date": day(credit.get("balanceDueDate")),
-        "credit_status": text(credit.get("status")),
-        "source_created_at": moment(fields.get("createdAt")),
-        "source_updated_at": moment(fields.get("updatedAt")),
-    }
+account_row: Final = mapper(
+    text=(
+        "type subtype number name marketing_name owner tax_number currency_code "
+        "bank_transfer_number=bankData.transferNumber credit_level=creditData.level "
+        "credit_brand=creditData.brand credit_status=creditData.status"
+    ),
+    money=(
+        "balance bank_closing_balance=bankData.closingBalance credit_limit=creditData.creditLimit "
+        "credit_available_limit=creditData.availableCreditLimit "
+        "credit_minimum_payment=creditData.minimumPayment"
+    ),
+    day=(
+        "credit_balance_close_date=creditData.balanceCloseDate "
+        "credit_balance_due_date=creditData.balanceDueDate"
+    ),
+    moment="source_created_at=createdAt source_updated_at=updatedAt",
+)
+"""Columns of pluggy.accounts from an account's JSON."""
 
 
 KNOWN_FIELDS: Final = """

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from typing import Final
 
 from worker.entities.declaration import Listing, Scope
-from worker.pluggy_api.values import day, moment, money, text
+from worker.pluggy_api.values import mapper
 from worker.store.entities import bills
 
-
-def bill_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
-    """Columns of pluggy.bills from a bill's JSON."""
-    allows = fields.get("allowsInstallments")
-    return {
-        "due_date": day(fields.get("dueDate")),
-        "closing_date": day(fields.get("billClosingDate")),
-        "total_amount": money(fields.get("totalAmount")),
-        "currency_code": text(fields.get("totalAmountCurrencyCode")),
-        "minimum_payment_amount": money(fields.get("minimumPaymentAmount")),
-        "allows_installments": allows if isinstance(allows, bool) else None,
-        "source_created_at": moment(fields.get("createdAt")),
-        "source_updated_at": moment(fields.get("updatedAt")),
-    }
+bill_row: Final = mapper(
+    text="currency_code=totalAmountCurrencyCode",
+    money="total_amount minimum_payment_amount",
+    day="due_date closing_date=billClosingDate",
+    boolean="allows_installments",
+    moment="source_created_at=createdAt source_updated_at=updatedAt",
+)
+"""Columns of pluggy.bills from a bill's JSON."""
 
 
 KNOWN_FIELDS: Final = """

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from typing import Final
 
 from worker.entities.declaration import Listing, Scope
 from worker.pluggy_api.known_fields import PRODUCT_NAMES
-from worker.pluggy_api.values import moment, texts
+from worker.pluggy_api.values import mapper
 from worker.store.entities import consents
 
-
-def consent_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
-    """Columns of pluggy.consents from a consent's JSON."""
-    return {
-        "products": texts(fields.get("products")),
-        "permissions": texts(fields.get("openFinancePermissionsGranted")),
-        "expires_at": moment(fields.get("expiresAt")),
-        "revoked_at": moment(fields.get("revokedAt")),
-        "source_created_at": moment(fields.get("createdAt")),
-    }
+consent_row: Final = mapper(
+    texts="products permissions=openFinancePermissionsGranted",
+    moment="expires_at revoked_at source_created_at=createdAt",
+)
+"""Columns of pluggy.consents from a consent's JSON."""
 
 
 KNOWN_FIELDS: Final = f"""

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from typing import Final
 
 from worker.entities.declaration import Listing
-from worker.pluggy_api.values import day, moment, text
+from worker.pluggy_api.values import mapper
 from worker.store.entities import identities
 
-
-def identity_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
-    """Columns of pluggy.identities from an identity's JSON."""
-    return {
-        "full_name": text(fields.get("fullName")),
-        "company_name": text(fields.get("companyName")),
-        "document": text(fields.get("document")),
-        "document_type": text(fields.get("documentType")),
-        "tax_number": text(fields.get("taxNumber")),
-        "birth_date": day(fields.get("birthDate")),
-        "job_title": text(fields.get("jobTitle")),
-        "investor_profile": text(fields.get("investorProfile")),
-        "source_created_at": moment(fields.get("createdAt")),
-        "source_updated_at": moment(fields.get("updatedAt")),
-    }
+identity_row: Final = mapper(
+    text="full_name company_name document document_type tax_number job_title investor_profile",
+    day="birth_date",
+    moment="source_created_at=createdAt source_updated_at=updatedAt",
+)
+"""Columns of pluggy.identities from an identity's JSON."""
 
 
 KNOWN_FIELDS: Final = """

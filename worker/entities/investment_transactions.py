@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from typing import Final
 
 from worker.entities.declaration import Entity, Scope
-from worker.pluggy_api.values import moment, money, text
+from worker.pluggy_api.values import mapper
 from worker.store.entities import investment_transactions
 
-
-def investment_transaction_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
-    """Columns of pluggy.investment_transactions; investment_id comes from the request."""
-    return {
-        "type": text(fields.get("type")),
-        "movement_type": text(fields.get("movementType")),
-        "quantity": money(fields.get("quantity")),
-        "value": money(fields.get("value")),
-        "amount": money(fields.get("amount")),
-        "net_amount": money(fields.get("netAmount")),
-        "date": moment(fields.get("date")),
-        "trade_date": moment(fields.get("tradeDate")),
-        "description": text(fields.get("description")),
-        "brokerage_number": text(fields.get("brokerageNumber")),
-    }
+investment_transaction_row: Final = mapper(
+    text="type movement_type description brokerage_number",
+    money="quantity value amount net_amount",
+    moment="date trade_date",
+)
+"""Columns of pluggy.investment_transactions; investment_id comes from the request."""
 
 
 KNOWN_FIELDS: Final = """

@@ -2,52 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from typing import Final
 
 from worker.entities.declaration import Listing
-from worker.pluggy_api.values import day, inner, moment, money, text
+from worker.pluggy_api.values import mapper
 from worker.store.entities import investments
 
-
-def investment_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
-    """Columns of pluggy.investments from an investment's JSON."""
-    return {
-        "type": text(fields.get("type")),
-        "subtype": text(fields.get("subtype")),
-        "name": text(fields.get("name")),
-        "number": text(fields.get("number")),
-        "code": text(fields.get("code")),
-        "isin": text(fields.get("isin")),
-        "status": text(fields.get("status")),
-        "currency_code": text(fields.get("currencyCode")),
-        "balance": money(fields.get("balance")),
-        "amount": money(fields.get("amount")),
-        "amount_original": money(fields.get("amountOriginal")),
-        "amount_profit": money(fields.get("amountProfit")),
-        "amount_withdrawal": money(fields.get("amountWithdrawal")),
-        "quantity": money(fields.get("quantity")),
-        "value": money(fields.get("value")),
-        "taxes": money(fields.get("taxes")),
-        "taxes2": money(fields.get("taxes2")),
-        "rate": money(fields.get("rate")),
-        "rate_type": text(fields.get("rateType")),
-        "fixed_annual_rate": money(fields.get("fixedAnnualRate")),
-        "last_month_rate": money(fields.get("lastMonthRate")),
-        "annual_rate": money(fields.get("annualRate")),
-        "last_twelve_months_rate": money(fields.get("lastTwelveMonthsRate")),
-        "issuer": text(fields.get("issuer")),
-        "issuer_cnpj": text(fields.get("issuerCNPJ")),
-        "owner": text(fields.get("owner")),
-        "institution_name": text(inner(fields, "institution").get("name")),
-        "date": moment(fields.get("date")),
-        "due_date": day(fields.get("dueDate")),
-        "issue_date": day(fields.get("issueDate")),
-        "purchase_date": day(fields.get("purchaseDate")),
-        "source_created_at": moment(fields.get("createdAt")),
-        "source_updated_at": moment(fields.get("updatedAt")),
-    }
+investment_row: Final = mapper(
+    text=(
+        "type subtype name number code isin status currency_code rate_type issuer "
+        "issuer_cnpj=issuerCNPJ owner institution_name=institution.name"
+    ),
+    money=(
+        "balance amount amount_original amount_profit amount_withdrawal quantity value taxes "
+        "taxes2 rate fixed_annual_rate last_month_rate annual_rate last_twelve_months_rate"
+    ),
+    day="due_date issue_date purchase_date",
+    moment="date source_created_at=createdAt source_updated_at=updatedAt",
+)
+"""Columns of pluggy.investments from an investment's JSON."""
 
 
 KNOWN_FIELDS: Final = """

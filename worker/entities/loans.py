@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from typing import Final
 
 from worker.entities.declaration import Listing
-from worker.pluggy_api.values import day, inner, integer, moment, money, text
+from worker.pluggy_api.values import mapper
 from worker.store.entities import loans
 
-
-def loan_row(fields: Mapping[str, Any], _: ZoneInfo) -> dict[str, Any]:
-    """Columns of pluggy.loans from a loan's JSON."""
-    installments, payments = inner(fields, "installments"), inner(fields, "payments")
-    return {
-        "contract_number": text(fields.get("contractNumber")),
-        "ipoc_code": text(fields.get("ipocCode")),
-        "product_name": text(fields.get("productName")),
-        "type": text(fields.get("type")),
-        "kind": text(fields.get("kind")),
-        "currency_code": text(fields.get("currencyCode")),
-        "contract_amount": money(fields.get("contractAmount")),
-        "outstanding_balance": money(payments.get("contractOutstandingBalance")),
-        "cet": money(fields.get("CET")),
-        "date": day(fields.get("date")),
-        "contract_date": day(fields.get("contractDate")),
-        "settlement_date": day(fields.get("settlementDate")),
-        "due_date": day(fields.get("dueDate")),
-        "first_installment_due_date": day(fields.get("firstInstallmentDueDate")),
-        "total_installments": integer(installments.get("totalNumberOfInstallments")),
-        "paid_installments": integer(installments.get("paidInstallments")),
-        "source_created_at": moment(fields.get("createdAt")),
-        "source_updated_at": moment(fields.get("updatedAt")),
-    }
+loan_row: Final = mapper(
+    text="contract_number ipoc_code product_name type kind currency_code",
+    money="contract_amount outstanding_balance=payments.contractOutstandingBalance cet=CET",
+    integer=(
+        "total_installments=installments.totalNumberOfInstallments "
+        "paid_installments=installments.paidInstallments"
+    ),
+    day="date contract_date settlement_date due_date first_installment_due_date",
+    moment="source_created_at=createdAt source_updated_at=updatedAt",
+)
+"""Columns of pluggy.loans from a loan's JSON."""
 
 
 KNOWN_FIELDS: Final = """

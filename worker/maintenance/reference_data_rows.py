@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from worker.infra.postgres import Connection, Pool
-from worker.pluggy_api.values import boolean, inner, integer, moment, text, texts
+from worker.pluggy_api.values import integer, mapper, text
 from worker.store import reference_data
 from worker.store.reference_data import CategoryVersion, ConnectorVersion
 
@@ -17,36 +17,20 @@ Key = int | str
 StoredVersion = ConnectorVersion | CategoryVersion
 
 
-def connector_row(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns of pluggy.connectors from a connector's JSON."""
-    health = inner(fields, "health")
-    return {
-        "name": text(fields.get("name")),
-        "type": text(fields.get("type")),
-        "country": text(fields.get("country")),
-        "institution_url": text(fields.get("institutionUrl")),
-        "image_url": text(fields.get("imageUrl")),
-        "primary_color": text(fields.get("primaryColor")),
-        "has_mfa": boolean(fields.get("hasMFA")),
-        "oauth": boolean(fields.get("oauth")),
-        "is_open_finance": boolean(fields.get("isOpenFinance")),
-        "is_sandbox": boolean(fields.get("isSandbox")),
-        "health_status": text(health.get("status")),
-        "health_stage": text(health.get("stage")),
-        "products": texts(fields.get("products")),
-        "source_created_at": moment(fields.get("createdAt")),
-        "source_updated_at": moment(fields.get("updatedAt")),
-    }
-
-
-def category_row(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns of pluggy.categories from a category's JSON."""
-    return {
-        "description": text(fields.get("description")),
-        "description_translated": text(fields.get("descriptionTranslated")),
-        "parent_id": text(fields.get("parentId")),
-        "parent_description": text(fields.get("parentDescription")),
-    }
+connector_row: Final = mapper(
+    text=(
+        "name type country institution_url image_url primary_color health_status=health.status "
+        "health_stage=health.stage"
+    ),
+    boolean="has_mfa=hasMFA oauth is_open_finance is_sandbox",
+    texts="products",
+    moment="source_created_at=createdAt source_updated_at=updatedAt",
+)
+"""Columns of pluggy.connectors from a connector's JSON."""
+category_row: Final = mapper(
+    text="description description_translated parent_id parent_description",
+)
+"""Columns of pluggy.categories from a category's JSON."""
 
 
 class Upsert(Protocol):

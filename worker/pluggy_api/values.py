@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, TypeVar
@@ -117,3 +117,37 @@ def _is_date(written: datetime) -> bool:
 def boolean(value: object) -> bool | None:
     """True or false; None for anything else."""
     return value if isinstance(value, bool) else None
+
+
+CONVERSIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    conversion.__name__: conversion
+    for conversion in (text, texts, money, integer, boolean, day, moment)
+}
+
+
+def mapper(**columns: str) -> Callable[..., dict[str, Any]]:
+    """A function from a row's JSON to its columns, for rows in which nothing is required.
+
+    Each keyword is a conversion of this module with its columns, separated by blanks: `due_date` is
+    read from the field `dueDate`; `cet=CET` and `level=creditData.level` name the field.
+    """
+    objects: dict[str, list[tuple[str, str, Callable[[Any], Any]]]] = {}
+    for conversion, listed in columns.items():
+        for column, _, path in (entry.partition("=") for entry in listed.split()):
+            outer, _, field = (path or _camel_case(column)).rpartition(".")
+            objects.setdefault(outer, []).append((column, field, CONVERSIONS[conversion]))
+
+    def row(fields: Mapping[str, Any], _: ZoneInfo | None = None) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for outer, mapped in objects.items():
+            read = (inner(fields, outer) if outer else fields).get
+            for column, field, convert in mapped:
+                found[column] = convert(read(field))
+        return found
+
+    return row
+
+
+def _camel_case(column: str) -> str:
+    first, *others = column.split("_")
+    return first + "".join(map(str.title, others))
