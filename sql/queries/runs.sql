@@ -10,6 +10,20 @@ FROM in_order
 WHERE item_id = $1 AND finished_at IS NULL
 RETURNING id;
 
+-- name: open_run_of_lease
+-- params: item_id, token, lease_for, kind, event_ids
+-- returns: one? OpenedRun
+-- The fence and the run that it lets open, in one statement. 0 rows: fenced off.
+WITH lease AS (
+    UPDATE pluggy_sync.item_leases SET until = clock_timestamp() + $3::interval
+    WHERE item_id = $1 AND token = $2
+    RETURNING item_id
+)
+INSERT INTO pluggy_sync.runs (item_id, kind, event_ids)
+SELECT item_id, $4::text, $5::bigint[] FROM lease
+RETURNING id, clock_timestamp() AS now,
+          (SELECT generation FROM pluggy_sync.item_sync WHERE item_id = $1) AS generation;
+
 -- name: open_run
 -- params: item_id?, kind, event_ids
 -- returns: value

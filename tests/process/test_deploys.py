@@ -58,7 +58,7 @@ async def test_a_cancelled_sync_leaves_no_lease_and_no_attempt_behind(
         statements += 1
     # The whole way, from before the claim to after the settlement.
     assert stopped_at[0].startswith("claim_")
-    assert {"open_run", "load_item_state", "fence", "settle_item"} <= set(stopped_at)
+    assert {"open_run_of_lease", "load_item_state", "fence", "settle_item"} <= set(stopped_at)
     await stack.quiet()
     await stack.assert_equal(item["id"])
 

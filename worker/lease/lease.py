@@ -17,6 +17,7 @@ from worker.lease.runs import Run
 from worker.planner.freshness import latest_by
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.store.lease import fence
+from worker.store.runs import open_run_of_lease
 
 LEASE: Final = timedelta(seconds=30)
 
@@ -114,8 +115,17 @@ class SyncSession:
         Under the fence: the next claim has closed the lost runs once and would not see this one.
         """
         self.pluggy.requests = 0
-        async with self.page() as conn:
-            self._run = await Run.open(conn, kind, self.item_id, event_ids)
+        row = await open_run_of_lease(
+            self.db,
+            self.item_id,
+            token=self.lease.token,
+            lease_for=LEASE,
+            kind=kind,
+            event_ids=list(event_ids),
+        )
+        if row is None:
+            raise LeaseLost
+        self.now, self.generation, self._run = row.now, row.generation, Run(row.id)
         return self._run
 
     async def close_run(self, outcome: str) -> None:

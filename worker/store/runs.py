@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
+from datetime import datetime, timedelta
+
+import msgspec
 
 from worker.store.statements import Executor, load
 
 SQL = load("runs.sql")
+
+
+class OpenedRun(msgspec.Struct, frozen=True):
+    id: int
+    now: datetime
+    generation: int
 
 
 async def close_lost_runs(conn: Executor, item_id: uuid.UUID, *, lock: int) -> list[int]:
@@ -19,6 +28,22 @@ async def close_lost_runs(conn: Executor, item_id: uuid.UUID, *, lock: int) -> l
     says.
     """
     return [record[0] for record in await conn.fetch(SQL["close_lost_runs"], item_id, lock)]
+
+
+async def open_run_of_lease(
+    conn: Executor,
+    item_id: uuid.UUID,
+    *,
+    token: uuid.UUID,
+    lease_for: timedelta,
+    kind: str,
+    event_ids: Collection[int],
+) -> OpenedRun | None:
+    """The fence and the run that it lets open, in one statement. 0 rows: fenced off."""
+    found = await conn.fetchrow(
+        SQL["open_run_of_lease"], item_id, token, lease_for, kind, event_ids
+    )
+    return None if found is None else OpenedRun(*found)
 
 
 async def open_run(
