@@ -9,7 +9,6 @@ from typing import Final, Self
 
 from worker.infra.lanes import Lane
 from worker.infra.tasks import end
-from worker.planner.state import WHOLE_ITEM
 from worker.planner.steps import (
     AskAgain,
     AskIds,
@@ -27,8 +26,8 @@ AT_ONCE: Final = 6
 
 A step asks for its first page only; what else it asks for it does in its turn.
 """
-INVESTMENTS: Final = ("investments", WHOLE_ITEM)
-MOVEMENTS: Final = "investment_transactions"
+APART: Final = frozenset({"investments", "investment_transactions"})
+"""Products that are not asked for together: movements may ask for the investments again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +61,11 @@ class AtOnce:
         """Whether a step may be begun now.
 
         A second read of an account's rows, above all a question by id, waits until the first is
-        stored: of two answers about the same rows the later one is stored last. So does a list of
-        investments behind their movements, which may ask for it again.
+        stored: of two answers about the same rows the later one is stored last.
         """
         key, begun = step_key(step)[1:], {step_key(other.step)[1:] for other in self.begun}
-        if key == INVESTMENTS and any(product == MOVEMENTS for product, _ in begun):
-            return False
-        return not self.is_full and key not in begun
+        products = {key[0], *(product for product, _ in begun)}
+        return not (self.is_full or key in begun or products >= APART)
 
     def begin(
         self, step: PlannedStep, lane: Lane, work: Callable[[PlannedStep], Awaitable[object]]
