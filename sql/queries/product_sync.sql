@@ -1,20 +1,28 @@
 -- name: mark_complete
 -- params: item_id, product, scope_id, complete_read_at?, source_updated_at?, watermark? = null,
 --     walked_at? = null, fingerprint? = null, read_since? = null, read_seq?,
---     incomplete_reason? = null
--- returns: none
+--     incomplete_reason? = null, has_rows? = null, token? = null, lease_for? = null
+-- returns: value?
 -- A complete read of a step has committed; what failed is over. It replaces the marks of reads that
 -- started before it, whatever their values, and none of a read that started later: so an odd time
 -- of Pluggy lives as long as one read. walked_at null: no walk; fingerprint null: keep; read_since
 -- null: all was read; read_seq: the place of its start. A walk covers the recent days too. A list
 -- is complete in itself, transactions only when walked: what was set aside before and was not met
 -- again is not there any more. incomplete_reason: why the list may have more rows; then it verifies
--- nothing, and what was set aside stays.
-WITH not_met AS (
+-- nothing, and what was set aside stays. has_rows: it had some, so that none are awaited any more.
+-- token: outside of a page transaction, so that it checks and renews the lease itself. Returns the
+-- time; null: the lease is another worker's.
+WITH fence AS (
+    UPDATE pluggy_sync.item_leases SET until = clock_timestamp() + $14::interval
+    WHERE item_id = $1 AND token = $13::uuid
+    RETURNING token
+), holder AS MATERIALIZED (
+    SELECT token FROM fence UNION ALL SELECT NULL WHERE $13::uuid IS NULL
+), not_met AS (
     DELETE FROM pluggy_sync.rejected_rows
     WHERE item_id = $1 AND product = $2 AND scope_id = $3 AND rejected_at < $4::timestamptz
       AND ($2::text <> 'transactions' OR $7::timestamptz IS NOT NULL)
-      AND $11::text IS NULL
+      AND $11::text IS NULL AND EXISTS (SELECT FROM holder)
 )
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, scope_id, complete_read_at, source_updated_at, watermark, read_since, read_seq,
@@ -25,6 +33,7 @@ SELECT $1, $2, $3, $4::timestamptz, $5, $6, $9, $10::bigint, $7::timestamptz, w.
        CASE WHEN $2::text = 'transactions' THEN $7 WHEN $11::text IS NULL THEN $4 END, $8,
        $4::timestamptz, $11::text
 FROM (SELECT CASE WHEN $7::timestamptz IS NOT NULL THEN $10::bigint END AS walked_seq) AS w
+CROSS JOIN holder
 ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     (complete_read_at, source_updated_at, watermark, read_since, read_seq) = (
         SELECT r.complete_read_at, r.source_updated_at, r.watermark, r.read_since, r.read_seq
@@ -48,9 +57,12 @@ ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     first_read_at = CASE WHEN p.complete_read_at IS NULL THEN excluded.first_read_at
                          ELSE p.first_read_at END,
     incomplete_reason = excluded.incomplete_reason,
+    confirm_at = CASE WHEN $12::boolean THEN NULL ELSE p.confirm_at END,
+    awaits_rows = p.awaits_rows AND $12::boolean IS NOT TRUE,
     attempts = 0, failing_since = NULL, next_try_at = NULL, dead_at = NULL, dead_seq = NULL,
     deferred_since = NULL, failed_at = NULL, failure_class = NULL, failure_code = NULL, error_id = NULL,
-    failure_endpoint = NULL, stale_reason = NULL, parked_at = NULL;
+    failure_endpoint = NULL, stale_reason = NULL, parked_at = NULL
+RETURNING clock_timestamp() AS now;
 
 -- name: load_watermark
 -- params: item_id, account_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -18,7 +18,8 @@ from worker.entities.declaration import Entity
 from worker.entities.transactions import ENTITY
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Connection
-from worker.lease.lease import SyncSession
+from worker.lease.lease import LEASE, LeaseLost, SyncSession
+from worker.lease.progress import Read
 from worker.lease.runs import Counts
 from worker.pluggy_api.endpoints import Page, PluggyReader
 from worker.pluggy_api.payloads import decode_envelope
@@ -39,7 +40,14 @@ ODDITIES: Final = (
     '{"amount": null}',
     '{"amount": "12.50", "categoryId": 5, "order": 3.0, "balance": "x"}',
     '{"amount": 1e999999, "balance": 0.1000}',
-    '{"amount": 1e200000}',
+    '{"amount": "1e200000"}',
+    '{"descriptionRaw": "d", "currencyCode": "USD", "amountInAccountCurrency": -0.10, "order": 3,'
+    ' "balance": 0.1000, "category": "c", "categoryId": "01", "providerCode": "p",'
+    ' "type": "CREDIT", "providerId": "i", "operationType": "PIX", "status": "PENDING",'
+    ' "merchant": {"name": "M"},'
+    ' "paymentData": {"paymentMethod": "PIX", "payer": {"name": "N"}}, "creditCardMetadata":'
+    ' {"installmentNumber": 1, "totalInstallments": 2,'
+    ' "billId": "00000000-0000-0000-0000-0000000000ab"}}',
     '{"amount": 0e-20000, "balance": -1E-5}',
     '{"amountInAccountCurrency": 1e99999999999999999999}',
     '{"amount": 123456789012345678901234567890.123456789, "order": 99999999999}',
@@ -183,3 +191,18 @@ async def left_behind(conn: Connection) -> dict[str, Any]:
         "aside": [dict(row) for row in aside],
         "drift": {tuple(row) for row in drift},
     }
+
+
+async def test_an_unchanged_list_is_marked_complete_under_the_lease_alone(
+    session: SyncSession,
+) -> None:
+    lease = "UPDATE pluggy_sync.item_leases SET until = now() + interval '1 second'"
+    await session.db.execute(lease)
+    await Read.begin(session, "loans").complete_unchanged()
+    left = await session.db.fetchval("SELECT until - now() FROM pluggy_sync.item_leases")
+    assert LEASE - timedelta(seconds=10) < left <= LEASE
+    await session.db.execute("UPDATE pluggy_sync.item_leases SET token = gen_random_uuid()")
+    with pytest.raises(LeaseLost):
+        await Read.begin(session, "bills").complete_unchanged()
+    marked = await session.db.fetch("SELECT product FROM pluggy_sync.product_sync")
+    assert [row["product"] for row in marked] == ["loans"]

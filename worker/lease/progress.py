@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from worker.entities.registry import PRODUCTS
-from worker.infra.postgres import Connection
-from worker.lease.lease import SyncSession
+from worker.infra.postgres import Connection, Pool
+from worker.lease.lease import LEASE, LeaseLost, SyncSession
 from worker.planner.freshness import NARROW_TTL, OVERLAP, bounded, is_narrow
 from worker.planner.state import WHOLE_ITEM
 from worker.store import product_sync, reconciliation
@@ -52,20 +52,22 @@ class Read:
 
     async def complete(
         self,
-        conn: Connection,
+        conn: Connection | Pool,
         *,
         fingerprint: str | None = None,
         incomplete_reason: str | None = None,
+        found: bool = False,
         watermark: datetime | None = None,
         since: datetime | None = None,
         walked: bool = False,
+        token: uuid.UUID | None = None,
     ) -> None:
         """Mark the step complete, and clear its failures.
 
         incomplete_reason: why its list may have more rows than were read; it answers events, and
-        proves no absence.
+        proves no absence. found: it had rows. token: see mark_complete; then it raises LeaseLost.
         """
-        await product_sync.mark_complete(
+        now = await product_sync.mark_complete(
             conn,
             *self.key,
             complete_read_at=self.started_at,
@@ -76,6 +78,27 @@ class Read:
             read_since=since,
             read_seq=self.read_seq or self.session.read_seq,
             incomplete_reason=incomplete_reason,
+            has_rows=found and PRODUCTS[self.product].rechecks_first,
+            token=token,
+            lease_for=LEASE,
+        )
+        if now is None:
+            raise LeaseLost
+        self.session.now = now
+
+    async def complete_unchanged(
+        self, *, fingerprint: str | None = None, incomplete_reason: str | None = None
+    ) -> None:
+        """Mark a list complete that is stored as it is: one statement, without a transaction.
+
+        Raises LeaseLost.
+        """
+        await self.complete(
+            self.session.db,
+            fingerprint=fingerprint,
+            incomplete_reason=incomplete_reason,
+            found=True,
+            token=self.session.lease.token,
         )
 
     async def complete_transactions(

@@ -29,7 +29,10 @@ async def mark_complete(
     read_since: datetime | None = None,
     read_seq: int | None,
     incomplete_reason: str | None = None,
-) -> None:
+    has_rows: bool | None = None,
+    token: uuid.UUID | None = None,
+    lease_for: timedelta | None = None,
+) -> datetime | None:
     """A complete read of a step has committed; what failed is over.
 
     It replaces the marks of reads that started before it, whatever their values, and none of a read
@@ -37,9 +40,11 @@ async def mark_complete(
     fingerprint null: keep; read_since null: all was read; read_seq: the place of its start. A walk
     covers the recent days too. A list is complete in itself, transactions only when walked: what
     was set aside before and was not met again is not there any more. incomplete_reason: why the
-    list may have more rows; then it verifies nothing, and what was set aside stays.
+    list may have more rows; then it verifies nothing, and what was set aside stays. has_rows: it
+    had some, so that none are awaited any more. token: outside of a page transaction, so that it
+    checks and renews the lease itself. Returns the time; null: the lease is another worker's.
     """
-    await conn.execute(
+    found: datetime | None = await conn.fetchval(
         SQL["mark_complete"],
         item_id,
         product,
@@ -52,7 +57,11 @@ async def mark_complete(
         read_since,
         read_seq,
         incomplete_reason,
+        has_rows,
+        token,
+        lease_for,
     )
+    return found
 
 
 async def load_watermark(

@@ -23,7 +23,7 @@ from worker.sync.deletions import WITNESSES
 from worker.sync.empty_lists import note_missed, plan_recheck
 from worker.sync.inner_items import is_owner, read_rows_of_item
 from worker.sync.page_rows import Listed, Row
-from worker.sync.store_rows import store_rows
+from worker.sync.store_rows import are_stored, store_rows
 from worker.sync.tombstones import tombstone_row
 
 ASK_TIMEOUT_S: Final = 10.0
@@ -56,7 +56,8 @@ async def sync_listing(
     )
     stored = await live_ids(session, listing, scope_id)
     suspicious = not page.rows and bool(stored)
-    missing = stored - Listed.of(rows, rejected).ids
+    listed = Listed.of(rows, rejected).ids
+    missing = stored - listed
     if not (page.is_complete or suspicious):
         missing &= set(suspects)
     proves = suspicious and page.is_complete
@@ -66,6 +67,10 @@ async def sync_listing(
     else:
         answers = await _ask(session, listing, owner, set(recheck.ask))
         answers.unasked += len(missing) - len(recheck.ask)
+    known = stored.issuperset(listed) and not rejected
+    if known and not missing and await are_stored(session, listing, rows):
+        await read.complete_unchanged(incomplete_reason=page.incomplete_reason)
+        return
     proven = recheck is not None and recheck.proves and bool(answers.absent) and not answers.moved
     async with session.page() as conn:
         if suspicious and not answers.returned and not proven:
@@ -87,8 +92,10 @@ async def sync_listing(
         if answers.go_on:
             await read.defer(conn, reason=UNASKED)
             return
-        await read.complete(conn, incomplete_reason=page.incomplete_reason)
-        await read.expect_first_rows(conn, found=bool(page.rows))
+        found_rows = bool(page.rows)
+        await read.complete(conn, incomplete_reason=page.incomplete_reason, found=found_rows)
+        if not found_rows:
+            await read.expect_first_rows(conn, found=False)
 
 
 async def live_ids(

@@ -17,7 +17,7 @@ from worker.lease.progress import Read
 from worker.planner.steps import ReadInvestmentTransactions
 from worker.store.entities import investment_transactions
 from worker.sync.page_rows import Listed, read_rows
-from worker.sync.store_rows import store_rows
+from worker.sync.store_rows import are_stored, store_rows
 
 PRODUCT: Final = "investment_transactions"
 ASK_AGAIN_AFTER: Final = timedelta(minutes=5)
@@ -36,6 +36,13 @@ async def sync_investment_transactions(
     )
     stored = set(found)
     listed = Listed.of(rows, rejected).among(stored)
+    missing = stored - listed if page.is_complete else set()
+    known = not (missing or rejected) and len(rows) == len(listed)
+    if known and await are_stored(session, ENTITY, rows):
+        await read.complete_unchanged(
+            fingerprint=step.fingerprint, incomplete_reason=page.incomplete_reason
+        )
+        return
     async with session.page() as conn:
         if stored and not page.rows:
             await read.defer(conn)
@@ -43,7 +50,6 @@ async def sync_investment_transactions(
         owner = step.investment_id
         owned = {"investment_id": owner}
         await store_rows(conn, session, ENTITY, rows, rejected, scope_id=owner, owner_columns=owned)
-        missing = stored - listed if page.is_complete else set()
         if await _doubt(conn, session, step.investment_id, missing):
             await read.defer(conn, reason=MISSING_ROWS, pause=ASK_AGAIN_AFTER)
             return

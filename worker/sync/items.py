@@ -42,21 +42,24 @@ async def fetch_item(session: SyncSession) -> Item:
         raise PluggyUnavailable("another_item")
     row, columns = Row(session.item_id, payload, row_hash(payload), fields), item_row(fields)
     counts = session.run.counts
+    counts.seen += 1
+    latest = latest_collection(session.pluggy.pluggy_now, session.now)
+    item = read_item(
+        fields,
+        is_open_finance=columns["connector_is_open_finance"],
+        connector_id=columns["connector_id"],
+        latest=latest,
+    )
+    stored = await items.load_item_version(session.db, session.item_id)
+    if stored is not None and _same(row, columns, stored):
+        counts.unchanged += 1
+        await replace(read, source_updated_at=item.last_updated_at).complete_unchanged()
+        return item
+    # Nobody else writes the item while the lease that the page checks is ours.
     async with session.page() as conn:
-        stored = await items.load_item_version(conn, session.item_id)
-        latest = latest_collection(session.pluggy.pluggy_now, session.now)
-        item = read_item(
-            fields,
-            is_open_finance=columns["connector_is_open_finance"],
-            connector_id=columns["connector_id"],
-            latest=latest,
-        )
-        counts.seen += 1
         if stored is not None and stored.deleted_at is None and is_stale(session, row, stored):
             counts.older_skipped += 1
             item = later_of(_stored(session, stored), item)
-        elif stored is not None and _same(row, columns, stored):
-            counts.unchanged += 1
         else:
             request_id = session.pluggy.request_id
             await note_novelties(conn, session.run, "items", [fields], request_id=request_id)

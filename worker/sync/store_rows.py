@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 
 from worker.entities.declaration import Entity
-from worker.infra.postgres import Connection
+from worker.infra.postgres import Connection, Pool
 from worker.infra.time_slices import batches, yielding_to_others
 from worker.lease.lease import SyncSession
 from worker.planner.state import WHOLE_ITEM
@@ -75,6 +75,22 @@ async def store_rows(
     return older.union(r.id for r in unkept if r.id is not None)
 
 
+async def are_stored(session: SyncSession, entity: Entity, rows: Sequence[Row]) -> bool:
+    """Whether there are rows, and all of them are stored as they are; then they are counted.
+
+    A look outside of a transaction: what is done because of it has to check the lease.
+    """
+    if not rows or session.has_rejected:
+        return False
+    for batch in batches(rows, BATCH_SIZE):
+        stored = await _stored_versions(session.db, session, entity, batch)
+        if not all(_equals(entity, row, stored.get(row.id)) for row in batch):
+            return False
+    session.run.counts.seen += len(rows)
+    session.run.counts.unchanged += len(rows)
+    return True
+
+
 async def _store_batch(
     conn: Connection,
     session: SyncSession,
@@ -121,7 +137,7 @@ async def _count_explained(
 
 
 async def _stored_versions(
-    conn: Connection, session: SyncSession, entity: Entity, rows: Sequence[Row]
+    conn: Connection | Pool, session: SyncSession, entity: Entity, rows: Sequence[Row]
 ) -> dict[uuid.UUID, StoredVersion]:
     ids = [row.id for row in rows]
     found = await entity.load_versions(conn, session.item_id, ids=ids)
@@ -130,12 +146,21 @@ async def _stored_versions(
 
 def _is_same(session: SyncSession, entity: Entity, row: Row, stored: StoredVersion | None) -> bool:
     """Whether the row is stored as it is, so that it need not even be decoded."""
-    if stored is None or stored.row_hash != row.hash or stored.deleted_at is not None:
-        return False
-    same = stored.missing_since is None and stored.row_version >= entity.version
-    session.run.counts.unchanged += same
-    session.run.counts.mapped_again += not same
-    return same
+    equal = _equals(entity, row, stored)
+    session.run.counts.unchanged += equal
+    if stored is not None and not equal and stored.deleted_at is None:
+        session.run.counts.mapped_again += stored.row_hash == row.hash
+    return equal
+
+
+def _equals(entity: Entity, row: Row, stored: StoredVersion | None) -> bool:
+    return (
+        stored is not None
+        and stored.row_hash == row.hash
+        and stored.deleted_at is None
+        and stored.missing_since is None
+        and stored.row_version >= entity.version
+    )
 
 
 async def _readable(entity: Entity, rows: Sequence[Row]) -> tuple[list[Row], list[Rejected]]:
