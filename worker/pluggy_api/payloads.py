@@ -184,7 +184,8 @@ def clean_json(body: bytes) -> bytes:
         body.decode("utf-8")
     except UnicodeDecodeError:
         body = body.decode("utf-8", "replace").encode()
-    return _ESCAPE.sub(_clean_escape, body) if rb"\u" in body else body
+    # A single byte is looked for ten times as fast as two.
+    return _ESCAPE.sub(_clean_escape, body) if b"\\" in body and rb"\u" in body else body
 
 
 def without_key(body: bytes, key: str) -> bytes:

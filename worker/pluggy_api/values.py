@@ -46,8 +46,8 @@ def money(value: object) -> Decimal | None:
 
 def integer(value: object) -> int | None:
     """A whole number that fits the column, also as text or 3.0."""
-    if value is None:
-        return None
+    if type(value) is int:
+        return value if -MAX_INTEGER <= value <= MAX_INTEGER else None
     number = money(value)
     # Compared first: arithmetic on a number of a million digits would overflow.
     if number is None or not -MAX_INTEGER <= number <= MAX_INTEGER:

@@ -129,15 +129,15 @@ async def _rows_by_head(
     page: Sequence[msgspec.Raw], owner_key: str, owner: uuid.UUID
 ) -> list[Row] | None:
     """The rows, undecoded; None if a head is odd, names another owner or stands twice."""
-    rows: dict[uuid.UUID, Row] = {}
+    rows: list[Row] = []
     owners = {None, str(owner)}
     async for batch in yielding_to_others(batches(page, HEADS_BATCH_SIZE)):
         heads = decode_heads(batch, owner_key)
         if heads is None or not owners.issuperset([head.owner for head in heads]):
             return None
-        for head, raw in zip(heads, map(bytes, batch), strict=True):
-            rows[head.id] = Row(head.id, raw, row_hash(raw))
-    return list(rows.values()) if len(rows) == len(page) else None
+        raws = list(map(bytes, batch))
+        rows += map(Row, [head.id for head in heads], raws, map(row_hash, raws))
+    return rows if len({row.id for row in rows}) == len(rows) else None
 
 
 def _newer(first: Row | None, second: Row) -> Row:
