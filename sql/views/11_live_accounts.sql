@@ -13,9 +13,10 @@ SELECT a.item_id, a.id, a.type, a.subtype, a.number, a.name, a.marketing_name, a
        a.credit_limit, a.credit_available_limit, a.credit_minimum_payment, a.credit_balance_close_date,
        a.credit_balance_due_date, a.credit_status, a.source_created_at, a.source_updated_at, a.payload,
        a.run_id, a.first_seen_at, a.changed_at, a.deletion_flagged_at,
-       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = a.item_id) AS ended_at,
+       i.ended_at,
        l.superseded_by_item_id, l.superseded_by
 FROM pluggy.accounts a
+LEFT JOIN pluggy.items i ON i.id = a.item_id
 LEFT JOIN links l ON l.item_id = a.item_id AND l.account_id = a.id
 WHERE a.deleted_at IS NULL;
 

@@ -19,9 +19,10 @@ SELECT t.item_id, t.id, t.account_id, t.description, t.description_raw, t.curren
        t.provider_id, t.operation_type, t.payment_method, t.merchant_name, t.installment_number,
        t.total_installments, t.bill_id, t.order_in_day, t.source_created_at, t.source_updated_at,
        t.payload, t.run_id, t.first_seen_at, t.changed_at, t.deletion_flagged_at,
-       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = t.item_id) AS ended_at
+       i.ended_at
 FROM pluggy.transactions t
 LEFT JOIN pluggy.accounts a ON a.item_id = t.item_id AND a.id = t.account_id
+LEFT JOIN pluggy.items i ON i.id = t.item_id
 WHERE t.deleted_at IS NULL
   AND NOT EXISTS (SELECT FROM links l WHERE l.item_id = t.item_id AND l.id = t.id);
 

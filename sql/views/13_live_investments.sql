@@ -7,8 +7,9 @@ SELECT item_id, id, type, subtype, name, number, code, isin, status, currency_co
        rate, rate_type, fixed_annual_rate, last_month_rate, annual_rate, last_twelve_months_rate,
        issuer, issuer_cnpj, owner, institution_name, date, due_date, issue_date, purchase_date,
        source_created_at, source_updated_at, payload, run_id, first_seen_at, changed_at,
-       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = investments.item_id) AS ended_at
+       i.ended_at
 FROM pluggy.investments
+LEFT JOIN (SELECT id AS of_item, ended_at FROM pluggy.items) AS i ON i.of_item = investments.item_id
 WHERE deleted_at IS NULL
   AND NOT EXISTS (SELECT FROM links l WHERE l.item_id = investments.item_id AND l.id = investments.id);
 

@@ -4,8 +4,10 @@ WITH links AS (
 )
 SELECT item_id, id, investment_id, type, movement_type, quantity, value, amount, net_amount, date,
        trade_date, description, brokerage_number, payload, run_id, first_seen_at, changed_at,
-       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = investment_transactions.item_id) AS ended_at
+       i.ended_at
 FROM pluggy.investment_transactions
+LEFT JOIN (SELECT id AS of_item, ended_at FROM pluggy.items) AS i
+    ON i.of_item = investment_transactions.item_id
 WHERE deleted_at IS NULL
   AND NOT EXISTS (SELECT FROM links l
                   WHERE l.item_id = investment_transactions.item_id

@@ -6,8 +6,9 @@ SELECT item_id, id, contract_number, ipoc_code, product_name, type, kind, curren
        contract_amount, outstanding_balance, cet, date, contract_date, settlement_date, due_date,
        first_installment_due_date, total_installments, paid_installments, source_created_at,
        source_updated_at, payload, run_id, first_seen_at, changed_at,
-       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = loans.item_id) AS ended_at
+       i.ended_at
 FROM pluggy.loans
+LEFT JOIN (SELECT id AS of_item, ended_at FROM pluggy.items) AS i ON i.of_item = loans.item_id
 WHERE deleted_at IS NULL
   AND NOT EXISTS (SELECT FROM links l WHERE l.item_id = loans.item_id AND l.id = loans.id);
 

@@ -2,8 +2,9 @@ CREATE VIEW pluggy_live.identities AS
 SELECT item_id, id, full_name, company_name, document, document_type, tax_number, birth_date,
        job_title, investor_profile, source_created_at, source_updated_at, payload, run_id,
        first_seen_at, changed_at,
-       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = identities.item_id) AS ended_at
+       i.ended_at
 FROM pluggy.identities
+LEFT JOIN (SELECT id AS of_item, ended_at FROM pluggy.items) AS i ON i.of_item = identities.item_id
 WHERE deleted_at IS NULL;
 
 COMMENT ON VIEW pluggy_live.identities IS

@@ -5,8 +5,9 @@ WITH links AS (
 SELECT item_id, id, account_id, due_date, closing_date, total_amount, currency_code,
        minimum_payment_amount, allows_installments, source_created_at, source_updated_at, payload,
        run_id, first_seen_at, changed_at,
-       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = bills.item_id) AS ended_at
+       i.ended_at
 FROM pluggy.bills
+LEFT JOIN (SELECT id AS of_item, ended_at FROM pluggy.items) AS i ON i.of_item = bills.item_id
 WHERE deleted_at IS NULL
   AND NOT EXISTS (SELECT FROM links l WHERE l.item_id = bills.item_id AND l.id = bills.id);
 

@@ -1,8 +1,9 @@
 CREATE VIEW pluggy_live.consents AS
 SELECT item_id, id, products, permissions, expires_at, revoked_at, source_created_at, payload,
        run_id, first_seen_at, changed_at,
-       (SELECT i.ended_at FROM pluggy.items i WHERE i.id = consents.item_id) AS ended_at
+       i.ended_at
 FROM pluggy.consents
+LEFT JOIN (SELECT id AS of_item, ended_at FROM pluggy.items) AS i ON i.of_item = consents.item_id
 WHERE deleted_at IS NULL;
 
 COMMENT ON VIEW pluggy_live.consents IS 'Consents of open finance items';
