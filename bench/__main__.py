@@ -18,9 +18,8 @@ import structlog
 
 import embedded
 from bench import accept, economy, forged, job, pages, simulator, visible, waits
-from bench.figures import START, page_with, worse
-from bench.results import RESULTS, record
-from bench.work import PAGE
+from bench.figures import worse
+from bench.results import load, record, write_page
 
 Figures = dict[str, Any]
 
@@ -70,7 +69,7 @@ PRINTED: Final[dict[str, Question]] = {
 def main(names: tuple[str, ...], quick: bool, check: bool) -> None:
     """Compare figures of one run only: machines and their load differ."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    committed = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    committed = load()
     found: dict[str, Figures] = {}
     for name in names or COMPARED:
         found[name] = asyncio.run((COMPARED | PRINTED)[name](quick=quick))
@@ -82,14 +81,6 @@ def main(names: tuple[str, ...], quick: bool, check: bool) -> None:
         raise click.ClickException("worse by more than a quarter:\n" + "\n".join(lines))
     if not (quick or check):
         write_page()
-
-
-def write_page() -> None:
-    """Write the tables of docs/performance.md from bench/results.json."""
-    page = PAGE.read_text(encoding="utf-8")
-    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-    if START in page and results:
-        PAGE.write_text(page_with(page, results), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import statistics
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +18,9 @@ import asyncpg
 import click
 
 import embedded
+from bench.figures import spread
 from bench.growth_load import fill
+from bench.results import record, write_page
 from ops.migrations import migrate
 from tests.support.statements import STATEMENTS
 
@@ -38,9 +39,9 @@ VIEWS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one statement; blocks: of shared buffers, found there or read."""
+    """Of one statement; ms: of each run; blocks: of shared buffers, found there or read."""
 
-    ms: float
+    ms: tuple[float, ...]
     blocks: int
 
 
@@ -66,17 +67,15 @@ async def cost(conn: Connection, statement: str, arguments: tuple[Any, ...]) -> 
         await transaction.rollback()
     top = plan["Plan"]
     blocks = top["Shared Hit Blocks"] + top["Shared Read Blocks"]
-    return Cost(plan["Planning Time"] + plan["Execution Time"], blocks)
+    return Cost((plan["Planning Time"] + plan["Execution Time"],), blocks)
 
 
 async def costs(conn: Connection, *, runs: int = RUNS) -> dict[str, Cost]:
-    """The median of each question, after one run to fill the buffers."""
+    """Of each question, after one run to fill the buffers."""
     found: dict[str, Cost] = {}
     for name, (statement, arguments) in questions(await conn.fetchval(AN_ITEM)).items():
         seen = [await cost(conn, statement, arguments) for _ in range(runs + 1)][1:]
-        found[name] = Cost(
-            statistics.median(c.ms for c in seen), int(statistics.median(c.blocks for c in seen))
-        )
+        found[name] = Cost(tuple(one.ms[0] for one in seen), seen[-1].blocks)
     return found
 
 
@@ -92,17 +91,33 @@ async def measure(items: int) -> dict[str, Cost]:
             await conn.close()
 
 
+def figures(found: dict[str, Cost], items: int) -> dict[str, Any]:
+    """Milliseconds and blocks of each question."""
+    return {
+        figure: value
+        for name, one in found.items()
+        for figure, value in (
+            (f"{name}, {items:,} items: ms", spread(one.ms, 1)),
+            (f"{name}, {items:,} items: blocks", one.blocks),
+        )
+    }
+
+
 @click.command()
 @click.option("--items", default=LARGE, help="Of the large database.")
-def main(items: int) -> None:
-    """Measure both sizes, and print a line for each question."""
-    small, large = asyncio.run(measure(SMALL)), asyncio.run(measure(items))
-    click.echo(f"{'':24}{SMALL:>10,} items{'':6}{items:>10,} items")
-    for name, cost in large.items():
-        first = small[name]
-        click.echo(
-            f"{name:<24}{first.ms:8.1f} ms{first.blocks:>8} bl{cost.ms:10.1f} ms{cost.blocks:>8} bl"
-        )
+@click.option("--record/--no-record", "recorded", default=True, help="Write the results.")
+def main(items: int, recorded: bool) -> None:
+    """Measure both sizes, and print a line for each figure."""
+    found = {
+        figure: value
+        for size in (SMALL, items)
+        for figure, value in figures(asyncio.run(measure(size)), size).items()
+    }
+    for figure, value in found.items():
+        click.echo(f"{figure:50} {json.dumps(value)}")
+    if recorded:
+        record("growth", found)
+        write_page()
 
 
 if __name__ == "__main__":

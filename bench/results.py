@@ -1,4 +1,4 @@
-"""bench/results.json: the figures of the last run of each question."""
+"""bench/results.json: the figures of the last run of each question, also in docs/performance.md."""
 
 from __future__ import annotations
 
@@ -7,11 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from bench.figures import page_with
+
 RESULTS: Final = Path(__file__).with_name("results.json")
+PAGE: Final = Path(__file__).parents[1] / "docs" / "performance.md"
+
+
+def load() -> dict[str, dict[str, Any]]:
+    """The figures by question; none before the first run."""
+    found: dict[str, dict[str, Any]] = {}
+    return json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else found
 
 
 def record(question: str, figures: Mapping[str, Any]) -> None:
     """Replace the figures of one question, and keep the others."""
-    found = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-    found[question] = dict(figures)
+    found = load() | {question: dict(figures)}
     RESULTS.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def write_page() -> None:
+    """Write the tables of docs/performance.md."""
+    PAGE.write_text(page_with(PAGE.read_text("utf-8"), load()), "utf-8")
