@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import click
@@ -24,6 +23,7 @@ import structlog
 
 import embedded
 from bench.postgres_counter import PostgresCounter
+from bench.results import PAGE
 from ops.migrations import migrate
 from tests.support.receiver import event_body
 from tests.support.simulator_process import SimulatorProcess
@@ -38,7 +38,6 @@ from worker.infra.postgres import close_pool, open_pool
 from worker.infra.redis_client import connect
 from worker.wakeup.queue import ArqWaker
 
-PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 HEAD: Final = "| event | SQL round trips | transactions | Redis commands | requests |"
 OF_A_CONNECTION: Final = frozenset({"hello", "client|setinfo", "select", "info", "script|load"})
 MAX_JOBS: Final = 20

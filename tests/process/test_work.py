@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bench.postgres_counter import PostgresCounter
-from bench.work import PAGE, announced, counted, differences, measure
+from bench.results import PAGE
+from bench.work import announced, counted, differences, measure
 from worker.infra.postgres import close_pool, open_pool
 
 
