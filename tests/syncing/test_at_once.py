@@ -41,7 +41,7 @@ from worker.planner.steps import (
     in_order,
     step_key,
 )
-from worker.pluggy_api.turns import TURN, Turn, since_turn, wait_for_turn
+from worker.pluggy_api.tickets import TICKET, Ticket, since_ticket, wait_for_ticket
 from worker.sync.by_id import BLOCK_SIZE
 
 KINDS_OF_IDS: Final = ("updated", "deleted")
@@ -361,12 +361,12 @@ async def test_a_probe_has_one_request_at_a_time(stack: Stack) -> None:
 
 async def test_the_time_of_a_read_counts_from_its_turn() -> None:
     began = asyncio.get_running_loop().time() - 60
-    assert since_turn(began) == began
-    turn = Turn(Lane.LIVE)
-    TURN.set(turn)
-    assert since_turn(began) == began
-    turn.come()
-    assert since_turn(began) >= began + 60
+    assert since_ticket(began) == began
+    ticket = Ticket(Lane.LIVE)
+    TICKET.set(ticket)
+    assert since_ticket(began) == began
+    ticket.come()
+    assert since_ticket(began) >= began + 60
 
 
 accounts = st.sampled_from([uuid.UUID(int=n) for n in (1, 2)])
@@ -399,7 +399,7 @@ class Script:
         if not isinstance(step, AskIds | AskAgain | AskWalk):
             answered = self.on_their_way[len(self.on_their_way)] = asyncio.Event()
             await answered.wait()
-            await wait_for_turn()
+            await wait_for_ticket()
         others = [other for other in self.under_way() if other is not step]
         assert not any(isinstance(other, ReadAccounts) for other in others)
         if isinstance(step, AskIds) and step.ids_open > BLOCK_SIZE:
@@ -428,7 +428,7 @@ class Script:
                         if at_once.has_room_for(step):
                             self.begin(at_once, step)
                     taken = await at_once.next()
-                    taken.turn.come()
+                    taken.ticket.come()
                     await taken.task
                     assert self.stored[-1] == taken.step
             finally:

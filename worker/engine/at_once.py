@@ -18,7 +18,7 @@ from worker.planner.steps import (
     TombstoneItem,
     step_key,
 )
-from worker.pluggy_api.turns import TURN, Turn
+from worker.pluggy_api.tickets import TICKET, Ticket
 from worker.sync.by_id import BLOCK_SIZE
 
 AT_ONCE: Final = 6
@@ -35,7 +35,7 @@ class Begun:
     """A step that runs until its first answer, and goes on in its turn."""
 
     step: PlannedStep
-    turn: Turn
+    ticket: Ticket
     task: asyncio.Task[None]
 
 
@@ -71,10 +71,10 @@ class AtOnce:
         self, step: PlannedStep, lane: Lane, work: Callable[[PlannedStep], Awaitable[object]]
     ) -> None:
         """Begin a step: its time and place in the order of reads are those of now."""
-        turn = Turn(lane)
-        task = asyncio.create_task(_run(step, turn, work))
-        task.add_done_callback(lambda task: _ended(task, turn))
-        self.begun.append(Begun(step, turn, task))
+        ticket = Ticket(lane)
+        task = asyncio.create_task(_run(step, ticket, work))
+        task.add_done_callback(lambda task: _ended(task, ticket))
+        self.begun.append(Begun(step, ticket, task))
 
     async def next(self) -> Begun:
         """The next step to go on: the first answered, but long questions behind all others.
@@ -85,9 +85,9 @@ class AtOnce:
         """
         first = [b for b in self.begun if isinstance(b.step, ReadAccounts)]
         first = first or [b for b in self.begun if not _is_long(b.step)] or self.begun
-        answers = [begun.turn.answered for begun in first]
+        answers = [begun.ticket.answered for begun in first]
         await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
-        found = next(begun for begun in first if begun.turn.answered.done())
+        found = next(begun for begun in first if begun.ticket.answered.done())
         self.begun.remove(found)
         return found
 
@@ -98,16 +98,16 @@ def _is_long(step: PlannedStep) -> bool:
 
 
 async def _run(
-    step: PlannedStep, turn: Turn, work: Callable[[PlannedStep], Awaitable[object]]
+    step: PlannedStep, ticket: Ticket, work: Callable[[PlannedStep], Awaitable[object]]
 ) -> None:
-    TURN.set(turn)
+    TICKET.set(ticket)
     if isinstance(step, AskIds | AskAgain | AskWalk | TombstoneItem):
-        await turn.wait()  # they begin with statements
+        await ticket.wait()  # they begin with statements
     await work(step)
 
 
-def _ended(task: asyncio.Task[None], turn: Turn) -> None:
+def _ended(task: asyncio.Task[None], ticket: Ticket) -> None:
     """An error counts as an answer; it is raised where the step is taken, if it is."""
     if not task.cancelled():
         task.exception()
-    turn.note_answer()
+    ticket.note_answer()

@@ -238,8 +238,8 @@ class Rounds:
             return step
         state = self.item_state.step(PRODUCT_OF.get(name, product), scope_id)
         session.run.drift_of = (state.product, scope_id) if is_drift(step) else None
-        session.pluggy.lane = begun.turn.lane
-        begun.turn.come()
+        session.pluggy.lane = begun.ticket.lane
+        begun.ticket.come()
         if not await attempt(session, state, begun.task):
             self.failed.add(key)
         return step

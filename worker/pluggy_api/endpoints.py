@@ -34,7 +34,7 @@ from worker.pluggy_api.payloads import (
     decode_envelope,
     decode_object,
 )
-from worker.pluggy_api.turns import TURN, since_turn, wait_for_turn
+from worker.pluggy_api.tickets import TICKET, since_ticket, wait_for_ticket
 
 MAX_LIST_PAGES: Final = 1000
 LIST_TIMEOUT_S: Final = 30.0
@@ -177,7 +177,7 @@ class PluggyReader:
         while following is not None:
             if pages.pages >= MAX_LIST_PAGES:
                 raise PluggyUnavailable("endless_list")
-            if asyncio.get_running_loop().time() > since_turn(began) + LIST_TIMEOUT_S:
+            if asyncio.get_running_loop().time() > since_ticket(began) + LIST_TIMEOUT_S:
                 raise PluggyUnavailable("slow_list")
             following = pages.add(await self._further(following))
         return FullList(pages.rows, pages.is_complete)
@@ -206,23 +206,23 @@ class PluggyReader:
         try:
             answer = await self._call(path)
         except PluggyError:
-            await wait_for_turn()
+            await wait_for_ticket()
             self.request_id = None
             raise
-        await wait_for_turn()
+        await wait_for_ticket()
         self.request_id = answer.request_id
         with suppress(PluggyUnavailable):  # no Date header; only some answers need it
             self.pluggy_now = _pluggy_now(answer)
         return answer
 
     async def _call(self, path: str) -> Answer:
-        turn = TURN.get()
+        ticket = TICKET.get()
         granted = self.granted and path.startswith("/items/")
         self.granted = self.granted and not granted
         try:
             answer = await self.client.call(
                 path,
-                lane=self.lane if turn is None else turn.lane,
+                lane=self.lane if ticket is None else ticket.lane,
                 count=self._count,
                 granted=granted,
             )

@@ -17,7 +17,7 @@ from worker.planner.steps import ReadDelta
 from worker.pluggy_api.endpoints import Page
 from worker.pluggy_api.errors import CursorRefused, PluggyNotFound
 from worker.pluggy_api.paging import with_restarts
-from worker.pluggy_api.turns import since_turn
+from worker.pluggy_api.tickets import since_ticket
 from worker.store import account_walks, product_sync, reconciliation
 from worker.store.entities import transactions
 from worker.sync.deletions import Question
@@ -91,7 +91,7 @@ async def _read_delta(session: SyncSession, step: ReadDelta, began: float) -> No
         rows_seen += len(page.rows)
         async with session.page() as conn:
             await store_page(conn, session, step.account_id, page)
-            if pages >= MAX_DELTA_PAGES or clock() > since_turn(began) + DELTA_TIMEOUT_S:
+            if pages >= MAX_DELTA_PAGES or clock() > since_ticket(began) + DELTA_TIMEOUT_S:
                 await account_walks.start_walk(
                     conn,
                     session.item_id,

@@ -1,4 +1,4 @@
-"""Turns of the steps of a claim that are asked at once: each goes on alone, after its answer."""
+"""Tickets of steps that are asked at once: each goes on alone, when its turn has come."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def _future() -> asyncio.Future[None]:
 
 
 @dataclass(slots=True)
-class Turn:
-    """The turn of a step that was begun ahead of it. lane: of its calls.
+class Ticket:
+    """The ticket of a step that was begun ahead of its turn. lane: of its calls.
 
     come_at: the loop's clock when it came; time-outs of a read count from there.
     """
@@ -42,17 +42,17 @@ class Turn:
         await self._come.wait()
 
 
-TURN: Final[ContextVar[Turn | None]] = ContextVar("turn", default=None)
-"""The turn of the step that this task reads; None: nothing else is read beside it."""
+TICKET: Final[ContextVar[Ticket | None]] = ContextVar("ticket", default=None)
+"""The ticket of the step that this task reads; None: nothing else is read beside it."""
 
 
-async def wait_for_turn() -> None:
+async def wait_for_ticket() -> None:
     """Called with every answer, also a failed one: returns at once if the turn has come."""
-    if (turn := TURN.get()) is not None:
-        await turn.wait()
+    if (ticket := TICKET.get()) is not None:
+        await ticket.wait()
 
 
-def since_turn(began: float) -> float:
+def since_ticket(began: float) -> float:
     """When a read that began then had its turn, by the loop's clock."""
-    turn = TURN.get()
-    return began if turn is None or turn.come_at is None else max(began, turn.come_at)
+    ticket = TICKET.get()
+    return began if ticket is None or ticket.come_at is None else max(began, ticket.come_at)
