@@ -40,7 +40,7 @@ from worker.store import demo
 APPLY_TIMEOUT_S: Final = 120.0
 ROWS_A_SECOND: Final = 200
 """Far fewer than the slowest machine manages: a guard against waiting for ever."""
-POLL_INTERVAL_S: Final = 0.1
+POLL_INTERVAL_S: Final = 0.25
 INTERRUPTED: Final = 130
 NONE_YET: Final = 2**62
 """No event has that id: the lag is that of the update rounds only."""
