@@ -361,7 +361,9 @@ def limited_client(url: str, redis: ArqRedis, per_minute: int, **more: Any) -> P
     ("answer", "kind", "code"),
     [
         (Said(404, {"codeDescription": "ITEM_NOT_FOUND"}), PluggyNotFound, "404:ITEM_NOT_FOUND"),
-        (Said(404, b"nginx"), PluggyRejected, "404:no_code"),
+        (Said(404, b"nginx"), PluggyUnavailable, "404:no_code"),
+        (Said(404, b'{"code": 404, "codeDesc'), PluggyUnavailable, "404:no_code"),
+        (Said(404, {"code": 404}), PluggyRejected, "404:no_code"),
         (Said(403, {"codeDescription": "BALANCE_CONSENT_ERROR"}), PluggyRefused, "403:BALANCE"),
         (Said(400, {"message": "accountId must be a UUID"}), PluggyRejected, "400:no_code"),
         (Said(409, {"codeDescription": "X"}), PluggyRejected, "409:X"),

@@ -16,7 +16,7 @@ from worker.pluggy_api.errors import (
     PluggyUnavailable,
 )
 from worker.pluggy_api.http import Answer, http_date
-from worker.pluggy_api.payloads import decode_error
+from worker.pluggy_api.payloads import decode_error, is_object
 
 WINDOW_S: Final = 60.0
 """Pluggy counts calls by the minute; https://docs.pluggy.ai/docs/rate-limits."""
@@ -31,7 +31,10 @@ REFUSED_STATUS: Final = (401, 403, 410)
 
 
 def error_of(answer: Answer, group: str) -> PluggyError:
-    """The error that an answer to a call of the group stands for."""
+    """The error that an answer to a call of the group stands for.
+
+    A 4xx that is no JSON object is a proxy's, or Pluggy's and cut: nothing is given up for it.
+    """
     status, (code, error_id) = answer.status, code_and_id(answer)
     name = f"{status}:{code or 'no_code'}"
     if status == 429:
@@ -43,7 +46,7 @@ def error_of(answer: Answer, group: str) -> PluggyError:
         return PluggyRefused(name, status=status, error_id=error_id)
     if status == 404 and code:
         return PluggyNotFound(name, status=status, error_id=error_id)
-    if 400 <= status < 500 and status != 408:
+    if 400 <= status < 500 and status != 408 and is_object(answer.body):
         return PluggyRejected(name, status=status, error_id=error_id)
     return PluggyUnavailable(name, status=status, error_id=error_id)
 

@@ -178,6 +178,15 @@ def decode_error(body: bytes) -> tuple[str | None, str | None]:
     return _short(error.code_description), _short(error.error_id)
 
 
+def is_object(body: bytes) -> bool:
+    """Whether a body is a JSON object at all."""
+    try:
+        _raw_fields.decode(clean_json(body))
+    except UNREADABLE:
+        return False
+    return True
+
+
 def clean_json(body: bytes) -> bytes:
     """JSON text that Postgres can store: U+0000, lone surrogates and broken UTF-8 become U+FFFD."""
     try:
