@@ -7,7 +7,7 @@ import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -45,6 +45,9 @@ SELECT count(*) FROM pluggy_sync.periodic_task_leases WHERE name = 'items_list' 
 """
 LAGGING_ITEM: Final = "GET /items"
 BELIEVED_WHEN_LATE: Final = frozenset({LAGGING_ITEM, "GET /accounts"})
+LAGGING_ROWS: Final = "GET /v2/transactions"
+DELETING: Final = ("deleted", "restated", "settled", "close")
+"""Parts of an order that delete transactions."""
 
 
 @dataclass(slots=True)
@@ -149,7 +152,8 @@ class Player:
     async def _collect(self, item: PlayedItem, step: Step) -> None:
         if item.deleted:
             return
-        await self._end_lag_of_item(item)
+        deletes = any(step["order"].get(part) for part in DELETING)
+        await self._end_lag_of_item(item, {LAGGING_ROWS} if deletes else set())
         order = await self._sparing(item, _possible(item, step["order"]))
         if LAGGING_ITEM in order.get("lag", {}) and not await self._is_all_read(item):
             # A time that is new to us, although of an earlier collection, would be believed.
@@ -162,15 +166,15 @@ class Player:
         for name, times in ingredients.of_collection(order, done).items():
             self.count(name, times)
 
-    async def _end_lag_of_item(self, item: PlayedItem) -> None:
+    async def _end_lag_of_item(self, item: PlayedItem, more: Collection[str] = ()) -> None:
         """No collection is hidden by the lag of one before it.
 
         An item that was read within the hour and does not show a newer collection is believed, and
-        so are the balances of accounts that are all listed.
+        so are the balances of accounts that are all listed, and rows that are deleted next, shown
+        once more by a list that is older than that (more: the lists of which this is to be ended).
         """
-        if any(
-            fault["kind"] == "lag" and fault["match"] in BELIEVED_WHEN_LATE for fault in item.faults
-        ):
+        late = {fault["match"] for fault in item.faults if fault["kind"] == "lag"}
+        if late & {*BELIEVED_WHEN_LATE, *more}:
             await self._clear(item, {})
 
     async def _is_all_read(self, item: PlayedItem) -> bool:
