@@ -34,6 +34,11 @@ SEEN: Final = "SELECT count(*) = $2 FROM pluggy.transactions WHERE id = ANY ($1:
 SETTLED: Final = (
     "SELECT settled_at - received_at FROM pluggy_sync.webhook_events WHERE event_id = $1"
 )
+STARTED: Final = """
+SELECT extract(epoch FROM r.started_at - e.accepted_at)::float * 1000
+FROM pluggy_sync.webhook_events e JOIN pluggy_sync.runs r ON r.id = e.run_id
+WHERE e.event = 'transactions/created' AND e.id > $1
+"""
 OPEN: Final = (
     "SELECT count(*) FROM pluggy_sync.webhook_events WHERE state IN ('pending', 'walking')"
 )
@@ -83,15 +88,17 @@ class Service:
             await asyncio.sleep(POLL_INTERVAL_S)
         return (clock() - began) * 1000
 
-    async def deltas(self, count: int) -> list[float]:
-        """So many of them, begun at a steady rate, each item in turn."""
+    async def deltas(self, count: int) -> tuple[list[float], list[float]]:
+        """So many of them, begun at a steady rate, each item in turn: until a row is visible, and
+        from the acceptance of an event until its run is open."""
+        last = await self.db.fetchval("SELECT max(id) FROM pluggy_sync.webhook_events")
         begun = []
         for number in range(count):
             begun.append(asyncio.create_task(self.delta(self.items[number % ITEMS])))
             await asyncio.sleep(1 / DELTAS_A_S)
         found = await asyncio.gather(*begun)
         await self.at_rest()
-        return found
+        return found, [row[0] for row in await self.db.fetch(STARTED, last)]
 
     async def update(self, item_id: str) -> float:
         """Milliseconds from receipt to settlement of an item/updated."""
@@ -115,7 +122,8 @@ async def measure(*, quick: bool) -> dict[str, Any]:
         for number in range(rounds + 1):
             for latency_ms in (0, ANSWER_MS):
                 await service.slow_down(latency_ms / 1000)
-                one = {"delta": await service.deltas(deltas)}
+                visible, started = await service.deltas(deltas)
+                one = {"delta": visible, "delta, accepted to started": started}
                 one["item/updated"] = await service.updates(updates)
                 for name, times in one.items():
                     if number:  # the first round warms up
