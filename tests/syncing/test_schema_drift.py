@@ -260,7 +260,7 @@ async def test_a_migration_fills_a_new_column_without_one_call_while_the_old_rel
     await change_loans(stack, item["id"])
     assert await wrong_loans(stack) == []
     assert await stack.db.fetchval("SELECT min(row_version) FROM pluggy.loans") == 2
-    await stack.assert_equal(item["id"], ["loans"])
+    await stack.assert_equal(item["id"], ["loans"], but=["amortization"])
 
 
 async def test_the_next_read_fills_what_the_old_release_wrote_last(
@@ -296,7 +296,7 @@ async def test_the_old_release_writes_rows_while_the_migration_fills(
     await conn.close()
     await syncing
     assert set(await stack.states(item["id"])) == {"applied"}
-    await stack.assert_equal(item["id"], ["loans"])
+    await stack.assert_equal(item["id"], ["loans"], but=["amortization"])
     await stack.db.execute(FILL)
     assert await wrong_loans(stack) == []
 
