@@ -135,10 +135,11 @@ pages = st.lists(st.lists(rows, min_size=1, max_size=6), min_size=1, max_size=3)
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(pages)
 @example([[(number, oddity)] for number, oddity in enumerate(ODDITIES, start=1)])
+@example([[(1, '{"amount": null}'), (1, '{"amountInAccountCurrency": 1e99999999999999999999}')]])
 @example([[(1, PLAIN), (2, PLAIN), (3, ODDITIES[3]), (4, ODDITIES[2])]] * 2)
 async def test_ordinary_rows_are_stored_as_if_each_were_read_whole(
     session: SyncSession, monkeypatch: pytest.MonkeyPatch, pages: list[list[tuple[int, str]]]
