@@ -312,10 +312,11 @@ async def test_a_read_begins_before_its_request_and_answers_no_later_event(stack
     item_id, _ = await collected(stack, created=2)
     await stack.tell("item/updated", item_id)
     async with holding(stack, "/loans") as pluggy:
+        began_at = await time_of(stack)
         syncing = asyncio.create_task(stack.worker.engine.sync(await stack.claim()))
         await pluggy.has_been_asked("/loans")
         asked_at = await time_of(stack)
-        await until(partial(has_read_since, stack, "investment_transactions", asked_at))
+        await until(partial(has_read_since, stack, "investment_transactions", began_at))
         await stack.tell("item/updated", item_id)
         pluggy.held.clear()
         await syncing
