@@ -2,7 +2,7 @@
 -- params: item_id, product, scope_id, complete_read_at?, source_updated_at?, watermark? = null,
 --     walked_at? = null, fingerprint? = null, read_since? = null, read_seq?,
 --     incomplete_reason? = null, has_rows? = null, token? = null, lease_for? = null
--- returns: value?
+-- returns: one? Marked
 -- A complete read of a step has committed; what failed is over. It replaces the marks of reads that
 -- started before it, whatever their values, and none of a read that started later: so an odd time
 -- of Pluggy lives as long as one read. walked_at null: no walk; fingerprint null: keep; read_since
@@ -11,7 +11,7 @@
 -- again is not there any more. incomplete_reason: why the list may have more rows; then it verifies
 -- nothing, and what was set aside stays. has_rows: it had some, so that none are awaited any more.
 -- token: outside of a page transaction, so that it checks and renews the lease itself. Returns the
--- time; null: the lease is another worker's.
+-- time and the item's generation; no row: the lease is another worker's.
 WITH fence AS (
     UPDATE pluggy_sync.item_leases SET until = clock_timestamp() + $14::interval
     WHERE item_id = $1 AND token = $13::uuid
@@ -62,7 +62,8 @@ ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     attempts = 0, failing_since = NULL, next_try_at = NULL, dead_at = NULL, dead_seq = NULL,
     deferred_since = NULL, failed_at = NULL, failure_class = NULL, failure_code = NULL, error_id = NULL,
     failure_endpoint = NULL, stale_reason = NULL, parked_at = NULL
-RETURNING clock_timestamp() AS now;
+RETURNING clock_timestamp() AS now,
+          (SELECT generation FROM pluggy_sync.item_sync WHERE item_id = $1) AS generation;
 
 -- name: load_watermark
 -- params: item_id, account_id

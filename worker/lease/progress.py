@@ -67,7 +67,7 @@ class Read:
         incomplete_reason: why its list may have more rows than were read; it answers events, and
         proves no absence. found: it had rows. token: see mark_complete; then it raises LeaseLost.
         """
-        now = await product_sync.mark_complete(
+        marked = await product_sync.mark_complete(
             conn,
             *self.key,
             complete_read_at=self.started_at,
@@ -82,9 +82,9 @@ class Read:
             token=token,
             lease_for=LEASE,
         )
-        if now is None:
+        if marked is None:
             raise LeaseLost
-        self.session.now = now
+        self.session.now, self.session.generation = marked.now, marked.generation
 
     async def complete_unchanged(
         self, *, fingerprint: str | None = None, incomplete_reason: str | None = None

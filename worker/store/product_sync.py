@@ -9,10 +9,17 @@ import uuid
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
+import msgspec
+
 from worker.store.rows import DueReconciliation
 from worker.store.statements import Executor, load
 
 SQL = load("product_sync.sql")
+
+
+class Marked(msgspec.Struct, frozen=True):
+    now: datetime
+    generation: int
 
 
 async def mark_complete(
@@ -32,7 +39,7 @@ async def mark_complete(
     has_rows: bool | None = None,
     token: uuid.UUID | None = None,
     lease_for: timedelta | None = None,
-) -> datetime | None:
+) -> Marked | None:
     """A complete read of a step has committed; what failed is over.
 
     It replaces the marks of reads that started before it, whatever their values, and none of a read
@@ -42,9 +49,10 @@ async def mark_complete(
     was set aside before and was not met again is not there any more. incomplete_reason: why the
     list may have more rows; then it verifies nothing, and what was set aside stays. has_rows: it
     had some, so that none are awaited any more. token: outside of a page transaction, so that it
-    checks and renews the lease itself. Returns the time; null: the lease is another worker's.
+    checks and renews the lease itself. Returns the time and the item's generation; no row: the
+    lease is another worker's.
     """
-    found: datetime | None = await conn.fetchval(
+    found = await conn.fetchrow(
         SQL["mark_complete"],
         item_id,
         product,
@@ -61,7 +69,7 @@ async def mark_complete(
         token,
         lease_for,
     )
-    return found
+    return None if found is None else Marked(*found)
 
 
 async def load_watermark(
