@@ -78,7 +78,11 @@ def open_stage(options: DemoOptions) -> Iterator[Stage]:
             "simulator", [*SIMULATOR, "--seed", str(options.seed), "--rate-limit", "0"]
         )
         with redis(options.redis_url) as redis_url, postgres(options.database_url) as database_url:
-            yield Stage(options, started, simulator, database_url, redis_url)
+            try:
+                yield Stage(options, started, simulator, database_url, redis_url)
+            finally:
+                # Before what they would write is removed from servers that were given.
+                started.stop()
 
 
 async def start_service(stage: Stage, session: aiohttp.ClientSession) -> SimulatorControl:
