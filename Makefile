@@ -33,7 +33,7 @@ services: $(READY) ## Postgres and Valkey in the foreground (ARGS="--data-dir DI
 	@$(BIN)/python -m embedded $(ARGS)
 
 # A given Redis has one set of keys, so only one process may test with it.
-TESTERS = $(if $(REDIS_URL),0,2)
+TESTERS = $(if $(REDIS_URL),0,3)
 
 # Without order by file: the slowest tests stand alone in theirs, and would be the last of one process.
 test: $(READY) ## every test that needs only Python (ARGS="-k name")
