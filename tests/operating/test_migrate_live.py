@@ -113,6 +113,9 @@ async def test_what_an_earlier_release_has_stored_is_there_afterwards(
     await conn.close()
 
 
+LET_LAPSE = "UPDATE pluggy_sync.item_leases SET until = until - interval '1 hour'"
+
+
 async def test_the_release_before_goes_on_accepting_and_syncing_while_it_is_migrated(
     stack: Stack, database_url: str, release: Path
 ) -> None:
@@ -142,14 +145,19 @@ async def test_the_release_before_goes_on_accepting_and_syncing_while_it_is_migr
 
     async def sync() -> None:
         while not migrated.is_set():
-            await stack.quiet()
+            try:
+                await stack.quiet()
+            except asyncpg.DeadlockDetectedError:
+                # Of a sync and a migration that wait for each other, either may have to give way.
+                # A worker logs that; the lease lapses, and the item is synced again.
+                await stack.db.execute(LET_LAPSE)
             await asyncio.sleep(0)
 
     _, said, _ = await asyncio.gather(migrate_thrice(), tell(), sync())
     await stack.quiet()
     for item in items:
         assert set(await stack.states(item)) == {"applied"}
-        await stack.assert_equal(item)
+        await stack.assert_equal(item, but=["next_1", "next_2", "next_3"])
     states = "SELECT count(*) FROM pluggy_sync.webhook_events WHERE event = 'item/updated'"
     assert await stack.db.fetchval(states) == said
 

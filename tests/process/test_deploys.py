@@ -42,6 +42,7 @@ async def test_a_cancelled_sync_leaves_no_lease_and_no_attempt_behind(
     item = await stack.synced_item(transactions=10)
     statements, stopped_at = 0, list[str]()
     while True:
+        await stack.collect(item["id"], created=1)
         await stack.tell("item/updated", item["id"])
         await actor.begin(attend(worker))
         for _ in range(statements):

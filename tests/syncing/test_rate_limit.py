@@ -332,8 +332,8 @@ async def test_a_bucket_is_forgotten_after_a_day_and_not_after_a_quiet_hour(
     budget = RateBudget(redis, per_minute=360)
     await budget.take("items", Lane.LIVE)
     assert 3_600_000 < await redis.pttl(KEY) <= DAY_MS
-    await command(redis, "HINCRBYFLOAT", KEY, "kept_until", -DAY_MS / 2)
-    await redis.pexpire(KEY, DAY_MS // 2)
+    await command(redis, "HINCRBYFLOAT", KEY, "kept_until", -0.6 * DAY_MS)
+    await redis.pexpire(KEY, int(0.4 * DAY_MS))
     await budget.take("items", Lane.LIVE)
     assert await redis.pttl(KEY) > DAY_MS / 2, "a bucket in use is kept"
     await budget.empty("items", wait_s=3600)
