@@ -28,7 +28,7 @@ from worker.inbox.drain import drain
 from worker.inbox.spool import Spool
 from worker.infra import log as logs
 from worker.infra.baseline import UnreleasedDatabase, check_baseline
-from worker.infra.outage_log import ServerOutage
+from worker.infra.outage_log import ServerOutage, ignore_lost_connections
 from worker.infra.postgres import (
     POSTGRES_AWAY,
     POSTGRES_REFUSES_US,
@@ -95,6 +95,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     """
     settings: PluggySettings = ctx["settings"]
     queue: QueueClient = ctx["redis"]
+    asyncio.get_running_loop().set_exception_handler(ignore_lost_connections)
     postgres = ServerOutage("postgres")
     db = await open_pool(
         settings.database_url.get_secret_value(),

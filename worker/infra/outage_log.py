@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
+import asyncpg
 import structlog
 
 from worker.infra.outage_words import REFUSES_WRITES, postgres_outage, redis_outage
@@ -88,3 +90,16 @@ class ServerOutage:
         log.warning(BACK[self.server], away_s=round(time.monotonic() - self.since, 1))
         self.since = self.word = None
         self._causes.succeeded()
+
+
+def ignore_lost_connections(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Exception handler of a loop: the loss of a connection is no fault where nobody awaits it.
+
+    asyncpg tells the loss to every call under way, also to one that is cancelled at that moment;
+    asyncio would log a traceback for each. The outage itself is logged by ServerOutage.
+    """
+    error = context.get("exception")
+    if isinstance(error, asyncpg.PostgresConnectionError):
+        log.debug("connection_lost", error=type(error).__name__)
+    else:
+        loop.default_exception_handler(context)
