@@ -334,9 +334,10 @@ async def test_a_question_and_a_list_of_an_account_are_never_on_their_way_togeth
     assert any(both), "an account has new rows and a question"
     await stack.tell_all(answer)
     async with holding(stack, "/v2/transactions") as pluggy:
+        began_at = await time_of(stack)
         syncing = asyncio.create_task(stack.quiet())
         # By then a question that waits for no list would have had its turn.
-        await until(partial(has_read_since, stack, "investment_transactions", await time_of(stack)))
+        await until(partial(has_read_since, stack, "investment_transactions", began_at))
         await barrier(stack)
         pluggy.held.clear()
         await syncing
