@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -95,6 +96,7 @@ async def test_an_older_answer_about_the_item_overwrites_nothing_and_skips_nothi
 
 
 async def test_a_list_of_slow_pages_keeps_its_lease(stack: Stack) -> None:
+    """Of a probe, which asks one thing at a time: nothing else is stored between its pages."""
     item = await stack.synced_item(transactions=10)
     await stack.collect(item["id"], created=1)
     claimed = []
@@ -108,7 +110,7 @@ async def test_a_list_of_slow_pages_keeps_its_lease(stack: Stack) -> None:
 
     async with altered(stack, slow_pages):
         await stack.tell("item/updated", item["id"])
-        await stack.worker.engine.sync(await stack.claim())
+        await stack.worker.engine.sync(replace(await stack.claim(), probe=True))
     assert claimed == [None, None]
     assert (await stack.states(item["id"]))[-1] == "applied"
 
