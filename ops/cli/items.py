@@ -22,6 +22,7 @@ from ops.cli.wakeup import wake
 from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import WebhookEvent, parse_webhook, registration
 from worker.infra.lanes import Lane
+from worker.infra.postgres import Pool
 from worker.infra.settings import Environment, load
 from worker.store import operating
 
@@ -153,7 +154,7 @@ def _report(answers: Sequence[Answer], as_json: bool) -> None:
 @console.json_option
 def show(item_id: uuid.UUID, as_json: bool) -> None:
     """Show how many rows of an item are stored, their freshness and the open work."""
-    shown = console.run(_load(item_id))
+    shown = console.call(_load, item_id=item_id)
     if as_json:
         console.print_json(shown)
         return
@@ -162,22 +163,21 @@ def show(item_id: uuid.UUID, as_json: bool) -> None:
         console.print_rows(title.replace("_", " "), shown[title])
 
 
-async def _load(item_id: uuid.UUID) -> dict[str, Any]:
-    async with console.database() as db:
-        item = await operating.show_item(db, item_id)
-        if item is None:
-            raise console.CommandFailed(f"nothing is known of item {item_id}; register it first")
-        return {
-            "item": msgspec.structs.asdict(item),
-            "rows": console.as_rows(await operating.count_item_rows(db, item_id)),
-            "freshness": console.as_rows(await operating.item_freshness(db, item_id)),
-            "walks": console.as_rows(await operating.item_walks(db, item_id)),
-            "open_events": console.as_rows(
-                await operating.item_open_events(db, item_id, limit=OPEN_EVENTS_SHOWN)
-            ),
-            "dead_letters": console.as_rows(
-                await operating.list_dead_letters(
-                    db, ids=None, reason=None, item_id=item_id, connector_id=None, limit=None
-                )
-            ),
-        }
+async def _load(db: Pool, item_id: uuid.UUID) -> dict[str, Any]:
+    item = await operating.show_item(db, item_id)
+    if item is None:
+        raise console.CommandFailed(f"nothing is known of item {item_id}; register it first")
+    return {
+        "item": msgspec.structs.asdict(item),
+        "rows": console.as_rows(await operating.count_item_rows(db, item_id)),
+        "freshness": console.as_rows(await operating.item_freshness(db, item_id)),
+        "walks": console.as_rows(await operating.item_walks(db, item_id)),
+        "open_events": console.as_rows(
+            await operating.item_open_events(db, item_id, limit=OPEN_EVENTS_SHOWN)
+        ),
+        "dead_letters": console.as_rows(
+            await operating.list_dead_letters(
+                db, ids=None, reason=None, item_id=item_id, connector_id=None, limit=None
+            )
+        ),
+    }

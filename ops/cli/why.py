@@ -25,7 +25,7 @@ def why(transaction_id: uuid.UUID, as_json: bool) -> None:
     The row, the run that wrote it with its requests and Pluggy's error id, the webhooks that led to
     that run or that name the row (latest first), and the row it replaces or that counts instead.
     """
-    shown = console.run(_load(transaction_id))
+    shown = console.call(_load, transaction_id=transaction_id)
     if as_json:
         console.print_json(shown)
         return
@@ -38,11 +38,10 @@ def why(transaction_id: uuid.UUID, as_json: bool) -> None:
             click.echo(f"decide: pluggy-sync flags accept {transaction_id}, or flags refuse")
 
 
-async def _load(transaction_id: uuid.UUID) -> dict[str, Any]:
-    async with console.database() as db:
-        rows = await statements.why_rows(db, transaction_id=transaction_id)
-        rejected = await statements.why_rejected(db, row_id=str(transaction_id))
-        found = await _runs_and_events(db, transaction_id, rows, rejected)
+async def _load(db: Pool, transaction_id: uuid.UUID) -> dict[str, Any]:
+    rows = await statements.why_rows(db, transaction_id=transaction_id)
+    rejected = await statements.why_rejected(db, row_id=str(transaction_id))
+    found = await _runs_and_events(db, transaction_id, rows, rejected)
     if not (rows or rejected or found["events"]):
         raise console.CommandFailed(
             f"no row, rejected row or webhook names transaction {transaction_id}:"
