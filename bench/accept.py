@@ -21,7 +21,7 @@ from embedded.ports import free_port
 from ops.demo.processes import children
 from ops.migrations import migrate
 from tests.support.receiver import SECRET, ReceiverProcess
-from tests.support.waiting import until
+from tests.support.waiting import listens, until
 
 OURS, BARE, NAIVE = "ours", "bare aiohttp", "INSERT + enqueue_job"
 PEERS: Final = {BARE: "bare", NAIVE: "naive"}
@@ -42,18 +42,9 @@ async def measure(*, quick: bool) -> dict[str, Any]:
             port = free_port()
             command = ["bench.peers.receivers", kind, "--port", str(port)]
             at[name] = port, launched.start(kind, command, **servers).pid
-            await until(lambda port=port: _listens(port), f"{name} listens")  # type: ignore[misc]
+            await until(lambda port=port: listens(port), f"{name} listens")  # type: ignore[misc]
         found = [await _round(at, seconds) for _ in range(rounds + 1)][1:]
     return _summary(found)
-
-
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 async def _round(at: Mapping[str, tuple[int, int]], seconds: float) -> dict[str, dict[str, float]]:

@@ -137,7 +137,7 @@ async def looping(url: str) -> AsyncIterator[Loop]:
 
 
 async def blpops(redis: ArqRedis) -> int:
-    """How often a wake-up has been waited for, in vain or refused too."""
+    """How often a wake-up has been waited for, also where none came or Redis refused."""
     stats = await redis.info("commandstats")
     return int(stats.get("cmdstat_blpop", {"calls": 0})["calls"])
 

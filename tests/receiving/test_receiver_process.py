@@ -16,7 +16,7 @@ from tests.support.receiver import (
     event_body,
     stored_bodies,
 )
-from tests.support.waiting import until
+from tests.support.waiting import listens, until
 from tests.support.wakes import woken
 from worker.infra.postgres import Pool
 
@@ -131,12 +131,7 @@ async def test_a_receiver_that_is_stopped_answers_what_it_has_taken(
 
 
 async def refuses(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return True
-    writer.close()
-    return False
+    return not await listens(port)
 
 
 async def test_the_process_serves_the_contract(

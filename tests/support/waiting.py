@@ -23,3 +23,13 @@ async def until(
     while not await holds():
         assert time.monotonic() < deadline, f"never: {what}"
         await asyncio.sleep(POLL_INTERVAL_S)
+
+
+async def listens(port: int) -> bool:
+    """Whether connections to a port of this machine are taken."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
