@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.altered_pluggy import Alter, altered
 from tests.support.stack import Stack
@@ -99,5 +100,32 @@ async def test_a_sweep_lets_new_events_go_first_and_goes_on_behind_them(stack: S
     await stack.reset_requests()
     await stack.quiet()
     assert (await stack.requests())["GET /investments/{id}/transactions"] == 1
+    assert set(await stack.states(item_id)) == {"applied"}
+    await stack.assert_equal(item_id)
+
+
+async def test_an_investment_that_changes_while_another_is_found_gone_is_read_again_at_once(
+    stack: Stack,
+) -> None:
+    item_id = await item_with_movements(stack)
+    await stack.process("item/created", item_id)
+    await stack.collect(item_id)
+    await stack.tell("item/updated", item_id)
+    listed = 0
+
+    async def collect_behind_the_list(path: str, body: bytes) -> bytes:
+        nonlocal listed
+        if path.startswith("/investments?"):
+            listed += 1
+            if listed == 1:
+                changes = {"investments": {"deleted": 1, "updated": 99}}
+                await stack.collect(item_id, products=changes)
+        return body
+
+    with capture_logs() as logs:
+        async with altered(stack, collect_behind_the_list):
+            await stack.quiet()
+    assert listed == 2, "an investment was gone"
+    assert [line for line in logs if line["event"] == "no_progress"] == []
     assert set(await stack.states(item_id)) == {"applied"}
     await stack.assert_equal(item_id)

@@ -89,7 +89,7 @@ class Rounds:
     item_state: ItemState
     until: float
     answered: Answered = field(default_factory=Answered)
-    taken: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
+    taken: dict[tuple[str, str, uuid.UUID], PlannedStep] = field(default_factory=dict)
     failed: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
     unfinished: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
 
@@ -145,7 +145,7 @@ class Rounds:
         async with AtOnce(1 if self.session.lease.probe else AT_ONCE) as steps:
             while True:
                 current = plan(item, self.item_state, self.answered, products=self.session.products)
-                wanted = [step for step in current.steps if step_key(step) not in self.taken]
+                wanted = [step for step in current.steps if not self._is_taken(step)]
                 todo = [s for s in in_order(wanted) if not self._goes_on_later(s)]
                 if self._late() or (wanted and not todo and not steps.begun):
                     return current
@@ -153,6 +153,14 @@ class Rounds:
                     return self._stuck(current) if self._repeats(current) else current
                 await self._take_some(todo, steps)
                 await self._reload()
+
+    def _is_taken(self, step: PlannedStep) -> bool:
+        """Whether this claim has begun the step; not with an investment as it was before."""
+        before = self.taken.get(step_key(step))
+        if isinstance(before, ReadInvestmentTransactions):
+            # Their list is read again in between if one of them is found gone.
+            return before.fingerprint == getattr(step, "fingerprint", None)
+        return before is not None
 
     async def _take_some(self, todo: list[PlannedStep], steps: AtOnce) -> None:
         """Take steps as they are answered, until none is left or one that others follow from."""
@@ -178,7 +186,7 @@ class Rounds:
     def _begin(self, step: PlannedStep, steps: AtOnce) -> None:
         """Begin a step: from now on it is taken, unless the claim ends."""
         name, product, scope_id = key = step_key(step)
-        self.taken.add(key)
+        self.taken[key] = step
         if scope_id in self.session.tombstoned:
             self.failed.add(key)
             return
