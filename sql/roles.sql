@@ -2,7 +2,7 @@
 -- Each may log in, but none has a password until the operator gives it one (docs/roles.md).
 --   pluggy_receiver   accepts events and counts deliveries; cannot read what it has stored
 --   pluggy_worker     reads and writes the mirror and its state; cannot migrate
---   pluggy_ops        reads state and figures, no payload; writes requeues and flag decisions
+--   pluggy_ops        reads state and figures, no payload; writes requeues and decisions on deletions
 --   pluggy_dashboard  reads pluggy_ops
 
 -- name: create_roles

@@ -17,7 +17,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
-from typing import IO, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import click
@@ -28,6 +28,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from ops.cli.errors import CommandFailed as CommandFailed
 from ops.cli.terminal_text import neutral, neutral_json
 from ops.migrations import MigrationRefused
 from ops.roles import RolesRefused
@@ -64,13 +65,6 @@ connector_option = click.option(
     "--connector", "connector_id", type=CONNECTOR_ID, help="Of items of this connector only."
 )
 limit_option = click.option("--limit", type=LIMIT, default=100, help="At most so many.")
-
-
-class CommandFailed(click.ClickException):
-    """Ends a command with one line on standard error and exit status 1."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"pluggy-sync: {neutral(self.format_message())}", err=True, file=file)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -1,4 +1,4 @@
-"""`pluggy-sync flags`: list rows flagged as deleted, and accept or refuse their deletion."""
+"""`pluggy-sync deletions`: list deletions that are not proven, and accept or refuse them."""
 
 from __future__ import annotations
 
@@ -9,46 +9,53 @@ from typing import Any
 import click
 
 from ops.cli import console
-from worker.maintenance.deletion_review import Decided, accept_deletions, refuse_deletions
 from worker.store.deletions import list_deletions
 
-Decide = Callable[..., Awaitable[list[Decided]]]
+Decide = Callable[..., Awaitable[list[Any]]]
+
+waiting_option = click.option(
+    "--item", "item_id", type=click.UUID, help="All pending deletions of this item."
+)
 
 
-@click.group("flags")
-def flags() -> None:
-    """Rows that Pluggy no longer returns and whose deletion is not proven.
+@click.group("deletions")
+def deletions() -> None:
+    """Rows that Pluggy no longer returns and whose deletion is not proven: pending deletions.
 
-    Rows flagged as `no_witness` are asked for again automatically; `too_many_at_once` and
+    Rows with the reason `no_witness` are asked for again automatically; `too_many_at_once` and
     `last_account` wait for a decision. The id of an account stands for it and all it owns.
     """
 
 
-@flags.command("list")
+@deletions.command("list")
 @console.item_option
 @console.limit_option
 @console.json_option
 def list_(as_json: bool, **chosen: Any) -> None:
-    """List flagged rows and the reason of each; oldest first."""
+    """List pending deletions and the reason of each; oldest first."""
     found = console.load_rows(list_deletions, **chosen)
-    console.print_list("flagged", found, as_json=as_json, title="flagged rows")
+    console.print_list("deletions", found, as_json=as_json, title="pending deletions")
 
 
-@flags.command("accept")
+@deletions.command("accept")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
-@click.option("--item", "item_id", type=click.UUID, help="All flagged rows of this item.")
+@waiting_option
 @console.json_option
 def accept(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool) -> None:
-    """Tombstone flagged rows; rows that Pluggy has returned since are left alone."""
+    """Tombstone these rows; rows that Pluggy has returned since are left alone."""
+    from worker.maintenance.deletion_review import accept_deletions
+
     _decide(accept_deletions, "tombstoned", ids, item_id, as_json=as_json)
 
 
-@flags.command("refuse")
+@deletions.command("refuse")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
-@click.option("--item", "item_id", type=click.UUID, help="All flagged rows of this item.")
+@waiting_option
 @console.json_option
 def refuse(ids: tuple[uuid.UUID, ...], item_id: uuid.UUID | None, as_json: bool) -> None:
-    """Keep flagged rows; they are not flagged again until Pluggy has returned them once."""
+    """Keep these rows; they do not wait again until Pluggy has returned them once."""
+    from worker.maintenance.deletion_review import refuse_deletions
+
     _decide(refuse_deletions, "kept", ids, item_id, as_json=as_json)
 
 
@@ -72,8 +79,8 @@ def _decide(
     done = {row_id for d in decided for row_id in (*d.transaction_ids, *d.account_ids)}
     others = sorted(set(ids) - done)
     if as_json:
-        console.print_json({word: rows, "not_flagged": others})
+        console.print_json({word: rows, "not_pending": others})
     else:
         console.print_rows(word, rows)
     if others:
-        raise console.CommandFailed(f"not flagged: {', '.join(map(str, others))}")
+        raise console.CommandFailed(f"no pending deletion: {', '.join(map(str, others))}")

@@ -41,12 +41,7 @@ class Answer:
     reason: str | None = None
 
 
-@click.group()
-def items() -> None:
-    """Register and show items."""
-
-
-@items.command("register")
+@click.command("register")
 @click.argument("item_ids", nargs=-1, required=True, metavar="ID...")
 @console.json_option
 def register(item_ids: tuple[str, ...], as_json: bool) -> None:
@@ -54,7 +49,7 @@ def register(item_ids: tuple[str, ...], as_json: bool) -> None:
     _report(console.run(_store(read_each(item_ids), registration)), as_json)
 
 
-@items.command("deleted")
+@click.command("deleted")
 @click.argument("item_ids", nargs=-1, required=True, type=click.UUID, metavar="ID...")
 @console.json_option
 def deleted(item_ids: tuple[uuid.UUID, ...], as_json: bool) -> None:
@@ -71,7 +66,7 @@ def _deletion(item_id: uuid.UUID, now: datetime) -> WebhookEvent:
     return parse_webhook(json.dumps(body).encode(), now)
 
 
-@items.command("import")
+@click.command("import")
 @click.argument("file", type=click.File(encoding="utf-8-sig", errors="replace"), required=False)
 @click.option("--from-pluggy", is_flag=True, help="All that Pluggy lists, where it has enabled it.")
 @console.json_option
@@ -149,7 +144,7 @@ def _report(answers: Sequence[Answer], as_json: bool) -> None:
         raise console.CommandFailed(f"{counts['refused']} of {len(answers)} lines were refused")
 
 
-@items.command("show")
+@click.command("show")
 @click.argument("item_id", type=click.UUID, metavar="ID")
 @console.json_option
 def show(item_id: uuid.UUID, as_json: bool) -> None:

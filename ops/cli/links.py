@@ -37,24 +37,32 @@ def list_(as_json: bool, **chosen: Any) -> None:
 @links.command("accept")
 @click.argument("account_id", type=click.UUID)
 @click.argument("superseded_by", type=click.UUID)
-def accept(account_id: uuid.UUID, superseded_by: uuid.UUID) -> None:
+@console.json_option
+def accept(account_id: uuid.UUID, superseded_by: uuid.UUID, as_json: bool) -> None:
     """Say that both are the same account; a worker links their rows."""
-    _decide(account_id, superseded_by, accepts=True)
+    _decide(account_id, superseded_by, accepts=True, as_json=as_json)
 
 
 @links.command("refuse")
 @click.argument("account_id", type=click.UUID)
 @click.argument("superseded_by", type=click.UUID)
-def refuse(account_id: uuid.UUID, superseded_by: uuid.UUID) -> None:
+@console.json_option
+def refuse(account_id: uuid.UUID, superseded_by: uuid.UUID, as_json: bool) -> None:
     """Say that they are two accounts: their rows count apart, also if they were linked."""
-    _decide(account_id, superseded_by, accepts=False)
+    _decide(account_id, superseded_by, accepts=False, as_json=as_json)
 
 
-def _decide(account_id: uuid.UUID, superseded_by: uuid.UUID, *, accepts: bool) -> None:
+def _decide(
+    account_id: uuid.UUID, superseded_by: uuid.UUID, *, accepts: bool, as_json: bool
+) -> None:
     pair = {"account_id": account_id, "superseded_by": superseded_by}
     if not console.call(_decide_link, **pair, accepts=accepts):
         raise console.CommandFailed(f"no such pair: {account_id} {superseded_by}; see: links list")
-    console.say(f"{account_id} {superseded_by}: {'accepted' if accepts else 'refused'}")
+    decision = "accepted" if accepts else "refused"
+    if as_json:
+        console.print_json(pair | {"decision": decision})
+    else:
+        console.say(f"{account_id} {superseded_by}: {decision}")
 
 
 async def _decide_link(db: Pool, **decision: Any) -> bool:

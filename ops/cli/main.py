@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from ops.cli.console import CommandFailed
-from ops.cli.dead_letters import dead_letters
-from ops.cli.deletions import flags
-from ops.cli.item_deletion import delete
-from ops.cli.items import items
-from ops.cli.links import links
-from ops.cli.migrate import migrate_command
-from ops.cli.resync import resync
-from ops.cli.status import status, worklist
-from ops.cli.webhooks import webhooks
-from ops.cli.why import why
-from ops.demo.command import demo
+from ops.cli.errors import CommandFailed
+from ops.cli.lazy import Lazy, LazyGroup
 
 
-class Commands(click.Group):
+class Commands(LazyGroup):
     """Commands that end with one line also where their input or output fails."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
@@ -35,25 +25,38 @@ class Commands(click.Group):
         sys.exit(CommandFailed.exit_code)
 
 
+COMMANDS: Final = {
+    "demo": Lazy("ops.demo.command", "demo", "Show the whole service at work"),
+    "migrate": Lazy("ops.cli.migrate", "migrate_command", "Bring the database up to date"),
+    "status": Lazy("ops.cli.status", "status", "List what is wrong or waits for somebody"),
+    "worklist": Lazy("ops.cli.status", "worklist", "List the findings one by one"),
+    "why": Lazy("ops.cli.why", "why", "Show why a transaction is stored as it is"),
+    "items": Lazy("ops.cli.main", "items", "Register, show and delete items."),
+    "webhooks": Lazy("ops.cli.webhooks", "webhooks", "Webhooks registered at Pluggy"),
+    "deletions": Lazy("ops.cli.deletions", "deletions", "Rows that Pluggy no longer returns"),
+    "links": Lazy("ops.cli.links", "links", "Accounts of items that Pluggy ends"),
+    "dead-letters": Lazy("ops.cli.dead_letters", "dead_letters", "Events that were given up on."),
+    "resync": Lazy("ops.cli.resync", "resync", "Read items again from beginning to end"),
+}
+ITEM_COMMANDS: Final = {
+    "show": Lazy("ops.cli.items", "show", "Show how many rows of an item are stored"),
+    "register": Lazy("ops.cli.items", "register", "Mirror items that exist at Pluggy"),
+    "import": Lazy("ops.cli.items", "import_", "Mirror the items of a list"),
+    "deleted": Lazy("ops.cli.items", "deleted", "Report items that were deleted at Pluggy"),
+    "delete": Lazy("ops.cli.item_deletion", "delete", "Erase an item"),
+}
+
+
 @click.group(
-    cls=Commands, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]}
+    cls=Commands,
+    lazy=COMMANDS,
+    context_settings={"show_default": True, "help_option_names": ["-h", "--help"]},
 )
+@click.version_option(package_name="pluggy-sync", message="pluggy-sync %(version)s")
 def main() -> None:
     """Keeps a Postgres database equal to what Pluggy holds, seconds after each webhook."""
 
 
-items.add_command(delete)
-for command in (
-    migrate_command,
-    items,
-    status,
-    worklist,
-    dead_letters,
-    resync,
-    flags,
-    why,
-    links,
-    webhooks,
-    demo,
-):
-    main.add_command(command)
+@click.group(cls=LazyGroup, lazy=ITEM_COMMANDS)
+def items() -> None:
+    """Register, show and delete items."""

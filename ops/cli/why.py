@@ -34,8 +34,10 @@ def why(transaction_id: uuid.UUID, as_json: bool) -> None:
     for title in SECTIONS:
         console.print_rows(title, shown[title])
     for row in shown["rows"]:
-        if row["state"] == "flagged":
-            click.echo(f"decide: pluggy-sync flags accept {transaction_id}, or flags refuse")
+        if row["state"] == "deletion_pending":
+            click.echo(
+                f"decide: pluggy-sync deletions accept {transaction_id}, or deletions refuse"
+            )
 
 
 async def _load(db: Pool, transaction_id: uuid.UUID) -> dict[str, Any]:

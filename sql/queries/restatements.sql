@@ -18,14 +18,14 @@ WITH next AS (
     ORDER BY seq LIMIT $1
 )
 SELECT r.seq, r.item_id, r.finished_at, r.finished_at <= now() - interval '2 minutes' AS has_rested,
-       r.kind IN ('sync', 'walk', 'flag') AND r.item_id IS NOT NULL
+       r.kind IN ('sync', 'walk', 'deletion_review') AND r.item_id IS NOT NULL
            AND (r.inserted > 0 OR r.deleted > 0 OR r.outcome = 'lost'
                 OR EXISTS (SELECT FROM pluggy.transactions t
                            WHERE t.item_id = r.item_id AND t.run_id = r.id
                              AND t.deletion_flagged_at IS NOT NULL))
            AND NOT EXISTS (
                SELECT FROM pluggy_sync.runs n
-               WHERE n.item_id = r.item_id AND n.id > r.id AND n.kind IN ('sync', 'walk', 'flag')
+               WHERE n.item_id = r.item_id AND n.id > r.id AND n.kind IN ('sync', 'walk', 'deletion_review')
                  AND (n.finished_at IS NULL
                       OR (n.finished_at > now() - interval '2 minutes'
                           AND (n.inserted > 0 OR n.deleted > 0 OR n.outcome = 'lost')))) AS writes

@@ -18,7 +18,7 @@ WITH restated AS (
 )
 SELECT t.item_id, t.account_id, t.id,
        CASE WHEN t.deleted_at IS NOT NULL THEN 'deleted' WHEN newer.id IS NOT NULL THEN 'superseded'
-            WHEN t.deletion_flagged_at IS NOT NULL THEN 'flagged' ELSE 'live' END AS state,
+            WHEN t.deletion_flagged_at IS NOT NULL THEN 'deletion_pending' ELSE 'live' END AS state,
        t.first_seen_at, t.changed_at, t.deleted_at, t.deletion_cause, t.deletion_flagged_at,
        t.deletion_flag, newer.superseded_by, older.id AS supersedes,
        coalesce(newer.reason, older.reason) AS link_reason, t.run_id

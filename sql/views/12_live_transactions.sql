@@ -96,7 +96,7 @@ COMMENT ON COLUMN pluggy_live.transactions.changed_at IS
     'When the row last changed here, UTC; an unchanged row that is read again keeps it';
 COMMENT ON COLUMN pluggy_live.transactions.deletion_flagged_at IS
     'Since when (UTC) the row is absent at Pluggy and not proven deleted: it may count twice '
-    'beside the row that replaces it (pluggy-sync flags list); null: Pluggy shows it, as far as '
+    'beside the row that replaces it (pluggy-sync deletions list); null: Pluggy shows it, as far as '
     'is known';
 COMMENT ON COLUMN pluggy_live.transactions.ended_at IS
     'When Pluggy deleted the item after withdrawing its connector (UTC): the row is kept as it was '

@@ -15,9 +15,9 @@ COMMENT ON COLUMN pluggy_ops.flagged_deletions.item_id IS
 COMMENT ON COLUMN pluggy_ops.flagged_deletions.account_id IS
     'The account of the row, or the absent account itself';
 COMMENT ON COLUMN pluggy_ops.flagged_deletions.transaction_id IS
-    'The id that flags accept and refuse take; null: the account itself is absent, and its id is taken';
+    'The id that deletions accept and refuse take; null: the account itself is absent, and its id is taken';
 COMMENT ON COLUMN pluggy_ops.flagged_deletions.reason IS
     'Why it is not tombstoned: no_witness (asked again automatically), too_many_at_once, last_account';
-COMMENT ON COLUMN pluggy_ops.flagged_deletions.flagged_at IS 'Since when it is flagged, UTC';
+COMMENT ON COLUMN pluggy_ops.flagged_deletions.flagged_at IS 'Since when the deletion is pending, UTC';
 COMMENT ON COLUMN pluggy_ops.flagged_deletions.posted_on IS
     'Calendar day of the transaction; null: it is an account';

@@ -15,7 +15,7 @@ COMMENT ON VIEW pluggy_ops.runs IS
     'Every run that wrote or tried to write mirrored rows; seq is the feed for your own code';
 COMMENT ON COLUMN pluggy_ops.runs.id IS 'Order of start; run_id of the rows that it wrote';
 COMMENT ON COLUMN pluggy_ops.runs.seq IS 'Order of commit: the feed; null: it has not ended';
-COMMENT ON COLUMN pluggy_ops.runs.kind IS 'sync, walk, flag, restatement, purge, ...';
+COMMENT ON COLUMN pluggy_ops.runs.kind IS 'sync, walk, deletion_review, restatement, purge, ...';
 COMMENT ON COLUMN pluggy_ops.runs.item_id IS 'The item that it is about; null: no item, or several';
 COMMENT ON COLUMN pluggy_ops.runs.connector_id IS
     'Pluggy''s number of the bank or broker; null: the item is not stored';

@@ -58,7 +58,7 @@ WITH stale AS MATERIALIZED (
     UNION ALL
     SELECT 'flagged_deletions', item_id, account_id, min(flagged_at), NULL, count(*),
            count(*) || ' rows are gone at Pluggy but not proven deleted: accept or refuse them.',
-           'pluggy-sync flags list --item ' || item_id
+           'pluggy-sync deletions list --item ' || item_id
     FROM pluggy_ops.flagged_deletions
     GROUP BY item_id, account_id
     UNION ALL

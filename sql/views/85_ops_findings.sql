@@ -153,7 +153,7 @@ WITH found AS (
                WHEN 'missed_webhooks' THEN 'pluggy-sync webhooks list'
                WHEN 'dead_letters' THEN 'pluggy-sync dead-letters list'
                WHEN 'refused_by_pluggy' THEN 'pluggy-sync dead-letters list'
-               WHEN 'flagged_deletions' THEN 'pluggy-sync flags list'
+               WHEN 'flagged_deletions' THEN 'pluggy-sync deletions list'
                WHEN 'account_link' THEN 'pluggy-sync links list'
                ELSE 'pluggy-sync worklist --kind ' || w.kind END
     FROM (SELECT kind, weight, severity, blocked_on, count(*) AS n, sum(how_many)::bigint AS things,

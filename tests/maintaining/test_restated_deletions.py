@@ -39,7 +39,8 @@ async def test_flagged_rows_with_a_certain_replacement_count_once(stack: Stack) 
     assert set(linked.values()) <= set(live)
     assert set(live) == set(await stack.truth(item_id)) | left
     [run] = await stack.db.fetch(
-        "SELECT deleted FROM pluggy_sync.runs WHERE item_id = $1 AND kind = 'flag'", item_id
+        "SELECT deleted FROM pluggy_sync.runs WHERE item_id = $1 AND kind = 'deletion_review'",
+        item_id,
     )
     assert run["deleted"] == len(linked)
 

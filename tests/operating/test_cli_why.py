@@ -77,10 +77,12 @@ async def test_a_webhook_that_names_an_unknown_row_is_found(cli: CommandLine, st
     assert {event["event"] for event in shown["events"]} == {"transactions/deleted"}
 
 
-async def test_a_flagged_row_names_the_command_that_decides(cli: CommandLine, stack: Stack) -> None:
+async def test_a_pending_deletion_names_the_command_that_decides(
+    cli: CommandLine, stack: Stack
+) -> None:
     _, [one, *_] = await with_flags(stack)
     said = (await cli("why", str(one))).stdout
-    assert f"decide: pluggy-sync flags accept {one}" in said
+    assert f"decide: pluggy-sync deletions accept {one}" in said
 
 
 async def test_an_id_that_nothing_names_is_said_to_be_unknown(

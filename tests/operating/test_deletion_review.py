@@ -69,7 +69,11 @@ async def test_a_decision_is_a_run_of_its_own(stack: Stack) -> None:
     [refused] = await refuse_deletions(stack.db, transaction_ids=ids[10:])
     for decided, deleted, changed in ((accepted, 10, 0), (refused, 0, MANY - 10)):
         run = await run_of(stack, decided.run_id)
-        assert (run["kind"], str(run["item_id"]), run["outcome"]) == ("flag", item_id, "done")
+        assert (run["kind"], str(run["item_id"]), run["outcome"]) == (
+            "deletion_review",
+            item_id,
+            "done",
+        )
         assert (run["deleted"], run["changed"], run["seq"] is None) == (deleted, changed, False)
         assert await rows_of_run(stack, decided.run_id) == set(decided.transaction_ids)
 

@@ -360,7 +360,7 @@ async def stage_a_dead_letter_and_two_flags(owner: Pool) -> None:
         (OPS, ["items", "show", str(ITEM)], False),
         (OPS, ["dead-letters", "list"], False),
         (OPS, ["dead-letters", "requeue", "--all"], False),
-        (OPS, ["flags", "accept", "--item", str(ITEM)], False),
+        (OPS, ["deletions", "accept", "--item", str(ITEM)], False),
         (OPS, ["why", FLAGGED], False),
         (OPS, ["items", "register", str(ITEM)], True),
         (OPS, ["resync", "--all"], True),

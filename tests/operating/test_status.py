@@ -41,7 +41,7 @@ async def test_all_findings_are_shown_with_their_commands(cli: CommandLine, stac
     assert [row["kind"] for row in said["findings"]] == kinds
     shown = (await cli("status")).stdout
     assert [shown.index(kind) for kind in kinds] == sorted(shown.index(kind) for kind in kinds)
-    assert "pluggy-sync flags list" in shown
+    assert "pluggy-sync deletions list" in shown
     assert "pluggy-sync worklist --kind consent_expiring" in shown
 
 
@@ -76,4 +76,4 @@ async def test_the_worklist_is_narrowed_down(cli: CommandLine, stack: Stack) -> 
     assert {row["item_id"] for row in of_item} == {items[0]["id"]}
     assert len((await cli.json("worklist", "--limit", "1"))["worklist"]) == 1
     assert (await cli("worklist", "--item", str(uuid.uuid4()))).stdout == "worklist: none\n"
-    assert "pluggy-sync flags list --item" in (await cli("worklist")).stdout
+    assert "pluggy-sync deletions list --item" in (await cli("worklist")).stdout

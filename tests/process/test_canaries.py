@@ -136,7 +136,7 @@ async def commands(marks: Marks, item_id: str, **environment: str) -> None:
         ["items", "register", item_id, "no-uuid"],
         ["dead-letters", "list"],
         ["dead-letters", "requeue", "--all", "--dry-run"],
-        ["flags", "list"],
+        ["deletions", "list"],
         ["resync", "--all", "--dry-run"],
     )
     await asyncio.gather(*[command(marks, *arguments, **environment) for arguments in spoken])

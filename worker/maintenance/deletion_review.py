@@ -91,8 +91,8 @@ async def _decide_item(
     accounts = await deletions.load_account_deletions(conn, item_id, ids=ids)
     if not rows and not accounts:
         return None
-    async with run_of_its_own(conn, "flag", item_id=item_id) as run:
-        run.plan = ["accept_flagged" if accepts else "refuse_flagged"]
+    async with run_of_its_own(conn, "deletion_review", item_id=item_id) as run:
+        run.plan = ["accept_deletions" if accepts else "refuse_deletions"]
         run.counts.seen = len(rows) + len(accounts)
         await (_accept if accepts else _refuse)(conn, item_id, rows, accounts, run, now)
     return Decided(item_id, run.id, tuple(rows), tuple(accounts))

@@ -1,0 +1,83 @@
+"""Help and version of the command line: every command is listed, and nothing large is imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from ops.cli.lazy import LazyGroup
+from ops.cli.main import main
+
+IMPORTED = """
+import json, sys
+from click.testing import CliRunner
+from ops.cli.main import main
+for arguments in (["--help"], ["--version"], ["items", "--help"], []):
+    assert "luggy" in CliRunner().invoke(main, arguments).output, arguments
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+LARGE = {
+    *("aiohttp", "arq", "asyncio", "asyncpg", "msgspec", "prometheus_client", "pydantic", "redis"),
+    *("rich", "structlog", "uvloop", "worker", "webhook_receiver"),
+}
+
+
+def test_help_and_version_import_nothing_of_servers_and_tables() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    imported = set(json.loads(done.stdout))
+    assert {"click", "ops"} <= imported
+    assert LARGE & imported == set()
+
+
+def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command by its full name, groups too."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield f"{path} {name}".strip(), command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}".strip())
+
+
+ALL = dict(commands(main))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, group in ALL.items() if isinstance(group, LazyGroup)]
+)
+def test_a_group_says_of_each_command_what_its_help_begins_with(name: str) -> None:
+    group = ALL[name]
+    assert isinstance(group, LazyGroup)
+    _agree(group)
+
+
+def test_the_program_says_of_each_command_what_its_help_begins_with() -> None:
+    assert isinstance(main, LazyGroup)
+    _agree(main)
+
+
+def _agree(group: LazyGroup) -> None:
+    for name, lazy in group.lazy.items():
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        help_text = " ".join((command.help or "").split())
+        assert help_text.startswith(lazy.summary.rstrip(".")), name
+
+
+def test_every_command_can_print_json() -> None:
+    without = {
+        name
+        for name, command in ALL.items()
+        if not isinstance(command, click.Group)
+        and "--json" not in {option for p in command.params for option in p.opts}
+    }
+    assert without == set()
