@@ -21,7 +21,11 @@ REAL_LIMIT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the mirror is; lag of the update rounds in milliseconds."""
+    """How far the mirror is.
+
+    Of the update rounds: the lag from receipt to the commit of the rows, in milliseconds, and the
+    number of events that changed no row.
+    """
 
     items: int = 0
     accounts: int = 0
@@ -35,6 +39,7 @@ class Progress:
     undelivered: int = 0
     last_event: int = 0
     lag_ms: tuple[float, float] | None = None
+    without_rows: int = 0
 
     @property
     def is_quiet(self) -> bool:
@@ -84,6 +89,7 @@ class Report:
 
     figures: Figures
     comparison: Comparison
+    without_rows: int
     statement: str
     answer: Sequence[dict[str, Any]]
     took_s: float
@@ -126,7 +132,10 @@ def _summary(report: Report) -> dict[str, str]:
         "webhooks": f"{figures.events_accepted:,} accepted, {figures.events_applied:,} applied",
     }
     if lag["p50"] is not None:
-        summary["webhook_to_row"] = f"p50 {lag['p50']:,} ms, p99 {lag['p99']:,} ms (update rounds)"
+        summary["webhook_to_row"] = (
+            f"p50 {lag['p50']:,} ms, p99 {lag['p99']:,} ms (update rounds;"
+            f" beside them {report.without_rows:,} events changed no row)"
+        )
     summary["requests"] = f"{figures.api_requests:,} to Pluggy's API. {REAL_LIMIT}"
     summary["took"] = f"{report.took_s:.1f} s with {report.workers} workers"
     return summary

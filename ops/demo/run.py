@@ -191,6 +191,7 @@ async def _report(watch: Watch, comparison: Comparison) -> Report:
     return Report(
         figures(watch.last, comparison, await watch.control.requests()),
         comparison,
+        watch.last.without_rows,
         statement,
         [msgspec.structs.asdict(row) for row in spending],
         watch.screen.took_s,

@@ -26,6 +26,7 @@ CREATE TABLE pluggy_sync.webhook_events (
     confirming text,
     confirming_since timestamptz,
     settled_at timestamptz,
+    visible_at timestamptz,
     run_id bigint,
     UNIQUE (event_id, body_sha256)
 );
@@ -57,6 +58,9 @@ COMMENT ON COLUMN pluggy_sync.webhook_events.confirming IS
     'What is read again because its answer contradicted the event: a product, or product/account. Null: none';
 COMMENT ON COLUMN pluggy_sync.webhook_events.confirming_since IS
     'The first answer that contradicted an event about it: it is read again 5 s, 30 s, 2 min and 5 min later';
+COMMENT ON COLUMN pluggy_sync.webhook_events.visible_at IS
+    'When the last row that was written for it was committed, or a moment later; of an event that waited for'
+    ' walks: when it was settled. Null: no row changed';
 COMMENT ON COLUMN pluggy_sync.webhook_events.run_id IS
     'The run that settled it; null: not settled, or no run';
 

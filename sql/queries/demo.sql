@@ -2,8 +2,9 @@
 -- params: after_event
 -- returns: one DemoProgress
 -- nullable: lag_ms
--- What the demo shows while it waits. after_event: the last event before the update rounds; the lag
--- is that of the events after it.
+-- What the demo shows while it waits. after_event: the last event before the update rounds; lag and
+-- without_rows are of the events after it: from receipt to the commit of the last row that the event
+-- changed, and the number of events that changed none.
 SELECT
     (SELECT count(*) FROM pluggy_live.items) AS items,
     (SELECT count(*) FROM pluggy_live.accounts) AS accounts,
@@ -18,8 +19,10 @@ FROM (
         count(*) FILTER (WHERE state IN ('pending', 'walking')) AS open,
         count(*) FILTER (WHERE state = 'dead') AS dead,
         percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (
-            ORDER BY extract(epoch FROM settled_at - received_at) * 1000
-        ) FILTER (WHERE state = 'applied' AND id > $1) AS lag_ms,
+            ORDER BY extract(epoch FROM visible_at - received_at) * 1000
+        ) FILTER (WHERE state = 'applied' AND id > $1 AND visible_at IS NOT NULL) AS lag_ms,
+        count(*) FILTER (WHERE state = 'applied' AND id > $1 AND visible_at IS NULL)
+            AS without_rows,
         coalesce(max(id), 0) AS last_event
     FROM pluggy_sync.webhook_events
     WHERE event NOT LIKE 'sync/%'

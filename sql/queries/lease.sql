@@ -134,11 +134,13 @@ RETURNING clock_timestamp() AS now,
 
 -- name: settle_item
 -- params: item_id, token, generation, due_at?, lane, keep_for?, event_ids, states, reasons[?],
---     error_ids[?], ask_again_ats[?], run_id?, confirmings[?], confirming_sinces[?]
+--     error_ids[?], ask_again_ats[?], run_id?, confirmings[?], confirming_sinces[?], visible_ats[?]
 -- returns: one? Settled
 -- Ends what a claim has done, if its token still holds: each event to its outcome, done_generation,
 -- when and in which lane the item is due next; frees the lease unless a walk follows in this claim.
 -- generation: that which was read; due_at null: nothing is left; keep_for null: the lease is freed.
+-- visible_ats: null where no row changed. The pages of a walk are not known here: its events count
+-- as visible when they are settled, which is later.
 WITH lease AS (
     UPDATE pluggy_sync.item_leases
     SET token = CASE WHEN $6::interval IS NOT NULL THEN token END,
@@ -151,10 +153,13 @@ WITH lease AS (
     SET state = o.state, reason = o.reason, error_id = o.error_id, ask_again_at = o.ask_again_at,
         confirming = o.confirming, confirming_since = o.confirming_since,
         run_id = coalesce($12, e.run_id),
+        visible_at = greatest(e.visible_at, o.visible_at,
+            CASE WHEN e.state = 'walking' AND o.state = 'applied' THEN clock_timestamp() END),
         settled_at = CASE WHEN o.state IN ('applied', 'dead', 'ignored') THEN clock_timestamp() END
     FROM unnest($7::bigint[], $8::text[], $9::text[], $10::text[], $11::timestamptz[],
-                $13::text[], $14::timestamptz[])
-        AS o(id, state, reason, error_id, ask_again_at, confirming, confirming_since), lease
+                $13::text[], $14::timestamptz[], $15::timestamptz[])
+        AS o(id, state, reason, error_id, ask_again_at, confirming, confirming_since, visible_at),
+        lease
     WHERE e.id = o.id AND e.state IN ('pending', 'walking')
     RETURNING e.id, e.state
 ), asked AS (

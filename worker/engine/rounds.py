@@ -245,6 +245,7 @@ class Rounds:
             await end(begun.task)
             return step
         state = self.item_state.step(PRODUCT_OF.get(name, product), scope_id)
+        session.run.reading = product, scope_id
         session.run.drift_of = (state.product, scope_id) if is_drift(step) else None
         session.pluggy.lane = begun.ticket.lane
         begun.ticket.come()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 
+from worker.inbox.events import TRANSACTION_EVENTS
 from worker.infra.lanes import Lane
 from worker.infra.metrics import EVENTS
 from worker.lease.lease import LEASE, LeaseLost, SyncSession
+from worker.lease.runs import Run
 from worker.planner.outcomes import Outcome, SyncPlan
 from worker.planner.state import ItemState, PendingEvent, Walk
 from worker.store.lease import settle_item
@@ -32,15 +35,18 @@ async def settle(
     outcomes: Mapping[int, Outcome],
     *,
     settling: Collection[int],
-    run_id: int | None = None,
+    run: Run | None = None,
     keep_lease: bool = False,
 ) -> Due:
     """Settle events and schedule the item. Raises LeaseLost if the lease is lost.
 
     outcomes are those of this claim's plan; settling names the events among them to settle now.
+    run: in which they were planned.
     """
     next_at, lane = next_due(item_state, outcomes)
     settled = {event_id: outcomes[event_id] for event_id in settling}
+    run_id = run.id if run else None
+    visible = {e.id: _visible_at(e, run.visible) for e in item_state.events} if run else {}
     row = await settle_item(
         session.db,
         session.item_id,
@@ -57,6 +63,7 @@ async def settle(
         run_id=run_id,
         confirmings=[o.confirming for o in settled.values()],
         confirming_sinces=[o.confirming_since for o in settled.values()],
+        visible_ats=[visible.get(event_id) for event_id in settled],
     )
     if row is None:
         raise LeaseLost
@@ -65,6 +72,18 @@ async def settle(
         ids = [i for i, o in settled.items() if o.state == state]
         _log_settled(state, event_row_ids=ids, run_id=run_id)
     return Due(row.due, row.generation)
+
+
+def _visible_at(
+    event: PendingEvent, visible: Mapping[tuple[str, uuid.UUID], datetime]
+) -> datetime | None:
+    """When the last row of the event was visible; None: none has changed.
+
+    An event about transactions is for the rows of its account, any other for all of the item.
+    """
+    if event.event in TRANSACTION_EVENTS and event.account_id is not None:
+        return visible.get(("transactions", event.account_id))
+    return max(visible.values(), default=None)
 
 
 def _log_settled(state: str, **facts: object) -> None:

@@ -142,9 +142,9 @@ class Engine:
         started = clock()
         item_state = await load_item_state(session)
         session.pluggy.of_unknown = item_state.item is None
-        settled_plan, run_id = SyncPlan((), {}), None
+        settled_plan, run = SyncPlan((), {}), None
         if item_state.events:
-            run_id = (await session.open_run("sync", [e.id for e in item_state.events])).id
+            run = await session.open_run("sync", [e.id for e in item_state.events])
             rounds = Rounds(session, item_state, until=started + PLAN_TIMEOUT_S)
             settled_plan = await rounds.run()
             await session.close_run(run_outcome(settled_plan))
@@ -161,7 +161,7 @@ class Engine:
             walk_now = may_walk and (bulk or extra)
             outcomes = settled_plan.outcomes
             due = await settle(
-                session, item_state, outcomes, settling=outcomes, run_id=run_id, keep_lease=walk_now
+                session, item_state, outcomes, settling=outcomes, run=run, keep_lease=walk_now
             )
             if walk_now and due.generation == item_state.generation:
                 due = await self._walk(session, item_state, outcomes)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -78,8 +79,11 @@ class SyncSession:
     @asynccontextmanager
     async def page(self) -> AsyncIterator[Connection]:
         """A transaction that may write, opened by the fence. Raises LeaseLost."""
+        written = self._run.counts.written if self._run else 0
         async with self.db.acquire() as conn, conn.transaction():
+            asked_at = monotonic()
             await self.fence(conn)
+            fenced_at = self.now
             request_id = self.pluggy.request_id
             async with (
                 self._run.noting_drift(conn, self.item_id, request_id)
@@ -87,6 +91,11 @@ class SyncSession:
                 else nullcontext()
             ):
                 yield conn
+        if self._run and self._run.counts.written > written:
+            # Postgres's clock at the fence, and since the fence was sent: not before the commit.
+            self._run.visible[self._run.reading] = fenced_at + timedelta(
+                seconds=monotonic() - asked_at
+            )
 
     async def fence(self, conn: Connection) -> None:
         """Check, lock and renew the lease in one statement. Raises LeaseLost."""

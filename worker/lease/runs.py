@@ -7,9 +7,11 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Final
 
 from worker.infra.postgres import Connection, Pool
+from worker.planner.state import WHOLE_ITEM
 from worker.store import reconciliation, runs
 
 RUN_SEQ_LOCK: Final = 0x70_6C_75_67_01
@@ -44,6 +46,11 @@ class Counts:
         return self.inserted, max(0, self.changed - explained), self.deleted
 
     @property
+    def written(self) -> int:
+        """Rows written, whatever the cause."""
+        return self.inserted + self.changed + self.deleted
+
+    @property
     def stored(self) -> dict[str, int]:
         """The counts that the run's row has, by its columns."""
         return {name: rows for name, rows in asdict(self).items() if name not in NOT_STORED}
@@ -55,7 +62,8 @@ class Run:
 
     odd_request_id: Pluggy's id of the first request with an odd answer: unreadable rows, unknown
     fields, drift. drift_of: product and scope that a verify reads now; a row that it changes
-    proves a lost webhook.
+    proves a lost webhook. reading: product and scope of the step whose turn it is. visible: by
+    these, when the last rows that a page changed were committed, or a moment later.
     """
 
     id: int
@@ -64,6 +72,8 @@ class Run:
     api_requests: int = 0
     odd_request_id: str | None = None
     drift_of: tuple[str, uuid.UUID] | None = None
+    reading: tuple[str, uuid.UUID] = ("items", WHOLE_ITEM)
+    visible: dict[tuple[str, uuid.UUID], datetime] = field(default_factory=dict)
 
     @classmethod
     async def open(

@@ -26,6 +26,7 @@ class DemoProgress(msgspec.Struct, frozen=True):
     open: int
     dead: int
     lag_ms: list[float] | None
+    without_rows: int
     last_event: int
 
 
@@ -39,7 +40,9 @@ class Spending(msgspec.Struct, frozen=True):
 async def demo_progress(conn: Executor, *, after_event: int) -> DemoProgress:
     """What the demo shows while it waits.
 
-    after_event: the last event before the update rounds; the lag is that of the events after it.
+    after_event: the last event before the update rounds; lag and without_rows are of the events
+    after it: from receipt to the commit of the last row that the event changed, and the number of
+    events that changed none.
     """
     return DemoProgress(*the_row(await conn.fetchrow(SQL["demo_progress"], after_event)))
 

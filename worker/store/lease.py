@@ -112,13 +112,15 @@ async def settle_item(
     run_id: int | None,
     confirmings: Collection[str | None],
     confirming_sinces: Collection[datetime | None],
+    visible_ats: Collection[datetime | None],
 ) -> Settled | None:
     """Ends what a claim has done, if its token still holds: each event to its outcome,
     done_generation, when and in which lane the item is due next; frees the lease unless a walk
     follows in this claim.
 
     generation: that which was read; due_at null: nothing is left; keep_for null: the lease is
-    freed.
+    freed. visible_ats: null where no row changed. The pages of a walk are not known here: its
+    events count as visible when they are settled, which is later.
     """
     found = await conn.fetchrow(
         SQL["settle_item"],
@@ -136,6 +138,7 @@ async def settle_item(
         run_id,
         confirmings,
         confirming_sinces,
+        visible_ats,
     )
     return None if found is None else Settled(*found)
 

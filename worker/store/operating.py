@@ -79,9 +79,12 @@ class Backlog(msgspec.Struct, frozen=True):
 class Lag(msgspec.Struct, frozen=True):
     event: str | None
     events: int | None
+    with_rows: int | None
     p50_ms: Decimal | None
     p99_ms: Decimal | None
     max_ms: Decimal | None
+    settled_p50_ms: Decimal | None
+    settled_p99_ms: Decimal | None
 
 
 class ShownItem(msgspec.Struct, frozen=True):
