@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Touched last, so that an interrupted set-up is begun again and a finished one costs nothing.
-INSTALLED := .venv/.installed
+# Each is touched last, so that an interrupted set-up is begun again and a finished one costs nothing.
+INSTALLED := .venv/.runs-installed
+RUNS := .venv/.runs
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
@@ -16,20 +17,26 @@ help: ## list the targets
 
 .venv: $(READY) ## make the environment
 
-$(INSTALLED): requirements/dev.txt
+# What runs, and the servers' binaries; the developers' tools come on top.
+$(INSTALLED): requirements/demo.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("pluggy-sync needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11 ...")'
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@echo "making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python requirements/install.py demo.txt
 	@touch $@
 
-$(READY): $(INSTALLED) pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+$(RUNS): $(INSTALLED) pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(READY) ## the whole service against the simulator (ARGS="--exit --json ...")
+$(READY): $(RUNS) requirements/dev.txt
+	@$(BIN)/python requirements/install.py dev.txt
+	@touch $@
+
+demo: $(RUNS) ## the whole service against the simulator (ARGS="--exit --json ...")
 	@$(BIN)/pluggy-sync demo $(ARGS)
 
-services: $(READY) ## Postgres and Valkey in the foreground (ARGS="--data-dir DIR" keeps the data)
+services: $(RUNS) ## Postgres and Valkey in the foreground (ARGS="--data-dir DIR" keeps the data)
 	@$(BIN)/python -m embedded $(ARGS)
 
 # A given Redis has one set of keys, so only one process may test with it.
@@ -92,5 +99,7 @@ LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-e
 lock: ## pin the requirements again (UPGRADE=--upgrade)
 	$(LOCK) pyproject.toml -o requirements/runtime.txt
 	$(LOCK) --group build -c requirements/runtime.txt -o requirements/build.txt
+	$(LOCK) pyproject.toml --extra embedded --group build \
+		-c requirements/runtime.txt -c requirements/build.txt -o requirements/demo.txt
 	$(LOCK) pyproject.toml --extra embedded --group dev \
-		-c requirements/runtime.txt -c requirements/build.txt -o requirements/dev.txt
+		-c requirements/demo.txt -o requirements/dev.txt
