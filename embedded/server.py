@@ -83,6 +83,11 @@ class Server(ABC):
     def running(self) -> bool:
         return self._guard is not None and self._guard.poll() is None
 
+    @property
+    def end_of_log(self) -> str:
+        """Its last lines, to be shown to a person."""
+        return self._end_of_log(self._directories) if self._directories else ""
+
     def start(self) -> None:
         """Start the server and wait until it answers; after `kill`, on the same data."""
         if self.running:

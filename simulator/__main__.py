@@ -18,7 +18,10 @@ HOST = "127.0.0.1"
 _GRACE_S = 1.0
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(
+    # A secret among the arguments could be read by every user of the machine.
+    context_settings={"show_default": True, "auto_envvar_prefix": "SIMULATOR"}
+)
 @with_options
 def main(**options: Any) -> None:
     """A simulator of Pluggy's data API on loopback.

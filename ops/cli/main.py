@@ -27,6 +27,7 @@ class Commands(LazyGroup):
 
 COMMANDS: Final = {
     "demo": Lazy("ops.demo.command", "demo", "Show the whole service at work"),
+    "up": Lazy("ops.up.command", "up", "Run the whole service"),
     "migrate": Lazy("ops.cli.migrate", "migrate_command", "Bring the database up to date"),
     "status": Lazy("ops.cli.status", "status", "List what is wrong or waits for somebody"),
     "worklist": Lazy("ops.cli.status", "worklist", "List the findings one by one"),

@@ -12,11 +12,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 
 from embedded import guard
 from embedded.directories import Account, close_directories, open_directories
@@ -198,23 +198,42 @@ def _spawn(
         for key, value in os.environ.items()
         if key in INHERITED or key.startswith("PYTHON")
     }
-    path = os.pathsep.join(filter(None, [str(CODE), os.environ.get("PYTHONPATH")]))
-    numbers = [os.getpid(), os.geteuid(), os.getegid(), signal.SIGKILL]
     with log.open("ab") as output:
-        watching = subprocess.Popen(  # noqa: S603 - our own script, our own arguments
-            [sys.executable, "-I", "-S", guard.__file__, *(str(int(n)) for n in numbers), *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=output,
-            cwd=log.parent,
-            env=inherited | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | environment,
-            # A terminal's Ctrl-C reaches the demo alone, which then stops its children.
-            start_new_session=True,
-            pass_fds=locks,
+        watching, pid = spawn_guarded(
+            command, inherited | environment, output=output, cwd=log.parent, locks=locks
         )
-    assert watching.stdout  # noqa: S101 - for the type checker: it is a pipe
-    line = watching.stdout.readline()
-    if not line:
+    if pid is None:
         with watching:
             raise ChildEnded(f"{name} did not start: {log.read_text(errors='replace')}")
-    return Child(name, int(line), log, watching)
+    return Child(name, pid, log, watching)
+
+
+def spawn_guarded(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    output: int | IO[bytes],
+    cwd: Path | None = None,
+    locks: Sequence[int] = (),
+) -> tuple[subprocess.Popen[bytes], int | None]:
+    """Start a command under a guard; returns the guard and the command's process id, if it started.
+
+    environment: all that the command sees, beside where our packages are. output: a file, or
+    subprocess.PIPE for the guard's stderr. locks: descriptors that the guard keeps open.
+    """
+    path = os.pathsep.join(filter(None, [str(CODE), environment.get("PYTHONPATH")]))
+    numbers = [os.getpid(), os.geteuid(), os.getegid(), signal.SIGKILL]
+    watching = subprocess.Popen(  # noqa: S603 - our own script, our own arguments
+        [sys.executable, "-I", "-S", guard.__file__, *(str(int(n)) for n in numbers), *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=output,
+        cwd=cwd,
+        env={**environment, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+        # A terminal's Ctrl-C reaches the launcher alone, which then stops its children.
+        start_new_session=True,
+        pass_fds=locks,
+    )
+    assert watching.stdout  # noqa: S101 - for the type checker: it is a pipe
+    line = watching.stdout.readline()
+    return watching, int(line) if line else None

@@ -179,10 +179,13 @@ def is_on_loopback(url: str) -> bool:
 SettingsT = TypeVar("SettingsT", bound=Environment)
 
 
-def load(settings: type[SettingsT]) -> SettingsT:
-    """Read the environment. Raises SettingsError: all faults on one line, without values."""
+def load(settings: type[SettingsT], **given: object) -> SettingsT:
+    """Read the environment. given: instead of what it says.
+
+    Raises SettingsError: all faults on one line, without values.
+    """
     try:
-        return settings.model_validate({})
+        return settings.model_validate(given)
     except ValidationError as error:
         raise SettingsError("; ".join(_complaint(e) for e in error.errors())) from None
 

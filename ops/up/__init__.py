@@ -1,0 +1,1 @@
+"""`pluggy-sync up`: servers, receiver, workers and ops as one supervised process tree."""
