@@ -89,12 +89,12 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pluggy_sync TO pluggy_worker;
 REVOKE ALL ON pluggy_sync.migrations FROM pluggy_worker;
 REVOKE UPDATE, DELETE ON pluggy_sync.installation, pluggy_sync.purge_receipts FROM pluggy_worker;
 
--- Who looks and decides: every column of our state but the bodies of events and of rejected rows, and
+-- Who looks and decides: our state but balances and the bodies of events and of rejected rows, and
 -- of the mirror the items without payload, and how many rows there are of what.
 GRANT USAGE ON SCHEMA pluggy, pluggy_sync, pluggy_ops TO pluggy_ops;
 GRANT SELECT ON ALL TABLES IN SCHEMA pluggy_sync, pluggy_ops TO pluggy_ops;
-REVOKE ALL ON pluggy_sync.migrations, pluggy_sync.webhook_events, pluggy_sync.rejected_rows
-    FROM pluggy_ops;
+REVOKE ALL ON pluggy_sync.migrations, pluggy_sync.webhook_events, pluggy_sync.rejected_rows,
+    pluggy_sync.balance_snapshots FROM pluggy_ops;
 DO $$
 DECLARE
     found record;

@@ -1,73 +1,89 @@
--- Computed backwards: the end of a day is the balance of the last collection less all that was booked after
--- that day. Every row of days covers the days up to the next movement.
+-- From the first snapshot of an account on its balance is carried forward from snapshot to snapshot. Earlier
+-- days of a BANK account are computed backwards: the first snapshot less all that was booked after the day.
+-- Account by account, so that a condition on item_id reads no other account.
 CREATE VIEW pluggy_live.daily_balances AS
-WITH links AS (
-    SELECT item_id, account_id, superseded_by_item_id, superseded_by FROM pluggy_sync.account_links
-    WHERE state IN ('linked', 'accepted')
-), accounts AS (
-    SELECT a.item_id, a.id AS account_id, a.currency_code, a.balance,
-           (coalesce(i.last_updated_at, a.source_updated_at, a.changed_at)
-            AT TIME ZONE (SELECT posted_on_zone FROM pluggy_sync.worker_settings))::date AS collected_on
-    FROM pluggy.accounts a
-    JOIN pluggy.items i ON i.id = a.item_id AND (i.deleted_at IS NULL OR i.ended_at IS NOT NULL)
-    WHERE a.deleted_at IS NULL AND a.type = 'BANK' AND a.balance IS NOT NULL
-), days AS (
-    SELECT a.item_id, a.account_id, a.currency_code, a.balance, a.collected_on,
-           coalesce(t.posted_on, a.collected_on) AS day, count(t.id) AS transactions,
-           coalesce(sum(coalesce(t.amount_in_account_currency, t.amount)) FILTER (
-               WHERE t.amount_in_account_currency IS NOT NULL
-                  OR coalesce(t.currency_code = a.currency_code, true)), 0) AS net_amount,
-           count(t.id) FILTER (
-               WHERE t.amount_in_account_currency IS NULL AND t.currency_code <> a.currency_code)
-               AS unconverted,
-           (array_agg(t.balance ORDER BY t.order_in_day DESC NULLS LAST, t.date DESC, t.id DESC)
-            FILTER (WHERE t.balance IS NOT NULL))[1] AS reported_balance
-    FROM accounts a
-    LEFT JOIN pluggy.transactions t ON t.item_id = a.item_id AND t.account_id = a.account_id
-        AND t.deleted_at IS NULL AND t.deletion_flagged_at IS NULL
-        AND t.status IS DISTINCT FROM 'PENDING' AND t.posted_on <= a.collected_on
-    GROUP BY a.item_id, a.account_id, a.currency_code, a.balance, a.collected_on,
-             coalesce(t.posted_on, a.collected_on)
-), covered AS (
+SELECT a.item_id, a.id AS account_id, d.day, d.currency_code, d.signed_balance, d.reported_on,
+       d.net_amount, d.transactions, d.reported_balance, d.is_exact
+FROM pluggy.accounts a
+JOIN pluggy.items i ON i.id = a.item_id AND (i.deleted_at IS NULL OR i.ended_at IS NOT NULL)
+CROSS JOIN LATERAL (SELECT CASE WHEN a.type = 'CREDIT' THEN -1 ELSE 1 END AS sign) v
+LEFT JOIN LATERAL (
     -- From that day on the account is shown under its new item.
-    SELECT l.item_id, l.account_id, min(n.day) AS from_day
-    FROM links l
-    JOIN days n ON n.item_id = l.superseded_by_item_id AND n.account_id = l.superseded_by
-    GROUP BY l.item_id, l.account_id
-), running AS (
-    SELECT d.*, lead(d.day) OVER by_day AS next_day,
-           coalesce(sum(d.net_amount) OVER later, 0) AS net_amount_later,
-           coalesce(sum(d.unconverted) OVER later, 0) AS unconverted_later
-    FROM days d
-    WINDOW by_day AS (PARTITION BY d.item_id, d.account_id ORDER BY d.day),
-           later AS (by_day ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)
-)
-SELECT r.item_id, r.account_id, c.day::date AS day, r.currency_code,
-       r.balance - r.net_amount_later AS signed_balance,
-       CASE WHEN c.day = r.day THEN r.net_amount ELSE 0 END AS net_amount,
-       CASE WHEN c.day = r.day THEN r.transactions ELSE 0 END AS transactions,
-       CASE WHEN c.day = r.day THEN r.reported_balance END AS reported_balance,
-       r.unconverted_later = 0 AS is_exact
-FROM running r
-CROSS JOIN LATERAL generate_series(
-    r.day::timestamp, coalesce(r.next_day - 1, r.collected_on)::timestamp, interval '1 day') AS c(day)
-LEFT JOIN covered v ON v.item_id = r.item_id AND v.account_id = r.account_id
-WHERE v.from_day IS NULL OR c.day < v.from_day;
+    SELECT least((SELECT min(s.day) FROM pluggy_sync.balance_snapshots s
+                  WHERE s.item_id = l.superseded_by_item_id AND s.account_id = l.superseded_by),
+                 CASE WHEN a.type = 'BANK' THEN (
+                     SELECT min(t.posted_on) FROM pluggy.transactions t
+                     WHERE t.item_id = l.superseded_by_item_id AND t.account_id = l.superseded_by
+                       AND t.deleted_at IS NULL AND t.deletion_flagged_at IS NULL
+                       AND t.status IS DISTINCT FROM 'PENDING') END) AS day
+    FROM pluggy_sync.account_links l
+    WHERE l.item_id = a.item_id AND l.account_id = a.id AND l.state IN ('linked', 'accepted')
+) AS successor ON true
+CROSS JOIN LATERAL (
+    WITH movements AS (
+        SELECT t.posted_on AS day, count(*) AS transactions,
+               v.sign * coalesce(sum(coalesce(t.amount_in_account_currency, t.amount)) FILTER (
+                   WHERE t.amount_in_account_currency IS NOT NULL
+                      OR coalesce(t.currency_code = a.currency_code, true)), 0) AS net_amount,
+               count(*) FILTER (
+                   WHERE t.amount_in_account_currency IS NULL AND t.currency_code <> a.currency_code)
+                   AS unconverted,
+               (array_agg(t.balance ORDER BY t.order_in_day DESC NULLS LAST, t.date DESC, t.id DESC)
+                FILTER (WHERE t.balance IS NOT NULL))[1] AS reported_balance
+        FROM pluggy.transactions t
+        WHERE t.item_id = a.item_id AND t.account_id = a.id
+          AND t.deleted_at IS NULL AND t.deletion_flagged_at IS NULL
+          AND t.status IS DISTINCT FROM 'PENDING'
+        GROUP BY t.posted_on
+    ), snapshots AS (
+        SELECT s.day, s.currency_code, v.sign * s.balance AS signed_balance,
+               lead(s.day, 1, (now() AT TIME ZONE z.posted_on_zone)::date + 1) OVER (ORDER BY s.day)
+                   AS next_day
+        FROM pluggy_sync.balance_snapshots s
+        CROSS JOIN pluggy_sync.worker_settings z
+        WHERE s.item_id = a.item_id AND s.account_id = a.id
+    ), computed AS (
+        SELECT m.day, f.currency_code,
+               f.signed_balance - coalesce(sum(m.net_amount) OVER later, 0) AS signed_balance,
+               lead(m.day, 1, f.day) OVER by_day AS next_day,
+               coalesce(sum(m.unconverted) OVER later, 0) = 0 AS is_exact
+        FROM (SELECT * FROM snapshots ORDER BY day LIMIT 1) f
+        JOIN movements m ON m.day <= f.day
+        WHERE a.type = 'BANK' AND f.signed_balance IS NOT NULL
+        WINDOW by_day AS (ORDER BY m.day),
+               later AS (by_day ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)
+    ), periods AS (
+        SELECT day, next_day, currency_code, signed_balance, day AS reported_on, true AS is_exact
+        FROM snapshots
+        UNION ALL
+        SELECT day, next_day, currency_code, signed_balance, NULL, is_exact FROM computed
+    )
+    SELECT c.day::date AS day, p.currency_code, p.signed_balance, p.reported_on, p.is_exact,
+           coalesce(m.net_amount, 0) AS net_amount, coalesce(m.transactions, 0) AS transactions,
+           m.reported_balance
+    FROM periods p
+    CROSS JOIN LATERAL generate_series(
+        p.day::timestamp, (p.next_day - 1)::timestamp, interval '1 day') AS c(day)
+    LEFT JOIN movements m ON m.day = c.day::date
+) AS d
+WHERE a.deleted_at IS NULL AND (successor.day IS NULL OR d.day < successor.day);
 
 COMMENT ON VIEW pluggy_live.daily_balances IS
-    'Balance of each BANK account at the end of each day, from its first booked transaction to '
-    'the day of the last collection, each day once: an account that goes on under a new item is shown '
-    'there from its first day on; cards are left out, for Pluggy reports the open bill as their '
-    'balance';
+    'Balance of each account at the end of each day up to today, each day once: as Pluggy reported it '
+    'last, carried forward; before the first report, of a BANK account, computed from its '
+    'transactions. An account that goes on under a new item is shown there from its first day on';
 COMMENT ON COLUMN pluggy_live.daily_balances.item_id IS 'The item that owns the account';
 COMMENT ON COLUMN pluggy_live.daily_balances.account_id IS
     'The account (accounts.id of the same item_id)';
 COMMENT ON COLUMN pluggy_live.daily_balances.day IS 'Calendar day, as posted_on of transactions';
 COMMENT ON COLUMN pluggy_live.daily_balances.currency_code IS
-    'ISO 4217 code of the account; null: Pluggy does not say';
+    'ISO 4217 code of the account on that day; null: Pluggy does not say';
 COMMENT ON COLUMN pluggy_live.daily_balances.signed_balance IS
-    'What the holder had at the end of the day, in currency_code: the balance of the last '
-    'collection less all booked since';
+    'What the holder had at the end of the day, in currency_code; of a card what was owed, '
+    'negative; null: Pluggy reported no balance';
+COMMENT ON COLUMN pluggy_live.daily_balances.reported_on IS
+    'The day on which Pluggy reported signed_balance; null: computed, the first reported balance less '
+    'all booked since';
 COMMENT ON COLUMN pluggy_live.daily_balances.net_amount IS
     'Sum of the day''s booked transactions, in currency_code: money out is negative; 0: none';
 COMMENT ON COLUMN pluggy_live.daily_balances.transactions IS 'Booked transactions of the day';
@@ -75,5 +91,5 @@ COMMENT ON COLUMN pluggy_live.daily_balances.reported_balance IS
     'The bank''s own balance after the last transaction of the day, in currency_code, to compare '
     'with signed_balance; null: the bank does not say, or no transaction';
 COMMENT ON COLUMN pluggy_live.daily_balances.is_exact IS
-    'Whether all transactions booked since are in the account''s currency; false: signed_balance '
-    'misses those that Pluggy does not convert';
+    'False: signed_balance is computed and misses transactions in a currency that Pluggy does not '
+    'convert';

@@ -31,8 +31,25 @@ async def add_item(db: Pool, item_id: uuid.UUID, **columns: Any) -> None:
 
 
 async def add_account(db: Pool, item_id: uuid.UUID, account_id: uuid.UUID, **columns: Any) -> None:
-    row = {"type": "BANK", "currency_code": "BRL", "balance": Decimal(100)} | columns
+    row: dict[str, Any] = {"type": "BANK", "currency_code": "BRL", "balance": Decimal(100)}
+    row |= columns
     await insert(db, "accounts", item_id=item_id, id=account_id, **row)
+    await add_snapshot(db, 10, row["balance"], item_id=item_id, account_id=account_id)
+
+
+async def add_snapshot(
+    db: Pool,
+    day: int,
+    balance: Decimal | None,
+    *,
+    item_id: uuid.UUID = ITEM,
+    account_id: uuid.UUID = ACCOUNT,
+) -> None:
+    """What Pluggy reported on a day of March 2026."""
+    await db.execute(
+        "INSERT INTO pluggy_sync.balance_snapshots VALUES ($1, $2, $3, 'BRL', $4)",
+        *(item_id, account_id, date(2026, 3, day), balance),
+    )
 
 
 async def add_transaction(db: Pool, day: int, amount: str, **columns: Any) -> None:
@@ -61,15 +78,19 @@ async def account(db: Pool) -> Pool:
     return db
 
 
-async def balances(db: Pool) -> dict[int, asyncpg.Record]:
-    found = await db.fetch("SELECT * FROM pluggy_live.daily_balances ORDER BY day")
+async def balances(db: Pool, *, until: int = 10) -> dict[int, asyncpg.Record]:
+    """By day of March 2026, up to one of them."""
+    found = await db.fetch(
+        "SELECT * FROM pluggy_live.daily_balances WHERE day <= $1 ORDER BY day",
+        date(2026, 3, until),
+    )
     assert {(r["item_id"], r["account_id"], r["currency_code"]) for r in found} == {
         (ITEM, ACCOUNT, "BRL")
     }
     return {record["day"].day: record for record in found}
 
 
-async def test_a_balance_is_that_of_the_last_collection_less_what_was_booked_since(
+async def test_a_balance_before_the_first_report_is_that_less_what_was_booked_since(
     account: Pool,
 ) -> None:
     await add_transaction(account, 5, "-30")
@@ -87,9 +108,36 @@ async def test_a_balance_is_that_of_the_last_collection_less_what_was_booked_sin
     assert (days[8]["net_amount"], days[8]["transactions"]) == (Decimal("50.00"), 2)
     assert (days[9]["net_amount"], days[9]["transactions"]) == (Decimal(0), 0)
     assert all(record["is_exact"] for record in days.values())
+    assert {day: record["reported_on"] for day, record in days.items()} == {
+        **dict.fromkeys(range(5, 10)),
+        10: date(2026, 3, 10),
+    }
 
 
-async def test_an_account_without_transactions_has_the_day_of_its_collection(account: Pool) -> None:
+async def test_a_report_is_carried_forward_to_the_next_and_the_last_to_today(account: Pool) -> None:
+    """Movements that are booked meanwhile stand beside it: the next report has them."""
+    await add_snapshot(account, 13, Decimal(60))
+    await add_snapshot(account, 15, None)
+    await add_snapshot(account, 17, Decimal(70))
+    await add_transaction(account, 11, "-40")
+    days = await balances(account, until=19)
+    shown = {day: (r["signed_balance"], r["reported_on"].day) for day, r in days.items()}
+    assert shown == {
+        **dict.fromkeys((10, 11, 12), (Decimal(100), 10)),
+        **dict.fromkeys((13, 14), (Decimal(60), 13)),
+        **dict.fromkeys((15, 16), (None, 15)),
+        **dict.fromkeys((17, 18, 19), (Decimal(70), 17)),
+    }
+    assert (days[11]["net_amount"], days[11]["transactions"]) == (Decimal(-40), 1)
+    last = await account.fetchrow(
+        "SELECT max(day) = (now() AT TIME ZONE 'America/Sao_Paulo')::date AS is_today,"
+        " count(*) = count(DISTINCT day) AS is_each_once FROM pluggy_live.daily_balances"
+    )
+    assert last is not None
+    assert tuple(last) == (True, True)
+
+
+async def test_an_account_without_transactions_begins_with_its_first_report(account: Pool) -> None:
     days = await balances(account)
     assert [(day, r["signed_balance"], r["transactions"]) for day, r in days.items()] == [
         (10, Decimal(100), 0)
@@ -134,9 +182,21 @@ async def test_the_bank_s_own_balance_stands_beside_the_computed_one(account: Po
     assert (days[9]["reported_balance"], days[10]["reported_balance"]) == (Decimal(100), None)
 
 
-async def test_cards_and_deleted_items_have_no_daily_balances(db: Pool) -> None:
+async def test_a_card_has_its_debt_from_its_first_report_on(db: Pool) -> None:
     await add_item(db, ITEM)
     await add_account(db, ITEM, ACCOUNT, type="CREDIT")
+    await add_transaction(db, 9, "30")
+    await add_transaction(db, 11, "20")
+    days = await balances(db, until=11)
+    assert {day: (r["signed_balance"], r["net_amount"]) for day, r in days.items()} == {
+        10: (Decimal(-100), Decimal(0)),
+        11: (Decimal(-100), Decimal(-20)),
+    }
+
+
+async def test_deleted_items_and_accounts_have_no_daily_balances(db: Pool) -> None:
+    await add_item(db, ITEM)
+    await add_account(db, ITEM, ACCOUNT, deleted_at=COLLECTED)
     other = uuid.UUID(int=9)
     await add_item(db, other, deleted_at=COLLECTED)
     await add_account(db, other, uuid.UUID(int=10))

@@ -293,6 +293,7 @@ async def test_the_worker_cannot_migrate(site: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
+        "SELECT balance FROM pluggy_sync.balance_snapshots",
         "SELECT body FROM pluggy_sync.webhook_events",
         "SELECT body FROM pluggy_sync.rejected_rows",
         "SELECT payload FROM pluggy.items",

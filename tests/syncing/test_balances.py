@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from arq.connections import ArqRedis
 
+from ops.demo.processes import ZONE
 from tests.operating.test_resync import environment, resync
 from tests.support.altered_pluggy import altered
 from tests.support.receiver import HEADER, SECRET, Client, open_receiver
@@ -195,3 +197,54 @@ async def test_the_receiver_refuses_what_it_cannot_refresh(
     status, answer = await post(doorway, {"itemId": str(uuid.uuid4()), "refresh": refresh})
     detail = 'refresh can only be ["accounts"]'
     assert (status, answer) == (400, {"error": "malformed_event", "detail": detail})
+
+
+async def snapshots(stack: Stack, account_id: str) -> list[tuple[Any, Any]]:
+    """Day and balance of each snapshot of an account, by day."""
+    rows = await stack.db.fetch(
+        "SELECT day, balance FROM pluggy_sync.balance_snapshots WHERE account_id = $1 ORDER BY day",
+        uuid.UUID(account_id),
+    )
+    return [(row["day"], float(row["balance"])) for row in rows]
+
+
+async def reported(stack: Stack, item_id: str, account_id: str) -> tuple[Any, Any]:
+    """The day of the account's updatedAt in the workers' zone, and its balance, at Pluggy."""
+    row = (await stack.truth(item_id, "accounts"))[account_id]
+    return datetime.fromisoformat(row["updatedAt"]).astimezone(ZoneInfo(ZONE)).date(), row[
+        "balance"
+    ]
+
+
+async def test_a_day_s_snapshot_is_its_last_balance_and_stays_when_later_ones_come(
+    late_stack: Stack,
+) -> None:
+    stack = late_stack
+    item_id, account_id = await bank_account(stack)
+    said = [await reported(stack, item_id, account_id)]
+    for passed in (0, 24 * 3600):
+        await stack.simulator.apost("/_simulator/clock", {"advance": passed})
+        await read_balance(stack, account_id)
+        await stack.process_order("sync/accounts", item_id)
+        said.append(await reported(stack, item_id, account_id))
+        assert await snapshots(stack, account_id) == sorted(dict(said).items())
+    assert len(set(said)) == 3
+    await stack.process_order("sync/verify", item_id)
+    assert await snapshots(stack, account_id) == sorted(dict(said).items())
+
+
+@pytest.mark.parametrize(
+    ("updated_at", "days_ago"), [("2999-01-01T00:00:00.000Z", 0), ("1999-01-01T00:00:00Z", 365)]
+)
+async def test_a_snapshot_is_of_no_day_to_come_and_at_most_a_year_old(
+    stack: Stack, updated_at: str, days_ago: int
+) -> None:
+    def a_day() -> date:
+        return datetime.now(ZoneInfo(ZONE)).date() - timedelta(days_ago)
+
+    await stack.fault("GET /accounts", kind="fields", fields={"updatedAt": updated_at}, rate=1.0)
+    before = a_day()
+    _, account_id = await bank_account(stack)
+    [(day, _)] = await snapshots(stack, account_id)
+    leap_day = timedelta(days=1 if days_ago else 0)
+    assert before - leap_day <= day <= a_day()

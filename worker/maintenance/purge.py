@@ -57,6 +57,7 @@ STATE: Final = (
     "restatements",
     "account_links",
     "row_links",
+    "balance_snapshots",
     "rejected_rows",
     "account_walks",
     "product_sync",

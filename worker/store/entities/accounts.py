@@ -48,7 +48,11 @@ async def load_live_accounts_ids(
 async def upsert_accounts(
     conn: Executor, *, rows: str, item_id: uuid.UUID, run_id: int, now: datetime
 ) -> list[Upserted]:
-    """rows: a JSON array. Clears tombstones and flags. Returns which rows are new."""
+    """rows: a JSON array.
+
+    Clears tombstones and flags, and keeps the balance of the day: that of updatedAt, at most a year
+    ago. Returns which rows are new.
+    """
     return [
         Upserted(*record)
         for record in await conn.fetch(SQL["upsert_accounts"], rows, item_id, run_id, now)
