@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "status": Lazy("ops.cli.status", "status", "List what is wrong or waits for somebody"),
     "worklist": Lazy("ops.cli.status", "worklist", "List the findings one by one"),
     "why": Lazy("ops.cli.why", "why", "Show why a transaction is stored as it is"),
+    "report": Lazy("ops.cli.report", "report", "Show spending, cash flow, net worth and bills"),
     "items": Lazy("ops.cli.main", "items", "Register, show and delete items."),
     "webhooks": Lazy("ops.cli.webhooks", "webhooks", "Webhooks registered at Pluggy"),
     "deletions": Lazy("ops.cli.deletions", "deletions", "Rows that Pluggy no longer returns"),

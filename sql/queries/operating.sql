@@ -135,3 +135,8 @@ WITH item AS (
 )
 SELECT max(id) AS id FROM pluggy_sync.purge_receipts
 WHERE item_id = $1 AND NOT EXISTS (SELECT FROM item);
+
+-- name: load_today
+-- returns: value
+-- The day in POSTED_ON_ZONE.
+SELECT (now() AT TIME ZONE posted_on_zone)::date AS today FROM pluggy_sync.worker_settings;

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 
 import msgspec
@@ -285,4 +285,10 @@ async def order_erasure(conn: Executor, item_id: uuid.UUID) -> bool:
 async def load_receipt(conn: Executor, item_id: uuid.UUID) -> int | None:
     """The receipt of an item that is purged."""
     found: int | None = await conn.fetchval(SQL["load_receipt"], item_id)
+    return found
+
+
+async def load_today(conn: Executor) -> date:
+    """The day in POSTED_ON_ZONE."""
+    found: date = await conn.fetchval(SQL["load_today"])
     return found
