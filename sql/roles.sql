@@ -2,7 +2,7 @@
 -- Each may log in, but none has a password until the operator gives it one (docs/roles.md).
 --   pluggy_receiver   accepts events and counts deliveries; cannot read what it has stored
 --   pluggy_worker     reads and writes the mirror and its state; cannot migrate
---   pluggy_ops        reads state and figures, no payload; writes requeues and decisions on deletions
+--   pluggy_ops        reads state and figures, no payload; requeues, decides on deletions, registers items
 --   pluggy_dashboard  reads pluggy_ops
 
 -- name: create_roles
@@ -149,7 +149,8 @@ GRANT DELETE ON pluggy_sync.account_walks, pluggy_sync.walk_pages, pluggy_sync.p
 GRANT INSERT, UPDATE ON pluggy_sync.runs TO pluggy_ops;
 GRANT USAGE ON SEQUENCE pluggy_sync.run_seq, pluggy_sync.pending_seq TO pluggy_ops;
 GRANT EXECUTE ON FUNCTION pluggy_sync.revive_events(text, bigint[], uuid[]),
-    pluggy_sync.mirrored_tables(text), pluggy_sync.count_rows_of(uuid) TO pluggy_ops;
+    pluggy_sync.register_item(uuid), pluggy_sync.mirrored_tables(text), pluggy_sync.count_rows_of(uuid)
+    TO pluggy_ops;
 
 -- Every process refuses to start on a database that another baseline of migrations made.
 GRANT SELECT (name, sha256) ON pluggy_sync.migrations TO pluggy_receiver, pluggy_worker, pluggy_ops;

@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "links": Lazy("ops.cli.links", "links", "Accounts of items that Pluggy ends"),
     "dead-letters": Lazy("ops.cli.dead_letters", "dead_letters", "Events that were given up on."),
     "resync": Lazy("ops.cli.resync", "resync", "Read items again from beginning to end"),
+    "ops": Lazy("ops.cli.ops", "ops", "Serve HTTP for your backend and for operators"),
 }
 ITEM_COMMANDS: Final = {
     "show": Lazy("ops.cli.items", "show", "Show how many rows of an item are stored"),

@@ -34,6 +34,7 @@ INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 
 SIMULATOR: Final = ("simulator",)
 WEBHOOK_RECEIVER: Final = ("webhook_receiver",)
+OPS: Final = ("ops", "ops")
 ARQ_WORKER: Final = ("arq", "worker.main.WorkerSettings")
 SIMULATOR_READY: Final = "simulator ready "
 ZONE: Final = "America/Sao_Paulo"
@@ -119,6 +120,12 @@ def simulator_url(child: Child) -> str | None:
 def receiver_port(child: Child) -> int | None:
     """Where a receiver listens; it logs that at LOG_LEVEL INFO and below."""
     started = child.logged("receiver_started")
+    return int(started[0]["port"]) if started else None
+
+
+def ops_port(child: Child) -> int | None:
+    """Where an ops process listens; it logs that at LOG_LEVEL INFO and below."""
+    started = child.logged("ops_started")
     return int(started[0]["port"]) if started else None
 
 

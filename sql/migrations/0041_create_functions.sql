@@ -68,6 +68,35 @@ LANGUAGE sql AS $$
 $$;
 REVOKE EXECUTE ON FUNCTION pluggy_sync.revive_events(text, bigint[], uuid[]) FROM PUBLIC;
 
+-- Stores the event of an item that was just connected (sync/register, once for an item) and makes the item
+-- due; one that is dead or ignored is pending again. With the rights of its owner: who may call it can
+-- register items, and store no other event.
+CREATE FUNCTION pluggy_sync.register_item(of_item uuid)
+RETURNS TABLE (is_new boolean, made_due boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    own_body bytea := convert_to(format('{"event": "sync/register", "itemId": "%s"}', of_item), 'UTF8');
+    stored record;
+BEGIN
+    -- As settled, so that reviving it is all that makes it pending and its item due.
+    INSERT INTO pluggy_sync.webhook_events
+        (event_id, body_sha256, event, item_id, lane, state, reason, body, received_at, settled_at)
+    VALUES ('register:' || of_item, sha256(own_body), 'sync/register', of_item, 0, 'ignored', 'item_unknown',
+            own_body, clock_timestamp(), clock_timestamp())
+    ON CONFLICT (event_id, body_sha256) DO NOTHING;
+    SELECT e.id, e.state INTO stored FROM pluggy_sync.webhook_events e
+    WHERE e.event_id = 'register:' || of_item AND e.body_sha256 = sha256(own_body);
+    IF stored.state IN ('dead', 'ignored') THEN
+        RETURN QUERY SELECT true, r.made_due FROM pluggy_sync.revive_events(
+            stored.state, ARRAY[stored.id], ARRAY[]::uuid[]) AS r;
+        IF FOUND THEN
+            RETURN;
+        END IF;
+    END IF;
+    RETURN QUERY SELECT false, false;
+END $$;
+REVOKE EXECUTE ON FUNCTION pluggy_sync.register_item(uuid) FROM PUBLIC;
+
 -- Every table of schema pluggy with a column of this name: what is mirrored needs no list in SQL.
 CREATE FUNCTION pluggy_sync.mirrored_tables(with_column text)
 RETURNS TABLE (name text, relation regclass) LANGUAGE sql STABLE AS $$

@@ -51,7 +51,7 @@ OPEN_FINANCE = 600
 NOT_THE_WORKERS = {"adopt_installation"}
 THE_RECEIVERS = {"accept_events", "add_delivery_counts"}
 THE_DASHBOARDS = {"overview", "backlog", "lag", "list_dead_letters", "item_freshness"}
-THE_DASHBOARDS |= {"list_deletions", "findings", "list_worklist"}
+THE_DASHBOARDS |= {"list_deletions", "findings", "list_worklist", "freshness_of_items"}
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +198,7 @@ async def test_each_role_may_run_its_own_queries_and_no_others(site: str) -> Non
                 "close_run",
                 "order_erasure",
                 "decide_account_link",
+                "register_item",
             ),
             # What needs the same rights as these.
             *(
@@ -234,8 +235,8 @@ def without_a_table() -> set[str]:
 
 def is_write(statement: str) -> bool:
     body = "\n".join(line for line in statement.splitlines() if not line.startswith("--"))
-    verbs = ("INSERT INTO", "UPDATE pluggy", "DELETE FROM", "delete_batch(", "revive_events(")
-    return any(verb in body for verb in verbs)
+    verbs = ("INSERT INTO", "UPDATE pluggy", "DELETE FROM", "delete_batch(")
+    return any(verb in body for verb in (*verbs, "revive_events(", "register_item("))
 
 
 @pytest.mark.parametrize(

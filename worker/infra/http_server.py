@@ -51,10 +51,18 @@ class HttpLimits:
 
 
 class BoundedRunner(web.AppRunner):
-    """An AppRunner with limits, and without an access log: paths may hold a secret."""
+    """An AppRunner with limits, and without an access log: paths may hold a secret.
+
+    handler_cancellation: a handler ends when its client is gone.
+    """
 
     def __init__(
-        self, app: web.Application, limits: HttpLimits, *, shutdown_timeout: float = 60.0
+        self,
+        app: web.Application,
+        limits: HttpLimits,
+        *,
+        shutdown_timeout: float = 60.0,
+        handler_cancellation: bool = False,
     ) -> None:
         self._limits = limits
         self._handler_options: dict[str, Any] = {
@@ -65,7 +73,12 @@ class BoundedRunner(web.AppRunner):
             "logger": server_log(),
         }
         app.middlewares.insert(0, bounded(limits))
-        super().__init__(app, shutdown_timeout=shutdown_timeout, **self._handler_options)
+        super().__init__(
+            app,
+            shutdown_timeout=shutdown_timeout,
+            handler_cancellation=handler_cancellation,
+            **self._handler_options,
+        )
 
     @property
     def server(self) -> web.Server | None:

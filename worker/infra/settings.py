@@ -122,12 +122,22 @@ class SyncSettings(Environment):
         return tuple(n for n in PRODUCTS if n in wanted or n in ALWAYS)
 
 
-class PluggySettings(SyncSettings):
-    """Settings of processes that call Pluggy: workers and commands, never the receiver."""
+class PluggyAccess(SyncSettings):
+    """Credentials and address of Pluggy, and its rate limit: enough to call it."""
 
     pluggy_client_id: Annotated[str, Field(min_length=1)]
     pluggy_client_secret: SecretStr
     pluggy_base_url: str = "https://api.pluggy.ai"
+
+    @field_validator("pluggy_base_url")
+    @classmethod
+    def pluggy_url(cls, value: str) -> str:
+        return _without_slash(value)
+
+
+class PluggySettings(PluggyAccess):
+    """Settings of workers and of commands that call Pluggy, never of the receiver."""
+
     posted_on_zone: str = "America/Sao_Paulo"
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9464
     retention_days: Annotated[int, Field(ge=14, le=36500)] = 90
@@ -150,15 +160,10 @@ class PluggySettings(SyncSettings):
             raise ValueError(f"{value!r} is no name of a time zone") from error
         return value
 
-    @field_validator("pluggy_base_url", "webhook_url")
+    @field_validator("webhook_url")
     @classmethod
-    def without_slash(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        in_the_open = value.startswith("http://") and not is_on_loopback(value)
-        if in_the_open or not value.startswith(("http://", "https://")):
-            raise ValueError("starts with https://, or with http:// on loopback")
-        return value.rstrip("/")
+    def public_url(cls, value: str | None) -> str | None:
+        return None if value is None else _without_slash(value)
 
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
@@ -167,9 +172,21 @@ class PluggySettings(SyncSettings):
         return tuple(part.strip() for part in parts if part.strip())
 
 
+def _without_slash(url: str) -> str:
+    """Raises ValueError for a URL that would send secrets in the open."""
+    in_the_open = url.startswith("http://") and not is_on_loopback(url)
+    if in_the_open or not url.startswith(("http://", "https://")):
+        raise ValueError("starts with https://, or with http:// on loopback")
+    return url.rstrip("/")
+
+
 def is_on_loopback(url: str) -> bool:
     """Whether a URL points to this machine, where the simulator may run."""
-    host = urlsplit(url).hostname or ""
+    return is_loopback(urlsplit(url).hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address, without a port, is this machine's own."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

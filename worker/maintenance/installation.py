@@ -9,6 +9,7 @@ import structlog
 from worker.infra.postgres import Pool
 from worker.infra.settings import is_on_loopback
 from worker.store import installation
+from worker.store.installation import Installation
 
 log = structlog.get_logger()
 
@@ -34,6 +35,12 @@ async def check_installation(db: Pool, client_id: str, base_url: str) -> None:
     if stored is None:
         await installation.remember_installation(db, client_id=client_id, base_url=url)
         stored = await installation.load_installation(db)
+    refuse_foreign(stored, client_id, base_url)
+
+
+def refuse_foreign(stored: Installation | None, client_id: str, base_url: str) -> None:
+    """Raise ForeignInstallation unless the stored application is this one."""
+    url = remembered_url(base_url)
     if stored is None or (stored.client_id, stored.base_url) != (client_id, url):
         raise ForeignInstallation(
             "this database mirrors another Pluggy application"

@@ -15,7 +15,7 @@ from yarl import URL
 
 from worker.infra.lanes import Lane
 from worker.infra.metrics import REQUESTS
-from worker.infra.settings import PluggySettings
+from worker.infra.settings import PluggyAccess
 from worker.pluggy_api.api_key import (
     REFUSALS_APART_S,
     ApiKey,
@@ -78,7 +78,7 @@ class PluggyClient:
         self._renewing = asyncio.Lock()
 
     @classmethod
-    def of(cls, settings: PluggySettings, redis: Redis) -> Self:
+    def of(cls, settings: PluggyAccess, redis: Redis) -> Self:
         """A client for the settings, with a rate limit shared through Redis."""
         return cls(
             base_url=settings.pluggy_base_url,

@@ -1,0 +1,134 @@
+"""Access to the ops process: Host, Origin, token, and the CSRF token of its own pages.
+
+On loopback reading is open to this machine, and closed to pages of other sites: Host has to name
+this machine, which DNS rebinding cannot. Everything else takes `Authorization: Bearer <OPS_TOKEN>`.
+Where no token is set, an action needs none, but from a browser the CSRF token of a page of ours.
+On another address every request needs the token, but for the probes.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from ops.web.responses import MAX_BODY_BYTES, Refused, read_body
+from webhook_receiver.responses import Handler
+from worker.infra.settings import is_loopback
+
+READING: Final = ("GET", "HEAD")
+PROBES: Final = ("/livez", "/readyz")
+CSRF_FIELD: Final = "csrf_token"
+CSRF_HEADER: Final = "X-CSRF-Token"
+FORM: Final = "application/x-www-form-urlencoded"
+OF_ANY_PAGE: Final = (FORM, "multipart/form-data", "text/plain")
+OF_BROWSERS: Final = frozenset({"Origin", "Referer", "Cookie", "Sec-Fetch-Site"})
+SAME_SITE: Final = ("same-origin", "none")
+"""Sec-Fetch-Site of our own pages, and of an address that a person has typed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The rules of one process. is_local: it listens on loopback only.
+
+    csrf_token: of this process; only pages of this origin can read it.
+    """
+
+    is_local: bool
+    token: str | None = field(repr=False)
+    csrf_token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+
+    async def check(self, request: web.Request, *, needs_token: bool = False) -> None:
+        """Raises Refused: 401, 403, 421. needs_token: also for reading on loopback."""
+        self._check_host(request)
+        reads = request.method in READING
+        if not reads:
+            _check_origin(request)
+        if self._bears_token(request):
+            return
+        if needs_token or not self._is_open(request, reads):
+            raise _unauthorized()
+        if not reads and _is_from_page(request):
+            await self._check_csrf(request)
+
+    def _check_host(self, request: web.Request) -> None:
+        if self.is_local and not is_loopback(_host_name(request.host)):
+            raise Refused(
+                421, "misdirected_request", "this process answers to the names of its own machine"
+            )
+
+    def _bears_token(self, request: web.Request) -> bool:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if self.token is None or scheme.lower() != "bearer":
+            return False
+        return _equal(given.strip(), self.token)
+
+    def _is_open(self, request: web.Request, reads: bool) -> bool:
+        if not self.is_local:
+            return request.path in PROBES and reads
+        return reads or self.token is None
+
+    async def _check_csrf(self, request: web.Request) -> None:
+        given = request.headers.get(CSRF_HEADER)
+        if given is None and request.content_type == FORM:
+            given = await _form_field(request, CSRF_FIELD)
+        if given is None or not _equal(given, self.csrf_token):
+            raise Refused(403, "csrf", "the page is out of date: load it again")
+
+
+@web.middleware
+async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Check the access of every request."""
+    await request.app[ACCESS].check(request)
+    return await handler(request)
+
+
+ACCESS: Final = web.AppKey("access", Access)
+
+
+async def _form_field(request: web.Request, name: str) -> str | None:
+    """A field of a form; its body stays readable by the handler. Raises Refused."""
+    await read_body(request)
+    value = (await request.post()).get(name)
+    return value if isinstance(value, str) and len(value) <= MAX_BODY_BYTES else None
+
+
+def _check_origin(request: web.Request) -> None:
+    """Refuse what another site has a browser send."""
+    origin = request.headers.get("Origin")
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    if site not in SAME_SITE or (origin is not None and urlsplit(origin).netloc != request.host):
+        raise Refused(403, "cross_origin", "actions are not taken from pages of other sites")
+
+
+def _is_from_page(request: web.Request) -> bool:
+    """Whether a browser may have sent it: for a page, with a header that no other client sends, or
+    as one of the types that any page may send anywhere."""
+    simple = "Content-Type" in request.headers and request.content_type in OF_ANY_PAGE
+    return simple or not OF_BROWSERS.isdisjoint(request.headers)
+
+
+def _host_name(host: str) -> str:
+    """The name of a Host header, without port and brackets; empty if it is malformed."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _equal(given: str, expected: str) -> bool:
+    """Compare in constant time, whatever characters are given."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode())
+
+
+def _unauthorized() -> Refused:
+    return Refused(
+        401,
+        "unauthorized",
+        "send Authorization: Bearer with the token of OPS_TOKEN",
+        **{"WWW-Authenticate": "Bearer"},
+    )
