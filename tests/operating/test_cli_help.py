@@ -80,4 +80,5 @@ def test_every_command_can_print_json() -> None:
         if not isinstance(command, click.Group)
         and "--json" not in {option for p in command.params for option in p.opts}
     }
-    assert without == set()
+    # These run until they are stopped.
+    assert without == {"ops", "up"}
