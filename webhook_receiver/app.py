@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,7 +31,7 @@ from worker.infra.http_server import BoundedRunner, HttpLimits, metrics
 from worker.infra.outage_log import ServerOutage
 from worker.infra.postgres import Pool
 from worker.infra.tasks import end
-from worker.infra.time_slices import beside
+from worker.infra.time_slices import HEAVY_BYTES, beside
 
 log = structlog.get_logger()
 
@@ -73,6 +74,11 @@ class Refused(Exception):
 
 
 DELIVERY_PATH: Final = "/webhooks/pluggy"
+JSON: Final = {"Content-Type": "application/json; charset=utf-8"}
+STORED: Final = {
+    answer: json.dumps({"status": answer}).encode() for answer in ("accepted", "duplicate", "kept")
+}
+"""The bodies of a 202."""
 SERVICES: Final = web.AppKey("services", ReceiverServices)
 STORING: Final = web.AppKey("storing", asyncio.Task[None])
 
@@ -117,9 +123,12 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
 
 async def receive(request: web.Request) -> web.StreamResponse:
     """POST /webhooks/pluggy[/{secret}]: 202 only once the event is stored durably."""
-    origins = request.app[SERVICES].origins
-    if not origins.admit(request.remote, request.headers.getall("X-Forwarded-For", ())):
-        request.app[SERVICES].counts.add("", "unauthorized")
+    services = request.app[SERVICES]
+    origins = services.origins
+    if origins.allowed and not origins.admit(
+        request.remote, request.headers.getall("X-Forwarded-For", ())
+    ):
+        services.counts.add("", "unauthorized")
         return refusal(401, "unauthorized", "deliveries are not taken from this address")
     return await _take(request, parse_webhook)
 
@@ -137,15 +146,14 @@ async def _take(request: web.Request, parse: Parser) -> web.Response:
         _authenticate(services, request)
         _refuse_body(request)
         body = await _body(services, request)
-        async with asyncio.timeout_at(deadline):
-            event = await _parsed(parse, body)
+        event = await _parsed(parse, body, deadline)
     except TimeoutError:
         services.counts.add("", "unavailable")
         return unavailable()
     except Refused as refused:
         services.counts.add("", refused.counted_as)
         return refused.response
-    answer, response = await _store(services, event, deadline - loop.time())
+    answer, response = await _store(services, event, deadline)
     services.counts.add(event.event, answer)
     return response
 
@@ -169,6 +177,8 @@ def _refuse_body(request: web.Request) -> None:
 
 async def _body(services: ReceiverServices, request: web.Request) -> bytes:
     try:
+        if request.content.is_eof():
+            return await request.read()
         async with asyncio.timeout(services.body_timeout_s):
             await send_continue(request)
             return await request.read()
@@ -181,19 +191,21 @@ async def _body(services: ReceiverServices, request: web.Request) -> bytes:
         raise Refused("malformed", refusal(400, "malformed_body", UNREADABLE_BODY)) from None
 
 
-async def _parsed(parse: Parser, body: bytes) -> WebhookEvent:
+async def _parsed(parse: Parser, body: bytes, deadline: float) -> WebhookEvent:
     try:
-        return await beside(len(body), parse, body, datetime.now(UTC))
+        if len(body) <= HEAVY_BYTES:
+            return parse(body, datetime.now(UTC))
+        async with asyncio.timeout_at(deadline):
+            return await beside(len(body), parse, body, datetime.now(UTC))
     except MalformedEvent as error:
         raise Refused("malformed", refusal(400, "malformed_event", str(error))) from None
 
 
 async def _store(
-    services: ReceiverServices, event: WebhookEvent, timeout_s: float
+    services: ReceiverServices, event: WebhookEvent, deadline: float
 ) -> tuple[str, web.Response]:
     try:
-        async with asyncio.timeout(timeout_s):
-            accepted = await services.intake.accept(event)
+        accepted = await services.intake.accept(event, deadline)
     except UnstorableEvent:
         return "unstorable", refusal(400, "unstorable_event", "Postgres refuses this event's data")
     except NotTaken:
@@ -205,7 +217,7 @@ async def _store(
     answer = "duplicate" if not accepted.is_new else "kept" if event.kept else "accepted"
     if answer == "kept":
         log.warning("event_kept", event_name=event.event, reason=event.reason)
-    return answer, web.json_response({"status": answer}, status=202)
+    return answer, web.Response(body=STORED[answer], status=202, headers=JSON)
 
 
 async def livez(request: web.Request) -> web.Response:

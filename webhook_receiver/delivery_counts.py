@@ -32,8 +32,9 @@ class DeliveryCounts:
     """Counts answers; event names beyond DISTINCT_EVENTS are counted as `other`."""
 
     def __init__(self) -> None:
-        self._counts: Counter[tuple[datetime, str, str]] = Counter()
+        self._counts: Counter[tuple[int, str, str]] = Counter()
         self._names: set[str] = set()
+        self._metrics: dict[str, Metric] = {}
         self._refused: Counter[str] = Counter()
         self._logged_at = -LOG_INTERVAL_S
 
@@ -43,9 +44,10 @@ class DeliveryCounts:
             if len(self._names) >= DISTINCT_EVENTS:
                 event = OTHER
             self._names.add(event)
-        minute = datetime.now(UTC).replace(second=0, microsecond=0)
-        self._counts[minute, event, answer] += 1
-        DELIVERIES.labels(answer=answer).inc()
+        self._counts[int(time.time()) // 60, event, answer] += 1
+        if answer not in self._metrics:
+            self._metrics[answer] = DELIVERIES.labels(answer=answer)
+        self._metrics[answer].inc()
         if answer in REFUSED:
             self._refused[answer] += 1
 
@@ -79,7 +81,7 @@ class DeliveryCounts:
             async with connection_within(db, FLUSH_TIMEOUT_S) as conn:
                 await add_delivery_counts(
                     conn,
-                    minutes=[minute for minute, _, _ in keys],
+                    minutes=[datetime.fromtimestamp(minute * 60, UTC) for minute, _, _ in keys],
                     events=[event for _, event, _ in keys],
                     answers=[answer for _, _, answer in keys],
                     deliveries=[counted[key] for key in keys],

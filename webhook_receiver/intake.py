@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from prometheus_client import Gauge
 
@@ -28,8 +27,7 @@ class NotTaken(Exception):
     """Too many deliveries wait, or the receiver is stopping."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """An event, and the future of its result."""
 
     event: WebhookEvent
@@ -46,21 +44,30 @@ class Intake:
         self._waiting_bytes = 0
         self._changed = asyncio.Event()
         self._closed = False
+        WAITING.set_function(self._waiting.__len__)
 
-    async def accept(self, event: WebhookEvent) -> Accepted:
-        """Wait until the event is stored durably. Cancelling the wait never cancels the group.
+    async def accept(self, event: WebhookEvent, deadline: float | None = None) -> Accepted:
+        """Wait until the event is stored durably, at most until a time of the loop.
 
-        Raises UnstorableEvent, NotTaken, and the errors of the stores if both fail.
+        Neither a deadline nor a cancelled wait cancels the group. Raises UnstorableEvent, NotTaken,
+        TimeoutError, and the errors of the stores if both fail.
         """
         full = len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES
         if full or self._closed:
             raise NotTaken
-        answer: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Accepted] = loop.create_future()
         self._waiting.append(Delivery(event, answer))
         self._waiting_bytes += len(event.body)
-        WAITING.inc()
         self._changed.set()
-        return await answer
+        if deadline is None:
+            return await answer
+        # asyncio.timeout costs several times as much.
+        timer = loop.call_at(deadline, _give_up, answer)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
 
     async def run(self) -> None:
         """Store groups until closed, then the remaining deliveries."""
@@ -82,7 +89,6 @@ class Intake:
         while self._waiting and len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
             delivery = self._waiting.popleft()
             self._waiting_bytes -= len(delivery.event.body)
-            WAITING.dec()
             # A sender that has got a 503 meanwhile repeats the delivery.
             if not delivery.answer.done():
                 group.append(delivery)
@@ -97,7 +103,7 @@ class Intake:
         except Exception as error:  # each sender of the group gets it, as a 503
             answers = [error] * len(group)
         for delivery, answer in zip(group, answers, strict=True):
-            _resolve(delivery, answer)
+            _resolve(delivery.answer, answer)
         self.wakeups.wake_for(
             event.item_id
             for event, answer in zip(events, answers, strict=True)
@@ -105,10 +111,14 @@ class Intake:
         )
 
 
-def _resolve(delivery: Delivery, answer: Accepted | Exception) -> None:
-    if delivery.answer.done():
+def _give_up(answer: asyncio.Future[Accepted]) -> None:
+    _resolve(answer, TimeoutError("not stored in time"))
+
+
+def _resolve(answer: asyncio.Future[Accepted], result: Accepted | Exception) -> None:
+    if answer.done():
         return
-    if isinstance(answer, Exception):
-        delivery.answer.set_exception(answer)
+    if isinstance(result, Exception):
+        answer.set_exception(result)
     else:
-        delivery.answer.set_result(answer)
+        answer.set_result(result)

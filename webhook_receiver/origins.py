@@ -88,4 +88,4 @@ class Authenticator:
 
 def _digest(secret: str) -> bytes:
     # Digests have equal length, so the comparison does not leak the length of a secret.
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+    return hashlib.blake2b(secret.encode("utf-8", "surrogateescape")).digest()

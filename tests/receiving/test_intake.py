@@ -111,6 +111,39 @@ async def test_a_sender_that_gave_up_within_the_intake_harms_no_group(
     ]
 
 
+async def test_who_waits_too_long_for_a_commit_gets_a_503_and_harms_no_group(
+    database_url: str, redis: ArqRedis, redis_url: str, db: Pool
+) -> None:
+    item_id, bodies = uuid.uuid4(), [json.dumps(event_body()).encode() for _ in range(2)]
+    async with open_receiver(
+        database_url, redis_url, patient=True, answer_timeout_s=0.3
+    ) as doorway:
+        async with Locked(db, item_id) as lock:
+            first = asyncio.create_task(doorway.deliver(event_body(item_id)))
+            await until(lock.holds_up)
+            replies = await asyncio.gather(first, *map(doorway.deliver, bodies))
+        assert {(reply.status, reply.headers["Retry-After"]) for reply in replies} == {(503, "5")}
+        again = await asyncio.gather(*map(doorway.deliver, bodies))
+    # What waited in the intake was not stored: its sender was answered so.
+    assert [reply.body["status"] for reply in again] == ["accepted", "accepted"]
+    assert len(await stored_bodies(db)) == 3
+
+
+async def test_copies_in_one_group_are_one_event(doorway: Doorway, db: Pool) -> None:
+    item_id, body = uuid.uuid4(), json.dumps(event_body()).encode()
+    async with Locked(db, item_id) as lock:
+        first = asyncio.create_task(doorway.deliver(event_body(item_id)))
+        await until(lock.holds_up)
+        copies = [asyncio.create_task(doorway.deliver(body)) for _ in range(3)]
+        await doorway.waiting(3)
+    replies = await asyncio.gather(first, *copies)
+    assert sorted(reply.body["status"] for reply in replies) == [
+        *["accepted"] * 2,
+        *["duplicate"] * 2,
+    ]
+    assert (await stored_bodies(db)).count(body) == 1
+
+
 @pytest.mark.parametrize(
     ("padding", "most"), [(0, MAX_WAITING), (MAX_WAITING_BYTES // 20, 20)], ids=["number", "bytes"]
 )

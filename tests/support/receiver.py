@@ -116,6 +116,7 @@ async def open_receiver(
     header: str = HEADER,
     origins: Origins | None = None,
     body_timeout_s: float = BODY_TIMEOUT_S,
+    answer_timeout_s: float | None = None,
     patient: bool = False,
     limits: HttpLimits | None = None,
 ) -> AsyncIterator[Doorway]:
@@ -136,7 +137,7 @@ async def open_receiver(
         counts=DeliveryCounts(),
         db=db,
         body_timeout_s=body_timeout_s,
-        answer_timeout_s=PATIENCE_S if patient else ANSWER_TIMEOUT_S,
+        answer_timeout_s=answer_timeout_s or (PATIENCE_S if patient else ANSWER_TIMEOUT_S),
     )
     runner = receiver_runner(services, limits)
     await runner.setup()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
@@ -26,6 +26,9 @@ class Accepted:
     is_new: bool
     made_due: bool
     row_id: int | None
+
+
+COPY: Final = Accepted(is_new=False, made_due=False, row_id=None)
 
 
 class UnstorableEvent(ValueError):
@@ -57,31 +60,31 @@ async def accept_events(
 
 
 async def _accept(db: Pool, events: Sequence[WebhookEvent], timeout_s: float) -> list[Accepted]:
-    statement = await beside(sum(len(e.body) for e in events), _statement, events)
+    digests, statement = await beside(sum(len(e.body) for e in events), _statement, events)
     async with connection_within(db, timeout_s) as conn:
         rows = await statement(conn)
-    by_key = {
+    found = {
         (row.event_id, row.body_sha256): Accepted(row.is_new, row.made_due, row.id) for row in rows
     }
-    return [_first_of(by_key, event) for event in events]
+    keys = zip((e.event_id for e in events), digests, strict=True)
+    return [_first_of(found, key) for key in keys]
 
 
-def _first_of(by_key: dict[tuple[str, bytes], Accepted], event: WebhookEvent) -> Accepted:
-    """The result of an event; its copy later in the same group is a duplicate."""
-    key = (event.event_id, event.body_sha256)
-    answer = by_key[key]
-    by_key[key] = replace(answer, is_new=False, made_due=False)
+def _first_of(found: dict[tuple[str, bytes], Accepted], key: tuple[str, bytes]) -> Accepted:
+    """The result of a key; its copy later in the same group is a duplicate."""
+    answer, found[key] = found[key], COPY
     return answer
 
 
 def _statement(
     events: Sequence[WebhookEvent],
-) -> partial[Coroutine[Any, Any, list[accept.AcceptedRow]]]:
-    """The statement with its arrays, for a connection to run."""
-    return partial(
+) -> tuple[list[bytes], partial[Coroutine[Any, Any, list[accept.AcceptedRow]]]]:
+    """The digests of the bodies, and the statement with its arrays, for a connection to run."""
+    digests = [e.body_sha256 for e in events]
+    return digests, partial(
         accept.accept_events,
         event_ids=[e.event_id for e in events],
-        body_sha256s=[e.body_sha256 for e in events],
+        body_sha256s=digests,
         events=[e.event for e in events],
         item_ids=[e.item_id for e in events],
         account_ids=[e.account_id for e in events],

@@ -165,11 +165,10 @@ def _json_object(body: bytes) -> dict[str, Any]:
         # The standard library's parser: lone surrogates, 1e200000 and integers of any length are
         # JSON, and must not refuse an event.
         try:
-            fields = json.loads(body, parse_constant=_no_constant, parse_int=float)
+            fields = _decoded(body)
         except RecursionError:
             # No field that we read is nested deeper than an entry of a list.
-            flat = flattened(body, 3)
-            fields = json.loads(flat, parse_constant=_no_constant, parse_int=float)
+            fields = _decoded(flattened(body, 3))
     except (TooMuchNesting, RecursionError) as error:
         raise MalformedEvent("nested too deeply") from error
     except ValueError as error:
@@ -179,8 +178,16 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return fields
 
 
+def _decoded(body: bytes) -> Any:
+    return _decoder.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
+
+
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+# json.loads would make one for each body.
+_decoder: Final = json.JSONDecoder(parse_constant=_no_constant, parse_int=float)
 
 
 def _event_id(value: object) -> str:

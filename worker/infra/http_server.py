@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, cast
 
 from aiohttp import web
@@ -222,7 +223,7 @@ def bounded(limits: HttpLimits) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if sum(len(name) + len(value) for name, value in request.raw_headers) > limits.head_bytes:
+        if sum(map(len, chain.from_iterable(request.raw_headers))) > limits.head_bytes:
             response: web.StreamResponse = web.Response(status=431)
         else:
             response = await handler(request)

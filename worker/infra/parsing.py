@@ -19,6 +19,8 @@ FIRST_AND_LAST: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(
 
 def clean_text(text: str) -> str:
     """Replace what Postgres cannot store in text: U+0000 and lone surrogates become U+FFFD."""
+    if text.isascii() and "\x00" not in text:
+        return text
     return (
         text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     )
