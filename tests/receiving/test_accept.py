@@ -53,7 +53,7 @@ def odd_event(item_id: uuid.UUID, odd: bytes) -> WebhookEvent:
 
 
 async def accept(db: Pool, *events: WebhookEvent) -> list[Accepted]:
-    answers = await accept_events(db, events)
+    answers = await accept_events(db, events, timeout_s=60.0)
     taken = [answer for answer in answers if isinstance(answer, Accepted)]
     assert len(taken) == len(events)
     return taken
