@@ -174,6 +174,27 @@ FROM lease
 WHERE s.item_id = lease.item_id AND (SELECT count(*) FROM events) >= 0
 RETURNING s.generation, coalesce(s.run_at <= clock_timestamp(), false) AS due, s.lane;
 
+-- name: settle_events
+-- params: item_id, token, event_ids, run_id, visible_ats[?]
+-- returns: value?
+-- Settles events as applied while their claim goes on, if its token still holds: no row is returned
+-- if not. Changes event rows only; the lease, run_at and done_generation belong to settle_item.
+WITH lease AS (
+    SELECT item_id FROM pluggy_sync.item_leases WHERE item_id = $1 AND token = $2 FOR UPDATE
+), events AS (
+    UPDATE pluggy_sync.webhook_events e
+    SET state = 'applied', reason = NULL, error_id = NULL, confirming = NULL, confirming_since = NULL,
+        run_id = $4, settled_at = clock_timestamp(),
+        visible_at = greatest(e.visible_at, o.visible_at,
+            CASE WHEN e.state = 'walking' THEN clock_timestamp() END)
+    FROM unnest($3::bigint[], $5::timestamptz[]) AS o(id, visible_at), lease
+    WHERE e.id = o.id AND e.state IN ('pending', 'walking')
+    RETURNING e.id
+), asked AS (
+    DELETE FROM pluggy_sync.id_progress p USING events e WHERE p.event_row_id = e.id
+)
+SELECT item_id FROM lease;
+
 -- name: release_item
 -- params: item_id, token
 -- returns: none

@@ -176,6 +176,7 @@ def test_no_interleaving_of_deliveries_syncs_stalls_and_kills_loses_or_doubles_a
             examples=1,
             syncs=world.syncs,
             lease_lost=world.lease_lost,
+            settled_early=world.settled_early,
             events=len(world.announced),
         )
 
@@ -183,4 +184,5 @@ def test_no_interleaving_of_deliveries_syncs_stalls_and_kills_loses_or_doubles_a
     print(dict(seen))
     # The search reaches what it is about.
     assert seen["lease_lost"] >= 5
+    assert seen["settled_early"] >= 5
     assert seen["syncs"] >= 2 * seen["examples"]

@@ -18,7 +18,7 @@ from tests.support.interleaving import Actor, PlainConnection
 from tests.support.stack import now
 from worker.engine.job import Worker
 from worker.engine.rounds import load_item_state
-from worker.engine.settlement import settle
+from worker.engine.settlement import settle, settle_early
 from worker.inbox.accept import Accepted, accept_events
 from worker.inbox.events import WebhookEvent
 from worker.infra.lanes import Lane
@@ -26,7 +26,7 @@ from worker.infra.postgres import Pool
 from worker.lease.lease import LeaseLost, SyncSession
 from worker.maintenance.sweep import SWEEP_LOCK
 from worker.planner.freshness import is_answered
-from worker.planner.outcomes import Outcome
+from worker.planner.outcomes import Outcome, SyncPlan
 from worker.planner.state import ItemState
 from worker.store import sweep
 from worker.store.lease import release_item
@@ -73,6 +73,13 @@ WHERE l.item_id = free.item_id
 """
 # What was put off is due, in the order it had.
 COME_DUE = "UPDATE pluggy_sync.item_sync SET run_at = run_at - interval '1 hour'"
+
+
+APPLIED_TOO_EARLY = """
+SELECT EXISTS (
+    SELECT FROM pluggy_sync.webhook_events e LEFT JOIN model.rows r USING (item_id)
+    WHERE e.state = 'applied' AND split_part(e.event_id, ':', 2)::integer > coalesce(r.version, 0))
+"""
 
 
 @dataclass(frozen=True)
@@ -166,6 +173,7 @@ class World:
     deferred: set[uuid.UUID] = field(default_factory=set)
     wakes: deque[uuid.UUID] = field(default_factory=deque)
     lease_lost: int = 0
+    settled_early: int = 0
     syncs: int = 0
 
     @property
@@ -221,6 +229,7 @@ class World:
             await session.open_run("sync", [event.id for event in item_state.events])
             if verdict == "applied":
                 await self._read(session, item_state)
+                item_state = await self._settle_early(session, item_state)
             await session.close_run("done")
         again = replace(await load_item_state(session), generation=item_state.generation)
         outcomes = {event.id: _outcome(verdict, item_state) for event in item_state.events}
@@ -247,6 +256,14 @@ class World:
                 session.lease.token,
             )
             await conn.execute(f"-- stamp\n{STAMP}", session.item_id, session.read_seq)
+
+    async def _settle_early(self, session: SyncSession, item_state: ItemState) -> ItemState:
+        """Settle all events but the last, as if the claim went on with other steps for it."""
+        outcomes = {event.id: Outcome("applied") for event in item_state.events}
+        outcomes[item_state.events[-1].id] = Outcome("pending")
+        done = await settle_early(session, item_state, SyncPlan((), outcomes))
+        self.settled_early += len(done)
+        return replace(item_state, events=[e for e in item_state.events if e not in done])
 
     def _check_worth(self, item_id: uuid.UUID, item_state: ItemState, seen: int) -> None:
         """Each settled sync was caused by an event since the previous one."""
@@ -341,6 +358,7 @@ class World:
             if record["run_at"] is None:
                 assert not record["pending"], "an event that nothing will ever look at"
                 assert not record["open_runs"], "a run that nothing will ever close"
+        assert not await self.control.fetchval(APPLIED_TOO_EARLY), "applied before it was stored"
 
     async def come_to_rest(self, resume: Sequence[bool]) -> None:
         """Kill or continue stopped actors, repeat all deliveries, and sync all due items."""

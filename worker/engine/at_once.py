@@ -53,6 +53,11 @@ class AtOnce:
         await end(*(begun.task for begun in self.begun))
 
     @property
+    def steps(self) -> list[PlannedStep]:
+        """The steps that are begun."""
+        return [begun.step for begun in self.begun]
+
+    @property
     def is_full(self) -> bool:
         """Whether as many steps are begun as may be."""
         return len(self.begun) >= self.most
@@ -63,7 +68,7 @@ class AtOnce:
         A second read of an account's rows, above all a question by id, waits until the first is
         stored: of two answers about the same rows the later one is stored last.
         """
-        key, begun = step_key(step)[1:], {step_key(other.step)[1:] for other in self.begun}
+        key, begun = step_key(step)[1:], {step_key(other)[1:] for other in self.steps}
         products = {key[0], *(product for product, _ in begun)}
         return not (self.is_full or key in begun or products >= APART)
 
@@ -83,13 +88,21 @@ class AtOnce:
         account is gone, no older one follows. No wait is longer than the time-out of a call, which
         is shorter than the lease that each stored step renews.
         """
-        first = [b for b in self.begun if isinstance(b.step, ReadAccounts)]
-        first = first or [b for b in self.begun if not _is_long(b.step)] or self.begun
+        first = self._first()
         answers = [begun.ticket.answered for begun in first]
         await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
         found = next(begun for begun in first if begun.ticket.answered.done())
         self.begun.remove(found)
         return found
+
+    @property
+    def leaves_time(self) -> bool:
+        """Whether the next step takes long or is still to be answered."""
+        return all(_is_long(b.step) or not b.ticket.answered.done() for b in self._first())
+
+    def _first(self) -> list[Begun]:
+        first = [b for b in self.begun if isinstance(b.step, ReadAccounts)]
+        return first or [b for b in self.begun if not _is_long(b.step)] or self.begun
 
 
 def _is_long(step: PlannedStep) -> bool:

@@ -16,6 +16,7 @@ from worker.engine.at_once import AT_ONCE, AtOnce, Begun
 from worker.engine.failures import attempt, record_failure, unless_gone
 from worker.engine.fetch_needed import stored_item, waits
 from worker.engine.missed_webhooks import expect_collection, note_missed
+from worker.engine.settlement import settle_early
 from worker.entities.accounts import ENTITY as ACCOUNTS
 from worker.entities.investments import ENTITY as INVESTMENTS
 from worker.entities.registry import LISTINGS
@@ -92,6 +93,7 @@ class Rounds:
     taken: dict[tuple[str, str, uuid.UUID], PlannedStep] = field(default_factory=dict)
     failed: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
     unfinished: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
+    settled_early: bool = False
 
     async def run(self) -> SyncPlan:
         """Take all steps that time allows; returns the last plan, whose outcomes are settled.
@@ -151,7 +153,7 @@ class Rounds:
                     return current
                 if not todo and not steps.begun:
                     return self._stuck(current) if self._repeats(current) else current
-                await self._take_some(todo, steps)
+                await self._take_some(todo, steps, current)
                 await self._reload()
 
     def _is_taken(self, step: PlannedStep) -> bool:
@@ -162,15 +164,36 @@ class Rounds:
             return before.fingerprint == getattr(step, "fingerprint", None)
         return before is not None
 
-    async def _take_some(self, todo: list[PlannedStep], steps: AtOnce) -> None:
-        """Take steps as they are answered, until none is left or one that others follow from."""
+    async def _take_some(self, todo: list[PlannedStep], steps: AtOnce, current: SyncPlan) -> None:
+        """Take steps as they are answered, until none is left or the plan has to be made again.
+
+        It is made again after one that others follow from, and to settle events early.
+        """
+        taken: list[PlannedStep] = []
         while not self._late():
             self._begin_some(todo, steps)
             if not steps.begun:
                 return
+            if steps.leaves_time and len(self.item_state.events) > 1:
+                if self._may_settle(taken, [*todo, *steps.steps]):
+                    return
+                await self._settle_early(current)
             step = await self._take(await steps.next())
+            taken.append(step)
             if isinstance(step, ReadAccounts) or step_key(step)[1] == INVESTMENTS.product:
                 return
+
+    async def _settle_early(self, current: SyncPlan) -> None:
+        settled = await settle_early(self.session, self.item_state, current)
+        self.settled_early |= bool(settled)
+        events = [event for event in self.item_state.events if event not in settled]
+        self.item_state = replace(self.item_state, events=events)
+
+    def _may_settle(self, taken: list[PlannedStep], left: list[PlannedStep]) -> bool:
+        """Whether events may be done by now: the account that they are about has been read."""
+        read = {key[1:] for step in taken if (key := step_key(step)) not in self.failed}
+        read -= {step_key(step)[1:] for step in left}
+        return any(("transactions", e.account_id) in read for e in self.item_state.events)
 
     def _begin_some(self, todo: list[PlannedStep], steps: AtOnce) -> None:
         for step in list(todo):

@@ -16,7 +16,7 @@ from worker.lease.lease import LEASE, LeaseLost, SyncSession
 from worker.lease.runs import Run
 from worker.planner.outcomes import Outcome, SyncPlan
 from worker.planner.state import ItemState, PendingEvent, Walk
-from worker.store.lease import settle_item
+from worker.store.lease import settle_events, settle_item
 
 log = structlog.get_logger()
 
@@ -74,6 +74,34 @@ async def settle(
     return Due(row.due, row.generation)
 
 
+async def settle_early(
+    session: SyncSession, item_state: ItemState, current: SyncPlan
+) -> Collection[PendingEvent]:
+    """Settle and return the events that are applied, while steps of others go on.
+
+    An event of which any step is left stays pending, and with it the item due: if the claim ends
+    now, nothing is forgotten. Nothing is settled if steps were left out for a parked product: the
+    claim's end records them, for the events that are pending then. Raises LeaseLost.
+    """
+    done = [e for e in item_state.events if current.outcomes[e.id].state == "applied"]
+    if current.parked or not done or len(done) == len(item_state.events):
+        return ()
+    ids, run = [event.id for event in done], session.run
+    found = await settle_events(
+        session.db,
+        session.item_id,
+        token=session.lease.token,
+        event_ids=ids,
+        run_id=run.id,
+        visible_ats=[_visible_at(event, run.visible) for event in done],
+    )
+    if found is None:
+        raise LeaseLost
+    EVENTS.labels(state="applied").inc(len(ids))
+    _log_settled("applied", event_row_ids=ids, run_id=run.id)
+    return done
+
+
 def _visible_at(
     event: PendingEvent, visible: Mapping[tuple[str, uuid.UUID], datetime]
 ) -> datetime | None:
@@ -101,8 +129,10 @@ def _log_settled(state: str, **facts: object) -> None:
             log.info("events_pending", **facts)
 
 
-def run_outcome(plan: SyncPlan) -> str:
+def run_outcome(plan: SyncPlan, *, settled_early: bool) -> str:
+    """The outcome of a run from the events of its last plan, and whether others were applied."""
     states = {outcome.state for outcome in plan.outcomes.values()}
+    states |= {"applied"} if settled_early else set()
     if states <= {"applied", "ignored", "walking"}:
         return "done"
     return "failed" if states == {"dead"} else "partial"

@@ -147,7 +147,8 @@ class Engine:
             run = await session.open_run("sync", [e.id for e in item_state.events])
             rounds = Rounds(session, item_state, until=started + PLAN_TIMEOUT_S)
             settled_plan = await rounds.run()
-            await session.close_run(run_outcome(settled_plan))
+            outcome = run_outcome(settled_plan, settled_early=rounds.settled_early)
+            await session.close_run(outcome)
             await self._resume_if_answered(session)
             had_walks, item_state = bool(item_state.walks), rounds.item_state
             if had_walks:

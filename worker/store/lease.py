@@ -143,6 +143,26 @@ async def settle_item(
     return None if found is None else Settled(*found)
 
 
+async def settle_events(
+    conn: Executor,
+    item_id: uuid.UUID,
+    *,
+    token: uuid.UUID,
+    event_ids: Collection[int],
+    run_id: int,
+    visible_ats: Collection[datetime | None],
+) -> uuid.UUID | None:
+    """Settles events as applied while their claim goes on, if its token still holds: no row is
+    returned if not.
+
+    Changes event rows only; the lease, run_at and done_generation belong to settle_item.
+    """
+    found: uuid.UUID | None = await conn.fetchval(
+        SQL["settle_events"], item_id, token, event_ids, run_id, visible_ats
+    )
+    return found
+
+
 async def release_item(conn: Executor, item_id: uuid.UUID, *, token: uuid.UUID) -> None:
     """Gives an item back without settling anything: it stays due, no attempt is spent."""
     await conn.execute(SQL["release_item"], item_id, token)
