@@ -317,7 +317,7 @@ async def test_registered_items_that_pluggy_does_not_know_halt_nothing(stack: St
     await stack.quiet()
     assert (await overview(stack))["halted_at"] is None
     for item_id in unknown:
-        assert await stack.states(item_id) == ["dead"]
+        assert await stack.states(item_id) == ["ignored"]
 
 
 async def test_a_first_start_with_wrong_keys_and_no_items_ends_by_itself(stack: Stack) -> None:

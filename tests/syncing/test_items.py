@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from tests.support.stack import Stack
 from worker.infra.lanes import Lane
 
@@ -87,7 +89,7 @@ async def test_deletion_of_an_item_that_was_never_stored_is_ignored(stack: Stack
 
 async def test_what_died_of_an_unknown_item_is_settled_by_its_deletion(stack: Stack) -> None:
     unknown = str(uuid.uuid4())
-    await stack.process_order("sync/register", unknown)
+    await stack.process("item/updated", unknown)
     work = "SELECT kind, what FROM pluggy_ops.worklist ORDER BY kind"
     assert await last_event(stack, unknown) == ("dead", "404:ITEM_NOT_FOUND")
     [not_found] = await stack.db.fetch(work)
@@ -97,6 +99,17 @@ async def test_what_died_of_an_unknown_item_is_settled_by_its_deletion(stack: St
     assert await stack.states(unknown) == ["ignored", "ignored"]
     assert await stack.db.fetch(work) == []
     assert not await stack.db.fetch("SELECT FROM pluggy_ops.freshness")
+
+
+@pytest.mark.parametrize("order", ["sync/register", "sync/verify", "sync/accounts"])
+async def test_an_order_of_an_id_that_pluggy_does_not_know_leaves_nothing(
+    stack: Stack, order: str
+) -> None:
+    unknown = str(uuid.uuid4())
+    await stack.process_order(order, unknown)
+    assert await last_event(stack, unknown) == ("ignored", "item_unknown")
+    for view in ("worklist", "dead_letters", "freshness"):
+        assert not await stack.db.fetch(f"SELECT FROM pluggy_ops.{view}")
 
 
 async def test_what_died_of_a_deleted_item_is_settled_by_its_deletion(stack: Stack) -> None:

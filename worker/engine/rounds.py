@@ -27,6 +27,7 @@ from worker.lease.lease import LeaseLost, SyncSession
 from worker.lease.parked_products import mark_parked
 from worker.planner.confirmations import item_recheck_due
 from worker.planner.freshness import wants_accounts_alone
+from worker.planner.item_events import expects_gone
 from worker.planner.item_status import Item
 from worker.planner.outcomes import Answered, SyncPlan
 from worker.planner.plan import plan
@@ -251,8 +252,7 @@ class Rounds:
         try:
             item = await fetch_item(self.session)
         except PluggyNotFound as error:
-            announced = any(event.event == "item/deleted" for event in self.item_state.events)
-            if error.code == ITEM_NOT_FOUND and (announced or self.item_state.item_deleted):
+            if error.code == ITEM_NOT_FOUND and expects_gone(self.item_state):
                 return Gone()
             raise
         if self.item_state.item_deleted or recheck_due:

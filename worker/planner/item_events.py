@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
 
-from worker.inbox.events import READ_ACCOUNTS
+from worker.inbox.events import OWN_PREFIX, READ_ACCOUNTS
 from worker.infra.lanes import Lane
 from worker.planner.confirmations import (
     ACCOUNTS,
@@ -21,15 +21,31 @@ from worker.planner.confirmations import (
 from worker.planner.due_reads import QUIET_EVENTS, Reads
 from worker.planner.freshness import is_answered, is_wide_due, owes_recent, waits_for_newer
 from worker.planner.outcomes import ASK_AGAIN_AFTER, SUPERSEDED_AFTER, Outcome, hold_back
+from worker.planner.state import ItemState
 from worker.planner.steps import AskAgain, ReadProduct, TombstoneItem
 
 NOT_ENABLED: Final = Outcome("ignored", "product_not_enabled")
 
 
+def expects_gone(item_state: ItemState) -> bool:
+    """Whether a 404 of the item answers its events, and is no failure.
+
+    So it is where its deletion was announced, and where only orders of ours name an item that is
+    not held: somebody has registered an id that Pluggy does not know.
+    """
+    names = [event.event for event in item_state.events]
+    only_ours = all(name.startswith(OWN_PREFIX) for name in names)
+    return (
+        "item/deleted" in names
+        or item_state.item_deleted
+        or (item_state.item is None and only_ours)
+    )
+
+
 def decide_gone(reads: Reads) -> Outcome | None:
     """The item answers 404: a deletion if item/deleted announced it, otherwise a failure."""
     deletion_announced = any(e.event == "item/deleted" for e in reads.item_state.events)
-    if reads.item_state.item is None and deletion_announced:
+    if reads.item_state.item is None and (deletion_announced or not reads.item_state.item_deleted):
         return Outcome("ignored", "item_unknown")
     if reads.item_state.item_deleted:
         is_deletion = reads.event.event == "item/deleted"
