@@ -74,9 +74,9 @@ async def _delete(item_id: uuid.UUID, wait_s: float) -> Erasure:
     settings = load(PluggySettings)
     async with pluggy(settings, _explain) as (db, client):
         done = await order_erasure(db, client, item_id)
+        await wake(settings, [item_id])
         if not done.stored:
             return done
-        await wake(settings, [item_id])
         receipt = await _await_receipt(db, item_id, wait_s)
         return Erasure(item_id, done.deleted_at_pluggy, stored=True, receipt=receipt)
 
@@ -85,7 +85,8 @@ async def order_erasure(db: Pool, client: PluggyClient, item_id: uuid.UUID) -> E
     """Delete the item at Pluggy, then order its purge. Raises PluggyError before the order."""
     deleted = await _delete_at_pluggy(client, item_id)
     stored = await operating.order_erasure(db, item_id=item_id)
-    if stored:
+    # Also where nothing is stored but events, such as dead ones of a typo: a worker settles them.
+    if stored or await operating.show_item(db, item_id) is not None:
         # As the webhook does it: a worker reads the item, and only a 404 makes it a tombstone.
         body = json.dumps({"event": "item/deleted", "itemId": str(item_id)}).encode()
         await accept_events(db, [parse_webhook(body, datetime.now(UTC))])

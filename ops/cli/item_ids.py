@@ -1,8 +1,9 @@
-"""Lists of item ids from files: one id a line, or CSV with an itemId column."""
+"""Lists of item ids from files: one id a line, CSV with an itemId column, or JSON."""
 
 from __future__ import annotations
 
 import csv
+import json
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -30,12 +31,29 @@ def read_ids(lines: Iterable[str]) -> Iterator[Line]:
     numbered = enumerate(lines, start=1)
     number, first = next(((n, line) for n, line in numbered if line.strip()), (0, ""))
     rest = (line for _, line in numbered)
+    if first.lstrip().startswith(("[", "{")):
+        yield from _read_json("".join(chain([first], rest)))
+        return
     if (delimiter := _delimiter(first)) is not None:
         yield from _read_csv(number, first, rest, delimiter)
         return
     for offset, line in enumerate(chain([first], rest)):
         if line.strip():
             yield _line(number + offset, line, line)
+
+
+def _read_json(text: str) -> Iterator[Line]:
+    """Ids, or objects with an itemId, in a list or below `items`; numbered from one."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        yield Line(1, f"no JSON: {type(error).__name__}", None)
+        return
+    found = found.get("items") if isinstance(found, dict) else found
+    entries = found if isinstance(found, list) else [found]
+    for number, entry in enumerate(entries, start=1):
+        cell = entry.get(COLUMN) if isinstance(entry, dict) else entry
+        yield _line(number, str(entry), str(cell))
 
 
 def _read_csv(number: int, header: str, rows: Iterable[str], delimiter: str) -> Iterator[Line]:

@@ -1,4 +1,4 @@
-"""`pluggy-sync items`: register items that exist already, show one, report one as deleted."""
+"""`pluggy-sync items register`, `import` and `deleted`: name items that exist, or have gone."""
 
 from __future__ import annotations
 
@@ -10,25 +10,21 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 import click
-import msgspec
 
 from ops.cli import console
 from ops.cli.item_ids import Line, read_ids
-from ops.cli.pluggy import list_items
+from ops.cli.pluggy import UNKNOWN_TO_PLUGGY, list_items, unknown_at_pluggy
 from ops.cli.wakeup import wake
 from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import WebhookEvent, parse_webhook, registration
 from worker.infra.lanes import Lane
-from worker.infra.postgres import Pool
 from worker.infra.settings import Environment, load
-from worker.store import operating
 
 GROUP: Final = 500
 ANSWER_TIMEOUT_S: Final = 15.0
-OPEN_EVENTS_SHOWN: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +41,23 @@ class Answer:
 @click.argument("item_ids", nargs=-1, required=True, metavar="ID...")
 @console.json_option
 def register(item_ids: tuple[str, ...], as_json: bool) -> None:
-    """Mirror items that exist at Pluggy, before all other work."""
-    _report(console.run(_store(read_each(item_ids), registration)), as_json)
+    """Mirror items that exist at Pluggy, before all other work.
+
+    An id that Pluggy does not know is refused, where PLUGGY_CLIENT_ID is set to ask for it; else a
+    worker finds out and ignores it.
+    """
+    _report(console.run(_register(list(read_each(item_ids)))), as_json)
+
+
+async def _register(lines: list[Line]) -> list[Answer]:
+    unknown = await unknown_at_pluggy(line.item_id for line in lines if line.item_id is not None)
+    stored = await _store([line for line in lines if line.item_id not in unknown], registration)
+    refused = [
+        Answer(line.number, str(line.item_id), "refused", UNKNOWN_TO_PLUGGY)
+        for line in lines
+        if line.item_id in unknown
+    ]
+    return sorted([*stored, *refused], key=lambda answer: answer.line)
 
 
 @click.command("deleted")
@@ -73,8 +84,9 @@ def _deletion(item_id: uuid.UUID, now: datetime) -> WebhookEvent:
 def import_(file: TextIO | None, from_pluggy: bool, as_json: bool) -> None:
     """Mirror the items of a list, behind all more urgent work.
 
-    FILE has one id a line, or is a CSV file with an itemId column; - is standard input. Pluggy's
-    own list leaves out the items of MeuPluggy.
+    FILE has one id a line, is a CSV file with an itemId column, or JSON: a list of ids or of
+    objects with itemId, also below "items"; - is standard input. Importing it again continues
+    where an import has ended. Pluggy's own list leaves out the items of MeuPluggy.
     """
     if (file is None) != from_pluggy:
         raise click.UsageError("name a file, or --from-pluggy")
@@ -142,37 +154,3 @@ def _report(answers: Sequence[Answer], as_json: bool) -> None:
         click.echo(", ".join(f"{count} {status}" for status, count in summary.items()))
     if counts["refused"]:
         raise console.CommandFailed(f"{counts['refused']} of {len(answers)} lines were refused")
-
-
-@click.command("show")
-@click.argument("item_id", type=click.UUID, metavar="ID")
-@console.json_option
-def show(item_id: uuid.UUID, as_json: bool) -> None:
-    """Show how many rows of an item are stored, their freshness and the open work."""
-    shown = console.call(_load, item_id=item_id)
-    if as_json:
-        console.print_json(shown)
-        return
-    console.print_fields(shown["item"])
-    for title in ("rows", "freshness", "walks", "open_events", "dead_letters"):
-        console.print_rows(title.replace("_", " "), shown[title])
-
-
-async def _load(db: Pool, item_id: uuid.UUID) -> dict[str, Any]:
-    item = await operating.show_item(db, item_id)
-    if item is None:
-        raise console.CommandFailed(f"nothing is known of item {item_id}; register it first")
-    return {
-        "item": msgspec.structs.asdict(item),
-        "rows": console.as_rows(await operating.count_item_rows(db, item_id)),
-        "freshness": console.as_rows(await operating.item_freshness(db, item_id)),
-        "walks": console.as_rows(await operating.item_walks(db, item_id)),
-        "open_events": console.as_rows(
-            await operating.item_open_events(db, item_id, limit=OPEN_EVENTS_SHOWN)
-        ),
-        "dead_letters": console.as_rows(
-            await operating.list_dead_letters(
-                db, ids=None, reason=None, item_id=item_id, connector_id=None, limit=None
-            )
-        ),
-    }

@@ -33,6 +33,8 @@ COMMANDS: Final = {
     "worklist": Lazy("ops.cli.status", "worklist", "List the findings one by one"),
     "why": Lazy("ops.cli.why", "why", "Show why a transaction is stored as it is"),
     "report": Lazy("ops.cli.report", "report", "Show spending, cash flow, net worth and bills"),
+    "connect-token": Lazy("ops.cli.connect_token", "connect_token", "Print a connect token"),
+    "connectors": Lazy("ops.cli.connectors", "connectors", "The banks and brokers"),
     "items": Lazy("ops.cli.main", "items", "Register, show and delete items."),
     "webhooks": Lazy("ops.cli.webhooks", "webhooks", "Webhooks registered at Pluggy"),
     "deletions": Lazy("ops.cli.deletions", "deletions", "Rows that Pluggy no longer returns"),
@@ -42,9 +44,18 @@ COMMANDS: Final = {
     "ops": Lazy("ops.cli.ops", "ops", "Serve HTTP for your backend and for operators"),
 }
 ITEM_COMMANDS: Final = {
-    "show": Lazy("ops.cli.items", "show", "Show how many rows of an item are stored"),
+    "list": Lazy("ops.cli.item_list", "list_", "List items with the worst state"),
+    "show": Lazy("ops.cli.item_show", "show", "Show how many rows of an item are stored"),
     "register": Lazy("ops.cli.items", "register", "Mirror items that exist at Pluggy"),
     "import": Lazy("ops.cli.items", "import_", "Mirror the items of a list"),
+    "export": Lazy("ops.cli.item_list", "export", "Print the ids of mirrored items"),
+    "update": Lazy("ops.cli.item_changes", "update", "Ask Pluggy to collect an item again now"),
+    "set-webhook": Lazy("ops.cli.item_changes", "set_webhook", "Give an item a webhook of its own"),
+    "disable-auto-sync": Lazy(
+        "ops.cli.item_changes",
+        "disable_auto_sync",
+        "Have Pluggy no longer collect an item by itself",
+    ),
     "deleted": Lazy("ops.cli.items", "deleted", "Report items that were deleted at Pluggy"),
     "delete": Lazy("ops.cli.item_deletion", "delete", "Erase an item"),
 }

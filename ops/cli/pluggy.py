@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+
+import click
 
 from ops.cli.console import CommandFailed, database
 from ops.cli.item_ids import Line
@@ -16,12 +20,20 @@ from worker.maintenance.installation import check_installation
 from worker.maintenance.items_list import NOT_ENABLED, ItemsListing
 from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.endpoints import PluggyReader
-from worker.pluggy_api.errors import PluggyError, PluggyHalt, classify
+from worker.pluggy_api.errors import (
+    ITEM_NOT_FOUND,
+    PluggyError,
+    PluggyHalt,
+    classify,
+)
 
 ASK_PLUGGY = (
     "Pluggy has not enabled the list of items for this application: ask its support, or import a"
     " file of ids"
 )
+
+
+UNKNOWN_TO_PLUGGY = "Pluggy does not know it"
 
 
 @asynccontextmanager
@@ -52,6 +64,34 @@ async def list_items() -> list[Line]:
     async with pluggy(load(PluggySettings), _explain) as (_, client):
         await listing.read(PluggyReader(client, Lane.LIVE))
     return [Line(number, str(item), item) for number, item in enumerate(listing.ids, start=1)]
+
+
+async def unknown_at_pluggy(item_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
+    """Those that Pluggy does not know, one request each; none where no credentials are set.
+
+    A Pluggy that does not answer is a warning: workers ask again. Raises CommandFailed if it
+    refuses the credentials.
+    """
+    if not any(os.environ.get(f"PLUGGY_CLIENT_ID{suffix}") for suffix in ("", "_FILE")):
+        return set()
+    unknown = set()
+    async with pluggy(load(PluggySettings), _explain) as (_, client):
+        for item_id in item_ids:
+            try:
+                await client.call(f"/items/{item_id}", lane=Lane.LIVE, count=lambda: None)
+            except PluggyHalt:
+                raise
+            except PluggyError as error:
+                if error.code != ITEM_NOT_FOUND:
+                    _warn_of(error)
+                    break
+                unknown.add(item_id)
+    return unknown
+
+
+def _warn_of(error: PluggyError) -> None:
+    text = f"Pluggy cannot be asked whether it knows each item ({classify(error).code})"
+    click.echo(f"pluggy-sync: warning: {text}; a worker asks later", err=True)
 
 
 def _explain(error: PluggyError) -> str:

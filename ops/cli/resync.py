@@ -19,6 +19,7 @@ import msgspec
 
 from ops.cli import console
 from ops.cli.item_ids import read_ids
+from ops.cli.pluggy import UNKNOWN_TO_PLUGGY, unknown_at_pluggy
 from worker.entities.registry import PRODUCTS
 from worker.inbox.accept import Accepted
 from worker.inbox.events import READ_ACCOUNTS
@@ -27,6 +28,7 @@ from worker.infra.postgres import Pool
 from worker.infra.settings import SyncSettings, load
 from worker.maintenance.reconciliation import event_id_of, order_verify
 from worker.pluggy_api.rate_limit import BURST
+from worker.store import operating
 from worker.store import resync as resync_store
 
 GROUP: Final = 200
@@ -160,14 +162,24 @@ def _utc(moment: datetime) -> datetime:
 
 
 async def _resync(choice: Choice, tally: Tally) -> dict[str, Any]:
-    settings = load(SyncSettings)  # no credentials are needed
+    settings = load(SyncSettings)
     async with console.database(settings) as db:
+        if choice.item_ids is not None:
+            await _refuse_unknown(db, choice.item_ids)
         async for group in _groups(db, choice):
             tally.counts["items"] += len(group)
             await _check(db, tally, group, settings.products)
             if not tally.dry_run:
                 await _order(db, tally, group, named=choice.item_ids is not None)
     return tally.summary(settings.pluggy_requests_per_minute)
+
+
+async def _refuse_unknown(db: Pool, item_ids: Sequence[uuid.UUID]) -> None:
+    """Refuse ids that are not held and that Pluggy does not know, before anything is ordered."""
+    held = set(await operating.known_items(db, item_ids=item_ids))
+    if unknown := await unknown_at_pluggy([i for i in item_ids if i not in held]):
+        names = ", ".join(sorted(map(str, unknown)))
+        raise console.CommandFailed(f"{UNKNOWN_TO_PLUGGY}: {names}; nothing is ordered")
 
 
 async def _groups(db: Pool, choice: Choice) -> AsyncIterator[Sequence[uuid.UUID]]:

@@ -10,7 +10,9 @@ from urllib.parse import quote
 import click
 
 from ops.cli import console
+from ops.cli.lazy import Lazy, LazyGroup
 from ops.cli.pluggy import pluggy
+from ops.cli.webhook_trial import Trial, try_delivery
 from worker.infra.lanes import Lane
 from worker.infra.settings import PluggySettings, load
 from worker.maintenance.subscriptions import (
@@ -25,6 +27,7 @@ from worker.maintenance.subscriptions import (
     shown_url,
     store_findings,
 )
+from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.errors import PluggyError, classify
 from worker.pluggy_api.http import Change
 
@@ -61,7 +64,15 @@ def _fixed(hook: Subscription, expected: Expected) -> dict[str, Any]:
     return {"headers": others | {expected.header: secret}}
 
 
-@click.group("webhooks")
+@click.group(
+    "webhooks",
+    cls=LazyGroup,
+    lazy={
+        "rotate-secret": Lazy(
+            "ops.cli.webhook_secret", "rotate_secret", "Change the secret of the webhooks"
+        )
+    },
+)
 def webhooks() -> None:
     """Webhooks registered at Pluggy: their events and URLs."""
 
@@ -75,14 +86,16 @@ def list_(as_json: bool) -> None:
 
 @webhooks.command("register")
 @click.option("--dry-run", is_flag=True, help="Only list what would be done.")
+@click.option("--no-test", is_flag=True, help="Do not try WEBHOOK_URL first.")
 @console.json_option
-def register(dry_run: bool, as_json: bool) -> None:
+def register(dry_run: bool, no_test: bool, as_json: bool) -> None:
     """Register WEBHOOK_URL for every event, with the first secret of WEBHOOK_SECRET.
 
+    First WEBHOOK_URL is tried as by `webhooks test`; nothing is changed if no delivery arrives.
     Webhooks of ours that are disabled or carry another secret are repaired, and missing ones are
     created. Webhooks with other URLs are left alone; so are duplicates, which only you may delete.
     """
-    fixes, findings = console.run(_register(dry_run=dry_run))
+    fixes, findings = console.run(_register(dry_run=dry_run, tries=not (no_test or dry_run)))
     if as_json:
         done = [{"event": fix.event, "action": fix.action} for fix in fixes]
         console.print_json({"dry_run": dry_run, "done": done, "webhooks": findings})
@@ -95,26 +108,54 @@ def register(dry_run: bool, as_json: bool) -> None:
     console.print_rows("webhooks", findings)
 
 
+@webhooks.command("test")
+@console.json_option
+def test(as_json: bool) -> None:
+    """Deliver a ping to WEBHOOK_URL with each secret, as Pluggy does, and see it arrive here."""
+    trials = console.run(_test())
+    rows = [{"secret": f"{n} of {len(trials)}"} | asdict(t) for n, t in enumerate(trials, 1)]
+    console.print_list("deliveries", rows, as_json=as_json)
+    if wrong := next((trial for trial in trials if not trial.arrived), None):
+        raise console.CommandFailed(f"no delivery to WEBHOOK_URL would do: {wrong.detail}")
+
+
+async def _test() -> list[Trial]:
+    settings, expected = load_expected()
+    async with console.database(settings) as db:
+        return [await try_delivery(db, expected, secret) for secret in expected.secrets]
+
+
 async def _list() -> list[dict[str, Any]]:
-    settings, expected = _load_expected()
-    async with pluggy(settings, _explain) as (_, client):
+    settings, expected = load_expected()
+    async with pluggy(settings, explain) as (_, client):
         return _rows(judge(await fetch_subscriptions(client), expected))
 
 
-async def _register(*, dry_run: bool) -> tuple[list[Fix], list[dict[str, Any]]]:
-    settings, expected = _load_expected()
-    async with pluggy(settings, _explain) as (db, client):
+async def _register(*, dry_run: bool, tries: bool) -> tuple[list[Fix], list[dict[str, Any]]]:
+    settings, expected = load_expected()
+    async with pluggy(settings, explain) as (db, client):
         _require_receiver_path(expected)
+        if tries and not (trial := await try_delivery(db, expected, expected.secrets[0])).arrived:
+            raise console.CommandFailed(
+                f"nothing was changed: no delivery to WEBHOOK_URL would do: {trial.detail}"
+            )
+        fixes = await apply_fixes(client, expected, dry_run=dry_run)
         hooks = await fetch_subscriptions(client)
-        fixes = plan_fixes(hooks, expected)
         if not dry_run:
-            for fix in fixes:
-                path, change = fix.request(expected)
-                await client.call(path, lane=Lane.LIVE, count=lambda: None, change=change)
-            hooks = await fetch_subscriptions(client)
             # At once, and not by the watch in ten minutes: the overview is green again.
             await store_findings(db, judge(hooks, expected))
         return fixes, _rows(judge(hooks, expected))
+
+
+async def apply_fixes(
+    client: PluggyClient, expected: Expected, *, dry_run: bool = False
+) -> list[Fix]:
+    """Make Pluggy's list right; returns what was done, or would be. Raises PluggyError."""
+    fixes = plan_fixes(await fetch_subscriptions(client), expected)
+    for fix in fixes if not dry_run else ():
+        path, change = fix.request(expected)
+        await client.call(path, lane=Lane.LIVE, count=lambda: None, change=change)
+    return fixes
 
 
 def plan_fixes(hooks: Sequence[Subscription], expected: Expected) -> list[Fix]:
@@ -129,7 +170,7 @@ def _rows(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     return [asdict(finding) for finding in findings]
 
 
-def _load_expected() -> tuple[PluggySettings, Expected]:
+def load_expected() -> tuple[PluggySettings, Expected]:
     settings = load(PluggySettings)
     expected = Expected.of(settings)
     if expected is None:
@@ -148,7 +189,7 @@ def _require_receiver_path(expected: Expected) -> None:
         )
 
 
-def _explain(error: PluggyError) -> str:
+def explain(error: PluggyError) -> str:
     code = classify(error).code
     if error.status == 400:
         code += "; WEBHOOK_URL has to be https with a public host name, at most 5 for each event"

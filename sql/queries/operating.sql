@@ -140,3 +140,60 @@ WHERE item_id = $1 AND NOT EXISTS (SELECT FROM item);
 -- returns: value
 -- The day in POSTED_ON_ZONE.
 SELECT (now() AT TIME ZONE posted_on_zone)::date AS today FROM pluggy_sync.worker_settings;
+
+-- name: list_items
+-- params: client_user_id?, connector_id?, state?, blocked_on?, stale, limit
+-- returns: many ListedItem
+-- nullable: connector_id, connector_name, status, reason, stale_since, last_updated_at, next_auto_sync_at
+-- Items with the worst freshness of their products. Null: any. stale: only what is not fresh.
+WITH chosen AS (
+    SELECT id, connector_id, connector_name, status, last_updated_at, next_auto_sync_at
+    FROM pluggy.items
+    WHERE deleted_at IS NULL AND ($1::text IS NULL OR client_user_id = $1)
+      AND ($2::integer IS NULL OR connector_id = $2)
+    ORDER BY id
+    LIMIT CASE WHEN $3::text IS NULL AND $4::text IS NULL AND NOT $5::boolean THEN $6::bigint END
+), judged AS (
+    SELECT f.item_id, f.state, f.reason, f.blocked_on, f.stale_since,
+           array_position(ARRAY['stale', 'unread', 'walking', 'incomplete', 'fresh'], f.state) AS rank
+    FROM pluggy_ops.freshness f
+    WHERE f.item_id = ANY (ARRAY(SELECT c.id FROM chosen c))
+), worst AS (
+    SELECT item_id, (array_agg(state ORDER BY rank, stale_since))[1] AS state,
+           (array_agg(reason ORDER BY rank, reason IS NULL, stale_since))[1] AS reason,
+           array_remove(array_agg(DISTINCT blocked_on), NULL) AS blocked_on, min(stale_since) AS stale_since
+    FROM judged
+    GROUP BY item_id
+)
+SELECT c.id AS item_id, c.connector_id, c.connector_name, c.status, coalesce(w.state, 'unread') AS state,
+       w.reason, coalesce(w.blocked_on, '{}') AS blocked_on, w.stale_since, c.last_updated_at,
+       c.next_auto_sync_at
+FROM chosen c
+LEFT JOIN worst w ON w.item_id = c.id
+WHERE ($3 IS NULL OR coalesce(w.state, 'unread') = $3) AND ($4 IS NULL OR $4 = ANY (w.blocked_on))
+  AND (NOT $5 OR w.state <> 'fresh')
+ORDER BY c.id LIMIT $6;
+
+-- name: load_item_webhook
+-- params: item_id
+-- returns: value?
+-- The webhookUrl of an item: of its payload, which operators may not read.
+SELECT payload ->> 'webhookUrl' AS webhook_url FROM pluggy.items WHERE id = $1;
+
+-- name: known_items
+-- params: item_ids
+-- returns: values
+-- Those of the items that are held.
+SELECT id AS item_id FROM pluggy.items WHERE id = ANY ($1::uuid[]) AND deleted_at IS NULL;
+
+-- name: has_arrived
+-- params: event_id
+-- returns: value
+SELECT EXISTS (SELECT FROM pluggy_sync.webhook_events WHERE event_id = $1) AS arrived;
+
+-- name: count_items_with_webhook
+-- params: urls
+-- returns: value
+-- Items with one of these webhookUrls.
+SELECT count(*) AS items FROM pluggy.items
+WHERE deleted_at IS NULL AND payload ->> 'webhookUrl' = ANY ($1::text[]);

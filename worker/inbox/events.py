@@ -61,6 +61,8 @@ OWN_EVENTS: Final = frozenset(
     }
 )
 
+PING: Final = "sync/ping"
+"""A delivery that tests the public address: its arrival is recorded, and nothing follows."""
 READ_ACCOUNTS: Final = "sync/accounts"
 """The accounts of an item are to be read now: a balance was asked for outside of a collection."""
 REFRESHABLE: Final = ["accounts"]
@@ -254,6 +256,8 @@ def _connector_details(_: str, fields: dict[str, Any]) -> dict[str, Any]:
 def _other_details(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     if name.startswith(PAYMENT_PREFIXES):
         return {"state": "ignored", "reason": "payment_event"}
+    if name == PING:
+        return {"state": "ignored", "reason": "ping"}
     item_id = parse_uuid(fields.get("itemId"))
     # Deliveries from outside never trigger our own events.
     if item_id is None or name.startswith(OWN_PREFIX):

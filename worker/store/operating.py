@@ -177,6 +177,19 @@ class Requeued(msgspec.Struct, frozen=True):
     made_due: bool
 
 
+class ListedItem(msgspec.Struct, frozen=True):
+    item_id: uuid.UUID
+    connector_id: int | None
+    connector_name: str | None
+    status: str | None
+    state: str
+    reason: str | None
+    blocked_on: list[str]
+    stale_since: datetime | None
+    last_updated_at: datetime | None
+    next_auto_sync_at: datetime | None
+
+
 async def overview(conn: Executor) -> Overview | None:
     found = await conn.fetchrow(SQL["overview"])
     return None if found is None else Overview(*found)
@@ -291,4 +304,48 @@ async def load_receipt(conn: Executor, item_id: uuid.UUID) -> int | None:
 async def load_today(conn: Executor) -> date:
     """The day in POSTED_ON_ZONE."""
     found: date = await conn.fetchval(SQL["load_today"])
+    return found
+
+
+async def list_items(
+    conn: Executor,
+    *,
+    client_user_id: str | None,
+    connector_id: int | None,
+    state: str | None,
+    blocked_on: str | None,
+    stale: bool,
+    limit: int,
+) -> list[ListedItem]:
+    """Items with the worst freshness of their products.
+
+    Null: any. stale: only what is not fresh.
+    """
+    return [
+        ListedItem(*record)
+        for record in await conn.fetch(
+            SQL["list_items"], client_user_id, connector_id, state, blocked_on, stale, limit
+        )
+    ]
+
+
+async def load_item_webhook(conn: Executor, item_id: uuid.UUID) -> str | None:
+    """The webhookUrl of an item: of its payload, which operators may not read."""
+    found: str | None = await conn.fetchval(SQL["load_item_webhook"], item_id)
+    return found
+
+
+async def known_items(conn: Executor, *, item_ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
+    """Those of the items that are held."""
+    return [record[0] for record in await conn.fetch(SQL["known_items"], item_ids)]
+
+
+async def has_arrived(conn: Executor, *, event_id: str) -> bool:
+    found: bool = await conn.fetchval(SQL["has_arrived"], event_id)
+    return found
+
+
+async def count_items_with_webhook(conn: Executor, *, urls: Collection[str]) -> int:
+    """Items with one of these webhookUrls."""
+    found: int = await conn.fetchval(SQL["count_items_with_webhook"], urls)
     return found

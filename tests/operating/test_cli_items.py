@@ -1,0 +1,232 @@
+"""`pluggy-sync items`, `connect-token` and `connectors`: lists, progress, changes at Pluggy."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.cli.item_changes import REFUSALS
+from tests.operating.test_cli import UNKNOWN, CommandLine, complaint, with_pluggy
+from tests.support.stack import Stack
+
+SECRET = "a-secret-of-the-webhooks"  # noqa: S105 - nobody listens for it
+
+
+@pytest.fixture
+def cli(stack: Stack, database_url: str, redis_url: str) -> CommandLine:
+    return with_pluggy(
+        stack,
+        database_url,
+        redis_url,
+        WEBHOOK_URL="https://hooks.example.com/webhooks/pluggy",
+        WEBHOOK_SECRET=SECRET,
+    )
+
+
+async def listed(cli: CommandLine, *options: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await cli.json("items", "list", *options))["items"]
+    return found
+
+
+async def test_items_are_listed_by_user_bank_state_and_party(
+    cli: CommandLine, stack: Stack
+) -> None:
+    ana = await stack.synced_item(transactions=5, connectorId=600, clientUserId="ana")
+    bia = await stack.synced_item(transactions=5, connectorId=2, clientUserId="bia")
+    await stack.update(bia["id"], status="LOGIN_ERROR")
+    ids = {item["item_id"]: item for item in await listed(cli)}
+    assert set(ids) == {ana["id"], bia["id"]}
+    assert (ids[ana["id"]]["state"], ids[ana["id"]]["blocked_on"]) == ("fresh", [])
+    wrong = ids[bia["id"]]
+    assert (wrong["state"], wrong["reason"], wrong["blocked_on"]) == (
+        "stale",
+        "login_error",
+        ["user"],
+    )
+    for options, item in (
+        (["--user", "ana"], ana),
+        (["--connector", "2"], bia),
+        (["--state", "fresh"], ana),
+        (["--stale"], bia),
+        (["--blocked-on", "user"], bia),
+    ):
+        assert [found["item_id"] for found in await listed(cli, *options)] == [item["id"]], options
+    assert await listed(cli, "--blocked-on", "bank") == []
+    assert len(await listed(cli, "--limit", "1")) == 1
+    assert "ana" not in (await cli("items", "list")).output
+
+
+async def test_what_is_exported_can_be_imported(
+    cli: CommandLine, stack: Stack, tmp_path: Path
+) -> None:
+    made = {(await stack.synced_item(transactions=5))["id"] for _ in range(2)}
+    header, *lines = (await cli("items", "export")).stdout.splitlines()
+    assert (header, set(lines)) == ("itemId", made)
+    document = tmp_path / "items.json"
+    document.write_text((await cli("items", "export", "--json")).stdout, encoding="utf-8")
+    first = await cli.json("items", "import", str(document))
+    assert {line["item_id"] for line in first["lines"]} == made
+    again = await cli.json("items", "import", str(document))
+    assert (again["accepted"], again["duplicate"]) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("document", "statuses"),
+    [
+        (
+            json.dumps([UNKNOWN, {"itemId": UNKNOWN}, {"id": 1}]),
+            ["accepted", "duplicate", "refused"],
+        ),
+        ('["unfinished"', ["refused"]),
+        ('\n{"items": []}', []),
+    ],
+)
+async def test_a_json_list_is_imported(
+    cli: CommandLine, document: str, statuses: list[str]
+) -> None:
+    bad = int("refused" in statuses)
+    result = await cli("items", "import", "-", "--json", given=document)
+    assert result.exit_code == bad
+    assert [line["status"] for line in json.loads(result.stdout)["lines"]] == statuses
+
+
+async def test_show_waits_until_all_is_read_and_says_how_far_it_is(
+    cli: CommandLine, stack: Stack
+) -> None:
+    item = await stack.item(transactions=50)
+    await stack.tell("item/created", item["id"])
+    shown = asyncio.create_task(cli("items", "show", item["id"], "--wait", "--json"))
+    await stack.quiet()
+    result = await shown
+    assert result.exit_code == 0, result.output
+    # The worker of the test logs to the same output.
+    [document] = [line for line in result.stdout.splitlines() if line.startswith("{")]
+    assert {row["state"] for row in json.loads(document)["freshness"]} == {"fresh"}
+    await stack.tell("item/updated", item["id"])
+    late = await cli("items", "show", item["id"], "--wait", "--timeout", "0")
+    progress, failure = late.stderr.splitlines()
+    assert progress.endswith("waits for a worker")
+    assert failure == f"pluggy-sync: still under way after 0 s: {progress}"
+
+
+async def test_show_ends_with_what_is_not_fresh(cli: CommandLine, stack: Stack) -> None:
+    item = await stack.synced_item(transactions=5)
+    await stack.update(item["id"], status="LOGIN_ERROR")
+    result = await cli("items", "show", item["id"], "--wait")
+    assert result.exit_code == 1
+    assert "not fresh: accounts login_error" in result.stderr
+
+
+async def test_show_prints_the_rows_of_a_product(cli: CommandLine, stack: Stack) -> None:
+    item = await stack.synced_item(transactions=60)
+    show = ("items", "show", item["id"], "--product", "transactions")
+    rows = (await cli.json(*show))["transactions"]
+    assert {row["id"] for row in rows} == set(await stack.live(item["id"]))
+    lines = (await cli(*show)).stdout.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [row["id"] for row in rows]
+    assert (await cli.json("items", "show", UNKNOWN, "--product", "loans"))["loans"] == []
+
+
+async def test_a_webhook_of_an_item_is_set_and_shown_without_its_secret(
+    cli: CommandLine, stack: Stack
+) -> None:
+    item = await stack.synced_item(transactions=5)
+    changed = await cli("items", "set-webhook", item["id"])
+    assert changed.exit_code == 0, changed.output
+    await stack.process("item/updated", item["id"])
+    [at_pluggy] = (await stack.truth(item["id"], "items")).values()
+    assert at_pluggy["webhookUrl"] == f"https://hooks.example.com/webhooks/pluggy/{SECRET}"
+    shown = await cli("items", "show", item["id"], "--json")
+    url = json.loads(shown.stdout)["item"]["webhook_url"]
+    assert url == "https://hooks.example.com/webhooks/pluggy/***"
+    assert SECRET not in changed.output + shown.output
+
+
+async def test_an_update_is_asked_for_and_its_refusal_explained(
+    cli: CommandLine, stack: Stack
+) -> None:
+    item = await stack.synced_item(transactions=5)
+    assert (await cli.json("items", "update", item["id"]))["item"]["status"] == "UPDATING"
+    assert "a collection is under way" in complaint(await cli("items", "update", item["id"]))
+    own = await stack.item(connectorId=200)
+    assert "meu.pluggy.ai" in complaint(await cli("items", "update", own["id"]))
+    unknown = complaint(await cli("items", "update", UNKNOWN))
+    assert unknown == "Pluggy does not know it (404:ITEM_NOT_FOUND)"
+    assert "409:CLIENT_IS_UPDATING_BEFORE_ALLOWED_FREQUENCY" in REFUSALS
+
+
+async def test_the_auto_sync_is_stopped_only_if_confirmed(cli: CommandLine, stack: Stack) -> None:
+    item = await stack.synced_item(transactions=5)
+    assert (await cli("items", "disable-auto-sync", item["id"], given="n\n")).exit_code == 1
+    [before] = (await stack.truth(item["id"], "items")).values()
+    assert before["nextAutoSyncAt"] is not None
+    done = await cli.json("items", "disable-auto-sync", item["id"], "--yes")
+    assert done["item"]["nextAutoSyncAt"] is None
+
+
+async def test_an_id_that_pluggy_does_not_know_is_refused(cli: CommandLine, stack: Stack) -> None:
+    result = await cli("items", "register", UNKNOWN)
+    assert complaint(result) == "1 of 1 lines were refused"
+    assert f"line 1: {UNKNOWN} refused (Pluggy does not know it)" in result.stdout
+    said = complaint(await cli("resync", UNKNOWN))
+    assert said == f"Pluggy does not know it: {UNKNOWN}; nothing is ordered"
+    assert await stack.events(UNKNOWN) == []
+
+
+async def test_an_item_is_registered_also_while_pluggy_does_not_answer(
+    cli: CommandLine, stack: Stack
+) -> None:
+    await stack.refuse("GET /items", 500)
+    result = await cli("items", "register", UNKNOWN)
+    assert result.exit_code == 0, result.output
+    assert "warning: Pluggy cannot be asked" in result.stderr
+    assert await stack.states(UNKNOWN) == ["pending"]
+
+
+async def test_delete_ends_what_a_typo_has_left(cli: CommandLine, stack: Stack) -> None:
+    typo = str(uuid.uuid4())
+    await stack.process("item/updated", typo)
+    work = "SELECT count(*) FROM pluggy_ops.worklist"
+    assert await stack.db.fetchval(work) == 1
+    done = await cli.json("items", "delete", typo, "--yes")
+    assert (done["deleted_at_pluggy"], done["stored"]) == (False, False)
+    await stack.quiet()
+    assert await stack.db.fetchval(work) == 0
+
+
+async def test_a_connect_token_carries_its_options(cli: CommandLine, stack: Stack) -> None:
+    item = await stack.synced_item(transactions=5)
+    made = await cli.json(
+        *("connect-token", "--user", "ana", "--avoid-duplicates", "--item", item["id"]),
+        *("--webhook-url", "https://a.example.com/x", "--oauth-redirect-uri", "https://b.example"),
+    )
+    claims = made["accessToken"].split(".")[1]
+    read = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+    assert read["itemId"] == item["id"]
+    assert read["options"] == {
+        "clientUserId": "ana",
+        "webhookUrl": "https://a.example.com/x",
+        "avoidDuplicates": True,
+        "oauthRedirectUri": "https://b.example",
+    }
+    assert (await cli("connect-token")).stdout.count(".") == 2
+    assert "Pluggy does not know it" in complaint(await cli("connect-token", "--item", UNKNOWN))
+
+
+async def test_connectors_are_listed_with_their_health(cli: CommandLine) -> None:
+    usual = (await cli.json("connectors", "list"))["connectors"]
+    everything = (await cli.json("connectors", "list", "--sandbox"))["connectors"]
+    assert not any(row["sandbox"] for row in usual)
+    assert len(everything) > len(usual) > 0
+    assert {row["health"] for row in usual} == {"ONLINE"}
+    assert {row["connection_rate"] for row in usual} == {0.98}
+    some = (await cli.json("connectors", "list", "--open-finance", "--name", "a"))["connectors"]
+    assert all(row["open_finance"] and "a" in row["name"].lower() for row in some)
+    assert (await cli.json("connectors", "list", "--payments"))["connectors"] == []
+    assert "none" in (await cli("connectors", "list", "--country", "XX")).stdout
