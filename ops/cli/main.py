@@ -32,7 +32,7 @@ COMMANDS: Final = {
     "status": Lazy("ops.cli.status", "status", "List what is wrong or waits for somebody"),
     "worklist": Lazy("ops.cli.status", "worklist", "List the findings one by one"),
     "why": Lazy("ops.cli.why", "why", "Show why a transaction is stored as it is"),
-    "report": Lazy("ops.cli.report", "report", "Show spending, cash flow, net worth and bills"),
+    "report": Lazy("ops.cli.report", "report", "Show spending, cash flow, net worth"),
     "connect-token": Lazy("ops.cli.connect_token", "connect_token", "Print a connect token"),
     "connectors": Lazy("ops.cli.connectors", "connectors", "The banks and brokers"),
     "items": Lazy("ops.cli.main", "items", "Register, show and delete items."),
