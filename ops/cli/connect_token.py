@@ -15,7 +15,7 @@ from worker.infra.settings import PluggySettings, load
 from worker.pluggy_api.http import Change
 from worker.pluggy_api.payloads import decode_object
 
-LIFETIME_MIN: Final = 30
+LIFETIME_S: Final = 30 * 60
 
 
 @click.command("connect-token")
@@ -35,7 +35,7 @@ def connect_token(item_id: uuid.UUID | None, as_json: bool, **options: Any) -> N
         body["itemId"] = str(item_id)
     token = console.run(_create(body))
     if as_json:
-        console.print_json({"accessToken": token, "expires_in_s": LIFETIME_MIN * 60})
+        console.print_json({"accessToken": token, "expires_in_s": LIFETIME_S})
     else:
         click.echo(token)
 
