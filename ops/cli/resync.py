@@ -176,8 +176,8 @@ async def _resync(choice: Choice, tally: Tally) -> dict[str, Any]:
 
 async def _refuse_unknown(db: Pool, item_ids: Sequence[uuid.UUID]) -> None:
     """Refuse ids that are not held and that Pluggy does not know, before anything is ordered."""
-    held = set(await operating.known_items(db, item_ids=item_ids))
-    if unknown := await unknown_at_pluggy([i for i in item_ids if i not in held]):
+    stored = set(await operating.known_items(db, item_ids=item_ids))
+    if unknown := await unknown_at_pluggy([i for i in item_ids if i not in stored]):
         names = ", ".join(sorted(map(str, unknown)))
         raise console.CommandFailed(f"{UNKNOWN_TO_PLUGGY}: {names}; nothing is ordered")
 
