@@ -11,75 +11,96 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
        CASE
            WHEN i.deleted_at IS NOT NULL THEN 'deleted'
            WHEN p.dead_at IS NOT NULL OR p.stale_reason IS NOT NULL THEN 'stale'
-           WHEN p.parked_at IS NOT NULL OR n.waits_for_long THEN 'stale'
+           WHEN p.parked_at IS NOT NULL OR i.waits_for_long THEN 'stale'
            WHEN p.complete_read_at IS NULL THEN CASE WHEN w.walk_id IS NULL THEN 'unread' ELSE 'walking' END
-           WHEN n.consent_lost OR n.login_failed OR i.status = 'OUTDATED' THEN 'stale'
-           WHEN n.no_auto_sync OR n.overdue OR d.not_collected THEN 'stale'
+           WHEN i.consent_lost OR i.login_failed OR i.is_outdated THEN 'stale'
+           WHEN i.no_auto_sync OR i.is_overdue OR d.not_collected THEN 'stale'
            WHEN r.rejected_rows > 0 OR p.incomplete_reason IS NOT NULL OR d.warned THEN 'incomplete'
-           WHEN n.authorization_pending AND l.lists_resources THEN 'incomplete'
+           WHEN i.authorization_pending AND p.product IN ('accounts', 'investments', 'loans')
+               THEN 'incomplete'
            ELSE 'fresh'
        END AS state,
        CASE
            WHEN i.ended_at IS NOT NULL THEN 'item_ended'
            WHEN i.deleted_at IS NOT NULL THEN 'item_deleted'
-           WHEN i.execution_status = 'USER_AUTHORIZATION_REVOKED' THEN 'consent_revoked'
-           WHEN n.consent_lost THEN 'consent_expired'
+           WHEN i.consent_revoked THEN 'consent_revoked'
+           WHEN i.consent_lost THEN 'consent_expired'
            WHEN p.parked_at IS NOT NULL THEN 'product_parked'
            WHEN p.stale_reason IS NOT NULL THEN p.stale_reason
            WHEN p.dead_at IS NOT NULL THEN p.failure_code
-           WHEN n.login_failed THEN 'login_error'
-           WHEN n.waits_for_long THEN lower(i.status)
-           WHEN i.status = 'OUTDATED' THEN coalesce(lower(i.execution_status), 'outdated')
-           WHEN n.no_auto_sync THEN 'no_auto_sync'
-           WHEN n.overdue THEN 'collection_overdue'
-           WHEN d.warning_codes && q.codes THEN 'monthly_quota'
+           WHEN i.login_failed THEN 'login_error'
+           WHEN i.waits_for_long THEN lower(i.status)
+           WHEN i.is_outdated THEN coalesce(lower(i.execution_status), 'outdated')
+           WHEN i.no_auto_sync THEN 'no_auto_sync'
+           WHEN i.is_overdue THEN 'collection_overdue'
+           -- 423 by all products, the others by the newer codes of some.
+           WHEN d.warning_codes && ARRAY['423', 'INV_004', 'TXN_003', 'TXN_006'] THEN 'monthly_quota'
            WHEN d.not_collected THEN 'not_collected'
            WHEN r.rejected_rows > 0 THEN 'rows_rejected'
            WHEN p.incomplete_reason IS NOT NULL THEN p.incomplete_reason
-           WHEN n.authorization_pending AND l.lists_resources THEN 'authorization_pending'
+           -- What these list may grow by an approval at the bank; of what is stored there are all rows.
+           WHEN i.authorization_pending AND p.product IN ('accounts', 'investments', 'loans')
+               THEN 'authorization_pending'
            WHEN d.warning_codes = ARRAY['001'] THEN 'general_warning'
            WHEN d.warned THEN 'collected_with_warning'
-           WHEN p.awaits_rows OR c.things && ARRAY['items', p.product, p.product || '/' || p.scope_id]
-               THEN 'confirming'
+           WHEN p.awaits_rows THEN 'confirming'
+           WHEN c.things IS NULL THEN NULL
+           WHEN c.things && ARRAY['items', p.product, p.product || '/' || p.scope_id] THEN 'confirming'
        END AS reason,
-       b.blocked_on,
+       CASE
+           WHEN i.deleted_at IS NOT NULL THEN NULL
+           WHEN i.consent_lost OR i.login_failed OR i.waits_for_user AND i.waits_for_long THEN 'user'
+           WHEN p.stale_reason = 'empty_answer' OR i.is_outdated THEN 'bank'
+           WHEN p.failure_class = 'retry' OR p.parked_at IS NOT NULL THEN 'pluggy'
+           WHEN p.dead_at IS NOT NULL THEN 'us'
+           WHEN i.waits_for_long THEN 'pluggy'
+           WHEN i.no_auto_sync THEN 'user'
+           WHEN i.is_overdue THEN 'pluggy'
+           WHEN d.not_collected THEN 'bank'
+           WHEN r.rejected_rows > 0 OR p.incomplete_reason IS NOT NULL THEN 'us'
+           WHEN i.authorization_pending AND p.product IN ('accounts', 'investments', 'loans') THEN 'user'
+           WHEN d.warned THEN 'bank'
+       END AS blocked_on,
        coalesce(p.failing_since, p.deferred_since, p.parked_at, p.dead_at,
                 -- If the bank or the user holds it up: since the last good collection.
-                CASE WHEN n.login_failed OR i.status = 'OUTDATED' OR n.no_auto_sync
-                          OR i.execution_status = 'USER_AUTHORIZATION_REVOKED' THEN i.last_updated_at
-                     WHEN n.consent_lost THEN i.consent_expires_at
-                     WHEN n.waits_for_long THEN n.status_since
-                     WHEN n.overdue THEN i.next_auto_sync_at
+                CASE WHEN i.login_failed OR i.is_outdated OR i.no_auto_sync OR i.consent_revoked
+                          THEN i.last_updated_at
+                     WHEN i.consent_lost THEN i.consent_expires_at
+                     WHEN i.waits_for_long THEN i.status_since
+                     WHEN i.is_overdue THEN i.next_auto_sync_at
                      WHEN d.not_collected THEN d.collected_at
                      ELSE r.rejected_since END) AS stale_since,
        p.verified_at, d.warning_codes
 FROM pluggy_sync.product_sync p
-LEFT JOIN pluggy.items i ON i.id = p.item_id
--- Neither clock alone says when the item got its status: the row may be written again in the same status,
--- and Pluggy's updatedAt may be older than our first read.
-CROSS JOIN LATERAL (
-    SELECT i.status IN ('WAITING_USER_INPUT', 'WAITING_USER_ACTION') AS waits_for_user,
-           i.status IN ('UPDATING', 'MERGING') AS is_collected,
-           least(i.changed_at, i.source_updated_at) AS status_since) AS s
-CROSS JOIN LATERAL (
-    SELECT i.execution_status = 'USER_AUTHORIZATION_REVOKED' OR i.consent_expires_at <= now()
+-- Judged once for each item and not for each of its products: Postgres computes what an outer join may make
+-- null below the join, unless it is null whenever its columns are. Hence IS TRUE.
+LEFT JOIN (
+    SELECT x.id, x.connector_id, x.connector_name, x.status, x.execution_status, x.last_updated_at,
+           x.next_auto_sync_at, x.consent_expires_at, x.deleted_at, x.ended_at,
+           (x.execution_status = 'USER_AUTHORIZATION_REVOKED') IS TRUE AS consent_revoked,
+           x.execution_status = 'USER_AUTHORIZATION_REVOKED' OR x.consent_expires_at <= now()
                AS consent_lost,
-           i.status = 'LOGIN_ERROR' AS login_failed,
-           s.waits_for_user, s.status_since,
+           (x.status = 'LOGIN_ERROR') IS TRUE AS login_failed,
+           (x.status = 'OUTDATED') IS TRUE AS is_outdated,
+           (x.status IN ('WAITING_USER_INPUT', 'WAITING_USER_ACTION')) IS TRUE AS waits_for_user,
+           -- Neither clock alone says when the item got its status: the row may be written again in the
+           -- same status, and Pluggy's updatedAt may be older than our first read.
+           least(x.changed_at, x.source_updated_at) AS status_since,
            -- A login waits for minutes and a collection takes at most hours.
-           s.waits_for_user AND s.status_since < now() - interval '1 hour'
-               OR s.is_collected AND s.status_since < now() - interval '1 day' AS waits_for_long,
+           x.status IN ('WAITING_USER_INPUT', 'WAITING_USER_ACTION')
+               AND least(x.changed_at, x.source_updated_at) < now() - interval '1 hour'
+               OR x.status IN ('UPDATING', 'MERGING')
+               AND least(x.changed_at, x.source_updated_at) < now() - interval '1 day' AS waits_for_long,
            -- Null and no collection under way: Pluggy does not update the item any more by itself. Of
            -- healthy items of MeuPluggy (200) it may be null too: they are collected daily.
-           i.next_auto_sync_at IS NULL AND i.last_updated_at IS NOT NULL
-               AND NOT s.waits_for_user AND NOT s.is_collected
-               AND (i.connector_id IS DISTINCT FROM 200
-                    OR i.last_updated_at < now() - interval '3 days'
-                    OR i.payload ->> 'autoSyncDisabledAt' IS NOT NULL) AS no_auto_sync,
-           i.next_auto_sync_at < now() - interval '1 day' AS overdue,
-           i.has_resources_pending_authorization IS TRUE AS authorization_pending) AS n
--- Whether an approval at the bank can bring more rows: of what is stored already there are all.
-CROSS JOIN LATERAL (SELECT p.product IN ('accounts', 'investments', 'loans') AS lists_resources) AS l
+           x.next_auto_sync_at IS NULL AND x.last_updated_at IS NOT NULL
+               AND x.status NOT IN ('WAITING_USER_INPUT', 'WAITING_USER_ACTION', 'UPDATING', 'MERGING')
+               AND (x.connector_id IS DISTINCT FROM 200
+                    OR x.last_updated_at < now() - interval '3 days'
+                    OR x.payload ->> 'autoSyncDisabledAt' IS NOT NULL) AS no_auto_sync,
+           (x.next_auto_sync_at < now() - interval '1 day') IS TRUE AS is_overdue,
+           x.has_resources_pending_authorization IS TRUE AS authorization_pending
+    FROM pluggy.items x) AS i ON i.id = p.item_id
 -- Pluggy sends statusDetail if a collection was partial: a product that could not be collected keeps its
 -- older data, and their date. Only codes and dates are used: Pluggy's texts may be personal.
 LEFT JOIN (
@@ -115,23 +136,7 @@ LEFT JOIN pluggy_sync.account_walks w
 LEFT JOIN (
     SELECT item_id, array_agg(confirming) AS things FROM pluggy_sync.webhook_events
     WHERE state IN ('pending', 'walking') AND confirming IS NOT NULL GROUP BY item_id) AS c
-    ON c.item_id = p.item_id
--- Of the month's quota of Open Finance: 423 by all products, the others by the newer codes of some.
-CROSS JOIN (SELECT ARRAY['423', 'INV_004', 'TXN_003', 'TXN_006'] AS codes) AS q
-CROSS JOIN LATERAL (SELECT CASE
-           WHEN i.deleted_at IS NOT NULL THEN NULL
-           WHEN n.consent_lost OR n.login_failed OR n.waits_for_user AND n.waits_for_long THEN 'user'
-           WHEN p.stale_reason = 'empty_answer' OR i.status = 'OUTDATED' THEN 'bank'
-           WHEN p.failure_class = 'retry' OR p.parked_at IS NOT NULL THEN 'pluggy'
-           WHEN p.dead_at IS NOT NULL THEN 'us'
-           WHEN n.waits_for_long THEN 'pluggy'
-           WHEN n.no_auto_sync THEN 'user'
-           WHEN n.overdue THEN 'pluggy'
-           WHEN d.not_collected THEN 'bank'
-           WHEN r.rejected_rows > 0 OR p.incomplete_reason IS NOT NULL THEN 'us'
-           WHEN n.authorization_pending AND l.lists_resources THEN 'user'
-           WHEN d.warned THEN 'bank'
-       END AS blocked_on) AS b;
+    ON c.item_id = p.item_id;
 
 COMMENT ON VIEW pluggy_ops.freshness IS
     'One row per item, product and (for products of an account or investment) scope: its '
