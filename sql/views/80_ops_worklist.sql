@@ -106,22 +106,23 @@ WITH stale AS MATERIALIZED (
     FROM pluggy.items
     WHERE deleted_at IS NULL AND next_auto_sync_at < now() - interval '1 day'
     UNION ALL
-    SELECT 'consent_expiring', i.id, NULL, e.ends_at - interval '14 days', e.ends_at, 1,
-           'The consent ends at ' || to_char(e.ends_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
+    SELECT 'consent_expiring', item_id, NULL, min(ends_at) - interval '14 days', min(ends_at), 1,
+           'The consent ends at ' || to_char(min(ends_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
            || ' UTC: have the person renew it before.',
-           'pluggy-sync items show ' || i.id
+           'pluggy-sync items show ' || item_id
     FROM (
-        SELECT item_id, min(ends_at) AS ends_at
-        FROM (SELECT id AS item_id, consent_expires_at AS ends_at FROM pluggy.items
-              WHERE consent_expires_at > now() AND consent_expires_at < now() + interval '14 days'
-              UNION ALL
-              SELECT item_id, expires_at FROM pluggy.consents
-              WHERE deleted_at IS NULL AND revoked_at IS NULL
-                AND expires_at > now() AND expires_at < now() + interval '14 days') AS ending
-        GROUP BY item_id) AS e
-    JOIN pluggy.items i ON i.id = e.item_id
-    WHERE i.deleted_at IS NULL AND coalesce(i.consent_expires_at > now(), true)
-      AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
+        SELECT id AS item_id, consent_expires_at AS ends_at FROM pluggy.items
+        WHERE consent_expires_at > now() AND consent_expires_at < now() + interval '14 days'
+          AND deleted_at IS NULL AND execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED'
+        UNION ALL
+        SELECT c.item_id, c.expires_at
+        FROM pluggy.consents c
+        JOIN pluggy.items i ON i.id = c.item_id
+        WHERE c.deleted_at IS NULL AND c.revoked_at IS NULL
+          AND c.expires_at > now() AND c.expires_at < now() + interval '14 days'
+          AND i.deleted_at IS NULL AND coalesce(i.consent_expires_at > now(), true)
+          AND i.execution_status IS DISTINCT FROM 'USER_AUTHORIZATION_REVOKED') AS ending
+    GROUP BY item_id
     UNION ALL
     SELECT 'connector_withdrawn', i.id, NULL, w.unlisted_at, NULL, 1,
            'Pluggy no longer offers this connector and deletes its items; a new connection brings at most 12'
@@ -191,12 +192,12 @@ WITH stale AS MATERIALIZED (
     FROM stale
     -- A step that is dead has its dead letter.
     WHERE kind IS NOT NULL
-      AND NOT (kind = 'reads_failing' AND EXISTS (
-          SELECT FROM pluggy_sync.product_sync p
-          WHERE p.item_id = stale.item_id AND p.product = stale.product AND p.dead_at IS NOT NULL
-            AND p.scope_id = coalesce(stale.scope_id, '00000000-0000-0000-0000-000000000000')
-            AND p.failure_code IN (SELECT e.reason FROM pluggy_sync.webhook_events e
-                                   WHERE e.item_id = stale.item_id AND e.state = 'dead')))
+      AND NOT (kind = 'reads_failing'
+               AND (item_id, product, coalesce(scope_id, '00000000-0000-0000-0000-000000000000')) IN (
+                   SELECT p.item_id, p.product, p.scope_id
+                   FROM pluggy_sync.product_sync p
+                   JOIN pluggy_sync.webhook_events e ON e.item_id = p.item_id AND e.reason = p.failure_code
+                   WHERE p.dead_at IS NOT NULL AND e.state = 'dead'))
     GROUP BY kind, item_id, of_meu_pluggy
 )
 SELECT w.kind, k.severity, k.blocked_on, w.item_id, i.connector_id, i.connector_name, w.account_id,

@@ -54,9 +54,10 @@ WITH found AS (
     FROM pluggy_sync.webhook_events w
     WHERE w.state = 'pending' AND w.lane = 0 AND w.ask_again_at IS NULL
       AND w.pending_since < now() - interval '5 minutes'
+      -- OFFSET 0: event by event, for a join may read the steps of all items.
       AND EXISTS (SELECT FROM pluggy_sync.product_sync p
                   WHERE p.item_id = w.item_id AND p.next_try_at IS NOT NULL
-                    AND p.attempts = 0 AND p.deferred_since IS NULL)
+                    AND p.attempts = 0 AND p.deferred_since IS NULL OFFSET 0)
     HAVING count(*) > 0
     UNION ALL
     SELECT 86, 'yellow', 'work_waits', 'us',
