@@ -10,3 +10,7 @@ COMMENT ON TABLE pluggy_sync.item_leases IS
     'The lease on each item: every write of a sync checks its token';
 COMMENT ON COLUMN pluggy_sync.item_leases.token IS 'Of the sync that holds it; null: released';
 COMMENT ON COLUMN pluggy_sync.item_leases.until IS 'When it lapses, unless it is renewed before';
+
+-- Held leases, for the backlog. It costs each claim some 200 bytes of WAL; a heartbeat changes no column of
+-- it and stays HOT.
+CREATE INDEX item_leases_held ON pluggy_sync.item_leases (item_id) WHERE token IS NOT NULL;

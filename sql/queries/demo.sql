@@ -11,16 +11,18 @@ SELECT
     (SELECT count(*) FROM pluggy_live.transactions) AS transactions,
     (SELECT count(*) FROM pluggy_sync.item_sync WHERE run_at <= now()) AS items_due,
     (SELECT count(*) FROM pluggy_sync.workers) AS workers,
-    e.*
+    e.*,
+    (SELECT percentile_cont(ARRAY[0.5, 0.99])
+                WITHIN GROUP (ORDER BY extract(epoch FROM visible_at - received_at) * 1000)
+     FROM pluggy_sync.webhook_events
+     WHERE id > $1 AND state = 'applied' AND visible_at IS NOT NULL
+       AND event NOT LIKE 'sync/%') AS lag_ms
 FROM (
     SELECT
         count(*) AS accepted,
         count(*) FILTER (WHERE state = 'applied') AS applied,
         count(*) FILTER (WHERE state IN ('pending', 'walking')) AS open,
         count(*) FILTER (WHERE state = 'dead') AS dead,
-        percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (
-            ORDER BY extract(epoch FROM visible_at - received_at) * 1000
-        ) FILTER (WHERE state = 'applied' AND id > $1 AND visible_at IS NOT NULL) AS lag_ms,
         count(*) FILTER (WHERE state = 'applied' AND id > $1 AND visible_at IS NULL)
             AS without_rows,
         coalesce(max(id), 0) AS last_event

@@ -1,16 +1,19 @@
 CREATE VIEW pluggy_ops.backlog AS
-SELECT l.name AS lane, count(s.item_id) AS items,
-       count(s.item_id) FILTER (WHERE s.run_at <= now()) AS due,
-       count(s.item_id) FILTER (WHERE k.until > now()) AS running,
-       min(s.run_at) FILTER (WHERE s.run_at <= now()) AS oldest_due_at,
-       coalesce(extract(epoch FROM now() - min(s.run_at) FILTER (WHERE s.run_at <= now())), 0)::numeric(12,3)
-           AS oldest_due_age_s
+SELECT l.name AS lane, coalesce(s.items, 0) AS items, coalesce(s.due, 0) AS due,
+       coalesce(k.running, 0) AS running, s.oldest_due_at,
+       coalesce(extract(epoch FROM now() - s.oldest_due_at), 0)::numeric(12,3) AS oldest_due_age_s
 FROM (VALUES (0, 'live'), (1, 'retry'), (2, 'backfill'), (3, 'audit')) AS l(lane, name)
-LEFT JOIN pluggy_sync.item_sync s ON s.lane = l.lane AND s.run_at IS NOT NULL
--- By its key: to read all leases takes longer than to look up those of the items that have work.
-LEFT JOIN LATERAL (SELECT k.until FROM pluggy_sync.item_leases k WHERE k.item_id = s.item_id
-                   LIMIT 1) AS k ON true
-GROUP BY l.lane, l.name
+LEFT JOIN (
+    SELECT lane, count(*) AS items, count(*) FILTER (WHERE run_at <= now()) AS due,
+           min(run_at) FILTER (WHERE run_at <= now()) AS oldest_due_at
+    FROM pluggy_sync.item_sync WHERE run_at IS NOT NULL GROUP BY lane) AS s ON s.lane = l.lane
+-- From the leases that are held, which are as few as the slots of all workers.
+LEFT JOIN (
+    SELECT w.lane, count(*) AS running
+    FROM pluggy_sync.item_leases h
+    JOIN pluggy_sync.item_sync w ON w.item_id = h.item_id
+    WHERE h.token IS NOT NULL AND h.until > now() AND w.run_at IS NOT NULL GROUP BY w.lane) AS k
+    ON k.lane = l.lane
 ORDER BY l.lane;
 
 COMMENT ON VIEW pluggy_ops.backlog IS 'Work that waits, one row per lane';

@@ -25,9 +25,9 @@ class DemoProgress(msgspec.Struct, frozen=True):
     applied: int
     open: int
     dead: int
-    lag_ms: list[float] | None
     without_rows: int
     last_event: int
+    lag_ms: list[float] | None
 
 
 class Spending(msgspec.Struct, frozen=True):
