@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "up": Lazy("ops.up.command", "up", "Run the whole service"),
     "migrate": Lazy("ops.cli.migrate", "migrate_command", "Bring the database up to date"),
     "status": Lazy("ops.cli.status", "status", "List what is wrong or waits for somebody"),
+    "doctor": Lazy("ops.cli.doctor.command", "doctor", "Check settings, Postgres, Redis, Pluggy"),
     "worklist": Lazy("ops.cli.status", "worklist", "List the findings one by one"),
     "why": Lazy("ops.cli.why", "why", "Show why a transaction is stored as it is"),
     "report": Lazy("ops.cli.report", "report", "Show spending, cash flow, net worth"),
@@ -40,6 +41,7 @@ COMMANDS: Final = {
     "deletions": Lazy("ops.cli.deletions", "deletions", "Rows that Pluggy no longer returns"),
     "links": Lazy("ops.cli.links", "links", "Accounts of items that Pluggy ends"),
     "dead-letters": Lazy("ops.cli.dead_letters", "dead_letters", "Events that were given up on."),
+    "verify": Lazy("ops.cli.verify", "verify", "Read items again from beginning to end at once"),
     "resync": Lazy("ops.cli.resync", "resync", "Read items again from beginning to end"),
     "ops": Lazy("ops.cli.ops", "ops", "Serve HTTP for your backend and for operators"),
 }

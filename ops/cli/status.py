@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Final, TypeVar
 
@@ -23,6 +25,7 @@ LIGHTS: Final = ("green", "yellow", "red")
 RED: Final = 2
 YELLOW: Final = 1
 SPOOLED_TIMEOUT_S: Final = 60
+WATCH_INTERVAL_S: Final = 5.0
 FOR_PEOPLE: Final = ("severity", "kind", "blocked_on", "since", "how_many", "what", "command")
 OF_AN_ITEM: Final = (
     "severity",
@@ -44,18 +47,46 @@ class CannotTell(console.CommandFailed):
 
 @click.command()
 @click.option("--strict", is_flag=True, help="Yellow is exit status 1.")
+@click.option("--watch", is_flag=True, help="Show it again every few seconds, until Ctrl-C.")
 @console.json_option
 @click.pass_context
-def status(context: click.Context, strict: bool, as_json: bool) -> None:
+def status(context: click.Context, strict: bool, watch: bool, as_json: bool) -> None:
     """List what is wrong or waits for somebody, the heaviest first, with the command that helps.
 
-    Exit status: 0 green, also yellow without --strict; 1 yellow; 2 red; 3 cannot tell.
+    Exit status: 0 green, also yellow without --strict; 1 yellow; 2 red; 3 cannot tell. With --json
+    a document is printed also if Postgres cannot be asked; its light is then null.
     """
+    if watch:
+        with suppress(KeyboardInterrupt):
+            _watch(as_json)
+        return
+    light = _print_status(as_json)
+    context.exit(RED if light == "red" else YELLOW if strict and light == "yellow" else 0)
+
+
+def _watch(as_json: bool) -> None:
+    """Show the state again and again; an outage is shown too, and does not end it."""
+    while True:
+        click.clear()
+        try:
+            _print_status(as_json)
+        except CannotTell as failed:
+            failed.show()
+        time.sleep(WATCH_INTERVAL_S)
+
+
+def _print_status(as_json: bool) -> str:
+    """Print the state; returns the light. Raises CannotTell."""
     spool = _ask(_load_spool())
     # First, because it is all that can be shown while Postgres is away.
     if spool and spool.entries and not as_json:
         console.print_rows("spooled in Redis until Postgres takes it", [asdict(spool)])
-    found = _ask(_load())
+    try:
+        found = _ask(_load())
+    except CannotTell as failed:
+        if as_json:
+            console.print_json(_unknown(failed, spool))
+        raise
     found["findings"] = _in_order(found["findings"], _of_redis(spool))
     found["overview"] |= _light(found["findings"])
     if spool is None:
@@ -65,8 +96,20 @@ def status(context: click.Context, strict: bool, as_json: bool) -> None:
         console.print_json(found | {"spool": spool})
     else:
         _show(found)
-    light = found["overview"]["light"]
-    context.exit(RED if light == "red" else YELLOW if strict and light == "yellow" else 0)
+    return str(found["overview"]["light"])
+
+
+def _unknown(failed: CannotTell, spool: Figures | None) -> Row:
+    """The document of a state that is not known: what Redis says is all there is."""
+    overview = {"light": None, "sentence": failed.message, "since": None}
+    findings = [_finding("cannot_tell", 99, failed.message), *_of_redis(spool)]
+    return {
+        "overview": overview,
+        "findings": _in_order(findings, []),
+        "backlog": [],
+        "lag": [],
+        "spool": spool,
+    }
 
 
 def _show(found: Row) -> None:

@@ -197,3 +197,15 @@ SELECT EXISTS (SELECT FROM pluggy_sync.webhook_events WHERE event_id = $1) AS ar
 -- Items with one of these webhookUrls.
 SELECT count(*) AS items FROM pluggy.items
 WHERE deleted_at IS NULL AND payload ->> 'webhookUrl' = ANY ($1::text[]);
+
+-- name: database_time
+-- returns: value
+SELECT clock_timestamp() AS now;
+
+-- name: drift_of_items
+-- params: item_ids, since
+-- returns: many DriftFound
+-- nullable: scope_id
+SELECT item_id, product, scope_id, inserted, changed, deleted, found_at FROM pluggy_ops.drift
+WHERE item_id = ANY ($1::uuid[]) AND found_at >= $2
+ORDER BY found_at;

@@ -68,7 +68,7 @@ WITH stale AS MATERIALIZED (
     FROM pluggy_sync.webhook_events
     WHERE state IN ('pending', 'walking') AND event = 'sync/verify'
       -- A resync that a person has ordered may take as long as it takes.
-      AND event_id NOT LIKE 'resync:%'
+      AND event_id NOT LIKE 'resync:%' AND event_id NOT LIKE 'verify:%'
       AND accepted_at < now() - interval '2 days'
     GROUP BY item_id
     UNION ALL

@@ -230,3 +230,27 @@ async def test_connectors_are_listed_with_their_health(cli: CommandLine) -> None
     assert all(row["open_finance"] and "a" in row["name"].lower() for row in some)
     assert (await cli.json("connectors", "list", "--payments"))["connectors"] == []
     assert "none" in (await cli("connectors", "list", "--country", "XX")).stdout
+
+
+async def test_verify_reads_an_item_fully_and_shows_what_differed(
+    cli: CommandLine, stack: Stack
+) -> None:
+    item = await stack.synced_item(transactions=60)
+    await stack.db.execute(
+        "DELETE FROM pluggy.transactions WHERE id IN (SELECT id FROM pluggy.transactions LIMIT 3)"
+    )
+    asked = asyncio.create_task(cli("verify", item["id"], "--json"))
+    while not asked.done():
+        await stack.quiet()
+        await asyncio.sleep(0)
+    result = await asked
+    assert result.exit_code == 0, result.output
+    [document] = [line for line in result.stdout.splitlines() if line.startswith("{")]
+    said = json.loads(document)
+    assert said["items"] == [{"item_id": item["id"], "state": "applied"}]
+    assert sum(row["inserted"] for row in said["drift"]) == 3
+    late = await cli("verify", item["id"], "--timeout", "0")
+    assert late.exit_code == 1
+    assert f"not verified: {item['id']}; see: items show" in late.stderr
+    unknown = complaint(await cli("verify", UNKNOWN))
+    assert unknown == f"Pluggy does not know it: {UNKNOWN}; nothing is ordered"

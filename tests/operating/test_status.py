@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 
 import pytest
@@ -77,3 +78,34 @@ async def test_the_worklist_is_narrowed_down(cli: CommandLine, stack: Stack) -> 
     assert len((await cli.json("worklist", "--limit", "1"))["worklist"]) == 1
     assert (await cli("worklist", "--item", str(uuid.uuid4()))).stdout == "worklist: none\n"
     assert "pluggy-sync deletions list --item" in (await cli("worklist")).stdout
+
+
+async def test_the_document_says_so_where_postgres_cannot_be_asked(cli: CommandLine) -> None:
+    result = await cli("status", "--json", DATABASE_URL=NOWHERE)
+    assert result.exit_code == 3
+    said = json.loads(result.stdout)
+    assert said["overview"]["light"] is None
+    assert [row["kind"] for row in said["findings"]] == ["cannot_tell"]
+    assert said["overview"]["sentence"].startswith("Postgres does not answer")
+    assert said["spool"]["entries"] == 0
+
+
+async def test_a_watch_shows_the_state_again_until_it_is_interrupted(
+    cli: CommandLine, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await workers(stack)
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", pause)
+    result = await cli("status", "--watch", "--json")
+    assert result.exit_code == 0, result.output
+    lights = [json.loads(line)["overview"]["light"] for line in result.stdout.splitlines()]
+    assert lights == ["green", "green"]
+    pauses.clear()
+    away = await cli("status", "--watch", DATABASE_URL=NOWHERE)
+    assert away.stderr.count("Postgres does not answer") == 2

@@ -190,6 +190,16 @@ class ListedItem(msgspec.Struct, frozen=True):
     next_auto_sync_at: datetime | None
 
 
+class DriftFound(msgspec.Struct, frozen=True):
+    item_id: uuid.UUID
+    product: str
+    scope_id: uuid.UUID | None
+    inserted: int
+    changed: int
+    deleted: int
+    found_at: datetime
+
+
 async def overview(conn: Executor) -> Overview | None:
     found = await conn.fetchrow(SQL["overview"])
     return None if found is None else Overview(*found)
@@ -349,3 +359,16 @@ async def count_items_with_webhook(conn: Executor, *, urls: Collection[str]) -> 
     """Items with one of these webhookUrls."""
     found: int = await conn.fetchval(SQL["count_items_with_webhook"], urls)
     return found
+
+
+async def database_time(conn: Executor) -> datetime:
+    found: datetime = await conn.fetchval(SQL["database_time"])
+    return found
+
+
+async def drift_of_items(
+    conn: Executor, *, item_ids: Collection[uuid.UUID], since: datetime
+) -> list[DriftFound]:
+    return [
+        DriftFound(*record) for record in await conn.fetch(SQL["drift_of_items"], item_ids, since)
+    ]

@@ -1,0 +1,1 @@
+"""`pluggy-sync doctor`: checks of settings, Postgres, Redis, Pluggy and the webhook."""
