@@ -1,4 +1,4 @@
-# One image for release, web and worker; the command says which.
+# One image for release, web, worker and ops; the command says which.
 
 FROM python:3.13-slim AS build
 WORKDIR /src
@@ -21,5 +21,5 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # By number, so that Kubernetes can see that it is not root.
 USER 10001:10001
 WORKDIR /opt/venv
-EXPOSE 8080 9464
+EXPOSE 8080 8090 9464
 CMD ["python", "-m", "webhook_receiver"]

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from ops.cli.migrate import AdoptSettings
-from ops.roles import RECEIVER, WORKER
+from ops.roles import OPS, RECEIVER, WORKER
+from ops.web.settings import OpsSettings
 from webhook_receiver.settings import ReceiverSettings
 from worker.infra.settings import Environment, PluggySettings
 from worker.main import COMPLETION_WAIT_S
@@ -25,7 +26,7 @@ KUSTOMIZATION = K8S / "kustomization.yaml"
 # What a cluster of today and one of three years ago understand.
 VERSIONS = ("1.27", kubernetes_validate.latest_version())
 # The Procfile's names and those of the containers that run them.
-CONTAINER_OF = {"release": "migrate", "web": "receiver", "worker": "worker"}
+CONTAINER_OF = {"release": "migrate", "web": "receiver", "worker": "worker", "ops": "ops"}
 
 Manifest = dict[str, Any]
 
@@ -140,7 +141,9 @@ def test_the_receiver_is_given_no_credentials_of_pluggy() -> None:
     assert not [name for name in OURS["web"]["environment"] if name.startswith("PLUGGY_")]
 
 
-@pytest.mark.parametrize(("name", "role"), [("receiver", RECEIVER), ("worker", WORKER)])
+@pytest.mark.parametrize(
+    ("name", "role"), [("receiver", RECEIVER), ("worker", WORKER), ("ops", OPS)]
+)
 def test_each_process_logs_in_with_the_role_that_is_meant_for_it(name: str, role: str) -> None:
     (secret,) = (m for m in documents(EXAMPLE) if named(m) == f"Secret pluggy-sync-{name}")
     assert urlsplit(secret["stringData"]["DATABASE_URL"]).username == role
@@ -149,7 +152,7 @@ def test_each_process_logs_in_with_the_role_that_is_meant_for_it(name: str, role
 def test_no_secret_stands_in_the_compose_file() -> None:
     for service in OURS.values():
         for name, value in service["environment"].items():
-            if name.endswith(("SECRET", "PASSWORD")):
+            if name.endswith(("SECRET", "PASSWORD", "TOKEN")):
                 assert ":?" in value, name
             assert not urlsplit(value or "").password, name
 
@@ -160,6 +163,7 @@ def reads(service: str) -> set[str]:
         "release": (Environment, AdoptSettings),
         "web": (ReceiverSettings,),
         "worker": (PluggySettings,),
+        "ops": (OpsSettings,),
     }
     fields = {name.upper() for settings in classes[service] for name in settings.model_fields}
     # Only migrations go around a pooler.
@@ -223,7 +227,9 @@ def test_the_image_s_user_is_the_pods_user() -> None:
     assert int(found[1]) > 0
 
 
-@pytest.mark.parametrize(("name", "variable"), [("receiver", "PORT"), ("worker", "METRICS_PORT")])
+@pytest.mark.parametrize(
+    ("name", "variable"), [("receiver", "PORT"), ("worker", "METRICS_PORT"), ("ops", "OPS_PORT")]
+)
 def test_probes_ask_the_port_that_the_process_listens_on(name: str, variable: str) -> None:
     container = CONTAINERS[name]
     (port,) = container["ports"]

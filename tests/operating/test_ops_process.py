@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 import uuid
@@ -12,8 +13,10 @@ import aiohttp
 import pytest
 from arq.connections import ArqRedis
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 
 from ops.cli.main import main
+from ops.web.page import heading, table
 from tests.support.ops import TOKEN, OpsClient, OpsProcess, open_ops, ops_environment
 from tests.support.receiver import Client, Reply
 from tests.support.simulator_process import SimulatorProcess
@@ -65,9 +68,16 @@ async def test_a_connect_token_is_made_with_our_key_for_the_options_given(
     ops: OpsClient, stack: Stack, quiet_simulator: SimulatorProcess
 ) -> None:
     made = await stack.item()
-    reply = await ops.call("POST", "/v1/connect-tokens", json=NAMED | {"itemId": made["id"]})
+    with capture_logs() as logged:
+        reply = await ops.call("POST", "/v1/connect-tokens", json=NAMED | {"itemId": made["id"]})
     assert (reply.status, set(reply.body)) == (201, {"accessToken"})
-    token = {"X-API-KEY": reply.body["accessToken"]}
+    text = reply.body["accessToken"]
+    assert [line["event"] for line in logged] == ["connect_token_created"]
+    assert not [secret for secret in (text, USER) if secret in str(logged)]
+    # The browser can read all that a token says: nothing of ours is in it.
+    claims = json.loads(base64.urlsafe_b64decode(text.split(".")[1] + "=="))
+    assert (claims["itemId"], claims["options"]) == (made["id"], NAMED)
+    token = {"X-API-KEY": text}
     assert quiet_simulator.call("GET", f"/items/{made['id']}", headers=token)[0] == 200
     # It reads this item, and none of what our key reads.
     path = f"/v2/transactions?accountId={uuid.uuid4()}"
@@ -187,6 +197,11 @@ async def test_the_page_says_what_is_wrong_and_which_command_helps(ops: OpsClien
     assert "worker" in reply.body
     assert "<script" not in reply.body
     assert not re.search(r"\son\w+=|style=", reply.body)
+
+
+def test_what_a_page_shows_is_text() -> None:
+    shown = heading("red", "<b>") + table(["<i>"], [['"><script>alert(1)</script>', None]])
+    assert not re.search(r"<(?!/?(?:h1|table|tr|th|td)[ >])", shown)
 
 
 async def test_probes_answer_and_figures_are_served(ops: OpsClient) -> None:

@@ -25,6 +25,7 @@ from ops.cli.main import main
 from ops.migrations import migrate
 from ops.roles import DASHBOARD, OPS, RECEIVER, ROLES, WORKER, RolesRefused, as_role
 from tests.support.kept_database import execute, with_database
+from tests.support.ops import open_ops
 from tests.support.receiver import SECRET, Client, ReceiverProcess, event_body
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget, now
@@ -42,6 +43,7 @@ from worker.maintenance.reference_data import refresh_reference_data
 from worker.maintenance.restatements import link_restatements
 from worker.store import operating
 from worker.store.deletions import list_deletions
+from worker.store.waits import register_item
 
 DENIED = asyncpg.InsufficientPrivilegeError
 ITEM = uuid.UUID("8a1b0000-0000-4000-8000-000000000001")
@@ -303,6 +305,7 @@ async def test_the_worker_cannot_migrate(site: str, tmp_path: Path) -> None:
         "SELECT id FROM pluggy_live.transactions",
         "DELETE FROM pluggy_sync.webhook_events",
         "UPDATE pluggy_sync.webhook_events SET body = ''",
+        "INSERT INTO pluggy_sync.webhook_events (event_id) VALUES ('x')",
         "INSERT INTO pluggy_sync.halts DEFAULT VALUES",
         "UPDATE pluggy_sync.halts SET halted_at = NULL",
         "UPDATE pluggy.transactions SET amount = 0",
@@ -327,12 +330,31 @@ async def test_ops_reads_requeues_and_decides(site: str) -> None:
             db, ids=None, reason=None, item_id=ITEM, connector_id=None
         )
         assert requeued.made_due
+        assert (await register_item(db, uuid.uuid4())).made_due
         first, second = [row.transaction_id for row in await list_deletions(db)]
         [tombstoned] = await accept_deletions(db, transaction_ids=[first])
         [kept] = await refuse_deletions(db, transaction_ids=[second])
         assert (tombstoned.transaction_ids, kept.transaction_ids) == ((first,), (second,))
         assert await db.fetchval("SELECT client_user_id FROM pluggy.items") == "somebody"
     assert await owner.fetchval("SELECT count(deleted_at) FROM pluggy.transactions") == 1
+    await close_pool(owner)
+
+
+async def test_the_ops_process_does_its_work_under_its_role(site: str, redis_url: str) -> None:
+    owner = await open_pool(site, max_size=2, statement_cache=100)
+    await stage_a_dead_letter_and_two_flags(owner)
+    event = await owner.fetchval("SELECT id FROM pluggy_sync.webhook_events")
+    async with open_ops(as_role(site, OPS), redis_url) as ops:
+        assert (await ops.call("GET", f"/v1/items/{ITEM}")).status == 200
+        assert (await ops.wait(ITEM, timeout=0)).status == 202
+        assert (await ops.call("POST", f"/v1/dead-letters/{event}/requeue")).status == 200
+        registered = await ops.call("POST", "/v1/items", json={"itemId": str(uuid.uuid4())})
+        assert registered.body == {"status": "accepted"}
+        assert (await ops.call("GET", "/readyz")).status == 200
+        assert '<h1 class="red">' in (await ops.call("GET", "/")).body  # no worker is alive
+        # What it asks first for a token, and then Pluggy, which is not there.
+        token = await ops.call("POST", "/v1/connect-tokens", json={"clientUserId": "u"})
+        assert (token.status, token.body["error"]) == (502, "pluggy_unavailable")
     await close_pool(owner)
 
 
