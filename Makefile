@@ -103,3 +103,4 @@ lock: ## pin the requirements again (UPGRADE=--upgrade)
 		-c requirements/runtime.txt -c requirements/build.txt -o requirements/demo.txt
 	$(LOCK) pyproject.toml --extra embedded --group dev \
 		-c requirements/demo.txt -o requirements/dev.txt
+	$(LOCK) --group bench -c requirements/dev.txt -o requirements/bench.txt

@@ -17,7 +17,7 @@ import click
 import structlog
 
 import embedded
-from bench import accept, economy, forged, job, pages, simulator, visible, waits
+from bench import accept, economy, forged, job, pages, scale, simulator, visible, waits, wake
 from bench.figures import worse
 from bench.results import load, record, write_page
 
@@ -50,9 +50,11 @@ Question = Callable[..., Coroutine[Any, Any, Figures]]
 COMPARED: Final[dict[str, Question]] = {
     "economy": economy.measure,
     "accept": accept.measure,
+    "wake": wake.measure,
     "visible": visible.measure,
     "store": store,
     "job": job.measure,
+    "scale": scale.measure,
 }
 PRINTED: Final[dict[str, Question]] = {
     "simulator": of_simulator,

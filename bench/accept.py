@@ -24,6 +24,7 @@ from tests.support.receiver import SECRET, ReceiverProcess
 from tests.support.waiting import listens, until
 
 OURS, BARE, NAIVE = "ours", "bare aiohttp", "INSERT + enqueue_job"
+HALF: Final = "ours at half of its load"
 PEERS: Final = {BARE: "bare", NAIVE: "naive"}
 
 
@@ -53,13 +54,16 @@ async def _round(at: Mapping[str, tuple[int, int]], seconds: float) -> dict[str,
         before = cpu_s(pid)
         found[name] = await _load(port, seconds)
         found[name]["cpu_us"] = (cpu_s(pid) - before) / found[name]["requests"] * 1e6
+    half = found[OURS]["per_s"] / 2
+    found[HALF] = await _load(at[OURS][0], seconds, half)
     return found
 
 
-async def _load(port: int, seconds: float) -> dict[str, float]:
+async def _load(port: int, seconds: float, rate: float = 0.0) -> dict[str, float]:
     command = (sys.executable, "-m", "bench.load", f"http://127.0.0.1:{port}", "--secret", SECRET)
     process = await asyncio.create_subprocess_exec(
-        *command, "--seconds", str(seconds), stdout=asyncio.subprocess.PIPE
+        *(*command, "--seconds", str(seconds), "--rate", str(rate)),
+        stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await process.communicate()
     if process.returncode:
@@ -79,9 +83,12 @@ def _summary(found: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
     for peer in PEERS:
         ratios = [one[OURS]["per_s"] / one[peer]["per_s"] for one in found]
         figures[f"deliveries/s: ours / {peer}"] = spread(ratios, 2)
-    for name in found[0]:
+    for name in (OURS, *PEERS):
         for key, unit, digits in (("per_s", "deliveries/s", 0), ("cpu_us", "CPU us a delivery", 0)):
             figures[f"{name}, {unit}"] = spread([one[name][key] for one in found], digits)
     for key in ("p50_ms", "p99_ms"):
-        figures[f"ours, {key.replace('_', ' ')}"] = spread([one[OURS][key] for one in found], 1)
+        for name in (OURS, HALF):
+            figures[f"{name}, {key.replace('_', ' ')}"] = spread(
+                [one[name][key] for one in found], 1
+            )
     return figures

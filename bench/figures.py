@@ -10,6 +10,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from bench.charts import CHARTS, svg
+
 Results = Mapping[str, Mapping[str, Any]]
 
 WORSE: Final = 1.25
@@ -22,6 +24,12 @@ def spread(values: Sequence[float], digits: int) -> dict[str, float]:
     """The median, the least and the most."""
     found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
     return {name: round(value, digits) for name, value in found.items()}
+
+
+def p99(times: Sequence[float]) -> float:
+    """The 99th percentile."""
+    ordered = sorted(times)
+    return ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
 
 
 def worse(committed: Results, found: Results) -> Iterator[str]:
@@ -49,7 +57,11 @@ def page_with(page: str, results: Results) -> str:
 
 
 def _table(question: str, figures: Mapping[str, Any]) -> str:
-    lines = [f"### {question.capitalize()}", "", "| figure | median | spread |", "|---|---|---|"]
+    lines = [f"### {question.capitalize()}", ""]
+    for chart in CHARTS:
+        if chart.question == question and svg(chart, figures):
+            lines += [f"![{chart.title}]({chart.file})", ""]
+    lines += ["| figure | median | spread |", "|---|---|---|"]
     for name, value in sorted(figures.items(), key=lambda entry: RATIO not in entry[0]):
         if isinstance(value, Mapping):
             lines.append(f"| {name} | {value['median']:g} | {value['min']:g} to {value['max']:g} |")

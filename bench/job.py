@@ -1,8 +1,9 @@
-"""The whole job: items mirrored for the first time, and five new rows each; beside a script.
+"""The whole job: items mirrored for the first time, and five new rows each; beside other ways.
 
-Ours is one worker process that is told by webhooks; the script (bench/peers/script.py) asks every
-item. Both mirror items, accounts and transactions, in turn, into databases of their own on one
-server. CPU is that of the client's process, without Postgres and without its start.
+Ours is one worker process that is told by webhooks; the other ways (bench/peers) ask every item.
+All mirror items, accounts and transactions, in turn, into databases of their own on one server. CPU
+is that of the client's process, without Postgres and without its start. Ways whose packages cannot
+be installed are named and left out.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import asyncpg
+import click
 
 import embedded
 from bench.accept import cpu_s
 from bench.figures import spread
+from bench.peers import environment
 from bench.visible import OPEN
 from ops.migrations import migrate
 from tests.support.kept_database import execute, with_database
@@ -36,7 +39,14 @@ from worker.wakeup.queue import ArqWaker
 
 PRODUCTS: Final = "items,accounts,transactions"
 NEW_ROWS: Final = 5
-OURS, SCRIPT = "ours", "script"
+OURS: Final = "ours"
+RAW: Final = "aiohttp + asyncpg"
+"""A script of the packages of the service itself; it needs no environment of its own."""
+INSTALLED: Final = {
+    "httpx + psycopg": "httpx_psycopg",
+    "PyPI SDK + psycopg": "sdk",
+    "dlt": "dlt_mirror",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +58,24 @@ class Cost:
     requests: int
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Another way: its program and its environment."""
+
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    table: str = "pluggy.transactions"
+
+
 @dataclass(slots=True)
 class Job:
-    """A worker over one database and a script over another."""
+    """A worker over one database, and each other way over one of its own."""
 
     db: Pool
     waker: ArqWaker
     simulator: SimulatorProcess
     worker_pid: int
-    script_env: dict[str, str]
+    ways: dict[str, Way]
 
     async def ours(self, events: list[dict[str, Any]]) -> Cost:
         """Accept the events, and wait until all are settled."""
@@ -73,16 +92,18 @@ class Job:
         await until(none_open, "all is settled", timeout_s=300)
         return Cost(clock() - began, cpu_s(self.worker_pid) - used, await self._asked())
 
-    async def script(self, kind: str, items: list[str]) -> Cost:
-        """Run the script once."""
+    async def run(self, name: str, kind: str, items: list[str]) -> Cost:
+        """Run another way once. Raises RuntimeError if it fails."""
         await self.simulator.adelete("/_simulator/requests")
-        command = (sys.executable, "-m", "bench.peers.script", kind, *items)
+        way = self.ways[name]
         process = await asyncio.create_subprocess_exec(
-            *command, env=self.script_env, stdout=asyncio.subprocess.PIPE
+            *(*way.command, kind, *items),
+            env=way.environment,
+            stdout=asyncio.subprocess.PIPE,
         )
         output, _ = await process.communicate()
         if process.returncode:
-            raise RuntimeError("the script has failed")
+            raise RuntimeError(f"{name} has failed")
         return Cost(**json.loads(output), requests=await self._asked())
 
     async def _asked(self) -> int:
@@ -91,48 +112,66 @@ class Job:
         return sum(count for endpoint, count in asked.items() if endpoint.startswith("GET "))
 
 
+def _ways() -> dict[str, tuple[str, ...]]:
+    """The commands of the ways that can run here."""
+    commands: dict[str, tuple[str, ...]] = {RAW: (sys.executable, "-m", "bench.peers.script")}
+    if why := environment.missing():
+        click.echo(f"not installed, so not measured: {', '.join(INSTALLED)}: {why}", err=True)
+        return commands
+    own = str(environment.PYTHON)
+    return commands | {name: (own, "-m", f"bench.peers.{m}") for name, m in INSTALLED.items()}
+
+
 @asynccontextmanager
 async def _opened() -> AsyncIterator[Job]:
     async with AsyncExitStack() as on:
-        server = on.enter_context(embedded.database(durable=True))
+        # By TCP: dlt takes no URL of a socket.
+        server = on.enter_context(embedded.Postgres(durable=True, tcp=True)).url
         redis = on.enter_context(embedded.redis())
-        urls = {}
-        for name in (OURS, SCRIPT):
-            await execute(server, f"CREATE DATABASE {name}")
-            urls[name] = with_database(server, name)
-            await migrate(urls[name])
         simulator = await on.enter_async_context(SimulatorProcess(rate_limit=0, seed=3))
         await simulator.apost("/_simulator/webhooks", {"quiet": True})
-        db = await open_pool(urls[OURS], max_size=4, statement_cache=100)
+        ways = {}
+        for number, (name, command) in enumerate(_ways().items()):
+            url = await _database(server, f"way_{number}")
+            table = "mirror.transactions" if name == "dlt" else "pluggy.transactions"
+            ways[name] = Way(command, worker_settings(url, redis, simulator.url), table)
+        ours = await _database(server, OURS)
+        db = await open_pool(ours, max_size=4, statement_cache=100)
         on.push_async_callback(close_pool, db)
-        worker = WorkerProcess(urls[OURS], redis, simulator.url, PRODUCTS=PRODUCTS)
+        worker = WorkerProcess(ours, redis, simulator.url, PRODUCTS=PRODUCTS)
         await on.enter_async_context(worker)
-        env = worker_settings(urls[SCRIPT], redis, simulator.url)
         client = connect(redis)
         on.push_async_callback(client.aclose)
-        yield Job(db, ArqWaker(client), simulator, worker.child.pid, env)
+        yield Job(db, ArqWaker(client), simulator, worker.child.pid, ways)
 
 
-async def one_round(job: Job, items: int, rows: int) -> dict[str, Cost]:
-    """New items, and then their new rows."""
+async def _database(server: str, name: str) -> str:
+    """The URL of a new database with our tables."""
+    await execute(server, f"CREATE DATABASE {name}")
+    url = with_database(server, name)
+    await migrate(url)
+    return url
+
+
+async def one_round(job: Job, items: int, rows: int) -> dict[str, dict[str, Cost]]:
+    """New items, and then their new rows: costs by kind and way."""
     made = [
         await job.simulator.apost("/_simulator/items", {"transactions": rows}) for _ in range(items)
     ]
     ids = [item["id"] for item in made]
-    first = [_event("item/created", item) for item in ids]
-    found = {
-        "backfill ours": await job.ours(first),
-        "backfill script": await job.script("backfill", ids),
-    }
+    backfill = {OURS: await job.ours([_event("item/created", item) for item in ids])}
+    for name in job.ways:
+        backfill[name] = await job.run(name, "backfill", ids)
     told = []
     for item in ids:
         path = f"/_simulator/items/{item}/collect"
         done = await job.simulator.apost(path, {"created": NEW_ROWS})
         told += [e for e in done["events"] if e["event"].startswith("transactions/")]
-    found["delta ours"] = await job.ours(told)
-    found["delta script"] = await job.script("delta", ids)
+    delta = {OURS: await job.ours(told)}
+    for name in job.ways:
+        delta[name] = await job.run(name, "delta", ids)
     await _assert_equal(job, ids)
-    return found
+    return {"backfill": backfill, "delta": delta}
 
 
 def _event(name: str, item_id: str) -> dict[str, Any]:
@@ -140,34 +179,35 @@ def _event(name: str, item_id: str) -> dict[str, Any]:
 
 
 async def _assert_equal(job: Job, items: list[str]) -> None:
-    """Raises RuntimeError unless both have mirrored the same number of rows."""
-    count = "SELECT count(*) FROM pluggy.transactions WHERE item_id = ANY ($1::uuid[])"
-    theirs = await asyncpg.connect(job.script_env["DATABASE_URL"])
-    numbers = await job.db.fetchval(count, items), await theirs.fetchval(count, items)
-    await theirs.close()
-    if numbers[0] != numbers[1]:
+    """Raises RuntimeError unless all have mirrored the same number of rows."""
+    count = "SELECT count(*) FROM {} WHERE item_id::text = ANY ($1::text[])"
+    numbers = {OURS: await job.db.fetchval(count.format("pluggy.transactions"), items)}
+    for name, way in job.ways.items():
+        conn = await asyncpg.connect(way.environment["DATABASE_URL"])
+        numbers[name] = await conn.fetchval(count.format(way.table), items)
+        await conn.close()
+    if len(set(numbers.values())) != 1:
         raise RuntimeError(f"rows mirrored: {numbers}")
 
 
 async def measure(*, quick: bool) -> dict[str, Any]:
     """Medians and spreads of rounds; ratios are of the same round."""
-    rounds, items, rows = (3, 4, 1000) if quick else (5, 20, 2000)
+    rounds, items, rows = (2, 4, 500) if quick else (5, 20, 2000)
     async with _opened() as job:
         found = [await one_round(job, items, rows) for _ in range(rounds + 1)][1:]
     return _summary(found)
 
 
-def _summary(found: list[dict[str, Cost]]) -> dict[str, Any]:
+def _summary(found: list[dict[str, dict[str, Cost]]]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for kind in ("backfill", "delta"):
-        pairs = [(one[f"{kind} ours"], one[f"{kind} script"]) for one in found]
-        figures[f"{kind}, speed: ours / script"] = spread(
-            [b.wall_s / a.wall_s for a, b in pairs], 2
-        )
-        figures[f"{kind}, CPU of a client: script / ours"] = spread(
-            [b.cpu_s / a.cpu_s for a, b in pairs], 2
-        )
-        for name, at in ((OURS, 0), (SCRIPT, 1)):
-            figures[f"{kind} {name}, s"] = spread([pair[at].wall_s for pair in pairs], 2)
-            figures[f"{kind} {name}, requests"] = pairs[-1][at].requests
+        rounds = [one[kind] for one in found]
+        for name in rounds[0]:
+            if name != OURS:
+                speeds = [one[name].wall_s / one[OURS].wall_s for one in rounds]
+                cpu = [one[name].cpu_s / one[OURS].cpu_s for one in rounds]
+                figures[f"{kind}, speed: ours / {name}"] = spread(speeds, 2)
+                figures[f"{kind}, CPU of a client: {name} / ours"] = spread(cpu, 2)
+            figures[f"{kind}, {name}, s"] = spread([one[name].wall_s for one in rounds], 2)
+            figures[f"{kind}, {name}, requests"] = rounds[-1][name].requests
     return figures

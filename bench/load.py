@@ -1,7 +1,7 @@
 """`python -m bench.load URL`: deliveries on 64 connections for some seconds; one JSON line.
 
-Each connection sends the next event as soon as the answer is there. A protocol of its own, because
-a client library would take more time than the server that is measured.
+Each connection sends the next event as soon as the answer is there, or at a steady rate. A protocol
+of its own, because a client library would take more time than the server that is measured.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ def requests(host: str, secret: str) -> Iterator[bytes]:
 
 @dataclass(slots=True)
 class Load:
-    """What all connections share."""
+    """What all connections share. pause_s: between two deliveries of a connection; 0: none."""
 
     bodies: Iterator[bytes]
     until: float
+    pause_s: float = 0.0
     waits: list[float] = field(default_factory=list)
     refused: int = 0
 
@@ -49,41 +50,54 @@ class Load:
 class Delivery(asyncio.Protocol):
     """One connection. The answers are short: each comes as one piece."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, number: int) -> None:
         self.load = load
         self.done = asyncio.get_running_loop().create_future()
-        self.sent_at = 0.0
+        self.due = time.perf_counter() + load.pause_s * number / CONNECTIONS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        self._send()
+        self._later()
 
     def data_received(self, data: bytes) -> None:
         now = time.perf_counter()
-        self.load.waits.append(now - self.sent_at)
+        # From the time at which it was due: an answer that is late delays the next delivery.
+        self.load.waits.append(now - self.due)
         self.load.refused += not data.startswith(ACCEPTED)
         if now < self.load.until:
-            self._send()
+            self.due = self.due + self.load.pause_s if self.load.pause_s else now
+            self._later()
         else:
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.done.set_result(None)
 
+    def _later(self) -> None:
+        wait_s = self.due - time.perf_counter()
+        if wait_s > 0:
+            asyncio.get_running_loop().call_later(wait_s, self._send)
+        else:
+            self._send()
+
     def _send(self) -> None:
-        self.sent_at = time.perf_counter()
         self.transport.write(next(self.load.bodies))  # type: ignore[attr-defined]
 
 
-async def deliver(url: str, secret: str, seconds: float) -> dict[str, float]:
+async def deliver(url: str, secret: str, seconds: float, rate: float) -> dict[str, float]:
     """Requests a second and milliseconds. Raises RuntimeError if one is not answered 202."""
     parts = urlsplit(url)
     began = time.perf_counter()
-    load = Load(requests(parts.netloc, secret), began + seconds)
+    pause_s = CONNECTIONS / rate if rate else 0.0
+    load = Load(requests(parts.netloc, secret), began + seconds, pause_s)
     loop = asyncio.get_running_loop()
     opened = [
-        await loop.create_connection(lambda: Delivery(load), parts.hostname or "", parts.port or 80)
-        for _ in range(CONNECTIONS)
+        await loop.create_connection(
+            lambda number=number: Delivery(load, number),  # type: ignore[misc]
+            parts.hostname or "",
+            parts.port or 80,
+        )
+        for number in range(CONNECTIONS)
     ]
     await asyncio.gather(*(protocol.done for _, protocol in opened))
     took = time.perf_counter() - began
@@ -102,9 +116,10 @@ async def deliver(url: str, secret: str, seconds: float) -> dict[str, float]:
 @click.argument("url")
 @click.option("--secret", required=True)
 @click.option("--seconds", default=2.0)
-def main(url: str, secret: str, seconds: float) -> None:
+@click.option("--rate", default=0.0, help="Deliveries a second; without: as many as go.")
+def main(url: str, secret: str, seconds: float, rate: float) -> None:
     """Deliver, and print what was measured."""
-    click.echo(json.dumps(uvloop.run(deliver(url, secret, seconds))))
+    click.echo(json.dumps(uvloop.run(deliver(url, secret, seconds, rate))))
 
 
 if __name__ == "__main__":

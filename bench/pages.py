@@ -14,19 +14,16 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from hashlib import blake2b
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
-from zoneinfo import ZoneInfo
 
 import asyncpg
 import click
-import msgspec
 import uvloop
 
 import embedded
 from bench.figures import spread
+from bench.peers.rows import COLUMNS, UPSERT, ZONE, mapped
 from bench.results import record
 from ops.migrations import migrate
 from tests.support.simulator_process import SimulatorProcess
@@ -43,69 +40,8 @@ Body: TypeAlias = bytes
 Write: TypeAlias = Callable[[Body], Awaitable[None]]
 
 PAGE: Final = 500
-ZONE: Final = ZoneInfo("America/Sao_Paulo")
 LOADS: Final = ("first", "unchanged", "5 %", "100 %")
 OURS, UPSERTED, COPIED = (uuid.UUID(int=n) for n in (1, 2, 3))
-COLUMNS: Final = (
-    *("item_id", "id", "account_id", "description", "description_raw", "currency_code", "amount"),
-    *("amount_in_account_currency", "date", "posted_on", "type", "status", "balance", "category"),
-    *("category_id", "provider_code", "provider_id", "operation_type", "payment_method"),
-    *("merchant_name", "installment_number", "total_installments", "bill_id", "order_in_day"),
-    *("source_created_at", "source_updated_at", "payload", "row_hash", "row_version", "run_id"),
-    *("first_seen_at", "changed_at"),
-)
-SETS: Final = ", ".join(
-    f"{c} = excluded.{c}" for c in COLUMNS if c not in ("item_id", "id", "first_seen_at")
-)
-UPSERT: Final = (
-    f"INSERT INTO pluggy.transactions ({', '.join(COLUMNS)})"  # noqa: S608 - constants
-    f" VALUES ({', '.join(f'${n}' for n in range(1, len(COLUMNS) + 1))})"
-    f" ON CONFLICT (item_id, id) DO UPDATE SET {SETS}"
-)
-
-
-class RawList(msgspec.Struct):
-    results: list[msgspec.Raw]
-
-
-_lists = msgspec.json.Decoder(RawList)
-_rows = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
-
-
-def mapped(item_id: uuid.UUID, body: Body) -> list[tuple[Any, ...]]:
-    """The rows of an answer as asyncpg takes them."""
-    now = datetime.now(UTC)
-    return [_mapped(item_id, bytes(raw), now) for raw in _lists.decode(body).results]
-
-
-def _mapped(item_id: uuid.UUID, raw: bytes, now: datetime) -> tuple[Any, ...]:
-    row = _rows.decode(raw)
-    at, card = _time(row["date"]), row.get("creditCardMetadata") or {}
-    bill = card.get("billId")
-    return (
-        *(item_id, uuid.UUID(row["id"]), uuid.UUID(row["accountId"]), row.get("description")),
-        *(row.get("descriptionRaw"), row.get("currencyCode"), _money(row["amount"])),
-        *(_money(row.get("amountInAccountCurrency")), at, _day(at), row.get("type")),
-        *(row.get("status") or "POSTED", _money(row.get("balance")), row.get("category")),
-        *(row.get("categoryId"), row.get("providerCode"), row.get("providerId")),
-        *(row.get("operationType"), (row.get("paymentData") or {}).get("paymentMethod")),
-        *((row.get("merchant") or {}).get("name"), card.get("installmentNumber")),
-        *(card.get("totalInstallments"), uuid.UUID(bill) if bill else None, row.get("order")),
-        *(_time(row["createdAt"]), _time(row["updatedAt"]), raw.decode()),
-        *(blake2b(raw, digest_size=16).digest(), 1, 1, now, now),
-    )
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _day(at: datetime) -> date:
-    return (at if at.hour == at.minute == at.second == 0 else at.astimezone(ZONE)).date()
-
-
-def _money(value: Any) -> Any:
-    return value if value is None or isinstance(value, Decimal) else Decimal(value)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from bench.charts import drawn
 from bench.figures import page_with
 
 RESULTS: Final = Path(__file__).with_name("results.json")
@@ -26,5 +27,12 @@ def record(question: str, figures: Mapping[str, Any]) -> None:
 
 
 def write_page() -> None:
-    """Write the tables of docs/performance.md."""
-    PAGE.write_text(page_with(PAGE.read_text("utf-8"), load()), "utf-8")
+    """Write the tables of docs/performance.md, and the charts beside it."""
+    found = load()
+    charts = drawn(found)
+    for old in PAGE.parent.glob("performance-*.svg"):
+        if old.name not in charts:
+            old.unlink()
+    for name, svg in charts.items():
+        (PAGE.parent / name).write_text(svg, "utf-8")
+    PAGE.write_text(page_with(PAGE.read_text("utf-8"), found), "utf-8")

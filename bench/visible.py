@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 import uuid
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,15 +18,15 @@ import aiohttp
 import asyncpg
 
 import embedded
-from bench.figures import spread
+from bench.figures import p99, spread
 from ops.migrations import migrate
 from tests.support.receiver import SECRET, Client, ReceiverProcess, event_body
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 
-ITEMS: Final = 8
-DELTAS_A_S: Final = 10
+ITEMS: Final = 16
+DELTAS_A_S: Final = 20
 ANSWER_MS: Final = 150
 POLL_INTERVAL_S: Final = 0.002
 SEEN: Final = "SELECT count(*) = $2 FROM pluggy.transactions WHERE id = ANY ($1::uuid[])"
@@ -69,13 +68,6 @@ class Service:
 
         await until(none_open, "all is settled")
 
-    async def slow_down(self, seconds: float) -> None:
-        """Have each answer of Pluggy take so long."""
-        await self.simulator.adelete("/_simulator/faults")
-        if seconds:
-            slow = {"match": "*", "kind": "slow", "seconds": seconds, "rate": 1.0}
-            await self.simulator.apost("/_simulator/faults", slow)
-
     async def delta(self, item_id: str) -> float:
         """Milliseconds until a new row is visible that its webhook announces."""
         done = await self.simulator.apost(f"/_simulator/items/{item_id}/collect", {"created": 1})
@@ -113,25 +105,34 @@ class Service:
         return [await self.update(self.items[number % ITEMS]) for number in range(count)]
 
 
+async def slow_down(simulator: SimulatorProcess, seconds: float) -> None:
+    """Have each answer of Pluggy take so long."""
+    await simulator.adelete("/_simulator/faults")
+    if seconds:
+        slow = {"match": "*", "kind": "slow", "seconds": seconds, "rate": 1.0}
+        await simulator.apost("/_simulator/faults", slow)
+
+
 async def measure(*, quick: bool) -> dict[str, Any]:
     """Medians of rounds; in each, without and with latency."""
     rounds, deltas, updates = (3, 20, 4) if quick else (5, 60, 8)
     found: dict[str, list[list[float]]] = {}
     async with AsyncExitStack() as on:
-        service = await _start(on)
+        service, _ = await start(on)
         for number in range(rounds + 1):
             for latency_ms in (0, ANSWER_MS):
-                await service.slow_down(latency_ms / 1000)
+                await slow_down(service.simulator, latency_ms / 1000)
                 visible, started = await service.deltas(deltas)
                 one = {"delta": visible, "delta, accepted to started": started}
-                one["item/updated"] = await service.updates(updates)
+                one["item/updated, settled"] = await service.updates(updates)
                 for name, times in one.items():
                     if number:  # the first round warms up
                         found.setdefault(f"{name}, {latency_ms} ms an answer", []).append(times)
     return _summary(found)
 
 
-async def _start(on: AsyncExitStack) -> Service:
+async def start(on: AsyncExitStack) -> tuple[Service, str]:
+    """The processes with mirrored items, and the URL of their Redis."""
     database = on.enter_context(embedded.database(durable=True))
     redis = on.enter_context(embedded.redis())
     await migrate(database)
@@ -145,7 +146,7 @@ async def _start(on: AsyncExitStack) -> Service:
     client = Client(f"http://127.0.0.1:{await receiver.port()}", session)
     service = Service(db, client, simulator)
     await service.connect_items()
-    return service
+    return service, redis
 
 
 def _summary(found: dict[str, list[list[float]]]) -> dict[str, Any]:
@@ -153,10 +154,5 @@ def _summary(found: dict[str, list[list[float]]]) -> dict[str, Any]:
     for name, rounds in found.items():
         figures[f"{name}: p50 ms"] = spread([statistics.median(times) for times in rounds], 0)
         if name.startswith("delta"):
-            figures[f"{name}: p99 ms"] = spread([_p99(times) for times in rounds], 0)
+            figures[f"{name}: p99 ms"] = spread([p99(times) for times in rounds], 0)
     return figures
-
-
-def _p99(times: Sequence[float]) -> float:
-    ordered = sorted(times)
-    return ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]

@@ -12,9 +12,10 @@ import asyncio
 import json
 import sys
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
@@ -77,6 +78,8 @@ class Counted:
     stack: Stack
     intake: Intake
     postgres: PostgresCounter
+    asked: Counter[str] = field(default_factory=Counter)
+    """GETs of the last event, by endpoint."""
 
     async def total(self) -> Work:
         """All that was done since the servers started."""
@@ -87,13 +90,17 @@ class Counted:
             for name, figures in stats.items()
             if name.removeprefix("cmdstat_") not in OF_A_CONNECTION
         )
+        return Work(*done, commands, (await self.gets()).total())
+
+    async def gets(self) -> Counter[str]:
+        """All GETs since the simulator started, by endpoint."""
         asked = await self.stack.requests()
-        gets = sum(count for endpoint, count in asked.items() if endpoint.startswith("GET "))
-        return Work(*done, commands, gets)
+        return Counter({e: count for e, count in asked.items() if e.startswith("GET ")})
 
     async def cost(self, body: Event) -> Work:
         """Deliver an event and sync until nothing is due. Raises RuntimeError if it stays due."""
         before, asked = await self.total(), 1
+        gets = await self.gets()
         await self.intake.accept(_parsed(body))
         await self.intake.wakeups.settle()
         self.stack.worker.claims = 0
@@ -102,6 +109,8 @@ class Counted:
                 raise RuntimeError(f"{body['event']} stays due")
             await sync_item({"worker": self.stack.worker}, body["itemId"])
             asked += 1
+        self.asked.clear()
+        self.asked.update(await self.gets() - gets)
         return await self.total() - before - Work(asked, asked, 0, 0)
 
 
@@ -187,7 +196,12 @@ async def _denied(stack: Stack, item_id: str) -> Event:
 
 
 async def measure(service: Counted) -> dict[str, Work]:
-    """The work of each happening. Statements, scripts and the API key are warm."""
+    """The work of each happening."""
+    return {name: work async for name, work in costs(service)}
+
+
+async def costs(service: Counted) -> AsyncIterator[tuple[str, Work]]:
+    """Each happening with its work. Statements, scripts and the API key are warm."""
     stack = service.stack
     item_id = await household(stack)
     await service.cost(event_body(item_id, event="item/created"))
@@ -196,8 +210,8 @@ async def measure(service: Counted) -> dict[str, Work]:
     await stack.simulator.apost("/_simulator/clock", {"advance": seconds})
     await stack.shift(BEHIND_THE_OVERLAP)
     await stack.process_all(await stack.collect(item_id, created=3, updated=3, deleted=3))
-    found = happenings(stack, item_id, await household(stack))
-    return {name: await service.cost(body) async for name, body in found}
+    async for name, body in happenings(stack, item_id, await household(stack)):
+        yield name, await service.cost(body)
 
 
 def table(found: dict[str, Work]) -> str:

@@ -15,7 +15,6 @@ import os
 import time
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, timedelta
 from typing import Any
 
 import aiohttp
@@ -24,27 +23,9 @@ import click
 import msgspec
 import uvloop
 
-from bench.pages import UPSERT, mapped
+from bench.peers.rows import ACCOUNT, ITEM, NEWEST, SCHEMA, UPSERT, mapped, since
 
 AT_ONCE = 4
-OVERLAP = timedelta(hours=1)
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS script_items (id uuid PRIMARY KEY, payload jsonb NOT NULL);
-CREATE TABLE IF NOT EXISTS script_accounts (
-    item_id uuid, id uuid, payload jsonb NOT NULL, PRIMARY KEY (item_id, id)
-)
-"""
-ITEM = """
-INSERT INTO script_items VALUES ($1, $2)
-ON CONFLICT (id) DO UPDATE SET payload = excluded.payload
-"""
-ACCOUNT = """
-INSERT INTO script_accounts VALUES ($1, $2, $3)
-ON CONFLICT (item_id, id) DO UPDATE SET payload = excluded.payload
-"""
-NEWEST = (
-    "SELECT max(source_created_at) FROM pluggy.transactions WHERE item_id = $1 AND account_id = $2"
-)
 
 
 @dataclass(slots=True)
@@ -79,8 +60,7 @@ class Script:
         """All pages of an account, or of what is new."""
         query = f"?accountId={account}"
         if self.delta and (newest := await self.db.fetchval(NEWEST, item_id, uuid.UUID(account))):
-            since = (newest - OVERLAP).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-            query += f"&createdAtFrom={since}"
+            query += f"&createdAtFrom={since(newest)}"
         while query:
             body = await self.get(f"/v2/transactions{query}")
             if rows := mapped(item_id, body):

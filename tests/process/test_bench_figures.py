@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ElementTree
+
 import pytest
 
+from bench.charts import SCALE, drawn
 from bench.figures import END, START, page_with, spread, worse
 from bench.results import PAGE, load
 
@@ -42,5 +45,21 @@ def test_the_page_keeps_what_is_around_its_figures() -> None:
 
 
 def test_the_page_of_performance_shows_the_figures_of_the_last_run() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    assert page_with(text, load()) == text
+    text, results = PAGE.read_text(encoding="utf-8"), load()
+    assert page_with(text, results) == text
+    charts = {path.name: path.read_text("utf-8") for path in PAGE.parent.glob("performance-*.svg")}
+    assert charts == drawn(results)
+
+
+def test_a_chart_has_a_bar_for_each_figure_of_its_unit_and_none_without() -> None:
+    figures = {"ours, deliveries/s": spread([3.0, 4.0, 9.0], 0), "ours, p50 ms": spread([7.0], 0)}
+    peer = {"INSERT & enqueue_job, deliveries/s": spread([1.0], 0)}
+    [(file, text)] = drawn({"accept": figures | peer, "job": {"delta, requests": 3}}).items()
+    assert file == "performance-accept.svg"
+    root = ElementTree.fromstring(text)  # noqa: S314 - our own
+    bars = root.findall("{http://www.w3.org/2000/svg}rect")
+    assert [(bar.get("class"), float(bar.get("width", 0))) for bar in bars] == [
+        ("other", SCALE / 9),
+        ("ours", pytest.approx(SCALE * 4 / 9)),
+    ]
+    assert "![" in page_with(f"{START}\n{END}", {"accept": figures})
