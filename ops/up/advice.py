@@ -30,7 +30,8 @@ def summary(
         ]
     if not options.simulator:
         lines += ["", *_events(ports)]
-    lines += ["", *_next(given, directory), ""]
+    connect = f"Next: connect a bank at  http://{LOOPBACK}:{ports.ops}/connect"
+    lines += ["", connect, *_next(given, directory), ""]
     kept = f"; the data stays in {directory.path}" if directory else ""
     return "\n".join([*lines, f"Ctrl-C stops everything{kept}."])
 
@@ -41,6 +42,7 @@ def _listening(options: UpOptions, ports: Ports, given: Mapping[str, str]) -> It
     pluggy = given.get("PLUGGY_BASE_URL", "")
     yield f"{'Pluggy':<16}" + (f"simulator at {pluggy}" if options.simulator else "the real one")
     yield f"{'workers':<16}{options.workers}"
+    yield f"{'ops':<16}http://{LOOPBACK}:{ports.ops}"
     yield f"{'receiver':<16}http://{LOOPBACK}:{ports.receiver}{RECEIVER_PATH}"
 
 

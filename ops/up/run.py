@@ -15,9 +15,10 @@ from typing import Final
 from embedded import Postgres, Valkey
 from ops.cli import console
 from ops.demo.processes import ARQ_WORKER, SIMULATOR, WEBHOOK_RECEIVER
+from ops.demo.processes import OPS as OPS_PROCESS
 from ops.demo.stage import ignore_signals, stop_on_every_signal
 from ops.migrations import migrate
-from ops.roles import RECEIVER, WORKER, as_role
+from ops.roles import OPS, RECEIVER, WORKER, as_role
 from ops.up.advice import summary
 from ops.up.data_directory import DataDirectory, data_directory
 from ops.up.output import Output
@@ -43,7 +44,6 @@ START_TIMEOUT_S: Final = 60.0
 POLL_INTERVAL_S: Final = 0.02
 DRAIN_TIMEOUT_S: Final = 45.0
 """Longer than a worker waits for its jobs."""
-OPS_PORT: Final = 8090
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,9 @@ class Up:
         self._migrate()
         if self.options.simulator:
             self._start_simulator()
+        address = {"OPS_HOST": LOOPBACK, "OPS_PORT": self.ports.ops}
+        ops = self._process("ops", OPS_PROCESS, OPS, **address)
+        self._start_listening(ops, self.ports.ops)
         numbers = range(1, self.options.workers + 1)
         self.supervisor.start(*(self._worker(number) for number in numbers))
         receiver = self._process("receiver", WEBHOOK_RECEIVER, RECEIVER, PORT=self.ports.receiver)
@@ -94,7 +97,7 @@ class Up:
             async with console.database(environment) as db:
                 await check_installation(db, pluggy.pluggy_client_id, pluggy.pluggy_base_url)
 
-        pluggy, _ = read_settings(self.given)
+        pluggy, _, _ = read_settings(self.given)
         environment: Environment = pluggy
         console.run(migrate_and_check())
 
@@ -157,8 +160,8 @@ def run_up(options: UpOptions, output: Output) -> int:
         if options.data_dir is not None:
             directory = stack.enter_context(data_directory(options.data_dir))
         given, new_secret = _secret(directory)
-        _, receiver = read_settings(given | (SIMULATED if options.simulator else {}))
-        ports = choose_ports(receiver.port, int(os.environ.get("OPS_PORT") or OPS_PORT))
+        _, receiver, ops = read_settings(given | (SIMULATED if options.simulator else {}))
+        ports = choose_ports(receiver.port, ops.ops_port)
         if options.simulator:
             given |= simulated(ports)
         up = Up(options, output, Supervisor(output.say), ports, given, receiver)

@@ -12,6 +12,7 @@ from typing import Final
 
 from embedded.ports import free_port
 from ops.demo.processes import NO_LIMIT
+from ops.web.settings import OpsSettings
 from webhook_receiver.settings import ReceiverSettings
 from worker.infra.settings import PluggySettings, load
 from worker.maintenance.subscriptions import RECEIVER_PATH
@@ -82,14 +83,17 @@ def _require(names: tuple[str, ...], advice: str) -> None:
         raise UpRefused(advice.format(names=listed))
 
 
-def read_settings(given: Mapping[str, str]) -> tuple[PluggySettings, ReceiverSettings]:
-    """As the worker and the receiver will read them. given: what `up` sets for them, by variable.
+def read_settings(
+    given: Mapping[str, str],
+) -> tuple[PluggySettings, ReceiverSettings, OpsSettings]:
+    """As the processes will read them. given: what `up` sets for them, by variable.
 
     Raises SettingsError.
     """
     unknown_yet = {name: url for name, url in UNKNOWN_YET.items() if not is_given(name.upper())}
     known = unknown_yet | {name.lower(): value for name, value in given.items()}
-    return load(PluggySettings, **known), load(ReceiverSettings, **known)
+    ops = load(OpsSettings, **known, ops_host=LOOPBACK)
+    return load(PluggySettings, **known), load(ReceiverSettings, **known), ops
 
 
 def choose_ports(receiver: int, ops: int) -> Ports:

@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from ops.web import connect_tokens, dead_letters, health, items, page, registration, waits
+from ops.web import connect, connect_tokens, dead_letters, health, items, page, registration, waits
 from ops.web.access import ACCESS, guarded
 from ops.web.responses import MAX_BODY_BYTES, json_errors, with_headers
 from ops.web.services import SERVICES, OpsServices
@@ -33,6 +33,11 @@ def ops_app(services: OpsServices) -> web.Application:
         ("GET", "/v1/items/{item_id}", items.show),
         ("GET", "/v1/items/{item_id}/wait", waits.wait),
         ("POST", "/v1/connect-tokens", connect_tokens.create),
+        ("GET", "/connect", connect.show),
+        ("GET", "/connect.js", connect.script),
+        ("POST", "/connect/items", connect.register),
+        ("GET", "/connect/items/{item_id}", connect.progress),
+        ("POST", "/connect/simulated", connect.simulate),
         ("POST", "/v1/dead-letters/{event_row_id}/requeue", dead_letters.requeue),
         ("GET", "/livez", health.livez),
         ("GET", "/readyz", health.readyz),

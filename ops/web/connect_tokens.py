@@ -84,7 +84,7 @@ async def make_token(services: OpsServices, asked: Asked) -> str:
         token = None
     except PluggyError as error:
         TOKENS.labels(outcome=error.failure_class).inc()
-        raise _refusal(error) from error
+        raise pluggy_refusal(error) from error
     if not isinstance(token, str) or not token:
         TOKENS.labels(outcome="unreadable").inc()
         raise Refused(502, "unreadable_answer", "Pluggy's answer holds no token")
@@ -101,7 +101,7 @@ def _asked(document: dict[str, Any]) -> Asked:
         raise Refused(400, "malformed_request", str(error)) from None
 
 
-def _refusal(error: PluggyError) -> Refused:
+def pluggy_refusal(error: PluggyError) -> Refused:
     failure = classify(error)
     log.warning("connect_token_failed", code=failure.code, error_id=failure.error_id)
     of_pluggy = f" (errorId {failure.error_id})" if failure.error_id else ""

@@ -76,7 +76,7 @@ def light_of(freshness: Sequence[ItemFreshness]) -> str:
 def _document(item: ShownItem, freshness: Sequence[ItemFreshness]) -> dict[str, Any]:
     return {
         "item_id": item.item_id,
-        "state": _state(item),
+        "state": state_of(item),
         "light": light_of(freshness),
         "connector_id": item.connector_id,
         "connector_name": item.connector_name,
@@ -89,7 +89,7 @@ def _document(item: ShownItem, freshness: Sequence[ItemFreshness]) -> dict[str, 
     }
 
 
-def _state(item: ShownItem) -> str:
+def state_of(item: ShownItem) -> str:
     """new: nothing is stored yet; syncing: a worker has it; waiting: it has work; idle: none."""
     if item.first_seen_at is None:
         return "new"

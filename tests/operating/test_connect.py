@@ -1,0 +1,145 @@
+"""/connect without a browser: its policies, its refusals, and what it registers."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import aiohttp
+import pytest
+from aiohttp import web
+from arq.connections import ArqRedis
+
+from ops.web.app import ops_runner
+from ops.web.installation import Installation
+from ops.web.serve import open_services
+from ops.web.settings import OpsSettings
+from tests.support.ops import TOKEN, OpsClient, open_ops, ops_environment
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.stack import CLIENT_ID, Stack, fill_budget
+from worker.infra.postgres import Pool
+
+BROWSER = {"Sec-Fetch-Site": "same-origin"}
+ANYWHERE = "0.0.0.0"  # noqa: S104 - its rules only; the test listens on loopback
+
+
+@pytest.fixture
+async def ops(
+    database_url: str, redis_url: str, redis: ArqRedis, quiet_simulator: SimulatorProcess
+) -> AsyncIterator[OpsClient]:
+    await fill_budget(redis)
+    async with open_ops(database_url, redis_url, quiet_simulator.url) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_as_with_the_real_pluggy(
+    database_url: str, redis_url: str, pluggy_url: str
+) -> AsyncIterator[OpsClient]:
+    """An ops process that takes the simulator for Pluggy itself."""
+    given = ops_environment(database_url, redis_url, pluggy_url)
+    settings = OpsSettings(**{name.lower(): value for name, value in given.items()})
+    real = Installation(CLIENT_ID, "https://api.pluggy.ai")
+    async with open_services(settings) as services, aiohttp.ClientSession() as session:
+        services = replace(services, installation=real)
+        runner = ops_runner(services)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield OpsClient(f"http://127.0.0.1:{runner.addresses[0][1]}", session, services)
+        finally:
+            await runner.cleanup()
+
+
+def directives(policy: str) -> dict[str, list[str]]:
+    parts = [part.split() for part in policy.split(";")]
+    return {name: sources for name, *sources in parts}
+
+
+async def test_with_a_simulator_the_page_lists_its_banks_and_needs_no_other_site(
+    ops: OpsClient,
+) -> None:
+    reply = await ops.call("GET", "/connect")
+    assert reply.status == 200
+    assert "Nubank · open finance" in reply.body
+    assert "https:" not in reply.body
+    policy = directives(reply.headers["Content-Security-Policy"])
+    assert policy["script-src"] == policy["connect-src"] == ["'self'"]
+    assert policy["frame-ancestors"] == ["'none'"]
+
+
+async def test_the_widget_s_sites_are_allowed_on_this_page_alone(
+    database_url: str, redis_url: str, redis: ArqRedis, quiet_simulator: SimulatorProcess
+) -> None:
+    await fill_budget(redis)
+    async with open_as_with_the_real_pluggy(database_url, redis_url, quiet_simulator.url) as ops:
+        page = await ops.call("GET", "/connect")
+        policy = directives(page.headers["Content-Security-Policy"])
+        assert policy["script-src"] == ["'self'", "https://cdn.pluggy.ai"]
+        assert policy["frame-src"] == ["https://connect.pluggy.ai"]
+        assert policy["default-src"] == policy["frame-ancestors"] == ["'none'"]
+        assert not re.search(r"<script(?![^>]* src=)[^>]*>", page.body)
+        assert "pluggy" not in (await ops.call("GET", "/")).headers["Content-Security-Policy"]
+        refused = await ops.call("POST", "/connect/simulated", json={"connectorId": 612})
+        assert (refused.status, refused.body["error"]) == (404, "no_simulator")
+
+
+async def test_other_machines_are_not_served(database_url: str, redis_url: str) -> None:
+    async with open_ops(database_url, redis_url, token=TOKEN, host=ANYWHERE) as ops:
+        bearer = {"Authorization": f"Bearer {TOKEN}"}
+        for path in ("/connect", "/connect.js", f"/connect/items/{uuid.uuid4()}"):
+            assert (await ops.call("GET", path, headers=bearer)).status == 404, path
+        for path in ("/connect/items", "/connect/simulated"):
+            reply = await ops.call("POST", path, headers=bearer, json={})
+            assert reply.status == 404, path
+
+
+async def test_an_item_is_registered_once_for_a_page_with_its_csrf_token(
+    ops: OpsClient, db: Pool
+) -> None:
+    item_id = str(uuid.uuid4())
+    refused = await ops.call("POST", "/connect/items", headers=BROWSER, json={"itemId": item_id})
+    assert (refused.status, refused.body["error"]) == (403, "csrf")
+    headers = BROWSER | {"X-CSRF-Token": ops.services.access.csrf_token}
+    for _ in range(2):
+        reply = await ops.call("POST", "/connect/items", headers=headers, json={"itemId": item_id})
+        assert (reply.status, reply.body) == (202, {"itemId": item_id, "status": "accepted"})
+    events = await db.fetch("SELECT event, state FROM pluggy_sync.webhook_events")
+    assert [tuple(event) for event in events] == [("sync/register", "pending")]
+    due = await db.fetchval("SELECT item_id FROM pluggy_sync.item_sync WHERE run_at <= now()")
+    assert str(due) == item_id
+    shown = (await ops.call("GET", f"/connect/items/{item_id}")).body
+    assert (shown["state"], shown["light"], shown["rows"]) == ("new", "yellow", {})
+
+
+@pytest.mark.parametrize("named", [{}, {"itemId": 7}, {"itemId": "'; DROP TABLE x"}])
+async def test_what_is_no_id_is_refused(ops: OpsClient, named: dict[str, object]) -> None:
+    reply = await ops.call("POST", "/connect/items", json=named)
+    assert (reply.status, reply.body["error"]) == (400, "malformed_item_id")
+    assert (await ops.call("GET", "/connect?item=<script>")).status == 400
+
+
+async def test_a_simulated_bank_makes_an_item_whose_rows_are_counted(
+    ops: OpsClient, stack: Stack
+) -> None:
+    asked = {"connectorId": 612, "clientUserId": "ana"}
+    made = await ops.call("POST", "/connect/simulated", json=asked)
+    assert made.status == 201
+    item_id = made.body["itemId"]
+    await ops.call("POST", "/connect/items", json={"itemId": item_id})
+    await stack.quiet()
+    shown = (await ops.call("GET", f"/connect/items/{item_id}")).body
+    assert (shown["state"], shown["light"]) == ("idle", "green")
+    assert shown["rows"]["transactions"] == 300
+    again = await ops.call("POST", "/connect/simulated", json={"itemId": item_id})
+    assert (again.status, again.body) == (201, {"itemId": item_id})
+
+
+async def test_a_failure_of_pluggy_is_one_sentence(ops: OpsClient) -> None:
+    reply = await ops.call("POST", "/connect/simulated", json={"itemId": str(uuid.uuid4())})
+    assert reply.status == 404
+    assert reply.body["detail"].startswith("Pluggy does not know the item")
+    assert "\n" not in reply.body["detail"]
