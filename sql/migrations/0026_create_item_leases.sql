@@ -13,4 +13,4 @@ COMMENT ON COLUMN pluggy_sync.item_leases.until IS 'When it lapses, unless it is
 
 -- Held leases, for the backlog. It costs each claim some 200 bytes of WAL; a heartbeat changes no column of
 -- it and stays HOT.
-CREATE INDEX item_leases_held ON pluggy_sync.item_leases (item_id) WHERE token IS NOT NULL;
+CREATE INDEX item_leases_live ON pluggy_sync.item_leases (item_id) WHERE token IS NOT NULL;
