@@ -138,6 +138,200 @@ END $$;
 REVOKE EXECUTE ON FUNCTION pluggy_sync.mirrored_tables(text), pluggy_sync.runs_of_rows(bigint[]),
     pluggy_sync.count_rows_of(uuid) FROM PUBLIC;
 
+-- Whether the lease on an item is held by this token; it is renewed then, as by fence. No token: the caller
+-- has checked it.
+CREATE FUNCTION pluggy_sync.renew_lease(of_item uuid, by_token uuid, lease_for interval)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF by_token IS NULL THEN
+        RETURN true;
+    END IF;
+    UPDATE pluggy_sync.item_leases SET until = clock_timestamp() + lease_for
+    WHERE item_id = of_item AND token = by_token
+        AND set_config('idle_in_transaction_session_timeout', '15s', true) IS NOT NULL;
+    RETURN FOUND;
+END $$;
+
+-- Marks a complete read of a step, whose last page has committed; what failed is over. It replaces the marks
+-- of reads that started before it, whatever their values, and none of a read that started later: so an odd
+-- time of Pluggy lives as long as one read. walk_from null: no walk; new_fingerprint null: keep; since null:
+-- all was read; place: that of its start. A walk covers the recent days too. A list is complete in itself,
+-- transactions only when walked: what was set aside before and was not met again is not there any more.
+-- why_incomplete: why the list may have more rows; then it verifies nothing, and what was set aside stays.
+-- has_rows: it had some, so that none are awaited any more. Returns the item's generation.
+CREATE FUNCTION pluggy_sync.mark_complete(
+    of_item uuid, of_product text, of_scope uuid, read_from timestamptz, collected_at timestamptz,
+    reached timestamptz, walk_from timestamptz, new_fingerprint text, since timestamptz, place bigint,
+    why_incomplete text, has_rows boolean
+) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM pluggy_sync.rejected_rows
+    WHERE item_id = of_item AND product = of_product AND scope_id = of_scope AND rejected_at < read_from
+      AND (of_product <> 'transactions' OR walk_from IS NOT NULL) AND why_incomplete IS NULL;
+    INSERT INTO pluggy_sync.product_sync AS p
+        (item_id, product, scope_id, complete_read_at, source_updated_at, watermark, read_since, read_seq,
+         walked_at, walked_seq, recent_at, recent_seq, verified_at, fingerprint, first_read_at,
+         incomplete_reason)
+    SELECT of_item, of_product, of_scope, read_from, collected_at, reached, since, place,
+           walk_from, w.walked_seq, walk_from, w.walked_seq,
+           CASE WHEN of_product = 'transactions' THEN walk_from
+                WHEN why_incomplete IS NULL THEN read_from END,
+           new_fingerprint, read_from, why_incomplete
+    FROM (SELECT CASE WHEN walk_from IS NOT NULL THEN place END AS walked_seq) AS w
+    ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
+        (complete_read_at, source_updated_at, watermark, read_since, read_seq) = (
+            SELECT r.complete_read_at, r.source_updated_at, r.watermark, r.read_since, r.read_seq
+            -- A list that is read again because its owner is gone is given no time: the mark stays.
+            FROM (VALUES (1, excluded.complete_read_at,
+                          coalesce(excluded.source_updated_at, p.source_updated_at),
+                          excluded.watermark, excluded.read_since, excluded.read_seq),
+                         (2, p.complete_read_at, p.source_updated_at, p.watermark, p.read_since, p.read_seq))
+                AS r(place, complete_read_at, source_updated_at, watermark, read_since, read_seq)
+            ORDER BY r.read_seq DESC NULLS LAST, r.place LIMIT 1),
+        (recent_at, recent_seq) = (
+            SELECT r.recent_at, r.recent_seq
+            FROM (VALUES (1, excluded.recent_at, excluded.recent_seq), (2, p.recent_at, p.recent_seq))
+                AS r(place, recent_at, recent_seq)
+            ORDER BY r.recent_seq DESC NULLS LAST, r.recent_at IS NULL, r.place LIMIT 1),
+        -- Walks of an account follow each other, and so do the reads of a list.
+        walked_at = coalesce(excluded.walked_at, p.walked_at),
+        walked_seq = coalesce(excluded.walked_seq, p.walked_seq),
+        verified_at = coalesce(excluded.verified_at, p.verified_at),
+        fingerprint = coalesce(excluded.fingerprint, p.fingerprint),
+        first_read_at = CASE WHEN p.complete_read_at IS NULL THEN excluded.first_read_at
+                             ELSE p.first_read_at END,
+        incomplete_reason = excluded.incomplete_reason,
+        confirm_at = CASE WHEN has_rows THEN NULL ELSE p.confirm_at END,
+        awaits_rows = p.awaits_rows AND has_rows IS NOT TRUE,
+        attempts = 0, failing_since = NULL, next_try_at = NULL, dead_at = NULL, dead_seq = NULL,
+        deferred_since = NULL, failed_at = NULL, failure_class = NULL, failure_code = NULL, error_id = NULL,
+        failure_endpoint = NULL, stale_reason = NULL, parked_at = NULL;
+    RETURN (SELECT generation FROM pluggy_sync.item_sync WHERE item_id = of_item);
+END $$;
+
+-- After a complete read: a list that has been empty since its first read is read again 5 s, 30 s, 2 min and
+-- 5 min after that, unless Pluggy does not collect the product for this item at all. has_rows: whether there
+-- were rows (null: the stored rows decide); collected_as: Pluggy's name of the product (null: it is always
+-- collected).
+CREATE FUNCTION pluggy_sync.expect_first_rows(
+    of_item uuid, of_product text, of_scope uuid, has_rows boolean, collected_as text
+) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    WITH rechecks AS (
+        SELECT p.first_read_at, p.complete_read_at,
+               NOT coalesce(has_rows, EXISTS (
+                   SELECT FROM pluggy.transactions t WHERE t.item_id = of_item AND t.account_id = of_scope))
+               AND NOT EXISTS (SELECT FROM pluggy.items i
+                               WHERE i.id = of_item AND NOT collected_as = ANY (i.products)) AS is_awaited
+        FROM pluggy_sync.product_sync p
+        WHERE p.item_id = of_item AND p.product = of_product AND p.scope_id = of_scope
+          AND (p.awaits_rows OR p.first_read_at = p.complete_read_at)
+    ), next AS (
+        SELECT (SELECT min(l.first_read_at + after)
+                FROM unnest(ARRAY['5 s', '30 s', '2 min', '5 min']::interval[]) AS after
+                WHERE l.is_awaited AND l.first_read_at + after > l.complete_read_at) AS confirm_at
+        FROM rechecks l
+    )
+    UPDATE pluggy_sync.product_sync p
+    SET confirm_at = next.confirm_at, awaits_rows = next.confirm_at IS NOT NULL
+    FROM next
+    WHERE p.item_id = of_item AND p.product = of_product AND p.scope_id = of_scope
+      AND (p.awaits_rows OR next.confirm_at IS NOT NULL);
+    RETURN FOUND;
+END $$;
+
+-- After a read of transactions: the last 14 days are due within a day of the first read behind the last time
+-- that they were; nothing is due if no account owes them.
+CREATE FUNCTION pluggy_sync.plan_recent_read(of_item uuid) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    WITH owing AS (
+        SELECT scope_id FROM pluggy_sync.product_sync
+        WHERE item_id = of_item AND product = 'transactions' AND read_seq > coalesce(recent_seq, 0)
+    )
+    UPDATE pluggy_sync.item_reconciliations n
+    SET recent_read_at = CASE WHEN d.owes THEN now() + interval '23 hours' END
+    FROM (SELECT EXISTS (
+              SELECT FROM pluggy.accounts a JOIN owing o ON o.scope_id = a.id
+              WHERE a.item_id = of_item AND a.deleted_at IS NULL) AS owes) AS d
+    WHERE n.item_id = of_item AND (n.recent_read_at IS NOT NULL) <> d.owes;
+    RETURN FOUND;
+END $$;
+
+-- An account has new rows: those that no witness could be found for are asked again now.
+CREATE FUNCTION pluggy_sync.hurry_deletions(of_item uuid, of_account uuid, due_at timestamptz)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE pluggy_sync.item_reconciliations SET deletions_at = due_at
+    WHERE item_id = of_item AND (deletions_at IS NULL OR deletions_at > due_at)
+      AND EXISTS (SELECT FROM pluggy.transactions
+                  WHERE item_id = of_item AND account_id = of_account AND deletion_flagged_at IS NOT NULL
+                    AND deletion_flag = 'no_witness' AND missing_since IS NULL AND deleted_at IS NULL);
+    RETURN FOUND;
+END $$;
+
+-- Marks a complete read of an account's transactions; each statement sees what those before it have written.
+-- A read that began after a part of the overlap (narrow) does not move the watermark to up_to, Pluggy's clock
+-- at its start. Then it is noted for how long deltas may start after the overlap, and by when all of it is
+-- read again: only if it has more rows than a page, else reading it costs no more; of a first walk the rows
+-- show up late, so it is read again whatever it has. narrow_for: how long deltas may be narrow. has_new_rows:
+-- it brought rows that may be the witnesses that the account lacked.
+CREATE FUNCTION pluggy_sync.complete_transactions(
+    of_item uuid, of_account uuid, read_from timestamptz, collected_at timestamptz, up_to timestamptz,
+    since timestamptz, place bigint, walked boolean, page_rows integer, narrow_for interval,
+    overlap interval, collected_as text, has_new_rows boolean
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    reached timestamptz := (SELECT watermark FROM pluggy_sync.product_sync
+                            WHERE item_id = of_item AND product = 'transactions' AND scope_id = of_account);
+    narrow boolean := coalesce(since > reached - overlap, false);
+    free_rows integer := CASE WHEN reached IS NULL THEN 0 ELSE page_rows END;
+    generation bigint := pluggy_sync.mark_complete(
+        of_item, 'transactions', of_account, read_from, collected_at,
+        CASE WHEN narrow THEN reached ELSE up_to END,
+        CASE WHEN walked THEN read_from END, NULL, since, place, NULL, NULL);
+BEGIN
+    IF has_new_rows THEN
+        PERFORM pluggy_sync.hurry_deletions(of_item, of_account, clock_timestamp());
+    END IF;
+    PERFORM pluggy_sync.plan_recent_read(of_item);
+    WITH step AS (
+        SELECT watermark FROM pluggy_sync.product_sync
+        WHERE item_id = of_item AND product = 'transactions' AND scope_id = of_account
+    ), newest AS (
+        SELECT EXISTS (
+            SELECT FROM pluggy.transactions t
+            WHERE t.item_id = of_item AND t.account_id = of_account
+              AND t.source_created_at >= s.watermark - overlap
+            OFFSET free_rows) AS is_long
+        FROM step s
+    )
+    UPDATE pluggy_sync.product_sync p
+    SET read_up_to = up_to,
+        narrow_until = CASE
+            WHEN narrow THEN p.narrow_until
+            WHEN n.is_long AND NOT walked
+                THEN least(clock_timestamp() + narrow_for, read_from + overlap) END,
+        wide_by = CASE
+            WHEN narrow OR p.wide_by > read_from AND p.wide_by <= read_from + overlap THEN p.wide_by
+            WHEN n.is_long THEN read_from + overlap END,
+        wide_ordered = p.wide_ordered
+            AND coalesce(narrow OR p.wide_by > read_from AND p.wide_by <= read_from + overlap, false)
+    FROM newest n
+    WHERE p.item_id = of_item AND p.product = 'transactions' AND p.scope_id = of_account;
+    PERFORM pluggy_sync.expect_first_rows(of_item, 'transactions', of_account, NULL, collected_as);
+    RETURN generation;
+END $$;
+REVOKE EXECUTE ON FUNCTION
+    pluggy_sync.renew_lease(uuid, uuid, interval),
+    pluggy_sync.mark_complete(uuid, text, uuid, timestamptz, timestamptz, timestamptz, timestamptz, text,
+        timestamptz, bigint, text, boolean),
+    pluggy_sync.expect_first_rows(uuid, text, uuid, boolean, text),
+    pluggy_sync.plan_recent_read(uuid),
+    pluggy_sync.complete_transactions(uuid, uuid, timestamptz, timestamptz, timestamptz, timestamptz, bigint,
+        boolean, integer, interval, interval, text, boolean),
+    pluggy_sync.hurry_deletions(uuid, uuid, timestamptz)
+FROM PUBLIC;
+
 -- A view of this schema, so that the views of dashboards, which are made again with every release, read only
 -- the items of which something may be wrong: in a large database they are few. Its first two parts name the
 -- conditions of partial indexes word by word.

@@ -39,18 +39,8 @@ WHERE n.item_id = $1 AND l.item_id = n.item_id AND l.token = $2;
 -- name: plan_recent_read
 -- params: item_id
 -- returns: none
--- After a read of transactions: the last 14 days are due within a day of the first read behind the
--- last time that they were; nothing is due if no account owes them.
-WITH owing AS (
-    SELECT scope_id FROM pluggy_sync.product_sync
-    WHERE item_id = $1 AND product = 'transactions' AND read_seq > coalesce(recent_seq, 0)
-)
-UPDATE pluggy_sync.item_reconciliations n
-SET recent_read_at = CASE WHEN d.owes THEN now() + interval '23 hours' END
-FROM (SELECT EXISTS (
-          SELECT FROM pluggy.accounts a JOIN owing o ON o.scope_id = a.id
-          WHERE a.item_id = $1 AND a.deleted_at IS NULL) AS owes) AS d
-WHERE n.item_id = $1 AND (n.recent_read_at IS NOT NULL) <> d.owes;
+-- After a read of transactions: see pluggy_sync.plan_recent_read.
+SELECT pluggy_sync.plan_recent_read($1);
 
 -- name: mark_recent_complete
 -- params: item_id, account_id, started_at?, read_seq?
@@ -222,13 +212,8 @@ WHERE item_id = $1 AND (deletions_at IS NULL OR deletions_at > $2);
 -- name: hurry_deletions
 -- params: item_id, account_id, now
 -- returns: none
--- An account has new rows: those that no witness could be found for are asked for again now.
-UPDATE pluggy_sync.item_reconciliations SET deletions_at = $3
-WHERE item_id = $1 AND (deletions_at IS NULL OR deletions_at > $3)
-  AND EXISTS (SELECT FROM pluggy.transactions
-              WHERE item_id = $1 AND account_id = $2 AND deletion_flagged_at IS NOT NULL
-                AND deletion_flag = 'no_witness' AND missing_since IS NULL
-                AND deleted_at IS NULL);
+-- A page has brought new rows: see pluggy_sync.hurry_deletions.
+SELECT pluggy_sync.hurry_deletions($1, $2, $3);
 
 -- name: load_subscriptions
 -- returns: many SubscriptionRow

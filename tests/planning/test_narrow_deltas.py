@@ -24,7 +24,7 @@ from tests.support.planning import (
     item_state,
     step,
 )
-from worker.planner.freshness import NARROW_OVERLAP, NARROW_TTL, OVERLAP, is_narrow, is_wide_due
+from worker.planner.freshness import NARROW_OVERLAP, NARROW_TTL, OVERLAP, is_wide_due
 from worker.planner.state import Step
 from worker.planner.steps import ReadDelta
 
@@ -101,8 +101,13 @@ acts = st.builds(
 )
 
 
+def is_narrow(since: datetime, watermark: datetime | None) -> bool:
+    """Whether a read began after a part of the overlap."""
+    return watermark is not None and since > watermark - OVERLAP
+
+
 def read(at: Step, since: datetime, now: datetime, *, is_long: bool) -> Step:
-    """The step after a delta; statement note_overlap does the same in the database."""
+    """The step after a delta; function complete_transactions does the same in the database."""
     if is_narrow(since, at.watermark):
         return msgspec.structs.replace(at, read_up_to=now, complete_read_at=now)
     ordered = at.wide_by if at.wide_by is not None and now < at.wide_by <= now + OVERLAP else None

@@ -62,7 +62,7 @@ async def test_a_cancelled_sync_leaves_no_lease_and_no_attempt_behind(
         statements += 1
     # The whole way, from before the claim to after the settlement.
     assert stopped_at[0].startswith("claim_")
-    passed = {"close_lost_runs", "open_run_of_lease", "load_item_state", "fence", "settle_item"}
+    passed = {"close_lost_runs", "load_item_state", "fence", "settle_item"}
     assert passed <= set(stopped_at)
     await stack.quiet()
     await stack.assert_equal(item["id"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from worker.inbox.events import TRANSACTION_EVENTS
 from worker.infra.lanes import Lane
@@ -20,6 +20,7 @@ from worker.planner.state import (
     ItemState,
     PendingEvent,
     Step,
+    StoredItem,
     Walk,
 )
 from worker.planner.steps import Gone, NotRead
@@ -97,6 +98,19 @@ def walk(account_id: uuid.UUID, kind: str = "walk") -> Walk:
     return Walk(account_id, walk_id=1, kind=kind, lane=Lane.BACKFILL, asked_at=NOW - MINUTE)
 
 
+STORED_ITEM: Final = StoredItem(
+    payload=b"{}",
+    row_hash=b"",
+    row_version=1,
+    source_updated_at=None,
+    changed_at=NOW,
+    deleted_at=None,
+    connector_id=None,
+    connector_name=None,
+    connector_is_open_finance=True,
+)
+
+
 def item_state(
     *events: PendingEvent,
     steps: Iterable[Step] | None = None,
@@ -121,9 +135,8 @@ def item_state(
         walks={w.account_id: w for w in walks},
         accounts=live | {a: AccountState(a, False) for a in tombstoned},
         investments=list(investments),
-        item=b"{}" if known else None,
+        stored_item=STORED_ITEM if known else None,
         item_deleted=item_deleted,
-        is_open_finance=True,
         newest_rows=dict.fromkeys(accounts, NOW) if newest_rows is None else newest_rows,
     )
 

@@ -17,7 +17,7 @@ from datetime import timedelta
 from tests.support.interleaving import Actor, PlainConnection
 from tests.support.stack import now
 from worker.engine.job import Worker
-from worker.engine.rounds import load_item_state
+from worker.engine.rounds import begin_sync, load_item_state
 from worker.engine.settlement import settle, settle_early
 from worker.inbox.accept import Accepted, accept_events
 from worker.inbox.events import WebhookEvent
@@ -222,11 +222,10 @@ class World:
             raise
 
     async def _sync(self, session: SyncSession, verdict: str) -> None:
-        item_state = await load_item_state(session)
+        item_state = await begin_sync(session)
         seen = self.generation[session.item_id]
         if item_state.events:
             self.syncs += 1
-            await session.open_run("sync", [event.id for event in item_state.events])
             if verdict == "applied":
                 await self._read(session, item_state)
                 item_state = await self._settle_early(session, item_state)

@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -26,7 +27,7 @@ from worker.pluggy_api.payloads import decode_envelope
 from worker.sync import page_rows
 from worker.sync import store_rows as storing
 from worker.sync.schema_drift import read_familiar
-from worker.sync.store_rows import store_rows
+from worker.sync.store_rows import in_page, store_rows
 from worker.sync.transactions import store_page
 
 ACCOUNT: Final = uuid.UUID(int=7)
@@ -207,3 +208,34 @@ async def test_an_unchanged_list_is_marked_complete_under_the_lease_alone(
         await Read.begin(session, "bills").complete_unchanged()
     marked = await session.db.fetch("SELECT product FROM pluggy_sync.product_sync")
     assert [row["product"] for row in marked] == ["loans"]
+
+
+async def test_an_unchanged_delta_moves_its_watermark_under_the_lease_alone(
+    session: SyncSession,
+) -> None:
+    now = datetime.now(UTC)
+    read = Read.begin(session, "transactions", ACCOUNT)
+    await session.db.execute("UPDATE pluggy_sync.item_leases SET token = gen_random_uuid()")
+    with pytest.raises(LeaseLost):
+        await read.complete_transactions(
+            session.db, pluggy_started_at=now, since=None, token=session.lease.token
+        )
+    assert not await session.db.fetch("SELECT FROM pluggy_sync.product_sync")
+
+
+async def _store_page(session: SyncSession, page: Page, conn: Connection) -> None:
+    await store_page(conn, session, ACCOUNT, page)
+
+
+async def test_a_row_that_postgres_refuses_takes_only_itself_out_of_a_page_without_savepoints(
+    session: SyncSession,
+) -> None:
+    pages = [
+        page_of([(1, PLAIN)]),
+        page_of([(1, PLAIN), (2, '{"amount": "1e200000"}'), (3, PLAIN)]),
+    ]
+    for page in pages:
+        await in_page(session, partial(_store_page, session, page))
+    counts = session.run.counts
+    assert (counts.seen, counts.inserted, counts.unchanged, counts.rejected) == (4, 2, 1, 1)
+    assert await session.db.fetchval("SELECT count(*) FROM pluggy.transactions") == 2

@@ -22,7 +22,8 @@ def stored_item(item_state: ItemState, *, latest: datetime) -> Item | None:
     alone are asked for: that is one request.
     """
     step = item_state.step("items")
-    if item_state.item is None or item_state.item_deleted or step.complete_read_at is None:
+    stored = item_state.stored_item
+    if stored is None or item_state.item_deleted or step.complete_read_at is None:
         return None
     # The recheck of an empty list is one request: the list's.
     asking = [
@@ -35,9 +36,9 @@ def stored_item(item_state: ItemState, *, latest: datetime) -> Item | None:
     if not alone and not all(asked):
         return None
     item = read_item(
-        decode_object(item_state.item),
-        is_open_finance=item_state.is_open_finance,
-        connector_id=item_state.connector_id,
+        decode_object(stored.payload),
+        is_open_finance=bool(stored.connector_is_open_finance),
+        connector_id=stored.connector_id,
         latest=latest,
     )
     recent = abs(item_state.now - step.complete_read_at) < STORED_ITEM_MAX_AGE

@@ -23,7 +23,7 @@ from worker.entities.registry import LISTINGS
 from worker.infra.lanes import Lane
 from worker.infra.postgres import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED
 from worker.infra.tasks import end
-from worker.lease.lease import LeaseLost, SyncSession
+from worker.lease.lease import LEASE, LeaseLost, SyncSession
 from worker.lease.parked_products import mark_parked
 from worker.planner.confirmations import item_recheck_due
 from worker.planner.freshness import wants_accounts_alone
@@ -52,6 +52,7 @@ from worker.planner.steps import (
 )
 from worker.pluggy_api.errors import ITEM_NOT_FOUND, PluggyHalt, PluggyNotFound
 from worker.store import item_state as stored_state
+from worker.store.item_state import ItemStateRow
 from worker.sync.account_walk import ask_walk
 from worker.sync.by_id import OpenIds, ask_again, sync_ids
 from worker.sync.full_list import sync_listing
@@ -75,11 +76,29 @@ async def load_item_state(session: SyncSession) -> ItemState:
 
     The first of a claim also draws the position of all that the claim reads.
     """
-    row = await stored_state.load_item_state(session.db, session.item_id)
+    return _noted(session, await stored_state.load_item_state(session.db, session.item_id))
+
+
+async def begin_sync(session: SyncSession) -> ItemState:
+    """Load the item's state and, if there are events, open their run. Raises LeaseLost."""
+    row = await stored_state.load_item_state(
+        session.db, session.item_id, token=session.lease.token, lease_for=LEASE
+    )
+    item_state = _noted(session, row)
+    session.generation = item_state.generation
+    if item_state.events:
+        if row is None or row.run_id is None:
+            raise LeaseLost
+        session.resume_run(row.run_id)
+    return item_state
+
+
+def _noted(session: SyncSession, row: ItemStateRow | None) -> ItemState:
     if row is None:
         raise RuntimeError("a claimed item without its row in item_sync")
     session.now = row.now
     session.read_seq = session.read_seq or row.read_seq
+    session.has_rejected, session.has_absent = row.has_rejected, row.has_absent
     return item_state_from_row(session.item_id, row)
 
 
@@ -250,7 +269,7 @@ class Rounds:
             return known
         self.session.run.plan.append("item")
         try:
-            item = await fetch_item(self.session)
+            item = await fetch_item(self.session, self.item_state.stored_item)
         except PluggyNotFound as error:
             if error.code == ITEM_NOT_FOUND and expects_gone(self.item_state):
                 return Gone()

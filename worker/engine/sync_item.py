@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from worker.engine.failures import attempt, unless_gone
-from worker.engine.rounds import Rounds, load_item_state
+from worker.engine.rounds import Rounds, begin_sync, load_item_state
 from worker.engine.settlement import Due, due_walks, run_outcome, settle
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
@@ -140,11 +140,11 @@ class Engine:
     async def _sync(self, session: SyncSession, *, bulk: bool) -> bool:
         clock = asyncio.get_running_loop().time
         started = clock()
-        item_state = await load_item_state(session)
+        item_state = await begin_sync(session)
         session.pluggy.of_unknown = item_state.item is None
         settled_plan, run = SyncPlan((), {}), None
         if item_state.events:
-            run = await session.open_run("sync", [e.id for e in item_state.events])
+            run = session.run
             rounds = Rounds(session, item_state, until=started + PLAN_TIMEOUT_S)
             settled_plan = await rounds.run()
             outcome = run_outcome(settled_plan, settled_early=rounds.settled_early)

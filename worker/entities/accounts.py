@@ -61,6 +61,6 @@ ENTITY: Final = Listing(
     load_versions=accounts.load_accounts_versions,
     upsert=accounts.upsert_accounts,
     count_explained=accounts.count_balance_changes,
-    load_live_ids=accounts.load_live_accounts_ids,
+    load_live=accounts.load_live_accounts,
     tombstone=accounts.tombstone_accounts,
 )

@@ -43,6 +43,6 @@ ENTITY: Final = Listing(
     version=1,
     load_versions=bills.load_bills_versions,
     upsert=bills.upsert_bills,
-    load_live_ids=bills.load_live_bills_ids,
+    load_live=bills.load_live_bills,
     tombstone=bills.tombstone_bills,
 )

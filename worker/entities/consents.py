@@ -39,6 +39,6 @@ ENTITY: Final = Listing(
     version=1,
     load_versions=consents.load_consents_versions,
     upsert=consents.upsert_consents,
-    load_live_ids=consents.load_live_consents_ids,
+    load_live=consents.load_live_consents,
     tombstone=consents.tombstone_consents,
 )

@@ -61,12 +61,12 @@ class CountExplained(Protocol):
     def __call__(self, conn: Executor, item_id: uuid.UUID, /, *, rows: str) -> Awaitable[int]: ...
 
 
-class LoadLiveIds(Protocol):
-    """A statement that loads the ids held of an item; of one owner where rows have one."""
+class LoadLive(Protocol):
+    """A statement that loads the live rows of an item; of one owner where rows have one."""
 
     def __call__(
         self, conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID, /
-    ) -> Awaitable[list[uuid.UUID]]: ...
+    ) -> Awaitable[list[StoredVersion]]: ...
 
 
 class Tombstone(Protocol):
@@ -140,7 +140,7 @@ class Listing(Entity):
     row_path: str
     owner_key: str
     absent: str
-    load_live_ids: LoadLiveIds
+    load_live: LoadLive
     is_single: bool = False
 
     async def read(self, pluggy: PluggyReader, owner: uuid.UUID) -> FullList:

@@ -69,6 +69,6 @@ ENTITY: Final = Listing(
     version=1,
     load_versions=identities.load_identities_versions,
     upsert=identities.upsert_identities,
-    load_live_ids=identities.load_live_identities_ids,
+    load_live=identities.load_live_identities,
     tombstone=identities.tombstone_identities,
 )

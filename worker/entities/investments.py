@@ -54,6 +54,6 @@ ENTITY: Final = Listing(
     version=1,
     load_versions=investments.load_investments_versions,
     upsert=investments.upsert_investments,
-    load_live_ids=investments.load_live_investments_ids,
+    load_live=investments.load_live_investments,
     tombstone=investments.tombstone_investments,
 )

@@ -65,6 +65,6 @@ ENTITY: Final = Listing(
     version=1,
     load_versions=loans.load_loans_versions,
     upsert=loans.upsert_loans,
-    load_live_ids=loans.load_live_loans_ids,
+    load_live=loans.load_live_loans,
     tombstone=loans.tombstone_loans,
 )

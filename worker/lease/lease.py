@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -49,8 +49,9 @@ class SyncSession:
 
     read_seq is the position of this claim's reads in the order of events and reads, drawn with its
     first plan: they answer all events that became pending before. has_rejected and has_absent are
-    as of the last fence: rows of the item are set aside; a walk of it asks for rows by id.
+    as of the last plan or fence: rows of the item are set aside; a walk of it asks for rows by id.
     tombstoned: accounts and others found gone; what is known of their rows is older than that.
+    savepoints: a row that Postgres refuses takes only itself out of its page; see store_rows.py.
     """
 
     db: Pool
@@ -65,6 +66,7 @@ class SyncSession:
     has_absent: bool = True
     deferred: set[tuple[str, uuid.UUID]] = field(default_factory=set)
     tombstoned: set[uuid.UUID] = field(default_factory=set)
+    savepoints: bool = True
     _run: Run | None = None
 
     @property
@@ -77,12 +79,17 @@ class SyncSession:
         return latest_by(self.now, self.pluggy.pluggy_now or self.now)
 
     @asynccontextmanager
-    async def page(self) -> AsyncIterator[Connection]:
-        """A transaction that may write, opened by the fence. Raises LeaseLost."""
+    async def page(
+        self, *, fence: Callable[[Connection], Awaitable[None]] | None = None
+    ) -> AsyncIterator[Connection]:
+        """A transaction that may write, opened by the fence. Raises LeaseLost.
+
+        fence: another first statement that checks and renews the lease.
+        """
         written = self._run.counts.written if self._run else 0
         async with self.db.acquire() as conn, conn.transaction():
             asked_at = monotonic()
-            await self.fence(conn)
+            await (fence or self.fence)(conn)
             fenced_at = self.now
             request_id = self.pluggy.request_id
             async with (
@@ -123,7 +130,6 @@ class SyncSession:
 
         Under the fence: the next claim has closed the lost runs once and would not see this one.
         """
-        self.pluggy.requests = 0
         row = await open_run_of_lease(
             self.db,
             self.item_id,
@@ -134,7 +140,12 @@ class SyncSession:
         )
         if row is None:
             raise LeaseLost
-        self.now, self.generation, self._run = row.now, row.generation, Run(row.id)
+        self.now, self.generation = row.now, row.generation
+        return self.resume_run(row.id)
+
+    def resume_run(self, run_id: int) -> Run:
+        """Go on with a run that a statement under the lease has just opened."""
+        self.pluggy.requests, self._run = 0, Run(run_id)
         return self._run
 
     async def close_run(self, outcome: str) -> None:

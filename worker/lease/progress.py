@@ -10,9 +10,9 @@ from typing import Final
 from worker.entities.registry import PRODUCTS
 from worker.infra.postgres import Connection, Pool
 from worker.lease.lease import LEASE, LeaseLost, SyncSession
-from worker.planner.freshness import NARROW_TTL, OVERLAP, bounded, is_narrow
+from worker.planner.freshness import NARROW_TTL, OVERLAP, bounded
 from worker.planner.state import WHOLE_ITEM
-from worker.store import product_sync, reconciliation
+from worker.store import product_sync
 
 EMPTY_ANSWER = "empty_answer"
 ROWS_OF_A_PAGE: Final = 500
@@ -57,9 +57,6 @@ class Read:
         fingerprint: str | None = None,
         incomplete_reason: str | None = None,
         found: bool = False,
-        watermark: datetime | None = None,
-        since: datetime | None = None,
-        walked: bool = False,
         token: uuid.UUID | None = None,
     ) -> None:
         """Mark the step complete, and clear its failures.
@@ -72,19 +69,14 @@ class Read:
             *self.key,
             complete_read_at=self.started_at,
             source_updated_at=self.source_updated_at,
-            watermark=watermark,
-            walked_at=self.started_at if walked else None,
             fingerprint=fingerprint,
-            read_since=since,
             read_seq=self.read_seq or self.session.read_seq,
             incomplete_reason=incomplete_reason,
             has_rows=found and PRODUCTS[self.product].rechecks_first,
             token=token,
             lease_for=LEASE,
         )
-        if marked is None:
-            raise LeaseLost
-        self.session.now, self.session.generation = marked.now, marked.generation
+        self._note(marked)
 
     async def complete_unchanged(
         self, *, fingerprint: str | None = None, incomplete_reason: str | None = None
@@ -103,43 +95,51 @@ class Read:
 
     async def complete_transactions(
         self,
-        conn: Connection,
+        conn: Connection | Pool,
         *,
         pluggy_started_at: datetime | None,
         since: datetime | None,
         walked: bool = False,
+        has_new_rows: bool = False,
+        token: uuid.UUID | None = None,
     ) -> None:
-        """Mark a delta or a walk complete: its watermark moves, and its overlap is noted."""
+        """Mark a delta or a walk complete: its watermark moves, and its overlap is noted.
+
+        A list that is empty since its first read is read again. has_new_rows: deletions that lack
+        a witness are asked for again. token: as for complete.
+        """
         item_id, _, account_id = self.key
-        before = await product_sync.load_watermark(conn, item_id, account_id)
-        read_up_to = bounded(pluggy_started_at, self.started_at)
-        narrow = is_narrow(since, before)
-        watermark = before if narrow else read_up_to
-        await self.complete(conn, watermark=watermark, since=since, walked=walked)
-        await reconciliation.plan_recent_read(conn, item_id)
-        await product_sync.note_overlap(
+        marked = await product_sync.complete_transactions(
             conn,
             item_id,
             account_id,
-            started_at=self.started_at,
-            pluggy_started_at=read_up_to,
-            narrow=narrow,
+            complete_read_at=self.started_at,
+            source_updated_at=self.source_updated_at,
+            read_up_to=bounded(pluggy_started_at, self.started_at),
+            read_since=since,
+            read_seq=self.read_seq or self.session.read_seq,
             walked=walked,
-            free_rows=ROWS_OF_A_PAGE if before is not None else 0,
+            page_rows=ROWS_OF_A_PAGE,
             narrow_for=NARROW_TTL,
             overlap=OVERLAP,
+            collected_as=PRODUCTS[self.product].collected_as,
+            has_new_rows=has_new_rows,
+            token=token,
+            lease_for=LEASE,
         )
-        await self.expect_first_rows(conn)
+        self._note(marked)
 
-    async def expect_first_rows(self, conn: Connection, *, found: bool | None = None) -> None:
-        """After a complete list: schedule another read if it has been empty since its first read.
+    def _note(self, marked: product_sync.Marked | None) -> None:
+        if marked is None:
+            raise LeaseLost
+        self.session.now, self.session.generation = marked.now, marked.generation
 
-        found: whether it had rows; None: whether transactions of the account are stored.
-        """
+    async def expect_first_rows(self, conn: Connection) -> None:
+        """After an empty list: schedule another read if it has been so since its first read."""
         declared = PRODUCTS[self.product]
         if declared.rechecks_first:
             name = declared.collected_as
-            await product_sync.expect_first_rows(conn, *self.key, found=found, collected_as=name)
+            await product_sync.expect_first_rows(conn, *self.key, found=False, collected_as=name)
 
     async def defer(
         self, conn: Connection, *, reason: str = EMPTY_ANSWER, pause: timedelta | None = None

@@ -92,11 +92,6 @@ def may_be_narrow(step: Step, now: datetime) -> bool:
     return now < step.narrow_until <= now + NARROW_TTL and now < step.wide_by <= now + OVERLAP
 
 
-def is_narrow(read_since: datetime | None, watermark: datetime | None) -> bool:
-    """Whether a read skipped part of the overlap, and so must not move the watermark."""
-    return read_since is not None and watermark is not None and read_since > watermark - OVERLAP
-
-
 def is_wide_due(step: Step, now: datetime) -> bool:
     """Whether the whole overlap is due to be read again."""
     return step.wide_by is not None and step.wide_by <= now

@@ -117,6 +117,20 @@ class InvestmentState(msgspec.Struct, frozen=True):
     fingerprint: str
 
 
+class StoredItem(msgspec.Struct, frozen=True):
+    """The item's row as it is stored, a tombstone too; an answer is compared with it."""
+
+    payload: bytes
+    row_hash: bytes
+    row_version: int
+    source_updated_at: datetime | None
+    changed_at: datetime
+    deleted_at: datetime | None
+    connector_id: int | None
+    connector_name: str | None
+    connector_is_open_finance: bool | None
+
+
 @dataclass(frozen=True, slots=True)
 class ItemState:
     """One consistent snapshot: the generation with exactly the events that it counts."""
@@ -129,10 +143,8 @@ class ItemState:
     walks: Mapping[uuid.UUID, Walk]
     accounts: Mapping[uuid.UUID, AccountState]
     investments: Sequence[InvestmentState]
-    item: bytes | None
+    stored_item: StoredItem | None
     item_deleted: bool
-    is_open_finance: bool
-    connector_id: int | None = None
     webhook_check_at: datetime | None = None
     parked: frozenset[str] = frozenset()
     """Products that Pluggy refuses for many items: their steps are left out."""
@@ -140,6 +152,11 @@ class ItemState:
     """Accounts with deletion candidates for which no witness was available."""
     newest_rows: Mapping[uuid.UUID, datetime] = field(default_factory=dict)
     """createdAt of the newest stored row, by account of open transactions/created events."""
+
+    @property
+    def item(self) -> bytes | None:
+        """The stored item's JSON."""
+        return None if self.stored_item is None else self.stored_item.payload
 
     def step(self, product: str, scope_id: uuid.UUID = WHOLE_ITEM) -> Step:
         """The stored step, or a new one."""
@@ -181,12 +198,26 @@ def item_state_from_row(item_id: uuid.UUID, row: ItemStateRow) -> ItemState:
         walks={w.account_id: w for w in _walks.decode(row.walks)},
         accounts={a.id: a for a in _accounts.decode(row.accounts)},
         investments=_investments.decode(row.investments),
-        is_open_finance=bool(row.is_open_finance),
-        connector_id=row.connector_id,
-        item=row.item.encode() if row.item is not None else None,
+        stored_item=_stored_item(row),
         item_deleted=row.item_deleted_at is not None,
         webhook_check_at=row.webhook_check_at,
         parked=frozenset(row.parked),
         unwitnessed=row.unwitnessed,
         newest_rows={a: at for a, at in _newest.decode(row.newest_rows).items() if at},
+    )
+
+
+def _stored_item(row: ItemStateRow) -> StoredItem | None:
+    if row.item is None or row.item_hash is None or row.item_changed_at is None:
+        return None
+    return StoredItem(
+        payload=row.item.encode(),
+        row_hash=row.item_hash,
+        row_version=row.item_version or 0,
+        source_updated_at=row.item_updated_at,
+        changed_at=row.item_changed_at,
+        deleted_at=row.item_deleted_at,
+        connector_id=row.connector_id,
+        connector_name=row.connector_name,
+        connector_is_open_finance=row.is_open_finance,
     )

@@ -30,27 +30,17 @@ async def mark_complete(
     *,
     complete_read_at: datetime | None,
     source_updated_at: datetime | None,
-    watermark: datetime | None = None,
-    walked_at: datetime | None = None,
     fingerprint: str | None = None,
-    read_since: datetime | None = None,
     read_seq: int | None,
     incomplete_reason: str | None = None,
     has_rows: bool | None = None,
     token: uuid.UUID | None = None,
     lease_for: timedelta | None = None,
 ) -> Marked | None:
-    """A complete read of a step has committed; what failed is over.
+    """A complete read of a step has committed: see pluggy_sync.mark_complete.
 
-    It replaces the marks of reads that started before it, whatever their values, and none of a read
-    that started later: so an odd time of Pluggy lives as long as one read. walked_at null: no walk;
-    fingerprint null: keep; read_since null: all was read; read_seq: the place of its start. A walk
-    covers the recent days too. A list is complete in itself, transactions only when walked: what
-    was set aside before and was not met again is not there any more. incomplete_reason: why the
-    list may have more rows; then it verifies nothing, and what was set aside stays. has_rows: it
-    had some, so that none are awaited any more. token: outside of a page transaction, so that it
-    checks and renews the lease itself. Returns the time and the item's generation; no row: the
-    lease is another worker's.
+    token: outside of a page transaction, or first in it, so that it checks and renews the lease
+    itself. Returns the time and the item's generation; no row: the lease is another worker's.
     """
     found = await conn.fetchrow(
         SQL["mark_complete"],
@@ -59,10 +49,7 @@ async def mark_complete(
         scope_id,
         complete_read_at,
         source_updated_at,
-        watermark,
-        walked_at,
         fingerprint,
-        read_since,
         read_seq,
         incomplete_reason,
         has_rows,
@@ -72,45 +59,49 @@ async def mark_complete(
     return None if found is None else Marked(*found)
 
 
-async def load_watermark(
-    conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID
-) -> datetime | None:
-    found: datetime | None = await conn.fetchval(SQL["load_watermark"], item_id, account_id)
-    return found
-
-
-async def note_overlap(
+async def complete_transactions(
     conn: Executor,
     item_id: uuid.UUID,
     account_id: uuid.UUID,
     *,
-    started_at: datetime | None,
-    pluggy_started_at: datetime | None,
-    narrow: bool,
+    complete_read_at: datetime | None,
+    source_updated_at: datetime | None,
+    read_up_to: datetime | None,
+    read_since: datetime | None,
+    read_seq: int | None,
     walked: bool,
-    free_rows: int,
+    page_rows: int,
     narrow_for: timedelta,
     overlap: timedelta,
-) -> None:
-    """After the stamp of a read of transactions: for how long deltas may start after the overlap,
-    and by when all of it is read again.
+    collected_as: str | None,
+    has_new_rows: bool | None = None,
+    token: uuid.UUID | None = None,
+    lease_for: timedelta | None = None,
+) -> Marked | None:
+    """A complete read of an account's transactions has committed: see
+    pluggy_sync.complete_transactions.
 
-    Only if it has more rows than a page, else reading it costs no more; of a first walk the rows
-    show up late, so it is read again whatever it has. narrow: whether the read was; free_rows: so
-    many rows cost no more; narrow_for: how long deltas may be narrow.
+    token, and what it returns: as for mark_complete.
     """
-    await conn.execute(
-        SQL["note_overlap"],
+    found = await conn.fetchrow(
+        SQL["complete_transactions"],
         item_id,
         account_id,
-        started_at,
-        pluggy_started_at,
-        narrow,
+        complete_read_at,
+        source_updated_at,
+        read_up_to,
+        read_since,
+        read_seq,
         walked,
-        free_rows,
+        page_rows,
         narrow_for,
         overlap,
+        collected_as,
+        has_new_rows,
+        token,
+        lease_for,
     )
+    return None if found is None else Marked(*found)
 
 
 async def load_due_overlaps(conn: Executor, *, limit: int) -> list[DueReconciliation]:
@@ -138,13 +129,7 @@ async def expect_first_rows(
     found: bool | None,
     collected_as: str | None,
 ) -> None:
-    """After a complete read: a list that has been empty since its first read is read again 5 s,
-    30 s, 2 min and 5 min after that, unless Pluggy does not collect the product for this item at
-    all.
-
-    found: whether there were rows (null: the stored rows decide); collected_as: Pluggy's name of
-    the product (null: it is always collected).
-    """
+    """After a complete read: see pluggy_sync.expect_first_rows."""
     await conn.execute(SQL["expect_first_rows"], item_id, product, scope_id, found, collected_as)
 
 

@@ -60,9 +60,7 @@ async def delete_reconciliations(conn: Executor, item_id: uuid.UUID, *, token: u
 
 
 async def plan_recent_read(conn: Executor, item_id: uuid.UUID) -> None:
-    """After a read of transactions: the last 14 days are due within a day of the first
-    read behind the last time that they were; nothing is due if no account owes them.
-    """
+    """After a read of transactions: see pluggy_sync.plan_recent_read."""
     await conn.execute(SQL["plan_recent_read"], item_id)
 
 
@@ -181,7 +179,7 @@ async def plan_deletions(conn: Executor, item_id: uuid.UUID, *, due_at: datetime
 async def hurry_deletions(
     conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID, *, now: datetime
 ) -> None:
-    """An account has new rows: those that no witness could be found for are asked for again now."""
+    """A page has brought new rows: see pluggy_sync.hurry_deletions."""
     await conn.execute(SQL["hurry_deletions"], item_id, account_id, now)
 
 

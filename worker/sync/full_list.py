@@ -14,6 +14,7 @@ import msgspec
 
 from worker.entities.declaration import Listing
 from worker.infra.parsing import parse_uuid
+from worker.infra.postgres import Connection
 from worker.lease.lease import SyncSession
 from worker.lease.progress import Read
 from worker.planner.state import WHOLE_ITEM
@@ -23,7 +24,7 @@ from worker.sync.deletions import WITNESSES
 from worker.sync.empty_lists import note_missed, plan_recheck
 from worker.sync.inner_items import is_owner, read_rows_of_item
 from worker.sync.page_rows import Listed, Row
-from worker.sync.store_rows import are_stored, store_rows
+from worker.sync.store_rows import are_stored, in_page, store_rows
 from worker.sync.tombstones import tombstone_row
 
 ASK_TIMEOUT_S: Final = 10.0
@@ -54,7 +55,9 @@ async def sync_listing(
     rows, rejected = await read_rows_of_item(
         session, page.rows, owner_key=listing.owner_key, owner=owner
     )
-    stored = await live_ids(session, listing, scope_id)
+    found = await listing.load_live(session.db, session.item_id, scope_id)
+    versions = {version.id: version for version in found}
+    stored = set(versions)
     suspicious = not page.rows and bool(stored)
     listed = Listed.of(rows, rejected).ids
     missing = stored - listed
@@ -67,13 +70,15 @@ async def sync_listing(
     else:
         answers = await _ask(session, listing, owner, set(recheck.ask))
         answers.unasked += len(missing) - len(recheck.ask)
-    known = stored.issuperset(listed) and not rejected
-    if known and not missing and await are_stored(session, listing, rows):
+    known = bool(rows) and stored.issuperset(listed) and not rejected
+    if known and not missing and are_stored(session, listing, rows, versions):
         await read.complete_unchanged(incomplete_reason=page.incomplete_reason)
         return
     proven = recheck is not None and recheck.proves and bool(answers.absent) and not answers.moved
-    async with session.page() as conn:
-        if suspicious and not answers.returned and not proven:
+    proves_nothing = suspicious and not answers.returned and not proven
+
+    async def write(conn: Connection) -> None:
+        if proves_nothing:
             if recheck is not None and answers.absent:
                 await note_missed(conn, session, listing.product, recheck, answers.absent)
             await read.defer(conn)
@@ -81,7 +86,14 @@ async def sync_listing(
         found = [*rows, *answers.returned]
         owned = {} if scope_id == WHOLE_ITEM else {"account_id": scope_id}
         await store_rows(
-            conn, session, listing, found, rejected, scope_id=scope_id, owner_columns=owned
+            conn,
+            session,
+            listing,
+            found,
+            rejected,
+            scope_id=scope_id,
+            owner_columns=owned,
+            stored=versions if known else None,
         )
         gone = [*answers.absent, *(answers.moved if page.rows else ())]
         session.tombstoned.update(gone)
@@ -95,15 +107,14 @@ async def sync_listing(
         found_rows = bool(page.rows)
         await read.complete(conn, incomplete_reason=page.incomplete_reason, found=found_rows)
         if not found_rows:
-            await read.expect_first_rows(conn, found=False)
+            await read.expect_first_rows(conn)
+
+    await in_page(session, write)
 
 
-async def live_ids(
-    session: SyncSession, listing: Listing, scope_id: uuid.UUID = WHOLE_ITEM
-) -> set[uuid.UUID]:
-    """Ids of the stored live rows of a list."""
-    found = await listing.load_live_ids(session.db, session.item_id, scope_id)
-    return set(found)
+async def live_ids(session: SyncSession, listing: Listing) -> set[uuid.UUID]:
+    """Ids of the stored live rows of a list of the item."""
+    return {row.id for row in await listing.load_live(session.db, session.item_id, WHOLE_ITEM)}
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from worker.lease.progress import Read
 from worker.planner.steps import ReadInvestmentTransactions
 from worker.store.entities import investment_transactions
 from worker.sync.page_rows import Listed, read_rows
-from worker.sync.store_rows import are_stored, store_rows
+from worker.sync.store_rows import are_stored, in_page, store_rows
 
 PRODUCT: Final = "investment_transactions"
 ASK_AGAIN_AFTER: Final = timedelta(minutes=5)
@@ -31,31 +31,42 @@ async def sync_investment_transactions(
     read = Read.begin(session, PRODUCT, step.investment_id, step.source_updated_at)
     page = await session.pluggy.rows(f"/investments/{step.investment_id}/transactions")
     rows, rejected = await read_rows(page.rows, owner_key="investmentId", owner=step.investment_id)
-    found = await investment_transactions.load_live_investment_transactions_ids(
+    found = await investment_transactions.load_live_investment_transactions(
         session.db, session.item_id, step.investment_id
     )
-    stored = set(found)
+    stored = {version.id: version for version in found}
     listed = Listed.of(rows, rejected).among(stored)
-    missing = stored - listed if page.is_complete else set()
-    known = not (missing or rejected) and len(rows) == len(listed)
-    if known and await are_stored(session, ENTITY, rows):
+    missing = stored.keys() - listed if page.is_complete else set()
+    known = bool(rows) and not rejected and len(rows) == len(listed)
+    if known and not missing and are_stored(session, ENTITY, rows, stored):
         await read.complete_unchanged(
             fingerprint=step.fingerprint, incomplete_reason=page.incomplete_reason
         )
         return
-    async with session.page() as conn:
+
+    async def write(conn: Connection) -> None:
         if stored and not page.rows:
             await read.defer(conn)
             return
         owner = step.investment_id
-        owned = {"investment_id": owner}
-        await store_rows(conn, session, ENTITY, rows, rejected, scope_id=owner, owner_columns=owned)
+        await store_rows(
+            conn,
+            session,
+            ENTITY,
+            rows,
+            rejected,
+            scope_id=owner,
+            owner_columns={"investment_id": owner},
+            stored=stored if known else None,
+        )
         if await _doubt(conn, session, step.investment_id, missing):
             await read.defer(conn, reason=MISSING_ROWS, pause=ASK_AGAIN_AFTER)
             return
         await read.complete(
             conn, fingerprint=step.fingerprint, incomplete_reason=page.incomplete_reason
         )
+
+    await in_page(session, write)
 
 
 async def _doubt(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from worker.lease.lease import SyncSession
 from worker.lease.progress import Read
 from worker.planner.freshness import latest_collection
 from worker.planner.item_status import Item, later_of, read_item
+from worker.planner.state import StoredItem
 from worker.pluggy_api.errors import PluggyUnavailable
 from worker.pluggy_api.payloads import decode_object, row_hash, without_key
 from worker.store.entities import items
@@ -31,8 +33,12 @@ from worker.sync.tombstones import tombstone_all
 log = structlog.get_logger()
 
 
-async def fetch_item(session: SyncSession) -> Item:
-    """Fetch the item and store its row. Raises PluggyError, LeaseLost."""
+async def fetch_item(session: SyncSession, stored: StoredItem | None) -> Item:
+    """Fetch the item and store its row if it differs from the stored one.
+
+    Nobody else writes the item while the lease is held that every write checks. Raises PluggyError,
+    LeaseLost.
+    """
     read = Read.begin(session, "items")
     body = await session.pluggy.item(session.item_id)
     # Every item includes its connector, which changes independently of the item.
@@ -50,25 +56,25 @@ async def fetch_item(session: SyncSession) -> Item:
         connector_id=columns["connector_id"],
         latest=latest,
     )
-    stored = await items.load_item_version(session.db, session.item_id)
-    if stored is not None and _same(row, columns, stored):
-        counts.unchanged += 1
-        await replace(read, source_updated_at=item.last_updated_at).complete_unchanged()
+    same = stored is not None and _same(row, columns, stored)
+    if stored is not None and stored.deleted_at is None and is_stale(session, row, stored):
+        counts.older_skipped += 1
+        item = later_of(_stored(session, stored), item)
+        same = True
+    else:
+        counts.unchanged += same
+    read = replace(read, source_updated_at=item.last_updated_at)
+    if same:
+        await read.complete_unchanged()
         return item
-    # Nobody else writes the item while the lease that the page checks is ours.
-    async with session.page() as conn:
-        if stored is not None and stored.deleted_at is None and is_stale(session, row, stored):
-            counts.older_skipped += 1
-            item = later_of(_stored(session, stored), item)
-        else:
-            request_id = session.pluggy.request_id
-            await note_novelties(conn, session.run, "items", [fields], request_id=request_id)
-            await _write(conn, session, row, columns)
-            if stored is not None and stored.deleted_at is not None:
-                await items.reset_reads(conn, session.item_id)
-            counts.inserted += stored is None
-            counts.changed += stored is not None
-        await replace(read, source_updated_at=item.last_updated_at).complete(conn)
+    async with session.page(fence=partial(read.complete, token=session.lease.token)) as conn:
+        request_id = session.pluggy.request_id
+        await note_novelties(conn, session.run, "items", [fields], request_id=request_id)
+        await _write(conn, session, row, columns)
+        if stored is not None and stored.deleted_at is not None:
+            await items.reset_reads(conn, session.item_id)
+        counts.inserted += stored is None
+        counts.changed += stored is not None
     return item
 
 
@@ -77,8 +83,8 @@ async def _write(conn: Connection, session: SyncSession, row: Row, columns: dict
     await items.upsert_item(conn, row=text_of_row, run_id=session.run.id, now=session.now)
 
 
-def _stored(session: SyncSession, stored: items.ItemVersion) -> Item:
-    fields = decode_object(stored.payload.encode())
+def _stored(session: SyncSession, stored: StoredItem) -> Item:
+    fields = decode_object(stored.payload)
     return read_item(
         fields,
         is_open_finance=bool(stored.connector_is_open_finance),
@@ -87,7 +93,7 @@ def _stored(session: SyncSession, stored: items.ItemVersion) -> Item:
     )
 
 
-def _same(row: Row, columns: Mapping[str, Any], stored: items.ItemVersion) -> bool:
+def _same(row: Row, columns: Mapping[str, Any], stored: StoredItem) -> bool:
     """Whether the stored row is equal; the connector's columns, not in the payload, one by one."""
     return bool(
         stored.row_hash == row.hash

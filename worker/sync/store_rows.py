@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import asyncpg
 import msgspec
@@ -15,14 +17,16 @@ from worker.entities.declaration import Entity
 from worker.infra.postgres import Connection, Pool
 from worker.infra.time_slices import batches, yielding_to_others
 from worker.lease.lease import SyncSession
-from worker.planner.state import WHOLE_ITEM
+from worker.planner.state import WHOLE_ITEM, StoredItem
 from worker.pluggy_api.payloads import Unreadable
 from worker.pluggy_api.values import UnreadableRow
 from worker.store import rejected_rows
-from worker.store.entities.items import ItemVersion
 from worker.store.rows import StoredVersion
 from worker.sync.page_rows import Rejected, Row
 from worker.sync.schema_drift import note_novelties, read_familiar
+
+T = TypeVar("T")
+Versions: TypeAlias = Mapping[uuid.UUID, StoredVersion]
 
 STALE_READ: Final = timedelta(minutes=10)
 """An older answer within this time of our write is a lagging replica's; later it is Pluggy's word.
@@ -61,31 +65,53 @@ async def store_rows(
     *,
     scope_id: uuid.UUID = WHOLE_ITEM,
     owner_columns: Mapping[str, Any] | None = None,
+    stored: Versions | None = None,
 ) -> set[uuid.UUID]:
     """Write rows that differ, in the page's transaction, and count them in the claim's run.
 
     Returns the ids that were shown without being stored: of unreadable and of older rows.
     owner_columns: columns that Pluggy's rows do not carry, such as the investment of its rows.
+    stored: the versions that are stored of all rows; None: they are loaded.
     """
     unkept, older = list(rejected), set[uuid.UUID]()
     for batch in batches(rows, BATCH_SIZE):
-        unkept += await _store_batch(conn, session, entity, batch, owner_columns or {}, older)
+        found = await load_stored(conn, session, entity, batch) if stored is None else stored
+        written = await _store_batch(
+            conn, session, entity, batch, owner_columns or {}, older, found
+        )
+        unkept += written
     await _set_aside(conn, session, entity, scope_id, unkept)
     session.run.counts.seen += len(rows) + len(rejected)
     return older.union(r.id for r in unkept if r.id is not None)
 
 
-async def are_stored(session: SyncSession, entity: Entity, rows: Sequence[Row]) -> bool:
-    """Whether there are rows, and all of them are stored as they are; then they are counted.
+async def in_page(session: SyncSession, write: Callable[[Connection], Awaitable[T]]) -> T:
+    """Write a page that most likely holds no row that Postgres refuses: without savepoints.
+
+    If it does, it is written again with them.
+    """
+    counts = replace(session.run.counts)
+    session.savepoints = False
+    try:
+        async with session.page() as conn:
+            return await write(conn)
+    except REFUSED_ROW:
+        session.run.counts = counts
+    finally:
+        session.savepoints = True
+    async with session.page() as conn:
+        return await write(conn)
+
+
+def are_stored(session: SyncSession, entity: Entity, rows: Sequence[Row], stored: Versions) -> bool:
+    """Whether all rows are stored as they are; then they are counted.
 
     A look outside of a transaction: what is done because of it has to check the lease.
     """
-    if not rows or session.has_rejected:
+    if rows and session.has_rejected:
         return False
-    for batch in batches(rows, BATCH_SIZE):
-        stored = await _stored_versions(session.db, session, entity, batch)
-        if not all(_equals(entity, row, stored.get(row.id)) for row in batch):
-            return False
+    if not all(_equals(entity, row, stored.get(row.id)) for row in rows):
+        return False
     session.run.counts.seen += len(rows)
     session.run.counts.unchanged += len(rows)
     return True
@@ -98,9 +124,9 @@ async def _store_batch(
     rows: Sequence[Row],
     owner_columns: Mapping[str, Any],
     older: set[uuid.UUID],
+    stored: Versions,
 ) -> list[Rejected]:
     """Write rows that differ; returns rows that could not be written, and adds to older ones."""
-    stored = await _stored_versions(conn, session, entity, rows)
     differing = [row for row in rows if not _is_same(session, entity, row, stored.get(row.id))]
     readable, unreadable = await _readable(entity, differing)
     changed = [row for row in readable if not _is_older(session, row, stored.get(row.id))]
@@ -136,9 +162,12 @@ async def _count_explained(
     )
 
 
-async def _stored_versions(
+async def load_stored(
     conn: Connection | Pool, session: SyncSession, entity: Entity, rows: Sequence[Row]
-) -> dict[uuid.UUID, StoredVersion]:
+) -> Versions:
+    """What is stored of rows, tombstones included."""
+    if not rows:
+        return {}
     ids = [row.id for row in rows]
     found = await entity.load_versions(conn, session.item_id, ids=ids)
     return {version.id: version for version in found}
@@ -185,7 +214,7 @@ def _is_older(session: SyncSession, row: Row, stored: StoredVersion | None) -> b
     return older
 
 
-def is_stale(session: SyncSession, row: Row, stored: StoredVersion | ItemVersion) -> bool:
+def is_stale(session: SyncSession, row: Row, stored: StoredVersion | StoredItem) -> bool:
     """Whether an answer is older than the stored row. With equal times the answer wins.
 
     It also wins over a stored time in the future, which cannot be when the row was updated.
@@ -217,7 +246,7 @@ async def _write(
     session: SyncSession,
     entity: Entity,
     mapped: list[Mapped],
-    stored: Mapping[uuid.UUID, StoredVersion],
+    stored: Versions,
 ) -> list[Rejected]:
     """Write rows: many new ones by COPY, which is half the work for Postgres, others by upsert."""
     new = [m for m in mapped if m.row.id not in stored] if entity.mapped_fields else []
@@ -258,17 +287,22 @@ def _record(
 async def _upsert(
     conn: Connection, session: SyncSession, entity: Entity, mapped: list[Mapped]
 ) -> list[Rejected]:
-    """Write all rows in one statement; if Postgres refuses it, one by one to find bad rows."""
+    """Write all rows in one statement; if Postgres refuses it, one by one to find bad rows.
+
+    Without savepoints it raises REFUSED_ROW, which ends the transaction.
+    """
     if not mapped:
         return []
     documents = [row.document(columns, entity.version) for row, columns in mapped]
     try:
-        async with conn.transaction():
+        async with conn.transaction() if session.savepoints else nullcontext():
             text = msgspec.json.encode(documents).decode()
             written = await entity.upsert(
                 conn, rows=text, item_id=session.item_id, run_id=session.run.id, now=session.now
             )
     except REFUSED_ROW as error:
+        if not session.savepoints:
+            raise
         if len(mapped) == 1:
             [(row, _)] = mapped
             return [Rejected(row.id, type(error).__name__, row.raw)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Collection
-from datetime import timedelta
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from worker.entities.transactions import ENTITY
@@ -21,8 +22,8 @@ from worker.pluggy_api.tickets import since_ticket
 from worker.store import account_walks, product_sync, reconciliation
 from worker.store.entities import transactions
 from worker.sync.deletions import Question
-from worker.sync.page_rows import Listed, read_rows
-from worker.sync.store_rows import store_rows
+from worker.sync.page_rows import Listed, Rejected, Row, read_rows
+from worker.sync.store_rows import Versions, are_stored, in_page, load_stored, store_rows
 
 PRODUCT: Final = "transactions"
 MAX_DELTA_PAGES: Final = 10
@@ -39,12 +40,30 @@ async def store_page(
 
     Raises PluggyUnavailable if a row is another account's.
     """
-    rows, rejected = await read_rows(page.rows, owner_key="accountId", owner=account_id)
+    rows, rejected = await _rows_of(page, account_id)
     before = session.run.counts.inserted
-    unkept = await store_rows(conn, session, ENTITY, rows, rejected, scope_id=account_id)
+    listed = await _store(conn, session, account_id, rows, rejected)
     if session.run.counts.inserted > before:
         # A new row may serve as the witness that the account lacked.
         await reconciliation.hurry_deletions(conn, session.item_id, account_id, now=session.now)
+    return listed
+
+
+async def _rows_of(page: Page, account_id: uuid.UUID) -> tuple[list[Row], list[Rejected]]:
+    return await read_rows(page.rows, owner_key="accountId", owner=account_id)
+
+
+async def _store(
+    conn: Connection,
+    session: SyncSession,
+    account_id: uuid.UUID,
+    rows: Sequence[Row],
+    rejected: Sequence[Rejected],
+    stored: Versions | None = None,
+) -> Listed:
+    unkept = await store_rows(
+        conn, session, ENTITY, rows, rejected, scope_id=account_id, stored=stored
+    )
     listed = Listed.of(rows, rejected)
     if listed.ids and session.has_absent:
         # Nothing else records that an unchanged row was shown.
@@ -110,18 +129,42 @@ async def _read_delta(session: SyncSession, step: ReadDelta, began: float) -> No
                 return
         page = await session.pluggy.next_transactions(page.next)
         pages += 1
-    suspicious = pages > 1 or await transactions.holds_rows_created_since(
-        session.db, session.item_id, step.account_id, since=step.created_at_from
-    )
-    needs_witness = not page.rows and (suspicious or step.expects_rows)
-    if needs_witness and not await witnessed(session, step.account_id, suspicious=suspicious):
+    if not page.rows and not await _is_believed(session, step, is_only_page=pages == 1):
         await deferred(session, step.account_id)
         return
-    async with session.page() as conn:
-        await store_page(conn, session, step.account_id, page)
-        await read.complete_transactions(
-            conn, pluggy_started_at=pluggy_started_at, since=step.created_at_from
-        )
+    await _store_last_page(session, step, read, page, pluggy_started_at)
+
+
+async def _is_believed(session: SyncSession, step: ReadDelta, *, is_only_page: bool) -> bool:
+    """Whether an empty last page contradicts nothing, or has a witness."""
+    suspicious = not is_only_page or await transactions.holds_rows_created_since(
+        session.db, session.item_id, step.account_id, since=step.created_at_from
+    )
+    if not suspicious and not step.expects_rows:
+        return True
+    return await witnessed(session, step.account_id, suspicious=suspicious)
+
+
+async def _store_last_page(
+    session: SyncSession, step: ReadDelta, read: Read, page: Page, pluggy_started_at: datetime
+) -> None:
+    """Store the page and complete the read: one statement if all of its rows are stored."""
+    rows, rejected = await _rows_of(page, step.account_id)
+    stored = await load_stored(session.db, session, ENTITY, rows)
+    complete = partial(
+        read.complete_transactions, pluggy_started_at=pluggy_started_at, since=step.created_at_from
+    )
+    shows_absent = rows and session.has_absent
+    if not (rejected or shows_absent) and are_stored(session, ENTITY, rows, stored):
+        await complete(session.db, token=session.lease.token)
+        return
+
+    async def write(conn: Connection) -> None:
+        before = session.run.counts.inserted
+        await _store(conn, session, step.account_id, rows, rejected, stored)
+        await complete(conn, has_new_rows=session.run.counts.inserted > before)
+
+    await in_page(session, write)
 
 
 async def witnessed(session: SyncSession, account_id: uuid.UUID, *, suspicious: bool) -> bool:

@@ -21,11 +21,16 @@ WHERE a.row_hash <> r.row_hash
     = r.payload - '{balance,updatedAt}'::text[]
       #- '{bankData,closingBalance}' #- '{bankData,automaticallyInvestedBalance}';
 
--- name: load_live_accounts_ids
+-- name: load_live_accounts
 -- params: item_id, owner_id
--- returns: values
--- owner_id is not used: accounts are listed by item.
-SELECT id FROM pluggy.accounts WHERE item_id = $1 AND $2::uuid IS NOT NULL AND deleted_at IS NULL ORDER BY id;
+-- returns: many StoredVersion
+-- nullable: source_updated_at, deleted_at, missing_since
+-- The rows of a list. owner_id is not used: accounts are listed by item.
+SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
+       coalesce(deletion_flagged_at, deletion_refused_at) AS missing_since
+FROM pluggy.accounts
+WHERE item_id = $1 AND $2::uuid IS NOT NULL AND deleted_at IS NULL
+ORDER BY id;
 
 -- name: upsert_accounts
 -- params: rows, item_id, run_id, now

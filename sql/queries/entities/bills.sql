@@ -7,11 +7,15 @@ SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
        NULL::timestamptz AS missing_since
 FROM pluggy.bills WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
--- name: load_live_bills_ids
+-- name: load_live_bills
 -- params: item_id, owner_id
--- returns: values
--- owner_id: the account.
-SELECT id FROM pluggy.bills WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL
+-- returns: many StoredVersion
+-- nullable: source_updated_at, deleted_at, missing_since
+-- The rows of a list. owner_id: the account.
+SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
+       NULL::timestamptz AS missing_since
+FROM pluggy.bills
+WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL
 ORDER BY id;
 
 -- name: upsert_bills

@@ -7,11 +7,15 @@ SELECT id, row_hash, row_version, NULL::timestamptz AS source_updated_at, change
        missing_since
 FROM pluggy.investment_transactions WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
--- name: load_live_investment_transactions_ids
+-- name: load_live_investment_transactions
 -- params: item_id, owner_id
--- returns: values
--- owner_id: the investment.
-SELECT id FROM pluggy.investment_transactions WHERE item_id = $1 AND investment_id = $2 AND deleted_at IS NULL
+-- returns: many StoredVersion
+-- nullable: source_updated_at, deleted_at, missing_since
+-- The rows of a list. owner_id: the investment.
+SELECT id, row_hash, row_version, NULL::timestamptz AS source_updated_at, changed_at, deleted_at,
+       missing_since
+FROM pluggy.investment_transactions
+WHERE item_id = $1 AND investment_id = $2 AND deleted_at IS NULL
 ORDER BY id;
 
 -- name: upsert_investment_transactions

@@ -1,11 +1,3 @@
--- name: load_item_version
--- params: item_id
--- returns: one? ItemVersion
--- nullable: source_updated_at, deleted_at, connector_id, connector_name, connector_is_open_finance
-SELECT row_hash, row_version, source_updated_at, changed_at, deleted_at, run_id, payload::text,
-       connector_id, connector_name, connector_is_open_finance
-FROM pluggy.items WHERE id = $1;
-
 -- name: upsert_item
 -- params: row, run_id, now
 -- returns: none
@@ -54,13 +46,14 @@ RETURNING true;
 -- name: reset_reads
 -- params: item_id
 -- returns: none
--- A tombstoned item answers again: all that was read of it is tombstoned too, so all is read again.
+-- A tombstoned item answers again: all that was read of it is tombstoned too, so all else is read
+-- again.
 UPDATE pluggy_sync.product_sync
 SET complete_read_at = NULL, source_updated_at = NULL, watermark = NULL, walked_at = NULL,
     read_since = NULL, recent_at = NULL, fingerprint = NULL, read_seq = NULL,
     walked_seq = NULL, recent_seq = NULL, read_up_to = NULL, narrow_until = NULL, wide_by = NULL,
     wide_ordered = false
-WHERE item_id = $1;
+WHERE item_id = $1 AND product <> 'items';
 
 -- name: end_item
 -- params: item_id, run_id, now

@@ -7,11 +7,15 @@ SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
        missing_since
 FROM pluggy.loans WHERE item_id = $1 AND id = ANY($2::uuid[]);
 
--- name: load_live_loans_ids
+-- name: load_live_loans
 -- params: item_id, owner_id
--- returns: values
--- owner_id is not used: loans are listed by item.
-SELECT id FROM pluggy.loans WHERE item_id = $1 AND $2::uuid IS NOT NULL AND deleted_at IS NULL
+-- returns: many StoredVersion
+-- nullable: source_updated_at, deleted_at, missing_since
+-- The rows of a list. owner_id is not used: loans are listed by item.
+SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
+       missing_since
+FROM pluggy.loans
+WHERE item_id = $1 AND $2::uuid IS NOT NULL AND deleted_at IS NULL
 ORDER BY id;
 
 -- name: upsert_loans

@@ -36,12 +36,13 @@ async def count_balance_changes(conn: Executor, item_id: uuid.UUID, *, rows: str
     return found
 
 
-async def load_live_accounts_ids(
+async def load_live_accounts(
     conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID
-) -> list[uuid.UUID]:
-    """owner_id is not used: accounts are listed by item."""
+) -> list[StoredVersion]:
+    """The rows of a list. owner_id is not used: accounts are listed by item."""
     return [
-        record[0] for record in await conn.fetch(SQL["load_live_accounts_ids"], item_id, owner_id)
+        StoredVersion(*record)
+        for record in await conn.fetch(SQL["load_live_accounts"], item_id, owner_id)
     ]
 
 

@@ -26,11 +26,14 @@ async def load_bills_versions(
     ]
 
 
-async def load_live_bills_ids(
+async def load_live_bills(
     conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID
-) -> list[uuid.UUID]:
-    """owner_id: the account."""
-    return [record[0] for record in await conn.fetch(SQL["load_live_bills_ids"], item_id, owner_id)]
+) -> list[StoredVersion]:
+    """The rows of a list. owner_id: the account."""
+    return [
+        StoredVersion(*record)
+        for record in await conn.fetch(SQL["load_live_bills"], item_id, owner_id)
+    ]
 
 
 async def upsert_bills(

@@ -26,12 +26,13 @@ async def load_consents_versions(
     ]
 
 
-async def load_live_consents_ids(
+async def load_live_consents(
     conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID
-) -> list[uuid.UUID]:
-    """owner_id is not used: consents are listed by item."""
+) -> list[StoredVersion]:
+    """The rows of a list. owner_id is not used: consents are listed by item."""
     return [
-        record[0] for record in await conn.fetch(SQL["load_live_consents_ids"], item_id, owner_id)
+        StoredVersion(*record)
+        for record in await conn.fetch(SQL["load_live_consents"], item_id, owner_id)
     ]
 
 

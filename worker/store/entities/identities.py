@@ -26,12 +26,13 @@ async def load_identities_versions(
     ]
 
 
-async def load_live_identities_ids(
+async def load_live_identities(
     conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID
-) -> list[uuid.UUID]:
-    """owner_id is not used: identities are listed by item."""
+) -> list[StoredVersion]:
+    """The rows of a list. owner_id is not used: identities are listed by item."""
     return [
-        record[0] for record in await conn.fetch(SQL["load_live_identities_ids"], item_id, owner_id)
+        StoredVersion(*record)
+        for record in await conn.fetch(SQL["load_live_identities"], item_id, owner_id)
     ]
 
 

@@ -26,15 +26,13 @@ async def load_investment_transactions_versions(
     ]
 
 
-async def load_live_investment_transactions_ids(
+async def load_live_investment_transactions(
     conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID
-) -> list[uuid.UUID]:
-    """owner_id: the investment."""
+) -> list[StoredVersion]:
+    """The rows of a list. owner_id: the investment."""
     return [
-        record[0]
-        for record in await conn.fetch(
-            SQL["load_live_investment_transactions_ids"], item_id, owner_id
-        )
+        StoredVersion(*record)
+        for record in await conn.fetch(SQL["load_live_investment_transactions"], item_id, owner_id)
     ]
 
 

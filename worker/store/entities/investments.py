@@ -26,13 +26,13 @@ async def load_investments_versions(
     ]
 
 
-async def load_live_investments_ids(
+async def load_live_investments(
     conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID
-) -> list[uuid.UUID]:
-    """owner_id is not used: investments are listed by item."""
+) -> list[StoredVersion]:
+    """The rows of a list. owner_id is not used: investments are listed by item."""
     return [
-        record[0]
-        for record in await conn.fetch(SQL["load_live_investments_ids"], item_id, owner_id)
+        StoredVersion(*record)
+        for record in await conn.fetch(SQL["load_live_investments"], item_id, owner_id)
     ]
 
 

@@ -8,30 +8,10 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 
-import msgspec
-
 from worker.infra.postgres import rows_written
 from worker.store.statements import Executor, load
 
 SQL = load("entities/items.sql")
-
-
-class ItemVersion(msgspec.Struct, frozen=True):
-    row_hash: bytes
-    row_version: int
-    source_updated_at: datetime | None
-    changed_at: datetime
-    deleted_at: datetime | None
-    run_id: int
-    payload: str
-    connector_id: int | None
-    connector_name: str | None
-    connector_is_open_finance: bool | None
-
-
-async def load_item_version(conn: Executor, item_id: uuid.UUID) -> ItemVersion | None:
-    found = await conn.fetchrow(SQL["load_item_version"], item_id)
-    return None if found is None else ItemVersion(*found)
 
 
 async def upsert_item(conn: Executor, *, row: str, run_id: int, now: datetime) -> None:
@@ -61,7 +41,7 @@ async def pin_inner_item(
 
 async def reset_reads(conn: Executor, item_id: uuid.UUID) -> None:
     """A tombstoned item answers again: all that was read of it is tombstoned too, so all
-    is read again.
+    else is read again.
     """
     await conn.execute(SQL["reset_reads"], item_id)
 

@@ -26,11 +26,14 @@ async def load_loans_versions(
     ]
 
 
-async def load_live_loans_ids(
+async def load_live_loans(
     conn: Executor, item_id: uuid.UUID, owner_id: uuid.UUID
-) -> list[uuid.UUID]:
-    """owner_id is not used: loans are listed by item."""
-    return [record[0] for record in await conn.fetch(SQL["load_live_loans_ids"], item_id, owner_id)]
+) -> list[StoredVersion]:
+    """The rows of a list. owner_id is not used: loans are listed by item."""
+    return [
+        StoredVersion(*record)
+        for record in await conn.fetch(SQL["load_live_loans"], item_id, owner_id)
+    ]
 
 
 async def upsert_loans(
