@@ -162,12 +162,19 @@ def print_list(
 
 
 def print_rows(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """A table for people, or one word if there is nothing to show."""
-    found = list(rows)
+    """A table on a terminal; in a pipe the names of the columns, then a line a row, with tabs.
+
+    That there is nothing to show is said to a person only: on a terminal, or on standard error.
+    """
+    found, shown = list(rows), console()
     if not found:
-        console().print(f"{title}: none")
-        return
-    show_rows(console(), title, found)
+        click.echo(f"{title}: none", err=not shown.is_terminal)
+    elif shown.is_terminal:
+        show_rows(shown, title, found)
+    else:
+        click.echo("\t".join(found[0]))
+        for row in found:
+            click.echo("\t".join(map(_plain, row.values())))
 
 
 def show_rows(shown: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -191,8 +198,13 @@ def show_rows(shown: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
-    """Names and values, one a line."""
-    console().print(fields_table(fields))
+    """Names and values, one a line; with a tab between them in a pipe."""
+    shown = console()
+    if shown.is_terminal:
+        shown.print(fields_table(fields))
+        return
+    for name, value in fields.items():
+        click.echo(f"{name}\t{_plain(value)}")
 
 
 def fields_table(fields: Mapping[str, Any]) -> Table:
@@ -223,6 +235,17 @@ def say(line: str) -> None:
 def _cell(value: Any) -> Text:
     """No markup either: a name in brackets is a name."""
     return Text(neutral(_shown(value)))
+
+
+def _plain(value: Any) -> str:
+    """A value for another program: times as RFC 3339, numbers without commas, null empty."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, bool):
+        return str(value).lower()
+    return neutral(",".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _shown(value: Any) -> str:

@@ -59,7 +59,7 @@ def requeue(
     unknown = sorted(set(ids) - {row["id"] for row in found})
     if as_json:
         console.print_json({"dry_run": dry_run, "requeued": shown, "not_dead": unknown})
-    else:
+    elif shown or not unknown:
         console.print_rows("would be requeued" if dry_run else "requeued", shown)
     if unknown:
         raise console.CommandFailed(f"no dead letters: {', '.join(map(str, unknown))}")

@@ -80,7 +80,7 @@ def _decide(
     others = sorted(set(ids) - done)
     if as_json:
         console.print_json({word: rows, "not_pending": others})
-    else:
+    elif rows or not others:
         console.print_rows(word, rows)
     if others:
         raise console.CommandFailed(f"no pending deletion: {', '.join(map(str, others))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Coroutine
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -48,7 +49,7 @@ def update(item_id: uuid.UUID, as_json: bool) -> None:
 
     A refusal is explained: too early, a login that failed, an item of MeuPluggy.
     """
-    _change(item_id, "", {}, as_json=as_json)
+    _report(item_id, _patch(f"/items/{item_id}", {}), as_json=as_json)
 
 
 @click.command("set-webhook")
@@ -61,7 +62,7 @@ def set_webhook(item_id: uuid.UUID, url: str | None, as_json: bool) -> None:
     Pluggy also collects the item then, and refuses as for `items update`. Each event of the item
     comes twice if the application has a webhook too; the second one is a duplicate.
     """
-    _change(item_id, "", {"webhookUrl": url or _own_url()}, as_json=as_json)
+    _report(item_id, _set_webhook(item_id, url), as_json=as_json)
 
 
 @click.command("disable-auto-sync")
@@ -72,7 +73,11 @@ def disable_auto_sync(item_id: uuid.UUID, yes: bool, as_json: bool) -> None:
     """Have Pluggy no longer collect an item by itself; `items update` starts it again."""
     if not yes:
         click.confirm(f"Stop the automatic collections of item {item_id}?", abort=True, err=True)
-    _change(item_id, "/disable-auto-sync", {}, as_json=as_json)
+    _report(item_id, _patch(f"/items/{item_id}/disable-auto-sync", {}), as_json=as_json)
+
+
+async def _set_webhook(item_id: uuid.UUID, url: str | None) -> dict[str, Any]:
+    return await _patch(f"/items/{item_id}", {"webhookUrl": url or _own_url()})
 
 
 def _own_url() -> str:
@@ -82,8 +87,11 @@ def _own_url() -> str:
     return f"{settings.webhook_url}/{quote(settings.webhook_secrets[0], safe='')}"
 
 
-def _change(item_id: uuid.UUID, path: str, body: dict[str, Any], *, as_json: bool) -> None:
-    item = console.run(_patch(f"/items/{item_id}{path}", body))
+def _report(
+    item_id: uuid.UUID, change: Coroutine[Any, Any, dict[str, Any]], *, as_json: bool
+) -> None:
+    """Make the change and print the item as Pluggy answers it."""
+    item = console.run(change)
     shown = {name: item.get(name) for name in SHOWN}
     if isinstance(url := item.get("webhookUrl"), str):
         shown["webhookUrl"] = shown_url(url, whole_path=True)

@@ -37,7 +37,7 @@ async def test_accept_tombstones_the_pending_deletions_of_an_item(
     answer = await cli.json("deletions", "accept", "--item", item_id)
     assert {row["transaction_id"] for row in answer["tombstoned"]} == set(map(str, ids))
     assert await tombstones(stack, item_id) == MANY
-    assert "tombstoned: none" in (await cli("deletions", "accept", "--item", item_id)).stdout
+    assert "tombstoned: none" in (await cli("deletions", "accept", "--item", item_id)).stderr
 
 
 async def test_refuse_keeps_the_rows_named(cli: CommandLine, stack: Stack) -> None:

@@ -229,7 +229,7 @@ async def test_connectors_are_listed_with_their_health(cli: CommandLine) -> None
     some = (await cli.json("connectors", "list", "--open-finance", "--name", "a"))["connectors"]
     assert all(row["open_finance"] and "a" in row["name"].lower() for row in some)
     assert (await cli.json("connectors", "list", "--payments"))["connectors"] == []
-    assert "none" in (await cli("connectors", "list", "--country", "XX")).stdout
+    assert "none" in (await cli("connectors", "list", "--country", "XX")).stderr
 
 
 async def test_verify_reads_an_item_fully_and_shows_what_differed(

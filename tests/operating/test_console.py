@@ -10,6 +10,7 @@ import sys
 import unicodedata
 import uuid
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 from rich.console import Console
@@ -39,6 +40,44 @@ def test_a_pipe_gets_one_line_a_row_however_wide() -> None:
     assert str(uuid.UUID(int=7)) in line
 
 
+def test_a_pipe_gets_tabs_and_values_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"at": datetime(2026, 1, 1, tzinfo=UTC), "none": None, "all": ["a", "b"], "is": True}
+    print_rows("things", [row | {"money": Decimal("1234.50"), "text": "a\tb"}])
+    print_rows("others", [])
+    print_fields({"item_id": 7})
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "at\tnone\tall\tis\tmoney\ttext",
+        "2026-01-01T00:00:00Z\t\ta,b\ttrue\t1234.50\ta\\x09b",
+        "item_id\t7",
+    ]
+    assert said.err == "others: none\n"
+
+
+def test_a_terminal_that_wants_no_colour_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    file = io.StringIO()
+    console = Console(file=file, width=300, force_terminal=True)
+    show_rows(console, "freshness", ROWS)
+    assert "\x1b[3" not in file.getvalue().replace("\x1b[3m", "")  # italics are no colour
+
+
+def test_a_reader_that_has_gone_is_no_error_message() -> None:
+    """As in `pluggy-sync --help | head -0`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "ops", "--help"],
+        check=False,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_a_terminal_that_is_wide_enough_gets_a_table() -> None:
     assert "┃" in shown(width=400, terminal=True)
 
@@ -64,7 +103,7 @@ def test_control_sequences_of_others_are_written_out(capsys: pytest.CaptureFixtu
     print_json({"name": NASTY})
     printed, failed = capsys.readouterr()
     for line in (printed + failed).split("\n"):
-        assert not CONTROLS.search(line), repr(line)
+        assert not CONTROLS.search(line.replace("\t", "")), repr(line)
     assert printed.count("\\x1b]0;owned\\x07") == 3
     # Nor is anything in brackets taken for a colour.
     assert printed.count("[red]Itaú[/red]") == 4
