@@ -51,8 +51,8 @@ def _events(ports: Ports) -> Iterator[str]:
     if is_given("WEBHOOK_URL"):
         yield "Have Pluggy send its webhooks:  pluggy-sync webhooks register"
         return
-    yield "WEBHOOK_URL is not set: changes are found only by polling, and new items are mirrored"
-    yield "after `pluggy-sync items register ID`. A tunnel gives a public address, such as:"
+    yield "WEBHOOK_URL is not set: changes are found only by polling, and items are mirrored"
+    yield "after /connect or `pluggy-sync items register ID`. A tunnel gives a public address:"
     yield f"  cloudflared tunnel --url http://{LOOPBACK}:{ports.receiver}"
     yield f"Then start again with WEBHOOK_URL=https://<its name>{RECEIVER_PATH}"
 

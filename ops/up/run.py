@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import sys
 import time
@@ -142,10 +143,11 @@ class Up:
         if role and self.has_own_postgres:
             given["DATABASE_URL"] = as_role(given["DATABASE_URL"], role)
         inherited = {k: v for k, v in os.environ.items() if k.removesuffix("_FILE") not in given}
-        log_format = "json" if self.output.as_json else "console"
-        environment = {**inherited, **given, "LOG_FORMAT": log_format}
+        given["LOG_FORMAT"] = "json" if self.output.as_json else "console"
+        if not sys.stdout.isatty():
+            given["NO_COLOR"] = "1"
         command = (sys.executable, "-P", "-m", *command)
-        return Process(name, command, environment, self.output.relay)
+        return Process(name, command, {**inherited, **given}, self.output.relay)
 
 
 def run_up(options: UpOptions, output: Output) -> int:
@@ -154,7 +156,7 @@ def run_up(options: UpOptions, output: Output) -> int:
     Raises UpRefused, DirectoryRefused, SettingsError, CommandFailed, UnitFailed, GaveUp.
     """
     refuse_what_is_missing(options)
-    stop_on_every_signal()
+    _stop_on_signals()
     with ExitStack() as stack:
         directory = None
         if options.data_dir is not None:
@@ -169,7 +171,7 @@ def run_up(options: UpOptions, output: Output) -> int:
 
 
 def _run(up: Up, directory: DataDirectory | None, new_secret: str | None) -> int:
-    """The first signal stops everything in order, a second one at once."""
+    """A signal or a failure stops everything in order, a second signal at once."""
     try:
         try:
             up.start(directory)
@@ -179,13 +181,22 @@ def _run(up: Up, directory: DataDirectory | None, new_secret: str | None) -> int
             up.supervisor.watch()
         except KeyboardInterrupt:
             up.output.say("stopping; Ctrl-C again ends everything at once")
-        up.supervisor.stop()
+        finally:
+            up.supervisor.stop()
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
         ignore_signals()
         up.supervisor.kill()
     return 0
+
+
+def _stop_on_signals() -> None:
+    """A closed terminal is a signal too, but not for what nohup has started."""
+    ignores_hangup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    stop_on_every_signal()
+    if ignores_hangup:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _secret(directory: DataDirectory | None) -> tuple[dict[str, str], str | None]:

@@ -1,6 +1,7 @@
 """The log: its lines, and what they never contain."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -40,6 +41,7 @@ def lines(level: str, log_format: str) -> list[str]:
         capture_output=True,
         text=True,
         check=True,
+        env={**os.environ, "NO_COLOR": "1"},
     )
     assert done.stderr == ""
     return done.stdout.splitlines()
@@ -71,4 +73,5 @@ def test_exceptions_show_no_values_and_secrets_no_letters(log_format: str) -> No
     shown = "\n".join(lines("DEBUG", log_format))
     assert shown.count("RuntimeError: the reason") == 2
     assert "things_happened" in shown
+    assert "\x1b[" not in shown, "NO_COLOR is obeyed"
     assert "a-secret" not in shown.replace('hunter2 = "a-secret-in-a-local-variable"', "")
