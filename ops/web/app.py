@@ -35,7 +35,6 @@ def ops_app(services: OpsServices) -> web.Application:
         ("POST", "/v1/connect-tokens", connect_tokens.create),
         ("GET", "/connect", connect.show),
         ("GET", "/connect.js", connect.script),
-        ("POST", "/connect/items", connect.register),
         ("GET", "/connect/items/{item_id}", connect.progress),
         ("POST", "/connect/simulated", connect.simulate),
         ("POST", "/v1/dead-letters/{event_row_id}/requeue", dead_letters.requeue),

@@ -60,7 +60,7 @@ async function connect(connectorId) {
   try {
     const before = settings.item && (await progressOf(settings.item)).last_updated_at;
     const itemId = settings.simulator ? await simulate(connectorId) : await openWidget();
-    await call("POST", "/connect/items", { itemId });
+    await call("POST", "/v1/items", { itemId });
     await follow(itemId, before);
   } catch (error) {
     show("state", "");

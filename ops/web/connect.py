@@ -2,7 +2,7 @@
 
 The page has Pluggy's Connect widget, or with a simulator as Pluggy a list of its banks. Neither our
 API key nor the webhook secret reaches the browser: it gets a connect token from
-POST /v1/connect-tokens, and names the item that was connected.
+POST /v1/connect-tokens, and registers the item that was connected by POST /v1/items.
 Source: https://docs.pluggy.ai/docs/connect-widget/introduction, package pluggy-connect-sdk 2.14.
 """
 
@@ -14,7 +14,6 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
 from aiohttp import web
 
 from ops.web.connect_tokens import pluggy_refusal
@@ -29,9 +28,6 @@ from worker.pluggy_api.errors import PluggyError
 from worker.pluggy_api.http import Change
 from worker.pluggy_api.payloads import Unreadable, decode_object
 from worker.store import operating, waits
-from worker.store.waits import Registered
-
-log = structlog.get_logger()
 
 CDN: Final = "https://cdn.pluggy.ai"
 WIDGET: Final = f"{CDN}/pluggy-connect/latest/pluggy-connect.js"
@@ -79,21 +75,6 @@ async def script(request: web.Request) -> web.Response:
     """GET /connect.js"""
     _local_services(request)
     return web.Response(text=SCRIPT.read_text(encoding="utf-8"), content_type="text/javascript")
-
-
-async def register(request: web.Request) -> web.Response:
-    """POST /connect/items {"itemId"}: mirror the item that was connected. 202, 400."""
-    services = _local_services(request)
-    item_id = _item_id((await read_document(request)).get("itemId"))
-
-    async def store(conn: Connection) -> Registered:
-        return await waits.register_item(conn, item_id)
-
-    registered = await services.ask(store)
-    if registered.made_due:
-        await services.waker.wake([item_id])
-    log.info("item_connected", item_id=str(item_id), is_new=registered.is_new)
-    return answer({"itemId": item_id, "status": "accepted"}, 202)
 
 
 async def progress(request: web.Request) -> web.Response:

