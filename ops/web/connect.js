@@ -17,6 +17,7 @@ async function call(method, path, body) {
   if (body) headers["Content-Type"] = "application/json";
   const reply = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
   const answer = await reply.json();
+  if (reply.status === 401) throw new Error("Enter the token of OPS_TOKEN.");
   if (!reply.ok) throw new Error(answer.detail);
   return answer;
 }
@@ -90,6 +91,7 @@ function draw(itemId, item) {
   const isFresh = item.light === "green";
   const ended = isFresh ? "Everything is fresh" : "Read, but not everything is fresh";
   show("state", item.state === "idle" ? `${ended}: ${total} rows.` : `Reading: ${total} rows so far.`);
+  byId("table").hidden = item.products.length === 0;
   byId("products").replaceChildren(...lines(item));
   const query = `SELECT * FROM pluggy_live.transactions WHERE item_id = '${itemId}'`;
   show("next", item.rows.transactions ? query : "");

@@ -48,7 +48,10 @@ SIMULATED_CHANGES: Final = {"created": 5, "consent": "renewed"}
 PROGRESS: Final = """\
 <p id="error" role="alert"></p>
 <p id="state" role="status"></p>
-<table id="products"></table>
+<table id="table" hidden>
+<thead><tr><th>product</th><th>state</th><th>rows</th></tr></thead>
+<tbody id="products"></tbody>
+</table>
 <pre id="next"></pre>"""
 
 
