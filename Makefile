@@ -73,7 +73,7 @@ bench-growth: $(READY) ## measure what grows with the tables, some minutes (ARGS
 store: $(READY) ## write worker/store from sql/queries and a migrated database
 	@$(BIN)/python -m bench.store
 
-schema: $(READY) ## write sql/schema.txt and docs/entities.md from a migrated database
+schema: $(READY) ## write sql/schema.txt and docs/data-model.md from a migrated database
 	@$(BIN)/python -m bench.schema
 
 check: lint types imports ## everything static

@@ -1,4 +1,4 @@
-"""The page docs/entities.md: diagrams of the tables, drawn from a migrated database."""
+"""The page docs/data-model.md: diagrams of the tables, drawn from a migrated database."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PROVENANCE: Final = (
 )
 
 PAGE: Final = """\
-# Entities
+# Data model
 
 Written by `make schema` from a migrated database: change `sql/`, not this page. `sql/schema.txt`
 lists every column, constraint and index.
@@ -94,7 +94,7 @@ class Table:
 
 
 async def entities_page(conn: Connection) -> str:
-    """Return the text of docs/entities.md."""
+    """Return the text of docs/data-model.md."""
     tables = [
         Table(
             record["schema"],

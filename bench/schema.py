@@ -1,4 +1,4 @@
-"""`python -m bench.schema`: describe a migrated database in sql/schema.txt and docs/entities.md."""
+"""`python -m bench.schema`: write sql/schema.txt and docs/data-model.md of a migrated database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker.infra.sql_files import SQL_DIR
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 SCHEMA_FILE: Final = SQL_DIR / "schema.txt"
-ENTITIES_FILE: Final = SQL_DIR.parent / "docs" / "entities.md"
+ENTITIES_FILE: Final = SQL_DIR.parent / "docs" / "data-model.md"
 CATALOGUE: Final = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
 HEADER: Final = "# The migrated database, written by `make schema`: change sql/, not this file.\n"
 

@@ -22,8 +22,11 @@ class ReceiverSettings(Environment):
     webhook_secret: SecretStr
     webhook_secret_header: str = "X-Webhook-Secret"  # noqa: S105 - a header's name
     webhook_allow_from: Annotated[tuple[Network, ...], NoDecode] = ()
+    """Addresses and networks that may deliver, with commas; none: everywhere."""
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
+    """Proxies whose `X-Forwarded-For` is believed, with commas."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """The port that the receiver listens on."""
 
     @field_validator("webhook_secret")
     @classmethod

@@ -19,8 +19,12 @@ class OpsSettings(PluggyAccess):
     token."""
 
     ops_host: str = "127.0.0.1"
+    """The address that the ops process listens on; any other than loopback needs `OPS_TOKEN`."""
     ops_port: Annotated[int, Field(ge=0, le=65535)] = 8090
+    """The port that the ops process listens on."""
     ops_token: Annotated[SecretStr | None, Field(validate_default=True)] = None
+    """The token that requests to the ops process carry (`Authorization: Bearer`), 16 visible ASCII
+    characters at least; without it reading is open on loopback."""
 
     @field_validator("ops_token")
     @classmethod

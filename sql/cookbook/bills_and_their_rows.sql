@@ -9,6 +9,8 @@ SELECT b.item_id, b.id AS bill_id, b.due_date, b.currency_code AS currency, b.to
 FROM pluggy_live.bills b
 LEFT JOIN pluggy_live.transactions t ON t.item_id = b.item_id AND t.bill_id = b.id
     AND t.deletion_flagged_at IS NULL
+    AND ($1::text IS NULL
+         OR t.item_id = ANY (ARRAY(SELECT id FROM pluggy_live.items WHERE client_user_id = $1)))
 WHERE ($1::text IS NULL
        OR b.item_id = ANY (ARRAY(SELECT id FROM pluggy_live.items WHERE client_user_id = $1)))
   AND b.due_date >= $2::date

@@ -1,3 +1,4 @@
+-- Accounts are matched by keys, so that the join is by equality, as in account_lineage.
 CREATE VIEW pluggy_live.duplicate_accounts AS
 WITH links AS (
     SELECT item_id, account_id, superseded_by_item_id, superseded_by FROM pluggy_sync.account_links
@@ -7,28 +8,43 @@ WITH links AS (
            nullif(btrim(a.number), '') AS number,
            nullif(btrim(a.bank_transfer_number), '') AS transfer_number,
            nullif(btrim(a.tax_number), '') AS tax_number,
-           nullif(btrim(lower(a.owner)), '') AS owner, i.client_user_id
+           nullif(btrim(lower(a.owner)), '') AS owner,
+           nullif(i.client_user_id, '') AS client_user_id
     FROM pluggy.accounts a
     JOIN pluggy.items i ON i.id = a.item_id AND i.deleted_at IS NULL
     WHERE a.deleted_at IS NULL
+), keys AS (
+    SELECT v.item_id, v.id, v.type, v.first_seen_at, k.place, k.key
+    FROM live v
+    CROSS JOIN LATERAL (VALUES
+        (1, jsonb_build_array(v.type, v.id)),
+        (2, CASE WHEN v.transfer_number IS NOT NULL THEN jsonb_build_array(
+            v.type, v.connector_id, v.currency_code, v.transfer_number) END),
+        (3, CASE WHEN v.number IS NOT NULL AND v.tax_number IS NOT NULL THEN jsonb_build_array(
+            v.type, v.connector_id, v.currency_code, v.subtype, v.number, 'tax_number', v.tax_number) END),
+        (3, CASE WHEN v.number IS NOT NULL AND v.owner IS NOT NULL THEN jsonb_build_array(
+            v.type, v.connector_id, v.currency_code, v.subtype, v.number, 'owner', v.owner) END),
+        (3, CASE WHEN v.number IS NOT NULL AND v.client_user_id IS NOT NULL THEN jsonb_build_array(
+            v.type, v.connector_id, v.currency_code, v.subtype, v.number, 'user', v.client_user_id) END)
+    ) AS k(place, key)
+    WHERE k.key IS NOT NULL AND (k.place = 1 OR v.connector_id IS NOT NULL)
+), pairs AS (
+    SELECT a.item_id, a.id, b.item_id AS other_item_id, b.id AS other_id, a.type,
+           min(a.place) AS place, a.first_seen_at, b.first_seen_at AS other_first_seen_at
+    FROM keys a
+    JOIN keys b ON b.place = a.place AND b.key = a.key AND b.item_id <> a.item_id
+        AND (a.first_seen_at, a.item_id, a.id) < (b.first_seen_at, b.item_id, b.id)
+    GROUP BY a.item_id, a.id, b.item_id, b.id, a.type, a.first_seen_at, b.first_seen_at
 )
-SELECT a.item_id, a.id AS account_id, b.item_id AS other_item_id, b.id AS other_account_id, a.type,
-       CASE WHEN a.id = b.id THEN 'same_id'
-            WHEN a.transfer_number = b.transfer_number THEN 'same_transfer_number'
-            ELSE 'same_number_and_holder' END AS reason,
-       a.first_seen_at, b.first_seen_at AS other_first_seen_at
-FROM live a
-JOIN live b ON b.item_id <> a.item_id AND b.type IS NOT DISTINCT FROM a.type
-    AND (a.first_seen_at, a.item_id, a.id) < (b.first_seen_at, b.item_id, b.id)
-    AND (a.id = b.id
-         OR (b.connector_id = a.connector_id AND b.currency_code IS NOT DISTINCT FROM a.currency_code
-             AND (b.transfer_number = a.transfer_number
-                  OR (b.number = a.number AND b.subtype IS NOT DISTINCT FROM a.subtype
-                      AND (b.tax_number = a.tax_number OR b.owner = a.owner
-                           OR b.client_user_id = a.client_user_id)))))
+SELECT p.item_id, p.id AS account_id, p.other_item_id, p.other_id AS other_account_id, p.type,
+       CASE p.place WHEN 1 THEN 'same_id' WHEN 2 THEN 'same_transfer_number'
+                    ELSE 'same_number_and_holder' END AS reason,
+       p.first_seen_at, p.other_first_seen_at
+FROM pairs p
 WHERE NOT EXISTS (SELECT FROM links l
                   WHERE (l.item_id, l.account_id, l.superseded_by_item_id, l.superseded_by)
-                        IN ((a.item_id, a.id, b.item_id, b.id), (b.item_id, b.id, a.item_id, a.id)));
+                        IN ((p.item_id, p.id, p.other_item_id, p.other_id),
+                            (p.other_item_id, p.other_id, p.item_id, p.id)));
 
 COMMENT ON VIEW pluggy_live.duplicate_accounts IS
     'The same bank account, live through two items: each pair once, the one that was stored '

@@ -28,8 +28,8 @@ CROSS JOIN LATERAL (
                count(*) FILTER (
                    WHERE t.amount_in_account_currency IS NULL AND t.currency_code <> a.currency_code)
                    AS unconverted,
-               (array_agg(t.balance ORDER BY t.order_in_day DESC NULLS LAST, t.date DESC, t.id DESC)
-                FILTER (WHERE t.balance IS NOT NULL))[1] AS reported_balance
+               (max(ARRAY[coalesce(t.order_in_day, -1), extract(epoch FROM t.date), t.balance])
+                FILTER (WHERE t.balance IS NOT NULL))[3] AS reported_balance
         FROM pluggy.transactions t
         WHERE t.item_id = a.item_id AND t.account_id = a.id
           AND t.deleted_at IS NULL AND t.deletion_flagged_at IS NULL

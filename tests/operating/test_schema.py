@@ -1,4 +1,4 @@
-"""The migrated database is what sql/schema.txt and docs/entities.md say."""
+"""The migrated database is what sql/schema.txt and docs/data-model.md say."""
 
 from __future__ import annotations
 

@@ -1,14 +1,13 @@
 """The environment: every name, its default, and the message when it is wrong."""
 
 import os
-import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
+from tests.support.settings_page import written
 from webhook_receiver.settings import ReceiverSettings
 from worker.infra.settings import (
     PRODUCTS,
@@ -263,18 +262,6 @@ def test_loopback_is_this_machine_only(url: str, loopback: bool) -> None:
     assert is_on_loopback(url) is loopback
 
 
-def test_the_documentation_names_every_setting_and_its_default() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
-    said = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+?) \|", page, re.MULTILINE))
-    fields = PluggySettings.model_fields | ReceiverSettings.model_fields
-    assert set(said) == names()
-    for name, field in fields.items():
-        default = field.default
-        if isinstance(default, SecretStr):
-            default = default.get_secret_value()
-        if isinstance(default, str | int) and default != "":
-            assert said[name.upper()].strip("`") == str(default)
-        else:
-            assert said[name.upper()].startswith(("none", "all", "everywhere", "`DATABASE_URL`")), (
-                name
-            )
+def test_the_page_of_settings_is_written_from_the_classes() -> None:
+    found, expected = written()
+    assert found == expected, "run: python -m tests.support.settings_page"

@@ -61,11 +61,18 @@ class Environment(BaseSettings):
     )
 
     database_url: SecretStr
+    """Postgres, 15 or newer; also through PgBouncer in transaction mode; several hosts with commas,
+    of which the one that takes writes is used."""
     database_direct_url: SecretStr | None = None
+    """Postgres around the pooler, for `migrate`; none: the same as `DATABASE_URL`."""
     database_statement_cache: Annotated[int, Field(ge=0)] = 100
+    """Prepared statements kept for each connection; 0 for a pooler that cannot carry them."""
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """Redis 7.2 or newer, or Valkey."""
     log_level: str = "INFO"
+    """`DEBUG`, `INFO`, `WARNING`, `ERROR`, `CRITICAL`."""
     log_format: Literal["json", "console"] = "json"
+    """`json`, or `console` for people."""
 
     @field_validator("database_url", "database_direct_url", "redis_url")
     @classmethod
@@ -108,7 +115,11 @@ class SyncSettings(Environment):
     """Products and rate limit: enough to estimate the duration of a sync without Pluggy."""
 
     pluggy_requests_per_minute: Annotated[int, Field(ge=12)] = 360
+    """Pluggy's limit for each address and group of endpoints."""
     products: Annotated[tuple[str, ...], NoDecode] = PRODUCTS
+    """Comma list of tables of schema `pluggy` ([data-model.md](data-model.md)): `items` and
+    `accounts` (these two always), `transactions`, `bills` and so on; products that are not listed
+    are neither fetched nor stored."""
 
     @field_validator("products", mode="before")
     @classmethod
@@ -126,8 +137,11 @@ class PluggyAccess(SyncSettings):
     """Credentials and address of Pluggy, and its rate limit: enough to call it."""
 
     pluggy_client_id: Annotated[str, Field(min_length=1)]
+    """Client id of the one application that this database mirrors."""
     pluggy_client_secret: SecretStr
+    """Client secret of that application."""
     pluggy_base_url: str = "https://api.pluggy.ai"
+    """Another only for a gateway, or a simulator on loopback."""
 
     @field_validator("pluggy_base_url")
     @classmethod
@@ -139,15 +153,30 @@ class PluggySettings(PluggyAccess):
     """Settings of workers and of commands that call Pluggy, never of the receiver."""
 
     posted_on_zone: str = "America/Sao_Paulo"
+    """Decides the calendar day of rows with a time of day."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    """`/livez`, `/readyz`, `/metrics`; the next free one if it is taken."""
     retention_days: Annotated[int, Field(ge=14, le=36500)] = 90
+    """At least 14; how long settled events, runs and figures are kept."""
     purge_after_days: Annotated[int, Field(ge=0, le=36500)] = 30
+    """From an item's deletion to the purge of its rows."""
     keep_ended: Annotated[int, Field(ge=0, le=1)] = 1
+    """1: items that Pluggy deletes after withdrawing their connector are kept as ended, until
+    `pluggy-sync items delete`; 0: they are purged like all others, also those that were kept before
+    ([lgpd.md](lgpd.md#items-of-withdrawn-connectors))."""
     adopt_unknown_items: Annotated[int, Field(ge=0, le=1)] = 0
+    """1: items that Pluggy's list has and that are not held are registered, at most 100 a day; 0:
+    the worklist shows them. Only where Pluggy has enabled `GET /v2/items`."""
     worker_slots: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Items synced at once by one process."""
     webhook_url: str | None = None
+    """The receiver's public address, ending in `/webhooks/pluggy` (a proxy may put a prefix before
+    that); without it the subscription is not checked."""
     webhook_secret: SecretStr = SecretStr("")
+    """The secret that deliveries carry, 16 characters at least; several with commas while it is
+    rotated."""
     webhook_secret_header: str = "X-Webhook-Secret"  # noqa: S105 - a header's name
+    """The header that carries it."""
 
     @field_validator("posted_on_zone")
     @classmethod
