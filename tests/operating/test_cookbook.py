@@ -47,7 +47,7 @@ async def test_a_query_of_the_cookbook_answers_what_pluggy_s_rows_say(
     people: People, today: date, name: str
 ) -> None:
     """Of everybody, and of each person alone."""
-    since = first_day(today, 4) if name != "upcoming_bills" else today
+    since = first_day(today, 13) if name != "upcoming_bills" else today
     assert EXPECTED[name](people, None, since, today), "there is nothing to find"
     for user in (None, ANA, BRUNO):
         found = await ask(people, name, user, since)
@@ -106,11 +106,9 @@ def _as_float(value: Any) -> Any:
 
 async def test_a_report_is_a_table_or_values_with_commas(cli: CommandLine) -> None:
     said = await cli("report", "net-worth", "bills", "--user", BRUNO)
-    assert (said.exit_code, "net worth" in said.stdout, "spending" in said.stdout) == (
-        0,
-        True,
-        False,
-    )
+    assert said.exit_code == 0
+    assert "day\tcurrency\tassets\tdebts\tnet_worth" in said.stdout
+    assert "category" not in said.stdout
     written = await cli("report", "cash-flow", "--csv", "--user", BRUNO, "--months", "2")
     rows = list(csv.DictReader(io.StringIO(written.stdout)))
     assert rows
