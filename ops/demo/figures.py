@@ -60,9 +60,6 @@ class Figures:
     webhook_to_row_ms: dict[str, float | None]
     api_requests: int
 
-    def line(self) -> str:
-        return msgspec.json.encode(asdict(self)).decode()
-
 
 def figures(progress: Progress, comparison: Comparison, api_requests: int) -> Figures:
     """Counts of rows are Pluggy's: they are what the mirror was compared with."""
@@ -84,6 +81,23 @@ def _ms(value: float | None) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """Of one mirror, in rows; doubled: it counts what Pluggy has replaced or removed."""
+
+    missing: int
+    doubled: int
+    stale: int
+    wrongly_deleted: int
+    api_requests: int
+    ms_to_visible: float | None
+
+    @property
+    def faults(self) -> int:
+        """Rows that are wrong."""
+        return self.missing + self.doubled + self.stale + self.wrongly_deleted
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All that is shown at the end."""
 
@@ -94,6 +108,14 @@ class Report:
     answer: Sequence[dict[str, Any]]
     took_s: float
     workers: int
+    scores: dict[str, Score]
+    """Of the duel, by mirror; empty without one."""
+
+    def line(self) -> str:
+        """The figures, and the scores of a duel, as one line of JSON."""
+        scores = {"duel": {name: asdict(score) for name, score in self.scores.items()}}
+        shown = asdict(self.figures) | (scores if self.scores else {})
+        return msgspec.json.encode(shown).decode()
 
 
 def show(report: Report, console: Console) -> None:

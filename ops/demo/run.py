@@ -20,7 +20,8 @@ from ops.cli.console import console
 from ops.compare.columns import Connection
 from ops.compare.rows import Comparison, compare
 from ops.compare.truth import SimulatorTruth, TruthError
-from ops.demo.figures import Progress, Report, figures, show
+from ops.demo.duel import Duel, begin_duel, show_scores
+from ops.demo.figures import Progress, Report, Score, figures, show
 from ops.demo.processes import ZONE, ChildEnded
 from ops.demo.screen import Screen
 from ops.demo.servers import NoServer
@@ -123,31 +124,45 @@ async def _play(stage: Stage, screen: Screen) -> int:
     await migrate(stage.database_url, roles=stage.has_own_postgres)
     async with aiohttp.ClientSession() as session:
         screen.begin(f"starting the receiver and {options.workers} workers")
-        control = await start_service(stage, session)
+        service = await start_service(stage, session)
         conn = await asyncpg.connect(stage.database_url, timeout=10, command_timeout=60)
         try:
-            report = await _show_it_all(Watch(stage, screen, conn, control), session)
+            duel = await begin_duel(service, conn) if options.duel else None
+            watch = Watch(stage, screen, conn, service.control)
+            report = await _show_it_all(watch, session, duel)
         finally:
             conn.terminate()
         _print_report(report, options)
         if report.figures.mismatches and not options.sabotage:
             print(stage.children.tails(), file=sys.stderr)
         if not options.leave:
-            await _stay(stage, control)
+            await _stay(stage, service.control)
         return 1 if report.figures.mismatches else 0
 
 
-async def _show_it_all(watch: Watch, session: aiohttp.ClientSession) -> Report:
+async def _show_it_all(watch: Watch, session: aiohttp.ClientSession, duel: Duel | None) -> Report:
+    scores: dict[str, Score] = {}
     with watch.screen:
         items = await _connect_items(watch)
         for number in range(1, watch.stage.options.rounds + 1):
             await _collect(watch, items, number)
+        if duel is not None:
+            scores = await _play_duel(watch, duel, items)
         if watch.stage.options.sabotage:
             await _sabotage(watch.conn)
         watch.screen.begin("comparing every row with Pluggy")
         truth = SimulatorTruth(session, watch.control.base_url)
         comparison = await compare(watch.conn, truth, ZoneInfo(ZONE))
-    return await _report(watch, comparison)
+    return await _report(watch, comparison, scores)
+
+
+async def _play_duel(watch: Watch, duel: Duel, items: list[str]) -> dict[str, Score]:
+    watch.screen.begin("the duel: both mirrors get ten bad seconds")
+    await duel.begin(watch.last.last_event)
+    await duel.ten_bad_seconds(items)
+    watch.screen.begin("the duel: what each makes of them")
+    await duel.recover(items)
+    return await duel.scores(items)
 
 
 async def _connect_items(watch: Watch) -> list[str]:
@@ -185,7 +200,7 @@ async def _sabotage(conn: Connection) -> None:
         raise DemoFailed("--sabotage needs two transactions at least")
 
 
-async def _report(watch: Watch, comparison: Comparison) -> Report:
+async def _report(watch: Watch, comparison: Comparison, scores: dict[str, Score]) -> Report:
     statement = demo.SQL["spending_by_category"].partition("\n")[2]
     spending = await demo.spending_by_category(watch.conn)
     return Report(
@@ -196,13 +211,17 @@ async def _report(watch: Watch, comparison: Comparison) -> Report:
         [msgspec.structs.asdict(row) for row in spending],
         watch.screen.took_s,
         watch.stage.options.workers,
+        scores,
     )
 
 
 def _print_report(report: Report, options: DemoOptions) -> None:
-    show(report, console(to_stderr=options.as_json))
+    terminal = console(to_stderr=options.as_json)
+    show(report, terminal)
+    if report.scores:
+        show_scores(report.scores, terminal)
     if options.as_json:
-        print(report.figures.line(), flush=True)
+        print(report.line(), flush=True)
 
 
 async def _stay(stage: Stage, control: SimulatorControl) -> None:

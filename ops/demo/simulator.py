@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -80,6 +81,10 @@ class SimulatorControl:
     async def requests(self) -> int:
         """API requests answered since they were forgotten."""
         return int((await self.json("GET", "/_simulator/requests?last=0"))["total"])
+
+    async def requests_by_agent(self) -> Counter[str]:
+        """The same by the User-Agent of the client."""
+        return Counter((await self.json("GET", "/_simulator/requests?last=0"))["agents"])
 
     async def reset_requests(self) -> None:
         await self.json("DELETE", "/_simulator/requests")

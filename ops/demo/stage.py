@@ -40,6 +40,7 @@ class DemoOptions:
     sabotage: bool = False
     leave: bool = False
     as_json: bool = False
+    duel: bool = False
     database_url: str | None = None
     redis_url: str | None = None
 
@@ -85,7 +86,30 @@ def open_stage(options: DemoOptions) -> Iterator[Stage]:
                 started.stop()
 
 
-async def start_service(stage: Stage, session: aiohttp.ClientSession) -> SimulatorControl:
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The receiver and the workers; pluggy: how a worker reaches the simulator."""
+
+    stage: Stage
+    control: SimulatorControl
+    secret: str
+    pluggy: dict[str, str]
+
+    def start_workers(self) -> list[Child]:
+        """As many workers as were asked for."""
+        return [
+            self.stage.children.start(
+                f"worker-{number}",
+                ARQ_WORKER,
+                METRICS_PORT=str(free_port()),
+                **self.stage.servers(WORKER),
+                **self.pluggy,
+            )
+            for number in range(1, self.stage.options.workers + 1)
+        ]
+
+
+async def start_service(stage: Stage, session: aiohttp.ClientSession) -> Service:
     """Receiver and workers, over a migrated database; and the subscription at the simulator.
 
     Raises ChildEnded, aiohttp.ClientError.
@@ -96,19 +120,12 @@ async def start_service(stage: Stage, session: aiohttp.ClientSession) -> Simulat
     )
     url = await stage.simulator.wait_for_log(simulator_url)
     pluggy = pluggy_settings(url, client_id, secrets.token_urlsafe(24))
-    for number in range(1, stage.options.workers + 1):
-        stage.children.start(
-            f"worker-{number}",
-            ARQ_WORKER,
-            METRICS_PORT=str(free_port()),
-            **stage.servers(WORKER),
-            **pluggy,
-        )
+    service = Service(stage, SimulatorControl(session, url), secret, pluggy)
+    service.start_workers()
     port = await receiver.wait_for_log(receiver_port)
-    control = SimulatorControl(session, url)
     hook = f"http://127.0.0.1:{port}/webhooks/pluggy"
-    await control.subscribe(hook, client_id=client_id, secret=secret)
-    return control
+    await service.control.subscribe(hook, client_id=client_id, secret=secret)
+    return service
 
 
 def stop_on_every_signal() -> None:

@@ -1,6 +1,7 @@
 """Applies a fault: before the request is handled, to the decoded answer, or on the wire."""
 
 import asyncio
+import contextlib
 import copy
 from typing import Any
 
@@ -123,7 +124,9 @@ async def _on_the_wire(
 
 async def _drip(stream: web.StreamResponse, body: bytes, seconds: float) -> None:
     size = max(1, -(-len(body) // _DRIPS))
-    for start in range(0, len(body), size):
-        await stream.write(body[start : start + size])
-        await asyncio.sleep(seconds / _DRIPS)
-    await stream.write_eof()
+    # A client that has gone, or was killed, needs no more of it.
+    with contextlib.suppress(ConnectionResetError):
+        for start in range(0, len(body), size):
+            await stream.write(body[start : start + size])
+            await asyncio.sleep(seconds / _DRIPS)
+        await stream.write_eof()

@@ -111,6 +111,7 @@ def _note(call: _Call, status: int) -> None:
     request = call.request
     call.state.requests.note(
         f"{request.method} {call.template or request.path}",
+        request.headers.get("User-Agent", ""),
         method=request.method,
         path=request.path,
         query=request.query_string,
