@@ -166,6 +166,9 @@ async def _resync(choice: Choice, tally: Tally) -> dict[str, Any]:
     async with console.database(settings) as db:
         if choice.item_ids is not None:
             await _refuse_unknown(db, choice.item_ids)
+        if not tally.dry_run:
+            # At once: one that is interrupted goes on by its name.
+            click.echo(f"resync {tally.name}: --name {tally.name} continues it", err=True)
         async for group in _groups(db, choice):
             tally.counts["items"] += len(group)
             await _check(db, tally, group, settings.products)

@@ -102,7 +102,7 @@ WITH stale AS MATERIALIZED (
            'Pluggy has promised a collection over a day ago and not made it: '
            || CASE WHEN connector_id = 200 THEN 'look at the connection in meu.pluggy.ai.'
                    ELSE 'ask Pluggy''s support.' END,
-           'pluggy-sync items show ' || id
+           'pluggy-sync items ' || CASE WHEN connector_id = 200 THEN 'show ' ELSE 'update ' END || id
     FROM pluggy.items
     WHERE deleted_at IS NULL AND next_auto_sync_at < now() - interval '1 day'
     UNION ALL
@@ -188,7 +188,10 @@ WITH stale AS MATERIALIZED (
                ELSE 'Reads of ' || count(*) || ' products fail ('
                     || coalesce(string_agg(DISTINCT reason, ', '), '-') || '): they are tried again.'
            END,
-           'pluggy-sync items show ' || item_id
+           -- Of MeuPluggy only the person can do it, in its own application.
+           CASE WHEN kind = 'reconnect' AND NOT of_meu_pluggy THEN 'pluggy-sync connect-token --item '
+                WHEN kind = 'no_auto_sync' AND NOT of_meu_pluggy THEN 'pluggy-sync items update '
+                ELSE 'pluggy-sync items show ' END || item_id
     FROM stale
     -- A step that is dead has its dead letter.
     WHERE kind IS NOT NULL
