@@ -18,7 +18,7 @@ from ops.demo.processes import spawn_guarded
 from ops.up.supervisor import GaveUp, UnitFailed
 
 TAIL_LINES: Final = 15
-READ_TIMEOUT_S: Final = 1.0
+READ_TIMEOUT_S: Final = 5.0
 """How long the rest of its output is waited for: a child of its own may hold the pipe."""
 
 

@@ -74,11 +74,17 @@ def process(name: str, program: str, lines: Lines) -> Process:
 
 
 def ended(unit: Process) -> Process:
-    """Started, and at its end."""
+    """Started, and at its end, with all that it has written."""
     unit.start()
-    assert unit._guard is not None
-    unit._guard.wait(60)
+    wait_for_end(unit)
     return unit
+
+
+def wait_for_end(unit: Process) -> None:
+    assert unit._guard is not None
+    assert unit._reader is not None
+    unit._guard.wait(60)
+    unit._reader.join(60)
 
 
 def test_pauses_double_up_to_half_a_minute() -> None:
@@ -121,8 +127,7 @@ def test_a_unit_that_keeps_ending_is_given_up_with_its_last_lines(lines: Lines) 
     supervised = Supervised(unit, Restarts(Patience(max_short_runs=2)), lines.note, 100.0)
     supervised.tend(110.0)
     supervised.tend(112.0)
-    assert unit._guard is not None
-    unit._guard.wait(60)
+    wait_for_end(unit)
     with pytest.raises(GaveUp, match=r"(?s)worker-1 keeps ending.*worker-1 \| no database"):
         supervised.tend(113.0)
     unit.finish()
