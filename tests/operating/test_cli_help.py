@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ import pytest
 
 from ops.cli.lazy import LazyGroup
 from ops.cli.main import main
+from tests.support.command_page import PAGE, page
 
 IMPORTED = """
 import json, sys
 from click.testing import CliRunner
 from ops.cli.main import main
+from tests.support.command_page import PAGE, page
 for arguments in (["--help"], ["--version"], ["items", "--help"], []):
     assert "luggy" in CliRunner().invoke(main, arguments).output, arguments
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
@@ -82,3 +85,10 @@ def test_every_command_can_print_json() -> None:
     }
     # These run until they are stopped.
     assert without == {"ops", "up"}
+
+
+def test_what_the_page_of_commands_names_is_there() -> None:
+    named = re.findall(r"^## pluggy-sync (.+)$", PAGE.read_text(encoding="utf-8"), flags=re.M)
+    assert named
+    assert [name for name in named if name not in ALL] == []
+    assert [name for name in named if f"## pluggy-sync {name}\n" not in page()] == []
