@@ -16,6 +16,8 @@ Results = Mapping[str, Mapping[str, Any]]
 
 WORSE: Final = 1.25
 RATIO: Final = " / "
+WIDE: Final = "growth"
+"""The question that has a column for each size and unit."""
 START: Final = "<!-- figures: written by make bench -->"
 END: Final = "<!-- end of figures -->"
 
@@ -57,6 +59,8 @@ def page_with(page: str, results: Results) -> str:
 
 
 def _table(question: str, figures: Mapping[str, Any]) -> str:
+    if question == WIDE:
+        return _wide_table(question, figures)
     lines = [f"### {question.capitalize()}", ""]
     for chart in CHARTS:
         if chart.question == question and svg(chart, figures):
@@ -67,6 +71,19 @@ def _table(question: str, figures: Mapping[str, Any]) -> str:
             lines.append(f"| {name} | {value['median']:g} | {value['min']:g} to {value['max']:g} |")
         else:
             lines.append(f"| {name} | {value} | |")
+    return "\n".join(lines)
+
+
+def _wide_table(question: str, figures: Mapping[str, Any]) -> str:
+    """A line for each statement; its figures are named `statement, size: unit`. Medians alone."""
+    columns = list(dict.fromkeys(name.rpartition(", ")[2] for name in figures))
+    columns.sort(key=lambda column: (len(column.partition(":")[0]), column))
+    statements = sorted({name.rpartition(", ")[0] for name in figures})
+    lines = [f"### {question.capitalize()}", "", f"| statement | {' | '.join(columns)} |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for statement in statements:
+        values = (_text(figures.get(f"{statement}, {column}", "")) for column in columns)
+        lines.append(f"| {statement} | {' | '.join(values)} |")
     return "\n".join(lines)
 
 

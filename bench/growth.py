@@ -1,8 +1,10 @@
 """`make bench-growth`: what operators and workers ask when tables are large, with their buffers.
 
-The same is asked of a small database and of one with 100,000 items, 800,000 steps and 1,000,000
-events. EXPLAIN ANALYZE tells milliseconds (planning and execution, median of RUNS) and blocks of
-shared buffers; what is written is rolled back.
+Every view of pluggy_ops and the statements of the hot path are asked of a small database and of one
+with 100,000 items, 800,000 steps and 1,000,000 events. EXPLAIN ANALYZE tells milliseconds (planning
+and execution) and blocks of shared buffers; what is written is rolled back. CPU is that of the
+session's process, of runs without parallel workers. Then bench/growth_rows.py and
+bench/growth_walk.py.
 """
 
 from __future__ import annotations
@@ -10,17 +12,20 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import asyncpg
 import click
 
 import embedded
+from bench import growth_rows, growth_walk
 from bench.figures import spread
 from bench.growth_load import fill
-from bench.results import record, write_page
+from bench.results import load, record, write_page
 from ops.migrations import migrate
 from tests.support.statements import STATEMENTS
 
@@ -31,34 +36,57 @@ RUNS: Final = 5
 AN_ITEM: Final = "SELECT item_id FROM pluggy_sync.item_sync WHERE run_at IS NULL LIMIT 1"
 EXPLAIN: Final = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "
 OF_ONE: Final = "SELECT * FROM pluggy_ops.freshness WHERE item_id = $1"
-VIEWS: Final = (
-    *("overview", "findings", "worklist", "freshness", "backlog", "scaling", "lag", "dead_letters"),
-    *("errors_by_connector", "missed_webhooks"),
-)
+VIEWS: Final = "SELECT viewname FROM pg_views WHERE schemaname = 'pluggy_ops' ORDER BY viewname"
+NO_PARALLEL: Final = "SET max_parallel_workers_per_gather = 0"
+LEASE: Final = timedelta(seconds=30)
+A_LOCK: Final = 2**40
+"""Nobody else's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one statement; ms: of each run; blocks: of shared buffers, found there or read."""
+    """Of one statement; ms, cpu_ms: of each run; blocks: of shared buffers, found there or read."""
 
     ms: tuple[float, ...]
+    cpu_ms: tuple[float, ...]
     blocks: int
 
 
-def questions(item_id: uuid.UUID) -> dict[str, tuple[str, tuple[Any, ...]]]:
+async def questions(conn: Connection) -> dict[str, tuple[str, tuple[Any, ...]]]:
     """Statement and arguments by name."""
-    lease = timedelta(seconds=30)
+    item_id = await conn.fetchval(AN_ITEM)
+    newest = await conn.fetchval("SELECT max(id) FROM pluggy_sync.webhook_events")
+    arguments: dict[str, tuple[Any, ...]] = {
+        "demo_progress": (newest,),
+        "claim_woken_item": (item_id, LEASE),
+        "claim_best_item": (LEASE, 3),
+        "claim_oldest_item": (LEASE,),
+        "next_due_item": (3,),
+        "sweep_due_items": (A_LOCK, 100, 3),
+        "ignore_events_without_item": (),
+        "load_item_state": (item_id,),
+        "fence": (item_id, uuid.UUID(int=0), LEASE),
+        "item_open_events": (item_id, 50),
+        "load_due_verifies": (100,),
+        "load_due_recent_reads": (100,),
+        "load_due_webhook_checks": (100,),
+        "load_due_overlaps": (100,),
+        "load_due_confirmations": (100,),
+        "load_due_deletions": (100,),
+        "delete_expired_runs": (timedelta(days=365), 1000),
+    }
+    views = [view for (view,) in await conn.fetch(VIEWS)]
     return {
-        **{view: (f"SELECT * FROM pluggy_ops.{view}", ()) for view in VIEWS},  # noqa: S608 - constants
+        **{view: (f"SELECT * FROM pluggy_ops.{view}", ()) for view in views},  # noqa: S608 - from pg_views
         "freshness of one item": (OF_ONE, (item_id,)),
-        "demo_progress": (STATEMENTS["demo_progress"], (0,)),
-        "claim_oldest_item": (STATEMENTS["claim_oldest_item"], (lease,)),
-        "claim_best_item": (STATEMENTS["claim_best_item"], (lease, 3)),
+        **{name: (STATEMENTS[name], given) for name, given in arguments.items()},
     }
 
 
-async def cost(conn: Connection, statement: str, arguments: tuple[Any, ...]) -> Cost:
-    """The statement's cost, now. What it writes is rolled back."""
+async def explain(
+    conn: Connection, statement: str, arguments: tuple[Any, ...]
+) -> tuple[float, int]:
+    """Milliseconds and blocks of the statement, now. What it writes is rolled back."""
     transaction = conn.transaction()
     await transaction.start()
     try:
@@ -67,16 +95,27 @@ async def cost(conn: Connection, statement: str, arguments: tuple[Any, ...]) -> 
         await transaction.rollback()
     top = plan["Plan"]
     blocks = top["Shared Hit Blocks"] + top["Shared Read Blocks"]
-    return Cost((plan["Planning Time"] + plan["Execution Time"],), blocks)
+    return plan["Planning Time"] + plan["Execution Time"], blocks
 
 
-async def costs(conn: Connection, *, runs: int = RUNS) -> dict[str, Cost]:
-    """Of each question, after one run to fill the buffers."""
-    found: dict[str, Cost] = {}
-    for name, (statement, arguments) in questions(await conn.fetchval(AN_ITEM)).items():
-        seen = [await cost(conn, statement, arguments) for _ in range(runs + 1)][1:]
-        found[name] = Cost(tuple(one.ms[0] for one in seen), seen[-1].blocks)
-    return found
+def cpu_ms(pid: int) -> float:
+    """CPU time of a process so far."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text("utf-8").split()[0]) / 1e6
+
+
+async def cost(
+    conn: Connection, statement: str, arguments: tuple[Any, ...], *, runs: int = RUNS
+) -> Cost:
+    """The statement's cost; the first run, without parallel workers, fills the buffers."""
+    pid, used = conn.get_server_pid(), []
+    await conn.execute(NO_PARALLEL)
+    for _ in range(runs + 1):
+        before = cpu_ms(pid)
+        await explain(conn, statement, arguments)
+        used.append(cpu_ms(pid) - before)
+    await conn.execute("RESET max_parallel_workers_per_gather")
+    seen = [await explain(conn, statement, arguments) for _ in range(runs)]
+    return Cost(tuple(ms for ms, _ in seen), tuple(used[1:]), seen[-1][1])
 
 
 async def measure(items: int) -> dict[str, Cost]:
@@ -86,37 +125,45 @@ async def measure(items: int) -> dict[str, Cost]:
         conn = await asyncpg.connect(url)
         try:
             await fill(conn, items)
-            return await costs(conn)
+            asked = await questions(conn)
+            return {name: await cost(conn, *asked[name]) for name in asked}
         finally:
             await conn.close()
 
 
-def figures(found: dict[str, Cost], items: int) -> dict[str, Any]:
-    """Milliseconds and blocks of each question."""
-    return {
-        figure: value
-        for name, one in found.items()
-        for figure, value in (
-            (f"{name}, {items:,} items: ms", spread(one.ms, 1)),
-            (f"{name}, {items:,} items: blocks", one.blocks),
-        )
-    }
+def figures(found: dict[str, Cost], items: int) -> Iterator[tuple[str, Any]]:
+    """Name and value of each figure."""
+    for name, one in found.items():
+        yield f"{name}, {items:,} items: ms", spread(one.ms, 1)
+        yield f"{name}, {items:,} items: CPU ms", spread(one.cpu_ms, 1)
+        yield f"{name}, {items:,} items: blocks", one.blocks
 
 
 @click.command()
-@click.option("--items", default=LARGE, help="Of the large database.")
+@click.option("--items", default=LARGE, help="Of the large database; 0: no statements.")
+@click.option("--rows", default=growth_rows.LARGEST, help="Of the largest account; 0: no accounts.")
+@click.option("--walk", default=growth_walk.ROWS, help="Rows that a worker reads; 0: none.")
 @click.option("--record/--no-record", "recorded", default=True, help="Write the results.")
-def main(items: int, recorded: bool) -> None:
-    """Measure both sizes, and print a line for each figure."""
-    found = {
-        figure: value
-        for size in (SMALL, items)
-        for figure, value in figures(asyncio.run(measure(size)), size).items()
-    }
-    for figure, value in found.items():
-        click.echo(f"{figure:50} {json.dumps(value)}")
+def main(items: int, rows: int, walk: int, recorded: bool) -> None:
+    """Measure all sizes, and print a line for each figure."""
+    found: dict[str, dict[str, Any]] = {}
+    if items:
+        found["growth"] = {
+            figure: value
+            for size in (SMALL, items)
+            for figure, value in figures(asyncio.run(measure(size)), size)
+        }
+    account: dict[str, Any] = asyncio.run(growth_rows.measure(rows)) if rows else {}
+    if walk:
+        account |= growth_walk.measure(walk)
+    if account:
+        found["growth of an account"] = load().get("growth of an account", {}) | account
+    for question, named in found.items():
+        for figure, value in named.items():
+            click.echo(f"{question:20} {figure:50} {json.dumps(value)}")
+        if recorded:
+            record(question, named)
     if recorded:
-        record("growth", found)
         write_page()
 
 

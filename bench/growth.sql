@@ -50,10 +50,11 @@ INSERT INTO pluggy_sync.item_reconciliations (item_id, verify_at)
 SELECT md5('item' || n)::uuid, now() + interval '3 days' FROM generate_series(1, $1::integer) AS n;
 
 INSERT INTO pluggy_sync.webhook_events (event_id, body_sha256, event, item_id, body, received_at,
-    accepted_at, pending_since, lane, state, reason, settled_at, run_id)
+    accepted_at, pending_since, lane, state, reason, visible_at, settled_at, run_id)
 SELECT 'e' || e, '\x00', (ARRAY['item/updated', 'transactions/created', 'sync/recent'])[1 + e % 3],
        md5('item' || 1 + e % $1::integer)::uuid, convert_to('{"event": "item/updated"}', 'UTF8'),
        at, at, at, 0, state, CASE state WHEN 'dead' THEN '500' END,
+       CASE state WHEN 'applied' THEN at + interval '150 ms' END,
        CASE WHEN state IN ('applied', 'dead') THEN at + interval '200 ms' END, 1
 FROM generate_series(1, $1::integer * 10) AS e
 CROSS JOIN LATERAL (
