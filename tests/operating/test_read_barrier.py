@@ -15,7 +15,7 @@ from ops.web.barrier import MAX_MISSING
 from tests.support.kept_database import execute
 from tests.support.ops import OpsClient, open_ops
 from tests.support.stack import Stack, now
-from tests.support.waiting import until
+from tests.support.waiting import HANGS_AFTER_S, until
 from worker.inbox.events import registration
 from worker.infra.postgres import Pool
 
@@ -41,7 +41,7 @@ SELECT id FROM item ORDER BY n
 """
 SETTLE = (
     "UPDATE pluggy_sync.webhook_events SET state = $2, settled_at = clock_timestamp()"
-    " WHERE item_id = ANY ($1)"
+    " WHERE item_id = ANY ($1) AND event_id LIKE $3"
 )
 
 
@@ -57,18 +57,24 @@ async def stage(db: Pool, count: int = 1) -> list[uuid.UUID]:
     return [row["id"] for row in await db.fetch(STAGE, count)]
 
 
-async def settle(db: Pool, *items: uuid.UUID, state: str = "applied") -> None:
-    await db.execute(SETTLE, items, state)
+async def settle(db: Pool, *items: uuid.UUID, state: str = "applied", event_id: str = "%") -> None:
+    await db.execute(SETTLE, items, state, event_id)
 
 
-async def begun(ops: OpsClient, count: int = 1) -> None:
-    """Wait until so many waits have begun: what was open then is noted."""
+def come_to_time_out(ops: OpsClient) -> None:
+    """Let the next poll be the last one of all waits."""
+    for wait in ops.services.barrier._waits:
+        wait.deadline = 0.0
+
+
+async def begun(ops: OpsClient, count: int = 1, *, timeout_s: float = HANGS_AFTER_S) -> None:
+    """Wait until there are so many waits and all have begun: what was open then is noted."""
 
     async def known() -> bool:
         waits = ops.services.barrier._waits
         return len(waits) == count and all(wait.open_events is not None for wait in waits)
 
-    await until(known, "the waits begin")
+    await until(known, f"{count} waits", timeout_s=timeout_s)
 
 
 def waiting(ops: OpsClient, item_id: object, **parameters: Any) -> asyncio.Task[Any]:
@@ -127,8 +133,9 @@ async def test_an_event_that_came_later_holds_no_wait_up(ops: OpsClient, db: Poo
         " (event_id, body_sha256, event, item_id, body, received_at, lane, state)"
         " VALUES ('later', '', 'item/updated', $1, '', now(), 0, 'pending')"
     )
-    await settle(db, item)
     await db.execute(later, item)
+    await settle(db, item, event_id="event-1")
+    come_to_time_out(ops)
     assert (await wait).status == 200
     assert missing(await ops.wait(item, timeout=0)) == [("item/updated", "pending")]
 
@@ -141,8 +148,7 @@ async def test_an_event_that_dies_or_waits_for_a_walk_is_not_applied(
     wait = waiting(ops, item)
     await begun(ops)
     await settle(db, item, state=state)
-    for begun_wait in ops.services.barrier._waits:
-        begun_wait.deadline = 0.0
+    come_to_time_out(ops)
     assert missing(await wait) == [("item/updated", state)]
 
 
@@ -300,7 +306,7 @@ async def test_a_client_that_goes_away_is_waited_for_no_more(ops: OpsClient, db:
         request = asyncio.create_task(session.get(url))
         await begun(ops)
         request.cancel()
-        await begun(ops, 0)
+        await begun(ops, 0, timeout_s=20)
 
 
 async def test_while_postgres_is_away_waits_go_on_until_their_time_out(
@@ -322,7 +328,7 @@ async def test_while_postgres_is_away_waits_go_on_until_their_time_out(
             assert (reply.status, reply.body["error"]) == (503, "postgres_away")
             assert "Retry-After" in reply.headers
             assert not wait.done()
-            await conn.execute(SETTLE, [item], "applied")
+            await conn.execute(SETTLE, [item], "applied", "%")
         finally:
             await execute(postgres_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     assert (await wait).status == 200
