@@ -13,7 +13,7 @@ import pytest
 
 from ops.web.barrier import MAX_MISSING
 from tests.support.kept_database import execute
-from tests.support.ops import OpsClient, open_ops
+from tests.support.ops import OpsClient, open_ops, stage
 from tests.support.stack import Stack, now
 from tests.support.waiting import HANGS_AFTER_S, until
 from worker.inbox.events import registration
@@ -23,22 +23,6 @@ WAITS = 200
 BATCH = 40
 OPS = "ops_of_this_test"
 
-STAGE = """
-WITH item AS (
-    SELECT n, gen_random_uuid() AS id FROM generate_series(1, $1::integer) AS n
-), items AS (
-    INSERT INTO pluggy.items (id, payload, row_hash, row_version, run_id, status, next_auto_sync_at)
-    SELECT id, '{}', '', 1, 1, 'UPDATED', now() + interval '1 day' FROM item
-), steps AS (
-    INSERT INTO pluggy_sync.product_sync (item_id, product, complete_read_at)
-    SELECT id, p, now() FROM item, unnest(ARRAY['items', 'accounts']) AS p
-), events AS (
-    INSERT INTO pluggy_sync.webhook_events
-        (event_id, body_sha256, event, item_id, body, received_at, lane, state)
-    SELECT 'event-' || n, '', 'item/updated', id, '', now(), 0, 'pending' FROM item
-)
-SELECT id FROM item ORDER BY n
-"""
 SETTLE = (
     "UPDATE pluggy_sync.webhook_events SET state = $2, settled_at = clock_timestamp()"
     " WHERE item_id = ANY ($1) AND event_id LIKE $3"
@@ -50,11 +34,6 @@ async def ops(database_url: str, redis_url: str, db: Pool) -> AsyncIterator[OpsC
     named = f"{database_url}{'&' if '?' in database_url else '?'}application_name={OPS}"
     async with open_ops(named, redis_url) as opened:
         yield opened
-
-
-async def stage(db: Pool, count: int = 1) -> list[uuid.UUID]:
-    """Items that are read completely, each with one event that is pending."""
-    return [row["id"] for row in await db.fetch(STAGE, count)]
 
 
 async def settle(db: Pool, *items: uuid.UUID, state: str = "applied", event_id: str = "%") -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 from aiohttp import web
@@ -19,9 +20,35 @@ from ops.web.settings import OpsSettings
 from tests.support.receiver import Client
 from tests.support.service_process import ServiceProcess
 from tests.support.stack import CLIENT_ID, CLIENT_SECRET
+from worker.infra.postgres import Pool
 
 TOKEN = "a-token-of-the-tests"  # noqa: S105 - of the tests
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+STAGE: Final = """
+WITH item AS (
+    SELECT n, gen_random_uuid() AS id FROM generate_series(1, $1::integer) AS n
+), items AS (
+    INSERT INTO pluggy.items (id, payload, row_hash, row_version, run_id, status, next_auto_sync_at)
+    SELECT id, '{}', '', 1, 1, 'UPDATED', now() + interval '1 day' FROM item
+), steps AS (
+    INSERT INTO pluggy_sync.product_sync (item_id, product, complete_read_at)
+    SELECT id, product, now() FROM item, unnest($2::text[]) AS product
+), events AS (
+    INSERT INTO pluggy_sync.webhook_events
+        (event_id, body_sha256, event, item_id, body, received_at, lane, state)
+    SELECT 'event-' || n, uuid_send(id), 'item/updated', id, '', now(), 0, 'pending' FROM item
+)
+SELECT id FROM item ORDER BY n
+"""
+
+
+async def stage(
+    db: Pool, count: int = 1, *, products: Sequence[str] = ("items", "accounts")
+) -> list[uuid.UUID]:
+    """Items that are read completely, each with one event that is pending."""
+    return [row["id"] for row in await db.fetch(STAGE, count, products)]
 
 
 @dataclass(frozen=True, slots=True)
