@@ -17,7 +17,19 @@ import click
 import structlog
 
 import embedded
-from bench import accept, economy, forged, job, pages, scale, simulator, visible, waits, wake
+from bench import (
+    accept,
+    barrier,
+    economy,
+    forged,
+    job,
+    pages,
+    scale,
+    simulator,
+    visible,
+    waits,
+    wake,
+)
 from bench.figures import worse
 from bench.results import load, record, write_page
 
@@ -52,6 +64,7 @@ COMPARED: Final[dict[str, Question]] = {
     "accept": accept.measure,
     "wake": wake.measure,
     "visible": visible.measure,
+    "barrier": barrier.measure,
     "store": store,
     "job": job.measure,
     "scale": scale.measure,

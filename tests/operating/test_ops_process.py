@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from ops.cli.main import main
 from ops.web.page import heading, table
+from ops.web.settings import OpsSettings
 from tests.support.ops import TOKEN, OpsClient, OpsProcess, open_ops, ops_environment
 from tests.support.receiver import Client, Reply
 from tests.support.simulator_process import SimulatorProcess
@@ -25,6 +26,7 @@ from tests.support.waiting import until
 from worker.inbox.accept import accept_events
 from worker.inbox.events import registration
 from worker.infra.postgres import Pool
+from worker.infra.settings import SettingsError, load
 from worker.store.waits import register_item
 
 USER = "maria@example.com"
@@ -213,8 +215,9 @@ async def test_probes_answer_and_figures_are_served(ops: OpsClient) -> None:
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({"OPS_HOST": "0.0.0.0"}, "OPS_TOKEN: is needed, because OPS_HOST is not on loopback"),  # noqa: S104 - refused
-        ({"OPS_HOST": "::", "OPS_TOKEN": ""}, "OPS_TOKEN: is needed, because OPS_HOST is not"),
+        # Addresses of documentation, which no machine has.
+        ({"OPS_HOST": "192.0.2.1"}, "OPS_TOKEN: is needed, because OPS_HOST is not on loopback"),
+        ({"OPS_HOST": "2001:db8::1", "OPS_TOKEN": ""}, "OPS_TOKEN: is needed, because OPS_HOST"),
         ({"OPS_TOKEN": "short"}, "OPS_TOKEN: at least 16 visible ASCII characters, no spaces"),
         ({"OPS_TOKEN": "with a blank in it all"}, "OPS_TOKEN: at least 16 visible"),
         ({"OPS_PORT": "65536"}, "OPS_PORT: "),
@@ -235,6 +238,18 @@ def test_it_refuses_to_start_with_one_line(environment: dict[str, str], said: st
     assert line.startswith(said), line
     assert line.count("\n") == 1
     assert TOKEN not in line
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "ops.example", "localhost.x"])  # noqa: S104 - refused
+def test_only_loopback_needs_no_token(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = ops_environment("postgresql:///x", "redis://127.0.0.1:9/0", "http://127.0.0.1:9")
+    for name, value in (ours | {"OPS_HOST": host}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match="OPS_TOKEN: is needed"):
+        load(OpsSettings)
+    for own in ("127.0.0.1", "127.8.0.1", "::1", "localhost"):
+        monkeypatch.setenv("OPS_HOST", own)
+        assert load(OpsSettings).is_local
 
 
 async def test_sigterm_ends_its_waits_and_itself(
