@@ -60,6 +60,14 @@ async def test_items_are_listed_by_user_bank_state_and_party(
     assert await listed(cli, "--blocked-on", "bank") == []
     assert len(await listed(cli, "--limit", "1")) == 1
     assert "ana" not in (await cli("items", "list")).output
+    # One product of many decides.
+    await stack.db.execute(
+        "UPDATE pluggy_sync.product_sync SET stale_reason = 'empty_answer'"
+        " WHERE item_id = $1 AND product = 'loans'",
+        ana["id"],
+    )
+    [one] = await listed(cli, "--user", "ana")
+    assert (one["state"], one["reason"]) == ("stale", "empty_answer")
 
 
 async def test_what_is_exported_can_be_imported(
