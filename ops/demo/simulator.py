@@ -19,7 +19,7 @@ ANSWER_TIMEOUT_S: Final = 120.0
 def usual_changes(transactions: int) -> dict[str, Any]:
     """What one collection finds on a usual day of an item with so many transactions.
 
-    Few enough deletions that none has to be flagged for a person; investments all move with the
+    Few enough deletions that none has to wait for a person; investments all move with the
     market.
     """
     gone = min(2, transactions // 25)

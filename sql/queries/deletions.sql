@@ -10,7 +10,7 @@ ORDER BY flagged_at, item_id, transaction_id LIMIT $2;
 -- name: load_items_with_deletions
 -- params: item_id?, ids?
 -- returns: values
--- Items that have flagged rows. ids: of transactions or accounts. Null: any.
+-- Items that have pending deletions. ids: of transactions or accounts. Null: any.
 SELECT item_id FROM pluggy.transactions
 WHERE deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
   AND ($1::uuid IS NULL OR item_id = $1) AND ($2::uuid[] IS NULL OR id = ANY ($2))

@@ -39,7 +39,7 @@ SET pending_seq = excluded.pending_seq, ask_again_at = excluded.ask_again_at, do
 -- Rows that events name as deleted, that we hold live and that no person has said to keep: those
 -- that a block was answered without, and those still to be asked for. absent: ids that the block
 -- was answered without; asked: ids asked for in this claim. marks_all: it was decided in an earlier
--- block that all are flagged; nothing is counted then.
+-- block that all stay pending; nothing is counted then.
 WITH named AS MATERIALIZED (
     SELECT e.transaction_ids[coalesce(p.done, 0) + 1 :] AS ids, coalesce(p.marks_all, false) AS marks_all
     FROM pluggy_sync.webhook_events e
@@ -63,7 +63,7 @@ WHERE t.account_id = $2 AND t.deleted_at IS NULL AND t.deletion_refused_at IS NU
 -- name: mark_all_named
 -- params: event_ids
 -- returns: none
--- What these events name is only flagged, in this block and in those to come.
+-- What these events name stays a pending deletion, in this block and in those to come.
 INSERT INTO pluggy_sync.id_progress AS p (event_row_id, pending_seq, ask_again_at, done, marks_all)
 SELECT id, pending_seq, ask_again_at, 0, true FROM pluggy_sync.webhook_events
 WHERE id = ANY ($1::bigint[])

@@ -169,7 +169,7 @@ WHERE item_id = ANY($1::uuid[]) AND verify_at <= now();
 -- name: load_due_deletions
 -- params: limit
 -- returns: many DueReconciliation
--- readable: as above, and some row that is flagged for want of a witness has one by now.
+-- readable: as above, and some row that is pending for want of a witness has one by now.
 WITH due AS (
     SELECT item_id, deletions_at AS due_at FROM pluggy_sync.item_reconciliations
     WHERE deletions_at <= now() ORDER BY 2 LIMIT $1
@@ -191,7 +191,7 @@ ORDER BY d.due_at;
 -- name: end_deletions
 -- params: item_ids
 -- returns: none
--- Once a day as long as such rows are flagged.
+-- Once a day as long as such rows are pending.
 WITH candidates AS (
     SELECT DISTINCT item_id FROM pluggy.transactions
     WHERE item_id = ANY($1::uuid[]) AND deletion_flagged_at IS NOT NULL
@@ -205,7 +205,7 @@ WHERE item_id = ANY($1::uuid[]) AND deletions_at <= now();
 -- name: plan_deletions
 -- params: item_id, due_at
 -- returns: none
--- Rows were flagged for want of a witness.
+-- Rows became pending for want of a witness.
 UPDATE pluggy_sync.item_reconciliations SET deletions_at = $2
 WHERE item_id = $1 AND (deletions_at IS NULL OR deletions_at > $2);
 

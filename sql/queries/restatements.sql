@@ -42,7 +42,7 @@ UPDATE pluggy_sync.restatement_cursor SET seq = $1;
 -- returns: many DeletedRow
 -- nullable: currency_code, description, source_created_at
 -- Tombstones of an item that nothing is linked to yet, of accounts that are still there; and rows
--- that are flagged as absent, deleted_at then says since when.
+-- whose deletion is pending, deleted_at then says since when.
 WITH linked AS (
     SELECT id FROM pluggy_sync.restatements WHERE item_id = $1
 )
@@ -88,7 +88,7 @@ WHERE t.item_id = $1 AND t.deleted_at IS NULL AND t.deletion_flagged_at IS NULL;
 -- name: load_linked_deletions
 -- params: limit
 -- returns: many LinkedDeletions
--- Flagged rows whose replacement is known: they are deleted without a person.
+-- Pending deletions whose replacement is known: they are deleted without a person.
 WITH links AS (
     SELECT item_id, id FROM pluggy_sync.restatements
 )

@@ -1,4 +1,4 @@
-"""A person's decisions on rows flagged as deleted: tombstone them, or keep them.
+"""A person's decisions on pending deletions: tombstone these rows, or keep them.
 
 A decision takes one transaction, which locks the item's lease row. Every page of a sync begins by
 writing that row, so a decision and a page never interleave, a sync under way continues, and the
@@ -35,12 +35,12 @@ async def accept_deletions(
     item_id: uuid.UUID | None = None,
     transaction_ids: Sequence[uuid.UUID] | None = None,
 ) -> list[Decided]:
-    """Tombstone flagged rows: those of an item, those named, or both. One run an item.
+    """Tombstone pending deletions: those of an item, those named, or both. One run an item.
 
-    transaction_ids may include ids of flagged accounts; their transactions and bills are tombstoned
+    transaction_ids may include ids of accounts; their transactions and bills are tombstoned
     too.
 
-    Ids that are not (or no longer) flagged are ignored: a row that came back stays. Raises
+    Ids that are not (or no longer) pending are ignored: a row that came back stays. Raises
     ValueError if neither is given, asyncpg.LockNotAvailableError if a page takes over ten seconds;
     items decided by then stay decided.
     """
@@ -53,10 +53,10 @@ async def refuse_deletions(
     item_id: uuid.UUID | None = None,
     transaction_ids: Sequence[uuid.UUID] | None = None,
 ) -> list[Decided]:
-    """Keep flagged rows; otherwise as accept_deletions.
+    """Keep these rows; otherwise as accept_deletions.
 
     The refusal is remembered: until Pluggy has shown such a row again, its absence neither
-    tombstones nor flags it, whatever event names it.
+    tombstones it nor makes it pending, whatever event names it.
     """
     return await _decide(db, item_id, transaction_ids, accepts=False)
 
@@ -83,7 +83,7 @@ async def _decide(
 async def _decide_item(
     conn: Connection, item_id: uuid.UUID, ids: list[uuid.UUID] | None, *, accepts: bool
 ) -> Decided | None:
-    """Decide about one item in the caller's transaction; None if nothing is flagged any more."""
+    """Decide about one item in the caller's transaction; None if nothing is pending any more."""
     await deletions.lock_lease(conn, item_id)
     now = await conn.fetchval("SELECT clock_timestamp()")
     # Loaded after the lock: the page that held it may have shown the rows.

@@ -163,10 +163,10 @@ def _mutual(matches: Mapping[_Pair, str]) -> list[Link]:
 
 
 def certain(links: Iterable[Link], deleted: Iterable[Version]) -> list[Link]:
-    """Leave out links of flagged rows where restatement does not explain their absence.
+    """Leave out links of pending deletions where restatement does not explain their absence.
 
-    It does where most flagged rows of the account have their own replacement with a similar date.
-    An account of which Pluggy shows only a part has few, by chance: these stay flagged for a
+    It does where most pending ones of the account have their own replacement with a similar date.
+    An account of which Pluggy shows only a part has few, by chance: these stay pending for a
     person.
     """
     candidates = {version.id for version in deleted if version.awaits_decision}
@@ -197,7 +197,7 @@ def _only_best(matches: Mapping[_Pair, str], *, side: int) -> dict[uuid.UUID, uu
 async def link_restatements(db: Pool) -> bool:
     """Check the next runs that have created or deleted rows; returns whether there may be more.
 
-    One transaction, one run for each item that has new links. A flagged row that is linked becomes
+    One transaction, one run for each item that has new links. A pending one that is linked becomes
     a tombstone afterwards, in a transaction of its own: it takes the item's lease row before the
     lock of the feed, as pages do. Errors: those of a Postgres that is away; existing links stay,
     and the next call continues.

@@ -38,7 +38,7 @@ async def list_deletions(
 async def load_items_with_deletions(
     conn: Executor, item_id: uuid.UUID | None, *, ids: Collection[uuid.UUID] | None
 ) -> list[uuid.UUID]:
-    """Items that have flagged rows. ids: of transactions or accounts. Null: any."""
+    """Items that have pending deletions. ids: of transactions or accounts. Null: any."""
     return [
         record[0] for record in await conn.fetch(SQL["load_items_with_deletions"], item_id, ids)
     ]

@@ -69,7 +69,7 @@ async def count_named_rows(
     those that a block was answered without, and those still to be asked for.
 
     absent: ids that the block was answered without; asked: ids asked for in this claim. marks_all:
-    it was decided in an earlier block that all are flagged; nothing is counted then.
+    it was decided in an earlier block that all stay pending; nothing is counted then.
     """
     return NamedCounts(
         *the_row(
@@ -81,5 +81,5 @@ async def count_named_rows(
 
 
 async def mark_all_named(conn: Executor, *, event_ids: Collection[int]) -> None:
-    """What these events name is only flagged, in this block and in those to come."""
+    """What these events name stays a pending deletion, in this block and in those to come."""
     await conn.execute(SQL["mark_all_named"], event_ids)

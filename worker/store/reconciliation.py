@@ -160,19 +160,19 @@ async def end_verifies(conn: Executor, *, item_ids: Collection[uuid.UUID]) -> No
 
 
 async def load_due_deletions(conn: Executor, *, limit: int) -> list[DueReconciliation]:
-    """readable: as above, and some row that is flagged for want of a witness has one by now."""
+    """readable: as above, and some row that is pending for want of a witness has one by now."""
     return [
         DueReconciliation(*record) for record in await conn.fetch(SQL["load_due_deletions"], limit)
     ]
 
 
 async def end_deletions(conn: Executor, *, item_ids: Collection[uuid.UUID]) -> None:
-    """Once a day as long as such rows are flagged."""
+    """Once a day as long as such rows are pending."""
     await conn.execute(SQL["end_deletions"], item_ids)
 
 
 async def plan_deletions(conn: Executor, item_id: uuid.UUID, *, due_at: datetime) -> None:
-    """Rows were flagged for want of a witness."""
+    """Rows became pending for want of a witness."""
     await conn.execute(SQL["plan_deletions"], item_id, due_at)
 
 

@@ -79,7 +79,7 @@ async def load_deleted(
     conn: Executor, item_id: uuid.UUID, *, deleted_after: datetime, limit: int
 ) -> list[DeletedRow]:
     """Tombstones of an item that nothing is linked to yet, of accounts that are still
-    there; and rows that are flagged as absent, deleted_at then says since when.
+    there; and rows whose deletion is pending, deleted_at then says since when.
     """
     return [
         DeletedRow(*record)
@@ -126,7 +126,7 @@ async def load_void_restatements(conn: Executor, item_id: uuid.UUID) -> list[uui
 
 
 async def load_linked_deletions(conn: Executor, *, limit: int) -> list[LinkedDeletions]:
-    """Flagged rows whose replacement is known: they are deleted without a person."""
+    """Pending deletions whose replacement is known: they are deleted without a person."""
     return [
         LinkedDeletions(*record) for record in await conn.fetch(SQL["load_linked_deletions"], limit)
     ]

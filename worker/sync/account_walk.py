@@ -32,7 +32,7 @@ CHECK_EVERY_PAGES: Final = 100
 MAX_PAGES: Final = 10_000
 FAILS_BEFORE_RESTART: Final = 3
 MAX_CANDIDATES: Final = 5000
-"""Candidates considered together; more than these are flagged for a person anyway."""
+"""Candidates considered together; more than these wait for a person anyway."""
 
 
 async def ask_walk(session: SyncSession, step: AskWalk) -> None:

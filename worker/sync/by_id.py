@@ -121,7 +121,7 @@ class OpenIds:
 
 
 async def sync_ids(session: SyncSession, step: AskIds, ids: OpenIds, *, until: float) -> None:
-    """Ask for rows by id: store those that come back, tombstone or flag the others.
+    """Ask for rows by id: store those that come back, tombstone the others or leave them pending.
 
     Blocks are begun until the loop's clock says `until` or a new event arrives, at least one; the
     next claim continues after the last answered one. An answer that proves nothing defers the step.
@@ -170,7 +170,7 @@ async def _ask(session: SyncSession, step: AskIds, ids: OpenIds, block: list[uui
 async def _exceeds_limit(
     deletions: Deletions, step: AskIds, ids: OpenIds, absent: Set[uuid.UUID]
 ) -> bool:
-    """Whether named rows of this block are only flagged: all blocks together exceed the limit.
+    """Whether named rows of this block stay pending: all blocks together exceed the limit.
 
     Ids still to be asked for count as absent; a later claim keeps to the decision. The last block
     is judged by its own absent rows.
@@ -200,7 +200,7 @@ async def _is_answered(
 
 
 async def ask_again(session: SyncSession, account_id: uuid.UUID) -> bool:
-    """Ask again for rows flagged `no_witness`, if their account has a witness by now.
+    """Ask again for rows pending as `no_witness`, if their account has a witness by now.
 
     They are judged together, after at most six requests. False: an answer proves nothing, and the
     step is deferred. Raises PluggyError, LeaseLost.

@@ -2,7 +2,7 @@
 
 It is tombstoned after a request for its id, beside rows known to exist (witnesses), has returned
 all witnesses and not the row, and within a limit per account that counts over seven days. Anything
-else is flagged: asked for again, or left to a person.
+else becomes a pending deletion: asked for again, or left to a person.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ONE_IN: Final = 5
 """20 % of the account's rows: the limit where that is more than the numbers above."""
 CONFIRM_AFTER: Final = timedelta(days=1)
 MAX_ASKED_AGAIN: Final = 1000
-"""Flagged rows of an account that one step asks for."""
+"""Pending deletions of an account that one step asks for."""
 
 NAMED: Final = "named"
 MISSING: Final = "missing"
@@ -114,7 +114,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
-    """Tombstones and flags of one account's rows, in a transaction under the lease."""
+    """Tombstones and pending deletions of one account, in a transaction under the lease."""
 
     conn: Connection
     session: SyncSession
@@ -127,11 +127,11 @@ class Deletions:
     async def tombstone_or_mark(
         self, absence: Absence, *, named: Collection[uuid.UUID] = (), over_limit: bool = False
     ) -> None:
-        """Tombstone rows whose absence is proven, or flag them.
+        """Tombstone rows whose absence is proven; the others become pending deletions.
 
         named are ids that a transactions/deleted named; they count against a limit of their own. A
-        row that was named once stays so while it is flagged. Unproven rows are flagged `no_witness`
-        and asked for again later; rows over the limit are flagged `too_many_at_once`, for a person.
+        row that was named once stays so while it is pending. Unproven rows have reason `no_witness`
+        and asked for again later; rows over the limit have `too_many_at_once`, for a person.
         over_limit: the named rows of all blocks together are over the limit.
         """
         found = await transactions.load_absent_rows(*self.key, ids=list(absence.ids))
@@ -219,7 +219,7 @@ def within_limit(cause: str, *, live: int, before: int, absent: int) -> bool:
 
 
 async def load_unwitnessed(session: SyncSession, account_id: uuid.UUID) -> tuple[uuid.UUID, ...]:
-    """Rows of an account flagged `no_witness`, if the account has a witness by now."""
+    """Rows of an account pending as `no_witness`, if the account has a witness by now."""
     if not (await Question.about(session, account_id, ())).witnesses:
         return ()
     found = await transactions.load_unwitnessed(

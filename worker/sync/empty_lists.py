@@ -17,7 +17,7 @@ from worker.store import empty_lists
 
 MIN_READ_INTERVAL: Final = timedelta(days=1)
 NEED_TWO_READS: Final = frozenset({"investments", "loans"})
-"""The last row is tombstoned after two reads; the last account is flagged for a person."""
+"""The last row is tombstoned after two reads; the last account waits for a person."""
 LOAD_MISSING: Final = {
     "accounts": empty_lists.load_missing_accounts,
     "investments": empty_lists.load_missing_investments,
@@ -76,7 +76,7 @@ async def note_missed(
     recheck: Recheck,
     absent: Collection[uuid.UUID],
 ) -> None:
-    """Remember rows that answered 404 at the first look; of accounts, flag them."""
+    """Remember rows that answered 404 at the first look; accounts become pending deletions."""
     await NOTE_MISSED[product](
         conn,
         item_id=session.item_id,

@@ -77,15 +77,15 @@ async def _store(
 async def _unmark(
     conn: Connection, session: SyncSession, account_id: uuid.UUID, shown: Collection[uuid.UUID]
 ) -> None:
-    """Clear the flags of rows that an answer showed but that were not stored from it.
+    """End the pending deletions of rows that an answer showed but that were not stored from it.
 
     These are unreadable rows, and rows that the answer shows older than they are stored.
     """
-    unflagged = await transactions.unmark_transaction_deletions(
+    returned = await transactions.unmark_transaction_deletions(
         conn, session.item_id, account_id, shown=list(shown), run_id=session.run.id, now=session.now
     )
-    session.run.counts.changed += len(unflagged)
-    session.run.counts.mapped_again += len(unflagged)
+    session.run.counts.changed += len(returned)
+    session.run.counts.mapped_again += len(returned)
 
 
 async def sync_delta(session: SyncSession, step: ReadDelta) -> None:

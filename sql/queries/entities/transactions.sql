@@ -10,7 +10,7 @@ FROM pluggy.transactions WHERE item_id = $1 AND id = ANY($2::uuid[]);
 -- name: upsert_transactions
 -- params: rows, item_id, run_id, now
 -- returns: many Upserted
--- rows: a JSON array. Clears tombstones and flags. Returns which rows are new.
+-- rows: a JSON array. Clears tombstones and pending deletions. Returns which rows are new.
 INSERT INTO pluggy.transactions AS stored
     (item_id, id, account_id, description, description_raw, currency_code, amount,
      amount_in_account_currency, date, posted_on, type, status, balance, category, category_id,
@@ -98,7 +98,7 @@ SELECT ARRAY(SELECT id FROM (SELECT id, 0 AS place FROM older
 -- name: holds_rows_created_since
 -- params: item_id, account_id, since?
 -- returns: value
--- Whether we hold live rows that a delta must list; not those that are flagged as absent.
+-- Whether we hold live rows that a delta must list; not those whose deletion is pending.
 SELECT EXISTS (
     SELECT FROM pluggy.transactions
     WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND deletion_flagged_at IS NULL

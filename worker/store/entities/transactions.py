@@ -48,7 +48,7 @@ async def load_transactions_versions(
 async def upsert_transactions(
     conn: Executor, *, rows: str, item_id: uuid.UUID, run_id: int, now: datetime
 ) -> list[Upserted]:
-    """rows: a JSON array. Clears tombstones and flags. Returns which rows are new."""
+    """rows: a JSON array. Clears tombstones and pending deletions. Returns which rows are new."""
     return [
         Upserted(*record)
         for record in await conn.fetch(SQL["upsert_transactions"], rows, item_id, run_id, now)
@@ -85,7 +85,7 @@ async def load_witnesses(
 async def holds_rows_created_since(
     conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID, *, since: datetime | None
 ) -> bool:
-    """Whether we hold live rows that a delta must list; not those that are flagged as absent."""
+    """Whether we hold live rows that a delta must list; not those whose deletion is pending."""
     found: bool = await conn.fetchval(SQL["holds_rows_created_since"], item_id, account_id, since)
     return found
 
