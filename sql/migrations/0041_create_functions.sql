@@ -257,6 +257,38 @@ BEGIN
     RETURN FOUND;
 END $$;
 
+-- The item that would be claimed next, if there is one. The lanes are tried one after the other, so that
+-- items that are not due in a better lane are never scanned.
+CREATE FUNCTION pluggy_sync.next_due_item(lowest_lane smallint) RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT found.item_id
+    FROM (VALUES (0), (1), (2), (3)) AS lanes(lane)
+    CROSS JOIN LATERAL (
+        SELECT s.item_id
+        FROM pluggy_sync.item_sync s
+        JOIN pluggy_sync.item_leases l USING (item_id)
+        WHERE s.lane = lanes.lane AND lanes.lane <= lowest_lane
+          AND s.run_at <= now() AND l.until <= now()
+          AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
+        ORDER BY s.run_at
+        LIMIT 1
+    ) AS found
+    LIMIT 1);
+END $$;
+
+-- The time of an item's next missed-webhook check (null: never); a new item also gets its first verify,
+-- whose time is spread by the hash of its id.
+CREATE FUNCTION pluggy_sync.set_webhook_check(of_item uuid, check_at timestamptz)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO pluggy_sync.item_reconciliations AS n (item_id, webhook_check_at, verify_at)
+    VALUES (of_item, check_at, now() + interval '1 day'
+        + interval '5 days' * (('x' || left(md5(of_item::text), 8))::bit(32)::bigint / 4294967296.0))
+    ON CONFLICT (item_id) DO UPDATE SET webhook_check_at = excluded.webhook_check_at
+    WHERE n.webhook_check_at IS DISTINCT FROM excluded.webhook_check_at;
+    RETURN true;
+END $$;
+
 -- An account has new rows: those that no witness could be found for are asked again now.
 CREATE FUNCTION pluggy_sync.hurry_deletions(of_item uuid, of_account uuid, due_at timestamptz)
 RETURNS boolean LANGUAGE plpgsql AS $$
@@ -329,7 +361,9 @@ REVOKE EXECUTE ON FUNCTION
     pluggy_sync.plan_recent_read(uuid),
     pluggy_sync.complete_transactions(uuid, uuid, timestamptz, timestamptz, timestamptz, timestamptz, bigint,
         boolean, integer, interval, interval, text, boolean),
-    pluggy_sync.hurry_deletions(uuid, uuid, timestamptz)
+    pluggy_sync.hurry_deletions(uuid, uuid, timestamptz),
+    pluggy_sync.next_due_item(smallint),
+    pluggy_sync.set_webhook_check(uuid, timestamptz)
 FROM PUBLIC;
 
 -- A view of this schema, so that the views of dashboards, which are made again with every release, read only

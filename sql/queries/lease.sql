@@ -134,13 +134,16 @@ RETURNING clock_timestamp() AS now,
 
 -- name: settle_item
 -- params: item_id, token, generation, due_at?, lane, keep_for?, event_ids, states, reasons[?],
---     error_ids[?], ask_again_ats[?], run_id?, confirmings[?], confirming_sinces[?], visible_ats[?]
+--     error_ids[?], ask_again_ats[?], run_id?, confirmings[?], confirming_sinces[?], visible_ats[?],
+--     lowest_lane, sets_webhook_check, webhook_check_at?
 -- returns: one? Settled
+-- nullable: next_item, has_check
 -- Ends what a claim has done, if its token still holds: each event to its outcome, done_generation,
 -- when and in which lane the item is due next; frees the lease unless a walk follows in this claim.
 -- generation: that which was read; due_at null: nothing is left; keep_for null: the lease is freed.
 -- visible_ats: null where no row changed. The pages of a walk are not known here: its events count
--- as visible when they are settled, which is later.
+-- as visible when they are settled, which is later. next_item: another one that is due, down to the
+-- lowest lane; webhook_check_at: null is never.
 WITH lease AS (
     UPDATE pluggy_sync.item_leases
     SET token = CASE WHEN $6::interval IS NOT NULL THEN token END,
@@ -172,7 +175,9 @@ SET done_generation = $3,
     lane = CASE WHEN s.generation > $3 THEN s.lane WHEN $4 IS NULL THEN 3 ELSE $5::smallint END
 FROM lease
 WHERE s.item_id = lease.item_id AND (SELECT count(*) FROM events) >= 0
-RETURNING s.generation, coalesce(s.run_at <= clock_timestamp(), false) AS due, s.lane;
+RETURNING s.generation, coalesce(s.run_at <= clock_timestamp(), false) AS due, s.lane,
+          pluggy_sync.next_due_item($16) AS next_item,
+          CASE WHEN $17::boolean THEN pluggy_sync.set_webhook_check($1, $18) END AS has_check;
 
 -- name: settle_events
 -- params: item_id, token, event_ids, run_id, visible_ats[?]
@@ -207,16 +212,4 @@ RETURNING item_id;
 -- params: lowest_lane
 -- returns: value?
 -- The item that would be claimed next, if there is one.
-SELECT found.item_id
-FROM (VALUES (0), (1), (2), (3)) AS lanes(lane)
-CROSS JOIN LATERAL (
-    SELECT s.item_id
-    FROM pluggy_sync.item_sync s
-    JOIN pluggy_sync.item_leases l USING (item_id)
-    WHERE s.lane = lanes.lane AND lanes.lane <= $1::smallint
-      AND s.run_at <= now() AND l.until <= now()
-      AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
-    ORDER BY s.run_at
-    LIMIT 1
-) AS found
-LIMIT 1;
+SELECT pluggy_sync.next_due_item($1) AS item_id;

@@ -16,19 +16,6 @@ UPDATE pluggy_sync.periodic_task_leases
 SET failure_code = $2, done_at = CASE WHEN $2::text IS NULL THEN clock_timestamp() ELSE done_at END
 WHERE name = $1;
 
--- name: set_webhook_check
--- params: item_id, due_at?, token
--- returns: none
--- The time of an item's next missed-webhook check; a new item also gets its first verify, whose time
--- is spread by the hash of its id. Nothing is written without the lease: a worker that lost it has
--- old data. due_at null: never.
-INSERT INTO pluggy_sync.item_reconciliations AS n (item_id, webhook_check_at, verify_at)
-SELECT $1, $2, now() + interval '1 day'
-    + interval '5 days' * (('x' || left(md5($1::uuid::text), 8))::bit(32)::bigint / 4294967296.0)
-FROM pluggy_sync.item_leases WHERE item_id = $1 AND token = $3
-ON CONFLICT (item_id) DO UPDATE SET webhook_check_at = excluded.webhook_check_at
-WHERE n.webhook_check_at IS DISTINCT FROM excluded.webhook_check_at;
-
 -- name: delete_reconciliations
 -- params: item_id, token
 -- returns: none

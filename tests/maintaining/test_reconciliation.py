@@ -19,9 +19,10 @@ from tests.support.worker_process import WorkerProcess
 from tests.syncing.test_transactions import changed, watermarks
 from worker.engine.missed_webhooks import expect_collection, next_recheck
 from worker.engine.rounds import load_item_state
+from worker.engine.settlement import settle
 from worker.inbox.accept import Accepted
 from worker.infra.postgres import Pool
-from worker.lease.lease import SyncSession
+from worker.lease.lease import LeaseLost, SyncSession
 from worker.maintenance.reconciliation import order_due, order_verify, run_reconciliations
 from worker.planner.item_status import Item, read_item
 from worker.planner.plan import plan
@@ -458,12 +459,8 @@ async def test_an_item_without_consent_is_not_verified(stack: Stack) -> None:
 async def test_verifies_are_spread_over_the_days_and_keep_their_place(stack: Stack) -> None:
     ids = [uuid.uuid4() for _ in range(400)]
     begun = now()
-    token = uuid.uuid4()
-    leases = "INSERT INTO pluggy_sync.item_leases (item_id, token) VALUES ($1, $2)"
-    await stack.db.executemany(leases, [(i, token) for i in ids])
-    await stack.db.executemany(
-        reconciliation.SQL["set_webhook_check"], [(i, None, token) for i in ids]
-    )
+    schedule = "SELECT pluggy_sync.set_webhook_check($1, NULL)"
+    await stack.db.executemany(schedule, [(i,) for i in ids])
     at = await places(stack)
     days = [(place - begun) / DAY for place in at.values()]
     assert min(days) >= 1
@@ -486,6 +483,8 @@ async def test_a_worker_that_lost_its_lease_moves_no_net(stack: Stack) -> None:
     gone = replace(await load_item_state(stalled), item_deleted=True)
     for found in (collected, Gone()):
         await expect_collection(stalled, found, gone, plan(found, gone))
+        with pytest.raises(LeaseLost):
+            await settle(stalled, gone, {}, settling=())
     assert await reconciliations_of(stack, item["id"]) == stored
 
 

@@ -79,22 +79,22 @@ async def test_nothing_is_settled_early_while_a_parked_step_is_to_be_recorded(
     assert (await stack.states(item_id))[-2:] == ["pending", "pending"]
 
 
-async def end_by_lost_lease(stack: Stack, pluggy: Pluggy, _: asyncio.Task[bool]) -> None:
+async def end_by_lost_lease(stack: Stack, pluggy: Pluggy, _: asyncio.Task[Any]) -> None:
     await stack.db.execute("UPDATE pluggy_sync.item_leases SET token = gen_random_uuid()")
     pluggy.held.clear()
 
 
-async def end_by_shutdown(_: Stack, __: Pluggy, syncing: asyncio.Task[bool]) -> None:
+async def end_by_shutdown(_: Stack, __: Pluggy, syncing: asyncio.Task[Any]) -> None:
     syncing.cancel()
 
 
-async def end_in_peace(_: Stack, pluggy: Pluggy, __: asyncio.Task[bool]) -> None:
+async def end_in_peace(_: Stack, pluggy: Pluggy, __: asyncio.Task[Any]) -> None:
     pluggy.held.clear()
 
 
 @pytest.mark.parametrize("end", [end_by_lost_lease, end_by_shutdown, end_in_peace])
 async def test_an_event_of_read_rows_waits_for_no_other_list_and_the_rest_is_not_forgotten(
-    stack: Stack, end: Callable[[Stack, Pluggy, asyncio.Task[bool]], Awaitable[None]]
+    stack: Stack, end: Callable[[Stack, Pluggy, asyncio.Task[Any]], Awaitable[None]]
 ) -> None:
     changes = {"loans": {"updated": 1}}
     item_id, answer = await collected(stack, created=4, updated=2, products=changes)

@@ -210,16 +210,16 @@ async def test_one_failed_request_leaves_those_beside_it_alone(stack: Stack) -> 
     await stack.assert_equal(item_id, ["accounts", "transactions", "investments", "identities"])
 
 
-async def lose_lease(stack: Stack, pluggy: Pluggy, _: asyncio.Task[bool]) -> None:
+async def lose_lease(stack: Stack, pluggy: Pluggy, _: asyncio.Task[Any]) -> None:
     await stack.db.execute("UPDATE pluggy_sync.item_leases SET token = gen_random_uuid()")
     pluggy.held.remove("/accounts?")
 
 
-async def shut_down(_: Stack, __: Pluggy, syncing: asyncio.Task[bool]) -> None:
+async def shut_down(_: Stack, __: Pluggy, syncing: asyncio.Task[Any]) -> None:
     syncing.cancel()
 
 
-async def lose_pluggy(stack: Stack, pluggy: Pluggy, __: asyncio.Task[bool]) -> None:
+async def lose_pluggy(stack: Stack, pluggy: Pluggy, __: asyncio.Task[Any]) -> None:
     for _ in range(20):
         await stack.worker.engine.ledger.note(uuid.uuid4(), failed=True)
     pluggy.answers["/accounts?"] = lambda _: (503, b"")
@@ -228,7 +228,7 @@ async def lose_pluggy(stack: Stack, pluggy: Pluggy, __: asyncio.Task[bool]) -> N
 
 @pytest.mark.parametrize("end_of_claim", [lose_lease, shut_down, lose_pluggy])
 async def test_a_claim_that_ends_leaves_no_request_behind_and_makes_no_other(
-    stack: Stack, end_of_claim: Callable[[Stack, Pluggy, asyncio.Task[bool]], Awaitable[None]]
+    stack: Stack, end_of_claim: Callable[[Stack, Pluggy, asyncio.Task[Any]], Awaitable[None]]
 ) -> None:
     item_id, _ = await collected(stack, created=2)
     await stack.tell("item/updated", item_id)

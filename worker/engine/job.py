@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 from redis.exceptions import RedisError
 
-from worker.engine.sync_item import Engine
+from worker.engine.sync_item import Engine, Next
 from worker.infra.lanes import Lane
 from worker.infra.metrics import CLAIMS
 from worker.infra.outage_log import ServerOutage
@@ -77,8 +77,8 @@ class Worker:
         if lease is None:
             return False
         CLAIMS.labels(lane=lease.lane.name.lower()).inc()
-        due_again = await self.engine.sync(lease)
-        await self._wake_next(lease.item_id if due_again else None)
+        found = await self.engine.sync(lease)
+        await self._wake_next(found or await self._next())
         return True
 
     async def attend(self, woken: uuid.UUID) -> bool:
@@ -109,14 +109,15 @@ class Worker:
                     await self.engine.release(lease)
             raise
 
-    async def _wake_next(self, item_id: uuid.UUID | None) -> None:
+    async def _next(self) -> Next:
+        with self.engine.lowest_lane() as lowest:
+            return Next(await next_due_item(self.db, lowest_lane=int(lowest)))
+
+    async def _wake_next(self, found: Next) -> None:
         """Wake a worker for the next due item; if this fails, the sweep will do it."""
-        if item_id is None:
-            with self.engine.lowest_lane() as lowest:
-                item_id = await next_due_item(self.db, lowest_lane=int(lowest))
         # Redis is away: its client has logged it.
         with contextlib.suppress(RedisError, OSError):
-            await self.waker.wake([item_id] if item_id else [])
+            await self.waker.wake([found.item_id] if found.item_id else [])
 
 
 async def sync_item(ctx: dict[str, Any], item_id: str) -> None:

@@ -61,9 +61,9 @@ async def note_missed(
 async def expect_collection(
     session: SyncSession, item: Item | Gone | NotRead, item_state: ItemState, settled: SyncPlan
 ) -> None:
-    """Schedule the next missed-webhook check after a sync, if the lease is still held."""
-    token = session.lease.token
+    """Have the settlement schedule the next missed-webhook check; of an item that is gone, none."""
     if isinstance(item, Gone) and item_state.item_deleted:
+        token = session.lease.token
         await reconciliation.delete_reconciliations(session.db, session.item_id, token=token)
     if not isinstance(item, Item) or session.pluggy.pluggy_now is None:
         return  # the item was not fetched, so nothing new is known
@@ -81,9 +81,7 @@ async def expect_collection(
         or item_state.webhook_check_at is None
         or abs(webhook_check_at - item_state.webhook_check_at) > NO_DIFFERENCE
     ):
-        await reconciliation.set_webhook_check(
-            session.db, session.item_id, due_at=webhook_check_at, token=token
-        )
+        session.sets_webhook_check, session.webhook_check_at = True, webhook_check_at
 
 
 def next_recheck(

@@ -23,10 +23,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The item after a settlement: whether it is due at once, and its generation."""
+    """The item after a settlement: whether it is due at once, and its generation.
+
+    next_item: another item that is due; None: there is none.
+    """
 
     now: bool
     generation: int
+    next_item: uuid.UUID | None = None
 
 
 async def settle(
@@ -37,11 +41,12 @@ async def settle(
     settling: Collection[int],
     run: Run | None = None,
     keep_lease: bool = False,
+    lowest_lane: Lane = Lane.AUDIT,
 ) -> Due:
     """Settle events and schedule the item. Raises LeaseLost if the lease is lost.
 
     outcomes are those of this claim's plan; settling names the events among them to settle now.
-    run: in which they were planned.
+    run: in which they were planned. lowest_lane: of the other item that may be claimed next.
     """
     next_at, lane = next_due(item_state, outcomes)
     settled = {event_id: outcomes[event_id] for event_id in settling}
@@ -64,14 +69,18 @@ async def settle(
         confirmings=[o.confirming for o in settled.values()],
         confirming_sinces=[o.confirming_since for o in settled.values()],
         visible_ats=[visible.get(event_id) for event_id in settled],
+        lowest_lane=int(lowest_lane),
+        sets_webhook_check=session.sets_webhook_check,
+        webhook_check_at=session.webhook_check_at,
     )
     if row is None:
         raise LeaseLost
+    session.sets_webhook_check = False
     for state in {o.state for o in settled.values()}:
         EVENTS.labels(state=state).inc(sum(o.state == state for o in settled.values()))
         ids = [i for i, o in settled.items() if o.state == state]
         _log_settled(state, event_row_ids=ids, run_id=run_id)
-    return Due(row.due, row.generation)
+    return Due(row.due, row.generation, row.next_item)
 
 
 async def settle_early(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -81,6 +82,13 @@ class BulkSlots:
 
 
 @dataclass(frozen=True, slots=True)
+class Next:
+    """The item to wake a worker for after a sync; None: nothing else is due."""
+
+    item_id: uuid.UUID | None
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """Syncs leased items. Never raises for failures of Pluggy; see failures.py."""
 
@@ -100,8 +108,8 @@ class Engine:
         with self.bulk.slot() as is_free:
             yield Lane.AUDIT if is_free else Lane.RETRY
 
-    async def sync(self, lease: Lease) -> bool:
-        """Do what is due for a leased item; returns whether it is due again at once.
+    async def sync(self, lease: Lease) -> Next | None:
+        """Do what is due for a leased item; returns the next item, if the settlement has found it.
 
         Errors: those of a Postgres that is away; the lease then lapses and no attempt is counted.
         """
@@ -127,7 +135,7 @@ class Engine:
                 # A shutdown: the item stays due, and no one waits for the lease to lapse.
                 await asyncio.shield(self.release(lease, session))
                 raise
-        return False
+        return None
 
     async def _begin(self, lease: Lease) -> SyncSession:
         if lease.has_open_runs and (lost := await close_lost_runs(self.db, lease.item_id)):
@@ -137,7 +145,7 @@ class Engine:
         reader.between_pages = session.renew
         return session
 
-    async def _sync(self, session: SyncSession, *, bulk: bool) -> bool:
+    async def _sync(self, session: SyncSession, *, bulk: bool) -> Next:
         clock = asyncio.get_running_loop().time
         started = clock()
         item_state = await begin_sync(session)
@@ -162,13 +170,23 @@ class Engine:
             walk_now = may_walk and (bulk or extra)
             outcomes = settled_plan.outcomes
             due = await settle(
-                session, item_state, outcomes, settling=outcomes, run=run, keep_lease=walk_now
+                session,
+                item_state,
+                outcomes,
+                settling=outcomes,
+                run=run,
+                keep_lease=walk_now,
+                lowest_lane=self._lowest_next(bulk=bulk or extra),
             )
             if walk_now and due.generation == item_state.generation:
                 due = await self._walk(session, item_state, outcomes)
             elif walk_now:
                 await self.release(session.lease, session)
-        return due.now
+        return Next(session.item_id if due.now else due.next_item)
+
+    def _lowest_next(self, *, bulk: bool) -> Lane:
+        """The lowest lane that may be claimed after a sync; bulk: whether it frees a bulk slot."""
+        return Lane.AUDIT if bulk or self.bulk.free else Lane.RETRY
 
     async def _walk(
         self, session: SyncSession, item_state: ItemState, outcomes: Mapping[int, Outcome]
@@ -192,6 +210,7 @@ class Engine:
         await session.close_run(outcome)
         await self._resume_if_answered(session)
         again = replace(await load_item_state(session), generation=item_state.generation)
+        # A walk holds a bulk slot, which is free afterwards.
         return await settle(session, again, outcomes, settling=())
 
     async def _resume_if_answered(self, session: SyncSession) -> None:

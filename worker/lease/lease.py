@@ -51,6 +51,7 @@ class SyncSession:
     first plan: they answer all events that became pending before. has_rejected and has_absent are
     as of the last plan or fence: rows of the item are set aside; a walk of it asks for rows by id.
     tombstoned: accounts and others found gone; what is known of their rows is older than that.
+    sets_webhook_check: the settlement stores the time of the next missed-webhook check.
     savepoints: a row that Postgres refuses takes only itself out of its page; see store_rows.py.
     """
 
@@ -67,6 +68,8 @@ class SyncSession:
     deferred: set[tuple[str, uuid.UUID]] = field(default_factory=set)
     tombstoned: set[uuid.UUID] = field(default_factory=set)
     savepoints: bool = True
+    sets_webhook_check: bool = False
+    webhook_check_at: datetime | None = None
     _run: Run | None = None
 
     @property

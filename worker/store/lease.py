@@ -36,6 +36,8 @@ class Settled(msgspec.Struct, frozen=True):
     generation: int
     due: bool
     lane: int
+    next_item: uuid.UUID | None
+    has_check: bool | None
 
 
 async def claim_woken_item(
@@ -113,6 +115,9 @@ async def settle_item(
     confirmings: Collection[str | None],
     confirming_sinces: Collection[datetime | None],
     visible_ats: Collection[datetime | None],
+    lowest_lane: int,
+    sets_webhook_check: bool,
+    webhook_check_at: datetime | None,
 ) -> Settled | None:
     """Ends what a claim has done, if its token still holds: each event to its outcome,
     done_generation, when and in which lane the item is due next; frees the lease unless a walk
@@ -120,7 +125,8 @@ async def settle_item(
 
     generation: that which was read; due_at null: nothing is left; keep_for null: the lease is
     freed. visible_ats: null where no row changed. The pages of a walk are not known here: its
-    events count as visible when they are settled, which is later.
+    events count as visible when they are settled, which is later. next_item: another one that is
+    due, down to the lowest lane; webhook_check_at: null is never.
     """
     found = await conn.fetchrow(
         SQL["settle_item"],
@@ -139,6 +145,9 @@ async def settle_item(
         confirmings,
         confirming_sinces,
         visible_ats,
+        lowest_lane,
+        sets_webhook_check,
+        webhook_check_at,
     )
     return None if found is None else Settled(*found)
 

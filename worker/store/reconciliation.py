@@ -43,17 +43,6 @@ async def end_periodic_task(conn: Executor, *, name: str, failure_code: str | No
     await conn.execute(SQL["end_periodic_task"], name, failure_code)
 
 
-async def set_webhook_check(
-    conn: Executor, item_id: uuid.UUID, *, due_at: datetime | None, token: uuid.UUID
-) -> None:
-    """The time of an item's next missed-webhook check; a new item also gets its first verify, whose
-    time is spread by the hash of its id.
-
-    Nothing is written without the lease: a worker that lost it has old data. due_at null: never.
-    """
-    await conn.execute(SQL["set_webhook_check"], item_id, due_at, token)
-
-
 async def delete_reconciliations(conn: Executor, item_id: uuid.UUID, *, token: uuid.UUID) -> None:
     """An item that is no more."""
     await conn.execute(SQL["delete_reconciliations"], item_id, token)
