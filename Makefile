@@ -69,6 +69,7 @@ bench: $(READY) ## measure beside other ways (ARGS="--quick|--check [question]")
 
 bench-growth: $(READY) ## measure what grows with the tables, half an hour (ARGS=--items=10000)
 	$(BIN)/python -m bench.growth $(ARGS)
+	$(BIN)/python -m bench.cookbook
 
 store: $(READY) ## write worker/store from sql/queries and a migrated database
 	@$(BIN)/python -m bench.store

@@ -53,7 +53,7 @@ class Way:
 
     hops: of the functions in the order of their first calls, those in another file than the one
     before; switches: the same of all calls. statements: those with a name, each once. path: the
-    files in the order of their first calls; README.md draws that of `transactions/created`.
+    files in the order of their first calls; docs/events.md draws that of `transactions/created`.
     """
 
     path: tuple[str, ...]

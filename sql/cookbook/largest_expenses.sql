@@ -7,7 +7,7 @@ WITH expenses AS (
     FROM pluggy_live.transactions t
     WHERE ($1::text IS NULL
            OR t.item_id = ANY (ARRAY(SELECT id FROM pluggy_live.items WHERE client_user_id = $1)))
-      AND t.posted_on >= $2::date AND NOT t.is_future AND t.deletion_flagged_at IS NULL
+      AND t.posted_on >= $2::date AND t.is_future IS NOT TRUE AND t.deletion_flagged_at IS NULL
       AND t.signed_amount < 0
       AND coalesce(t.category_id, '') NOT LIKE '04%' AND coalesce(t.category_id, '') <> '05100000'
 )

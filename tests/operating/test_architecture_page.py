@@ -1,4 +1,4 @@
-"""docs/architecture.md and the README name files, states and columns that there are, in order."""
+"""docs/architecture.md and docs/events.md name files, states and columns that there are."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from worker.infra.sql_files import QUERIES_DIR, named_statements
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGE: Final = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
-# One line of the README's picture: its number, a folder, and files of it in their order.
+EVENTS: Final = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
+# One line of its picture: its number, a folder, and files of it in their order.
 STAGE: Final = re.compile(r"^ ?\d+ +([\w/]+/) +([\w/]+(?: → [\w/]+)*)", flags=re.M)
 ROWS: Final = re.compile(r"^\| `(\w+)` \| ([^|]+) \|", flags=re.M)
 TABLES: Final = {
@@ -131,7 +131,7 @@ async def test_the_pictures_show_the_files_of_one_event_in_the_order_of_executio
     path = [name for name in way if not name.startswith(("worker/infra/", "worker/store/"))]
     stages = [
         [f"{folder}{name}.py" for name in names.split(" → ")]
-        for folder, names in STAGE.findall(README)
+        for folder, names in STAGE.findall(EVENTS)
     ]
     assert sorted(name for stage in stages for name in stage) == sorted(path)
     for stage in stages:

@@ -18,8 +18,8 @@ RUN_HERE_OR_IN_EXTRA = ("sql", "sh", *PICTURES)
 SQL_BLOCKS = [block for block in blocks() if block.language == "sql" and not block.mark]
 COMPARE = SQL_DIR / "compare_existing.sql"
 EXPECTED_NOT_RUN = {
-    "README.md": ["needs keys of Pluggy"],
     "docs/roles.md": ["names your servers"],
+    "docs/running.md": ["needs keys of Pluggy"],
     "docs/tutorial.md": ["needs keys of Pluggy", "needs keys of Pluggy and a public address"],
 }
 YOUR_TABLE = """CREATE TABLE your_table (

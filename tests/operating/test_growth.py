@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 import pytest
 
+from bench import cookbook
 from bench.growth import EXPLAIN
 from bench.growth_load import fill
 from tests.support.kept_database import execute, with_database
@@ -115,3 +116,32 @@ async def test_each_cause_of_staleness_is_among_those_that_operators_views_read(
         await filled.execute(f"{cause} WHERE {key} = $1", item_id)
         for found in (NOT_FRESH, NAMED):
             assert await filled.fetchval(f"SELECT $1 IN ({found})", item_id), found
+
+
+PEOPLE: Final = 100
+ROWS: Final = 100
+
+
+@pytest.fixture(scope="module")
+async def of_people(postgres_url: str, template: str) -> AsyncIterator[Connection]:
+    """A database of PEOPLE, each with two accounts of ROWS transactions."""
+    name = f"growth_{uuid.uuid4().hex[:8]}"
+    await execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    conn = await asyncpg.connect(with_database(postgres_url, name))
+    await cookbook.fill(conn, items=PEOPLE, rows=ROWS)
+    yield conn
+    await conn.close()
+    await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.mark.parametrize("name", cookbook.questions(None))
+async def test_a_query_of_the_cookbook_reads_only_the_rows_of_its_person(
+    of_people: Connection, name: str
+) -> None:
+    """At most each row twice. Without sequential scans, which are cheap on tables this small."""
+    statement, arguments = cookbook.questions(cookbook.A_USER)[name]
+    async with undone(of_people):
+        await of_people.execute("SET LOCAL enable_seqscan = off")
+        [explained] = json.loads(await of_people.fetchval(EXPLAIN + statement, *arguments))
+    read = sum(rows for table, rows in rows_read(explained["Plan"]) if table == "transactions")
+    assert read <= 2 * 2 * ROWS

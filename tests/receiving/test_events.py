@@ -425,9 +425,9 @@ def test_any_bytes_are_an_event_or_refused(body: bytes) -> None:
     assert event.body == body
 
 
-def test_the_readme_names_every_event_that_is_known() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    table = readme.partition("## What each event leads to")[2].partition("\n## ")[0]
+def test_the_page_of_events_names_every_event_that_is_known() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
+    table = page.partition("## What each event leads to")[2].partition("\n## ")[0]
     known = ITEM_EVENTS | TRANSACTION_EVENTS | CONNECTOR_EVENTS
     assert [name for name in known if f"`{name}`" not in table] == []
     assert [name for name in PAYMENT_PREFIXES if f"`{name}*`" not in table] == []
