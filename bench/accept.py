@@ -52,14 +52,15 @@ async def _round(at: Mapping[str, tuple[int, int]], seconds: float) -> dict[str,
     found = {}
     for name, (port, pid) in at.items():
         before = cpu_s(pid)
-        found[name] = await _load(port, seconds)
+        found[name] = await deliver(port, seconds)
         found[name]["cpu_us"] = (cpu_s(pid) - before) / found[name]["requests"] * 1e6
     half = found[OURS]["per_s"] / 2
-    found[HALF] = await _load(at[OURS][0], seconds, half)
+    found[HALF] = await deliver(at[OURS][0], seconds, half)
     return found
 
 
-async def _load(port: int, seconds: float, rate: float = 0.0) -> dict[str, float]:
+async def deliver(port: int, seconds: float, rate: float = 0.0) -> dict[str, float]:
+    """The figures of bench/load.py, in a process of its own. Raises RuntimeError."""
     command = (sys.executable, "-m", "bench.load", f"http://127.0.0.1:{port}", "--secret", SECRET)
     process = await asyncio.create_subprocess_exec(
         *(*command, "--seconds", str(seconds), "--rate", str(rate)),

@@ -22,7 +22,7 @@ import asyncpg
 import click
 
 import embedded
-from bench import growth_rows, growth_walk
+from bench import growth_rows, growth_walk, held
 from bench.figures import spread
 from bench.growth_load import fill
 from bench.results import load, record, write_page
@@ -143,8 +143,9 @@ def figures(found: dict[str, Cost], items: int) -> Iterator[tuple[str, Any]]:
 @click.option("--items", default=LARGE, help="Of the large database; 0: no statements.")
 @click.option("--rows", default=growth_rows.LARGEST, help="Of the largest account; 0: no accounts.")
 @click.option("--walk", default=growth_walk.ROWS, help="Rows that a worker reads; 0: none.")
+@click.option("--held", "connections", default=held.HELD, help="By the receiver; 0: none.")
 @click.option("--record/--no-record", "recorded", default=True, help="Write the results.")
-def main(items: int, rows: int, walk: int, recorded: bool) -> None:
+def main(items: int, rows: int, walk: int, connections: int, recorded: bool) -> None:
     """Measure all sizes, and print a line for each figure."""
     found: dict[str, dict[str, Any]] = {}
     if items:
@@ -158,6 +159,8 @@ def main(items: int, rows: int, walk: int, recorded: bool) -> None:
         account |= growth_walk.measure(walk)
     if account:
         found["growth of an account"] = load().get("growth of an account", {}) | account
+    if connections:
+        found["held connections"] = asyncio.run(held.measure(connections))
     for question, named in found.items():
         for figure, value in named.items():
             click.echo(f"{question:20} {figure:50} {json.dumps(value)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
 from typing import Final
@@ -25,7 +26,7 @@ from webhook_receiver.storage import Stores
 from worker.inbox.spool import Spool
 from worker.infra import log as logs
 from worker.infra.baseline import UnreleasedDatabase, check_baseline
-from worker.infra.http_server import listening_port
+from worker.infra.http_server import HttpLimits, connection_limit, listening_port
 from worker.infra.outage_words import redis_outage
 from worker.infra.postgres import POSTGRES_AWAY, Pool, close_pool, open_pool
 from worker.infra.redis_client import connect
@@ -60,7 +61,7 @@ async def serve(settings: ReceiverSettings) -> None:
         counts=DeliveryCounts(),
         db=db,
     )
-    runner = receiver_runner(services)
+    runner = receiver_runner(services, HttpLimits(connections=_room_for_connections()))
     checks: list[asyncio.Task[None]] = []
     await runner.setup()
     try:
@@ -96,6 +97,17 @@ async def _check_redis(redis: Redis) -> None:
         await RedisSafety(redis).check()
     except (RedisError, OSError) as error:
         log.warning(redis_outage(error), error=type(error).__name__)
+
+
+def _room_for_connections() -> int:
+    """Raise the limit of open files as far as needed and allowed; the connections it leaves."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files, connections = connection_limit(soft, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    except (OSError, ValueError):  # a system may allow less than it says
+        return connection_limit(soft, soft)[1]
+    return connections
 
 
 async def _listen(runner: web.AppRunner, port: int) -> int:

@@ -6,13 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from resource import RLIM_INFINITY
 
 import pytest
 from arq.connections import ArqRedis
 
 from tests.support.receiver import HEADER, SECRET, Doorway, Reply, event_body, open_receiver
 from tests.support.waiting import until
-from worker.infra.http_server import HttpLimits
+from worker.infra.http_server import HttpLimits, connection_limit
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 LIMITS = HttpLimits(connections=5, head_timeout_s=0.5, idle_s=0.5)
@@ -180,6 +181,24 @@ async def test_a_flood_without_the_secret_leaves_the_door_open(doorway: Doorway)
     assert (
         await doorway.services.db.fetchval("SELECT count(*) FROM pluggy_sync.webhook_events") == 1
     )
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "files", "connections"),
+    [
+        (1024, 1024, 1024, 900),
+        (1024, 4096, 4096, 3972),
+        (1024, 1_048_576, 10_364, 10_240),
+        (1024, RLIM_INFINITY, 10_364, 10_240),
+        (65_536, 65_536, 65_536, 10_240),
+        (RLIM_INFINITY, RLIM_INFINITY, RLIM_INFINITY, 10_240),
+        (64, 64, 64, 1),
+    ],
+)
+def test_there_are_as_many_connections_as_open_files_less_those_for_other_things(
+    soft: int, hard: int, files: int, connections: int
+) -> None:
+    assert connection_limit(soft, hard) == (files, connections)
 
 
 def test_the_limits_are_those_of_a_usual_process_and_of_usual_balancers() -> None:

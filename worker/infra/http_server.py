@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import chain
@@ -28,6 +29,10 @@ HEAD_TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 )
+MAX_CONNECTIONS: Final = 10_240
+"""About 20 KiB of memory each."""
+OTHER_FILES: Final = 124
+"""Open files that are no clients' connections."""
 BAD_REQUESTS = Counter("pluggy_sync_bad_requests", "Malformed HTTP requests")
 
 
@@ -49,6 +54,17 @@ class HttpLimits:
     idle_s: float = 65.0
     unread_bytes: int = 8 * 1024 * 1024
     unread_s: float = 1.0
+
+
+def connection_limit(soft: int, hard: int) -> tuple[int, int]:
+    """(limit of open files to set, connections) for the present limits of open files."""
+    wanted = MAX_CONNECTIONS + OTHER_FILES
+    if resource.RLIM_INFINITY not in (soft, hard):
+        wanted = min(wanted, max(soft, hard))
+    elif soft == resource.RLIM_INFINITY:
+        return soft, MAX_CONNECTIONS
+    files = max(soft, wanted)
+    return files, max(1, min(MAX_CONNECTIONS, files - OTHER_FILES))
 
 
 class BoundedRunner(web.AppRunner):
