@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import platform
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
@@ -31,6 +33,7 @@ from bench import (
     wake,
 )
 from bench.figures import worse
+from bench.peers import environment
 from bench.results import load, record, write_page
 
 Figures = dict[str, Any]
@@ -56,6 +59,13 @@ async def of_waits(*, quick: bool) -> Figures:
 async def of_forged(*, quick: bool) -> Figures:
     """Genuine webhooks beside forged ones."""
     return {str(asdict(run)): asdict(await forged.measure(run)) for run in forged.runs(quick=quick)}
+
+
+def machine() -> Figures:
+    """What the figures depend on, as text: nothing to compare."""
+    found = {"cores": str(os.cpu_count()), "Python": platform.python_version()}
+    found["load average at the start"] = f"{os.getloadavg()[0]:.1f}"
+    return found | environment.versions()
 
 
 Question = Callable[..., Coroutine[Any, Any, Figures]]
@@ -84,7 +94,7 @@ PRINTED: Final[dict[str, Question]] = {
 def main(names: tuple[str, ...], quick: bool, check: bool) -> None:
     """Compare figures of one run only: machines and their load differ."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    committed = load()
+    committed, on = load(), machine()
     found: dict[str, Figures] = {}
     for name in names or COMPARED:
         found[name] = asyncio.run((COMPARED | PRINTED)[name](quick=quick))
@@ -95,6 +105,7 @@ def main(names: tuple[str, ...], quick: bool, check: bool) -> None:
     if check and (lines := list(worse(committed, found))):
         raise click.ClickException("worse by more than a quarter:\n" + "\n".join(lines))
     if not (quick or check):
+        record("machine", on)
         write_page()
 
 
