@@ -11,7 +11,8 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Coroutine
+import traceback
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -94,19 +95,37 @@ PRINTED: Final[dict[str, Question]] = {
 def main(names: tuple[str, ...], quick: bool, check: bool) -> None:
     """Compare figures of one run only: machines and their load differ."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    kept = not (quick or check)
     committed, on = load(), machine()
-    found: dict[str, Figures] = {}
-    for name in names or COMPARED:
-        found[name] = asyncio.run((COMPARED | PRINTED)[name](quick=quick))
-        for figure, value in found[name].items():
-            click.echo(f"{name:9} {figure:64} {json.dumps(value)}")
-        if name in COMPARED and not (quick or check):
-            record(name, found[name])
+    found, failed = _measured(names or tuple(COMPARED), quick=quick, kept=kept)
+    if kept:
+        if not names:
+            record("machine", on)
+        write_page()
+    if failed:
+        raise click.ClickException(f"not measured: {', '.join(failed)}")
     if check and (lines := list(worse(committed, found))):
         raise click.ClickException("worse by more than a quarter:\n" + "\n".join(lines))
-    if not (quick or check):
-        record("machine", on)
-        write_page()
+
+
+def _measured(
+    names: Sequence[str], *, quick: bool, kept: bool
+) -> tuple[dict[str, Figures], list[str]]:
+    """Figures by question, and the questions that failed: the others are of use without them."""
+    found: dict[str, Figures] = {}
+    failed: list[str] = []
+    for name in names:
+        try:
+            found[name] = asyncio.run((COMPARED | PRINTED)[name](quick=quick))
+        except Exception:
+            traceback.print_exc()
+            failed.append(name)
+            continue
+        for figure, value in found[name].items():
+            click.echo(f"{name:9} {figure:64} {json.dumps(value)}")
+        if kept and name in COMPARED:
+            record(name, found[name])
+    return found, failed
 
 
 if __name__ == "__main__":
