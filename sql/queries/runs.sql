@@ -1,9 +1,12 @@
 -- name: close_lost_runs
--- params: item_id, lock
+-- params: item_id, token, lock
 -- returns: values
 -- First act after a claim: runs of this item that a dead or fenced worker left open can commit
--- nothing more, so they get their place in the feed, in turn as close_run says.
-WITH in_order AS MATERIALIZED (SELECT pg_advisory_xact_lock($2))
+-- nothing more, so they get their place in the feed, in turn as close_run says. Under the lock of
+-- the lease: a claim that stood still until the next one would close a run that is written to.
+WITH lease AS (
+    SELECT item_id FROM pluggy_sync.item_leases WHERE item_id = $1 AND token = $2 FOR UPDATE
+), in_order AS MATERIALIZED (SELECT pg_advisory_xact_lock($3) FROM lease)
 UPDATE pluggy_sync.runs
 SET outcome = 'lost', finished_at = clock_timestamp(), seq = nextval('pluggy_sync.run_seq')
 FROM in_order

@@ -449,6 +449,23 @@ async def test_the_next_claim_closes_the_runs_that_were_lost(db: Pool, worker: W
     assert await feed(db, 0) == [run], "a run is closed once"
 
 
+async def test_a_claim_that_has_lapsed_closes_no_run_of_the_next(db: Pool, worker: Worker) -> None:
+    await waiting_item(db)
+    lost = await claimed(worker)
+    await lost.open_run("sync")
+    await let_lapse(db)
+    late = await worker.claim(None)
+    assert late is not None
+    assert late.has_open_runs
+    await let_lapse(db)
+    session = await claimed(worker)
+    await session.open_run("sync")
+    await worker.engine._begin(late)
+    assert [run["id"] for run in await feed(db, 0)] == [lost.run.id]
+    await session.close_run("done")
+    assert [run["outcome"] for run in await feed(db, 0)] == ["lost", "done"]
+
+
 async def test_a_run_in_the_feed_has_all_its_rows(db: Pool, worker: Worker) -> None:
     """While a page is under way nobody can claim its item, and so nobody closes its run."""
     item_id = await waiting_item(db)

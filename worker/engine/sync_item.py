@@ -138,7 +138,9 @@ class Engine:
         return None
 
     async def _begin(self, lease: Lease) -> SyncSession:
-        if lease.has_open_runs and (lost := await close_lost_runs(self.db, lease.item_id)):
+        if lease.has_open_runs and (
+            lost := await close_lost_runs(self.db, lease.item_id, lease.token)
+        ):
             log.info("lost_runs_closed", runs=lost)
         reader = PluggyReader(self.client, lease.lane, ledger=self.ledger, item_id=lease.item_id)
         session = SyncSession(self.db, reader, lease, lease.now, self.zone, self.products)

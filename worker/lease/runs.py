@@ -141,6 +141,6 @@ async def run_of_its_own(
     await run.close(conn, "done")
 
 
-async def close_lost_runs(db: Pool, item_id: uuid.UUID) -> int:
-    """Close runs that a dead or fenced worker left open; returns how many."""
-    return len(await runs.close_lost_runs(db, item_id, lock=RUN_SEQ_LOCK))
+async def close_lost_runs(db: Pool, item_id: uuid.UUID, token: uuid.UUID) -> int:
+    """Close runs that a dead or fenced worker left open, if the lease holds; returns how many."""
+    return len(await runs.close_lost_runs(db, item_id, token=token, lock=RUN_SEQ_LOCK))

@@ -85,7 +85,7 @@ class Purger:
         if record is None:
             return late == BATCH
         lease = Lease(record.item_id, record.token, Lane.AUDIT, record.now)
-        await close_lost_runs(self.db, lease.item_id)
+        await close_lost_runs(self.db, lease.item_id, lease.token)
         reader = PluggyReader(self.client, lease.lane)
         session = SyncSession(self.db, reader, lease, lease.now, ZoneInfo("UTC"), ())
         with structlog.contextvars.bound_contextvars(item_id=str(lease.item_id)):

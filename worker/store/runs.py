@@ -22,12 +22,16 @@ class OpenedRun(msgspec.Struct, frozen=True):
     generation: int
 
 
-async def close_lost_runs(conn: Executor, item_id: uuid.UUID, *, lock: int) -> list[int]:
-    """First act after a claim: runs of this item that a dead or fenced worker left open
-    can commit nothing more, so they get their place in the feed, in turn as close_run
-    says.
+async def close_lost_runs(
+    conn: Executor, item_id: uuid.UUID, *, token: uuid.UUID, lock: int
+) -> list[int]:
+    """First act after a claim: runs of this item that a dead or fenced worker left open can commit
+    nothing more, so they get their place in the feed, in turn as close_run says.
+
+    Under the lock of the lease: a claim that stood still until the next one would close a run that
+    is written to.
     """
-    return [record[0] for record in await conn.fetch(SQL["close_lost_runs"], item_id, lock)]
+    return [record[0] for record in await conn.fetch(SQL["close_lost_runs"], item_id, token, lock)]
 
 
 async def open_run_of_lease(
