@@ -54,6 +54,7 @@ NOT_THE_WORKERS = {"adopt_installation"}
 THE_RECEIVERS = {"accept_events", "add_delivery_counts"}
 THE_DASHBOARDS = {"overview", "backlog", "lag", "list_dead_letters", "item_freshness"}
 THE_DASHBOARDS |= {"list_deletions", "findings", "list_worklist", "freshness_of_items"}
+THE_DASHBOARDS |= {"drift_of_items", "postgres_facts", "refused_deliveries"}
 
 
 @pytest.fixture(scope="module")
