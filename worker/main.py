@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import sys
@@ -85,6 +86,9 @@ QUEUE_READ_TIMEOUT_S: Final = 2.0 * JOB_TIMEOUT_S
 PERIODIC_TASKS_TIMEOUT_S: Final = 600.0
 POSTGRES_PAUSE_S: Final = 1.0
 REMOVE_TIMEOUT_S: Final = 3.0
+GC_THRESHOLD: Final = 20_000
+"""New objects between two collections. A page of rows is so many, and has no cycles: with Python's
+own threshold collections take a sixth of the time to decode and map it."""
 
 
 async def startup(ctx: dict[str, Any]) -> None:
@@ -95,6 +99,8 @@ async def startup(ctx: dict[str, Any]) -> None:
     """
     settings: PluggySettings = ctx["settings"]
     queue: QueueClient = ctx["redis"]
+    gc.freeze()  # what is imported is never garbage
+    gc.set_threshold(GC_THRESHOLD)
     asyncio.get_running_loop().set_exception_handler(ignore_lost_connections)
     postgres = ServerOutage("postgres")
     db = await open_pool(
