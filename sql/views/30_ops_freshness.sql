@@ -38,7 +38,7 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
            WHEN d.not_collected THEN 'not_collected'
            WHEN r.rejected_rows > 0 THEN 'rows_rejected'
            WHEN p.incomplete_reason IS NOT NULL THEN p.incomplete_reason
-           -- What these list may grow by an approval at the bank; of what is stored there are all rows.
+           -- An approval at the bank can add accounts, investments and loans, not rows of stored ones.
            WHEN i.authorization_pending AND p.product IN ('accounts', 'investments', 'loans')
                THEN 'authorization_pending'
            WHEN d.warning_codes = ARRAY['001'] THEN 'general_warning'
@@ -72,8 +72,8 @@ SELECT p.item_id, i.connector_id, i.connector_name, p.product,
                      ELSE r.rejected_since END) AS stale_since,
        p.verified_at, d.warning_codes
 FROM pluggy_sync.product_sync p
--- Judged once for each item and not for each of its products: Postgres computes what an outer join may make
--- null below the join, unless it is null whenever its columns are. Hence IS TRUE.
+-- Judged once for each item, not for each of its products: Postgres evaluates an expression below an outer
+-- join if it is not strict, and IS TRUE makes it so.
 LEFT JOIN (
     SELECT x.id, x.connector_id, x.connector_name, x.status, x.execution_status, x.last_updated_at,
            x.next_auto_sync_at, x.consent_expires_at, x.deleted_at, x.ended_at,

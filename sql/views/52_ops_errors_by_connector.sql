@@ -7,7 +7,7 @@ WITH errors AS (
            CASE i.status WHEN 'LOGIN_ERROR' THEN 'user' ELSE 'bank' END AS blocked_on,
            i.last_updated_at AS since, NULL::timestamptz AS last_failed_at, NULL AS error_id
     FROM pluggy.items i
-    -- IS DISTINCT FROM: as the index of items that are not well says it.
+    -- IS DISTINCT FROM is a condition of the index items_not_well, which can be used by it.
     WHERE i.deleted_at IS NULL AND i.status IN ('OUTDATED', 'LOGIN_ERROR')
       AND i.status IS DISTINCT FROM 'UPDATED'
     UNION ALL

@@ -90,6 +90,14 @@ def rows_read(plan: dict[str, Any]) -> Iterator[tuple[str, float]]:
         yield from rows_read(part)
 
 
+def columns(plan: dict[str, Any]) -> Iterator[tuple[str | None, str]]:
+    """Of a verbose plan: the table that a node reads, if any, and a column that it returns."""
+    for column in plan.get("Output", ()):
+        yield plan.get("Relation Name"), column
+    for part in plan.get("Plans", ()):
+        yield from columns(part)
+
+
 @pytest.mark.parametrize("name", ASKED)
 async def test_what_is_asked_reads_a_small_part_of_large_tables(
     filled: Connection, name: str
@@ -116,6 +124,16 @@ async def test_each_cause_of_staleness_is_among_those_that_operators_views_read(
         await filled.execute(f"{cause} WHERE {key} = $1", item_id)
         for found in (NOT_FRESH, NAMED):
             assert await filled.fetchval(f"SELECT $1 IN ({found})", item_id), found
+
+
+async def test_freshness_judges_an_item_once_and_not_for_each_of_its_products(
+    filled: Connection,
+) -> None:
+    statement = "EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM pluggy_ops.freshness"
+    [explained] = json.loads(await filled.fetchval(statement))
+    by_scan = {name for table, name in columns(explained["Plan"]) if table == "items"}
+    # Consent, a status that lasts, no collection any more, and a collection that is overdue.
+    assert len([name for name in by_scan if "now()" in name]) == 4
 
 
 PEOPLE: Final = 100
