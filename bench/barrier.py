@@ -33,7 +33,10 @@ SETTLE: Final = """
 UPDATE pluggy_sync.webhook_events SET state = 'applied', settled_at = clock_timestamp()
 WHERE item_id = ANY ($1) AND state = 'pending'
 """
-CONNECTIONS: Final = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1"
+CONNECTIONS: Final = """
+SELECT count(*) FROM pg_stat_activity WHERE application_name = $1
+  AND query ~ '^-- name: (begin_waits|poll_waits|freshness_of_items)'
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,15 +42,15 @@ class Access:
     token: str | None = field(repr=False)
     csrf_token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
-    async def check(self, request: web.Request, *, needs_token: bool = False) -> None:
-        """Raises Refused: 401, 403, 421. needs_token: also for reading on loopback."""
+    async def check(self, request: web.Request) -> None:
+        """Raises Refused: 401, 403, 421."""
         self._check_host(request)
         reads = request.method in READING
         if not reads:
             _check_origin(request)
         if self._bears_token(request):
             return
-        if needs_token or not self._is_open(request, reads):
+        if not self._is_open(request, reads):
             raise _unauthorized()
         if not reads and _is_from_page(request):
             await self._check_csrf(request)

@@ -21,8 +21,8 @@ from worker.store import waits
 from worker.store.waits import ItemFreshness, WaitState
 
 POLL_INTERVAL_S: Final = 0.02
-"""At least; and not less than the last poll took, so that polls take half of a connection at most.
-"""
+"""At least; and not less than half of what the last poll took, so that slow polls leave Postgres
+some time."""
 RETRY_INTERVAL_S: Final = 0.25
 POLL_TIMEOUT_S: Final = 2.0
 GRACE_S: Final = 3 * POLL_TIMEOUT_S
@@ -136,7 +136,7 @@ class Barrier:
             self._outage.answered()
             if not self._waits:
                 self._wanted.clear()
-            await asyncio.sleep(max(POLL_INTERVAL_S, clock() - began))
+            await asyncio.sleep(max(POLL_INTERVAL_S, (clock() - began) / 2))
 
     async def _poll(self) -> None:
         async with connection_within(self._db, POLL_TIMEOUT_S) as conn:
