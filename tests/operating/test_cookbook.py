@@ -15,7 +15,7 @@ import pytest
 from ops.cli.report import COOKBOOK, SECTIONS, first_day, query
 from tests.operating.test_cli import CommandLine, complaint
 from tests.support.cookbook_page import ORDER, written
-from tests.support.cookbook_truth import EXPECTED, Row
+from tests.support.cookbook_truth import EXPECTED, Row, spending_by_category
 from tests.support.mirrored_people import ANA, BRUNO, People, open_people
 from tests.support.simulator_process import SimulatorProcess
 
@@ -62,6 +62,11 @@ def test_the_page_shows_each_query_of_the_cookbook() -> None:
     assert files == set(EXPECTED) == set(ORDER)
     found, expected = written()
     assert found == expected, "run: python -m tests.support.cookbook_page"
+
+
+def test_people_spend_in_several_currencies(people: People, today: date) -> None:
+    found = spending_by_category(people, BRUNO, first_day(today, 13), today)
+    assert len({currency for _, currency, *_ in found}) > 1
 
 
 async def test_the_balances_of_today_are_those_of_the_accounts(people: People, today: date) -> None:

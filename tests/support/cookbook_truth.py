@@ -72,7 +72,11 @@ def balances(people: People, user: str | None, since: date, today: date) -> Iter
     for account in people.accounts(user).values():
         balance, is_card = Decimal(account["balance"]), account["type"] == "CREDIT"
         reported = day_of(account["updatedAt"])
-        moved = [row for row in rows[account["id"],] if row["status"] == "POSTED"]
+        moved = [
+            row
+            for row in rows[account["id"],]
+            if row["status"] == "POSTED" and row["currency"] == "BRL"
+        ]
         known = [row["day"] for row in moved if not is_card and row["day"] <= reported]
         day = max(since, min([*known, reported]))
         while day <= today:

@@ -1,6 +1,7 @@
 """Two people at the simulator, mirrored once for all tests of a module that only read.
 
-ana has a bank of open finance, connected twice, and bruno one without categories.
+ana has a bank of open finance, connected twice, and bruno one without
+categories and conversions: a part of what he spends is in dollars and euros.
 """
 
 from __future__ import annotations
@@ -98,7 +99,10 @@ async def _mirror(stack: Stack) -> dict[str, list[Document]]:
         connectorId=OPEN_FINANCE, clientUserId=ANA, reconnects=first["id"]
     )
     other = await stack.synced_item(
-        connectorId=DIRECT, clientUserId=BRUNO, transactions=120, without=["categories"]
+        connectorId=DIRECT,
+        clientUserId=BRUNO,
+        transactions=400,
+        without=["categories", "conversions"],
     )
     for item in (first, other):
         await stack.process_all(await stack.collect(item["id"], **CHANGES))
