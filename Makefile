@@ -67,7 +67,7 @@ chaos: $(READY) ## break everything under load, up to 40 minutes (ARGS=--short)
 bench: $(READY) ## measure beside other ways (ARGS="--quick|--check [question]")
 	$(BIN)/python -m bench $(ARGS)
 
-bench-growth: $(READY) ## measure what grows with the tables, half an hour (ARGS=--items=10000)
+bench-growth: $(READY) ## measure what grows with the tables, under an hour (ARGS=--items=10000)
 	$(BIN)/python -m bench.growth $(ARGS)
 	$(BIN)/python -m bench.cookbook
 

@@ -1,6 +1,6 @@
 """Memory of a worker that reads an account page by page: the demo with one item of a million rows.
 
-The demo compares every row afterwards. It takes a quarter of an hour on two idle cores.
+The demo compares every row afterwards. 300,000 rows took seven minutes on two busy cores.
 """
 
 from __future__ import annotations
