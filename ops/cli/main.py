@@ -43,6 +43,9 @@ COMMANDS: Final = {
     "dead-letters": Lazy("ops.cli.dead_letters", "dead_letters", "Events that were given up on."),
     "verify": Lazy("ops.cli.verify", "verify", "Read items again from beginning to end at once"),
     "resync": Lazy("ops.cli.resync", "resync", "Read items again from beginning to end"),
+    "completion": Lazy(
+        "ops.cli.completion", "completion", "Print the script that completes commands"
+    ),
     "ops": Lazy("ops.cli.ops", "ops", "Serve HTTP for your backend and for operators"),
 }
 ITEM_COMMANDS: Final = {

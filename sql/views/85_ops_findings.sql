@@ -97,8 +97,8 @@ WITH found AS (
     UNION ALL
     SELECT w.weight, w.severity, w.kind, w.blocked_on,
            CASE w.kind
-               WHEN 'subscription' THEN w.n || ' webhooks at Pluggy are missing or wrong: subscriptions says'
-                    || ' which.'
+               WHEN 'subscription' THEN CASE w.n WHEN 1 THEN w.one
+                    ELSE w.n || ' webhooks at Pluggy are missing or wrong: subscriptions says which.' END
                WHEN 'subscriptions_unchecked' THEN w.one
                WHEN 'missed_webhooks' THEN w.things || ' collections of the last week came without a webhook:'
                     || ' look at subscriptions, and whether the receiver was away.'

@@ -7,10 +7,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
+import ops
 from ops.cli.lazy import LazyGroup
 from ops.cli.main import main
 from tests.support.command_page import PAGE, page
@@ -83,8 +86,8 @@ def test_every_command_can_print_json() -> None:
         if not isinstance(command, click.Group)
         and "--json" not in {option for p in command.params for option in p.opts}
     }
-    # These run until they are stopped.
-    assert without == {"ops", "up"}
+    # Two run until they are stopped, and one prints a script.
+    assert without == {"completion", "ops", "up"}
 
 
 def test_what_the_page_of_commands_names_is_there() -> None:
@@ -92,3 +95,25 @@ def test_what_the_page_of_commands_names_is_there() -> None:
     assert named
     assert [name for name in named if name not in ALL] == []
     assert [name for name in named if f"## pluggy-sync {name}\n" not in page()] == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_the_commands_with_the_script_for_it(shell: str) -> None:
+    script = CliRunner().invoke(main, ["completion", shell])
+    assert script.exit_code == 0
+    assert f"_PLUGGY_SYNC_COMPLETE={shell}_complete" in script.output
+    typed = {"COMP_WORDS": "pluggy-sync items up", "COMP_CWORD": "2" if shell != "fish" else "up"}
+    done = subprocess.run(
+        [sys.executable, "-m", "ops"],
+        env={"PATH": "", "_PLUGGY_SYNC_COMPLETE": f"{shell}_complete", **typed},
+        cwd=Path(ops.__file__).parents[1],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert "update" in done.stdout
+    assert "register" not in done.stdout
+
+
+def test_a_shell_without_a_script_is_a_usage_error() -> None:
+    assert CliRunner().invoke(main, ["completion", "tcsh"]).exit_code == 2

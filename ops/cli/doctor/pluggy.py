@@ -29,7 +29,7 @@ REGISTER: Final = "pluggy-sync webhooks register"
 FAULTS: Final = {
     "missing": (ERROR, "no webhook announces it", REGISTER),
     "disabled": (ERROR, "Pluggy has disabled it after failures", REGISTER),
-    "wrong_secret": (ERROR, "it carries another secret", "pluggy-sync webhooks rotate-secret"),
+    "wrong_secret": (ERROR, "it carries another secret", "pluggy-sync webhooks register"),
     "wrong_path": (ERROR, "its path does not lead to the receiver", "pluggy-sync webhooks list"),
     "wrong_url": (WARNING, "it has this host and another path", "pluggy-sync webhooks list"),
     "double": (WARNING, "another webhook announces the same", "pluggy-sync webhooks list"),
