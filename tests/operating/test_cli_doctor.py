@@ -80,7 +80,7 @@ async def test_each_fault_of_the_webhook_is_named(cli: CommandLine, hooks: Hooks
     )
     hooks.add("all", url, {"X-Webhook-Secret": "a-secret-of-nobody"})
     found = texts(await checks(cli, 2), ERROR)
-    assert "all: it carries another secret -> pluggy-sync webhooks rotate-secret" in found
+    assert "all: it carries another secret -> pluggy-sync webhooks register" in found
     other = {"WEBHOOK_SECRET": "a-secret-of-nobody"}
     wrong = texts(await checks(cli, 2, **other), ERROR)
     assert "the receiver refuses the secret" in wrong
