@@ -8,6 +8,16 @@ WHERE name = $1 AND due_at <= now()
   AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
 RETURNING true;
 
+-- name: hasten_subscriptions
+-- params: pause
+-- returns: none
+-- Deliveries were refused for their secret since the list of webhooks was last read: Pluggy may send
+-- another one. pause: since that read, however many are refused.
+UPDATE pluggy_sync.periodic_task_leases t SET due_at = now()
+WHERE t.name = 'subscriptions' AND t.due_at > now() AND t.done_at < now() - $1::interval
+  AND EXISTS (SELECT FROM pluggy_sync.delivery_counts d
+              WHERE d.answer = 'unauthorized' AND d.minute >= date_trunc('minute', t.done_at));
+
 -- name: end_periodic_task
 -- params: name, failure_code?
 -- returns: none

@@ -302,6 +302,24 @@ async def test_one_worker_checks_every_ten_minutes(stack: Stack, hooks: Hooks) -
     assert (await stack.requests())["GET /webhooks"] == 2
 
 
+async def test_refused_deliveries_have_the_list_read_a_minute_after_the_last_time(
+    stack: Stack, hooks: Hooks
+) -> None:
+    hooks.add("all", URL, RIGHT)
+    await look(stack)
+    await stack.db.execute(
+        "INSERT INTO pluggy_sync.delivery_counts"
+        " VALUES (date_trunc('minute', now()), 'item/updated', 'unauthorized', 1)"
+    )
+    assert not await watch_subscriptions(stack.db, stack.client, EXPECTED)
+    await stack.db.execute(
+        "UPDATE pluggy_sync.periodic_task_leases SET done_at = done_at - interval '61 seconds'"
+        " WHERE name = 'subscriptions'"
+    )
+    assert await watch_subscriptions(stack.db, stack.client, EXPECTED)
+    assert not await watch_subscriptions(stack.db, stack.client, EXPECTED)
+
+
 async def test_a_list_that_cannot_be_read_leaves_what_was_found(stack: Stack, hooks: Hooks) -> None:
     hooks.add("all", URL, RIGHT)
     await look(stack)

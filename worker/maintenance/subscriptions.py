@@ -25,6 +25,8 @@ from worker.store import reconciliation
 log = structlog.get_logger()
 
 CHECK_INTERVAL: Final = timedelta(minutes=10)
+CHECK_PAUSE: Final = timedelta(minutes=1)
+"""After deliveries with a wrong secret the list is read at once, but not more often than this."""
 WANTED: Final = ITEM_EVENTS | TRANSACTION_EVENTS | CONNECTOR_EVENTS
 NO_CONTENT: Final = 204
 GOOD: Final = ("ok", "elsewhere")
@@ -199,6 +201,7 @@ def _readable_url(value: object) -> str:
 
 async def watch_subscriptions(db: Pool, client: PluggyClient, expected: Expected) -> bool:
     """Check Pluggy's list, if this worker gets the lease of the task; returns whether it did."""
+    await reconciliation.hasten_subscriptions(db, pause=CHECK_PAUSE)
     if not await reconciliation.take_periodic_task_lease(
         db, name="subscriptions", pause=CHECK_INTERVAL
     ):

@@ -38,6 +38,15 @@ async def take_periodic_task_lease(conn: Executor, *, name: str, pause: timedelt
     return found
 
 
+async def hasten_subscriptions(conn: Executor, *, pause: timedelta) -> None:
+    """Deliveries were refused for their secret since the list of webhooks was last read: Pluggy may
+    send another one.
+
+    pause: since that read, however many are refused.
+    """
+    await conn.execute(SQL["hasten_subscriptions"], pause)
+
+
 async def end_periodic_task(conn: Executor, *, name: str, failure_code: str | None) -> None:
     """What came of a turn. failure_code null: done."""
     await conn.execute(SQL["end_periodic_task"], name, failure_code)
