@@ -28,6 +28,8 @@ YOUNG = timedelta(days=89)
 BOUNDED_OTHERWISE = {
     *(
         "account_walks",
+        # The history of balances: a row for an account and a day, gone with its item.
+        "balance_snapshots",
         "item_leases",
         "item_reconciliations",
         "item_sync",

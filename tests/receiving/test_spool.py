@@ -528,11 +528,14 @@ async def test_status_shows_the_spool_also_while_postgres_is_away(
     await Spool(redis).add([event(), event()])
     environment = {"DATABASE_URL": postgres_url or database_url, "REDIS_URL": valkey.url}
     result = await asyncio.to_thread(CliRunner().invoke, main, ["status"], env=environment)
-    assert "spooled in Redis" in result.stdout
+    assert result.stdout.startswith("entries\tbytes\toldest_age_s\n2\t")
     as_json = await asyncio.to_thread(
         CliRunner().invoke, main, ["status", "--json"], env=environment
     )
-    assert (result.exit_code, as_json.exit_code) == ((0, 0) if postgres_url is None else (3, 3))
+    # The light is that of the test's database, whose workers are gone.
+    told = (0, 2) if postgres_url is None else (3,)
+    assert result.exit_code == as_json.exit_code
+    assert as_json.exit_code in told
     if postgres_url is None:
         assert json.loads(as_json.stdout)["spool"]["entries"] == 2
 

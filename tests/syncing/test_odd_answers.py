@@ -12,6 +12,7 @@ import pytest
 from tests.support.altered_pluggy import altered, item_body, item_with
 from tests.support.stack import Stack
 from tests.syncing.test_deletions import flagged
+from worker.maintenance.reconciliation import order_due
 
 
 async def items_step(stack: Stack, item_id: str) -> Any:
@@ -167,19 +168,15 @@ async def test_empty_answers_to_a_list_and_to_one_question_tombstone_nothing(sta
 
 async def test_what_fails_outside_of_every_step_backs_off_and_is_shown(stack: Stack) -> None:
     item = await stack.synced_item(transactions=10)
+    await stack.collect(item["id"], created=1)
     await stack.db.execute(
-        "UPDATE pluggy_sync.item_reconciliations"
-        " SET webhook_check_at = webhook_check_at + interval '1 day';"
+        "UPDATE pluggy_sync.item_reconciliations SET webhook_check_at = now();"
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql"
         " AS $$BEGIN RAISE EXCEPTION 'refused'; END$$;"
-        "CREATE TRIGGER refused BEFORE UPDATE OF webhook_check_at"
-        " ON pluggy_sync.item_reconciliations"
-        # Not where time is shifted.
-        " FOR EACH ROW WHEN (old.webhook_check_at - new.webhook_check_at <> interval '1 hour')"
-        " EXECUTE FUNCTION refuse()"
+        "CREATE TRIGGER refused BEFORE INSERT ON pluggy_sync.missed_webhooks"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()"
     )
-    await stack.collect(item["id"], created=1)
-    await stack.tell("item/updated", item["id"])
+    await order_due(stack.db)
     for attempts in (1, 2, 3):
         await stack.quiet()
         failed = await items_step(stack, item["id"])
@@ -191,7 +188,7 @@ async def test_what_fails_outside_of_every_step_backs_off_and_is_shown(stack: St
         item["id"],
     )
     assert [row["reason"] for row in shown] == ["RaiseError"]
-    await stack.db.execute("DROP TRIGGER refused ON pluggy_sync.item_reconciliations")
+    await stack.db.execute("DROP TRIGGER refused ON pluggy_sync.missed_webhooks")
     await stack.quiet()
     assert await stack.states(item["id"]) == ["applied", "applied"]
     await stack.assert_equal(item["id"])
