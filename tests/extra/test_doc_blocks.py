@@ -22,7 +22,9 @@ SIMULATOR = "http://127.0.0.1:8900"
 PACKAGES = {"bash": "bash", "curl": "curl", "jq": "jq"}
 
 
-TUTORIAL = [block for block in blocks() if block.page == "docs/tutorial.md"][:2]
+TUTORIAL = [
+    block for block in blocks() if block.page == "docs/tutorial.md" and not block.is_not_run
+][:2]
 
 
 def begin(block: Block, home: Path, **environment: str) -> Awaitable[asyncio.subprocess.Process]:

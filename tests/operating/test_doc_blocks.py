@@ -20,7 +20,11 @@ COMPARE = SQL_DIR / "compare_existing.sql"
 EXPECTED_NOT_RUN = {
     "docs/roles.md": ["names your servers"],
     "docs/running.md": ["needs keys of Pluggy"],
-    "docs/tutorial.md": ["needs keys of Pluggy", "needs keys of Pluggy and a public address"],
+    "docs/tutorial.md": [
+        "needs pipx and the index of packages",
+        "needs keys of Pluggy",
+        "needs keys of Pluggy and a public address",
+    ],
 }
 YOUR_TABLE = """CREATE TABLE your_table (
     pluggy_id text, pluggy_account_id text, amount numeric, status text, description text)"""
