@@ -66,12 +66,14 @@ class Shell:
 
     program: Path
     data_dir: Path
+    own: dict[str, str] = field(default_factory=dict)
+    """Variables that the person has set."""
     said: list[str] = field(default_factory=list)
 
     @property
     def settings(self) -> dict[str, str]:
         lines = (self.data_dir / "environment").read_text()
-        return dict(re.findall(r"^export (\w+)='?(.*?)'?$", lines, re.MULTILINE))
+        return dict(re.findall(r"^export (\w+)='?(.*?)'?$", lines, re.MULTILINE)) | self.own
 
     async def __call__(self, *arguments: str) -> tuple[int, str]:
         """Exit status and output of a command."""
@@ -95,7 +97,7 @@ class Shell:
         arguments = ("up", "--simulator", "--data-dir", str(self.data_dir))
         process = await asyncio.create_subprocess_exec(
             self.program, *arguments, cwd="/",
-            env={"PATH": "/usr/bin:/bin", "HOME": HOME, "PORT": "0", "OPS_PORT": "0"},
+            env={"PATH": "/usr/bin:/bin", "HOME": HOME, "PORT": "0", "OPS_PORT": "0"} | self.own,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         said: list[str] = []
@@ -168,7 +170,9 @@ async def test_a_new_user_gets_from_the_wheel_to_rows_and_mends_a_broken_secret(
             item_id = await connect(page, said)
             await _ask(shell, item_id)
             await _break_and_mend_the_secret(shell, item_id)
+        await _change_the_secret(shell)
         async with shell.up():
+            assert "arrived" in await shell.well("webhooks", "test")
             assert item_id in await shell.well("items", "list")
     assert page.problems == []
     assert [text for text in shell.said if "Traceback" in text] == []
@@ -202,4 +206,23 @@ async def _break_and_mend_the_secret(shell: Shell, item_id: str) -> None:
     await shell.well("webhooks", "register")
     [hook, *_] = (await pluggy(shell, "GET", "/webhooks"))["results"]
     assert hook["headers"] != WRONG
-    assert "a new secret is made" in await shell.well("webhooks", "rotate-secret")
+
+
+async def _change_the_secret(shell: Shell) -> None:
+    """Both secrets at the receiver, the new one at Pluggy, and then the new one alone."""
+    kept = shell.data_dir / "webhook-secret"
+    old = kept.read_text().strip()
+    async with shell.up():
+        new = json.loads(await shell.well("webhooks", "rotate-secret", "--json"))["new_secret"]
+    shell.own = {"WEBHOOK_SECRET": f"{new},{old}"}
+    async with shell.up():
+        # A simulator is told the first secret when it starts; Pluggy still has the old one.
+        [hook, *_] = (await pluggy(shell, "GET", "/webhooks"))["results"]
+        had = {"headers": {"X-Webhook-Secret": old}}
+        await pluggy(shell, "PATCH", f"/webhooks/{hook['id']}", had)
+        done = json.loads(await shell.well("webhooks", "rotate-secret", "--json"))
+        assert done["step"] == "exchanged"
+        [hook, *_] = (await pluggy(shell, "GET", "/webhooks"))["results"]
+        assert hook["headers"] == {"X-Webhook-Secret": new}
+    shell.own = {}
+    kept.write_text(new + "\n")
