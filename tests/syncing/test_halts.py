@@ -310,14 +310,19 @@ async def test_items_that_pluggy_has_deleted_do_not_halt_while_another_is_answer
     assert kept["id"] not in gone
 
 
-async def test_registered_items_that_pluggy_does_not_know_halt_nothing(stack: Stack) -> None:
+@pytest.mark.parametrize(
+    ("event", "ends"), [("sync/register", "ignored"), ("item/updated", "dead")]
+)
+async def test_items_that_pluggy_does_not_know_and_that_are_not_held_halt_nothing(
+    stack: Stack, event: str, ends: str
+) -> None:
     unknown = [str(uuid.uuid4()) for _ in range(7)]
     for item_id in unknown:
-        await stack.order("sync/register", item_id)
+        await (stack.order if event.startswith("sync/") else stack.tell)(event, item_id)
     await stack.quiet()
     assert (await overview(stack))["halted_at"] is None
     for item_id in unknown:
-        assert await stack.states(item_id) == ["ignored"]
+        assert await stack.states(item_id) == [ends]
 
 
 async def test_a_first_start_with_wrong_keys_and_no_items_ends_by_itself(stack: Stack) -> None:
