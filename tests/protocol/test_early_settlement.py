@@ -137,6 +137,7 @@ async def test_an_event_stays_pending_while_steps_beyond_its_own_are_left(stack:
     item_id, answer = await collected(stack, created=2)
     stack.limit_products(*every)
     account_id, *_ = changed(answer, "created")
+    new = set(changed(answer, "created")[account_id])
     await stack.tell("transactions/created", item_id, accountId=account_id)
     await stack.tell("item/deleted", item_id)
     async with holding(stack, "/loans") as pluggy:
@@ -144,11 +145,13 @@ async def test_an_event_stays_pending_while_steps_beyond_its_own_are_left(stack:
 
         async def others_are_read() -> bool:
             found = await stack.db.fetch("SELECT product FROM pluggy_sync.product_sync")
-            return {"investments", "identities"} <= {row["product"] for row in found}
+            read = {"investments", "identities"} <= {row["product"] for row in found}
+            return read and new <= set(await stack.live(item_id)) and len(pluggy.in_flight) == 1
 
         await pluggy.has_been_asked("/loans")
-        await until(others_are_read, "the other lists are read")
-        await barrier(stack)
+        await until(others_are_read, "the other lists and the event's own rows are stored")
+        for _ in range(3):
+            await barrier(stack)
         assert (await stack.states(item_id))[-2] == "pending"
         await end_by_lost_lease(stack, pluggy, syncing)
         await asyncio.wait({syncing})
