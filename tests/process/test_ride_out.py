@@ -21,10 +21,12 @@ from tests.support.service import Service, open_service
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
+from worker.engine.at_once import AT_ONCE
 from worker.infra.postgres import close_pool, open_pool
 
-LINES_AN_OUTAGE = 8
-"""Warnings and errors of a process: that the outage began and ended, and what was under way."""
+LINES_AN_OUTAGE = 8 + AT_ONCE
+"""Warnings and errors of a process: that the outage began and ended, and what was under way, which
+may be a claim with as many steps as are begun at once."""
 
 
 @pytest.fixture(scope="module")
