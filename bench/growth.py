@@ -64,7 +64,7 @@ async def questions(conn: Connection) -> dict[str, tuple[str, tuple[Any, ...]]]:
         "next_due_item": (3,),
         "sweep_due_items": (A_LOCK, 100, 3),
         "ignore_events_without_item": (),
-        "load_item_state": (item_id,),
+        "load_item_state": (item_id, uuid.UUID(int=0), LEASE),
         "fence": (item_id, uuid.UUID(int=0), LEASE),
         "item_open_events": (item_id, 50),
         "load_due_verifies": (100,),
