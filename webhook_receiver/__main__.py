@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import resource
-import signal
 import sys
 from typing import Final
 
@@ -26,7 +25,12 @@ from webhook_receiver.storage import Stores
 from worker.inbox.spool import Spool
 from worker.infra import log as logs
 from worker.infra.baseline import UnreleasedDatabase, check_baseline
-from worker.infra.http_server import HttpLimits, connection_limit, listening_port
+from worker.infra.http_server import (
+    HttpLimits,
+    connection_limit,
+    listening_port,
+    until_stopped,
+)
 from worker.infra.outage_words import redis_outage
 from worker.infra.postgres import POSTGRES_AWAY, Pool, close_pool, open_pool
 from worker.infra.redis_client import connect
@@ -68,10 +72,7 @@ async def serve(settings: ReceiverSettings) -> None:
         await _check_database(db)
         log.info("receiver_started", port=await _listen(runner, settings.port))
         checks.append(asyncio.create_task(_check_redis(redis)))
-        stop = asyncio.Event()
-        for signal_number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-        await stop.wait()
+        await until_stopped()
     finally:
         await runner.cleanup()
         await end(*checks)

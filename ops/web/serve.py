@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
@@ -21,7 +20,7 @@ from ops.web.installation import Installation
 from ops.web.services import OpsServices
 from ops.web.settings import OpsSettings
 from worker.infra.baseline import check_baseline
-from worker.infra.http_server import listening_port
+from worker.infra.http_server import listening_port, until_stopped
 from worker.infra.postgres import POSTGRES_AWAY, Pool, close_pool, connection_within, open_pool
 from worker.infra.redis_client import connect
 from worker.infra.settings import SettingsError
@@ -45,10 +44,7 @@ async def serve(settings: OpsSettings) -> None:
         try:
             port = await _listen(runner, settings)
             log.info("ops_started", host=settings.ops_host, port=port)
-            stop = asyncio.Event()
-            for signal_number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-            await stop.wait()
+            await until_stopped()
         finally:
             await runner.cleanup()
             log.info("ops_stopped")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import chain
@@ -139,6 +140,14 @@ async def metrics(_: web.Request) -> web.Response:
     """GET /metrics in Prometheus's text format."""
     headers = {"Content-Type": "text/plain; version=0.0.4"}
     return web.Response(body=generate_latest(), headers=headers)
+
+
+async def until_stopped() -> None:
+    """Wait for SIGINT or SIGTERM, of which the first one no longer ends the process."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
 
 
 def listening_port(runner: web.AppRunner) -> int:
