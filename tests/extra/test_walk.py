@@ -19,14 +19,13 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.extra.test_connect_page import FRESH, HAS_ROWS
 from tests.support.chromium import Page, open_page
 from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 HANGS_AFTER_S = 180.0
 READY = "Ctrl-C stops everything"
-HAS_ROWS = "/: [1-9]|[1-9]\\d* rows/.test(document.querySelector('#state').innerText)"
-FRESH = "document.querySelector('#state').innerText.startsWith('Everything is fresh')"
 HOME = "/var/tmp"  # noqa: S108 - only programs of this test see it
 WRONG = {"X-Webhook-Secret": "a-secret-of-yesterday-that-nobody-has"}
 

@@ -6,31 +6,15 @@ import re
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
-import aiohttp
-import pytest
-from aiohttp import web
 from arq.connections import ArqRedis
 
-from ops.web.app import ops_runner
 from ops.web.installation import Installation
-from ops.web.serve import open_services
-from ops.web.settings import OpsSettings
-from tests.support.ops import TOKEN, OpsClient, open_ops, ops_environment
+from tests.support.ops import TOKEN, OpsClient, open_ops
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import CLIENT_ID, Stack, fill_budget
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - its rules only; the test listens on loopback
-
-
-@pytest.fixture
-async def ops(
-    database_url: str, redis_url: str, redis: ArqRedis, quiet_simulator: SimulatorProcess
-) -> AsyncIterator[OpsClient]:
-    await fill_budget(redis)
-    async with open_ops(database_url, redis_url, quiet_simulator.url) as opened:
-        yield opened
 
 
 @asynccontextmanager
@@ -38,18 +22,9 @@ async def open_as_with_the_real_pluggy(
     database_url: str, redis_url: str, pluggy_url: str
 ) -> AsyncIterator[OpsClient]:
     """An ops process that takes the simulator for Pluggy itself."""
-    given = ops_environment(database_url, redis_url, pluggy_url)
-    settings = OpsSettings(**{name.lower(): value for name, value in given.items()})
     real = Installation(CLIENT_ID, "https://api.pluggy.ai")
-    async with open_services(settings) as services, aiohttp.ClientSession() as session:
-        services = replace(services, installation=real)
-        runner = ops_runner(services)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            yield OpsClient(f"http://127.0.0.1:{runner.addresses[0][1]}", session, services)
-        finally:
-            await runner.cleanup()
+    async with open_ops(database_url, redis_url, pluggy_url, installation=real) as opened:
+        yield opened
 
 
 def directives(policy: str) -> dict[str, list[str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -16,16 +15,7 @@ from ops.cli.report import COOKBOOK, SECTIONS, first_day, query
 from tests.operating.test_cli import CommandLine, complaint
 from tests.support.cookbook_page import ORDER, written
 from tests.support.cookbook_truth import EXPECTED, Row, spending_by_category
-from tests.support.mirrored_people import ANA, BRUNO, People, open_people
-from tests.support.simulator_process import SimulatorProcess
-
-
-@pytest.fixture(scope="module")
-async def people(
-    postgres_url: str, template: str, redis_url: str, quiet_simulator: SimulatorProcess
-) -> AsyncIterator[People]:
-    async with open_people(postgres_url, template, redis_url, quiet_simulator) as opened:
-        yield opened
+from tests.support.mirrored_people import ANA, BRUNO, People
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.doc_blocks import ELSEWHERE, NOT_RUN, PICTURES, ROOT, Block, blocks
-from tests.support.mirrored_people import ANA, People, open_people
-from tests.support.simulator_process import SimulatorProcess
+from tests.support.mirrored_people import ANA, People
 from worker.infra.postgres import Connection
 from worker.infra.sql_files import SQL_DIR
 
@@ -31,14 +30,6 @@ YOUR_TABLE = """CREATE TABLE your_table (
 VIEW = (
     "CREATE VIEW existing_transactions AS SELECT id, account_id, amount, status, description FROM"
 )
-
-
-@pytest.fixture(scope="module")
-async def people(
-    postgres_url: str, template: str, redis_url: str, quiet_simulator: SimulatorProcess
-) -> AsyncIterator[People]:
-    async with open_people(postgres_url, template, redis_url, quiet_simulator) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import base64
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -18,10 +17,10 @@ from structlog.testing import capture_logs
 from ops.cli.main import main
 from ops.web.page import heading, table
 from ops.web.settings import OpsSettings
-from tests.support.ops import TOKEN, OpsClient, OpsProcess, open_ops, ops_environment
+from tests.support.ops import TOKEN, OpsClient, OpsProcess, ops_environment
 from tests.support.receiver import Client, Reply
 from tests.support.simulator_process import SimulatorProcess
-from tests.support.stack import Stack, fill_budget, now
+from tests.support.stack import Stack, now
 from tests.support.waiting import until
 from worker.inbox.accept import accept_events
 from worker.inbox.events import registration
@@ -31,15 +30,6 @@ from worker.store.waits import register_item
 
 USER = "maria@example.com"
 NAMED = {"clientUserId": USER, "avoidDuplicates": True, "oauthRedirectUri": "https://a.example/x"}
-
-
-@pytest.fixture
-async def ops(
-    database_url: str, redis_url: str, redis: ArqRedis, quiet_simulator: SimulatorProcess
-) -> AsyncIterator[OpsClient]:
-    await fill_budget(redis)
-    async with open_ops(database_url, redis_url, quiet_simulator.url) as opened:
-        yield opened
 
 
 def error_of(reply: Reply) -> tuple[int, str]:

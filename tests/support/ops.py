@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import aiohttp
@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from ops.demo.processes import OPS, ops_port
 from ops.web.app import ops_runner
+from ops.web.installation import Installation
 from ops.web.serve import open_services
 from ops.web.services import OpsServices
 from ops.web.settings import OpsSettings
@@ -82,10 +83,12 @@ async def open_ops(
     *,
     token: str | None = None,
     host: str = "127.0.0.1",
+    installation: Installation | None = None,
 ) -> AsyncIterator[OpsClient]:
     """The ops process as `pluggy-sync ops` builds it, on a free port of loopback.
 
-    host: the OPS_HOST by which its rules are made.
+    host: the OPS_HOST by which its rules are made. installation: instead of its own, to take the
+    simulator for Pluggy itself.
     """
     given = ops_environment(database_url, redis_url, pluggy_url)
     settings = OpsSettings(
@@ -98,6 +101,8 @@ async def open_ops(
         open_services(settings) as services,
         aiohttp.ClientSession(connector=connector) as session,
     ):
+        if installation is not None:
+            services = replace(services, installation=installation)
         runner = ops_runner(services)
         await runner.setup()
         try:
