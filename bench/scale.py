@@ -1,7 +1,7 @@
 """Syncs a second of 1, 2, 4, 8 and 16 worker processes of 4 slots, with 100 ms for each answer.
 
-A sync is a delta of two answers: 4 slots do 20 a second at most. Each round starts each number of
-processes anew. Beside each figure: how much of all cores was in use, by whatever ran.
+A sync is a delta of two answers: 4 slots do 20 a second at most. Each round starts its own
+processes. Beside each figure: how much of all cores was in use, by whatever ran.
 """
 
 from __future__ import annotations

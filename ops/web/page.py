@@ -46,7 +46,7 @@ async def overview(request: web.Request) -> web.Response:
     try:
         found, findings = await services_of(request).ask(load)
     except Refused as refused:
-        title = heading("red", f"The state cannot be told: {refused.detail} ({refused.error}).")
+        title = heading("red", f"The state is not known: {refused.detail} ({refused.error}).")
         return page("pluggy-sync", title, status=refused.status)
     if found is None:
         return page("pluggy-sync", heading("red", "The database holds no state: migrate it."))

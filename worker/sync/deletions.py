@@ -130,8 +130,9 @@ class Deletions:
         """Tombstone rows whose absence is proven; the others become pending deletions.
 
         named are ids that a transactions/deleted named; they count against a limit of their own. A
-        row that was named once stays so while it is pending. Unproven rows have reason `no_witness`
-        and asked for again later; rows over the limit have `too_many_at_once`, for a person.
+        row that was named once stays so while it is pending. Unproven rows have the reason
+        `no_witness` and are asked for again later; rows over the limit have `too_many_at_once`, for
+        a person.
         over_limit: the named rows of all blocks together are over the limit.
         """
         found = await transactions.load_absent_rows(*self.key, ids=list(absence.ids))

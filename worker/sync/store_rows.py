@@ -76,10 +76,9 @@ async def store_rows(
     unkept, older = list(rejected), set[uuid.UUID]()
     for batch in batches(rows, BATCH_SIZE):
         found = await load_stored(conn, session, entity, batch) if stored is None else stored
-        written = await _store_batch(
+        unkept += await _store_batch(
             conn, session, entity, batch, owner_columns or {}, older, found
         )
-        unkept += written
     await _set_aside(conn, session, entity, scope_id, unkept)
     session.run.counts.seen += len(rows) + len(rejected)
     return older.union(r.id for r in unkept if r.id is not None)
