@@ -41,9 +41,9 @@ async def settle(db: Pool, *items: uuid.UUID, state: str = "applied", event_id: 
 
 
 def come_to_time_out(ops: OpsClient) -> None:
-    """Let the next poll be the last one of all waits."""
+    """Let the next poll that begins be the last one of all waits: one under way has read before."""
     for wait in ops.services.barrier._waits:
-        wait.deadline = 0.0
+        wait.deadline = asyncio.get_running_loop().time()
 
 
 async def begun(ops: OpsClient, count: int = 1, *, timeout_s: float = HANGS_AFTER_S) -> None:
