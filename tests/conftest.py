@@ -17,6 +17,7 @@ from arq.connections import ArqRedis
 import embedded
 from ops.migrations import migrate
 from tests.support.days import MOMENTS
+from tests.support.examples import load_usual_settings
 from tests.support.kept_database import KeptDatabase, execute, with_database
 from tests.support.service import Service, open_service
 from tests.support.simulator_process import SimulatorProcess
@@ -27,6 +28,8 @@ from worker.infra.redis_keys import PREFIX
 
 # A shell ignores SIGINT for what it starts in the background, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+load_usual_settings()
 
 IN_MEMORY = Path("/dev/shm")  # noqa: S108 - directories in it are made by tempfile
 ROOM_NEEDED = 4 * 2**30

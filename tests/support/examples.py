@@ -15,6 +15,18 @@ def examples(usual: int, *, thorough: int) -> int:
     return EXAMPLES or (thorough if THOROUGH else usual)
 
 
+def load_usual_settings() -> None:
+    """Of every test that draws: the same examples in each run, however slow the machine is."""
+    settings.register_profile(
+        "usual",
+        derandomize=not EXAMPLES,
+        database=None,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.load_profile("usual")
+
+
 def schedule_settings(usual: int, *, thorough: int) -> settings:
     """Of tests that draw schedules: any time, and a counterexample that can be pasted."""
     # A planted fault only has to be found, not shrunk.
