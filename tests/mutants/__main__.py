@@ -1,7 +1,8 @@
 """`python -m tests.mutants [name ...]`: every planted fault must be noticed by its tests.
 
 Each `NN_name.patch` is applied to a copy of the tree, where only the tests that it names are run:
-they must fail there, in the test itself, and pass in a copy without the patch.
+they must fail there, in the test itself, and pass in a copy without the patch. A fault that shows
+only where two things overlap has a few runs to show in; the run that found it is printed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from typing import Final
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parents[1]
 AT_ONCE: Final = 3
-HANGS_AFTER_S: Final = 900
+TRIES: Final = 3
+HANGS_AFTER_S: Final = 3600
 LEFT_OUT: Final = (".git", ".venv", ".hypothesis", ".*_cache", "__pycache__", "build", "dist")
 
 
@@ -52,15 +54,16 @@ class Verdict:
     mutant: Mutant
     trouble: str | None
     seconds: float
+    runs: int
 
 
 @dataclass(frozen=True)
 class Report:
-    """What pytest reported: the tests that ran, those that failed in themselves, and errors."""
+    """What pytest reported: the tests that ran, that failed in themselves, and beside."""
 
     ran: frozenset[str]
     failed: frozenset[str]
-    errors: int
+    broken: frozenset[str]
     output: str
 
 
@@ -127,12 +130,12 @@ def run_tests(tree: Path, tests: Sequence[str]) -> Report:
     except subprocess.TimeoutExpired as error:
         raise BadMutant(f"its tests hang: {error.timeout:.0f} s") from error
     if not report.exists():
-        return Report(frozenset(), frozenset(), 0, done.stdout)
+        return Report(frozenset(), frozenset(), frozenset(), done.stdout)
     cases = list(ElementTree.parse(report).iter("testcase"))  # noqa: S314 - we had it written
     return Report(
         ran=frozenset(map(_node_id, cases)),
         failed=frozenset(_node_id(case) for case in cases if case.find("failure") is not None),
-        errors=sum(case.find("error") is not None for case in cases),
+        broken=frozenset(_node_id(case) for case in cases if case.find("error") is not None),
         output=done.stdout,
     )
 
@@ -151,23 +154,31 @@ def _environment(tree: Path) -> dict[str, str]:
 
 def judge(mutant: Mutant) -> Verdict:
     """Apply a mutant to a copy and demand that its tests fail, each in the test itself."""
-    started = time.monotonic()
+    started, runs = time.monotonic(), 0
     try:
         with copy_of_the_tree() as tree:
             apply(mutant, tree)
-            trouble = _why_alive(mutant.tests, run_tests(tree, mutant.tests))
+            trouble, runs = why_alive(mutant.tests, lambda tests: run_tests(tree, tests))
     except BadMutant as error:
         trouble = str(error)
-    return Verdict(mutant, trouble, time.monotonic() - started)
+    return Verdict(mutant, trouble, time.monotonic() - started, runs)
 
 
-def _why_alive(tests: Sequence[str], run: Report) -> str | None:
-    """Every test that is named has to fail, not just one of them."""
-    if missing := set(tests) - run.ran:
-        return f"did not run: {', '.join(sorted(missing))}\n{run.output}"
-    if unmoved := set(tests) - run.failed:
-        return f"SURVIVED {', '.join(sorted(unmoved))} ({run.errors} errors)\n{run.output}"
-    return None
+def why_alive(
+    tests: Sequence[str], run: Callable[[Sequence[str]], Report]
+) -> tuple[str | None, int]:
+    """Why a mutant cannot be called killed, and how many runs there were.
+
+    Every test that is named has to fail, not just one of them.
+    """
+    for number in range(1, TRIES + 1):
+        report = run(tests)
+        if missing := set(tests) - report.ran:
+            return f"did not run: {', '.join(sorted(missing))}\n{report.output}", number
+        tests = sorted(set(tests) - report.failed)
+        if not tests:
+            return None, number
+    return f"SURVIVED {', '.join(tests)} ({len(report.broken)} errors)\n{report.output}", TRIES
 
 
 def check_sound(mutants: Sequence[Mutant]) -> str | None:
@@ -182,10 +193,10 @@ def check_sound(mutants: Sequence[Mutant]) -> str | None:
             return "the copy's code is not what its tests would import"
         run = run_tests(tree, tests)
         missing = set(tests) - run.ran
-        if run.failed and not run.errors:
-            print(f"unpatched: run once more: {', '.join(sorted(run.failed))}", flush=True)
-            run = run_tests(tree, sorted(run.failed))
-    if missing or run.failed or run.errors:
+        if troubled := sorted(run.failed | run.broken):
+            print(f"unpatched: run once more: {', '.join(troubled)}", flush=True)
+            run = run_tests(tree, troubled)
+    if missing or run.failed or run.broken:
         return f"the named tests do not pass without a patch:\n{run.output}"
     return None
 
@@ -239,7 +250,8 @@ def main(names: Sequence[str]) -> int:
 
 def _show(verdict: Verdict) -> None:
     mutant = verdict.mutant
-    word = "killed" if verdict.trouble is None else verdict.trouble.splitlines()[0]
+    killed = "killed" if verdict.runs == 1 else f"killed in run {verdict.runs}"
+    word = killed if verdict.trouble is None else verdict.trouble.splitlines()[0]
     print(f"{mutant.name:<42} {verdict.seconds:4.0f} s  {word}")
     print(f"    breaks: {mutant.breaks}")
     for test in mutant.tests:

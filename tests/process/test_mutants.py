@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.mutants.__main__ import HERE, ROOT, BadMutant, apply, load
+from tests.mutants.__main__ import HERE, ROOT, TRIES, BadMutant, Report, apply, load, why_alive
 
 PATCHES = sorted(HERE.glob("*.patch"), key=lambda path: int(path.stem.split("_", 1)[0]))
 CODE = ("ops", "worker", "webhook_receiver", "sql", "simulator", "embedded", "k8s", "bench")
@@ -62,3 +63,18 @@ def test_the_faults_are_numbered_and_named_once() -> None:
     assert len(set(map(int, numbers))) == len(numbers)
     assert all(number == f"{int(number):02}" for number in numbers)
     assert len({path.stem.split("_", 1)[1] for path in PATCHES}) == len(PATCHES)
+
+
+def test_a_fault_is_noticed_only_if_each_of_its_tests_fails_within_a_few_runs() -> None:
+    runs: list[Sequence[str]] = []
+
+    def run(tests: Sequence[str]) -> Report:
+        runs.append(tests)
+        failed = {"at once"} if len(runs) == 1 else {"now and then"} if len(runs) == 2 else set()
+        return Report(frozenset(tests), frozenset(failed & set(tests)), frozenset(), "the log")
+
+    assert why_alive(["at once", "now and then"], run) == (None, 2)
+    assert runs == [["at once", "now and then"], ["now and then"]]
+    assert why_alive(["never"], run) == ("SURVIVED never (0 errors)\nthe log", TRIES)
+    none_ran = Report(frozenset(), frozenset(), frozenset(), "the log")
+    assert why_alive(["gone"], lambda _: none_ran) == ("did not run: gone\nthe log", 1)
