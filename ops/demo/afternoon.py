@@ -139,6 +139,11 @@ async def receive(request: web.Request) -> web.Response:
     return web.Response(status=202)
 
 
+async def at_work(request: web.Request) -> web.Response:
+    """How many webhooks are answered and not handled yet."""
+    return web.Response(text=str(len(request.app[HANDLER].tasks)))
+
+
 def transaction(row: dict[str, Any]) -> tuple[Any, ...]:
     """The columns of a transaction."""
     at = datetime.fromisoformat(row["date"])
@@ -176,6 +181,7 @@ def main(port: int) -> None:
     """Serve until a signal."""
     app = web.Application()
     app.router.add_post("/webhook", receive)
+    app.router.add_get("/at-work", at_work)
     app.cleanup_ctx.append(services)
     web.run_app(app, host="127.0.0.1", port=port, access_log=None)
 

@@ -38,7 +38,7 @@ from ops.demo.stage import (
 from ops.migrations import MigrationRefused, migrate
 from worker.store import demo
 
-APPLY_TIMEOUT_S: Final = 120.0
+APPLY_TIMEOUT_S: Final = 600.0
 ROWS_A_SECOND: Final = 200
 """Far fewer than the slowest machine manages: a guard against waiting for ever."""
 POLL_INTERVAL_S: Final = 0.25
