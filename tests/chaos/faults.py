@@ -27,7 +27,7 @@ from worker.inbox.events import own_event
 from worker.inbox.spool import SPOOL
 from worker.infra.lanes import Lane
 
-RETRY_TIMEOUT_S: Final = 90.0
+RETRY_TIMEOUT_S: Final = 600.0
 HAPPEN_TIMEOUT_S: Final = 12.0
 HANDS_FULL_AFTER_S: Final = 0.7
 """Less than a receiver waits for Postgres before it turns to the spool."""

@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
+import asyncpg
 from redis.asyncio import Redis
 
 import embedded
@@ -33,13 +34,15 @@ from ops.migrations import migrate
 from tests.chaos.wire import Wire
 from tests.oracle.pluggy_control import CLIENT_ID, CLIENT_SECRET, PluggyControl
 from tests.oracle.stack import OUR_FAULT
-from worker.infra.postgres import Pool, close_pool, open_pool
+from worker.infra.postgres import Pool, close_pool
 from worker.infra.redis_client import connect
 
 RECEIVERS: Final = 2
 WORKERS: Final = 3
 SLOTS: Final = 6
 POLL_INTERVAL_S: Final = 0.1
+HANGS_AFTER_S: Final = 60.0
+"""Of the driver's own requests; those of the service have their own limits."""
 
 
 @dataclass(slots=True)
@@ -109,7 +112,7 @@ class ChaosStack:
     workers: Replicas
     wires: dict[str, Wire]
     doors: list[str]
-    strangers: Child
+    send_strangers: Callable[[], Child]
     secret: str
 
 
@@ -129,7 +132,7 @@ async def open_stack(seed: int) -> AsyncIterator[ChaosStack]:
         postgres = stack.enter_context(embedded.Postgres(durable=True, tcp=True))
         await migrate(postgres.url)
         session = await stack.enter_async_context(
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60))
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=HANGS_AFTER_S))
         )
         built = await _build(stack, started, session, postgres, valkey, seed)
         replacing = [asyncio.create_task(r.replace()) for r in (built.receivers, built.workers)]
@@ -192,19 +195,28 @@ async def _build(
             **pluggy_settings(through(url, wires["workers-pluggy"]), CLIENT_ID, CLIENT_SECRET),
         )
 
-    strangers = started.start("strangers", ["tests.chaos.hostile", *map(str, doors)])
+    def send_strangers() -> Child:
+        return started.start("strangers", ["tests.chaos.hostile", *map(str, doors)])
+
     built = ChaosStack(
         postgres=postgres,
         valkey=valkey,
-        db=await open_pool(postgres.url, max_size=4, statement_cache=0),
-        redis=connect(valkey.url),
+        db=await asyncpg.create_pool(
+            postgres.url,
+            min_size=0,
+            max_size=4,
+            statement_cache_size=0,
+            timeout=HANGS_AFTER_S,
+            command_timeout=HANGS_AFTER_S,
+        ),
+        redis=connect(valkey.url, timeout_s=HANGS_AFTER_S),
         simulator=simulator,
         pluggy=PluggyControl(session, url),
         receivers=Replicas(start_receiver, RECEIVERS),
         workers=Replicas(start_worker, WORKERS),
         wires=wires,
         doors=[f"http://127.0.0.1:{wires[f'sender-receiver-{n}'].port}" for n in range(RECEIVERS)],
-        strangers=strangers,
+        send_strangers=send_strangers,
         secret=secret,
     )
     # Nobody hears of anything but by the sender.

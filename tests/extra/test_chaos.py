@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.chaos.run import SHORT, run
 
+SEED = 2026
 
-@pytest.mark.timeout(600)
+
+@pytest.mark.timeout(3600)
 async def test_chaos_loses_doubles_and_changes_nothing() -> None:
-    report = await run(SHORT, seed=int(time.time()))
+    report = await run(SHORT, seed=SEED)
     print(report)
     assert report.failures == []
