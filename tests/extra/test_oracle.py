@@ -24,12 +24,14 @@ from tests.oracle.freshness import (
 from tests.oracle.judge import Diverged, Judge
 from tests.oracle.play import Player
 from tests.oracle.reconnection import withdraw_connector
+from tests.oracle.rest import rest
 from tests.oracle.scenario import WITHDRAWN, Scenario, Step, read_trace
 from tests.oracle.shrink import shrink
 from tests.oracle.stack import OracleStack, open_stack
 
 SEED = 2026
 KNOWN_ITEM: list[Step] = [{"do": "connect"}, {"do": "rest", "ms": 20_000}]
+pytestmark = pytest.mark.timeout(1800)  # HANG_S, a few times
 SABOTAGE = {
     "different in amount": "UPDATE pluggy.transactions SET amount = amount + 1 WHERE item_id = $1",
     "missing": "DELETE FROM pluggy.transactions WHERE item_id = $1",
@@ -53,10 +55,18 @@ async def stack() -> AsyncIterator[OracleStack]:
         yield running
 
 
+async def _rested(stack: OracleStack, scenario: Scenario) -> Player:
+    """A scenario that has been played, and whose first item is stored."""
+    player = Player(stack, scenario)
+    await player.play()
+    await player.delivered()
+    await rest(stack, player.items[0].id)
+    return player
+
+
 @pytest.mark.parametrize("shown", SABOTAGE)
 async def test_the_judge_sees_what_is_wrong(stack: OracleStack, shown: str) -> None:
-    player = Player(stack, Scenario(0, [{"transactions": 40}], KNOWN_ITEM))
-    await player.play()
+    player = await _rested(stack, Scenario(0, [{"transactions": 40}], KNOWN_ITEM))
     await stack.db.execute(SABOTAGE[shown], player.items[0].id)
     try:
         with pytest.raises(Diverged, match=shown):
@@ -68,8 +78,7 @@ async def test_the_judge_sees_what_is_wrong(stack: OracleStack, shown: str) -> N
 async def test_the_judge_sees_an_item_that_was_not_kept(stack: OracleStack) -> None:
     again: Step = {"do": "reconnect", "historyDays": 90, "reworded": False}
     options = {"transactions": 40, "connectorId": WITHDRAWN}
-    player = Player(stack, Scenario(0, [options], [*KNOWN_ITEM, again]))
-    await player.play()
+    player = await _rested(stack, Scenario(0, [options], [*KNOWN_ITEM, again]))
     await stack.db.execute("UPDATE pluggy_sync.worker_settings SET keep_ended = false")
     try:
         with pytest.raises(Diverged, match="was not kept"):
@@ -130,7 +139,7 @@ def test_every_scenario_has_steps_enough() -> None:
     assert min(scenario.acts for scenario in drawn) >= 15
 
 
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(7200)
 async def test_postgres_equals_pluggy_after_every_scenario(
     stack: OracleStack, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,8 +79,7 @@ class Judge:
             await self._deletion_arrives_late(item)
         await self._compare_after_reconciliation(item)
         await self.player.accept_deletions(item)
-        truth = await self._compare(item, "after deletions were accepted", allow_pending=False)
-        await self._check_work(item, truth)
+        await self._check_work(item)
 
     async def _judge_reconnection(self, item: PlayedItem) -> None:
         """Pluggy ends the item with its connector: nothing is lost, and nothing counts twice."""
@@ -195,24 +194,33 @@ class Judge:
         if unhealed and await self._stands(item, truth):
             await self._diverge(item, unhealed, "after a day")
 
-    async def _check_work(self, item: PlayedItem, truth: Truth) -> None:
+    async def _check_work(self, item: PlayedItem) -> None:
+        """A problem has to outlast a rest: Pluggy collects by itself, and workers look at it."""
+        problems, before = await self._problems(item), list[str]()
+        while problems and problems != before:
+            before, problems = problems, await self._problems(item)
+        if problems:
+            shown = [*problems, f"item {item.id}", await describe(self.stack, item.id)]
+            raise Diverged("\n".join(shown))
+
+    async def _problems(self, item: PlayedItem) -> list[str]:
+        """What is wrong with the work of an item at rest. Raises Diverged if rows differ."""
+        truth = await self._compare(item, "after deletions were accepted", allow_pending=False)
         problems = self.stack.worker_group.complaints(item.id)
         problems += await self._lost(item) + await self._left_open(item)
         problems += await self._nameless(item)
         if truth.item is not None:
             problems += await wrong_freshness(self.stack.db, truth.item)
             problems += await self._set_aside(item)
-        if problems:
-            raise Diverged(
-                "\n".join([*problems, f"item {item.id}", await describe(self.stack, item.id)])
-            )
+        return problems
 
     async def _lost(self, item: PlayedItem) -> list[str]:
         """Events that earned a 2xx and are not stored, or died of something that is over."""
+        accepted = frozenset(item.wire.accepted)
         stored = await self.stack.db.fetch(
             "SELECT event_id FROM pluggy_sync.webhook_events WHERE item_id = $1", item.id
         )
-        missing = item.wire.accepted - {record["event_id"] for record in stored}
+        missing = accepted - {record["event_id"] for record in stored}
         dead = [record["reason"] for record in await self.stack.db.fetch(DEAD, item.id)]
         for reason in dead:
             self.player.count(f"(dead letters left: {reason})")

@@ -19,9 +19,9 @@ from ops.demo.processes import Child
 from ops.demo.simulator import ControlRefused
 from tests.oracle import ingredients
 from tests.oracle.postman import Wire
-from tests.oracle.rest import is_settled, order, pause_until_idle, shift
+from tests.oracle.rest import NeverRests, is_settled, order, pause_until_idle, shift
 from tests.oracle.scenario import MEU_PLUGGY, OPEN_FINANCE, WITHDRAWN, Scenario, Step
-from tests.oracle.stack import OracleStack
+from tests.oracle.stack import HANG_S, OracleStack
 from worker.maintenance.deletion_review import Decided, accept_deletions
 
 STACK_WIDE: Final = frozenset(
@@ -33,7 +33,6 @@ STACK_WIDE: Final = frozenset(
 BEFORE_CONNECT: Final = frozenset(
     {"connect", "hold", "lose", "twice", "rename", "release", "pause"}
 )
-ACCEPT_AGAIN: Final = 2
 LAST_COLLECTION: Final = "SELECT payload ->> 'lastUpdatedAt' FROM pluggy.items WHERE id = $1"
 BALANCE_UNREAD: Final = (ControlRefused, aiohttp.ClientError, TimeoutError, ValueError)
 LIST_DUE: Final = """
@@ -106,15 +105,25 @@ class Player:
         self.stack.postman.release(item.wire)
         await self.delivered()
 
-    async def delivered(self, timeout_s: float = 30.0) -> None:
-        """Wait until the simulator, the wires and the spool have nothing on its way."""
+    async def delivered(self) -> None:
+        """Wait until nothing is on its way to Postgres. Raises NeverRests."""
+        if not await self._delivered_within(HANG_S):
+            raise NeverRests("webhooks are not delivered")
+
+    async def _delivered_within(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            on_wire = any(item.wire.in_flight for item in self.items)
-            late = on_wire or await self.stack.pluggy.undelivered() or await self.stack.spooled()
-            if not late:
-                return
+        while await self._is_on_its_way():
+            if time.monotonic() > deadline:
+                return False
             await asyncio.sleep(0.02)
+        return True
+
+    async def _is_on_its_way(self) -> bool:
+        """Asked in the order of the way: what has just left one place is seen at the next."""
+        if await self.stack.pluggy.undelivered():
+            return True
+        on_wire = any(item.wire.in_flight for item in self.items)
+        return on_wire or await self.stack.spooled() > 0
 
     def count(self, name: str, times: int = 1) -> None:
         """Something has really happened."""
@@ -357,7 +366,7 @@ class Player:
         await asyncio.sleep(step["ms"] / 1000)
 
     async def _rest(self, item: PlayedItem, step: Step) -> None:
-        await self.delivered(timeout_s=step["ms"] / 1000)
+        await self._delivered_within(step["ms"] / 1000)
         await pause_until_idle(self.stack, item.id, timeout_s=step["ms"] / 1000)
 
     async def accept_deletions(self, item: PlayedItem) -> None:
@@ -367,12 +376,14 @@ class Player:
 
     async def _accept(self, item_id: uuid.UUID) -> list[Decided]:
         """Tried again while a worker that stands still within a page keeps others out."""
-        for _ in range(ACCEPT_AGAIN):
+        deadline = time.monotonic() + HANG_S
+        while True:
             try:
                 return await accept_deletions(self.stack.db, item_id=item_id)
             except asyncpg.LockNotAvailableError:
                 self.count("(deletions locked by a page)")
-        return await accept_deletions(self.stack.db, item_id=item_id)
+                if time.monotonic() > deadline:
+                    raise
 
 
 def _possible(item: PlayedItem, order: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from random import Random
@@ -16,9 +17,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-ATTEMPTS = 20
-"""Pluggy tries nine times over hours; here a receiver that is away is back within seconds."""
 PAUSE_S = 0.25
+"""Pluggy tries nine times over hours; here a receiver that is away is back within seconds."""
 COLLECTED = frozenset({"item/created", "item/updated", "item/error"})
 """Events that an unknown name may stand for: what they lead to needs the item alone."""
 
@@ -47,7 +47,8 @@ class Undeliverable(Exception):
 class Postman:
     """Takes what the simulator sends and brings it to the receiver."""
 
-    def __init__(self, receiver_url: str, secret: str) -> None:
+    def __init__(self, receiver_url: str, secret: str, *, give_up_s: float) -> None:
+        self._give_up_s = give_up_s
         self._receiver_url = receiver_url
         self._headers = {"X-Webhook-Secret": secret, "Content-Type": "application/json"}
         self._wires: dict[str, Wire] = {}
@@ -103,13 +104,8 @@ class Postman:
 
     async def register(self, item_id: str, **more: Any) -> None:
         """Tell the receiver of an item, as the company's own code does; or what to read of it."""
-        assert self._session is not None, "the postman is not open"
         url = self._receiver_url.replace("/webhooks/pluggy", "/items")
-        async with self._session.post(
-            url, json={"itemId": item_id, **more}, headers=self._headers
-        ) as answer:
-            if answer.status != 202:
-                raise Undeliverable(f"registration: {answer.status}")
+        await self._insist(url, json.dumps({"itemId": item_id, **more}).encode())
 
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -177,18 +173,22 @@ class Postman:
             wire.in_flight -= 1
 
     async def _post(self, wire: Wire, body: bytes) -> None:
-        assert self._session is not None, "the postman is not open"
-        problem = ""
-        for _ in range(ATTEMPTS):
-            try:
-                async with self._session.post(
-                    self._receiver_url, data=body, headers=self._headers
-                ) as answer:
-                    if answer.status == 202:
-                        wire.accepted.add(json.loads(body)["eventId"])
-                        return
-                    problem = f"{answer.status} {await answer.text()}"
-            except (aiohttp.ClientError, TimeoutError) as error:
-                problem = type(error).__name__
+        await self._insist(self._receiver_url, body)
+        wire.accepted.add(json.loads(body)["eventId"])
+
+    async def _insist(self, url: str, body: bytes) -> None:
+        """Post until the receiver takes it. Raises Undeliverable."""
+        deadline = time.monotonic() + self._give_up_s
+        while problem := await self._refusal(url, body):
+            if time.monotonic() > deadline:
+                raise Undeliverable(f"{url}: {problem}")
             await asyncio.sleep(PAUSE_S)
-        raise Undeliverable(problem)
+
+    async def _refusal(self, url: str, body: bytes) -> str:
+        """Post once; returns why it was not taken, or nothing."""
+        assert self._session is not None, "the postman is not open"
+        try:
+            async with self._session.post(url, data=body, headers=self._headers) as answer:
+                return "" if answer.status == 202 else f"{answer.status} {await answer.text()}"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return type(error).__name__

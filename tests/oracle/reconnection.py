@@ -17,12 +17,10 @@ from tests.oracle.comparison import differences
 from tests.oracle.play import PlayedItem, Player
 from tests.oracle.rest import rest
 from tests.oracle.scenario import SUCCESSOR, WITHDRAWN
-from tests.oracle.stack import OracleStack
+from tests.oracle.stack import HANG_S, OracleStack
 from worker.maintenance.reconnections import decide_link, link_reconnections
 from worker.store.reconnections import list_account_links
 
-RECORD_TIMEOUT_S: Final = 120.0
-LINKED_TIMEOUT_S: Final = 60.0
 READ_ONCE: Final = """
 SELECT count(*) FROM pluggy_sync.reference_data_sync
 WHERE product = 'connectors' AND complete_read_at IS NOT NULL
@@ -61,7 +59,7 @@ async def withdraw_connector(stack: OracleStack) -> None:
 
 
 async def _until(stack: OracleStack, statement: str, *arguments: Any) -> None:
-    deadline = time.monotonic() + RECORD_TIMEOUT_S
+    deadline = time.monotonic() + HANG_S
     while not await stack.db.fetchval(statement, *arguments):
         if time.monotonic() > deadline:
             raise TimeoutError("the connectors were not read")
@@ -109,11 +107,11 @@ class Reconnection:
         return new
 
     async def miscounted(self, new: PlayedItem) -> list[str]:
-        """Months and categories whose sum is not the bank's own, over both items, for a minute.
+        """Months and categories whose sum is not the bank's own, over both items, and stays so.
 
         One worker links at a time, for all items: while it does, this process cannot.
         """
-        deadline = time.monotonic() + LINKED_TIMEOUT_S
+        deadline = time.monotonic() + HANG_S
         while wrong := await self._miscounted(new):
             if time.monotonic() > deadline:
                 return [f"counted otherwise than by the bank: {key}" for key in sorted(wrong)]

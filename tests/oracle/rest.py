@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from tests.oracle.stack import OracleStack
+from tests.oracle.stack import HANG_S, OracleStack
 from tests.support.stack import SHIFTED
 from worker.inbox.accept import accept_events
 from worker.inbox.events import own_event
@@ -22,16 +22,16 @@ from worker.wakeup.queue import ArqWaker
 POLL_INTERVAL_S: Final = 0.08
 LEASE_LAPSES: Final = timedelta(seconds=31)
 PATIENCE_S: Final = 2.5
-"""How long nothing changes before a lease counts as a dead worker's; doubles each time."""
+"""How long nothing changes before a lease counts as a dead worker's; doubles each time, so that a
+slow worker keeps its own in the end."""
 EMPTY_LIST_READS: Final = timedelta(seconds=301)
 """After so long the next read of an empty first list is the last one."""
-REST_TIMEOUT_S: Final = 300.0
 MAX_SHIFTS: Final = 40
 
 STATE: Final = """
 SELECT s.generation, s.done_generation, s.run_at IS NULL AS idle,
        extract(epoch FROM s.run_at - now())::float AS due_in_s,
-       coalesce(l.until > now(), false) AS leased,
+       coalesce(l.until > now(), false) AS leased, l.until,
        (SELECT count(*) FROM pluggy_sync.webhook_events e
         WHERE e.item_id = s.item_id AND e.state IN ('pending', 'walking')) AS open_events,
        (SELECT extract(epoch FROM min(p.confirm_at) - now())::float FROM pluggy_sync.product_sync p
@@ -76,11 +76,13 @@ class Patience:
 
 
 async def pause_until_idle(stack: OracleStack, item_id: str, timeout_s: float) -> None:
-    """Wait until the item has no work left that is due, or time is up."""
-    deadline = time.monotonic() + timeout_s
+    """Wait until the item has no work left that is due, or nothing has changed for so long."""
+    patience, deadline = Patience(lasts_s=timeout_s), time.monotonic() + HANG_S
     while time.monotonic() < deadline:
         state = await stack.db.fetchrow(STATE, item_id)
         if state is None or (not state["leased"] and (state["due_in_s"] or 1.0) > 0.2):
+            return
+        if patience.exhausted(_progress(state)):
             return
         await asyncio.sleep(POLL_INTERVAL_S)
 
@@ -94,10 +96,10 @@ async def is_settled(stack: OracleStack, item_id: str) -> bool:
 async def rest(stack: OracleStack, item_id: str, *, max_shifts: int | None = None) -> None:
     """Return when the item has no work left; back-offs and waits are shifted away.
 
-    most_shifts: so often only, for what has to wait for a person. Raises NeverRests.
+    max_shifts: so often only, for what has to wait for a person. Raises NeverRests.
     """
     patience, shifts = Patience(), 0
-    deadline = time.monotonic() + REST_TIMEOUT_S
+    deadline = time.monotonic() + HANG_S
     while True:
         state = await stack.db.fetchrow(STATE, item_id)
         if state is None or _is_done(state):
@@ -133,8 +135,12 @@ def _needed(state: Any, patience: Patience) -> timedelta | None:
     confirm_in_s = state["confirm_in_s"]
     if state["idle"] and confirm_in_s is not None and confirm_in_s > 0 and not state["leased"]:
         return EMPTY_LIST_READS
-    moved = (state["generation"], state["done_generation"], state["last_run"])
-    return LEASE_LAPSES if patience.exhausted(moved) else None
+    return LEASE_LAPSES if patience.exhausted(_progress(state)) else None
+
+
+def _progress(state: Any) -> tuple[Any, ...]:
+    """What changes while a worker gets on with the item: each page renews the lease."""
+    return tuple(state[name] for name in ("generation", "done_generation", "last_run", "until"))
 
 
 OF_ALL_ITEMS = ("pluggy_sync.halts", "pluggy_sync.parked_products")
@@ -207,7 +213,7 @@ async def let_a_week_pass(stack: OracleStack, item_id: str) -> None:
 async def _reconcile(stack: OracleStack, item_id: str, by: timedelta) -> None:
     """Shift, make the reconciliations due, and wait until what they order is done."""
     await shift(stack, item_id, by)
-    deadline = time.monotonic() + REST_TIMEOUT_S
+    deadline = time.monotonic() + HANG_S
     while await stack.db.fetchval(RECONCILIATION_DUE, item_id):
         await stack.db.execute("UPDATE pluggy_sync.periodic_task_leases SET due_at = '-infinity'")
         if time.monotonic() > deadline:
@@ -220,7 +226,7 @@ async def _reconcile(stack: OracleStack, item_id: str, by: timedelta) -> None:
 async def order(stack: OracleStack, name: str, item_id: str) -> None:
     """An event of our own; the sweep finds it."""
     event = own_event(name, uuid.UUID(item_id), lane=Lane.AUDIT, now=datetime.now(UTC))
-    await accept_events(stack.db, [event])
+    await accept_events(stack.db, [event], timeout_s=HANG_S)
 
 
 QUERIES_OF_STATE: Final = (
