@@ -22,6 +22,7 @@ from tests.support.kept_database import KeptDatabase, execute, with_database
 from tests.support.service import Service, open_service
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget
+from tests.support.waiting import HANGS_AFTER_S
 from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.infra.redis_client import connect
 from worker.infra.redis_keys import PREFIX
@@ -97,7 +98,9 @@ async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Pool]:
-    pool = await open_pool(database_url, max_size=20, statement_cache=100)
+    pool = await open_pool(
+        database_url, max_size=20, statement_cache=100, command_timeout_s=HANGS_AFTER_S
+    )
     yield pool
     await close_pool(pool)
 
@@ -105,7 +108,7 @@ async def db(database_url: str) -> AsyncIterator[Pool]:
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[ArqRedis]:
     """A client whose keys are removed before and after the test."""
-    client = connect(redis_url)
+    client = connect(redis_url, timeout_s=HANGS_AFTER_S)
     await _remove_our_keys(client)
     yield client
     await _remove_our_keys(client)

@@ -28,7 +28,8 @@ from tests.support.stack import fill_budget
 from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
-HANGS_AFTER_S = 120.0
+HANGS_AFTER_S = 300.0
+pytestmark = pytest.mark.timeout(1800)
 PORT_OF_OPS = re.compile(r"http://127\.0\.0\.1:(\d+)/connect")
 FRESH = "document.querySelector('#state').innerText.startsWith('Everything is fresh')"
 HAS_ROWS = "/: [1-9]|[1-9]\\d* rows/.test(document.querySelector('#state').innerText)"
@@ -162,7 +163,7 @@ async def test_up_then_a_click_then_rows_and_the_same_data_again(
             known = guard.processes()
             return not any(pid in known and known[pid].state != "Z" for pid in family)
 
-        await until(all_gone, f"all of {family} end with `up`")
+        await until(all_gone, f"all of {family} end with `up`", timeout_s=HANGS_AFTER_S)
 
 
 async def test_the_widget_gets_a_token_and_its_item_is_registered(

@@ -17,6 +17,8 @@ from tests.support.doc_blocks import Block, blocks
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import until
 
+HANGS_AFTER_S = 600.0
+pytestmark = pytest.mark.timeout(2 * HANGS_AFTER_S)
 BLOCKS = [block for block in blocks() if block.language == "sh" and not block.mark]
 SIMULATOR = "http://127.0.0.1:8900"
 PACKAGES = {"bash": "bash", "curl": "curl", "jq": "jq"}
@@ -59,7 +61,7 @@ async def test_the_two_terminals_of_the_tutorial(home: Path) -> None:
         await status.communicate()
         return status.returncode == 0
 
-    await until(is_well, "the service is well", timeout_s=180)
+    await until(is_well, "the service is well", timeout_s=HANGS_AFTER_S)
     up.terminate()
     said, _ = await up.communicate()
     assert up.returncode == 0, said.decode()

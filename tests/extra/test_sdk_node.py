@@ -14,6 +14,7 @@ from tests.support.simulator_process import SimulatorProcess
 
 PROJECT = Path(__file__).parent / "node"
 ROWS = 2_600
+pytestmark = pytest.mark.timeout(1800)
 
 
 def program(name: str, package: str) -> str:
@@ -39,7 +40,7 @@ def sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
         cwd=directory,
         check=True,
-        timeout=170,
+        timeout=600,
     )
     return directory
 
@@ -51,7 +52,7 @@ def drive(sdk: Path, simulator: SimulatorProcess, *arguments: str) -> Any:
         env=os.environ | {"PLUGGY_API_URL": simulator.url},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)

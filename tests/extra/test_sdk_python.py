@@ -17,6 +17,7 @@ from tests.support.simulator_process import SimulatorProcess
 from tests.support.simulator_tools import KEYS
 
 ROWS = 2_600
+pytestmark = pytest.mark.timeout(600)
 DATA_APIS = (
     pluggy_sdk.AccountApi,
     pluggy_sdk.AuthApi,

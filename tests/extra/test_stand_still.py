@@ -25,7 +25,7 @@ MAX_GROWTH_KB = 32 * 1024
 __all__ = ["postgres", "service", "valkey"]  # fixtures
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_servers_that_stand_still_cost_no_worker_and_no_attempt(
     service: Service, postgres: embedded.Postgres, valkey: embedded.Valkey
 ) -> None:

@@ -31,8 +31,15 @@ from worker.infra.postgres import close_pool, open_pool
 from worker.infra.redis_client import connect
 from worker.wakeup.queue import ArqWaker
 
+HANGS_AFTER_S = 60.0
+pytestmark = pytest.mark.timeout(600)
 SSL_REQUEST = (8).to_bytes(4) + (80877103).to_bytes(4)
 SUBJECTS = {"server": "IP:127.0.0.1,DNS:localhost", "elsewhere": "DNS:elsewhere.example"}
+
+
+@pytest.fixture(autouse=True)
+def _a_busy_machine_connects_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.infra.postgres.CONNECT_TIMEOUT_S", HANGS_AFTER_S)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +166,7 @@ async def test_a_postgres_without_tls_is_refused_where_tls_is_asked_for(postgres
 
 
 async def wake(url: str) -> int:
-    redis = connect(url)
+    redis = connect(url, timeout_s=HANGS_AFTER_S)
     try:
         return await ArqWaker(redis).wake([uuid.uuid4()])
     finally:

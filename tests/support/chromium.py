@@ -27,6 +27,8 @@ OPTIONS: Final = (
     "--remote-debugging-port=0",
 )
 """--no-sandbox: as root there is none; the pages are our own."""
+HANGS_AFTER_S: Final = 300.0
+"""A browser beside other programs takes its time."""
 
 
 class Page:
@@ -84,7 +86,7 @@ class Page:
         async def holds() -> bool:
             return bool(await self.evaluate(expression))
 
-        await until(holds, f"{expression}; {self.problems}")
+        await until(holds, f"{expression}; {self.problems}", timeout_s=HANGS_AFTER_S)
 
     async def screenshot(self) -> bytes:
         """A PNG of what is shown."""
@@ -181,5 +183,5 @@ async def _debugging_port(profile: Path) -> int:
         return len(named.read_text().splitlines()) == 2 if named.exists() else False
 
     named = profile / "DevToolsActivePort"
-    await until(is_there, "Chromium listens")
+    await until(is_there, "Chromium listens", timeout_s=HANGS_AFTER_S)
     return int(named.read_text().splitlines()[0])

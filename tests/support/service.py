@@ -12,7 +12,7 @@ import aiohttp
 from tests.support.receiver import SECRET, Client, ReceiverProcess, event_body
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget
-from tests.support.waiting import until
+from tests.support.waiting import HANGS_AFTER_S, until
 from tests.support.worker_process import WorkerProcess
 from worker.infra.postgres import Pool
 from worker.infra.redis_client import connect
@@ -84,7 +84,7 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """Open a service over a Redis that it may empty, and a simulator without faults."""
     async with AsyncExitStack() as opened:
-        redis = connect(redis_url)
+        redis = connect(redis_url, timeout_s=HANGS_AFTER_S)
         opened.push_async_callback(redis.aclose)
         await redis.flushall()
         await fill_budget(redis)
