@@ -141,10 +141,7 @@ class Rounds:
             or stored_item(self.item_state, latest=self.session.latest) is not None
         ):
             return
-        clock = asyncio.get_running_loop().time
-        asked_at = clock()
-        await self.session.pluggy.reserve_item()
-        if clock() - asked_at > SHORT_WAIT_S:
+        if await self.session.pluggy.reserve_item() > SHORT_WAIT_S:
             self.session.read_seq = None
             self.item_state = await load_item_state(self.session)
 

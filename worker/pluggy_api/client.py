@@ -124,17 +124,18 @@ class PluggyClient:
 
     async def reserve(
         self, endpoint: str, lane: Lane, *, of_unknown: bool, named: uuid.UUID | None = None
-    ) -> None:
-        """Wait for the rate limit of a later call, made with granted=True. Raises Deferred.
+    ) -> float:
+        """Wait for the rate limit of a later call, made with granted=True; returns the seconds.
 
         of_unknown: for an item that is not stored; also takes from the share of such items.
         named: a stored item named by a webhook; also takes from the share of this item.
+        Raises Deferred.
         """
-        group = endpoint_group(endpoint)
+        group, waited_s = endpoint_group(endpoint), 0.0
         try:
             if of_unknown or named is not None:
-                await self._budget.take_share(group, None if of_unknown else named)
-            await self._budget.acquire(group, lane)
+                waited_s = await self._budget.take_share(group, None if of_unknown else named)
+            return waited_s + await self._budget.acquire(group, lane)
         except Deferred as error:
             error.at(f"GET {endpoint}")
             raise

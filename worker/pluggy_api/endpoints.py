@@ -82,15 +82,16 @@ class PluggyReader:
         self.of_unknown = False
         return body
 
-    async def reserve_item(self) -> None:
+    async def reserve_item(self) -> float:
         """Wait for the rate limit of the item's call before it is made. Raises Deferred.
 
+        Returns the seconds that it had to wait.
         Unknown items in the live and retry lanes come from webhooks: stored items go first.
         """
         by_webhook = self.lane <= Lane.RETRY
         lane = max(self.lane, Lane.RETRY) if self.of_unknown else self.lane
         try:
-            await self.client.reserve(
+            waited_s = await self.client.reserve(
                 "/items/{id}",
                 lane,
                 of_unknown=self.of_unknown and by_webhook,
@@ -100,6 +101,7 @@ class PluggyReader:
             self.rate_limited = True
             raise
         self.granted = True
+        return waited_s
 
     async def rows(self, path: str) -> FullList:
         """GET a list: the rows of all its pages. It is read again if a further page is refused."""

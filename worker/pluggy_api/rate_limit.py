@@ -189,28 +189,35 @@ class RateBudget:
         self._share = redis.register_script(SHARE_SCRIPT)
         self._local: dict[str, LocalBucket] = {}
 
-    async def acquire(self, group: str, lane: Lane) -> None:
-        """Wait for a call of this group, up to the maximum of the lane. Raises Deferred."""
+    async def acquire(self, group: str, lane: Lane) -> float:
+        """Wait for a call of this group, up to the maximum of the lane. Raises Deferred.
+
+        Returns the seconds that it had to wait.
+        """
         patience_s = MAX_LIVE_WAIT_S if lane == Lane.LIVE else MAX_WAIT_S
-        deadline, left_s = time.monotonic() + patience_s, patience_s
+        deadline, left_s, waited_s = time.monotonic() + patience_s, patience_s, 0.0
         given = await self.take(group, lane, patience_s=left_s)
         while given.wait_s:
             if given.wait_s > left_s:
                 raise Deferred("rate_budget", wait_s=max(given.wait_s, MIN_DEFER_S))
             await asyncio.sleep(given.wait_s)
+            waited_s += given.wait_s
             until = deadline + LATE_RESERVATION_S if given.at_ms else deadline
             left_s = max(0.0, until - time.monotonic())
             given = await self.take(group, lane, reservation=given, patience_s=left_s)
+        return waited_s
 
-    async def take_share(self, group: str, item_id: uuid.UUID | None = None) -> None:
+    async def take_share(self, group: str, item_id: uuid.UUID | None = None) -> float:
         """Wait for the share of a stored item; None: the share of all items that are not stored.
 
-        Raises Deferred, each time with another wait, if it would take over MAX_WAIT_S.
+        Returns the seconds that it had to wait. Raises Deferred, each time with another wait, if it
+        would take over MAX_WAIT_S.
         """
         wait_s = await self._take_share(group, item_id)
         if wait_s > MAX_WAIT_S:
             raise Deferred("rate_budget", wait_s=wait_s)
         await asyncio.sleep(wait_s)
+        return wait_s
 
     async def _take_share(self, group: str, item_id: uuid.UUID | None = None) -> float:
         limit = self.limit(group)
