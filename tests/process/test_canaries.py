@@ -180,7 +180,6 @@ async def test_no_secret_and_nothing_personal_comes_out_of_a_full_run(
     for text in sorted(set(people(truth))):
         marks.add(f"of the person: {text}", text)
     assert len(marks.needles) > 60
-    port = free_port()
     async with (
         ReceiverProcess(
             DATABASE_URL=site.receiver_url,
@@ -195,7 +194,6 @@ async def test_no_secret_and_nothing_personal_comes_out_of_a_full_run(
             PLUGGY_CLIENT_SECRET=client_secret,
             WEBHOOK_SECRET=f"{secret},{older}",
             WEBHOOK_URL=f"https://hooks.example/webhooks/pluggy/{secret}",
-            METRICS_PORT=str(port),
             LOG_LEVEL="DEBUG",
         ) as worker,
         aiohttp.ClientSession() as session,
@@ -206,7 +204,10 @@ async def test_no_secret_and_nothing_personal_comes_out_of_a_full_run(
         marks.hear("title of the receiver", title(receiver.child.pid))
         marks.hear("title of the worker", title(worker.child.pid))
         marks.hear("receiver /metrics", str((await receiver_client.call("GET", "/metrics")).body))
-        answer = await Client(f"http://127.0.0.1:{port}", session).call("GET", "/metrics")
+        [started] = worker.said("health_server_started")
+        answer = await Client(f"http://127.0.0.1:{started['port']}", session).call(
+            "GET", "/metrics"
+        )
         marks.hear("worker /metrics", str(answer.body))
         await hear_postgres(marks, site.owner_url)
         ours = {"DATABASE_URL": site.owner_url, "REDIS_URL": site.redis_url}

@@ -30,7 +30,7 @@ BOTH = pytest.mark.parametrize("kind", [Postgres, Valkey])
 TRANSPORTS = pytest.mark.parametrize("tcp", [False, True], ids=["socket", "tcp"])
 
 
-def eventually(holds: Callable[[], bool], *, timeout_s: float = 10) -> bool:
+def eventually(holds: Callable[[], bool], *, timeout_s: float = 60) -> bool:
     """Whether the condition becomes true in time."""
     deadline = time.monotonic() + timeout_s
     while not holds():
@@ -187,7 +187,8 @@ def test_a_data_directory_has_one_server(kind: type[Server], data_dir: Path) -> 
 def test_a_paused_server_answers_after_it_is_resumed(kind: type[Server]) -> None:
     with kind() as server:
         server.pause()
-        assert {guard.processes()[pid].state for pid in guard.family(server.pid)} == {"T"}
+        states = {guard.processes()[pid].state for pid in guard.family(server.pid)}
+        assert states - {"Z"} == {"T"}  # one may just have ended
         server.resume()
         known = guard.processes()
         assert "T" not in [known[pid].state for pid in guard.family(server.pid) if pid in known]
@@ -273,7 +274,7 @@ def test_nothing_is_left_when_the_launcher_is_killed(
             guard.freeze_family(server)
     launcher.kill()
     launcher.wait()
-    assert eventually(lambda: none_runs(started), timeout_s=2), guard.family(started[0])
+    assert eventually(lambda: none_runs(started)), guard.family(started[0])
     assert not any(listens(url) for url in printed.values())
 
 

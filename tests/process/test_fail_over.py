@@ -17,7 +17,7 @@ import pytest
 
 import embedded
 from ops.migrations import migrate
-from tests.support.kept_database import execute, with_database
+from tests.support.kept_database import Session, execute, session, with_database
 from tests.support.receiver import (
     SECRET,
     Client,
@@ -102,18 +102,30 @@ async def begin_read_only(url: str, read_only: bool) -> None:
 
 
 @asynccontextmanager
-async def standby(server: embedded.Postgres) -> AsyncIterator[None]:
-    """Make all sessions of a server read-only, as on a standby."""
-    conn = await asyncpg.connect(server.url, server_settings=WRITES)
-    reload = "SELECT pg_reload_conf()"
-    await conn.execute(READ_ONLY)
-    await conn.execute(reload)
+async def standby(server: embedded.Postgres, url: str = "") -> AsyncIterator[None]:
+    """Make all sessions of a server read-only, as on a standby. url: if its own has changed."""
+    conn = await asyncpg.connect(url or server.url, server_settings=WRITES)
     try:
+        await conn.execute(READ_ONLY)
+        await reload(conn, url or server.url, read_only=True)
         yield
     finally:
         await conn.execute(READ_WRITE)
-        await conn.execute(reload)
+        await reload(conn, url or server.url, read_only=False)
         await conn.close()
+
+
+async def reload(conn: Session, url: str, *, read_only: bool) -> None:
+    """Have the settings read again, and wait until every session is told."""
+    await conn.execute("SELECT pg_reload_conf()")
+
+    async def is_known() -> bool:
+        async with session(url) as new:
+            shown = await new.fetchval("SHOW default_transaction_read_only")
+            return bool(shown == "on") is read_only
+
+    # Postgres tells the sessions that there are before it begins another.
+    await until(is_known)
 
 
 async def is_read_only(db: Pool) -> bool:
@@ -448,10 +460,7 @@ async def test_of_two_hosts_the_one_that_takes_writes_is_used(
     login = f"postgres:{password}"
     other = urlunsplit(same._replace(netloc=f"{login}@127.0.0.1:{other_postgres.port}"))
     assert await pool.fetchval(port) == other_postgres.port
-    conn = await asyncpg.connect(other, server_settings=WRITES)
-    await conn.execute(READ_ONLY)
-    await conn.execute("SELECT pg_reload_conf()")
-    try:
+    async with standby(other_postgres, other):
         # The session that is there is found out by its first write, and then the other host asked.
         async def has_moved() -> bool:
             try:
@@ -463,11 +472,7 @@ async def test_of_two_hosts_the_one_that_takes_writes_is_used(
 
         await until(has_moved)
         assert await pool.fetchval(port) == postgres.port
-    finally:
-        await conn.execute(READ_WRITE)
-        await conn.execute("SELECT pg_reload_conf()")
-        await conn.close()
-        await close_pool(pool)
+    await close_pool(pool)
 
 
 async def test_where_no_host_takes_writes_that_is_the_word(url: str) -> None:

@@ -26,8 +26,8 @@ from worker.infra.settings import SettingsError
 
 ENDS_AT_ONCE = "print('no database'); raise SystemExit(3)"
 ENDS_ON_SIGTERM = (
-    "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('ended')));"
-    " print('ready'); signal.pause()"
+    "import signal; ask = [signal.SIGTERM]; signal.pthread_sigmask(signal.SIG_BLOCK, ask);"
+    " print('ready'); signal.sigwait(ask); print('ended')"
 )
 IGNORES_SIGTERM = (
     "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
@@ -116,7 +116,7 @@ def test_what_has_ended_is_started_again_when_its_pause_is_over(lines: Lines) ->
     assert not unit.running
     assert lines.seen.count("worker-1: no database") == 1
     supervised.tend(111.1)
-    lines.await_line("worker-1: no database")
+    wait_for_end(unit)
     unit.finish()
     assert lines.seen.count("worker-1: no database") == 2
     assert supervised.due_at is None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import asyncpg
 
 from tests.support.service import Service
-from tests.support.waiting import until
+from tests.support.waiting import is_blocked, until
 from tests.support.worker_process import WorkerProcess
 from worker.infra.postgres import Pool
 from worker.infra.redis_keys import PREFIX
@@ -97,12 +97,14 @@ async def test_a_stopped_worker_leaves_nothing_behind(service: Service) -> None:
 
 async def test_a_stopped_worker_takes_nothing_more(service: Service) -> None:
     items = [await service.stack.item(transactions=40) for _ in range(2)]
-    await service.slow("GET /accounts", seconds=1.0)
     for item in items:
         await service.deliver(item["id"])
-    async with service.worker(WORKER_SLOTS="1") as worker:
-        await service.asked("GET /accounts")
-        worker.stop()
+    async with AsyncExitStack() as entered:
+        async with service.db.acquire() as conn, conn.transaction():
+            await conn.execute("LOCK TABLE pluggy.accounts IN SHARE MODE")
+            worker = await entered.enter_async_context(service.worker(WORKER_SLOTS="1"))
+            await until(partial(is_blocked, service.db), "a sync stands")
+            worker.stop()
         assert await worker.ended() == 0
     states = [await service.stack.states(item["id"]) for item in items]
     assert states.count(["pending"]) == 1, "the item under way was finished, the other not begun"
@@ -132,7 +134,12 @@ async def test_sixty_webhooks_within_a_second_lead_to_at_most_two_more_syncs(
     await service.stack.worker.engine.ledger.reset()
     await service.stack.reset_requests()
     async with service.worker(), service.worker():
-        await asyncio.gather(*[service.deliver(item["id"]) for _ in range(60)])
+        async with service.db.acquire() as conn, conn.transaction():
+            # The first sync stands until the others have come.
+            await conn.execute("SELECT FROM pluggy.items FOR UPDATE")
+            await service.deliver(item["id"])
+            await until(partial(is_blocked, service.db), "a sync stands")
+            await asyncio.gather(*[service.deliver(item["id"]) for _ in range(59)])
         await service.quiet()
         await until(partial(all_calls_are_counted, service), "what was answered is counted")
     assert 1 <= await syncs(service, item["id"]) - before <= 2

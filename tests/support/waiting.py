@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from worker.infra.postgres import Pool
+
 POLL_INTERVAL_S: Final = 0.02
 HANGS_AFTER_S: Final = 60.0
 """Only against hanging: no statement of ours takes so long on any machine."""
@@ -23,6 +25,15 @@ async def until(
     while not await holds():
         assert time.monotonic() < deadline, f"never: {what}"
         await asyncio.sleep(POLL_INTERVAL_S)
+
+
+async def is_blocked(db: Pool) -> bool:
+    """Whether a session of the database waits for a lock."""
+    waiting = await db.fetchval(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return bool(waiting)
 
 
 async def listens(port: int) -> bool:
