@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ Serve = Callable[[HttpLimits], AbstractAsyncContextManager[int]]
 
 @pytest.fixture
 async def doorway(database_url: str, redis: ArqRedis, redis_url: str) -> AsyncIterator[Doorway]:
-    async with open_receiver(database_url, redis_url) as doorway:
+    async with open_receiver(database_url, redis_url, patient=True) as doorway:
         yield doorway
 
 
@@ -269,7 +270,7 @@ async def test_a_head_has_its_time_in_all(serve: Serve, first: bytes) -> None:
 
 
 async def test_the_head_of_a_later_request_has_its_time_too(serve: Serve) -> None:
-    async with serve(SHORT) as port:
+    async with serve(replace(SHORT, head_timeout_s=2.0)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
@@ -316,7 +317,7 @@ async def test_a_body_that_nobody_wants_is_read_for_a_bounded_time(serve: Serve)
 
 async def test_a_packed_body_of_a_request_without_one_is_not_unpacked(serve: Serve) -> None:
     request = b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n"
-    async with serve(SHORT) as port:
+    async with serve(PATIENT) as port:
         answer = await speak(port, request + b"Connection: close\r\n\r\nno gzip..")
     assert statuses(answer) == [200]
 

@@ -115,14 +115,15 @@ async def test_who_waits_too_long_for_a_commit_gets_a_503_and_harms_no_group(
     database_url: str, redis: ArqRedis, redis_url: str, db: Pool
 ) -> None:
     item_id, bodies = uuid.uuid4(), [json.dumps(event_body()).encode() for _ in range(2)]
-    async with open_receiver(
-        database_url, redis_url, patient=True, answer_timeout_s=0.3
-    ) as doorway:
-        async with Locked(db, item_id) as lock:
-            first = asyncio.create_task(doorway.deliver(event_body(item_id)))
-            await until(lock.holds_up)
-            replies = await asyncio.gather(first, *map(doorway.deliver, bodies))
-        assert {(reply.status, reply.headers["Retry-After"]) for reply in replies} == {(503, "5")}
+    async with (
+        open_receiver(database_url, redis_url, patient=True, answer_timeout_s=0.3) as doorway,
+        Locked(db, item_id) as lock,
+    ):
+        first = asyncio.create_task(doorway.deliver(event_body(item_id)))
+        await until(lock.holds_up)
+        replies = await asyncio.gather(first, *map(doorway.deliver, bodies))
+    assert {(reply.status, reply.headers["Retry-After"]) for reply in replies} == {(503, "5")}
+    async with open_receiver(database_url, redis_url, patient=True) as doorway:
         again = await asyncio.gather(*map(doorway.deliver, bodies))
     # What waited in the intake was not stored: its sender was answered so.
     assert [reply.body["status"] for reply in again] == ["accepted", "accepted"]

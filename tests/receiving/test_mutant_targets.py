@@ -6,7 +6,7 @@ import asyncio
 import json
 import uuid
 
-from tests.support.receiver import Locked
+from tests.support.receiver import PATIENCE_S, Locked
 from tests.support.stack import now
 from tests.support.waiting import until
 from webhook_receiver.intake import Intake
@@ -24,7 +24,8 @@ async def test_no_delivery_is_answered_before_its_event_is_committed(
     item_id, event_id = uuid.uuid4(), str(uuid.uuid4())
     body = {"event": "item/updated", "eventId": event_id, "itemId": str(item_id)}
     redis = connect(redis_url)
-    intake = Intake(Stores(db, Spool(redis)), ArqWaker(redis))
+    stores = Stores(db, Spool(redis), postgres_timeout_s=PATIENCE_S)
+    intake = Intake(stores, ArqWaker(redis))
     storing = asyncio.create_task(intake.run())
     async with Locked(db, item_id) as lock:
         answer = asyncio.create_task(intake.accept(parse_webhook(json.dumps(body).encode(), now())))

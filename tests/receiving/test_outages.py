@@ -11,7 +11,14 @@ import pytest
 import embedded
 from ops.migrations import migrate
 from tests.support.proxy import Proxy
-from tests.support.receiver import Doorway, Reply, event_body, open_receiver, stored_bodies
+from tests.support.receiver import (
+    PATIENCE_S,
+    Doorway,
+    Reply,
+    event_body,
+    open_receiver,
+    stored_bodies,
+)
 from tests.support.waiting import until
 from webhook_receiver.app import ANSWER_TIMEOUT_S
 from worker.infra.postgres import close_pool, open_pool
@@ -134,8 +141,9 @@ async def test_a_receiver_that_was_cut_off_goes_on_by_a_new_connection(
 
 
 async def test_however_many_ask_for_readiness_one_session_checks(
-    postgres: embedded.Postgres, valkey: embedded.Valkey
+    postgres: embedded.Postgres, valkey: embedded.Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("webhook_receiver.storage.READY_TIMEOUT_S", PATIENCE_S)
     async with proxied_receiver(postgres, valkey) as (doorway, proxy):
         asked = await asyncio.gather(*(doorway.call("GET", "/readyz") for _ in range(50)))
         assert {reply.status for reply in asked} == {200}

@@ -32,7 +32,7 @@ async def nothing_accepted_yet(db: Pool) -> None:
 
 @pytest.fixture
 async def doorway(database_url: str, redis: ArqRedis, redis_url: str) -> AsyncIterator[Doorway]:
-    async with open_receiver(database_url, redis_url) as doorway:
+    async with open_receiver(database_url, redis_url, patient=True) as doorway:
         yield doorway
 
 

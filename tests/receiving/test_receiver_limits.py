@@ -16,13 +16,21 @@ from tests.support.waiting import until
 from worker.infra.http_server import HttpLimits, connection_limit
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-LIMITS = HttpLimits(connections=5, head_timeout_s=0.5, idle_s=0.5)
+LIMITS = HttpLimits(connections=5, head_timeout_s=60.0)
+HASTY = HttpLimits(connections=5, head_timeout_s=0.5, idle_s=0.5)
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 
 
 @pytest.fixture
 async def doorway(database_url: str, redis: ArqRedis, redis_url: str) -> AsyncIterator[Doorway]:
-    async with open_receiver(database_url, redis_url, limits=LIMITS) as doorway:
+    async with open_receiver(database_url, redis_url, limits=LIMITS, patient=True) as doorway:
+        yield doorway
+
+
+@pytest.fixture
+async def hasty(database_url: str, redis: ArqRedis, redis_url: str) -> AsyncIterator[Doorway]:
+    """One that is soon tired of waiting."""
+    async with open_receiver(database_url, redis_url, limits=HASTY) as doorway:
         yield doorway
 
 
@@ -84,17 +92,15 @@ async def test_silent_connections_keep_nobody_out(
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /webh", LIVEZ], ids=["nothing", "line", "headers"])
-async def test_a_connection_that_says_nothing_whole_is_closed(
-    doorway: Doorway, sent: bytes
-) -> None:
-    async with connection(doorway) as (reader, writer):
+async def test_a_connection_that_says_nothing_whole_is_closed(hasty: Doorway, sent: bytes) -> None:
+    async with connection(hasty) as (reader, writer):
         writer.write(sent)
         async with asyncio.timeout(60):
             assert await reader.read() == b""
 
 
-async def test_headers_that_drip_in_without_end_are_cut_off(doorway: Doorway) -> None:
-    async with connection(doorway) as (reader, writer), asyncio.timeout(60):
+async def test_headers_that_drip_in_without_end_are_cut_off(hasty: Doorway) -> None:
+    async with connection(hasty) as (reader, writer), asyncio.timeout(60):
         writer.write(LIVEZ)
         reading = asyncio.create_task(reader.read())
         for number in range(100_000):
@@ -107,8 +113,15 @@ async def test_headers_that_drip_in_without_end_are_cut_off(doorway: Doorway) ->
         assert outcome == b"" or isinstance(outcome, ConnectionResetError)
 
 
-async def test_a_connection_that_is_idle_after_its_answer_is_closed(doorway: Doorway) -> None:
-    async with connection(doorway) as (reader, writer), asyncio.timeout(60):
+async def test_a_connection_that_is_idle_after_its_answer_is_closed(
+    database_url: str, redis: ArqRedis, redis_url: str
+) -> None:
+    limits = HttpLimits(head_timeout_s=60.0, idle_s=0.5)
+    async with (
+        open_receiver(database_url, redis_url, limits=limits) as doorway,
+        connection(doorway) as (reader, writer),
+        asyncio.timeout(60),
+    ):
         assert await answer(reader, writer) == 200
         assert await reader.read() == b""
 

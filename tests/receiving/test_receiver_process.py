@@ -12,6 +12,7 @@ from tests.support.receiver import (
     SECRET,
     Client,
     Locked,
+    PatientReceiverProcess,
     ReceiverProcess,
     event_body,
     stored_bodies,
@@ -109,7 +110,7 @@ async def test_a_receiver_that_is_stopped_answers_what_it_has_taken(
 ) -> None:
     item_id, bodies = uuid.uuid4(), [json.dumps(event_body()).encode() for _ in range(20)]
     async with (
-        ReceiverProcess(
+        PatientReceiverProcess(
             DATABASE_URL=database_url, REDIS_URL=redis_url, WEBHOOK_SECRET=SECRET
         ) as receiver,
         aiohttp.ClientSession() as session,

@@ -245,8 +245,8 @@ async def test_a_worker_drains_too_and_what_was_spooled_is_applied(
                 return bool(state == "applied")
 
             await until(is_applied)
+            await until(lambda: is_drained(redis))
         truth = simulator.get(f"/_simulator/truth/{item['id']}")["transactions"]
-    assert await is_drained(redis)
     assert await db.fetchval("SELECT count(*) FROM pluggy.transactions") == len(truth)
 
 

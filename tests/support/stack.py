@@ -19,6 +19,7 @@ from ops.compare.rows import Comparison, compare_item
 from ops.demo.processes import ZONE
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.truth_document import read_document
+from tests.support.waiting import HANGS_AFTER_S
 from worker.engine.job import Worker
 from worker.engine.sync_item import BulkSlots, Engine
 from worker.entities.registry import ENTITIES
@@ -143,7 +144,7 @@ class Stack:
         assert status == 200
 
     async def accept(self, *events: WebhookEvent) -> list[Accepted | UnstorableEvent]:
-        return await accept_events(self.db, events)
+        return await accept_events(self.db, events, timeout_s=HANGS_AFTER_S)
 
     async def tell(self, name: str, item_id: str, **fields: Any) -> Accepted:
         """Deliver a webhook as Pluggy sends it; eventId is fresh unless given."""
