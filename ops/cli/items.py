@@ -23,7 +23,7 @@ from worker.inbox.events import WebhookEvent, parse_webhook, registration
 from worker.infra.lanes import Lane
 from worker.infra.settings import Environment, load
 
-GROUP: Final = 500
+GROUP: Final = 100
 ANSWER_TIMEOUT_S: Final = 15.0
 
 

@@ -45,15 +45,17 @@ class Service:
         """Make Pluggy answer requests late."""
         await self.stack.fault(match, kind="slow", seconds=seconds, times=times)
 
-    async def asked(self, endpoint: str, times: int = 1) -> None:
+    async def asked(
+        self, endpoint: str, times: int = 1, *, timeout_s: float = HANGS_AFTER_S
+    ) -> None:
         """Wait until Pluggy was asked."""
 
         async def counted() -> bool:
             return (await self.stack.requests()).get(endpoint, 0) >= times
 
-        await until(counted, f"{endpoint} is asked")
+        await until(counted, f"{endpoint} is asked", timeout_s=timeout_s)
 
-    async def quiet(self) -> None:
+    async def quiet(self, *, timeout_s: float = HANGS_AFTER_S) -> None:
         """Wait until no event is pending and no worker is busy."""
 
         async def rests() -> bool:
@@ -63,7 +65,7 @@ class Service:
                 " WHERE s.run_at IS NOT NULL OR l.token IS NOT NULL"
             )
 
-        await until(rests, "everything is done")
+        await until(rests, "everything is done", timeout_s=timeout_s)
 
     async def let_lapse(self) -> None:
         """Move the time past any lease."""
