@@ -1,4 +1,7 @@
-"""The console of all commands: database connection, output as table or JSON, errors in one line."""
+"""The console of all commands: database connection, output as table or JSON, errors in one line.
+
+A command loads in its start what it needs for sure: tables and explanations are loaded when used.
+"""
 
 from __future__ import annotations
 
@@ -16,42 +19,20 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Final, TypeVar
 
-import asyncpg
 import click
 import msgspec
-from redis.exceptions import RedisError
-from rich.console import Console, JustifyMethod
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
 
 from ops.cli.errors import CommandFailed as CommandFailed
 from ops.cli.terminal_text import neutral, neutral_json
-from ops.migrations import MigrationRefused
-from ops.roles import RolesRefused
-from worker.infra.baseline import UnreleasedDatabase, check_baseline
-from worker.infra.outage_words import Outage, postgres_outage, redis_outage
-from worker.infra.postgres import Pool, close_pool, open_pool, why_refused
-from worker.infra.settings import Environment, SettingsError, load
-from worker.maintenance.installation import ForeignInstallation
+from worker.infra.baseline import check_baseline
+from worker.infra.postgres import Pool, close_pool, open_pool
+from worker.infra.settings import DatabaseSettings, load
 
 T = TypeVar("T")
 
-PIPE_WIDTH: Final = 200
-"""Where there is no terminal; tables are as wide as they need, so that grep finds whole ids."""
-WIDEST: Final = 10_000
 BAD_URL: Final = "DATABASE_URL: cannot be read as the URL of a Postgres database"
-ABOUT_US: Final = (
-    SettingsError,
-    MigrationRefused,
-    RolesRefused,
-    ForeignInstallation,
-    UnreleasedDatabase,
-)
-CONNECTION_ERRORS: Final = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
 # Postgres's own bounds: a larger number is refused as a usage error.
 CONNECTOR_ID: Final = click.IntRange(0, 2**31 - 1)
@@ -76,34 +57,18 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except Exception as error:
         if os.environ.get("LOG_LEVEL", "").upper() == "DEBUG":
             raise
+        from ops.cli.explanations import explain
+
         raise CommandFailed(explain(error)) from error
 
 
-def explain(error: Exception, *, database: str = "DATABASE_URL") -> str:
-    """One line for a person; never with a URL or a library's words about it, which may hold a
-    password. database: what names the one that was asked."""
-    if isinstance(error, ABOUT_US):
-        return " ".join(str(error).split())
-    if reason := why_refused(error):
-        word = postgres_outage(error)
-        return reason if word is Outage.POSTGRES_AWAY else f"{reason} ({word})"
-    name = type(error).__name__
-    if isinstance(error, CONNECTION_ERRORS):
-        return f"Postgres does not answer at {database} ({postgres_outage(error)}: {name})"
-    if isinstance(error, RedisError):
-        return f"Redis does not answer at REDIS_URL ({redis_outage(error)}: {name})"
-    if isinstance(error, asyncpg.PostgresError):
-        return f"Postgres refuses: {error.sqlstate} {name}"
-    return f"unexpected {name}; LOG_LEVEL=DEBUG shows where"
-
-
 @asynccontextmanager
-async def database(settings: Environment | None = None) -> AsyncIterator[Pool]:
+async def database(settings: DatabaseSettings | None = None) -> AsyncIterator[Pool]:
     """A connected pool, by the environment if no settings are given.
 
     Raises CommandFailed if the URL is none, SettingsError, UnreleasedDatabase, asyncpg's errors.
     """
-    settings = settings or load(Environment)
+    settings = settings or load(DatabaseSettings)
     url = settings.database_url.get_secret_value()
     pool = await open_pool(url, max_size=2, statement_cache=settings.database_statement_cache)
     try:
@@ -166,62 +131,28 @@ def print_rows(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
 
     That there is nothing to show is said to a person only: on a terminal, or on standard error.
     """
-    found, shown = list(rows), console()
+    found, is_terminal = list(rows), sys.stdout.isatty()
     if not found:
-        click.echo(f"{title}: none", err=not shown.is_terminal)
-    elif shown.is_terminal:
-        show_rows(shown, title, found)
+        click.echo(f"{title}: none", err=not is_terminal)
+    elif is_terminal:
+        from ops.cli.tables import console, show_rows
+
+        show_rows(console(), title, found)
     else:
         click.echo("\t".join(found[0]))
         for row in found:
             click.echo("\t".join(map(_plain, row.values())))
 
 
-def show_rows(shown: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """As a table; a terminal that is too narrow for it gets one block for each row, without what is
-    empty, because ids that are cut in pieces can be neither read nor copied."""
-    table = Table(title=title, title_justify="left")
-    for name, value in rows[0].items():
-        justify: JustifyMethod = "right" if isinstance(value, Decimal) else "left"
-        table.add_column(name.replace("_", " "), overflow="fold", justify=justify)
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    wide = Measurement.get(shown, shown.options.update(width=WIDEST), table).maximum
-    if wide > shown.width and shown.is_terminal:
-        shown.print(f"{title}: {len(rows)}", style="italic")
-        for row in rows:
-            shown.print(fields_table({name: v for name, v in row.items() if v is not None}))
-            shown.print()
-        return
-    shown.width = max(shown.width, wide)
-    shown.print(table)
-
-
 def print_fields(fields: Mapping[str, Any]) -> None:
     """Names and values, one a line; with a tab between them in a pipe."""
-    shown = console()
-    if shown.is_terminal:
-        shown.print(fields_table(fields))
+    if sys.stdout.isatty():
+        from ops.cli.tables import console, fields_table
+
+        console().print(fields_table(fields))
         return
     for name, value in fields.items():
         click.echo(f"{name}\t{_plain(value)}")
-
-
-def fields_table(fields: Mapping[str, Any]) -> Table:
-    """Names and values, one a line."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in fields.items():
-        table.add_row(name.replace("_", " "), _cell(value))
-    return table
-
-
-def console(*, to_stderr: bool = False) -> Console:
-    """Where to print; as wide as the terminal, if there is one."""
-    is_terminal = (sys.stderr if to_stderr else sys.stdout).isatty()
-    width = None if is_terminal else PIPE_WIDTH
-    return Console(stderr=to_stderr, width=width, highlight=False)
 
 
 _encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
@@ -230,11 +161,6 @@ _encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
 def say(line: str) -> None:
     """A line for people, whatever Pluggy or a file has put into it."""
     click.echo(neutral(line))
-
-
-def _cell(value: Any) -> Text:
-    """No markup either: a name in brackets is a name."""
-    return Text(neutral(_shown(value)))
 
 
 def _plain(value: Any) -> str:
@@ -246,13 +172,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return neutral(",".join(map(str, value)) if isinstance(value, list) else str(value))
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}Z"
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return f"{value:,}" if isinstance(value, Decimal) else str(value)

@@ -7,7 +7,6 @@ from typing import Any, Final
 import click
 
 from ops.cli import console
-from ops.cli.wakeup import wake
 from worker.infra.settings import Environment, load
 from worker.store import operating
 
@@ -66,6 +65,8 @@ def requeue(
 
 
 async def _requeue(chosen: dict[str, Any]) -> list[dict[str, Any]]:
+    from ops.cli.wakeup import wake
+
     settings = load(Environment)
     async with console.database(settings) as db:
         found = await operating.requeue_dead_letters(db, **chosen)

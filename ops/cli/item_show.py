@@ -16,7 +16,6 @@ from ops.cli import console
 from ops.cli.terminal_text import neutral_json
 from worker.infra.postgres import Pool
 from worker.infra.settings import PRODUCTS
-from worker.maintenance.subscriptions import shown_url
 from worker.store import operating
 
 OPEN_EVENTS_SHOWN: Final = 50
@@ -88,7 +87,11 @@ async def _webhook(db: Pool, item_id: uuid.UUID) -> str | None:
         url = await operating.load_item_webhook(db, item_id)
     except asyncpg.InsufficientPrivilegeError:
         return None
-    return shown_url(url, whole_path=True) if url else None
+    if not url:
+        return None
+    from worker.maintenance.subscriptions import shown_url
+
+    return shown_url(url, whole_path=True)
 
 
 async def _wait(db: Pool, item_id: uuid.UUID, timeout_s: float) -> None:

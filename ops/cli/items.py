@@ -17,7 +17,6 @@ import click
 from ops.cli import console
 from ops.cli.item_ids import Line, read_ids
 from ops.cli.pluggy import UNKNOWN_TO_PLUGGY, list_items, unknown_at_pluggy
-from ops.cli.wakeup import wake
 from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import WebhookEvent, parse_webhook, registration
 from worker.infra.lanes import Lane
@@ -127,6 +126,8 @@ async def _store(
                 if isinstance(accepted := found[number], Accepted) and accepted.made_due
             ]
     if wakes:
+        from ops.cli.wakeup import wake
+
         await wake(settings, due)
     return answers
 

@@ -10,7 +10,6 @@ import click
 
 from ops.cli import console
 from worker.infra.postgres import Pool
-from worker.maintenance.reconnections import decide_link
 from worker.store.reconnections import list_account_links
 
 
@@ -66,6 +65,8 @@ def _decide(
 
 
 async def _decide_link(db: Pool, **decision: Any) -> bool:
+    from worker.maintenance.reconnections import decide_link
+
     try:
         return await decide_link(db, **decision)
     except asyncpg.UniqueViolationError:

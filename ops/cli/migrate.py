@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ops.cli import console
+from ops.cli.explanations import CONNECTION_ERRORS, explain
 from ops.migrations import migrate
 from worker.infra.settings import Environment, load
 from worker.maintenance.installation import adopt_installation
@@ -51,9 +52,9 @@ async def _migrate(adopt: bool, roles: bool) -> list[str]:
         applied = await migrate(settings.direct_url, roles=roles)
     except ValueError as error:
         raise console.CommandFailed(console.BAD_URL) from error
-    except console.CONNECTION_ERRORS as error:
+    except CONNECTION_ERRORS as error:
         name = "DATABASE_DIRECT_URL" if settings.database_direct_url else "DATABASE_URL"
-        raise console.CommandFailed(console.explain(error, database=name)) from error
+        raise console.CommandFailed(explain(error, database=name)) from error
     if application is not None:
         async with console.database(settings) as db:
             await adopt_installation(db, application.pluggy_client_id, application.pluggy_base_url)

@@ -7,7 +7,8 @@ import contextlib
 import click
 import uvloop
 
-from ops.cli.console import ABOUT_US, CommandFailed, explain
+from ops.cli.errors import CommandFailed
+from ops.cli.explanations import ABOUT_US, explain
 from ops.web.serve import serve
 from ops.web.settings import OpsSettings
 from worker.infra import log as logs

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,18 +15,16 @@ from ops.cli.console import CommandFailed, database
 from ops.cli.item_ids import Line
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
-from worker.infra.redis_client import connect
 from worker.infra.settings import PluggySettings, load
-from worker.maintenance.installation import check_installation
-from worker.maintenance.items_list import NOT_ENABLED, ItemsListing
-from worker.pluggy_api.client import PluggyClient
-from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import (
     ITEM_NOT_FOUND,
     PluggyError,
     PluggyHalt,
     classify,
 )
+
+if TYPE_CHECKING:
+    from worker.pluggy_api.client import PluggyClient
 
 ASK_PLUGGY = (
     "Pluggy has not enabled the list of items for this application: ask its support, or import a"
@@ -44,6 +43,10 @@ async def pluggy(
 
     Raises CommandFailed, ForeignInstallation, and as database().
     """
+    from worker.infra.redis_client import connect
+    from worker.maintenance.installation import check_installation
+    from worker.pluggy_api.client import PluggyClient
+
     redis = connect(settings.redis_url.get_secret_value())
     client = PluggyClient.of(settings, redis)
     try:
@@ -60,6 +63,9 @@ async def pluggy(
 
 async def list_items() -> list[Line]:
     """The ids of Pluggy's list, its newest first, as lines. Raises CommandFailed."""
+    from worker.maintenance.items_list import ItemsListing
+    from worker.pluggy_api.endpoints import PluggyReader
+
     listing = ItemsListing(datetime.now(UTC))
     async with pluggy(load(PluggySettings), _explain) as (_, client):
         await listing.read(PluggyReader(client, Lane.LIVE))
@@ -95,5 +101,7 @@ def _warn_of(error: PluggyError) -> None:
 
 
 def _explain(error: PluggyError) -> str:
+    from worker.maintenance.items_list import NOT_ENABLED
+
     code = classify(error).code
     return ASK_PLUGGY if code == NOT_ENABLED else f"nothing is imported: Pluggy has answered {code}"

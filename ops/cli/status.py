@@ -6,17 +6,17 @@ import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 import msgspec
-from redis.exceptions import RedisError
 
 from ops.cli import console
-from worker.inbox.spool import Figures, Spool
-from worker.infra.redis_client import connect
 from worker.infra.settings import Environment, load
 from worker.store import operating
+
+if TYPE_CHECKING:
+    from worker.inbox.spool import Figures
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -186,6 +186,11 @@ def _light(findings: list[Row]) -> Row:
 
 async def _load_spool() -> Figures | None:
     """None if Redis does not answer."""
+    from redis.exceptions import RedisError
+
+    from worker.inbox.spool import Spool
+    from worker.infra.redis_client import connect
+
     redis = connect(load(Environment).redis_url.get_secret_value())
     try:
         return await Spool(redis).figures()

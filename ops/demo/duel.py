@@ -17,7 +17,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from embedded.ports import free_port
-from ops.cli.console import show_rows
+from ops.cli.tables import show_rows
 from ops.compare.columns import Connection
 from ops.compare.truth import SimulatorTruth
 from ops.demo.afternoon import AGENT

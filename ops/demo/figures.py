@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.syntax import Syntax
 
-from ops.cli.console import fields_table, show_rows
+from ops.cli.tables import fields_table, show_rows
 from ops.compare.rows import Comparison
 
 REAL_LIMIT: Final = (

@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 
 from embedded.directories import EmbeddedError
-from ops.cli.console import console
+from ops.cli.tables import console
 from ops.compare.columns import Connection
 from ops.compare.rows import Comparison, compare
 from ops.compare.truth import SimulatorTruth, TruthError

@@ -43,6 +43,59 @@ def test_help_and_version_import_nothing_of_servers_and_tables() -> None:
     assert LARGE & imported == set()
 
 
+READERS = (
+    "items list",
+    "items show",
+    "items export",
+    "items import",
+    "worklist",
+    "why",
+    "dead-letters list",
+    "deletions list",
+    "links list",
+    "report",
+)
+LOADED = """
+import json, sys
+from click.testing import CliRunner
+from ops.cli.main import main
+UNKNOWN = "6f1c2d9e-0000-4000-8000-00000000dead"
+ARGUMENTS = {"items show": [UNKNOWN], "items import": ["-"], "why": [UNKNOWN]}
+loaded = {}
+for name in sys.argv[1:]:
+    arguments = [*name.split(), *ARGUMENTS.get(name, [])]
+    result = CliRunner().invoke(main, arguments, input=UNKNOWN)
+    assert "Postgres" not in result.stderr, (name, result.stderr)
+    assert result.exit_code == 0 or UNKNOWN in result.stderr, (name, result.stderr)
+    loaded[name] = sorted({name.partition(".")[0] for name in sys.modules})
+print(json.dumps(loaded))
+"""
+NOT_TO_READ_POSTGRES = {
+    *("aiohttp", "arq", "jwt", "prometheus_client", "pygments", "redis", "rich", "structlog"),
+    *("uvloop", "webhook_receiver"),
+}
+
+
+def test_commands_that_only_ask_postgres_load_nothing_of_redis_pluggy_or_tables(
+    database_url: str,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *READERS],
+        env={"DATABASE_URL": database_url, "REDIS_URL": "redis://127.0.0.1:1"},
+        cwd=Path(ops.__file__).parents[1],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stdout)
+    assert tuple(loaded) == READERS
+    assert {name: NOT_TO_READ_POSTGRES & set(found) for name, found in loaded.items()} == (
+        {key: set() for key in READERS}
+    )
+    assert {"asyncpg", "worker"} <= set(loaded["report"])
+
+
 def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
     """Every command by its full name, groups too."""
     context = click.Context(group)

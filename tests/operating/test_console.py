@@ -15,8 +15,9 @@ from decimal import Decimal
 import pytest
 from rich.console import Console
 
-from ops.cli.console import CommandFailed, print_fields, print_json, print_rows, say, show_rows
+from ops.cli.console import CommandFailed, print_fields, print_json, print_rows, say
 from ops.cli.item_ids import read_ids
+from ops.cli.tables import show_rows
 from ops.cli.terminal_text import CONTROLS, neutral
 
 ROWS = [

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from ops.web.settings import OpsSettings
 from webhook_receiver.settings import ReceiverSettings
-from worker.infra.settings import PRODUCTS, Environment, PluggySettings
+from worker.infra.settings import PRODUCTS, DatabaseSettings, Environment, PluggySettings
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "settings.md"
 PROCESSES: Final[dict[str, type[Environment]]] = {
@@ -34,7 +34,7 @@ def _rows() -> Iterator[str]:
     meanings: dict[str, str] = {}
     for settings in PROCESSES.values():
         for owner in reversed(settings.__mro__):
-            if issubclass(owner, Environment):
+            if issubclass(owner, DatabaseSettings):
                 meanings |= _meanings(owner)
     for name in dict.fromkeys(n for s in PROCESSES.values() for n in s.model_fields):
         fields = {p: s.model_fields[name] for p, s in PROCESSES.items() if name in s.model_fields}
@@ -42,7 +42,7 @@ def _rows() -> Iterator[str]:
         yield f"| `{name.upper()}` | {_default(fields)} | {processes} | {meanings[name]} |\n"
 
 
-def _meanings(settings: type[Environment]) -> dict[str, str]:
+def _meanings(settings: type[DatabaseSettings]) -> dict[str, str]:
     """What the docstrings below the fields of a class say; read from its source."""
     [of_class] = ast.parse(inspect.getsource(settings)).body
     assert isinstance(of_class, ast.ClassDef)

@@ -15,6 +15,8 @@ from redis.exceptions import (
     ReadOnlyError,
 )
 
+from worker.infra.postgres import POSTGRES_READ_ONLY
+
 
 class Outage(StrEnum):
     """Why Postgres or Redis cannot be used."""
@@ -36,11 +38,6 @@ REFUSES_WRITES: Final = frozenset(
     {Outage.REDIS_READ_ONLY, Outage.REDIS_NOT_PERSISTING, Outage.REDIS_FULL}
 )
 """Redis answers reads but refuses writes: only a write can end the outage."""
-
-POSTGRES_READ_ONLY: Final = (
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.TargetServerAttributeNotMatched,
-)
 
 _OF_POSTGRES: Final[tuple[tuple[tuple[type[Exception], ...], Outage], ...]] = (
     (POSTGRES_READ_ONLY, Outage.POSTGRES_READ_ONLY),

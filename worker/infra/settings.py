@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -16,7 +17,6 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
-from redis.connection import parse_url
 
 from worker.infra.postgres_hosts import check_url
 from worker.infra.sql_files import QUERIES_DIR
@@ -53,11 +53,15 @@ class SecretFiles(PydanticBaseSettingsSource):
         return list(self.settings_cls.model_fields.items())
 
 
-class Environment(BaseSettings):
-    """Settings of every process. An empty value counts as not set; reprs hide secrets."""
+class DatabaseSettings(BaseSettings):
+    """Settings of every command. An empty value counts as not set; reprs hide secrets."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        env_ignore_empty=True,
+        defer_build=True,
     )
 
     database_url: SecretStr
@@ -67,24 +71,16 @@ class Environment(BaseSettings):
     """Postgres around the pooler, for `migrate`; none: the same as `DATABASE_URL`."""
     database_statement_cache: Annotated[int, Field(ge=0)] = 100
     """Prepared statements kept for each connection; 0 for a pooler that cannot carry them."""
-    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    """Redis 7.2 or newer, or Valkey."""
     log_level: str = "INFO"
     """`DEBUG`, `INFO`, `WARNING`, `ERROR`, `CRITICAL`."""
     log_format: Literal["json", "console"] = "json"
     """`json`, or `console` for people."""
 
-    @field_validator("database_url", "database_direct_url", "redis_url")
+    @field_validator("database_url", "database_direct_url")
     @classmethod
-    def known_server(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        if value is None:
-            return None
-        kind = "Redis" if info.field_name == "redis_url" else "Postgres"
-        read = parse_url if kind == "Redis" else check_url
-        try:
-            read(value.get_secret_value())
-        except ValueError:
-            raise ValueError(f"cannot be read as the URL of a {kind} database") from None
+    def known_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _check_server(check_url, value, "Postgres")
         return value
 
     @field_validator("log_level")
@@ -109,6 +105,21 @@ class Environment(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, SecretFiles(settings_cls)
+
+
+class Environment(DatabaseSettings):
+    """Settings of every process."""
+
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """Redis 7.2 or newer, or Valkey."""
+
+    @field_validator("redis_url")
+    @classmethod
+    def known_redis(cls, value: SecretStr) -> SecretStr:
+        from redis.connection import parse_url
+
+        _check_server(parse_url, value, "Redis")
+        return value
 
 
 class SyncSettings(Environment):
@@ -201,6 +212,13 @@ class PluggySettings(PluggyAccess):
         return tuple(part.strip() for part in parts if part.strip())
 
 
+def _check_server(read: Callable[[str], object], url: SecretStr, kind: str) -> None:
+    try:
+        read(url.get_secret_value())
+    except ValueError:
+        raise ValueError(f"cannot be read as the URL of a {kind} database") from None
+
+
 def _without_slash(url: str) -> str:
     """Raises ValueError for a URL that would send secrets in the open."""
     in_the_open = url.startswith("http://") and not is_on_loopback(url)
@@ -222,7 +240,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-SettingsT = TypeVar("SettingsT", bound=Environment)
+SettingsT = TypeVar("SettingsT", bound=DatabaseSettings)
 
 
 def load(settings: type[SettingsT], **given: object) -> SettingsT:

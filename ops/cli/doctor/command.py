@@ -18,6 +18,7 @@ from ops.cli.doctor.pluggy import check_application, check_delivery, check_keys,
 from ops.cli.doctor.postgres import check_postgres
 from ops.cli.doctor.redis import check_redis
 from ops.cli.doctor.settings import check_settings, check_versions
+from ops.cli.explanations import explain
 from worker.infra.baseline import UnreleasedDatabase
 from worker.infra.postgres import Pool
 from worker.infra.redis_client import connect
@@ -83,7 +84,7 @@ async def _database(
     try:
         return await open_until.enter_async_context(console.database(settings))
     except FAILURES as error:
-        text = error.message if isinstance(error, console.CommandFailed) else console.explain(error)
+        text = error.message if isinstance(error, console.CommandFailed) else explain(error)
         command = "pluggy-sync migrate" if "migrate" in text else None
         found.append(Check(ERROR, "postgres", text, command))
         return None
@@ -93,7 +94,7 @@ async def _guarded(area: str, work: Callable[[], Awaitable[list[Check]]]) -> lis
     try:
         return await work()
     except FAILURES as error:
-        return [Check(ERROR, area, console.explain(error))]
+        return [Check(ERROR, area, explain(error))]
 
 
 async def _of_redis(settings: Environment) -> list[Check]:
