@@ -8,8 +8,8 @@ from typing import Any, Final
 import click
 
 from ops.cli import console
-from ops.cli.item_changes import explain_refusal
 from ops.cli.pluggy import pluggy
+from ops.cli.refusals import explain_refusal
 from worker.infra.lanes import Lane
 from worker.infra.settings import PluggySettings, load
 from worker.pluggy_api.http import Change

@@ -4,39 +4,22 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
 import click
 
 from ops.cli import console
-from ops.cli.pluggy import UNKNOWN_TO_PLUGGY, pluggy
+from ops.cli.pluggy import pluggy
+from ops.cli.refusals import explain_refusal
 from worker.infra.lanes import Lane
 from worker.infra.settings import PluggySettings, load
 from worker.maintenance.subscriptions import shown_url
-from worker.pluggy_api.errors import ITEM_NOT_FOUND, PluggyError, classify
 from worker.pluggy_api.http import Change
 from worker.pluggy_api.payloads import decode_object
 
 SHOWN: Final = ("id", "status", "executionStatus", "lastUpdatedAt", "nextAutoSyncAt")
-RECONNECT: Final = "the person has to connect again: pluggy-sync connect-token --item"
-REFUSALS: Final = {
-    "400:ITEM_IS_ALREADY_UPDATING": "a collection is under way; see it end with: items show --wait",
-    "400:ITEM_ALREADY_UPDATING": "a collection is under way; see it end with: items show --wait",
-    "400:LAST_EXECUTION_HAD_LOGIN_ERROR": f"its last login failed; {RECONNECT}",
-    "400:TOO_MANY_CONSECUTIVE_LOGIN_FAILURES": f"too many logins have failed; {RECONNECT}",
-    "400:TOO_MANY_CONSECUTIVE_ERRORS": "five collections failed in a row: ask Pluggy's support",
-    "400:CONNECTOR_OFFLINE": "the bank's connector is offline; see: connectors list --name",
-    "400:CONNECTOR_REQUIRED_PARAMETER_VALIDATION_ERROR": f"the bank asks for more; {RECONNECT}",
-    "400:MFA_PARAMERTER_WAS_ALREADY_USED_ERROR": f"its second factor is used up; {RECONNECT}",
-    "400:SANDBOX_CLIENT_ITEM_UPDATE_NOT_ALLOWED": "an application on trial may not update items",
-    "400:CLIENT_HAS_ITEM_UPDATES_DISABLED": "updates are switched off for this application",
-    "409:CLIENT_IS_UPDATING_BEFORE_ALLOWED_FREQUENCY": "the pause that Pluggy asks for between two"
-    " updates has not passed; items show says when it was collected last, and is by itself",
-    "400:no_code": "an item of MeuPluggy cannot be updated here: the person does it in"
-    " meu.pluggy.ai",
-    ITEM_NOT_FOUND: UNKNOWN_TO_PLUGGY,
-}
 
 item_argument = click.argument("item_id", type=click.UUID, metavar="ID")
 
@@ -47,9 +30,10 @@ item_argument = click.argument("item_id", type=click.UUID, metavar="ID")
 def update(item_id: uuid.UUID, as_json: bool) -> None:
     """Ask Pluggy to collect an item again now; its webhooks bring the changes.
 
-    A refusal is explained: too early, a login that failed, an item of MeuPluggy.
+    A refusal is explained, with what to do next: too early (by the hours that Pluggy names), a
+    login that failed, an item of MeuPluggy.
     """
-    _report(item_id, _patch(f"/items/{item_id}", {}), as_json=as_json)
+    _report(item_id, _patch(item_id, {}), as_json=as_json)
 
 
 @click.command("set-webhook")
@@ -73,11 +57,11 @@ def disable_auto_sync(item_id: uuid.UUID, yes: bool, as_json: bool) -> None:
     """Have Pluggy no longer collect an item by itself; `items update` starts it again."""
     if not yes:
         click.confirm(f"Stop the automatic collections of item {item_id}?", abort=True, err=True)
-    _report(item_id, _patch(f"/items/{item_id}/disable-auto-sync", {}), as_json=as_json)
+    _report(item_id, _patch(item_id, {}, "/disable-auto-sync"), as_json=as_json)
 
 
 async def _set_webhook(item_id: uuid.UUID, url: str | None) -> dict[str, Any]:
-    return await _patch(f"/items/{item_id}", {"webhookUrl": url or _own_url()})
+    return await _patch(item_id, {"webhookUrl": url or _own_url()})
 
 
 def _own_url() -> str:
@@ -102,19 +86,10 @@ def _report(
     click.echo(f"see what follows: pluggy-sync items show {item_id} --wait")
 
 
-async def _patch(path: str, body: dict[str, Any]) -> dict[str, Any]:
+async def _patch(item_id: uuid.UUID, body: dict[str, Any], below: str = "") -> dict[str, Any]:
     """https://docs.pluggy.ai/reference/items-update, where PATCH alone asks for a collection."""
-    async with pluggy(load(PluggySettings), explain_refusal) as (_, client):
+    explain, path = partial(explain_refusal, item_id=item_id), f"/items/{item_id}{below}"
+    async with pluggy(load(PluggySettings), explain) as (_, client):
         change = Change("PATCH", body)
         answer = await client.call(path, lane=Lane.LIVE, count=lambda: None, change=change)
     return decode_object(answer.body)
-
-
-def explain_refusal(error: PluggyError) -> str:
-    """Why Pluggy does not do it, and what to do then."""
-    code = classify(error).code
-    if error.status is None:
-        return f"Pluggy does not answer at PLUGGY_BASE_URL as it should ({code})"
-    if (known := REFUSALS.get(code)) is not None:
-        return f"{known} ({code})"
-    return f"Pluggy has answered {code}" + (f", request {error.error_id}" if error.error_id else "")

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from ops.cli.item_changes import REFUSALS
 from tests.operating.test_cli import UNKNOWN, CommandLine, complaint, with_pluggy
 from tests.support.stack import Stack
 
@@ -166,7 +165,64 @@ async def test_an_update_is_asked_for_and_its_refusal_explained(
     assert "meu.pluggy.ai" in complaint(await cli("items", "update", own["id"]))
     unknown = complaint(await cli("items", "update", UNKNOWN))
     assert unknown == "Pluggy does not know it (404:ITEM_NOT_FOUND)"
-    assert "409:CLIENT_IS_UPDATING_BEFORE_ALLOWED_FREQUENCY" in REFUSALS
+
+
+REFUSED_UPDATES = {
+    "CLIENT_IS_UPDATING_BEFORE_ALLOWED_FREQUENCY": (
+        409,
+        {"minUpdateFrequencyAllowedInHours": 24, "lastUpdatedAt": "2026-01-01T10:30:00.000Z"},
+        "every 24 hours at most; it was collected at 2026-01-01 10:30Z: ask again from"
+        " 2026-01-02 10:30Z on; when Pluggy collects it by itself stands in:"
+        " pluggy-sync items show {item}",
+    ),
+    "TOO_MANY_CONSECUTIVE_LOGIN_FAILURES": (
+        400,
+        {"canRetryAfterDate": "2026-01-01T00:15:00.000Z"},
+        "too many logins have failed; from 2026-01-01 00:15Z on the person has to connect again:"
+        " pluggy-sync connect-token --item {item}",
+    ),
+    "LAST_EXECUTION_HAD_LOGIN_ERROR": (
+        400,
+        None,
+        "its last login failed; the person has to connect again:"
+        " pluggy-sync connect-token --item {item}",
+    ),
+}
+"""Documented answers to PATCH /items/{id}, without what the message repeats."""
+
+
+@pytest.mark.parametrize("code", REFUSED_UPDATES)
+async def test_a_refused_update_says_what_to_do_and_from_when_on(
+    cli: CommandLine, stack: Stack, code: str
+) -> None:
+    item = await stack.item(transactions=5)
+    status, data, advice = REFUSED_UPDATES[code]
+    body = {"code": status, "codeDescription": code, "message": "no", "data": data}
+    await stack.refuse("PATCH /items", status, body=body)
+    said = complaint(await cli("items", "update", item["id"]))
+    assert said.endswith(f"{advice.format(item=item['id'])} ({status}:{code})"), said
+
+
+@pytest.mark.parametrize("data", [None, [], {"minUpdateFrequencyAllowedInHours": "soon"}])
+async def test_a_pause_without_its_hours_is_explained_all_the_same(
+    cli: CommandLine, stack: Stack, data: object
+) -> None:
+    item = await stack.item(transactions=5)
+    code = "CLIENT_IS_UPDATING_BEFORE_ALLOWED_FREQUENCY"
+    await stack.refuse("PATCH /items", 409, body={"codeDescription": code, "data": data})
+    said = complaint(await cli("items", "update", item["id"]))
+    assert said.startswith("the pause that Pluggy asks for between two updates has not passed"), (
+        said
+    )
+
+
+async def test_a_refusal_without_a_code_is_not_always_of_meupluggy(
+    cli: CommandLine, stack: Stack
+) -> None:
+    item = await stack.item(transactions=5)
+    await stack.refuse("PATCH /items", 400, body={"code": 400, "message": "webhookUrl is no URL"})
+    said = complaint(await cli("items", "set-webhook", item["id"], "--url", "https://x.example"))
+    assert said.startswith("Pluggy has answered 400:no_code, request "), said
 
 
 async def test_the_auto_sync_is_stopped_only_if_confirmed(cli: CommandLine, stack: Stack) -> None:

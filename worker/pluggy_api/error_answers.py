@@ -16,7 +16,7 @@ from worker.pluggy_api.errors import (
     PluggyUnavailable,
 )
 from worker.pluggy_api.http import Answer, http_date
-from worker.pluggy_api.payloads import decode_error, is_object
+from worker.pluggy_api.payloads import decode_error, decode_refusal, is_object
 
 WINDOW_S: Final = 60.0
 """Pluggy counts calls by the minute; https://docs.pluggy.ai/docs/rate-limits."""
@@ -47,7 +47,9 @@ def error_of(answer: Answer, group: str) -> PluggyError:
     if status == 404 and code:
         return PluggyNotFound(name, status=status, error_id=error_id)
     if 400 <= status < 500 and status != 408 and is_object(answer.body):
-        return PluggyRejected(name, status=status, error_id=error_id)
+        rejected = PluggyRejected(name, status=status, error_id=error_id)
+        rejected.answer = decode_refusal(answer.body)
+        return rejected
     return PluggyUnavailable(name, status=status, error_id=error_id)
 
 

@@ -13,9 +13,11 @@ PluggyError
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import ClassVar, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 RETRY_BASE_S = 2.0
 RETRY_CAP_S = 3600.0
@@ -107,9 +109,13 @@ class PluggyRefused(PluggyError):
 
 
 class PluggyRejected(PluggyError):
-    """Pluggy rejects this request; repeating it would not help."""
+    """Pluggy rejects this request; repeating it would not help.
+
+    answer: all that Pluggy says. Private: only a person who has asked is shown parts of it.
+    """
 
     failure_class = "reject"
+    answer: Mapping[str, Any] = MappingProxyType({})
 
 
 class PluggyNotFound(PluggyRejected):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from functools import cache
 from typing import Any, Final, Protocol
@@ -176,6 +176,14 @@ def decode_error(body: bytes) -> tuple[str | None, str | None]:
     except UNREADABLE:
         return None, None
     return _short(error.code_description), _short(error.error_id)
+
+
+def decode_refusal(body: bytes) -> Mapping[str, Any]:
+    """All of an error answer; empty if it cannot be read."""
+    try:
+        return _objects.decode(clean_json(body))
+    except UNREADABLE:
+        return {}
 
 
 def is_object(body: bytes) -> bool:
