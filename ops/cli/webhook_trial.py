@@ -69,7 +69,7 @@ def _of_error(error: Exception) -> Trial:
     """By the kind of error alone: the texts of libraries may quote the URL."""
     match error:
         case TimeoutError():
-            return Trial("timeout", f"no answer within {DELIVERY_TIMEOUT_S:.0f} s, Pluggy's limit")
+            return Trial("timeout", f"no answer within {DELIVERY_TIMEOUT_S:g} s, Pluggy's limit")
         case aiohttp.ClientConnectorDNSError():
             return Trial("dns", "its host name has no address here: look at the DNS record")
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():

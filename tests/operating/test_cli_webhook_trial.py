@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 from aiohttp import web
@@ -96,6 +98,44 @@ async def test_an_address_that_cannot_be_reached_is_said_so(
     refused = complaint(await cli("webhooks", "register", WEBHOOK_URL=url))
     assert "nothing was changed" in refused
     assert said in refused
+    assert hooks.call("GET", "/webhooks")["results"] == []
+
+
+async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Take the connection and what is sent, until the other side closes it."""
+    with suppress(OSError):
+        await reader.read()
+    writer.close()
+
+
+async def answers_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Begin an answer that never comes to its end."""
+    writer.write(b"HTTP/1.1 202 Accepted\r\n")
+    await says_nothing(reader, writer)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "serve"),
+    [("http", says_nothing), ("http", answers_slowly), ("https", says_nothing)],
+)
+async def test_an_address_that_does_not_answer_in_time_is_said_so(
+    cli: CommandLine,
+    hooks: Hooks,
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> None:
+    monkeypatch.setattr(webhook_trial, "DELIVERY_TIMEOUT_S", 0.2)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"{scheme}://127.0.0.1:{port}/webhooks/pluggy"
+        tried = await cli("webhooks", "test", WEBHOOK_URL=url)
+        refused = complaint(await cli("webhooks", "register", WEBHOOK_URL=url))
+    assert complaint(tried) == (
+        "no delivery to WEBHOOK_URL would do: no answer within 0.2 s, Pluggy's limit"
+    )
+    assert "timeout" in tried.stdout
+    assert refused.startswith("nothing was changed: no delivery to WEBHOOK_URL would do: no answer")
     assert hooks.call("GET", "/webhooks")["results"] == []
 
 
