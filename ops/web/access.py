@@ -3,11 +3,14 @@
 On loopback reading is open to this machine, and closed to pages of other sites: Host has to name
 this machine, which DNS rebinding cannot. Everything else takes `Authorization: Bearer <OPS_TOKEN>`.
 Where no token is set, an action needs none, but from a browser the CSRF token of a page of ours.
-On another address every request needs the token, but for the probes.
+On another address every request needs the token, but for the probes. The search by clientUserId
+needs it everywhere. For reading, a browser may send it as a password (Basic); an action takes it as
+Bearer only, which no browser sends by itself.
 """
 
 from __future__ import annotations
 
+import base64
 import hmac
 import secrets
 from dataclasses import dataclass, field
@@ -26,6 +29,8 @@ CSRF_FIELD: Final = "csrf_token"
 CSRF_HEADER: Final = "X-CSRF-Token"
 FORM: Final = "application/x-www-form-urlencoded"
 OF_ANY_PAGE: Final = (FORM, "multipart/form-data", "text/plain")
+SEARCHED: Final = "user"
+"""The parameter of the page that holds a clientUserId."""
 OF_BROWSERS: Final = frozenset({"Origin", "Referer", "Cookie", "Sec-Fetch-Site"})
 SAME_SITE: Final = ("same-origin", "none")
 """Sec-Fetch-Site of our own pages, and of an address that a person has typed."""
@@ -48,8 +53,10 @@ class Access:
         reads = request.method in READING
         if not reads:
             _check_origin(request)
-        if self._bears_token(request):
+        if self._bears_token(request) or (reads and self._has_password(request)):
             return
+        if is_search(request):
+            raise self._search_needs_token()
         if not self._is_open(request, reads):
             raise _unauthorized()
         if not reads and _is_from_page(request):
@@ -67,6 +74,21 @@ class Access:
             return False
         return _equal(given.strip(), self.token)
 
+    def _has_password(self, request: web.Request) -> bool:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if self.token is None or scheme.lower() != "basic":
+            return False
+        try:
+            user_and_password = base64.b64decode(given, validate=True).decode()
+        except ValueError:
+            return False
+        return _equal(user_and_password.partition(":")[2], self.token)
+
+    def _search_needs_token(self) -> Refused:
+        if self.token is None:
+            return Refused(403, "no_token", "the search by clientUserId needs OPS_TOKEN to be set")
+        return _unauthorized('Basic realm="any user, OPS_TOKEN as the password"')
+
     def _is_open(self, request: web.Request, reads: bool) -> bool:
         if not self.is_local:
             return request.path in PROBES and reads
@@ -78,6 +100,11 @@ class Access:
             given = await _form_field(request, CSRF_FIELD)
         if given is None or not _equal(given, self.csrf_token):
             raise Refused(403, "csrf", "the page is out of date: load it again")
+
+
+def is_search(request: web.Request) -> bool:
+    """Whether a request names a clientUserId, which may be personal."""
+    return request.path == "/" and SEARCHED in request.query
 
 
 @web.middleware
@@ -125,10 +152,10 @@ def _equal(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode())
 
 
-def _unauthorized() -> Refused:
+def _unauthorized(challenge: str = "Bearer") -> Refused:
     return Refused(
         401,
         "unauthorized",
         "send Authorization: Bearer with the token of OPS_TOKEN",
-        **{"WWW-Authenticate": "Bearer"},
+        **{"WWW-Authenticate": challenge},
     )

@@ -8,11 +8,13 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from ops.web.access import SEARCHED, is_search
 from ops.web.responses import CSP, PAGE_POLICY, Refused
-from ops.web.services import services_of
+from ops.web.services import OpsServices, services_of
+from worker.infra.parsing import clean_text
 from worker.infra.postgres import Connection
 from worker.store import operating
-from worker.store.operating import Finding, Overview
+from worker.store.operating import Finding, ListedItem, Overview
 
 STYLE: Final = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
@@ -25,6 +27,16 @@ th, td { text-align: left; vertical-align: top; padding: 0.3rem 0.8rem 0.3rem 0;
 tr + tr { border-top: 1px solid #ddd; }
 code { background: #f2f2f2; padding: 0.1rem 0.3rem; }
 """
+MAX_ITEMS: Final = 100
+FORM: Final = (
+    f'<form action="/"><label>clientUserId <input name="{SEARCHED}" maxlength="255" required>'
+    "</label> <button>Find items</button></form>"
+)
+FIND_BY_COMMAND: Final = (
+    "<p>With <code>OPS_TOKEN</code> set, items are found here by clientUserId; else by"
+    " <code>pluggy-sync items list --user</code>.</p>"
+)
+CONNECT: Final = '<p><a href="/connect">Connect a bank</a></p>'
 COUNTS: Final = (
     "items",
     "workers",
@@ -40,11 +52,15 @@ COUNTS: Final = (
 async def overview(request: web.Request) -> web.Response:
     """GET /: 200, or 503 with a page that says why nothing can be shown."""
 
+    services = services_of(request)
+    if is_search(request):
+        return await _search(services, request.query[SEARCHED])
+
     async def load(conn: Connection) -> tuple[Overview | None, list[Finding]]:
         return await operating.overview(conn), await operating.findings(conn)
 
     try:
-        found, findings = await services_of(request).ask(load)
+        found, findings = await services.ask(load)
     except Refused as refused:
         title = heading("red", f"The state is not known: {refused.detail} ({refused.error}).")
         return page("pluggy-sync", title, status=refused.status)
@@ -52,9 +68,38 @@ async def overview(request: web.Request) -> web.Response:
         return page("pluggy-sync", heading("red", "The database holds no state: migrate it."))
     light = found.light or "red"
     counts = table(["", ""], [[name.replace("_", " "), getattr(found, name)] for name in COUNTS])
-    return page(
-        "pluggy-sync", heading(light, f"{light}: {found.sentence}"), _findings(findings), counts
-    )
+    title = heading(light, f"{light}: {found.sentence}")
+    return page("pluggy-sync", title, _findings(findings), counts, *_ways(services))
+
+
+async def _search(services: OpsServices, client_user_id: str) -> web.Response:
+    """The items of a person, by the statement of `items list --user`; the name is not shown."""
+
+    async def load(conn: Connection) -> list[ListedItem]:
+        return await operating.list_items(
+            conn,
+            client_user_id=clean_text(client_user_id),
+            connector_id=None,
+            state=None,
+            blocked_on=None,
+            stale=False,
+            limit=MAX_ITEMS,
+        )
+
+    found = await services.ask(load)
+    title = heading("", f"Items of this clientUserId: {len(found) or 'none'}")
+    rows = [
+        [item.item_id, item.connector_name, item.state, item.reason, ", ".join(item.blocked_on)]
+        for item in found
+    ]
+    shown = [table(["item", "connector", "state", "reason", "waits for"], rows)] if rows else []
+    return page("pluggy-sync", title, *shown, *_ways(services))
+
+
+def _ways(services: OpsServices) -> list[str]:
+    """Where to go on from here."""
+    find = FORM if services.access.token else FIND_BY_COMMAND
+    return [find, CONNECT] if services.access.is_local else [find]
 
 
 async def style(_: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -122,6 +123,38 @@ async def test_the_token_takes_the_place_of_the_csrf_token_and_not_the_other_way
         own = {CSRF_HEADER: client.services.access.csrf_token}
         assert await status(client, "POST", ACTION, **from_page, **BEARER) == 400
         assert await status(client, "POST", ACTION, **from_page, **own) == 401
+
+
+def password(text: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()}
+
+
+async def test_the_search_by_client_user_needs_the_token_everywhere() -> None:
+    for host in ("127.0.0.1", ANYWHERE):
+        async with opened(token=TOKEN, host=host) as client:
+            for wrong in (
+                {},
+                password(f"me:{TOKEN}x"),
+                password(TOKEN),
+                {"Authorization": "Basic é"},
+            ):
+                reply = await client.call("GET", "/?user=ana", headers=wrong)
+                assert (reply.status, reply.body["error"]) == (401, "unauthorized"), wrong
+                assert reply.headers["WWW-Authenticate"].startswith("Basic ")
+            for right in (BEARER, password(f"me:{TOKEN}"), password(f":{TOKEN}")):
+                assert await status(client, "GET", "/?user=ana", **right) == 503
+    async with opened() as client:
+        for given in ({}, password("me:None"), password(":")):
+            reply = await client.call("GET", "/?user=ana", headers=given)
+            assert (reply.status, reply.body["error"]) == (403, "no_token")
+
+
+async def test_a_browser_s_password_allows_reading_and_no_action() -> None:
+    async with opened(token=TOKEN, host=ANYWHERE) as client:
+        assert await status(client, "GET", ITEM, **password(f"me:{TOKEN}")) == 503
+        own = {CSRF_HEADER: client.services.access.csrf_token, "Origin": client.url}
+        for path in ACTIONS:
+            assert await status(client, "POST", path, **password(f"me:{TOKEN}"), **own) == 401
 
 
 async def test_every_answer_has_the_headers_of_security() -> None:

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from ops.cli.main import main
 from ops.web.page import heading, table
 from ops.web.settings import OpsSettings
-from tests.support.ops import TOKEN, OpsClient, OpsProcess, ops_environment
+from tests.support.ops import BEARER, TOKEN, OpsClient, OpsProcess, open_ops, ops_environment
 from tests.support.receiver import Client, Reply
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, now
@@ -189,6 +189,30 @@ async def test_the_page_says_what_is_wrong_and_which_command_helps(ops: OpsClien
     assert "worker" in reply.body
     assert "<script" not in reply.body
     assert not re.search(r"\son\w+=|style=", reply.body)
+
+
+async def test_the_page_finds_items_by_client_user_and_leads_to_connect(
+    stack: Stack, database_url: str, redis_url: str
+) -> None:
+    made = await stack.synced_item(transactions=5, clientUserId=USER)
+    async with open_ops(database_url, redis_url, token=TOKEN) as ops:
+        start = (await ops.call("GET", "/")).body
+        assert '<form action="/">' in start
+        assert '<a href="/connect">' in start
+        found = await ops.call("GET", "/", params={"user": USER}, headers=BEARER)
+        other = await ops.call("GET", "/", params={"user": f"{USER}\0"}, headers=BEARER)
+    assert (found.status, other.status) == (200, 200)
+    assert made["id"] in found.body
+    assert "fresh" in found.body
+    assert made["id"] not in other.body
+    assert USER not in found.body + other.body
+    assert "<script" not in found.body
+
+
+async def test_without_a_token_the_page_names_the_command_that_finds_items(ops: OpsClient) -> None:
+    shown = (await ops.call("GET", "/")).body
+    assert "<form" not in shown
+    assert "pluggy-sync items list --user" in shown
 
 
 def test_what_a_page_shows_is_text() -> None:
