@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Final
 
@@ -10,12 +11,23 @@ INTERRUPTED: Final = 130
 
 def run() -> None:
     """Load the command line and run it; loading takes long enough to be interrupted."""
+    _open_missing_streams()
     try:
         from ops.cli.main import main
 
         main(prog_name="pluggy-sync")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _open_missing_streams() -> None:
+    """Give a program that is started without an input or output an empty one.
+
+    Before anything is opened, so that no file and no connection becomes what is printed to.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - kept
 
 
 if __name__ == "__main__":

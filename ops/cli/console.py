@@ -6,6 +6,7 @@ A command loads in its start what it needs for sure: tables and explanations are
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import (
@@ -32,6 +33,8 @@ from worker.infra.settings import DatabaseSettings, load
 
 T = TypeVar("T")
 
+OF_OUTPUT: Final = (errno.EPIPE, errno.ENOSPC)
+"""What no server's answer fails with: the reader of our output has gone, or its disk is full."""
 BAD_URL: Final = "DATABASE_URL: cannot be read as the URL of a Postgres database"
 
 # Postgres's own bounds: a larger number is refused as a usage error.
@@ -55,6 +58,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except click.ClickException:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in OF_OUTPUT:
+            raise  # by main(), which says nothing of a closed pipe
         if os.environ.get("LOG_LEVEL", "").upper() == "DEBUG":
             raise
         from ops.cli.explanations import explain

@@ -30,6 +30,8 @@ def explain(error: Exception, *, database: str = "DATABASE_URL") -> str:
     password. database: what names the one that was asked."""
     if isinstance(error, ABOUT_US):
         return " ".join(str(error).split())
+    if isinstance(error.__cause__ or error, UnicodeEncodeError):
+        return "an argument is not UTF-8 text"
     if reason := why_refused(error):
         word = postgres_outage(error)
         return reason if word is Outage.POSTGRES_AWAY else f"{reason} ({word})"

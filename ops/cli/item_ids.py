@@ -8,11 +8,11 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 from worker.infra.parsing import parse_uuid
 
-COLUMN: Final = "itemId"
+COLUMN: Final = "itemid"
 DELIMITERS: Final = ",;\t"
 """Spreadsheets write a semicolon where the comma is the decimal sign, as in Brazil."""
 
@@ -52,12 +52,15 @@ def _read_json(text: str) -> Iterator[Line]:
     found = found.get("items") if isinstance(found, dict) else found
     entries = found if isinstance(found, list) else [found]
     for number, entry in enumerate(entries, start=1):
-        cell = entry.get(COLUMN) if isinstance(entry, dict) else entry
-        yield _line(number, str(entry), str(cell))
+        yield _line(number, str(entry), str(_named(entry) if isinstance(entry, dict) else entry))
+
+
+def _named(entry: dict[str, Any]) -> Any:
+    return next((value for key, value in entry.items() if _key(key) == COLUMN), None)
 
 
 def _read_csv(number: int, header: str, rows: Iterable[str], delimiter: str) -> Iterator[Line]:
-    column = _cells(header, delimiter).index(COLUMN)
+    column = [_key(cell) for cell in _cells(header, delimiter)].index(COLUMN)
     reader = csv.reader(rows, delimiter=delimiter)
     for row in _rows(reader):
         if row:
@@ -78,7 +81,12 @@ def _rows(reader: Iterator[list[str]]) -> Iterator[list[str]]:
 
 def _delimiter(header: str) -> str | None:
     """What separates the columns of a CSV whose header names an itemId, else None."""
-    return next((d for d in DELIMITERS if COLUMN in _cells(header, d)), None)
+    return next((d for d in DELIMITERS if COLUMN in map(_key, _cells(header, d))), None)
+
+
+def _key(name: str) -> str:
+    """A column's name or a key, compared without case and underscores: item_id is itemId."""
+    return name.replace("_", "").lower()
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

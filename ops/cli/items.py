@@ -20,9 +20,11 @@ from ops.cli.pluggy import UNKNOWN_TO_PLUGGY, list_items, unknown_at_pluggy
 from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import WebhookEvent, parse_webhook, registration
 from worker.infra.lanes import Lane
-from worker.infra.settings import Environment, load
+from worker.infra.parsing import parse_uuid
+from worker.infra.settings import DatabaseSettings, Environment, load
 
 GROUP: Final = 100
+NO_LIST: Final = ": one id a line, a CSV with a column itemId, or JSON is read, as UTF-8"
 ANSWER_TIMEOUT_S: Final = 15.0
 
 
@@ -92,13 +94,13 @@ def import_(file: TextIO | None, from_pluggy: bool, as_json: bool) -> None:
     lines = console.run(list_items()) if file is None else read_ids(file)
     # No worker is woken: the sweep takes the items up as fast as slots and rate limits allow.
     in_backfill = partial(registration, lane=Lane.BACKFILL)
-    _report(console.run(_store(lines, in_backfill, wakes=False)), as_json)
+    _report(console.run(_store(lines, in_backfill, wakes=False)), as_json, NO_LIST)
 
 
 def read_each(item_ids: Iterable[str]) -> Iterator[Line]:
     """Ids of a command line, numbered from one."""
     for number, text in enumerate(item_ids, start=1):
-        yield from (Line(number, text, line.item_id) for line in read_ids([text]))
+        yield Line(number, text, parse_uuid(text.strip()))
 
 
 async def _store(
@@ -108,7 +110,7 @@ async def _store(
     wakes: bool = True,
 ) -> list[Answer]:
     """Store an event for each line that holds an id, and wake workers for what is due now."""
-    settings = load(Environment)
+    settings = load(Environment if wakes else DatabaseSettings)
     answers: list[Answer] = []
     due: list[uuid.UUID] = []
     remaining = iter(lines)
@@ -125,7 +127,7 @@ async def _store(
                 for number, item_id in ids
                 if isinstance(accepted := found[number], Accepted) and accepted.made_due
             ]
-    if wakes:
+    if isinstance(settings, Environment):
         from ops.cli.wakeup import wake
 
         await wake(settings, due)
@@ -142,7 +144,7 @@ def _answer(line: Line, accepted: Accepted | UnstorableEvent | None) -> Answer:
     return Answer(line.number, str(line.item_id), status)
 
 
-def _report(answers: Sequence[Answer], as_json: bool) -> None:
+def _report(answers: Sequence[Answer], as_json: bool, hint_if_all_refused: str = "") -> None:
     """Exit status 1 if any line was refused; the others are registered all the same."""
     counts = Counter(answer.status for answer in answers)
     summary = {status: counts[status] for status in ("accepted", "duplicate", "refused")}
@@ -153,5 +155,9 @@ def _report(answers: Sequence[Answer], as_json: bool) -> None:
             reason = f" ({answer.reason})" if answer.reason else ""
             console.say(f"line {answer.line}: {answer.item_id} {answer.status}{reason}")
         click.echo(", ".join(f"{count} {status}" for status, count in summary.items()))
+    if not answers:
+        click.echo("pluggy-sync: warning: the list names no item", err=True)
     if counts["refused"]:
-        raise console.CommandFailed(f"{counts['refused']} of {len(answers)} lines were refused")
+        text = f"{counts['refused']} of {len(answers)} lines were refused"
+        hint = "" if counts["refused"] < len(answers) else hint_if_all_refused
+        raise console.CommandFailed(text + hint)

@@ -225,6 +225,22 @@ async def test_a_refusal_without_a_code_is_not_always_of_meupluggy(
     assert said.startswith("Pluggy has answered 400:no_code, request "), said
 
 
+async def test_a_list_without_ids_says_what_a_list_is(cli: CommandLine) -> None:
+    empty = await cli("items", "import", "-", given="itemId\n")
+    assert (empty.exit_code, empty.stderr) == (
+        0,
+        "pluggy-sync: warning: the list names no item\n",
+    )
+    other = await cli("items", "import", "-", given="id,name\n1,x\n")
+    assert complaint(other).startswith("2 of 2 lines were refused: one id a line, a CSV with a col")
+    assert complaint(await cli("items", "register", "")) == "1 of 1 lines were refused"
+
+
+async def test_an_argument_that_is_not_utf_8_is_said_so(cli: CommandLine) -> None:
+    for command in (("items", "list", "--user"), ("connectors", "list", "--name")):
+        assert complaint(await cli(*command, "\udcff")) == "an argument is not UTF-8 text"
+
+
 async def test_the_auto_sync_is_stopped_only_if_confirmed(cli: CommandLine, stack: Stack) -> None:
     item = await stack.synced_item(transactions=5)
     assert (await cli("items", "disable-auto-sync", item["id"], given="n\n")).exit_code == 1

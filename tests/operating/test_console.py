@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -11,11 +12,13 @@ import unicodedata
 import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from ops.cli.console import CommandFailed, print_fields, print_json, print_rows, say
+import ops
+from ops.cli.console import CommandFailed, print_fields, print_json, print_rows, run, say
 from ops.cli.item_ids import read_ids
 from ops.cli.tables import show_rows
 from ops.cli.terminal_text import CONTROLS, neutral
@@ -140,6 +143,38 @@ def test_output_that_cannot_be_written_is_one_line() -> None:
         )
     assert done.returncode == 1
     assert done.stderr == "pluggy-sync: input or output fails: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "status"),
+    [("<&-", "items import -", 1), (">&-", "--help", 0), (">&- 2>&-", "items list", 1)],
+)
+def test_a_stream_that_is_closed_is_no_traceback(closed: str, arguments: str, status: int) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -m ops {arguments} {closed}', sys.executable],
+        env={"DATABASE_URL": ""},
+        cwd=Path(ops.__file__).parents[1],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status
+    assert done.stderr in ("", "pluggy-sync: DATABASE_URL is not set\n")
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC])
+def test_an_output_that_fails_beside_statements_is_not_taken_for_postgres(number: int) -> None:
+    async def prints() -> None:
+        raise OSError(number, "of the output")
+
+    with pytest.raises(OSError, match="of the output"):
+        run(prints())
+
+
+@pytest.mark.parametrize("header", ["ITEMID", "Item_Id", "itemid;name", '"itemId"'])
+def test_the_column_of_a_list_is_found_without_case(header: str) -> None:
+    item_id = uuid.uuid4()
+    assert [line.item_id for line in read_ids([f"{header}\n", f"{item_id}\n"])] == [item_id]
 
 
 def test_an_interrupt_while_commands_are_loaded_is_no_traceback() -> None:
