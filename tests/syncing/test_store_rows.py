@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -24,6 +24,7 @@ from worker.lease.progress import Read
 from worker.lease.runs import Counts
 from worker.pluggy_api.endpoints import Page, PluggyReader
 from worker.pluggy_api.payloads import decode_envelope
+from worker.pluggy_api.values import Fields
 from worker.sync import page_rows
 from worker.sync import store_rows as storing
 from worker.sync.schema_drift import read_familiar
@@ -110,7 +111,7 @@ async def test_new_rows_are_copied_and_unchanged_ones_neither_decoded_nor_writte
     copies: list[bool] = []
     copy = storing._copy
 
-    def read_noting(entity: Entity, raw: bytes) -> Mapping[str, Any] | None:
+    def read_noting(entity: Entity, raw: bytes) -> Fields | None:
         decoded.append(raw)
         return read_familiar(entity, raw)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -15,10 +15,11 @@ import msgspec
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyNotFound
 from worker.pluggy_api.paging import FullList
+from worker.pluggy_api.values import Fields
 from worker.store.rows import StoredVersion, Upserted
 from worker.store.statements import Executor
 
-Mapper = Callable[[Mapping[str, Any], ZoneInfo], dict[str, Any]]
+Mapper = Callable[[Any, ZoneInfo], dict[str, Any]]
 
 
 class Scope(StrEnum):
@@ -115,8 +116,9 @@ class Entity(Product):
     """A product of many rows an item. version rises when the mapper learns a column.
 
     count_explained: of rows that a verify changes, those that are no drift; None: all are.
-    mapped_fields: of an entity of many rows, the fields that its mapper reads; of ordinary rows no
-    others are decoded. New rows are written by COPY, which takes the mapper's values as they are.
+    fields: of an entity of many rows, what its mapper reads, `updated_at` among it; a row without
+    novelties comes to the mapper so, others as a mapping. New rows are written by COPY, which takes
+    the mapper's values as they are.
     """
 
     mapper: Mapper
@@ -125,7 +127,7 @@ class Entity(Product):
     upsert: Upsert
     tombstone: Tombstone
     count_explained: CountExplained | None = None
-    mapped_fields: str | None = None
+    fields: type[Fields] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,63 +2,104 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from worker.entities.declaration import Entity, Scope
-from worker.infra.parsing import parse_uuid
 from worker.pluggy_api.values import (
-    inner,
+    Fields,
+    fields_of,
     integer,
     moment,
     money,
     posted_on,
     required,
-    text,
 )
 from worker.store.entities import transactions
 
 
-def transaction_row(fields: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
+class Payment(Fields):
+    """paymentData."""
+
+    payment_method: str | None = None
+
+
+class Merchant(Fields):
+    """merchant."""
+
+    name: str | None = None
+
+
+class Card(Fields):
+    """creditCardMetadata."""
+
+    installment_number: Any = None
+    total_installments: Any = None
+    bill_id: uuid.UUID | None = None
+
+
+class Transaction(Fields):
+    """A transaction, as far as it has columns."""
+
+    account_id: uuid.UUID | None = None
+    description: str | None = None
+    description_raw: str | None = None
+    currency_code: str | None = None
+    amount: Any = None
+    amount_in_account_currency: Any = None
+    date: Any = None
+    type: str | None = None
+    status: str | None = None
+    balance: Any = None
+    category: str | None = None
+    category_id: str | None = None
+    provider_code: str | None = None
+    provider_id: str | None = None
+    operation_type: str | None = None
+    payment_data: Payment | None = None
+    merchant: Merchant | None = None
+    credit_card_metadata: Card | None = None
+    order: Any = None
+    created_at: Any = None
+    updated_at: Any = None
+
+
+def transaction_row(fields: Mapping[str, Any] | Transaction, zone: ZoneInfo) -> dict[str, Any]:
     """Columns of pluggy.transactions from a transaction's JSON. Raises UnreadableRow."""
-    card = inner(fields, "creditCardMetadata")
-    date = required(moment(fields.get("date")), "date is no time")
+    row = fields if isinstance(fields, Transaction) else fields_of(Transaction, fields)
+    card, date = row.credit_card_metadata or NO_CARD, required(moment(row.date), "date is no time")
     return {
-        "account_id": required(parse_uuid(fields.get("accountId")), "accountId is no UUID"),
-        "description": text(fields.get("description")),
-        "description_raw": text(fields.get("descriptionRaw")),
-        "currency_code": text(fields.get("currencyCode")),
-        "amount": required(money(fields.get("amount")), "amount is no number"),
-        "amount_in_account_currency": money(fields.get("amountInAccountCurrency")),
+        "account_id": required(row.account_id, "accountId is no UUID"),
+        "description": row.description,
+        "description_raw": row.description_raw,
+        "currency_code": row.currency_code,
+        "amount": required(money(row.amount), "amount is no number"),
+        "amount_in_account_currency": money(row.amount_in_account_currency),
         "date": date,
-        "posted_on": posted_on(fields.get("date"), zone),
-        "type": text(fields.get("type")),
+        "posted_on": posted_on(row.date, zone, date),
+        "type": row.type,
         # Absent means POSTED; https://docs.pluggy.ai/reference/transactions-list
-        "status": text(fields.get("status")) or "POSTED",
-        "balance": money(fields.get("balance")),
-        "category": text(fields.get("category")),
-        "category_id": text(fields.get("categoryId")),
-        "provider_code": text(fields.get("providerCode")),
-        "provider_id": text(fields.get("providerId")),
-        "operation_type": text(fields.get("operationType")),
-        "payment_method": text(inner(fields, "paymentData").get("paymentMethod")),
-        "merchant_name": text(inner(fields, "merchant").get("name")),
-        "installment_number": integer(card.get("installmentNumber")),
-        "total_installments": integer(card.get("totalInstallments")),
-        "bill_id": parse_uuid(card.get("billId")),
-        "order_in_day": integer(fields.get("order")),
-        "source_created_at": moment(fields.get("createdAt")),
-        "source_updated_at": moment(fields.get("updatedAt")),
+        "status": row.status or "POSTED",
+        "balance": money(row.balance),
+        "category": row.category,
+        "category_id": row.category_id,
+        "provider_code": row.provider_code,
+        "provider_id": row.provider_id,
+        "operation_type": row.operation_type,
+        "payment_method": row.payment_data and row.payment_data.payment_method,
+        "merchant_name": row.merchant and row.merchant.name,
+        "installment_number": integer(card.installment_number),
+        "total_installments": integer(card.total_installments),
+        "bill_id": card.bill_id,
+        "order_in_day": integer(row.order),
+        "source_created_at": moment(row.created_at),
+        "source_updated_at": moment(row.updated_at),
     }
 
 
-MAPPED_FIELDS: Final = """
-    accountId description descriptionRaw currencyCode amount amountInAccountCurrency date type
-    status balance category categoryId providerCode providerId operationType order createdAt
-    updatedAt paymentData{paymentMethod} merchant{name}
-    creditCardMetadata{installmentNumber totalInstallments billId}
-"""
+NO_CARD: Final = Card()
 PARTY: Final = (
     "{name accountNumber branchNumber routingNumber routingNumberISPB"
     " documentNumber{type=CPF|CNPJ value}}"
@@ -95,5 +136,5 @@ ENTITY: Final = Entity(
     load_versions=transactions.load_transactions_versions,
     upsert=transactions.upsert_transactions,
     tombstone=transactions.tombstone_owned_transactions,
-    mapped_fields=MAPPED_FIELDS,
+    fields=Transaction,
 )

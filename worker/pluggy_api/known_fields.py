@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal
 
 import msgspec
+
+from worker.pluggy_api.values import Fields, fields_within
 
 PRODUCT_NAMES: Final = (
     "products=ACCOUNTS|CREDIT_CARDS|TRANSACTIONS|PAYMENT_DATA|INVESTMENTS|INVESTMENTS_TRANSACTIONS"
@@ -53,23 +55,26 @@ def parse_shape(spec: str) -> Shape:
     return _parse(iter(re.findall(r"[{}]|[^\s{}]+", re.sub(r"\s*\|\s*", "|", spec))))
 
 
-def strict_type(shape: Shape) -> type[msgspec.Struct]:
-    """A type of msgspec that takes only objects in which everything is known."""
-    inner = {name: strict_type(of) for name, of in shape.inner}
-    known = {name: Literal[tuple(sorted(values))] for name, values in shape.values}
-    names = {f"field_{n}": name for n, name in enumerate(sorted(shape.names))}
+def strict_type(shape: Shape, mapped: type[Fields] = Fields) -> type[Fields]:
+    """A subclass of mapped that takes only objects in which everything is known.
+
+    A known field that is not among those of mapped may be a list too, if it has a type at all.
+    """
+    read = {field.encode_name: field for field in msgspec.structs.fields(mapped)}
+    inner, known = dict(shape.inner), dict(shape.values)
     fields: list[tuple[str, Any, Any]] = []
-    for field, name in names.items():
-        one = inner.get(name) or known.get(name)
-        # `Any` would build objects that nobody looks at.
-        fields.append((field, msgspec.Raw if one is None else one | list[one] | None, None))  # type: ignore[valid-type]
-    return msgspec.defstruct("Known", fields, rename=names, forbid_unknown_fields=True, gc=False)
-
-
-def narrow_type(shape: Shape) -> Any:
-    """A type of msgspec for dicts of these fields; all others are skipped undecoded."""
-    inner = {name: narrow_type(of) | None for name, of in shape.inner}
-    return TypedDict("Narrow", {n: inner.get(n, Any) for n in shape.names}, total=False)  # type: ignore[operator]
+    for name in sorted(shape.names):
+        field: Any = read.get(name)
+        one: Any = None
+        if name in inner:
+            one = strict_type(inner[name], (field and fields_within(field.type)) or Fields)
+        elif name in known:
+            one = Literal[tuple(sorted(known[name]))]
+        if field is None:
+            fields.append((name, Any if one is None else one | list[one] | None, None))
+        elif one is not None:
+            fields.append((field.name, one | None, None))
+    return msgspec.defstruct("Known", fields, bases=(mapped,), forbid_unknown_fields=True)  # type: ignore[return-value]
 
 
 def _parse(words: Iterator[str]) -> Shape:

@@ -6,14 +6,18 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final, TypeVar
+from functools import cache
+from typing import Any, Final, TypeVar, get_args
 from zoneinfo import ZoneInfo
 
-from worker.infra.parsing import parse_time
+import msgspec
+
+from worker.infra.parsing import parse_time, parse_uuid
 
 T = TypeVar("T")
 
 MAX_INTEGER: Final = 2**31 - 1
+MIDNIGHT: Final = time(0)
 # Decimal() also takes underscores and other scripts' digits.
 NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
@@ -24,7 +28,7 @@ class UnreadableRow(ValueError):
 
 def text(value: object) -> str | None:
     """A string unchanged; a number as its JSON text (payeeMCC comes as both)."""
-    if isinstance(value, str):
+    if value is None or isinstance(value, str):
         return value
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
         return str(value)
@@ -33,12 +37,14 @@ def text(value: object) -> str | None:
 
 def money(value: object) -> Decimal | None:
     """An exact amount from a JSON number (or its text); None for anything else."""
-    if value is None or isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+    if value is None or isinstance(value, Decimal):
+        return value if value is None or value.is_finite() else None
+    if isinstance(value, bool) or not isinstance(value, int | str):
         return None
     if isinstance(value, str) and not NUMBER.fullmatch(value):
         return None
     try:
-        amount = value if isinstance(value, Decimal) else Decimal(value)
+        amount = Decimal(value)
     except InvalidOperation:
         return None
     return amount if amount.is_finite() else None
@@ -46,6 +52,8 @@ def money(value: object) -> Decimal | None:
 
 def integer(value: object) -> int | None:
     """A whole number that fits the column, also as text or 3.0."""
+    if value is None:
+        return None
     if type(value) is int:
         return value if -MAX_INTEGER <= value <= MAX_INTEGER else None
     number = money(value)
@@ -88,14 +96,14 @@ def required(value: T | None, reason: str) -> T:
     return value
 
 
-def posted_on(written: object, zone: ZoneInfo) -> date:
-    """The calendar day of a transaction. Raises UnreadableRow.
+def posted_on(written: object, zone: ZoneInfo, parsed: datetime | None = None) -> date:
+    """The calendar day of a transaction; parsed: its time, if it is known. Raises UnreadableRow.
 
     Exactly midnight UTC, and times without a zone, are dates of the bank: taken as written, because
     a conversion would give the day before. Any other time is converted to the zone.
     Source: https://docs.pluggy.ai/docs/transactions, which mentions UTC only.
     """
-    parsed = parse_time(written)
+    parsed = parsed or parse_time(written)
     if parsed is None or not isinstance(written, str):
         raise UnreadableRow("date is no time")
     # Most times are written in UTC: of these `parsed` says all.
@@ -110,13 +118,47 @@ def posted_on(written: object, zone: ZoneInfo) -> date:
 def _is_date(written: datetime) -> bool:
     """Whether the bank gave a date: no zone, or exactly midnight written as UTC."""
     return written.tzinfo is None or (
-        written.utcoffset() == timedelta(0) and written.time() == time(0)
+        written.time() == MIDNIGHT and written.utcoffset() == timedelta(0)
     )
 
 
 def boolean(value: object) -> bool | None:
     """True or false; None for anything else."""
     return value if isinstance(value, bool) else None
+
+
+class Fields(msgspec.Struct, rename="camel", gc=False):
+    """The fields that a mapper reads, typed: `str | None`, `uuid.UUID | None`, `Any`, or Fields.
+
+    A row without novelties is decoded into them at once, any other by fields_of().
+    """
+
+
+F = TypeVar("F", bound=Fields)
+
+
+def fields_of(kind: type[F], row: Mapping[str, Any]) -> F:
+    """Those of a row of any types: what cannot be converted is None; `Any` is as it is written."""
+    return kind(**{name: convert(row.get(key)) for name, key, convert in _conversions(kind)})
+
+
+@cache
+def _conversions(kind: type[Fields]) -> list[tuple[str, str, Callable[[Any], Any]]]:
+    fields = msgspec.structs.fields(kind)
+    return [(field.name, field.encode_name, _conversion(field.type)) for field in fields]
+
+
+def _conversion(kind: Any) -> Callable[[Any], Any]:
+    if (within := fields_within(kind)) is not None:
+        return lambda value: fields_of(within, value) if isinstance(value, dict) else None
+    if kind is Any:
+        return lambda value: value
+    return text if str in get_args(kind) else parse_uuid
+
+
+def fields_within(kind: Any) -> type[Fields] | None:
+    """The Fields of `Fields | None`."""
+    return next((of for of in get_args(kind) if issubclass(of, Fields)), None)
 
 
 CONVERSIONS: Final[Mapping[str, Callable[[Any], Any]]] = {

@@ -20,8 +20,9 @@ from worker.entities.registry import SHAPES
 from worker.infra.postgres import Connection
 from worker.infra.time_slices import yielding_to_others
 from worker.lease.runs import Run
-from worker.pluggy_api.known_fields import Shape, narrow_type, parse_shape, strict_type
+from worker.pluggy_api.known_fields import Shape, strict_type
 from worker.pluggy_api.payloads import MAX_ROW_BYTES, UNREADABLE
+from worker.pluggy_api.values import Fields
 from worker.store import contract
 
 log = structlog.get_logger()
@@ -37,26 +38,19 @@ Novelty = tuple[str, str]
 """Path and value; the value of a new field is empty."""
 
 
-def read_familiar(entity: Entity, raw: bytes) -> Mapping[str, Any] | None:
+def read_familiar(entity: Entity, raw: bytes) -> Fields | None:
     """What the mapper reads of a row without novelties; None: find out by decoding all of it."""
-    if entity.mapped_fields is None or len(raw) > MAX_ROW_BYTES:
+    if entity.fields is None or len(raw) > MAX_ROW_BYTES:
         return None
     try:
-        _known(entity.product).decode(raw)
-        found: Mapping[str, Any] = _mapped(entity.mapped_fields).decode(raw)
+        return _known(entity.product, entity.fields).decode(raw)
     except UNREADABLE:
         return None
-    return found
 
 
 @cache
-def _known(product: str) -> msgspec.json.Decoder[msgspec.Struct]:
-    return msgspec.json.Decoder(strict_type(SHAPES[product]))
-
-
-@cache
-def _mapped(spec: str) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(narrow_type(parse_shape(spec)), float_hook=Decimal)
+def _known(product: str, fields: type[Fields]) -> msgspec.json.Decoder[Fields]:
+    return msgspec.json.Decoder(strict_type(SHAPES[product], fields), float_hook=Decimal)
 
 
 def novelties(entity: str, rows: Iterable[Mapping[str, Any]]) -> set[Novelty]:

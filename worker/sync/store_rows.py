@@ -139,7 +139,8 @@ async def _store_batch(
     mapped, unmappable = await _mapped(session, entity, changed, owner_columns)
     await _count_explained(conn, session, entity, mapped)
     unkept = [*unreadable, *unmappable, *await _write(conn, session, entity, mapped, stored)]
-    older |= {row.id for row in readable} - {row.id for row in changed}
+    if len(changed) < len(readable):
+        older |= {row.id for row in readable} - {row.id for row in changed}
     if session.has_rejected:
         # Unchanged rows are accepted too.
         kept = {row.id for row in rows} - {r.id for r in unkept} - older
@@ -198,6 +199,9 @@ async def _readable(entity: Entity, rows: Sequence[Row]) -> tuple[list[Row], lis
         if row.decoded is None:
             row.decoded = read_familiar(entity, row.raw)
             row.is_familiar = row.decoded is not None
+        if row.is_familiar:
+            readable.append(row)
+            continue
         try:
             _ = row.fields
         except Unreadable as error:
@@ -236,7 +240,8 @@ async def _mapped(
         except UnreadableRow as error:
             rejected.append(Rejected(row.id, str(error), row.raw))
             continue
-        mapped.append(Mapped(row, {**columns, **owner_columns}))
+        columns.update(owner_columns)
+        mapped.append(Mapped(row, columns))
     return mapped, rejected
 
 
@@ -248,7 +253,10 @@ async def _write(
     stored: Versions,
 ) -> list[Rejected]:
     """Write rows: many new ones by COPY, which is half the work for Postgres, others by upsert."""
-    new = [m for m in mapped if m.row.id not in stored] if entity.mapped_fields else []
+    if entity.fields is None or len(mapped) < MIN_COPIED:
+        return await _upsert(conn, session, entity, mapped)
+    # uuid.UUID computes its hash in Python each time, so they are not looked for in nothing.
+    new = [m for m in mapped if m.row.id not in stored] if stored else mapped
     if len(new) < MIN_COPIED or not await _copy(conn, session, entity, new):
         return await _upsert(conn, session, entity, mapped)
     return await _upsert(conn, session, entity, [m for m in mapped if m.row.id in stored])
@@ -264,7 +272,7 @@ async def _copy(
                 entity.product,
                 schema_name="pluggy",
                 columns=(*OWN_COLUMNS, *new[0].columns),
-                records=[_record(session, entity, *mapped) for mapped in new],
+                records=_records(session, entity, new),
             )
     except (*REFUSED_ROW, TypeError, ValueError, ArithmeticError):
         return False
@@ -272,15 +280,18 @@ async def _copy(
     return True
 
 
-def _record(
-    session: SyncSession, entity: Entity, row: Row, columns: Mapping[str, Any]
-) -> tuple[Any, ...]:
-    """The row in the order of OWN_COLUMNS and its own. Raises ValueError for a number of COPY's."""
-    for value in columns.values():
-        if type(value) is Decimal and abs(value.adjusted()) > MAX_COPIED_EXPONENT:
-            raise ValueError("asyncpg writes such a number as another one")
+def _records(session: SyncSession, entity: Entity, new: Sequence[Mapped]) -> list[tuple[Any, ...]]:
+    """Rows in the order of OWN_COLUMNS and their own. Raises ValueError for a number of COPY's."""
+    item_id = session.item_id
     run = (entity.version, session.run.id, session.now, session.now)
-    return (session.item_id, row.id, row.raw.decode(), row.hash, *run, *columns.values())
+    records = []
+    for row, columns in new:
+        values = columns.values()
+        for value in values:
+            if type(value) is Decimal and abs(value.adjusted()) > MAX_COPIED_EXPONENT:
+                raise ValueError("asyncpg writes such a number as another one")
+        records.append((item_id, row.id, row.raw.decode(), row.hash, *run, *values))
+    return records
 
 
 async def _upsert(
