@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from base64 import b64encode
@@ -16,9 +17,14 @@ from tests.support.altered_pluggy import altered
 from tests.support.pluggy_stub import PluggyStub, Said, reading
 from tests.support.stack import Stack
 from tests.syncing.test_transactions import changed
+from worker.infra.postgres import Connection
+from worker.lease.lease import SyncSession
+from worker.pluggy_api.endpoints import Page
 from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyError, PluggyNotFound
 from worker.sync import account_walk as walks
 from worker.sync import transactions
+from worker.sync.page_rows import Listed
+from worker.sync.transactions import store_page
 
 REFUSALS = {
     "400": Said(400, {"code": 400, "message": "Invalid cursor"}),
@@ -139,6 +145,47 @@ async def test_a_walk_whose_cursor_is_refused_for_ever_fails_and_is_shown(stack:
         "SELECT failure_code FROM pluggy_sync.product_sync WHERE product = 'transactions'"
     )
     assert code == "cursor_refused"
+
+
+async def test_the_next_page_of_a_walk_is_asked_for_once_and_while_one_is_stored(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = await stack.item(transactions=60, accounts=1)
+    pluggy, asked = RefusesCursors(REFUSALS["400"], times=0), asyncio.Event()
+
+    async def note(path: str, body: bytes) -> bytes | tuple[int, bytes]:
+        if "after=" in path:
+            asked.set()
+        return await pluggy(path, body)
+
+    async def store_when_asked(
+        conn: Connection, session: SyncSession, account_id: uuid.UUID, page: Page
+    ) -> Listed:
+        if page.next is not None:
+            async with asyncio.timeout(20):
+                await asked.wait()
+            session.generation += 1  # as if an event had come: the page is read all the same
+        return await store_page(conn, session, account_id, page)
+
+    monkeypatch.setattr(walks, "store_page", store_when_asked)
+    async with altered(stack, note):
+        await stack.process("item/created", item["id"])
+    assert ["after=" in path for path in pluggy.asked] == [False, True]
+    await stack.assert_equal(item["id"])
+
+
+async def test_a_walk_whose_time_is_up_asks_for_no_further_page(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walks, "WALK_TIMEOUT_S", -1.0)
+    item = await stack.item(transactions=60, accounts=1)
+    pluggy = RefusesCursors(REFUSALS["400"], times=0)
+    async with altered(stack, pluggy):
+        await stack.process("item/created", item["id"])
+    assert len(pluggy.asked) == 2
+    claims = await stack.db.fetchval("SELECT count(*) FROM pluggy_sync.runs WHERE kind = 'walk'")
+    assert claims == 3, "a page, a page, and the end"
+    await stack.assert_equal(item["id"])
 
 
 async def test_a_walk_of_ever_new_cursors_ends(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -23,6 +23,7 @@ from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyUnavaila
 from worker.store import account_walks
 from worker.store.entities import transactions
 from worker.sync.deletions import QUESTION_SIZE, WITNESSES, Absence, Deletions, Question
+from worker.sync.next_page import NextPage
 from worker.sync.recent_days import RECENT, mark_recent_complete
 from worker.sync.transactions import PRODUCT, deferred, store_page, witnessed
 
@@ -63,41 +64,59 @@ async def continue_walk(
     clock = asyncio.get_running_loop().time
     until = clock() + min(timeout_s, WALK_TIMEOUT_S)
     session.run.drift_of = (PRODUCT, walk.account_id) if walk.verifies else None
-    while await _advance(session, walk):
-        found = await account_walks.load_walk(session.db, session.item_id, walk.account_id)
-        if found is None:
-            return True
-        walk = msgspec.convert(found, Walk, from_attributes=True)
-        if session.generation > settled_generation or clock() > until:
-            return False
+
+    def goes_on() -> bool:
+        return session.generation <= settled_generation and clock() <= until
+
+    async with NextPage(session.pluggy) as ahead:
+        while await _advance(session, walk, ahead, goes_on):
+            found = await account_walks.load_walk(session.db, session.item_id, walk.account_id)
+            if found is None:
+                return True
+            walk = msgspec.convert(found, Walk, from_attributes=True)
+            # A page that was asked for is read: it has cost a request.
+            if not (ahead.is_asked or goes_on()):
+                return False
     return False
 
 
-async def _advance(session: SyncSession, walk: Walk) -> bool:
+async def _advance(
+    session: SyncSession, walk: Walk, ahead: NextPage, goes_on: Callable[[], bool]
+) -> bool:
     """Read one page, ask for one block of candidates, or finish. False: deferred, stop for now."""
     if walk.read_at is None:
-        return await _read_page(session, walk)
+        return await _read_page(session, walk, ahead, goes_on)
     if candidates := await _load_candidates(session, walk):
         return await _ask_about(session, walk, candidates)
     await _finish(session, walk)
     return True
 
 
-async def _read_page(session: SyncSession, walk: Walk) -> bool:
+async def _read_page(
+    session: SyncSession, walk: Walk, ahead: NextPage, goes_on: Callable[[], bool]
+) -> bool:
     started_at = session.now
     try:
         await _raise_if_endless(session, walk)
-        page = await _fetch(session, walk)
+        page = await _fetch(session, walk, ahead)
         if not page.rows and page.next is None and await _proves_nothing(session, walk):
             await deferred(session, walk.account_id)
             return False
         async with session.page() as conn:
+            # The fence has told of new events.
+            if page.next is not None and goes_on() and _may_ask_ahead(session, walk):
+                ahead.ask(page.next)
             await _store(conn, session, walk, page, started_at)
-    except CursorRefused as error:
-        await _restart(session, walk, error)
-    except asyncpg.UniqueViolationError:
-        await _restart(session, walk, CursorRefused("cursor_repeated"))
+    except (CursorRefused, asyncpg.UniqueViolationError) as error:
+        await ahead.drop()
+        refusal = error if isinstance(error, CursorRefused) else CursorRefused("cursor_repeated")
+        await _restart(session, walk, refusal)
     return True
+
+
+def _may_ask_ahead(session: SyncSession, walk: Walk) -> bool:
+    """A probe has one request at a time; before some pages the walk itself is checked."""
+    return not session.lease.probe and (walk.pages + 1) % CHECK_EVERY_PAGES != 0
 
 
 async def _restart(session: SyncSession, walk: Walk, refusal: CursorRefused) -> None:
@@ -120,11 +139,11 @@ async def _raise_if_endless(session: SyncSession, walk: Walk) -> None:
         raise CursorRefused("endless_list")
 
 
-async def _fetch(session: SyncSession, walk: Walk) -> Page:
+async def _fetch(session: SyncSession, walk: Walk, ahead: NextPage) -> Page:
     if walk.next is None:
         return await _fetch_first(session, walk)
     try:
-        return await session.pluggy.next_transactions(walk.next)
+        return await ahead.read(walk.next)
     except PluggyUnavailable as error:
         # Some cursors are refused with a 5xx; after repeated failures of a page the cursor is
         # blamed.
