@@ -37,6 +37,7 @@ from worker.infra.redis_client import connect
 from worker.infra.redis_settings import RedisSafety
 from worker.infra.settings import SettingsError, load
 from worker.infra.tasks import end
+from worker.infra.time_slices import collect_rarely
 from worker.wakeup.queue import ArqWaker
 
 log = structlog.get_logger()
@@ -68,6 +69,7 @@ async def serve(settings: ReceiverSettings) -> None:
     runner = receiver_runner(services, HttpLimits(connections=_room_for_connections()))
     checks: list[asyncio.Task[None]] = []
     await runner.setup()
+    collect_rarely()
     try:
         await _check_database(db)
         log.info("receiver_started", port=await _listen(runner, settings.port))

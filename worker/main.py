@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import socket
 import sys
@@ -44,6 +43,7 @@ from worker.infra.redis_keys import PREFIX
 from worker.infra.redis_settings import RedisSafety
 from worker.infra.settings import PluggySettings, SettingsError, load
 from worker.infra.tasks import end, insist
+from worker.infra.time_slices import collect_rarely
 from worker.lease.halt import probe_halt
 from worker.lease.parked_products import tend_parks
 from worker.maintenance.installation import (
@@ -86,9 +86,6 @@ QUEUE_READ_TIMEOUT_S: Final = 2.0 * JOB_TIMEOUT_S
 PERIODIC_TASKS_TIMEOUT_S: Final = 600.0
 POSTGRES_PAUSE_S: Final = 1.0
 REMOVE_TIMEOUT_S: Final = 3.0
-GC_THRESHOLD: Final = 20_000
-"""New objects between two collections. A page of rows is so many, and has no cycles: with Python's
-own threshold collections take a sixth of the time to decode and map it."""
 
 
 async def startup(ctx: dict[str, Any]) -> None:
@@ -99,8 +96,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     """
     settings: PluggySettings = ctx["settings"]
     queue: QueueClient = ctx["redis"]
-    gc.freeze()  # what is imported is never garbage
-    gc.set_threshold(GC_THRESHOLD)
+    collect_rarely()
     asyncio.get_running_loop().set_exception_handler(ignore_lost_connections)
     postgres = ServerOutage("postgres")
     db = await open_pool(
