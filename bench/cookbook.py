@@ -1,7 +1,8 @@
 """`python -m bench.cookbook`: each query of the cookbook on 1,000,000 transactions.
 
-Of one person and of everybody: milliseconds (the best of RUNS) and blocks of shared buffers. It
-prints a line a query; figures of one run are comparable, those of two machines are not.
+Of one person and of everybody: milliseconds (the best of RUNS), CPU milliseconds without parallel
+workers, and blocks of shared buffers. It prints a line a query; figures of one run are comparable,
+those of two machines are not.
 """
 
 from __future__ import annotations
@@ -50,9 +51,11 @@ async def measure(transactions: int) -> None:
             await fill(conn, items=items, rows=ROWS_AN_ACCOUNT)
             for who, user in (("one person", A_USER), ("all", None)):
                 for name, (statement, arguments) in questions(user).items():
-                    seen = [await cost(conn, statement, tuple(arguments)) for _ in range(RUNS)]
-                    best = min(one.ms[0] for one in seen)
-                    click.echo(f"{name:26} {who:10} {best:9.1f} ms {seen[-1].blocks:9} blocks")
+                    seen = await cost(conn, statement, tuple(arguments), runs=RUNS)
+                    ms, cpu = min(seen.ms), min(seen.cpu_ms)
+                    click.echo(
+                        f"{name:26} {who:10} {ms:9.1f} ms {cpu:9.1f} CPU ms {seen.blocks:9} blocks"
+                    )
         finally:
             await conn.close()
 

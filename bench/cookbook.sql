@@ -1,5 +1,6 @@
 -- Fills a migrated database with :items items, a user each, with a bank account and a card of :rows transactions
--- over a year; every card has twelve bills, every account thirty snapshots of its balance.
+-- over a year; every card has twelve bills, every account thirty snapshots of its balance. Transactions lie as
+-- they come: those of the older half of the year account by account, by a first load, then day by day.
 INSERT INTO pluggy.items (id, connector_id, connector_name, client_user_id, status, last_updated_at, payload,
     row_hash, row_version, run_id)
 SELECT md5('item' || n)::uuid, 600 + n % 40, 'Bank ' || n % 40, 'user-' || n, 'UPDATED', now(), '{}', '\x00', 1, 1
@@ -31,7 +32,8 @@ SELECT a.item_id, md5('row' || a.id || n)::uuid, a.id, 'Text ' || n % 50, CASE W
        CASE WHEN n % 3 = 0 THEN 'Shop ' || n % 60 END, CASE a.type WHEN 'CREDIT' THEN md5('bill' || a.id || n % 12)::uuid END,
        '{}', '\x00', 1, 1
 FROM pluggy.accounts a, generate_series(1, :rows) AS n,
-     LATERAL (SELECT now() + interval '3 days' - n % 368 * interval '1 day' AS day) AS d;
+     LATERAL (SELECT now() + interval '3 days' - n % 368 * interval '1 day' AS day) AS d
+ORDER BY n % 368 < 184, CASE WHEN n % 368 >= 184 THEN a.id END, n % 368 DESC;
 
 INSERT INTO pluggy.investments (item_id, id, type, currency_code, balance, amount_profit, status, payload,
     row_hash, row_version, run_id)

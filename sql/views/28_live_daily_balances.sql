@@ -37,10 +37,9 @@ CROSS JOIN LATERAL (
         GROUP BY t.posted_on
     ), snapshots AS (
         SELECT s.day, s.currency_code, v.sign * s.balance AS signed_balance,
-               lead(s.day, 1, (now() AT TIME ZONE z.posted_on_zone)::date + 1) OVER (ORDER BY s.day)
-                   AS next_day
+               lead(s.day, 1, (SELECT (now() AT TIME ZONE z.posted_on_zone)::date + 1
+                               FROM pluggy_sync.worker_settings z)) OVER (ORDER BY s.day) AS next_day
         FROM pluggy_sync.balance_snapshots s
-        CROSS JOIN pluggy_sync.worker_settings z
         WHERE s.item_id = a.item_id AND s.account_id = a.id
     ), computed AS (
         SELECT m.day, f.currency_code,
@@ -57,14 +56,17 @@ CROSS JOIN LATERAL (
         FROM snapshots
         UNION ALL
         SELECT day, next_day, currency_code, signed_balance, NULL, is_exact FROM computed
+    ), days AS (
+        -- Not in FROM: Postgres would write the days of each period to a table of their own.
+        SELECT day + generate_series(0, next_day - day - 1) AS day, currency_code, signed_balance,
+               reported_on, is_exact
+        FROM periods
     )
-    SELECT c.day::date AS day, p.currency_code, p.signed_balance, p.reported_on, p.is_exact,
+    SELECT c.day, c.currency_code, c.signed_balance, c.reported_on, c.is_exact,
            coalesce(m.net_amount, 0) AS net_amount, coalesce(m.transactions, 0) AS transactions,
            m.reported_balance
-    FROM periods p
-    CROSS JOIN LATERAL generate_series(
-        p.day::timestamp, (p.next_day - 1)::timestamp, interval '1 day') AS c(day)
-    LEFT JOIN movements m ON m.day = c.day::date
+    FROM days c
+    LEFT JOIN movements m USING (day)
 ) AS d
 WHERE a.deleted_at IS NULL AND (successor.day IS NULL OR d.day < successor.day);
 
