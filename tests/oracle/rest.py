@@ -50,6 +50,17 @@ SELECT EXISTS (SELECT FROM pluggy_sync.item_reconciliations
                WHERE item_id = $1 AND least(webhook_check_at, recent_read_at, verify_at) <= now())
 """
 DAY: Final = timedelta(days=1, minutes=20)
+# Scenarios run side by side and none waits for a row of another, so that no two wait in a circle.
+TASKS_DUE: Final = """
+UPDATE pluggy_sync.periodic_task_leases SET due_at = '-infinity' WHERE name IN (
+    SELECT name FROM pluggy_sync.periodic_task_leases
+    WHERE due_at > now() FOR UPDATE SKIP LOCKED)
+"""
+PROBES_DUE: Final = """
+UPDATE pluggy_sync.parked_products SET probe_at = now() WHERE product IN (
+    SELECT product FROM pluggy_sync.parked_products FOR UPDATE SKIP LOCKED)
+RETURNING product
+"""
 
 
 class NeverRests(Exception):
@@ -187,9 +198,7 @@ async def _shift(stack: OracleStack, item_id: str, by: timedelta) -> None:
 
 async def _move_probes(stack: OracleStack) -> None:
     """Make the probes due: one a minute ends a halt, one an hour ends a product's park."""
-    parked = await stack.db.fetch(
-        "UPDATE pluggy_sync.parked_products SET probe_at = now() RETURNING product"
-    )
+    parked = await stack.db.fetch(PROBES_DUE)
     stack.counts["(product parked)"] += len(parked)
     columns = SHIFTED["pluggy_sync.halts"]
     assignments = ", ".join(f"{c} = {c} - interval '61 seconds'" for c in columns)
@@ -215,7 +224,7 @@ async def _reconcile(stack: OracleStack, item_id: str, by: timedelta) -> None:
     await shift(stack, item_id, by)
     deadline = time.monotonic() + HANG_S
     while await stack.db.fetchval(RECONCILIATION_DUE, item_id):
-        await stack.db.execute("UPDATE pluggy_sync.periodic_task_leases SET due_at = '-infinity'")
+        await stack.db.execute(TASKS_DUE)
         if time.monotonic() > deadline:
             raise NeverRests("no reconciliation ran\n" + await describe(stack, item_id))
         await _move_probes(stack)
