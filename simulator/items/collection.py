@@ -110,7 +110,9 @@ def _bill_edits(scene: Scene, order: Order, stale: dict[str, str]) -> list[Edit]
     edits, closed, paid = bills.wished(
         world, item, closed=wished.created, settled=wished.updated, now_ms=now_ms
     )
-    gone = item.random.sample(list(item.bills), min(wished.deleted, len(item.bills)))
+    # A bill made and deleted in one collection was never there for anybody.
+    stored = [bill_id for bill_id in item.bills if bill_id not in closed]
+    gone = item.random.sample(stored, min(wished.deleted, len(stored)))
     for bill_id in gone:
         world.remove(item.bills, bill_id)
     if closed or paid or gone:
