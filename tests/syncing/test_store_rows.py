@@ -137,7 +137,8 @@ pages = st.lists(st.lists(rows, min_size=1, max_size=6), min_size=1, max_size=3)
 
 
 @settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(pages)
 @example([[(number, oddity)] for number, oddity in enumerate(ODDITIES, start=1)])

@@ -40,13 +40,13 @@ async def taken(budget: RateBudget, item_id: uuid.UUID | None = None) -> bool:
 
 async def test_no_minute_gives_unknown_items_more_than_a_quarter(redis: ArqRedis) -> None:
     budget = RateBudget(redis, per_minute=LIMIT)
-    granted = 0
+    granted, began = 0, time.monotonic()
     for _ in range(60):
         while await taken(budget):
             granted += 1
         await shift(redis, 1)
-    # Those granted last are still waiting in their slots.
-    waiting = MAX_WAIT_S * SHARE / 60
+    # Those granted last are still waiting in their slots; the share fills while this goes on.
+    waiting = (MAX_WAIT_S + time.monotonic() - began) * SHARE / 60
     assert SHARE * 0.9 <= granted <= SHARE + waiting + 1
 
 
@@ -56,12 +56,12 @@ async def test_no_minute_gives_one_known_item_more_than_its_share(
 ) -> None:
     budget, item_id = RateBudget(redis, per_minute=limit), uuid.uuid4()
     key = f"{PREFIX}budget:items:{item_id}"
-    granted = 0
+    granted, began = 0, time.monotonic()
     for _ in range(60):
         while await taken(budget, item_id):
             granted += 1
         await shift(redis, 1, key)
-    waiting = MAX_WAIT_S * share / 60
+    waiting = (MAX_WAIT_S + time.monotonic() - began) * share / 60
     assert share * 0.9 <= granted <= share + waiting + 1
     assert await budget._take_share("items", uuid.uuid4()) == 0
     assert 0 < await redis.pttl(key) <= 600_000
@@ -76,17 +76,26 @@ async def test_each_that_is_sent_away_gets_a_time_of_its_own(redis: ArqRedis) ->
     budget = RateBudget(redis, per_minute=LIMIT)
     while await taken(budget):
         pass
-    turns = []
-    for _ in range(200):
+    turns: list[tuple[float, float]] = []
+    while len(turns) < 200:
         asked_at = time.monotonic()
         wait_s = await budget._take_share("items")
-        turns.append((asked_at + wait_s, time.monotonic() + wait_s))
+        if wait_s > MAX_WAIT_S:  # not granted: on a slow machine the share fills meanwhile
+            turns.append((asked_at + wait_s, time.monotonic() + wait_s))
     apart_s = 60 / (SHARE - SHARE / 12)
     # Each turn lies between its two times: how far they are apart is how long the answer took.
     assert all(later[1] - sooner[0] > apart_s - 0.01 for sooner, later in pairwise(turns))
-    with pytest.raises(Deferred) as deferred:
-        await budget.take_share("items")
-    assert time.monotonic() + deferred.value.wait_s > turns[-1][0]
+    deferred = await sent_away(budget)
+    assert time.monotonic() + deferred.wait_s > turns[-1][0]
+
+
+async def sent_away(budget: RateBudget) -> Deferred:
+    """The next call that the share does not suffice for."""
+    while True:
+        try:
+            await budget.take_share("items")
+        except Deferred as deferred:
+            return deferred
 
 
 async def test_times_are_not_given_for_ever_ahead(redis: ArqRedis) -> None:
@@ -150,6 +159,9 @@ async def test_a_storm_about_one_known_item_leaves_the_limit_to_others(stack: St
         asked = sum(entry["path"] == f"/items/{stormy}" for entry in log)
         assert share / 3 <= asked <= share / 3 + (MAX_WAIT_S + took_s) * share * 2 / 3 / 60 + 1
         assert (await stack.states(genuine))[-1] == "applied"
+        # On a slow machine the share may just have sufficed for the last of them.
+        while (await stack.states(stormy))[-1] == "applied":
+            await stack.process("item/updated", stormy)
         # What waits has spent no attempt, and one request answers all of it.
         assert (await stack.states(stormy))[-1] == "pending"
         attempts = "SELECT attempts FROM pluggy_sync.product_sync WHERE item_id = $1"
@@ -188,9 +200,9 @@ async def test_events_that_come_while_a_request_waits_cost_no_further_one(stack:
         await stack.redis.delete(f"{PREFIX}budget:auth")
         for group in ("auth", "items"):
             seconds, _ = await stack.redis.time()
-            # A token comes after half a second.
+            # A token comes after three seconds: time enough to tell of more meanwhile.
             refill_per_s = (LIMIT - LIMIT / 12) / 60
-            tokens, at = 1 - 0.5 * refill_per_s, int(seconds) * 1000 + 999
+            tokens, at = 1 - 3 * refill_per_s, int(seconds) * 1000 + 999
             bucket = f"{PREFIX}budget:{group}"
             await command(stack.redis, "HSET", bucket, "tokens", tokens, "at", at)
         syncing = asyncio.create_task(engine.sync(lease))
