@@ -127,6 +127,11 @@ async def connected(
         yield client
 
 
+def give_up_after(client: PluggyClient, seconds: float) -> None:
+    """The calls from now on have this time-out; those before it had time enough."""
+    client._call_timeout_s = seconds
+
+
 @asynccontextmanager
 async def reading(url: str, redis: ArqRedis, **options: Any) -> AsyncIterator[PluggyReader]:
     async with connected(url, redis, **options) as client:

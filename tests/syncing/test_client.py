@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
-from tests.support.pluggy_stub import PluggyStub, Said, WireStub, connected, reading
+from tests.support.pluggy_stub import (
+    PluggyStub,
+    Said,
+    WireStub,
+    connected,
+    give_up_after,
+    reading,
+)
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import CLIENT_ID, CLIENT_SECRET
 from worker.infra.lanes import Lane
@@ -72,6 +79,7 @@ def age_key(client: PluggyClient, seconds: float) -> None:
 
 
 def age_refusals(client: PluggyClient, seconds: float) -> None:
+    """Let time pass since the first refusal; less than none: none passes by itself for so long."""
     assert client._refusals.since is not None
     client._refusals.since -= seconds
 
@@ -104,7 +112,7 @@ async def test_an_old_key_that_is_refused_is_renewed_once_and_the_call_repeated_
 
 
 @refusals
-@pytest.mark.parametrize("age_s", [0, 59], ids=["just now", "in the minute"])
+@pytest.mark.parametrize("age_s", [0, 50], ids=["just now", "in the minute"])
 async def test_one_thing_that_refuses_an_answered_key_costs_no_renewal(
     redis: ArqRedis, refusal: Said, age_s: float
 ) -> None:
@@ -137,12 +145,14 @@ async def test_keys_that_everything_refuses_several_seconds_apart_halt(
     redis: ArqRedis, refusal: Said
 ) -> None:
     async with PluggyStub(refusal) as pluggy, reading(pluggy.url, redis) as reader:
-        for _ in range(5):  # all at once: one moment is no proof
+        for attempt in range(5):  # all at once: one moment is no proof
             with pytest.raises(Deferred, match="key_refused") as deferred:
                 await reader.item(ITEM)
+            if attempt == 0:
+                age_refusals(reader.client, -3600)
         assert deferred.value.wait_s >= 3
         assert pluggy.count("POST") == 1
-        age_refusals(reader.client, 3)
+        age_refusals(reader.client, 3603)
         with pytest.raises(PluggyHalt) as caught:
             await reader.item(ITEM)
         assert pluggy.count("POST") == 2
@@ -448,11 +458,14 @@ async def test_the_simulator_s_faults_are_retried_and_pass(
 ) -> None:
     item = await quiet_simulator.apost("/_simulator/items", {"transactions": 5})
     fault = {"match": "GET /items/*", "kind": kind, "times": 1, **options}
-    async with reading(quiet_simulator.url, redis, call_timeout_s=1.0) as reader:
+    async with reading(quiet_simulator.url, redis) as reader:
         await reader.rows(f"/accounts?itemId={uuid.UUID(item['id'])}")
         await quiet_simulator.apost("/_simulator/faults", fault)
+        if "seconds" in options:
+            give_up_after(reader.client, 1.0)
         with pytest.raises(PluggyUnavailable):
             await reader.item(uuid.UUID(item["id"]))
+        give_up_after(reader.client, CALL_TIMEOUT_S)
         await quiet_simulator.adelete("/_simulator/faults")
         assert decode_object(await reader.item(uuid.UUID(item["id"])))["id"] == item["id"]
 
@@ -563,10 +576,13 @@ async def test_the_simulator_s_limit_is_kept_by_the_reset_it_sends(redis: ArqRed
         item = uuid.UUID(simulator.post("/_simulator/items", {"transactions": 5})["id"])
         async with reading(simulator.url, redis) as reader:
             # At most two windows are open while these are asked for.
-            with pytest.raises(Deferred) as deferred:
-                await asyncio.gather(*(reader.item(item) for _ in range(10)))
-    assert 0 < deferred.value.wait_s <= 60
-    assert deferred.value.status == 429
+            asking = (reader.item(item) for _ in range(10))
+            answers = await asyncio.gather(*asking, return_exceptions=True)
+    # Who comes after the first refusal is deferred by the empty bucket, without an answer.
+    deferred = [answer for answer in answers if isinstance(answer, Deferred)]
+    assert {answer.status for answer in deferred} >= {429}
+    assert all(0 < answer.wait_s <= 61 for answer in deferred)
+    assert {type(answer) for answer in answers} == {Deferred, bytes}
 
 
 @pytest.mark.parametrize(
@@ -618,7 +634,7 @@ async def test_a_whole_call_ends_in_time_with_all_that_belongs_to_it(
         took_s = clock() - started
     assert (type(error), error.code) == (PluggyUnavailable, "timeout")
     # All parts in the last case take 1.6 s; a stalled one takes 30.
-    assert 1.0 <= took_s < 10
+    assert 1.0 <= took_s < 25
 
 
 async def test_waiting_for_the_budget_counts_too(redis: ArqRedis) -> None:
@@ -652,12 +668,11 @@ async def test_every_call_takes_its_share_of_its_group(redis: ArqRedis) -> None:
 
 async def test_a_call_that_times_out_blocks_no_other(redis: ArqRedis) -> None:
     answers = (Said(body={"apiKey": "k"}, wait_s=30), Said(body={"apiKey": "k"}))
-    async with (
-        PluggyStub(auth=answers) as pluggy,
-        reading(pluggy.url, redis, call_timeout_s=0.5) as reader,
-    ):
+    async with PluggyStub(auth=answers) as pluggy, reading(pluggy.url, redis) as reader:
+        give_up_after(reader.client, 0.5)
         with pytest.raises(PluggyUnavailable, match="timeout"):
             await reader.item(ITEM)
+        give_up_after(reader.client, CALL_TIMEOUT_S)
         await reader.item(ITEM)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
-from tests.support.pluggy_stub import PluggyStub, Said, reading
+from tests.support.pluggy_stub import PluggyStub, Said, give_up_after, reading
 from tests.support.stack import Stack
 from worker.pluggy_api.errors import PluggyError
 
@@ -57,12 +57,10 @@ async def test_what_is_no_plain_id_is_not_kept(redis: ArqRedis, odd: str) -> Non
 
 async def test_a_time_out_is_not_named_by_the_request_before_it(redis: ArqRedis) -> None:
     answers = Said(200, {"id": 1}, HEADERS), Said(200, {}, wait_s=3)
-    async with (
-        PluggyStub(*answers) as pluggy,
-        reading(pluggy.url, redis, call_timeout_s=0.5) as reader,
-    ):
+    async with PluggyStub(*answers) as pluggy, reading(pluggy.url, redis) as reader:
         await reader.row("/items/1")
         assert reader.request_id == ID
+        give_up_after(reader.client, 0.5)
         with pytest.raises(PluggyError, match="timeout"):
             await reader.row("/items/1")
         assert reader.request_id is None
