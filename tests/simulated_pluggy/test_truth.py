@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from tests.support.simulator_process import SimulatorProcess
-from tests.support.simulator_tools import Caller, Receiver, delivered, until
+from tests.support.simulator_tools import Caller, Receiver, attempted, delivered, until
 
 FROZEN: dict[str, Any] = {
     "rate_limit": 0,
@@ -135,7 +135,7 @@ def test_a_busy_receiver_changes_nothing_in_the_truth() -> None:
         truth = running.get(f"/_simulator/truth/{report['id']}")
         # Four events, each refused three times in each of three rounds.
         for attempts in (12, 24, 36):
-            receiver.wait_for(attempts)
+            attempted(running, attempts)
             running.post("/_simulator/clock", {"advance": 3 * 3600})
         delivered(running)
         assert running.get(f"/_simulator/truth/{report['id']}") == truth

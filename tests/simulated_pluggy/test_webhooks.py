@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.simulator_process import SimulatorProcess
-from tests.support.simulator_tools import SECRET, Caller, Receiver, delivered, until
+from tests.support.simulator_tools import SECRET, Caller, Receiver, attempted, delivered, until
 
 FROZEN: dict[str, Any] = {
     "rate_limit": 0,
@@ -222,11 +222,11 @@ def test_an_event_is_tried_three_times_then_after_15_minutes_and_after_two_hours
         SimulatorProcess(receiver.url, **FROZEN) as running,
     ):
         running.post("/_simulator/items", {"products": ["IDENTITY"]})
-        receiver.wait_for(3)
+        attempted(running, 3)
         running.post("/_simulator/clock", {"advance": QUARTER - 1})
         assert len(receiver.deliveries) == 3
         running.post("/_simulator/clock", {"advance": 1})
-        receiver.wait_for(6)
+        attempted(running, 6)
         running.post("/_simulator/clock", {"advance": TWO_HOURS - 1})
         assert len(receiver.deliveries) == 6
         running.post("/_simulator/clock", {"advance": 1})
@@ -243,7 +243,7 @@ def test_the_spacing_of_rounds_is_a_knob() -> None:
         SimulatorProcess(receiver.url, retry_rounds="10", **FROZEN) as running,
     ):
         running.post("/_simulator/items", {"products": ["IDENTITY"]})
-        receiver.wait_for(3)
+        attempted(running, 3)
         running.post("/_simulator/clock", {"advance": 10})
         delivered(running)
         assert len(receiver.deliveries) == 6
@@ -270,7 +270,7 @@ def test_login_succeeded_is_tried_three_times_and_never_again() -> None:
     ):
         item = running.post("/_simulator/items", {"products": ["IDENTITY"]})
         running.post(f"/_simulator/items/{item['id']}/collect", {"status": "UPDATING"})
-        until(lambda: running.get("/_simulator/webhooks")["pending"] == 1)
+        attempted(running, 6)
         running.post("/_simulator/clock", {"advance": QUARTER})
         until(lambda: len(receiver.named("item/created")) == 6)
         assert len(receiver.named("item/login_succeeded")) == 3
@@ -321,24 +321,26 @@ def test_events_given_up_in_a_row_disable_a_subscription_until_it_is_enabled() -
 def test_delivery_faults_duplicate_drop_shuffle_and_keep_quiet(
     simulator: SimulatorProcess, caller: Caller
 ) -> None:
-    def emitted(delivery_faults: dict[str, Any]) -> list[dict[str, Any]]:
+    def emitted(delivery_faults: dict[str, Any], **wishes: int) -> list[dict[str, Any]]:
         with Receiver() as receiver:
             hook = subscribe(caller, "all", receiver.url)
             simulator.post("/_simulator/webhooks", delivery_faults)
             sent = []
             for _ in range(6):
-                sent += simulator.post(f"/_simulator/items/{item['id']}/collect", {})["events"]
+                collected = simulator.post(f"/_simulator/items/{item['id']}/collect", wishes)
+                sent += collected["events"]
             delivered(simulator)
             caller.call("DELETE", f"/webhooks/{hook['id']}")
             order.append([event["eventId"] for event in sent])
             return [delivery.body for delivery in receiver.deliveries]
 
-    item = simulator.post("/_simulator/items", {"transactions": 2})
+    item = simulator.post("/_simulator/items", {"transactions": 60})
     order: list[list[str]] = []
     assert len(emitted({"duplicate": 1})) == 12
     assert emitted({"drop": True}) == []
     assert emitted({"quiet": True}) == []
-    shuffled = [body["eventId"] for body in emitted({"shuffle": 0.5})]
+    several = {"created": 1, "updated": 1, "deleted": 1}  # of one moment, in each collection
+    shuffled = [body["eventId"] for body in emitted({"shuffle": 0.5}, **several)]
     assert sorted(shuffled) == sorted(order[-1])
     assert shuffled != order[-1]
     assert len(emitted({})) == 6

@@ -105,21 +105,22 @@ class Receiver:
     def events(self) -> list[str]:
         return [delivery.body["event"] for delivery in self.deliveries]
 
-    def wait_for(self, count: int) -> None:
-        """Wait until exactly that many deliveries have arrived."""
-        until(lambda: len(self.deliveries) == count)
-
     def named(self, event: str) -> list[dict[str, Any]]:
         return [d.body for d in self.deliveries if d.body["event"] == event]
 
 
-def until(condition: Callable[[], Any], *, within_s: float = 20.0) -> Any:
+def until(condition: Callable[[], Any], *, within_s: float = 60.0) -> Any:
     """Poll until the condition is true; fails with its last value."""
     deadline = time.monotonic() + within_s
     while not (result := condition()):
         assert time.monotonic() < deadline, f"did not come true: {result!r}"
         time.sleep(0.01)
     return result
+
+
+def attempted(simulator: SimulatorProcess, count: int) -> None:
+    """Wait until so many attempts to deliver are over, and what follows on the last is planned."""
+    until(lambda: len(simulator.get("/_simulator/webhooks")["log"]) == count)
 
 
 def delivered(simulator: SimulatorProcess) -> None:
