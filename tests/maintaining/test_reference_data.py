@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.support.altered_pluggy import altered
 from tests.support.stack import Stack, now
 from tests.support.waiting import until
 from worker.inbox.accept import Accepted
@@ -217,17 +218,23 @@ async def test_two_workers_at_once_ask_once(stack: Stack) -> None:
 async def test_a_worker_whose_lease_another_has_taken_writes_nothing(stack: Stack) -> None:
     await refreshed(stack)
     row_id = await tell_connector(stack, ITAU)
-    await stack.fault("GET /connectors", kind="slow", seconds=1.0, times=1)
-    stalled = asyncio.create_task(refresh_reference_data(stack.db, stack.client))
+    is_asked, goes_on = asyncio.Event(), asyncio.Event()
 
-    async def is_asked() -> bool:
-        return bool((await stack.requests()).get("GET /connectors"))
+    async def hold_the_first(path: str, body: bytes) -> bytes:
+        if path.startswith("/connectors") and not is_asked.is_set():
+            is_asked.set()
+            await goes_on.wait()
+        return body
 
-    await until(is_asked)
-    await shift(stack, timedelta(minutes=2))
-    assert await refresh_reference_data(stack.db, stack.client)
-    run = await last_run(stack)
-    assert await stalled
+    async with altered(stack, hold_the_first):
+        client = stack.worker.engine.client
+        stalled = asyncio.create_task(refresh_reference_data(stack.db, client))
+        await is_asked.wait()
+        await shift(stack, timedelta(minutes=2))
+        assert await refresh_reference_data(stack.db, client)
+        run = await last_run(stack)
+        goes_on.set()
+        assert await stalled
     assert await last_run(stack) == run
     assert (await event(stack, row_id))["run_id"] == run["id"]
     open_runs = "SELECT count(*) FROM pluggy_sync.runs WHERE finished_at IS NULL"

@@ -194,7 +194,7 @@ HAPPENINGS: Final[dict[str, Happening]] = {
 
 async def household(stack: Stack) -> dict[str, Any]:
     """An Open Finance item with a bank account, a card and three investments."""
-    for _ in range(40):
+    for _ in range(200):
         item = await stack.item(transactions=300, accounts=2, connectorId=600)
         if len(await stack.truth(item["id"], "investments")) == INVESTMENTS:
             return item

@@ -236,7 +236,7 @@ async def test_a_queue_of_another_type_is_logged_once_and_ends_nothing(
     with capture_logs() as logs:
         async with looping(valkey.url) as loop:
             clock = asyncio.get_running_loop().time
-            before, began = await blpops(redis), clock()
+            began, before = clock(), await blpops(redis)
             await loop.looks(10)
             # One is under way at the beginning.
             assert await blpops(redis) - before <= (clock() - began) / WAIT_S + 1

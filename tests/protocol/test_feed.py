@@ -97,14 +97,16 @@ class Processes:
         self.calls[name] = call
         self.running[name] = self.children.start(name, ["tests.protocol.test_feed", *call])
 
-    def kill(self, name: str) -> None:
-        """SIGKILL and a new one."""
-        child = self.running[name]
-        assert child.running, f"{name} has died by itself:\n{child.tail()}"
-        child.send(signal.SIGKILL)
-        child.guard.wait()
-        self.kills[name] += 1
-        self.start(name, *self.calls[name])
+    def kill(self, *names: str) -> None:
+        """SIGKILL, at once, and new ones."""
+        for name in names:
+            child = self.running[name]
+            assert child.running, f"{name} has died by itself:\n{child.tail()}"
+            child.send(signal.SIGKILL)
+        for name in names:
+            self.running[name].guard.wait()
+            self.kills[name] += 1
+            self.start(name, *self.calls[name])
 
 
 @pytest.fixture
@@ -216,7 +218,7 @@ async def test_the_documented_consumer_sees_every_change_through_kills_and_recon
             wishes = {"created": 4, "updated": 3, "deleted": 1, "restated": 1}
             await stack.tell_all(await stack.collect(item_id, **wishes))
         await until(lambda before=before: goes_on(stack, before))  # type: ignore[misc]
-        await disturb(stack, processes, turn)
+        await disturb(stack, processes, items, turn)
     for item_id in items:
         await stack.order("sync/verify", item_id)
     await rests(stack, items)
@@ -234,7 +236,7 @@ async def goes_on(stack: Stack, seq: int) -> bool:
     return (found or 0) > seq
 
 
-async def disturb(stack: Stack, processes: Processes, turn: int) -> None:
+async def disturb(stack: Stack, processes: Processes, items: list[str], turn: int) -> None:
     """A kill of the consumer, of its connections, or of a worker in the middle of a run."""
     if turn % 3 == 0:
         processes.kill("consumer")
@@ -244,12 +246,19 @@ async def disturb(stack: Stack, processes: Processes, turn: int) -> None:
             " WHERE query LIKE '%feed_cursors%' AND pid <> pg_backend_pid()"
         )
     else:
-        await until(lambda: stack.db.fetchval(
-            "SELECT EXISTS (SELECT FROM pluggy_sync.runs WHERE seq IS NULL)"
-        ))  # fmt: skip
-        processes.kill("worker 1")
-        processes.kill("worker 2")
+        await until(lambda: is_under_way(stack, items), "a run is under way")
+        processes.kill("worker 1", "worker 2")
         await lapse(stack)
+
+
+async def is_under_way(stack: Stack, items: list[str]) -> bool:
+    """Whether a run is; if the workers are done with everything, they get more to do."""
+    runs = "SELECT EXISTS (SELECT FROM pluggy_sync.runs WHERE seq IS NULL)"
+    if await stack.db.fetchval(runs):
+        return True
+    for item_id in items:
+        await stack.tell("item/updated", item_id)
+    return False
 
 
 async def every_change_was_seen(stack: Stack, log: Path) -> None:

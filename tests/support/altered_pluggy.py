@@ -18,6 +18,7 @@ Alter = Callable[[str, bytes], Awaitable[bytes | tuple[int, bytes]]]
 status if that is another."""
 Date = Callable[[str, str], str]
 """The path asked for, and the Date header of the answer; gives the header to send."""
+LIMITS = ("Retry-After", "RateLimit-Reset")
 
 
 @asynccontextmanager
@@ -68,7 +69,8 @@ async def _proxy(
             status, altered_body = said if isinstance(said, tuple) else (answer.status, said)
             date_header = answer.headers["Date"]
             date_header = date_header if date is None else date(request.raw_path, date_header)
-            kept = {"Date": date_header, "Content-Type": "application/json"}
+            limits = {k: v for k, v in answer.headers.items() if k in LIMITS}
+            kept = {"Date": date_header, "Content-Type": "application/json"} | limits
             return web.Response(status=status, body=altered_body, headers=kept)
 
     async with serving(forward) as url:

@@ -10,6 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.stack import Stack
+from tests.support.waiting import until
+from tests.syncing.test_at_once import holding
 from tests.syncing.test_deletions import flagged, freshness
 
 
@@ -45,8 +47,20 @@ async def test_a_failed_step_that_is_due_again_within_its_claim_is_tried_again_a
     item = await stack.synced_item(transactions=40, accounts=2)
     await stack.tell_all(await stack.collect(item["id"], created=6))
     await stack.fault("GET /v2/transactions", kind="status", status=429, retryAfter=0)
-    await stack.fault("GET /loans", kind="slow", seconds=1.0)
-    await stack.quiet()
+
+    async def is_due_again() -> bool:
+        return bool(
+            await stack.db.fetchval(
+                "SELECT EXISTS (SELECT FROM pluggy_sync.product_sync"
+                " WHERE product = 'transactions' AND next_try_at <= clock_timestamp())"
+            )
+        )
+
+    async with holding(stack, "/loans") as pluggy:
+        syncing = asyncio.create_task(stack.quiet())
+        await until(is_due_again, "the step is due again")
+        pluggy.held.clear()
+        await syncing
     assert set(await stack.states(item["id"])) == {"applied"}
     await stack.assert_equal(item["id"])
 

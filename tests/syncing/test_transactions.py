@@ -8,7 +8,7 @@ from email.utils import format_datetime
 from typing import Any
 
 from tests.support.altered_pluggy import altered
-from tests.support.stack import Stack, now
+from tests.support.stack import TABLES, Stack, now
 from worker.planner.freshness import NARROW_OVERLAP
 
 AFTER_THE_IMPORT = NARROW_OVERLAP + timedelta(seconds=20)
@@ -63,14 +63,13 @@ async def test_a_redelivery_writes_no_row_and_asks_nothing(stack: Stack) -> None
     assert await stack.requests() == {}
 
 
-async def written(stack: Stack) -> dict[str, int]:
-    """Rows written per table of schema pluggy, as Postgres counts them."""
-    await stack.db.execute("SELECT pg_stat_force_next_flush()")
-    found = await stack.db.fetch(
-        "SELECT relname, n_tup_ins + n_tup_upd + n_tup_del AS writes"
-        " FROM pg_stat_user_tables WHERE schemaname = 'pluggy'"
-    )
-    return {record["relname"]: record["writes"] for record in found}
+async def written(stack: Stack) -> dict[str, list[tuple[str, str, str]]]:
+    """Every row of schema pluggy by its place and the transactions that wrote and locked it."""
+    versions = "SELECT ctid::text, xmin::text, xmax::text FROM pluggy.{} ORDER BY ctid"
+    return {
+        table: [tuple(row) for row in await stack.db.fetch(versions.format(table))]
+        for table in ("items", *TABLES)
+    }
 
 
 async def run_writes(stack: Stack) -> tuple[int, int, int]:
