@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.interleaving import Actor, open_stopping_pool
 from tests.support.stack import Stack, build_client, build_worker, now
-from tests.support.waiting import until
+from tests.support.waiting import HANGS_AFTER_S, until
 from worker.engine.job import OLDEST_EVERY, Worker
 from worker.engine.rounds import load_item_state
 from worker.engine.settlement import Due, settle
@@ -44,7 +44,7 @@ def worker(db: Pool) -> Worker:
 
 
 async def tell(
-    db: Pool, item_id: uuid.UUID, *, lane: Lane = Lane.LIVE, timeout_s: float = 3.0
+    db: Pool, item_id: uuid.UUID, *, lane: Lane = Lane.LIVE, timeout_s: float = HANGS_AFTER_S
 ) -> bool:
     """An event of an item; returns whether it made the item due."""
     event = own_event("sync/verify", item_id, lane=lane, now=now())
@@ -419,7 +419,7 @@ async def test_one_sweep_at_a_time(db: Pool) -> None:
 
 async def test_the_sweep_ignores_events_without_item(db: Pool) -> None:
     event = replace(own_event("sync/verify", uuid.uuid4(), lane=Lane.LIVE, now=now()), item_id=None)
-    await accept_events(db, [event])
+    await accept_events(db, [event], timeout_s=HANGS_AFTER_S)
     [ignored] = await sweep.ignore_events_without_item(db)
     assert (ignored.event, ignored.events) == ("sync/verify", 1)
     assert await db.fetchval("SELECT state FROM pluggy_sync.webhook_events") == "ignored"

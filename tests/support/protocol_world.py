@@ -16,6 +16,7 @@ from datetime import timedelta
 
 from tests.support.interleaving import Actor, PlainConnection
 from tests.support.stack import now
+from tests.support.waiting import HANGS_AFTER_S
 from worker.engine.job import Worker
 from worker.engine.rounds import begin_sync, load_item_state
 from worker.engine.settlement import settle, settle_early
@@ -194,7 +195,8 @@ class World:
 
     async def receive(self, receiver: Actor, group: Sequence[WebhookEvent]) -> None:
         self.unanswered += group
-        answers = await accept_events(self.pools[receiver.name], group)
+        pool = self.pools[receiver.name]
+        answers = await accept_events(pool, group, timeout_s=HANGS_AFTER_S)
         for event, answer in zip(group, answers, strict=True):
             assert isinstance(answer, Accepted)
             self.unanswered.remove(event)

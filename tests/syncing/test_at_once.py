@@ -329,7 +329,7 @@ async def test_a_read_begins_before_its_request_and_answers_no_later_event(stack
 async def test_a_question_and_a_list_of_an_account_are_never_on_their_way_together(
     stack: Stack,
 ) -> None:
-    item_id, answer = await collected(stack, created=4, updated=4, deleted=2)
+    item_id, answer = await collected(stack, created=8, updated=8, deleted=2)
     asked = {account_id for kind in KINDS_OF_IDS for account_id in changed(answer, kind)}
     both = changed(answer, "created").keys() & asked
     assert both, "an account has new rows and a question"
