@@ -10,7 +10,6 @@ from typing import ClassVar
 
 from embedded.binaries import postgres_bin
 from embedded.directories import ServerDirectories, write_private
-from embedded.ports import free_port
 from embedded.server import Server
 
 SETTINGS = {
@@ -43,8 +42,7 @@ class Postgres(Server):
         binaries = postgres_bin(self._account)
         if not (directories.data / "cluster").exists():
             self._make_cluster(binaries, directories)
-        if self.tcp and self.port is None:
-            self.port = free_port()
+        self._choose_port()
         rules = directories.run / "pg_hba.conf"
         write_private(rules, TCP_RULES if self.tcp else SOCKET_RULES, self._account)
         settings = SETTINGS | ({} if self.durable else NOT_DURABLE) | self._transport(directories)

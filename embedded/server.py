@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,12 +20,14 @@ from embedded.directories import (
     open_log,
     server_account,
 )
+from embedded.ports import reserve_port
 
 # Only against hanging; the recovery of a large database after a crash takes longest.
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 30
-# Other processes may take the port that was free a moment ago.
+# Where no port can be kept, other processes may take what was free a moment ago.
 PORT_TRIES = 5
+KEEPS_PORTS = sys.platform == "linux"
 
 
 class Server(ABC):
@@ -47,6 +50,7 @@ class Server(ABC):
         self.durable = durable
         self.tcp = tcp
         self.port: int | None = None
+        self._reservation: socket.socket | None = None
         self._data_dir = data_dir
         self._account: Account = server_account()
         self._directories: ServerDirectories | None = None
@@ -114,7 +118,7 @@ class Server(ABC):
         if self._directories is not None:
             close_directories(self._directories)
             self._directories = None
-            self.port = None
+            self._give_up_port()
 
     def kill(self) -> None:
         """SIGKILL every process of the server, as in a crash; returns when all have ended."""
@@ -148,7 +152,20 @@ class Server(ABC):
                 if not tries:
                     raise
                 self._close_guard()
-                self.port = None
+                self._give_up_port()
+
+    def _choose_port(self) -> None:
+        """Choose a port, which stays the server's until `stop`, also while it is killed."""
+        if self.tcp and self.port is None:
+            self._reservation = reserve_port()
+            self.port = self._reservation.getsockname()[1]
+            if not KEEPS_PORTS:
+                self._reservation.close()
+
+    def _give_up_port(self) -> None:
+        if self._reservation is not None:
+            self._reservation.close()
+        self._reservation = self.port = None
 
     def _start_here(self, directories: ServerDirectories) -> None:
         self._spawn(self._prepare(directories), directories)

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 from embedded.binaries import valkey_server
 from embedded.directories import ServerDirectories, write_private
-from embedded.ports import free_port
 from embedded.server import Server
 
 
@@ -27,8 +26,7 @@ class Valkey(Server):
         self._password = secrets.token_urlsafe(24) if tcp else ""
 
     def _prepare(self, directories: ServerDirectories) -> list[str]:
-        if self.tcp and self.port is None:
-            self.port = free_port()
+        self._choose_port()
         path = directories.run / "valkey.conf"
         write_private(path, self._configuration(directories), self._account)
         return [str(valkey_server(self._account)), str(path)]

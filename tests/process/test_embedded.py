@@ -22,7 +22,7 @@ from arq.connections import RedisSettings, create_pool
 
 import embedded
 from embedded import EmbeddedError, Postgres, Valkey, binaries, directories, guard
-from embedded.server import Server
+from embedded.server import KEEPS_PORTS, Server
 
 ROOT = Path(__file__).parents[2]
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts servers as somebody else")
@@ -156,6 +156,9 @@ async def test_a_killed_durable_server_starts_again_with_its_data_and_url(
         server.kill()
         assert none_runs(pids)
         assert not listens(url)
+        if tcp and KEEPS_PORTS:
+            with socket.socket() as other, pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", urlsplit(url).port))
         server.start()
         assert server.url == url
         assert server.pid not in pids
