@@ -16,6 +16,7 @@ import pytest
 
 from ops.demo.processes import ChildEnded
 from ops.migrations import load_scripts, migrate
+from tests.support.waiting import HANGS_AFTER_S
 from tests.support.worker_process import WorkerProcess
 from worker.infra import baseline
 from worker.infra.baseline import BASELINE, UnreleasedDatabase
@@ -107,7 +108,7 @@ async def ended(arguments: list[str], environment: Mapping[str, str]) -> tuple[i
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANGS_AFTER_S):
             _, stderr = await process.communicate()
     finally:
         if process.returncode is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -22,8 +24,22 @@ NEW, OLD = "the-new-secret-of-the-tests", "the-old-secret-of-the-tests"
 
 @pytest.fixture
 async def receiver(database_url: str, redis_url: str) -> AsyncIterator[Doorway]:
-    async with open_receiver(database_url, redis_url, secrets=(NEW, OLD)) as opened:
+    both = (NEW, OLD)
+    async with open_receiver(database_url, redis_url, secrets=both, patient=True) as opened:
         yield opened
+
+
+@pytest.fixture
+def name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers at once that no host is named so, however slow the network's own is."""
+    ask = socket.getaddrinfo
+
+    def answer(host: Any, *arguments: Any, **options: Any) -> Any:
+        if str(host).endswith(".invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return ask(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
 
 
 @pytest.fixture
@@ -92,7 +108,7 @@ async def test_what_is_wrong_with_an_answer_is_said(
     ],
 )
 async def test_an_address_that_cannot_be_reached_is_said_so(
-    cli: CommandLine, hooks: Hooks, url: str, said: str
+    cli: CommandLine, hooks: Hooks, name_server: None, url: str, said: str
 ) -> None:
     assert said in (await cli("webhooks", "test", WEBHOOK_URL=url)).stderr
     refused = complaint(await cli("webhooks", "register", WEBHOOK_URL=url))

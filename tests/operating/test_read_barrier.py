@@ -15,7 +15,7 @@ from ops.web.barrier import MAX_MISSING
 from tests.support.kept_database import execute
 from tests.support.ops import OpsClient, open_ops, stage
 from tests.support.stack import Stack, now
-from tests.support.waiting import HANGS_AFTER_S, until
+from tests.support.waiting import until
 from worker.inbox.events import registration
 from worker.infra.postgres import Pool
 
@@ -46,14 +46,14 @@ def come_to_time_out(ops: OpsClient) -> None:
         wait.deadline = asyncio.get_running_loop().time()
 
 
-async def begun(ops: OpsClient, count: int = 1, *, timeout_s: float = HANGS_AFTER_S) -> None:
+async def begun(ops: OpsClient, count: int = 1) -> None:
     """Wait until there are so many waits and all have begun: what was open then is noted."""
 
     async def known() -> bool:
         waits = ops.services.barrier._waits
         return len(waits) == count and all(wait.open_events is not None for wait in waits)
 
-    await until(known, f"{count} waits", timeout_s=timeout_s)
+    await until(known, f"{count} waits")
 
 
 def waiting(ops: OpsClient, item_id: object, **parameters: Any) -> asyncio.Task[Any]:
@@ -285,7 +285,7 @@ async def test_a_client_that_goes_away_is_waited_for_no_more(ops: OpsClient, db:
         request = asyncio.create_task(session.get(url))
         await begun(ops)
         request.cancel()
-        await begun(ops, 0, timeout_s=20)
+        await begun(ops, 0)
 
 
 async def test_while_postgres_is_away_waits_go_on_until_their_time_out(

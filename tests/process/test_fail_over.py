@@ -19,6 +19,7 @@ import embedded
 from ops.migrations import migrate
 from tests.support.kept_database import Session, execute, session, with_database
 from tests.support.receiver import (
+    PATIENCE_S,
     SECRET,
     Client,
     Doorway,
@@ -39,6 +40,13 @@ READ_ONLY = "ALTER SYSTEM SET default_transaction_read_only = on"
 # For whoever changes it back.
 WRITES = {"default_transaction_read_only": "off"}
 READ_WRITE = "ALTER SYSTEM RESET default_transaction_read_only"
+
+
+@pytest.fixture(autouse=True)
+def patient_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a receiver in this process wait for stores that answer, however busy the machine is."""
+    for name in ("READY_TIMEOUT_S", "SPOOL_TIMEOUT_S"):
+        monkeypatch.setattr(f"webhook_receiver.storage.{name}", PATIENCE_S)
 
 
 @pytest.fixture(scope="module")

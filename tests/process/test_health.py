@@ -11,7 +11,7 @@ import pytest
 from arq.connections import ArqRedis
 
 import embedded
-from tests.support.waiting import until
+from tests.support.waiting import HANGS_AFTER_S, until
 from worker.health import (
     LAST_PORT,
     SWEEP_TIMEOUT_S,
@@ -25,6 +25,12 @@ from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.infra.redis_client import connect
 from worker.maintenance.sweep import Sweep
 from worker.wakeup.queue import ArqWaker
+
+
+@pytest.fixture(autouse=True)
+def patient_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for servers that answer, however busy the machine is."""
+    monkeypatch.setattr("worker.health.PROBE_TIMEOUT_S", HANGS_AFTER_S)
 
 
 def sweep_over(db: Pool, redis: ArqRedis) -> Sweep:

@@ -19,6 +19,7 @@ from ops.cli.main import main
 from ops.migrations import migrate
 from tests.support.receiver import (
     HEADER,
+    PATIENCE_S,
     SECRET,
     Doorway,
     Locked,
@@ -78,6 +79,12 @@ async def redis(valkey: embedded.Valkey) -> AsyncIterator[ArqRedis]:
     await client.flushall()
     yield client
     await client.aclose()
+
+
+@pytest.fixture(autouse=True)
+def patient_spool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a Redis that answers, however busy the machine is."""
+    monkeypatch.setattr("webhook_receiver.storage.SPOOL_TIMEOUT_S", PATIENCE_S)
 
 
 @pytest.fixture
@@ -410,8 +417,14 @@ async def test_deliveries_over_the_bound_are_sent_back(
 
 @pytest.mark.parametrize("how", [away, still])
 async def test_with_both_away_deliveries_are_sent_back_in_time(
-    postgres: embedded.Postgres, valkey: embedded.Valkey, redis: ArqRedis, db: Pool, how: Any
+    postgres: embedded.Postgres,
+    valkey: embedded.Valkey,
+    redis: ArqRedis,
+    db: Pool,
+    how: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.undo()  # by the time-outs as they are
     async with open_receiver(postgres.url, valkey.url) as doorway:
         assert_taken(await doorway.deliver(event_body()))
         async with how(postgres), how(valkey):

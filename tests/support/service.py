@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.support.receiver import SECRET, Client, ReceiverProcess, event_body
+from tests.support.receiver import SECRET, Client, PatientReceiverProcess, event_body
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import Stack, build_client, build_worker, fill_budget
 from tests.support.waiting import HANGS_AFTER_S, until
@@ -94,7 +94,9 @@ async def open_service(
         await simulator.adelete("/_simulator/faults")
         await simulator.adelete("/_simulator/requests")
         receiver = await opened.enter_async_context(
-            ReceiverProcess(DATABASE_URL=database_url, REDIS_URL=redis_url, WEBHOOK_SECRET=SECRET)
+            PatientReceiverProcess(
+                DATABASE_URL=database_url, REDIS_URL=redis_url, WEBHOOK_SECRET=SECRET
+            )
         )
         session = await opened.enter_async_context(aiohttp.ClientSession())
         client = await opened.enter_async_context(build_client(simulator.url, redis))
