@@ -224,8 +224,9 @@ async def test_a_deleted_item_ends_its_waits(ops: OpsClient, db: Pool) -> None:
         " VALUES ($1, now(), now(), '{}', 1, 1)",
         purged,
     )
-    await settle(db, purged)
     await db.execute("DELETE FROM pluggy.items WHERE id = $1", purged)
+    # Not before: its wait would have been for an item that is read completely.
+    await settle(db, purged)
     for item, wait in zip((deleted, purged), waits, strict=True):
         for reply in (await wait, await ops.call("GET", f"/v1/items/{item}")):
             assert (reply.status, reply.body["error"]) == (410, "item_deleted")
