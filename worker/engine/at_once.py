@@ -21,8 +21,10 @@ from worker.planner.steps import (
 from worker.pluggy_api.tickets import TICKET, Ticket
 from worker.sync.by_id import BLOCK_SIZE
 
-AT_ONCE: Final = 6
+AT_ONCE: Final = 8
 """Steps of a claim that are begun and not stored: at most so many answers are held in memory.
+
+Two accounts, their bills and five investments are asked for in three answers, the item's included.
 
 A step asks for its first page only; what else it asks for it does in its turn.
 """
