@@ -3,7 +3,9 @@
 -- returns: one? ClaimedItem
 -- Leases the item that was woken for, if it is due in the live lane. has_open_runs, of every claim:
 -- the last holder has left runs open. One that it opens meanwhile renews the lease, which fails this
--- claim.
+-- claim. synchronous_commit, of the claims of due items: a claim is not awaited on disk. Others see it
+-- at once. A crash that loses it leaves the item due, and its token fails at the fence; whatever was
+-- committed after it is further on in the WAL, so where that is kept, the claim is kept too.
 WITH due AS (
     SELECT s.item_id, s.lane
     FROM pluggy_sync.item_sync s
@@ -15,7 +17,7 @@ WITH due AS (
 UPDATE pluggy_sync.item_leases l
 SET token = gen_random_uuid(), until = clock_timestamp() + $2::interval
 FROM due
-WHERE l.item_id = due.item_id
+WHERE l.item_id = due.item_id AND set_config('synchronous_commit', 'off', true) = 'off'
 RETURNING l.item_id, l.token, due.lane, clock_timestamp() AS now,
           EXISTS (SELECT FROM pluggy_sync.runs r
                   WHERE r.item_id = l.item_id AND r.finished_at IS NULL) AS has_open_runs;
@@ -45,7 +47,7 @@ WITH due AS (
 UPDATE pluggy_sync.item_leases l
 SET token = gen_random_uuid(), until = clock_timestamp() + $1::interval
 FROM due
-WHERE l.item_id = due.item_id
+WHERE l.item_id = due.item_id AND set_config('synchronous_commit', 'off', true) = 'off'
 RETURNING l.item_id, l.token, due.lane, clock_timestamp() AS now,
           EXISTS (SELECT FROM pluggy_sync.runs r
                   WHERE r.item_id = l.item_id AND r.finished_at IS NULL) AS has_open_runs;
@@ -80,7 +82,7 @@ WITH oldest AS (
 UPDATE pluggy_sync.item_leases l
 SET token = gen_random_uuid(), until = clock_timestamp() + $1::interval
 FROM due
-WHERE l.item_id = due.item_id
+WHERE l.item_id = due.item_id AND set_config('synchronous_commit', 'off', true) = 'off'
 RETURNING l.item_id, l.token, due.lane, clock_timestamp() AS now,
           EXISTS (SELECT FROM pluggy_sync.runs r
                   WHERE r.item_id = l.item_id AND r.finished_at IS NULL) AS has_open_runs;

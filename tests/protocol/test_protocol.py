@@ -23,17 +23,28 @@ from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Connection, Pool
 from worker.infra.redis_client import connect
+from worker.infra.sql_files import QUERIES_DIR, SQL_DIR, named_statements
 from worker.lease.lease import LEASE, LeaseLost, SyncSession
 from worker.lease.runs import RUN_SEQ_LOCK, run_of_its_own
 from worker.planner.outcomes import Outcome
 from worker.planner.state import ItemState
 from worker.store import sweep
-from worker.store.lease import release_item
+from worker.store.lease import (
+    ClaimedItem,
+    claim_best_item,
+    claim_oldest_item,
+    claim_woken_item,
+    release_item,
+)
 
 WAITING = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
+
+
+NOT_TO_WAIT = "set_config('synchronous_commit'"
+NOT_AWAITED = {"claim_woken_item", "claim_best_item", "claim_oldest_item"}
 
 
 @pytest.fixture
@@ -217,6 +228,24 @@ async def test_many_workers_share_the_due_items_without_any_twice(db: Pool, work
         found.append(lease.item_id)
     assert set(found) == items
     assert len(found) == 40
+
+
+async def test_a_claim_of_a_due_item_is_all_that_is_not_awaited_on_disk(db: Pool) -> None:
+    files = [path for path in SQL_DIR.rglob("*.sql") if NOT_TO_WAIT in path.read_text("utf-8")]
+    assert files == [QUERIES_DIR / "lease.sql"]
+    statements = named_statements(files[0])
+    assert {name for name, text in statements if NOT_TO_WAIT in text} == NOT_AWAITED
+    claims: list[Callable[[Connection, uuid.UUID], Awaitable[ClaimedItem | None]]] = [
+        lambda conn, item_id: claim_woken_item(conn, item_id, lease_for=LEASE),
+        lambda conn, _: claim_best_item(conn, lease_for=LEASE, lowest_lane=int(Lane.AUDIT)),
+        lambda conn, _: claim_oldest_item(conn, lease_for=LEASE),
+    ]
+    for claim in claims:
+        item_id = await waiting_item(db)
+        async with db.acquire() as conn, conn.transaction():
+            await conn.execute("SET LOCAL synchronous_commit = on")
+            assert await claim(conn, item_id)
+            assert await conn.fetchval("SHOW synchronous_commit") == "off"
 
 
 async def test_a_lapsed_lease_is_claimed_by_another_worker(db: Pool, worker: Worker) -> None:

@@ -46,7 +46,10 @@ async def claim_woken_item(
     """Leases the item that was woken for, if it is due in the live lane.
 
     has_open_runs, of every claim: the last holder has left runs open. One that it opens meanwhile
-    renews the lease, which fails this claim.
+    renews the lease, which fails this claim. synchronous_commit, of the claims of due items: a
+    claim is not awaited on disk. Others see it at once. A crash that loses it leaves the item due,
+    and its token fails at the fence; whatever was committed after it is further on in the WAL, so
+    where that is kept, the claim is kept too.
     """
     found = await conn.fetchrow(SQL["claim_woken_item"], item_id, lease_for)
     return None if found is None else ClaimedItem(*found)
