@@ -1,9 +1,11 @@
-"""The whole job: items mirrored for the first time, and five new rows each; beside other ways.
+"""The whole job: items mirrored at first, then five new rows each, twice; by several ways.
 
 Ours is one worker process that is told by webhooks; the other ways (bench/peers) ask every item.
-All mirror items, accounts and transactions, in turn, into databases of their own on one server. CPU
-is that of the client's process, without Postgres and without its start. Ways whose packages cannot
-be installed are named and left out.
+All mirror items, accounts and transactions, in turn, into databases of their own on one server.
+The rows of the import are 90 minutes old: after an hour ours does not list them again. The others
+list from an hour before their newest row: at first all of the import, with the next delta little.
+CPU is that of the client's process, without Postgres and without its start. Ways whose packages
+cannot be installed are named and left out.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ from worker.wakeup.queue import ArqWaker
 
 PRODUCTS: Final = "items,accounts,transactions"
 NEW_ROWS: Final = 5
+IMPORTED_MINUTES_AGO: Final = 90
+DELTAS: Final = ("delta", "next delta")
 OURS: Final = "ours"
 RAW: Final = "aiohttp + asyncpg"
 """A script of the packages of the service itself; it needs no environment of its own."""
@@ -106,6 +110,19 @@ class Job:
             raise RuntimeError(f"{name} has failed")
         return Cost(**json.loads(output), requests=await self._asked())
 
+    async def each(
+        self, kind: str, items: list[str], events: list[dict[str, Any]]
+    ) -> dict[str, Cost]:
+        """Ours, told by the events, and every other way."""
+        ours = {OURS: await self.ours(events)}
+        return ours | {name: await self.run(name, kind, items) for name in self.ways}
+
+    async def collected(self, item: str) -> list[dict[str, Any]]:
+        """The webhooks of an item's new rows."""
+        path = f"/_simulator/items/{item}/collect"
+        done = await self.simulator.apost(path, {"created": NEW_ROWS})
+        return [e for e in done["events"] if e["event"].startswith("transactions/")]
+
     async def _asked(self) -> int:
         """GETs since the log was emptied: each has to ask for its key, ours seldom."""
         asked = (await self.simulator.aget("/_simulator/requests"))["endpoints"]
@@ -154,24 +171,17 @@ async def _database(server: str, name: str) -> str:
 
 
 async def one_round(job: Job, items: int, rows: int) -> dict[str, dict[str, Cost]]:
-    """New items, and then their new rows: costs by kind and way."""
-    made = [
-        await job.simulator.apost("/_simulator/items", {"transactions": rows}) for _ in range(items)
-    ]
+    """New items, and then their new rows, twice: costs by kind and way."""
+    wanted = {"transactions": rows, "importedMinutesAgo": IMPORTED_MINUTES_AGO}
+    made = [await job.simulator.apost("/_simulator/items", wanted) for _ in range(items)]
     ids = [item["id"] for item in made]
-    backfill = {OURS: await job.ours([_event("item/created", item) for item in ids])}
-    for name in job.ways:
-        backfill[name] = await job.run(name, "backfill", ids)
-    told = []
-    for item in ids:
-        path = f"/_simulator/items/{item}/collect"
-        done = await job.simulator.apost(path, {"created": NEW_ROWS})
-        told += [e for e in done["events"] if e["event"].startswith("transactions/")]
-    delta = {OURS: await job.ours(told)}
-    for name in job.ways:
-        delta[name] = await job.run(name, "delta", ids)
+    created = [_event("item/created", item) for item in ids]
+    costs = {"backfill": await job.each("backfill", ids, created)}
+    for kind in DELTAS:
+        told = [event for item in ids for event in await job.collected(item)]
+        costs[kind] = await job.each("delta", ids, told)
     await _assert_equal(job, ids)
-    return {"backfill": backfill, "delta": delta}
+    return costs
 
 
 def _event(name: str, item_id: str) -> dict[str, Any]:
@@ -200,7 +210,7 @@ async def measure(*, quick: bool) -> dict[str, Any]:
 
 def _summary(found: list[dict[str, dict[str, Cost]]]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    for kind in ("backfill", "delta"):
+    for kind in ("backfill", *DELTAS):
         rounds = [one[kind] for one in found]
         for name in rounds[0]:
             if name != OURS:

@@ -48,6 +48,7 @@ class NewItem(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     webhook_url: str | None = None
     transactions: Count = 60
     accounts: Count = 2
+    imported_minutes_ago: Count = 0
     products: list[str] | None = None
     user: str = "user-ok"
     quirks: list[str] = []
@@ -102,6 +103,7 @@ async def create_item(request: web.Request) -> web.Response:
         Order(triggered_by="USER"),
         transactions=order.transactions,
         accounts=order.accounts,
+        minutes_ago=order.imported_minutes_ago,
         again=again,
     )
     return json_answer(item.shown())

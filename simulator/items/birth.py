@@ -21,9 +21,8 @@ _SUBTYPES = ("CHECKING_ACCOUNT", "CREDIT_CARD", "SAVINGS_ACCOUNT", "CREDIT_CARD"
 _ROWS_PER_PAYMENT = 20
 
 
-async def fill(world: World, item: Item, *, transactions: int, accounts: int) -> None:
-    """Fill a new item with rows of all its products."""
-    now_ms = world.clock.now_ms()
+async def fill(world: World, item: Item, *, transactions: int, accounts: int, now_ms: int) -> None:
+    """Fill a new item with rows of all its products, as of now_ms."""
     made = [open_account(item, subtype, now_ms) for subtype in _wanted(item, accounts)]
     count = transactions if "TRANSACTIONS" in item.products else 0
     await _fill_accounts(world, item, made, count, now_ms)

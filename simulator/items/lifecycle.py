@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from simulator.bank.daily import daily_order
-from simulator.clock import DAY_MS, iso
+from simulator.clock import DAY_MS, MINUTE_MS, iso
 from simulator.items import outcomes, timeline
 from simulator.items.birth import fill
 from simulator.items.collection import collect, first_events
@@ -53,15 +53,22 @@ class Lifecycle:
         *,
         transactions: int,
         accounts: int,
+        minutes_ago: int = 0,
         again: Reconnection | None = None,
     ) -> None:
-        """A first import, all at once. again: of what an earlier item of the person has shown."""
+        """A first import, all at once; its rows are created so many minutes ago.
+
+        again: of what an earlier item of the person has shown.
+        """
         stale = outcomes.reasons(item, order.partial)
         item.unread = set(stale)
         if again is not None:
             reconnect(self._world, item, again, self._clock.now_ms())
         else:
-            await fill(self._world, item, transactions=transactions, accounts=accounts)
+            then_ms = self._clock.now_ms() - minutes_ago * MINUTE_MS
+            await fill(
+                self._world, item, transactions=transactions, accounts=accounts, now_ms=then_ms
+            )
         if item.id not in self._world.items:
             return
         now_ms = self._clock.now_ms()

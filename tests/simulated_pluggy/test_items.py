@@ -510,3 +510,15 @@ def test_a_consent_that_runs_out_withholds_the_data_without_a_word(
     renewed = read(caller, item)
     assert datetime.fromisoformat(renewed["consentExpiresAt"]) > now + timedelta(days=365)
     assert len(caller.get(accounts)["results"]) == 2
+
+
+def test_an_item_may_have_been_imported_some_time_ago(
+    simulator: SimulatorProcess, caller: Caller
+) -> None:
+    now = datetime.fromisoformat(simulator.get("/_simulator/clock")["now"])
+    body = {"transactions": 4, "accounts": 1, "importedMinutesAgo": 90}
+    item = simulator.post("/_simulator/items", body)
+    [account] = caller.get(f"/accounts?itemId={item['id']}")["results"]
+    rows = caller.walk(f"?accountId={account['id']}")
+    created = {datetime.fromisoformat(row["createdAt"]) for row in rows}
+    assert created == {now - timedelta(minutes=90)}
