@@ -1,7 +1,8 @@
 """Syncs a second of 1, 2, 4, 8 and 16 worker processes of 4 slots, with 100 ms for each answer.
 
 A sync is a delta of two answers: 4 slots do 20 a second at most. Each round starts its own
-processes. Beside each figure: how much of all cores was in use, by whatever ran.
+processes, which first do as many without latency, so that their sessions know the statements.
+Beside each figure: how much of all cores was in use, by whatever ran.
 """
 
 from __future__ import annotations
@@ -52,11 +53,12 @@ class Load:
 
     async def run(self, workers: int) -> tuple[float, float]:
         """Syncs a second of one delta an item, and the share of the cores in use."""
-        events = [await self._collected(item) for item in self.items]
         async with AsyncExitStack() as on:
             await asyncio.gather(
                 *(on.enter_async_context(self._worker(SLOTS)) for _ in range(workers))
             )
+            await self._sync([await self._collected(item) for item in self.items])
+            events = [await self._collected(item) for item in self.items]
             await slow_down(self.simulator, ANSWER_MS / 1000)
             clock, used = asyncio.get_running_loop().time, _jiffies()
             began = clock()
