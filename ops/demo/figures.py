@@ -41,11 +41,6 @@ class Progress:
     lag_ms: tuple[float, float] | None = None
     without_rows: int = 0
 
-    @property
-    def is_quiet(self) -> bool:
-        """Every event has been delivered and settled."""
-        return self.undelivered == 0 and self.open == 0
-
 
 @dataclass(frozen=True, slots=True)
 class Figures:

@@ -42,6 +42,8 @@ APPLY_TIMEOUT_S: Final = 600.0
 ROWS_A_SECOND: Final = 200
 """Far fewer than the slowest machine manages: a guard against waiting for ever."""
 POLL_INTERVAL_S: Final = 0.25
+SHOW_INTERVAL_S: Final = 1.0
+"""Counting all rows takes CPU from what is measured."""
 INTERRUPTED: Final = 130
 NONE_YET: Final = 2**62
 """No event has that id: the lag is that of the update rounds only."""
@@ -68,6 +70,7 @@ class Watch:
     control: SimulatorControl
     after_event: int = NONE_YET
     last: Progress = field(default_factory=Progress)
+    shown_at: float = 0.0
 
     async def check(self) -> Progress:
         """How far the mirror is. Raises ChildEnded."""
@@ -81,7 +84,15 @@ class Watch:
             undelivered=undelivered,
         )
         self.screen.show(self.last)
+        self.shown_at = time.monotonic()
         return self.last
+
+    async def is_quiet(self) -> bool:
+        """Whether every webhook is delivered and settled. Raises ChildEnded."""
+        self.stage.children.check()
+        if await self.control.undelivered():
+            return False
+        return not await demo.demo_has_open_events(self.conn)
 
     async def until_quiet(self, rows: int) -> Progress:
         """Wait until every webhook is delivered and settled. rows: about how many rows change.
@@ -90,12 +101,14 @@ class Watch:
         """
         timeout_s = APPLY_TIMEOUT_S + rows / ROWS_A_SECOND
         deadline = time.monotonic() + timeout_s
-        while not (progress := await self.check()).is_quiet:
+        while not await self.is_quiet():
             if time.monotonic() > deadline:
                 what = "every webhook to be applied"
-                raise DemoFailed(f"waited {timeout_s:.0f} s for {what}: {progress}")
+                raise DemoFailed(f"waited {timeout_s:.0f} s for {what}: {await self.check()}")
+            if time.monotonic() > self.shown_at + SHOW_INTERVAL_S:
+                await self.check()
             await asyncio.sleep(POLL_INTERVAL_S)
-        return progress
+        return await self.check()
 
 
 def run_demo(options: DemoOptions) -> int:

@@ -14,6 +14,8 @@ import aiohttp
 CONNECTORS: Final = (612, 601, 600)
 """Banks of Open Finance, where most connections are."""
 ANSWER_TIMEOUT_S: Final = 120.0
+IMPORTED_MINUTES_AGO: Final = 90
+"""Updates come hours after an import: within one hour each would list all of it again."""
 
 
 def usual_changes(transactions: int) -> dict[str, Any]:
@@ -63,6 +65,7 @@ class SimulatorControl:
             "connectorId": CONNECTORS[number % len(CONNECTORS)],
             "clientUserId": f"user-{number + 1}",
             "transactions": transactions,
+            "importedMinutesAgo": IMPORTED_MINUTES_AGO,
         }
         item = await self.json("POST", "/_simulator/items", wanted)
         return str(uuid.UUID(item["id"]))

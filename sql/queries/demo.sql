@@ -30,6 +30,12 @@ FROM (
     WHERE event NOT LIKE 'sync/%'
 ) AS e;
 
+-- name: demo_has_open_events
+-- returns: value
+-- Whether a webhook is still to be settled: asked more often than demo_progress, which counts all rows.
+SELECT EXISTS (SELECT FROM pluggy_sync.webhook_events
+               WHERE state IN ('pending', 'walking') AND event NOT LIKE 'sync/%') AS has_open;
+
 -- name: spending_by_category
 -- returns: many Spending
 -- nullable: currency, category, spent

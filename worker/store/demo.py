@@ -47,6 +47,14 @@ async def demo_progress(conn: Executor, *, after_event: int) -> DemoProgress:
     return DemoProgress(*the_row(await conn.fetchrow(SQL["demo_progress"], after_event)))
 
 
+async def demo_has_open_events(conn: Executor) -> bool:
+    """Whether a webhook is still to be settled: asked more often than demo_progress, which
+    counts all rows.
+    """
+    found: bool = await conn.fetchval(SQL["demo_has_open_events"])
+    return found
+
+
 async def spending_by_category(conn: Executor) -> list[Spending]:
     """Own transfers and card bills move money, they do not spend it; rows without a
     category count.
