@@ -258,6 +258,23 @@ def steps_under_way() -> list[asyncio.Task[Any]]:
     return [task for task in asyncio.all_tasks() if getattr(task.get_coro(), "cr_code", 0) is run]
 
 
+async def test_of_answers_that_are_there_the_rows_of_accounts_are_stored_first() -> None:
+    rows = ReadDelta(uuid.uuid4(), datetime.now(UTC), True, None)
+    planned: list[PlannedStep] = [ReadProduct("loans", WHOLE_ITEM, None), rows]
+
+    async def work(_: PlannedStep) -> None:
+        await wait_for_ticket()
+
+    async with AtOnce(AT_ONCE) as steps:
+        for step in planned:
+            steps.begin(step, Lane.LIVE, work)
+        await asyncio.wait([begun.ticket.answered for begun in steps.begun])
+        taken = await steps.next()
+        assert taken.step == rows
+        taken.ticket.come()
+        await taken.task
+
+
 async def test_an_error_of_a_step_that_is_never_taken_is_not_lost_to_asyncio() -> None:
     lost: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))

@@ -28,6 +28,7 @@ Two accounts, their bills and five investments are asked for in three answers, t
 
 A step asks for its first page only; what else it asks for it does in its turn.
 """
+TRANSACTIONS: Final = "transactions"
 APART: Final = frozenset({"investments", "investment_transactions"})
 """Products that are not asked for together: movements may ask for the investments again."""
 
@@ -86,6 +87,8 @@ class AtOnce:
     async def next(self) -> Begun:
         """The next step to go on: the first answered, but long questions behind all others.
 
+        Of those that are answered by now the rows of accounts go first: most events are about them,
+        and their questions by id are asked only after them.
         The list of accounts goes before everything: if it comes to be asked for again, because an
         account is gone, no older one follows. No wait is longer than the time-out of a call, which
         is shorter than the lease that each stored step renews.
@@ -93,7 +96,8 @@ class AtOnce:
         first = self._first()
         answers = [begun.ticket.answered for begun in first]
         await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
-        found = next(begun for begun in first if begun.ticket.answered.done())
+        answered = (begun for begun in first if begun.ticket.answered.done())
+        found = min(answered, key=lambda begun: step_key(begun.step)[1] != TRANSACTIONS)
         self.begun.remove(found)
         return found
 
