@@ -112,9 +112,17 @@ async def holding(stack: Stack, *prefixes: str) -> AsyncIterator[Pluggy]:
 
 
 async def barrier(stack: Stack) -> None:
-    """Round trips through the same loop: a request that was begun would have arrived."""
+    """Round trips through the same loop: a request that was begun would have arrived.
+
+    And more turns of it without a statement under way than lie between two statements of a claim:
+    what was answered would be stored, however slow Postgres is.
+    """
     for _ in range(10):
         await stack.requests()
+    turns = 0
+    while turns < 200:
+        await asyncio.sleep(0)
+        turns = turns + 1 if stack.db.get_size() == stack.db.get_idle_size() else 0
 
 
 async def collected(stack: Stack, **changes: Any) -> tuple[str, dict[str, Any]]:
