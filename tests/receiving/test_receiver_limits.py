@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from resource import RLIM_INFINITY
 
 import pytest
+from aiohttp import web
 from arq.connections import ArqRedis
 
 from tests.support.receiver import HEADER, SECRET, Doorway, Reply, event_body, open_receiver
 from tests.support.waiting import until
-from worker.infra.http_server import HttpLimits, connection_limit
+from worker.infra.http_server import BoundedRunner, HttpLimits, connection_limit
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 LIMITS = HttpLimits(connections=5, head_timeout_s=60.0)
@@ -124,6 +125,37 @@ async def test_a_connection_that_is_idle_after_its_answer_is_closed(
     ):
         assert await answer(reader, writer) == 200
         assert await reader.read() == b""
+
+
+async def test_a_body_that_is_read_before_its_request_begins_is_no_head() -> None:
+    """uvloop reads a socket several times in a row, before the task of the request runs."""
+    connections: list[asyncio.Protocol] = []
+
+    async def length(request: web.Request) -> web.Response:
+        return web.Response(text=f"length {len(await request.read())}!")
+
+    app = web.Application()
+    app.router.add_post("/", length)
+    runner = BoundedRunner(app, HttpLimits())
+    await runner.setup()
+
+    def accept() -> asyncio.Protocol:
+        assert runner.server is not None
+        connections.append(runner.server())
+        return connections[-1]
+
+    server = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    async with asyncio.timeout(60):
+        writer.write(head % 1 + b"x")
+        assert (await reader.readuntil(b"!")).endswith(b"length 1!")
+        for piece in (head % 100_000, b"x" * 60_000, b"x" * 40_000):
+            connections[0].data_received(piece)
+        assert (await reader.readuntil(b"!")).endswith(b"length 100000!")
+    writer.close()
+    server.close()
+    await runner.cleanup()
 
 
 @pytest.mark.parametrize(

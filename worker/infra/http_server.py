@@ -220,8 +220,12 @@ class BoundedConnection(web.RequestHandler):
 
     @property
     def _awaits_head(self) -> bool:
-        """Whether no request is being handled, so that new bytes belong to the next head."""
-        return self._waiter is not None
+        """Whether no request is being handled, so that new bytes belong to the next head.
+
+        The waiter is done once a head was parsed, and stays until the loop gets to its task. uvloop
+        reads on before that.
+        """
+        return self._waiter is not None and not self._waiter.done()
 
     def force_close(self) -> None:
         self._silent.pop(self, None)
