@@ -75,9 +75,10 @@ def test_every_word_stands_in_the_names_beside_it() -> None:
 
 
 def test_the_glossary_is_in_order_and_defines_every_word_once() -> None:
-    words = [word for word, _, _ in rows()]
+    words, page = [word for word, _, _ in rows()], PAGE.read_text(encoding="utf-8")
     assert words == sorted(set(words))
-    assert len(words) == PAGE.read_text(encoding="utf-8").count("\n| ") - 1
+    assert len(words) == page.count("\n| ") - 1
+    assert page.count("\n\n| ") == page.count("\n\n| word | in the code | meaning |\n|---|") == 1
 
 
 def test_every_table_of_the_state_is_in_the_glossary() -> None:
