@@ -21,12 +21,12 @@ def summary(
     directory: DataDirectory | None,
     new_secret: str | None,
 ) -> str:
-    """given: variables that `up` has set for the processes. new_secret: if it was made now."""
+    """given: variables that `up` has set for the processes. new_secret: if no start has shown it."""
     lines = [*_listening(options, ports, given)]
     if directory is not None and new_secret is not None:
         lines += [
             f"webhook secret  {new_secret}",
-            f"                made now, shown this once, kept in {directory.secret_file}",
+            f"                made here, shown this once, kept in {directory.secret_file}",
         ]
     if not options.simulator:
         lines += ["", *_events(ports)]
@@ -40,7 +40,8 @@ def _listening(options: UpOptions, ports: Ports, given: Mapping[str, str]) -> It
     for variable, name in (("DATABASE_URL", "Postgres"), ("REDIS_URL", "Redis")):
         yield f"{name:<16}{given.get(variable) or f'as {variable} says'}"
     pluggy = given.get("PLUGGY_BASE_URL", "")
-    yield f"{'Pluggy':<16}" + (f"simulator at {pluggy}" if options.simulator else "the real one")
+    real = "as PLUGGY_BASE_URL says" if is_given("PLUGGY_BASE_URL") else "the real one"
+    yield f"{'Pluggy':<16}" + (f"simulator at {pluggy}" if options.simulator else real)
     yield f"{'workers':<16}{options.workers}"
     yield f"{'ops':<16}http://{LOOPBACK}:{ports.ops}"
     yield f"{'receiver':<16}http://{LOOPBACK}:{ports.receiver}{RECEIVER_PATH}"

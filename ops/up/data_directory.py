@@ -46,12 +46,12 @@ class DataDirectory:
         return self.path / "webhook-secret"
 
     def make_secret(self) -> str | None:
-        """The secret if it was made now, or None if there was one."""
-        if self.secret_file.exists():
+        """The secret to show, or None if an earlier `up` that has started has shown it."""
+        if self.secret_file.exists() and self.environment_file.exists():
             return None
-        secret = secrets.token_urlsafe(32)
-        self._write(self.secret_file, secret + "\n")
-        return secret
+        if not self.secret_file.exists():
+            self._write(self.secret_file, secrets.token_urlsafe(32) + "\n")
+        return self.secret_file.read_text().strip()
 
     def write_environment(self, variables: Mapping[str, str]) -> None:
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]

@@ -222,12 +222,19 @@ def test_a_webhook_secret_is_made_once_and_only_its_owner_may_read_it(tmp_path: 
         made = directory.make_secret()
         assert made is not None
         assert len(made) >= 32
-        assert directory.make_secret() is None
         assert directory.secret_file.read_text().strip() == made
         assert directory.secret_file.stat().st_mode & 0o777 == 0o600
         directory.write_environment({"A": "it's"})
         assert directory.environment_file.read_text() == "export A='it'\"'\"'s'\n"
         assert directory.environment_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_secret_of_a_start_that_failed_is_shown_by_the_next_one(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    made = directory.make_secret()
+    assert made == directory.make_secret()
+    directory.write_environment({})
+    assert directory.make_secret() is None
 
 
 def shown(directory: DataDirectory, secret: str | None, *, simulator: bool) -> str:
