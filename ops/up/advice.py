@@ -21,7 +21,7 @@ def summary(
     directory: DataDirectory | None,
     new_secret: str | None,
 ) -> str:
-    """given: variables that `up` has set for the processes. new_secret: if no start has shown it."""
+    """given: variables that `up` has set for the processes. new_secret: if not shown yet."""
     lines = [*_listening(options, ports, given)]
     if directory is not None and new_secret is not None:
         lines += [

@@ -200,7 +200,7 @@ def _stop_on_signals() -> None:
 
 
 def _secret(directory: DataDirectory | None) -> tuple[dict[str, str], str | None]:
-    """The webhook secret as a setting, unless the environment has one; and itself if it is to be shown."""
+    """The webhook secret as a setting, unless the environment has one; and itself to show it."""
     if directory is None or is_given("WEBHOOK_SECRET"):
         return {}, None
     made = directory.make_secret()

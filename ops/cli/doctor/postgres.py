@@ -67,7 +67,7 @@ def _clock(server: datetime) -> Check:
 
 def _role(facts: PostgresFacts) -> Iterator[Check]:
     if facts.is_superuser:
-        what = f"{facts.role} is a superuser: processes need roles of their own (docs/roles.md)"
+        what = f"{facts.role} is a superuser: no process should log in so (docs/roles.md)"
         yield Check(WARNING, AREA, what, "pluggy-sync migrate --roles")
     rights = {
         "accept events": facts.may_accept,
