@@ -225,7 +225,7 @@ async def test_a_full_queue_gets_no_more_wake_ups(doorway: Doorway, redis: ArqRe
 async def test_deliveries_are_counted_by_minute_event_and_answer(
     database_url: str, redis: ArqRedis, redis_url: str, db: Pool
 ) -> None:
-    async with open_receiver(database_url, redis_url) as doorway:
+    async with open_receiver(database_url, redis_url, patient=True) as doorway:
         body = event_body()
         for _ in range(2):
             await doorway.deliver(body)
@@ -289,7 +289,7 @@ async def test_refusals_are_counted_when_the_receiver_stops(
     database_url: str, redis: ArqRedis, redis_url: str
 ) -> None:
     with capture_logs() as logs:
-        async with open_receiver(database_url, redis_url) as doorway:
+        async with open_receiver(database_url, redis_url, patient=True) as doorway:
             await doorway.deliver(event_body(), secret=None)
             doorway.services.counts.log_refused()
             await doorway.deliver(b"[]")

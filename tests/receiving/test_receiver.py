@@ -175,7 +175,9 @@ def test_a_body_has_three_seconds_and_every_answer_four() -> None:
 async def test_both_secrets_open_the_door_while_rotating(
     database_url: str, redis: ArqRedis, redis_url: str, secret: str, way: str
 ) -> None:
-    async with open_receiver(database_url, redis_url, secrets=[OTHER_SECRET, SECRET]) as doorway:
+    async with open_receiver(
+        database_url, redis_url, patient=True, secrets=[OTHER_SECRET, SECRET]
+    ) as doorway:
         if way == "header":
             reply = await doorway.deliver(event_body(), secret=secret)
         else:
@@ -246,7 +248,7 @@ async def test_a_path_of_any_bytes_is_refused_not_stumbled_over(
 async def test_a_secret_of_odd_characters_works_in_path_and_header(
     database_url: str, redis: ArqRedis, redis_url: str, secret: str, path: str
 ) -> None:
-    async with open_receiver(database_url, redis_url, secrets=[secret]) as doorway:
+    async with open_receiver(database_url, redis_url, patient=True, secrets=[secret]) as doorway:
         assert (await doorway.deliver(event_body(), secret=secret)).status == 202
         answer = await doorway.speak(
             b"POST /webhooks/pluggy%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -259,7 +261,9 @@ async def test_a_secret_of_odd_characters_works_in_path_and_header(
 async def test_the_header_of_the_secret_can_have_another_name(
     database_url: str, redis: ArqRedis, redis_url: str
 ) -> None:
-    async with open_receiver(database_url, redis_url, header="Authorization") as doorway:
+    async with open_receiver(
+        database_url, redis_url, patient=True, header="Authorization"
+    ) as doorway:
         reply = await doorway.deliver(event_body(), secret=None, Authorization=SECRET)
         usual = await doorway.deliver(event_body(), secret=SECRET)
     assert (reply.status, usual.status) == (202, 401)
@@ -293,7 +297,7 @@ async def test_deliveries_are_taken_from_allowed_addresses_only(
     database_url: str, redis: ArqRedis, redis_url: str, forwarded: dict[str, str], status: int
 ) -> None:
     origins = Origins(parse_networks("52.67.145.81"), parse_networks("127.0.0.0/8, ::1"))
-    async with open_receiver(database_url, redis_url, origins=origins) as doorway:
+    async with open_receiver(database_url, redis_url, patient=True, origins=origins) as doorway:
         assert (await doorway.deliver(event_body(), **forwarded)).status == status
         # The company's own code registers from anywhere.
         registration = {"itemId": str(uuid.uuid4())}
@@ -432,7 +436,7 @@ async def test_a_ready_receiver_says_so(doorway: Doorway) -> None:
 async def test_a_database_that_is_not_migrated_is_not_ready(
     empty_database_url: str, redis: ArqRedis, redis_url: str
 ) -> None:
-    async with open_receiver(empty_database_url, redis_url) as doorway:
+    async with open_receiver(empty_database_url, redis_url, patient=True) as doorway:
         ready = await doorway.call("GET", "/readyz")
         reply = await doorway.deliver(event_body())
     assert (ready.status, ready.body["error"]) == (503, "postgres_not_migrated")
