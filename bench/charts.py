@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 
 Figures = Mapping[str, Any]
 
-BAR, GAP, LABELS, SCALE, VALUES = 18, 8, 300, 360, 110
+BAR, GAP, LABELS, SCALE, VALUES = 18, 8, 330, 360, 110
 HEAD: Final = 44
 WIDTH: Final = LABELS + SCALE + VALUES
 OTHERS: Final = (
