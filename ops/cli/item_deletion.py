@@ -40,11 +40,9 @@ class Erasure:
 @click.command("delete")
 @click.argument("item_id", type=click.UUID, metavar="ID")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option(
-    "--wait", default=90.0, type=click.FloatRange(0), help="Seconds to wait for the purge."
-)
+@click.option("--wait", default=90, type=click.IntRange(0), help="Seconds to wait for the purge.")
 @json_option
-def delete(item_id: uuid.UUID, yes: bool, wait: float, as_json: bool) -> None:
+def delete(item_id: uuid.UUID, yes: bool, wait: int, as_json: bool) -> None:
     """Erase an item: delete it at Pluggy if it is there, and purge all that is stored of it.
 
     Also for an item that Pluggy has deleted already, above all one that is kept as ended. A worker

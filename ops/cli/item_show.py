@@ -28,14 +28,10 @@ TABLES: Final = ("rows", "freshness", "walks", "open_events", "dead_letters")
 @click.command("show")
 @click.argument("item_id", type=click.UUID, metavar="ID")
 @click.option("--wait", is_flag=True, help="Show the progress until everything is read.")
-@click.option(
-    "--timeout", type=click.FloatRange(0), default=600.0, help="Seconds to wait with --wait."
-)
+@click.option("--timeout", type=click.IntRange(0), default=600, help="Seconds to wait with --wait.")
 @click.option("--product", type=click.Choice(PRODUCTS), help="Print the rows of this product.")
 @console.json_option
-def show(
-    item_id: uuid.UUID, wait: bool, timeout: float, product: str | None, as_json: bool
-) -> None:
+def show(item_id: uuid.UUID, wait: bool, timeout: int, product: str | None, as_json: bool) -> None:
     """Show how many rows of an item are stored, their freshness and the open work.
 
     With --product its rows, which are personal data: one JSON object a line, or one document with

@@ -27,10 +27,10 @@ OPEN: Final = ("pending", "walking")
 @click.command("verify")
 @click.argument("item_ids", nargs=-1, required=True, type=click.UUID, metavar="ID...")
 @click.option(
-    "--timeout", type=click.FloatRange(0), default=600.0, help="Seconds to wait for the reads."
+    "--timeout", type=click.IntRange(0), default=600, help="Seconds to wait for the reads."
 )
 @console.json_option
-def verify(item_ids: tuple[uuid.UUID, ...], timeout: float, as_json: bool) -> None:
+def verify(item_ids: tuple[uuid.UUID, ...], timeout: int, as_json: bool) -> None:
     """Read items again from beginning to end at once, and show what differed from Pluggy.
 
     Differences are repaired by the read. Exit status 1 if an item could not be read in time. Many

@@ -104,6 +104,18 @@ def test_an_unknown_option_is_a_usage_error(command: str) -> None:
     assert result.stderr.splitlines()[-1].startswith("Error: No such option")
 
 
+@pytest.mark.parametrize("seconds", ["nan", "-1", "soon"])
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("items show", "--timeout"), ("items delete", "--wait"), ("verify", "--timeout")],
+)
+def test_a_wait_that_is_no_number_of_seconds_is_refused(
+    command: str, option: str, seconds: str
+) -> None:
+    result = ask(command, [*ARGUMENTS[command], option, seconds], SETTINGS)
+    assert (result.exit_code, seconds in result.stderr) == (2, True), result.output
+
+
 @pytest.mark.parametrize("command", sorted(set(ARGUMENTS) - {"doctor"}))
 def test_a_missing_setting_is_named(command: str) -> None:
     nothing = dict.fromkeys(SETTINGS, "")
