@@ -63,8 +63,13 @@ def family(pid: int) -> list[int]:
 
 
 def signal_all(pids: list[int], number: signal.Signals) -> None:
-    """Send a signal to each process that still exists."""
+    """Send a signal to each process that still exists.
+
+    Raises ValueError for what is no process: os.kill(0) and os.kill(-1) reach everybody around.
+    """
     for pid in pids:
+        if pid <= 0:
+            raise ValueError(f"{pid} is no process id")
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 

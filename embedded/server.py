@@ -55,7 +55,7 @@ class Server(ABC):
         self._account: Account = server_account()
         self._directories: ServerDirectories | None = None
         self._guard: subprocess.Popen[str] | None = None
-        self._pid = 0
+        self._pid: int | None = None
 
     @abstractmethod
     def _prepare(self, directories: ServerDirectories) -> list[str]:
@@ -79,7 +79,7 @@ class Server(ABC):
     @property
     def pid(self) -> int:
         """Process id of the server's main process."""
-        if not self.running:
+        if not self.running or self._pid is None:
             raise EmbeddedError(f"{self.name} is not running.")
         return self._pid
 
@@ -107,8 +107,9 @@ class Server(ABC):
 
     def stop(self) -> None:
         """Shut the server down and remove its temporary directories."""
-        if self.running:
-            self.resume()
+        # Interrupted before the guard has named it, a server ends with the guard.
+        if self.running and self._pid is not None:
+            guard.signal_all(guard.family(self._pid), signal.SIGCONT)
             guard.signal_all([self._pid], self.stop_signal)
             try:
                 self._wait_for_guard(STOP_TIMEOUT_S)
@@ -122,7 +123,7 @@ class Server(ABC):
 
     def kill(self) -> None:
         """SIGKILL every process of the server, as in a crash; returns when all have ended."""
-        if self.running:
+        if self.running and self._pid is not None:
             guard.kill_family(self._pid)
             self._wait_for_guard(None)
         self._close_guard()
@@ -183,6 +184,7 @@ class Server(ABC):
         self._close_guard()
 
     def _spawn(self, command: list[str], directories: ServerDirectories) -> None:
+        self._pid = None
         log = open_log(self._log_path(directories))
         numbers = [os.getpid(), self._account.uid, self._account.gid, self.abandon_signal]
         self._guard = subprocess.Popen(  # noqa: S603 - our own script, our own arguments

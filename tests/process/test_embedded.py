@@ -291,6 +291,60 @@ def test_a_server_ends_with_its_guard(kind: type[Server]) -> None:
         assert not server.running
 
 
+INTERRUPTED_START = """
+import signal, subprocess, sys
+from pathlib import Path
+import embedded
+
+server, seen = embedded.{kind}(), Path(sys.argv[1])
+
+def interrupt(*_):
+    if server.running and not seen.exists():
+        seen.touch()
+        raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, interrupt)
+beside = subprocess.Popen(["sleep", "600"])
+sys.executable = sys.argv[2]
+try:
+    server.start()
+except KeyboardInterrupt:
+    beside.terminate()
+    print(signal.Signals(-beside.wait()).name)
+"""
+SLOW_GUARD = """#!/bin/sh
+while [ -d {seen.parent} ] && [ ! -e {seen} ] && kill -INT $PPID; do sleep 0.05; done
+"""
+
+
+@BOTH
+def test_an_interrupt_before_the_server_is_known_reaches_nobody_else(
+    kind: type[Server], temporary_directory: Path
+) -> None:
+    seen, slow = temporary_directory / "seen", temporary_directory / "guard"
+    slow.write_text(SLOW_GUARD.format(seen=seen))
+    slow.chmod(0o755)
+    program = INTERRUPTED_START.format(kind=kind.__name__)
+    launcher = subprocess.run(
+        [sys.executable, "-c", program, str(seen), str(slow)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        # What it signals by mistake is its own group, not that of the tests.
+        start_new_session=True,
+    )
+    # The lowest number of those that have come ends a process: SIGINT would go before SIGTERM.
+    assert (launcher.stdout, launcher.stderr) == ("SIGTERM\n", "")
+
+
+def test_a_signal_for_no_process_is_refused() -> None:
+    for pid in (0, -1):
+        with pytest.raises(ValueError, match="no process id"):
+            guard.signal_all([pid], signal.SIGCONT)
+
+
 @BOTH
 def test_a_server_outlives_the_thread_that_started_it(kind: type[Server]) -> None:
     server = kind()
