@@ -404,14 +404,14 @@ async def test_a_full_spool_takes_nothing_more(redis: ArqRedis, db: Pool, bound:
 
 
 async def test_deliveries_over_the_bound_are_sent_back(
-    doorway: Doorway, redis: ArqRedis, valkey: embedded.Valkey, monkeypatch: pytest.MonkeyPatch
+    redis: ArqRedis, valkey: embedded.Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with without_postgres(valkey.url) as other:
+    async with without_postgres(valkey.url) as doorway:
         full = Spool(redis, max_entries=1)
-        monkeypatch.setattr(other.services.stores, "_spool", full)
-        assert_taken(await other.deliver(event_body()))
-        assert_sent_back(await other.deliver(event_body()))
-        ready = await other.call("GET", "/readyz")
+        monkeypatch.setattr(doorway.services.stores, "_spool", full)
+        assert_taken(await doorway.deliver(event_body()))
+        assert_sent_back(await doorway.deliver(event_body()))
+        ready = await doorway.call("GET", "/readyz")
     assert ready.status == 503
 
 
