@@ -28,6 +28,7 @@ from bench.accept import cpu_s
 from bench.figures import spread
 from bench.peers import environment
 from bench.visible import OPEN
+from ops.demo.simulator import IMPORTED_MINUTES_AGO
 from ops.migrations import migrate
 from tests.support.kept_database import execute, with_database
 from tests.support.simulator_process import SimulatorProcess
@@ -41,7 +42,6 @@ from worker.wakeup.queue import ArqWaker
 
 PRODUCTS: Final = "items,accounts,transactions"
 NEW_ROWS: Final = 5
-IMPORTED_MINUTES_AGO: Final = 90
 DELTAS: Final = ("delta", "next delta")
 OURS: Final = "ours"
 RAW: Final = "aiohttp + asyncpg"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Self
 
 from worker.infra.lanes import Lane
@@ -18,7 +19,7 @@ from worker.planner.steps import (
     TombstoneItem,
     step_key,
 )
-from worker.pluggy_api.tickets import TICKET, Ticket
+from worker.pluggy_api.tickets import Ticket, begin_ahead
 from worker.sync.by_id import BLOCK_SIZE
 
 AT_ONCE: Final = 8
@@ -80,8 +81,7 @@ class AtOnce:
     ) -> None:
         """Begin a step: its time and place in the order of reads are those of now."""
         ticket = Ticket(lane)
-        task = asyncio.create_task(_run(step, ticket, work))
-        task.add_done_callback(lambda task: _ended(task, ticket))
+        task = begin_ahead(ticket, partial(_run, step, ticket, work))
         self.begun.append(Begun(step, ticket, task))
 
     async def next(self) -> Begun:
@@ -119,14 +119,6 @@ def _is_long(step: PlannedStep) -> bool:
 async def _run(
     step: PlannedStep, ticket: Ticket, work: Callable[[PlannedStep], Awaitable[object]]
 ) -> None:
-    TICKET.set(ticket)
     if isinstance(step, AskIds | AskAgain | AskWalk | TombstoneItem):
         await ticket.wait()  # they begin with statements
     await work(step)
-
-
-def _ended(task: asyncio.Task[None], ticket: Ticket) -> None:
-    """An error counts as an answer; it is raised where the step is taken, if it is."""
-    if not task.cancelled():
-        task.exception()
-    ticket.note_answer()

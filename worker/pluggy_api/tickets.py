@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from worker.infra.lanes import Lane
+
+T = TypeVar("T")
 
 
 def _future() -> asyncio.Future[None]:
@@ -44,6 +47,25 @@ class Ticket:
 
 TICKET: Final[ContextVar[Ticket | None]] = ContextVar("ticket", default=None)
 """The ticket of the step that this task reads; None: nothing else is read beside it."""
+
+
+def begin_ahead(ticket: Ticket, work: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
+    """Begin work ahead of its turn, in a task that reads under the ticket."""
+    task = asyncio.create_task(_run(ticket, work))
+    task.add_done_callback(lambda task: _ended(task, ticket))
+    return task
+
+
+async def _run(ticket: Ticket, work: Callable[[], Awaitable[T]]) -> T:
+    TICKET.set(ticket)
+    return await work()
+
+
+def _ended(task: asyncio.Task[T], ticket: Ticket) -> None:
+    """An error counts as an answer; it is raised where the task is awaited, if it is."""
+    if not task.cancelled():
+        task.exception()
+    ticket.note_answer()
 
 
 async def wait_for_ticket() -> None:

@@ -103,7 +103,7 @@ async def _read_page(
             await deferred(session, walk.account_id)
             return False
         async with session.page() as conn:
-            # The fence has told of new events.
+            # The fence has loaded the generation: new events are known.
             if page.next is not None and goes_on() and _may_ask_ahead(session, walk):
                 ahead.ask(page.next)
             await _store(conn, session, walk, page, started_at)
