@@ -60,7 +60,8 @@ COMMENT ON COLUMN pluggy.transactions.deletion_refused_at IS
 CREATE INDEX transactions_account_date ON pluggy.transactions (item_id, account_id, date DESC, id);
 CREATE INDEX transactions_account_created ON pluggy.transactions (item_id, account_id, source_created_at);
 CREATE INDEX transactions_run ON pluggy.transactions (run_id);
-CREATE INDEX transactions_deletions ON pluggy.transactions (item_id) WHERE deletion_flagged_at IS NOT NULL;
+CREATE INDEX transactions_deletions ON pluggy.transactions (item_id, account_id)
+    WHERE deletion_flagged_at IS NOT NULL;
 CREATE INDEX transactions_tombstones ON pluggy.transactions (item_id, account_id, deleted_at)
     WHERE deleted_at IS NOT NULL;
 

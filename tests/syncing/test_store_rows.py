@@ -25,7 +25,7 @@ from worker.lease.runs import Counts
 from worker.pluggy_api.endpoints import Page, PluggyReader
 from worker.pluggy_api.payloads import decode_envelope
 from worker.pluggy_api.values import Fields
-from worker.sync import page_rows
+from worker.sync import mapped_rows, page_rows
 from worker.sync import store_rows as storing
 from worker.sync.schema_drift import read_familiar
 from worker.sync.store_rows import in_page, store_rows
@@ -111,15 +111,15 @@ async def test_new_rows_are_copied_and_unchanged_ones_neither_decoded_nor_writte
     copies: list[bool] = []
     copy = storing._copy
 
-    def read_noting(entity: Entity, raw: bytes) -> Fields | None:
-        decoded.append(raw)
-        return read_familiar(entity, raw)
+    def read_noting(entity: Entity, raws: Sequence[bytes]) -> Sequence[Fields | None]:
+        decoded.extend(raws)
+        return read_familiar(entity, raws)
 
     async def copy_noting(*arguments: Any) -> bool:
         copies.append(await copy(*arguments))
         return copies[-1]
 
-    monkeypatch.setattr(storing, "read_familiar", read_noting)
+    monkeypatch.setattr(mapped_rows, "read_familiar", read_noting)
     monkeypatch.setattr(storing, "_copy", copy_noting)
     for _ in range(2):
         async with session.page() as conn:
@@ -147,8 +147,9 @@ pages = st.lists(st.lists(rows, min_size=1, max_size=6), min_size=1, max_size=3)
 async def test_ordinary_rows_are_stored_as_if_each_were_read_whole(
     session: SyncSession, monkeypatch: pytest.MonkeyPatch, pages: list[list[tuple[int, str]]]
 ) -> None:
-    """Pages are stored twice: new rows by COPY, and each row read whole and by upsert."""
+    """Pages are stored twice: new rows by COPY in parts, and each row read whole and by upsert."""
     monkeypatch.setattr(storing, "MIN_COPIED", 1)
+    monkeypatch.setattr(storing, "COPIED_AT_ONCE", 2)
     copied = await stored_by(session, pages, row_by_row=False)
     monkeypatch.setattr(storing, "MIN_COPIED", 1000)
     assert copied == await stored_by(session, pages, row_by_row=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from functools import cache
 from typing import Any, Final
@@ -38,19 +39,34 @@ Novelty = tuple[str, str]
 """Path and value; the value of a new field is empty."""
 
 
-def read_familiar(entity: Entity, raw: bytes) -> Fields | None:
-    """What the mapper reads of a row without novelties; None: find out by decoding all of it."""
-    if entity.fields is None or len(raw) > MAX_ROW_BYTES:
+def read_familiar(entity: Entity, raws: Sequence[bytes]) -> Sequence[Fields | None]:
+    """What the mapper reads of rows without novelties; None: find out by decoding all of it."""
+    if entity.fields is None:
+        return [None] * len(raws)
+    one, many = _known(entity.product, entity.fields)
+    if sum(map(len, raws)) <= MAX_ROW_BYTES:
+        with suppress(*UNREADABLE):
+            return many.decode(b"[" + b",".join(raws) + b"]")
+    return [_read(one, raw) for raw in raws]
+
+
+def _read(known: msgspec.json.Decoder[Fields], raw: bytes) -> Fields | None:
+    if len(raw) > MAX_ROW_BYTES:
         return None
     try:
-        return _known(entity.product, entity.fields).decode(raw)
+        return known.decode(raw)
     except UNREADABLE:
         return None
 
 
 @cache
-def _known(product: str, fields: type[Fields]) -> msgspec.json.Decoder[Fields]:
-    return msgspec.json.Decoder(strict_type(SHAPES[product], fields), float_hook=Decimal)
+def _known(
+    product: str, fields: type[Fields]
+) -> tuple[msgspec.json.Decoder[Fields], msgspec.json.Decoder[list[Fields]]]:
+    """Decoders of one row and of many."""
+    kind: Any = strict_type(SHAPES[product], fields)
+    decoders = (msgspec.json.Decoder(of, float_hook=Decimal) for of in (kind, list[kind]))
+    return tuple(decoders)  # type: ignore[return-value]
 
 
 def novelties(entity: str, rows: Iterable[Mapping[str, Any]]) -> set[Novelty]:

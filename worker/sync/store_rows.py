@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import asyncpg
 import msgspec
 
 from worker.entities.declaration import Entity
 from worker.infra.postgres import Connection, Pool
-from worker.infra.time_slices import batches, yielding_to_others
+from worker.infra.tasks import end
+from worker.infra.time_slices import batches
 from worker.lease.lease import SyncSession
 from worker.planner.state import WHOLE_ITEM, StoredItem
-from worker.pluggy_api.payloads import Unreadable
-from worker.pluggy_api.values import UnreadableRow
 from worker.store import rejected_rows
 from worker.store.rows import StoredVersion
+from worker.sync.mapped_rows import Mapped, RowMapper
 from worker.sync.page_rows import Rejected, Row
-from worker.sync.schema_drift import note_novelties, read_familiar
+from worker.sync.schema_drift import note_novelties
 
 T = TypeVar("T")
 Versions: TypeAlias = Mapping[uuid.UUID, StoredVersion]
@@ -36,6 +37,8 @@ BATCH_SIZE: Final = 500
 """Rows per statement: a full page of transactions."""
 MIN_COPIED: Final = 50
 """COPY is a savepoint of its own: fewer new rows than these go with the changed ones."""
+COPIED_AT_ONCE: Final = 200
+"""New rows per COPY: Postgres writes them while the next ones are mapped."""
 MAX_COPIED_EXPONENT: Final = 1000
 OWN_COLUMNS: Final = (
     *("item_id", "id", "payload", "row_hash", "row_version", "run_id"),
@@ -47,13 +50,6 @@ REFUSED_ROW: Final = (
     asyncpg.ProgramLimitExceededError,
     asyncpg.IntegrityConstraintViolationError,
 )
-
-
-class Mapped(NamedTuple):
-    """A row that is to be written, and its columns."""
-
-    row: Row
-    columns: dict[str, Any]
 
 
 async def store_rows(
@@ -127,18 +123,19 @@ async def _store_batch(
 ) -> list[Rejected]:
     """Write rows that differ; returns rows that could not be written, and adds to older ones."""
     differing = [row for row in rows if not _is_same(session, entity, row, stored.get(row.id))]
-    readable, unreadable = await _readable(entity, differing)
+    mapper = await _copy_new(conn, session, entity, differing, owner_columns, stored)
+    if mapper is not None:
+        differing = [row for row in differing if row.id in stored]
+    else:
+        mapper = RowMapper(entity, session.zone, owner_columns)
+    readable = await mapper.readable(differing)
     changed = [row for row in readable if not _is_older(session, row, stored.get(row.id))]
+    mapped = await mapper.mapped(changed)
     await note_novelties(
-        conn,
-        session.run,
-        entity.product,
-        [row.fields for row in changed if not row.is_familiar],
-        request_id=session.pluggy.request_id,
+        conn, session.run, entity.product, mapper.novel, request_id=session.pluggy.request_id
     )
-    mapped, unmappable = await _mapped(session, entity, changed, owner_columns)
     await _count_explained(conn, session, entity, mapped)
-    unkept = [*unreadable, *unmappable, *await _write(conn, session, entity, mapped, stored)]
+    unkept = [*mapper.rejected, *await _upsert(conn, session, entity, mapped)]
     if len(changed) < len(readable):
         older |= {row.id for row in readable} - {row.id for row in changed}
     if session.has_rejected:
@@ -192,25 +189,6 @@ def _equals(entity: Entity, row: Row, stored: StoredVersion | None) -> bool:
     )
 
 
-async def _readable(entity: Entity, rows: Sequence[Row]) -> tuple[list[Row], list[Rejected]]:
-    readable: list[Row] = []
-    rejected: list[Rejected] = []
-    async for row in yielding_to_others(rows):
-        if row.decoded is None:
-            row.decoded = read_familiar(entity, row.raw)
-            row.is_familiar = row.decoded is not None
-        if row.is_familiar:
-            readable.append(row)
-            continue
-        try:
-            _ = row.fields
-        except Unreadable as error:
-            rejected.append(Rejected(row.id, str(error), row.raw))
-        else:
-            readable.append(row)
-    return readable, rejected
-
-
 def _is_older(session: SyncSession, row: Row, stored: StoredVersion | None) -> bool:
     older = stored is not None and is_stale(session, row, stored)
     session.run.counts.older_skipped += older
@@ -229,69 +207,77 @@ def is_stale(session: SyncSession, row: Row, stored: StoredVersion | StoredItem)
     return source < updated_at and recent
 
 
-async def _mapped(
-    session: SyncSession, entity: Entity, rows: Sequence[Row], owner_columns: Mapping[str, Any]
-) -> tuple[list[Mapped], list[Rejected]]:
-    mapped: list[Mapped] = []
-    rejected: list[Rejected] = []
-    async for row in yielding_to_others(rows):
-        try:
-            columns = entity.mapper(row.fields, session.zone)
-        except UnreadableRow as error:
-            rejected.append(Rejected(row.id, str(error), row.raw))
-            continue
-        columns.update(owner_columns)
-        mapped.append(Mapped(row, columns))
-    return mapped, rejected
-
-
-async def _write(
+async def _copy_new(
     conn: Connection,
     session: SyncSession,
     entity: Entity,
-    mapped: list[Mapped],
+    differing: Sequence[Row],
+    owner_columns: Mapping[str, Any],
     stored: Versions,
-) -> list[Rejected]:
-    """Write rows: many new ones by COPY, which is half the work for Postgres, others by upsert."""
-    if entity.fields is None or len(mapped) < MIN_COPIED:
-        return await _upsert(conn, session, entity, mapped)
+) -> RowMapper | None:
+    """Write new rows by COPY, which is half the work for Postgres, if they are many.
+
+    Returns what has mapped them; None: they are few, or one is refused and none is written.
+    """
+    if entity.fields is None or len(differing) < MIN_COPIED:
+        return None
     # uuid.UUID computes its hash in Python each time, so they are not looked for in nothing.
-    new = [m for m in mapped if m.row.id not in stored] if stored else mapped
-    if len(new) < MIN_COPIED or not await _copy(conn, session, entity, new):
-        return await _upsert(conn, session, entity, mapped)
-    return await _upsert(conn, session, entity, [m for m in mapped if m.row.id in stored])
+    new = [row for row in differing if row.id not in stored] if stored else differing
+    mapper = RowMapper(entity, session.zone, owner_columns)
+    if len(new) < MIN_COPIED or not await _copy(conn, session, mapper, new):
+        return None
+    return mapper
 
 
 async def _copy(
-    conn: Connection, session: SyncSession, entity: Entity, new: Sequence[Mapped]
+    conn: Connection, session: SyncSession, mapper: RowMapper, new: Sequence[Row]
 ) -> bool:
-    """Write new rows; False: asyncpg or Postgres refuses one of them, and none is written."""
+    """Map and write new rows; False: asyncpg or Postgres refuses one of them, none is written.
+
+    Postgres writes a part while the next one is mapped.
+    """
+    copied, sending = 0, asyncio.create_task(asyncio.sleep(0))
     try:
         async with conn.transaction():
-            await conn.copy_records_to_table(
-                entity.product,
-                schema_name="pluggy",
-                columns=(*OWN_COLUMNS, *new[0].columns),
-                records=_records(session, entity, new),
-            )
+            try:
+                for part in batches(new, COPIED_AT_ONCE):
+                    mapped = await mapper.read_and_mapped(part)
+                    await sending
+                    sending = asyncio.create_task(_send(conn, session, mapper.entity, mapped))
+                    copied += len(mapped)
+                    await asyncio.sleep(0)
+                await sending
+            finally:
+                await end(sending)
     except (*REFUSED_ROW, TypeError, ValueError, ArithmeticError):
         return False
-    session.run.counts.inserted += len(new)
+    session.run.counts.inserted += copied
     return True
+
+
+async def _send(
+    conn: Connection, session: SyncSession, entity: Entity, mapped: Sequence[Mapped]
+) -> None:
+    if mapped:
+        await conn.copy_records_to_table(
+            entity.product,
+            schema_name="pluggy",
+            columns=(*OWN_COLUMNS, *mapped[0].columns),
+            records=_records(session, entity, mapped),
+        )
 
 
 def _records(session: SyncSession, entity: Entity, new: Sequence[Mapped]) -> list[tuple[Any, ...]]:
     """Rows in the order of OWN_COLUMNS and their own. Raises ValueError for a number of COPY's."""
+    numbers = [n for _, columns in new for n in columns.values() if type(n) is Decimal]
+    if any(abs(number.adjusted()) > MAX_COPIED_EXPONENT for number in numbers):
+        raise ValueError("asyncpg writes such a number as another one")
     item_id = session.item_id
     run = (entity.version, session.run.id, session.now, session.now)
-    records = []
-    for row, columns in new:
-        values = columns.values()
-        for value in values:
-            if type(value) is Decimal and abs(value.adjusted()) > MAX_COPIED_EXPONENT:
-                raise ValueError("asyncpg writes such a number as another one")
-        records.append((item_id, row.id, row.raw.decode(), row.hash, *run, *values))
-    return records
+    return [
+        (item_id, row.id, row.raw.decode(), row.hash, *run, *columns.values())
+        for row, columns in new
+    ]
 
 
 async def _upsert(
