@@ -245,7 +245,9 @@ async def test_a_step_that_fails_after_its_account_was_tombstoned_leaves_no_stal
     stack: Stack, answer: dict[str, Any]
 ) -> None:
     item = await stack.synced_item(transactions=40, accounts=2)
-    closed, *_ = sorted(await stack.live(item["id"], "accounts"))
+    accounts = await stack.live(item["id"], "accounts")
+    # A card has bills, and their read would find it gone too.
+    closed = next(i for i, row in accounts.items() if row["type"] == "BANK")
     rows = [
         i for i, row in (await stack.live(item["id"])).items() if str(row["account_id"]) == closed
     ]

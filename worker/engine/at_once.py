@@ -29,7 +29,7 @@ Two accounts, their bills and five investments are asked for in three answers, t
 
 A step asks for its first page only; what else it asks for it does in its turn.
 """
-TRANSACTIONS: Final = "transactions"
+_RANK: Final = {"investments": 0, "transactions": 1}
 APART: Final = frozenset({"investments", "investment_transactions"})
 """Products that are not asked for together: movements may ask for the investments again."""
 
@@ -87,8 +87,9 @@ class AtOnce:
     async def next(self) -> Begun:
         """The next step to go on: the first answered, but long questions behind all others.
 
-        Of those that are answered by now the rows of accounts go first: most events are about them,
-        and their questions by id are asked only after them.
+        Of those that are answered by now the investments go first, because requests for their
+        movements follow, and then the rows of accounts: most events are about them, and their
+        questions by id are asked only after them.
         The list of accounts goes before everything: if it comes to be asked for again, because an
         account is gone, no older one follows. No wait is longer than the time-out of a call, which
         is shorter than the lease that each stored step renews.
@@ -97,7 +98,7 @@ class AtOnce:
         answers = [begun.ticket.answered for begun in first]
         await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
         answered = (begun for begun in first if begun.ticket.answered.done())
-        found = min(answered, key=lambda begun: step_key(begun.step)[1] != TRANSACTIONS)
+        found = min(answered, key=lambda begun: _RANK.get(step_key(begun.step)[1], len(_RANK)))
         self.begun.remove(found)
         return found
 

@@ -65,6 +65,7 @@ log = structlog.get_logger()
 
 # The product under which a step's failure is recorded, where its name differs.
 PRODUCT_OF: Final = {"ReadAccounts": "accounts"}
+ACCOUNTS_STEP: Final = ("accounts", WHOLE_ITEM)
 NO_PROGRESS_PAUSE: Final = timedelta(seconds=30)
 SHORT_WAIT_S: Final = 0.1
 LAST_BLOCK_TIMEOUT_S: Final = 8.0
@@ -113,6 +114,7 @@ class Rounds:
     taken: dict[tuple[str, str, uuid.UUID], PlannedStep] = field(default_factory=dict)
     failed: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
     unfinished: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
+    planned: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
     settled_early: bool = False
 
     async def run(self) -> SyncPlan:
@@ -164,6 +166,7 @@ class Rounds:
         async with AtOnce(1 if self.session.lease.probe else AT_ONCE) as steps:
             while True:
                 current = plan(item, self.item_state, self.answered, products=self.session.products)
+                self.planned = {step_key(step) for step in current.steps}
                 wanted = [step for step in current.steps if not self._is_taken(step)]
                 todo = [s for s in in_order(wanted) if not self._goes_on_later(s)]
                 if self._late() or (wanted and not todo and not steps.begun):
@@ -276,10 +279,15 @@ class Rounds:
         return item
 
     async def _take(self, begun: Begun) -> PlannedStep:
-        """Give a step its turn. The answer is dropped if what it is about has been found gone."""
+        """Give a step its turn. The answer is dropped if what it is about has been found gone.
+
+        And if the accounts have come to prove nothing and the step is planned no more: of a revoked
+        consent all lists are empty.
+        """
         step, session = begun.step, self.session
         name, product, scope_id = key = step_key(step)
-        if scope_id in session.tombstoned:
+        unproven = ACCOUNTS_STEP in session.deferred and key not in self.planned
+        if scope_id in session.tombstoned or unproven:
             self.failed.add(key)
             await end(begun.task)
             return step

@@ -91,7 +91,7 @@ def decide_item_event(reads: Reads) -> Outcome | None:
     accounts = item_state.step("accounts")
     if reads.read_wanted(accounts):
         reads.want_accounts()
-    if not needs.steps and reads.accounts_proven:
+    if reads.accounts_proven:
         _want_all_transactions(reads)
         reads.want_lists_of_accounts()
     reads.want_lists_of_item()

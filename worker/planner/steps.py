@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
@@ -161,17 +161,20 @@ def is_sweep(step: PlannedStep) -> bool:
 def in_order(steps: Sequence[PlannedStep]) -> Sequence[PlannedStep]:
     """The steps as they are begun; while the list of accounts is still to be read, it comes first.
 
-    Beside it go new rows, questions by id and the other lists of the item, in this order; what
-    follows from the accounts, or goes behind their new rows, is left for the next plan.
+    Beside it go new rows of the accounts that are known, questions by id, and the other lists, in
+    this order. Left for the next plan are walks and movements of investments, which follow from
+    lists, and new rows that no event announces of accounts that have a question.
     """
     if not any(isinstance(step, ReadAccounts) for step in steps):
         return steps
-    return sorted((step for step in steps if not _follows_from_accounts(step)), key=_rank)
+    asked = {step.account_id for step in steps if isinstance(step, AskIds | AskAgain)}
+    return sorted((step for step in steps if not _goes_behind(step, asked)), key=_rank)
 
 
-def _follows_from_accounts(step: PlannedStep) -> bool:
-    of_accounts = isinstance(step, ReadProduct) and step.scope_id != WHOLE_ITEM
-    return of_accounts or isinstance(step, ReadInvestmentTransactions)
+def _goes_behind(step: PlannedStep, asked: Collection[uuid.UUID]) -> bool:
+    if isinstance(step, ReadDelta):
+        return step.account_id in asked and not step.expects_rows
+    return isinstance(step, AskWalk | ReadInvestmentTransactions)
 
 
 def _rank(step: PlannedStep) -> int:
