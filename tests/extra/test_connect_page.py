@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +18,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 from arq.connections import ArqRedis
+from playwright.async_api import Page, expect
 
 from embedded import guard
 from ops.web.connect import WIDGET
 from tests.operating.test_connect import open_as_with_the_real_pluggy
-from tests.support.chromium import Page, open_page
+from tests.support.chromium import open_page
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import fill_budget
 from tests.support.waiting import until
@@ -31,12 +32,12 @@ ROOT = Path(__file__).resolve().parents[2]
 HANGS_AFTER_S = 300.0
 pytestmark = pytest.mark.timeout(1800)
 PORT_OF_OPS = re.compile(r"http://127\.0\.0\.1:(\d+)/connect")
-FRESH = "document.querySelector('#state').innerText.startsWith('Everything is fresh')"
-HAS_ROWS = "/: [1-9]|[1-9]\\d* rows/.test(document.querySelector('#state').innerText)"
+FRESH = re.compile("^Everything is fresh")
+HAS_ROWS = re.compile(r": [1-9]|[1-9]\d* rows")
 OWN_WIDGET = """
 window.PluggyConnect = class {
   constructor(settings) { window.given = settings; }
-  async init() { window.isOpen = true; }
+  async init() { document.body.dataset.widget = 'open'; }
 };
 """
 """What Pluggy's script brings: the class and its init(); the test plays the person."""
@@ -97,18 +98,25 @@ def connect_url(up: Up) -> str:
 
 
 @pytest.fixture
-async def page(tmp_path: Path) -> AsyncIterator[Page]:
-    async with open_page(tmp_path) as opened:
-        yield opened
-
-
-@pytest.fixture
 def data_dir() -> Iterator[Path]:
     """Where also the embedded servers' own user may pass."""
     path = Path(tempfile.mkdtemp(prefix="pluggy-sync-up-", dir="/var/tmp"))
     path.chmod(0o711)
     yield path / "data"
     shutil.rmtree(path)
+
+
+async def connect(page: Page, url: str) -> str:
+    """Connect a bank on the page /connect; returns the id of its item once all is fresh."""
+    await page.goto(url)
+    clicked = time.monotonic()
+    await page.click("button[data-connector='612']")
+    await expect(page.locator("#state")).to_have_text(HAS_ROWS)
+    print(f"\nfirst rows {time.monotonic() - clicked:.1f} s after the click")
+    await expect(page.locator("#state")).to_have_text(FRESH)
+    item_id = re.search(r"item_id = '([0-9a-f-]+)'", await page.inner_text("#next"))
+    assert item_id is not None
+    return item_id[1]
 
 
 async def transactions(data_dir: Path) -> int:
@@ -123,30 +131,23 @@ async def transactions(data_dir: Path) -> int:
 
 
 async def test_up_then_a_click_then_rows_and_the_same_data_again(
-    page: Page, data_dir: Path, tmp_path: Path
+    data_dir: Path, tmp_path: Path
 ) -> None:
     with started_up(data_dir) as up:
         url = connect_url(up)
         up.until_line("Ctrl-C")
         secret = (data_dir / "webhook-secret").read_text().strip()
         assert up.output.count(secret) == 1
-        await page.open(url)
-        clicked = time.monotonic()
-        await page.click("button[data-connector='612']")
-        await page.until(HAS_ROWS)
-        print(f"\nfirst rows {time.monotonic() - clicked:.1f} s after the click")
-        await page.until(FRESH)
-        assert await transactions(data_dir) == 300
-        item_id = re.search(r"item_id = '([0-9a-f-]+)'", await page.text("#next"))
-        assert item_id is not None
-        await page.open(f"{url}?item={item_id[1]}")
-        await page.click("#open")
-        await page.until(
-            f"{FRESH} && document.querySelector('#products').innerText.includes('305')"
-        )
-        (tmp_path / "connected.png").write_bytes(await page.screenshot())
-        assert secret not in await page.evaluate("document.documentElement.outerHTML")
-        assert page.problems == []
+        async with open_page() as (page, problems):
+            item_id = await connect(page, url)
+            assert await transactions(data_dir) == 300
+            await page.goto(f"{url}?item={item_id}")
+            await page.click("#open")
+            await expect(page.locator("#products")).to_contain_text("305")
+            await expect(page.locator("#state")).to_have_text(FRESH)
+            await page.screenshot(path=tmp_path / "connected.png")
+            assert secret not in await page.content()
+        assert problems == []
         assert up.end(signal.SIGTERM) == 0
         stopped = re.findall(r"^stopping (\S+)$", up.output, re.MULTILINE)
         assert stopped == ["receiver", "worker-1", "ops", "simulator", "Postgres", "Valkey"]
@@ -167,30 +168,30 @@ async def test_up_then_a_click_then_rows_and_the_same_data_again(
 
 
 async def test_the_widget_gets_a_token_and_its_item_is_registered(
-    page: Page,
-    database_url: str,
-    redis_url: str,
-    redis: ArqRedis,
-    quiet_simulator: SimulatorProcess,
+    database_url: str, redis_url: str, redis: ArqRedis, quiet_simulator: SimulatorProcess
 ) -> None:
     await fill_budget(redis)
     item = "b0ba85ea-2388-4748-869c-1a7d9546d897"
-    async with open_as_with_the_real_pluggy(database_url, redis_url, quiet_simulator.url) as ops:
-        await page.serve(WIDGET, OWN_WIDGET)
-        await page.open(f"{ops.url}/connect")
+    async with (
+        open_as_with_the_real_pluggy(database_url, redis_url, quiet_simulator.url) as ops,
+        open_page() as (page, problems),
+    ):
+        script = {"content_type": "text/javascript", "body": OWN_WIDGET}
+        await page.route(WIDGET, lambda route: route.fulfill(**script))
+        await page.goto(f"{ops.url}/connect")
         await page.click("#open")
-        await page.until("window.isOpen")
+        await page.locator("body[data-widget='open']").wait_for()
         assert str(await page.evaluate("window.given.connectToken")).count(".") == 2
         await page.evaluate("window.given.onError({ message: 'wrong password' })")
-        assert await page.text("#error") == "Pluggy: wrong password"
+        assert await page.inner_text("#error") == "Pluggy: wrong password"
         await page.evaluate(f"window.given.onSuccess({{ item: {{ id: '{item}' }} }})")
-        await page.until("document.querySelector('#state').innerText.startsWith('Reading')")
+        await expect(page.locator("#state")).to_have_text(re.compile("^Reading"))
         conn = await asyncpg.connect(database_url)
         stored = await conn.fetchval("SELECT item_id::text FROM pluggy_sync.webhook_events")
         await conn.close()
         assert stored == item
-        assert page.problems == []
+        assert problems == []
         # An item that Pluggy does not know cannot be connected again.
-        await page.open(f"{ops.url}/connect?item={item}")
+        await page.goto(f"{ops.url}/connect?item={item}")
         await page.click("#open")
-        await page.until("document.querySelector('#error').innerText.includes('does not know')")
+        await expect(page.locator("#error")).to_contain_text("does not know")

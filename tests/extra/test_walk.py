@@ -20,8 +20,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.extra.test_connect_page import FRESH, HAS_ROWS
-from tests.support.chromium import Page, open_page
+from tests.extra.test_connect_page import PORT_OF_OPS, connect
+from tests.support.chromium import open_page
 from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,27 +122,6 @@ class Shell:
                 await process.wait()
 
 
-@pytest.fixture
-async def page(tmp_path: Path) -> AsyncIterator[Page]:
-    async with open_page(tmp_path) as opened:
-        yield opened
-
-
-async def connect(page: Page, said: str) -> str:
-    """Connect a bank on the page; returns the id of its item."""
-    url = re.search(r"http://127\.0\.0\.1:\d+/connect", said)
-    assert url is not None
-    await page.open(url[0])
-    clicked = time.monotonic()
-    await page.click("button[data-connector='612']")
-    await page.until(HAS_ROWS)
-    print(f"\nfirst rows {time.monotonic() - clicked:.1f} s after the click")
-    await page.until(FRESH)
-    item = re.search(r"item_id = '([0-9a-f-]+)'", await page.text("#next"))
-    assert item is not None
-    return item[1]
-
-
 async def pluggy(shell: Shell, method: str, path: str, body: Any = None) -> Any:
     """A request to the simulator, with the application's key."""
     settings = shell.settings
@@ -159,7 +138,7 @@ async def pluggy(shell: Shell, method: str, path: str, body: Any = None) -> Any:
 
 @pytest.mark.timeout(3600)
 async def test_a_new_user_gets_from_the_wheel_to_rows_and_mends_a_broken_secret(
-    installed: Path, page: Page
+    installed: Path,
 ) -> None:
     started = time.monotonic()
     program = installed / "pluggy-sync"
@@ -169,14 +148,17 @@ async def test_a_new_user_gets_from_the_wheel_to_rows_and_mends_a_broken_secret(
         run(["chmod", "711", directory])  # the embedded servers' own user has to pass
         shell = Shell(program, Path(directory) / "data")
         async with shell.up() as said:
-            item_id = await connect(page, said)
+            url = PORT_OF_OPS.search(said)
+            assert url is not None
+            async with open_page() as (page, problems):
+                item_id = await connect(page, url[0])
             await _ask(shell, item_id)
             await _break_and_mend_the_secret(shell, item_id)
         await _change_the_secret(shell)
         async with shell.up():
             assert "arrived" in await shell.well("webhooks", "test")
             assert item_id in await shell.well("items", "list")
-    assert page.problems == []
+    assert problems == []
     assert [text for text in shell.said if "Traceback" in text] == []
     print(f"the whole walk took {time.monotonic() - started:.0f} s")
 
