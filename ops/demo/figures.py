@@ -77,19 +77,21 @@ def _ms(value: float | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Of one mirror, in rows; doubled: it counts what Pluggy has replaced or removed."""
+    """Of one mirror, in rows; doubled: it counts what Pluggy has replaced or removed.
+
+    api_requests_of_check: how many of them the weekly check has made.
+    ms_to_visible: the median of the webhooks before the SIGKILL, from receipt to the commit.
+    longest_ms_to_visible: of all of them; None: some were taken and their rows never stored.
+    """
 
     missing: int
     doubled: int
     stale: int
     wrongly_deleted: int
     api_requests: int
+    api_requests_of_check: int
     ms_to_visible: float | None
-
-    @property
-    def faults(self) -> int:
-        """Rows that are wrong."""
-        return self.missing + self.doubled + self.stale + self.wrongly_deleted
+    longest_ms_to_visible: float | None
 
 
 @dataclass(frozen=True, slots=True)

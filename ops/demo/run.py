@@ -171,7 +171,7 @@ async def _show_it_all(watch: Watch, session: aiohttp.ClientSession, duel: Duel 
 
 async def _play_duel(watch: Watch, duel: Duel, items: list[str]) -> dict[str, Score]:
     watch.screen.begin("the duel: both mirrors get ten bad seconds")
-    await duel.begin(watch.last.last_event)
+    await duel.begin()
     await duel.ten_bad_seconds(items)
     watch.screen.begin("the duel: what each makes of them")
     await duel.recover(items)

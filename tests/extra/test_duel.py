@@ -26,8 +26,13 @@ def test_every_bad_second_shows_in_the_other_column_alone() -> None:
     duel = json.loads(line)["duel"]
     assert [duel["pluggy-sync"][fault] for fault in FAULTS] == [0, 0, 0, 0]
     assert all(duel["the handler"][fault] > 0 for fault in FAULTS), duel
-    assert duel["pluggy-sync"]["ms_to_visible"] is not None
-    assert duel["the handler"]["api_requests"] > 0
+    ours, handler = duel["pluggy-sync"], duel["the handler"]
+    assert 0 < ours["ms_to_visible"] < ours["longest_ms_to_visible"]
+    assert 0 < ours["api_requests_of_check"] < ours["api_requests"]
+    assert handler["api_requests"] > 0
+    assert handler["ms_to_visible"] > 0
+    for line in ("transactions wrongly deleted", "ms to visible, median", "ms to visible, longest"):
+        assert line in done.stderr
     assert "Traceback" not in done.stderr
 
 
