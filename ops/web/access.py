@@ -118,9 +118,14 @@ ACCESS: Final = web.AppKey("access", Access)
 
 
 async def _form_field(request: web.Request, name: str) -> str | None:
-    """A field of a form; its body stays readable by the handler. Raises Refused."""
+    """A field of a form, None if it cannot be read; the handler can read its body again.
+
+    Raises Refused."""
     await read_body(request)
-    value = (await request.post()).get(name)
+    try:
+        value = (await request.post()).get(name)
+    except (LookupError, UnicodeDecodeError):
+        return None
     return value if isinstance(value, str) and len(value) <= MAX_BODY_BYTES else None
 
 
@@ -142,9 +147,10 @@ def _is_from_page(request: web.Request) -> bool:
 def _host_name(host: str) -> str:
     """The name of a Host header, without port and brackets; empty if it is malformed."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        parts = urlsplit(f"//{host}")
     except ValueError:
         return ""
+    return parts.hostname or "" if parts.netloc == host and "@" not in host else ""
 
 
 def _equal(given: str, expected: str) -> bool:

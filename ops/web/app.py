@@ -10,7 +10,7 @@ from aiohttp import web
 
 from ops.web import connect, connect_tokens, dead_letters, health, items, page, registration, waits
 from ops.web.access import ACCESS, guarded
-from ops.web.responses import MAX_BODY_BYTES, json_errors, with_headers
+from ops.web.responses import MAX_BODY_BYTES, add_headers, json_errors
 from ops.web.services import SERVICES, OpsServices
 from webhook_receiver.responses import handle_expect, not_found
 from worker.infra.http_server import BoundedRunner, HttpLimits, metrics
@@ -21,9 +21,8 @@ STOP_TIMEOUT_S: Final = 5.0
 
 def ops_app(services: OpsServices) -> web.Application:
     """The app with its routes; every one is guarded, also those that do not exist."""
-    app = web.Application(
-        client_max_size=MAX_BODY_BYTES, middlewares=[with_headers, json_errors, guarded]
-    )
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[json_errors, guarded])
+    app.on_response_prepare.append(add_headers)
     app[SERVICES] = services
     app[ACCESS] = services.access
     for method, path, handler in (

@@ -7,8 +7,10 @@ would reach the browser, which may read the item. The webhooks of the applicatio
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -35,8 +37,9 @@ log = structlog.get_logger()
 
 TOKENS: Final = Counter("pluggy_sync_connect_tokens", "Connect tokens, by outcome", ["outcome"])
 
+UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f]")
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-Url = Annotated[str, msgspec.Meta(max_length=2000, pattern=r"^https?://[^\s]+$")]
+Url = Annotated[str, msgspec.Meta(max_length=2000)]
 
 
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -96,9 +99,22 @@ async def make_token(services: OpsServices, asked: Asked) -> str:
 def _asked(document: dict[str, Any]) -> Asked:
     """Raises Refused: 400, which names the field."""
     try:
-        return msgspec.convert(document, Asked)
+        asked = msgspec.convert(document, Asked)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise Refused(400, "malformed_request", str(error)) from None
+    if asked.oauth_redirect_uri is not None and not _is_url(asked.oauth_redirect_uri):
+        raise Refused(400, "malformed_request", "oauthRedirectUri is no http or https URL")
+    return asked
+
+
+def _is_url(text: str) -> bool:
+    """Whether it is an absolute http or https URL, without spaces and control characters."""
+    try:
+        parts = urlsplit(text)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that make no sense
+        return False
+    return parts.scheme in ("http", "https") and has_host and not UNPRINTABLE.search(text)
 
 
 def pluggy_refusal(error: PluggyError) -> Refused:

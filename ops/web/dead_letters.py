@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from typing import Final
 
@@ -17,6 +18,7 @@ from worker.store import operating
 
 log = structlog.get_logger()
 
+ROW_ID: Final = re.compile(r"\d{1,19}", re.ASCII)
 MAX_ROW_ID: Final = 2**63 - 1
 WAKE_TIMEOUT_S: Final = 2.0
 
@@ -24,7 +26,7 @@ WAKE_TIMEOUT_S: Final = 2.0
 async def requeue(request: web.Request) -> web.Response:
     """POST /v1/dead-letters/{id}/requeue: 200, 400, 404 if it is no dead letter (any more)."""
     text = request.match_info["event_row_id"]
-    if not (text.isascii() and text.isdecimal()) or int(text) > MAX_ROW_ID:
+    if not ROW_ID.fullmatch(text) or int(text) > MAX_ROW_ID:
         raise Refused(400, "malformed_id", "the id of a dead letter is a number")
     services = services_of(request)
     rows = await services.ask(

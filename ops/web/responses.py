@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from webhook_receiver.responses import Handler, send_continue
+from worker.infra.http_server import SAFE_HEADERS
 
 log = structlog.get_logger()
 
@@ -18,20 +19,10 @@ MAX_BODY_BYTES: Final = 64 * 1024
 BODY_TIMEOUT_S: Final = 3.0
 RETRY_AFTER_S: Final = "5"
 CSP: Final = "Content-Security-Policy"
-API_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 PAGE_POLICY: Final = (
     "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none';"
     " frame-ancestors 'none'"
 )
-HEADERS: Final = {
-    CSP: API_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
-"""Of every answer that does not set its own."""
 
 _encode: Final[Callable[[object], bytes]] = msgspec.json.Encoder(
     enc_hook=str, decimal_format="number"
@@ -58,13 +49,10 @@ def unavailable(error: str, detail: str) -> Refused:
     return Refused(503, error, detail, **{"Retry-After": RETRY_AFTER_S})
 
 
-@web.middleware
-async def with_headers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Add the headers that every answer has; a page may have a policy of its own."""
-    response = await handler(request)
-    for name, value in HEADERS.items():
+async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    """Before an answer is sent, whoever has made it; a page may have a policy of its own."""
+    for name, value in SAFE_HEADERS.items():
         response.headers.setdefault(name, value)
-    return response
 
 
 @web.middleware
@@ -95,7 +83,7 @@ async def read_document(request: web.Request) -> dict[str, Any]:
         raise Refused(415, "unsupported_media_type", "send JSON as application/json, not encoded")
     try:
         document = msgspec.json.decode(await read_body(request))
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Refused(400, "malformed_body", "the body is not JSON") from None
     if not isinstance(document, dict):
         raise Refused(400, "malformed_body", "the body is not a JSON object")

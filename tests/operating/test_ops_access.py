@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import pytest
 
 from ops.web.access import CSRF_FIELD, CSRF_HEADER
 from tests.support.ops import BEARER, TOKEN, OpsClient, open_ops
+from worker.infra.http_server import SAFE_HEADERS
 
 NOWHERE = "postgresql://somebody@127.0.0.1:9/x"
 NO_REDIS = "redis://127.0.0.1:9/0"
@@ -69,7 +72,11 @@ async def test_without_a_token_everything_is_open_to_this_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8090", "127.0.0.1.evil.example", "localhost@evil", ""]
+    "host",
+    [
+        *("evil.example", "evil.example:8090", "127.0.0.1.evil.example", "localhost@evil", ""),
+        *("evil@localhost", "localhost/evil.example"),
+    ],
 )
 @pytest.mark.parametrize("path", ["/", ITEM, "/metrics", "/livez", "/nowhere"])
 async def test_another_host_name_is_refused_on_loopback(host: str, path: str) -> None:
@@ -115,6 +122,10 @@ async def test_an_action_from_a_page_needs_its_csrf_token() -> None:
         for given, answered in ((token, 400), ("wrong", 403), ("", 403)):
             reply = await client.call("POST", ACTION, data={CSRF_FIELD: given}, headers=from_page)
             assert reply.status == answered
+        for kind, data in ((";charset=x", b"csrf_token=x"), ("", b"csrf_token=\xff")):
+            unreadable = {"Content-Type": FORM["Content-Type"] + kind}
+            reply = await client.call("POST", ACTION, data=data, headers=unreadable)
+            assert (reply.status, reply.body["error"]) == (403, "csrf")
 
 
 async def test_the_token_takes_the_place_of_the_csrf_token_and_not_the_other_way() -> None:
@@ -170,6 +181,36 @@ async def test_every_answer_has_the_headers_of_security() -> None:
             assert headers["Cache-Control"] == "no-store"
             assert headers["Referrer-Policy"] == "no-referrer"
             assert "Access-Control-Allow-Origin" not in headers
+
+
+HOST = b"Host: localhost\r\n"
+LONG = b"x" * 8000
+MADE_BY_NO_HANDLER = {
+    b"FOO /<script> HTTP/1.1\r\n" + HOST: 400,
+    b"GET /<script>" + LONG * 2 + b" HTTP/1.1\r\n" + HOST: 400,
+    b"GET /<script> HTTP/1.1\r\n" + HOST * 2: 400,
+    b"POST /v1/items HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST + b"\r\n<script>\r\n": 400,
+    b"GET /livez HTTP/1.1\r\nExpect: <script>\r\n" + HOST: 417,
+}
+
+
+async def test_what_no_handler_answers_has_them_too_and_quotes_nothing() -> None:
+    async with opened() as client:
+        for sent, status in MADE_BY_NO_HANDLER.items():
+            answer = await sent_as_it_is(client, sent + b"Connection: close\r\n\r\n")
+            assert answer.split(maxsplit=2)[1] == b"%d" % status, answer
+            for name in SAFE_HEADERS:
+                assert b"\r\n%b: " % name.encode() in answer, answer
+            assert b"script" not in answer
+
+
+async def sent_as_it_is(client: OpsClient, data: bytes) -> bytes:
+    """The answer to bytes that no HTTP client would send."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(client.url).port)
+    writer.write(data)
+    answer = await reader.read()
+    writer.close()
+    return answer
 
 
 async def test_no_preflight_is_answered_kindly() -> None:

@@ -99,11 +99,29 @@ async def test_a_connect_token_for_an_item_that_pluggy_does_not_know_is_not_made
             {},
             (400, "malformed_request"),
         ),
-        (
-            b'{"clientUserId": "u", "oauthRedirectUri": "javascript:1"}',
-            {},
-            (400, "malformed_request"),
+        *(
+            (
+                b'{"clientUserId": "u", "oauthRedirectUri": "%b"}' % uri,
+                {},
+                (400, "malformed_request"),
+            )
+            for uri in (
+                b"javascript:1",
+                b"https://",
+                b"https://[::1",
+                b"https://:80",
+                b"//x.example",
+            )
         ),
+        *(
+            (
+                b'{"clientUserId": "u", "oauthRedirectUri": "https://x%b"}' % odd,
+                {},
+                (400, "malformed_request"),
+            )
+            for odd in (b" y", b"\\n", b"\\u0000", b":port")
+        ),
+        (b'{"clientUserId": "\xff"}', {}, (400, "malformed_body")),
         (b" " * 70_000, {}, (413, "payload_too_large")),
         (b"{}", {"Content-Encoding": "gzip"}, (415, "unsupported_media_type")),
         (b"{}", {"Content-Type": "application/xml"}, (415, "unsupported_media_type")),
@@ -125,6 +143,7 @@ async def test_a_body_that_is_wrong_is_refused_by_name(
         ("DELETE", f"/v1/items/{uuid.UUID(int=1)}", (405, "method_not_allowed")),
         ("POST", "/v1/dead-letters/x/requeue", (400, "malformed_id")),
         ("POST", f"/v1/dead-letters/{2**63}/requeue", (400, "malformed_id")),
+        ("POST", f"/v1/dead-letters/{'1' * 5000}/requeue", (400, "malformed_id")),
         ("POST", "/v1/dead-letters/1/requeue", (404, "dead_letter_not_found")),
     ],
 )

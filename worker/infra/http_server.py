@@ -30,6 +30,16 @@ HEAD_TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 )
+MALFORMED: Final = b'{"error":"malformed_http","detail":"the request cannot be read"}'
+SAFE_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+"""Of answers to malformed HTTP, and of all of the ops process that do not set their own."""
 MAX_CONNECTIONS: Final = 10_240
 """About 20 KiB of memory each."""
 OTHER_FILES: Final = 124
@@ -230,6 +240,22 @@ class BoundedConnection(web.RequestHandler):
     def force_close(self) -> None:
         self._silent.pop(self, None)
         super().force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to malformed HTTP: aiohttp's own quotes it, and what it quotes may hold a
+        secret, or be a page."""
+        super().handle_error(request, status, exc, message)
+        response = web.Response(
+            status=status, body=MALFORMED, content_type="application/json", headers=SAFE_HEADERS
+        )
+        response.force_close()
+        return response
 
     def _bound(self, max_bytes: int, answer: bytes = b"") -> None:
         if self._unparsed_bytes > max_bytes and self.transport is not None:
