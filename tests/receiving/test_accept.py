@@ -167,6 +167,7 @@ async def test_twins_in_one_group_are_one_event(db: Pool, item: uuid.UUID) -> No
 async def test_two_events_of_one_item_in_one_group_bump_by_two(db: Pool, item: uuid.UUID) -> None:
     await accept(db, event(item), event(uuid.uuid4()), event(item))
     assert await generation(db, item) == 2
+    assert await db.fetchval("SELECT count(*) FROM pluggy_sync.item_leases") == 2
 
 
 async def test_answers_come_in_the_order_of_the_events(db: Pool) -> None:

@@ -31,24 +31,24 @@ async def accept_events(
     body_sha256s: Collection[bytes],
     events: Collection[str],
     item_ids: Collection[uuid.UUID | None],
-    account_ids: Collection[uuid.UUID | None],
-    transaction_ids: Collection[str | None],
-    created_at_froms: Collection[datetime | None],
-    expected_rows: Collection[int | None],
+    account_ids: Collection[uuid.UUID | None] | None,
+    transaction_ids: Collection[str | None] | None,
+    created_at_froms: Collection[datetime | None] | None,
+    expected_rows: Collection[int | None] | None,
     lanes: Collection[int],
     states: Collection[str],
-    reasons: Collection[str | None],
+    reasons: Collection[str | None] | None,
     bodies: Collection[bytes],
     received_ats: Collection[datetime],
-    connector_ids: Collection[int | None],
+    connector_ids: Collection[int | None] | None,
 ) -> list[AcceptedRow]:
     """Stores a group of deliveries and bumps their items in one statement.
 
-    Arrays with an entry for each delivery; transaction_ids are array literals. Returns a row per
-    key: whether it is new (or settled without effect and pending again), and whether the bump made
-    its item due, or lifted an item that was due already into the live lane: nobody has been woken
-    for that. New events, then revived ones, then items are each written in key order, so that
-    receivers never wait for each other in a circle.
+    Arrays with an entry for each delivery, or null if all are; transaction_ids are array literals.
+    Returns a row per key: whether it is new (or settled without effect and pending again), and
+    whether the bump made its item due, or lifted an item that was due already into the live lane:
+    nobody has been woken for that. New events, then revived ones, then items are each written in
+    key order, so that receivers never wait for each other in a circle.
     """
     return [
         AcceptedRow(*record)
