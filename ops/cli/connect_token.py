@@ -10,10 +10,6 @@ import click
 from ops.cli import console
 from ops.cli.pluggy import pluggy
 from ops.cli.refusals import explain_refusal
-from worker.infra.lanes import Lane
-from worker.infra.settings import PluggySettings, load
-from worker.pluggy_api.http import Change
-from worker.pluggy_api.payloads import decode_object
 
 LIFETIME_S: Final = 30 * 60
 
@@ -42,6 +38,11 @@ def connect_token(item_id: uuid.UUID | None, as_json: bool, **options: Any) -> N
 
 async def _create(body: dict[str, Any]) -> str:
     """https://docs.pluggy.ai/reference/connect-token-create"""
+    from worker.infra.lanes import Lane
+    from worker.infra.settings import PluggySettings, load
+    from worker.pluggy_api.http import Change
+    from worker.pluggy_api.payloads import decode_object
+
     async with pluggy(load(PluggySettings), explain_refusal) as (_, client):
         change = Change("POST", body)
         answer = await client.call(

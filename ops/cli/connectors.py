@@ -10,10 +10,6 @@ import click
 from ops.cli import console
 from ops.cli.pluggy import pluggy
 from ops.cli.refusals import explain_refusal
-from worker.infra.lanes import Lane
-from worker.infra.settings import PluggySettings, load
-from worker.pluggy_api.endpoints import PluggyReader
-from worker.pluggy_api.payloads import decode_object
 
 QUERY: Final = {
     "open_finance": "isOpenFinance",
@@ -56,6 +52,11 @@ def _text(value: Any) -> str:
 
 async def _list(query: dict[str, str]) -> list[dict[str, Any]]:
     """https://docs.pluggy.ai/reference/connectors-list"""
+    from worker.infra.lanes import Lane
+    from worker.infra.settings import PluggySettings, load
+    from worker.pluggy_api.endpoints import PluggyReader
+    from worker.pluggy_api.payloads import decode_object
+
     path = f"/connectors?{urlencode(query | {'healthDetails': 'true'})}"
     async with pluggy(load(PluggySettings), explain_refusal) as (_, client):
         page = await PluggyReader(client, Lane.LIVE).rows(path)

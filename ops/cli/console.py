@@ -1,11 +1,11 @@
 """The console of all commands: database connection, output as table or JSON, errors in one line.
 
-A command loads in its start what it needs for sure: tables and explanations are loaded when used.
+What a command runs with is imported when it runs: its help needs neither servers' clients nor
+settings, and tables and explanations are needed by few.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import sys
@@ -20,16 +20,18 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
-import msgspec
 
 from ops.cli.errors import CommandFailed as CommandFailed
 from ops.cli.terminal_text import neutral, neutral_json
-from worker.infra.baseline import check_baseline
-from worker.infra.postgres import Pool, close_pool, open_pool
-from worker.infra.settings import DatabaseSettings, load
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from worker.infra.postgres import Pool
+    from worker.infra.settings import DatabaseSettings
 
 T = TypeVar("T")
 
@@ -53,6 +55,8 @@ limit_option = click.option("--limit", type=LIMIT, default=100, help="At most so
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work; whatever fails becomes a CommandFailed that says what to look at."""
+    import asyncio
+
     try:
         return asyncio.run(work)
     except click.ClickException:
@@ -73,6 +77,10 @@ async def database(settings: DatabaseSettings | None = None) -> AsyncIterator[Po
 
     Raises CommandFailed if the URL is none, SettingsError, UnreleasedDatabase, asyncpg's errors.
     """
+    from worker.infra.baseline import check_baseline
+    from worker.infra.postgres import close_pool, open_pool
+    from worker.infra.settings import DatabaseSettings, load
+
     settings = settings or load(DatabaseSettings)
     url = settings.database_url.get_secret_value()
     pool = await open_pool(url, max_size=2, statement_cache=settings.database_statement_cache)
@@ -88,11 +96,16 @@ async def database(settings: DatabaseSettings | None = None) -> AsyncIterator[Po
 
 def print_json(document: object) -> None:
     """One document on one line: times as RFC 3339, money as numbers."""
-    click.echo(neutral_json(_encoder.encode(document).decode()))
+    import msgspec
+
+    encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
+    click.echo(neutral_json(encoder.encode(document).decode()))
 
 
 def as_rows(found: Iterable[msgspec.Struct]) -> list[dict[str, Any]]:
     """Rows of a statement as documents, by column."""
+    import msgspec
+
     return [msgspec.structs.asdict(row) for row in found]
 
 
@@ -158,9 +171,6 @@ def print_fields(fields: Mapping[str, Any]) -> None:
         return
     for name, value in fields.items():
         click.echo(f"{name}\t{_plain(value)}")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
 
 
 def say(line: str) -> None:

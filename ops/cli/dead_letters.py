@@ -7,8 +7,7 @@ from typing import Any, Final
 import click
 
 from ops.cli import console
-from worker.infra.settings import Environment, load
-from worker.store import operating
+from ops.cli.wakeup import wake
 
 COLUMNS: Final = ("id", "event", "item_id", "reason", "error_id", "attempts", "died_at")
 REQUEUED: Final = ("id", "event", "item_id", "account_id")
@@ -27,6 +26,8 @@ def dead_letters() -> None:
 @console.json_option
 def list_(as_json: bool, **chosen: Any) -> None:
     """List dead letters with their reason and time; oldest first."""
+    from worker.store import operating
+
     found = console.load_rows(operating.list_dead_letters, ids=None, **chosen)
     console.print_list("dead_letters", found, as_json=as_json, columns=COLUMNS)
 
@@ -51,6 +52,8 @@ def requeue(
         raise click.UsageError("name ids; or --all; or --reason, --item, --connector")
     chosen: dict[str, Any] = {"ids": ids or None, **narrowed}
     if dry_run:
+        from worker.store import operating
+
         found = console.load_rows(operating.list_dead_letters, limit=None, **chosen)
     else:
         found = console.run(_requeue(chosen))
@@ -65,7 +68,8 @@ def requeue(
 
 
 async def _requeue(chosen: dict[str, Any]) -> list[dict[str, Any]]:
-    from ops.cli.wakeup import wake
+    from worker.infra.settings import Environment, load
+    from worker.store import operating
 
     settings = load(Environment)
     async with console.database(settings) as db:

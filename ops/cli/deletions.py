@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from ops.cli import console
-from worker.store.deletions import list_deletions
 
 Decide = Callable[..., Awaitable[list[Any]]]
 
@@ -33,6 +32,8 @@ def deletions() -> None:
 @console.json_option
 def list_(as_json: bool, **chosen: Any) -> None:
     """List pending deletions and the reason of each; oldest first."""
+    from worker.store.deletions import list_deletions
+
     found = console.load_rows(list_deletions, **chosen)
     console.print_list("deletions", found, as_json=as_json, title="pending deletions")
 

@@ -13,11 +13,6 @@ import click
 from ops.cli import console
 from ops.cli.pluggy import pluggy
 from ops.cli.refusals import explain_refusal
-from worker.infra.lanes import Lane
-from worker.infra.settings import PluggySettings, load
-from worker.maintenance.subscriptions import shown_url
-from worker.pluggy_api.http import Change
-from worker.pluggy_api.payloads import decode_object
 
 SHOWN: Final = ("id", "status", "executionStatus", "lastUpdatedAt", "nextAutoSyncAt")
 
@@ -65,6 +60,8 @@ async def _set_webhook(item_id: uuid.UUID, url: str | None) -> dict[str, Any]:
 
 
 def _own_url() -> str:
+    from worker.infra.settings import PluggySettings, load
+
     settings = load(PluggySettings)
     if settings.webhook_url is None or not settings.webhook_secrets:
         raise console.CommandFailed("WEBHOOK_URL or WEBHOOK_SECRET is missing; or name --url")
@@ -75,6 +72,8 @@ def _report(
     item_id: uuid.UUID, change: Coroutine[Any, Any, dict[str, Any]], *, as_json: bool
 ) -> None:
     """Make the change and print the item as Pluggy answers it."""
+    from worker.maintenance.subscriptions import shown_url
+
     item = console.run(change)
     shown = {name: item.get(name) for name in SHOWN}
     if isinstance(url := item.get("webhookUrl"), str):
@@ -88,6 +87,11 @@ def _report(
 
 async def _patch(item_id: uuid.UUID, body: dict[str, Any], below: str = "") -> dict[str, Any]:
     """https://docs.pluggy.ai/reference/items-update, where PATCH alone asks for a collection."""
+    from worker.infra.lanes import Lane
+    from worker.infra.settings import PluggySettings, load
+    from worker.pluggy_api.http import Change
+    from worker.pluggy_api.payloads import decode_object
+
     explain, path = partial(explain_refusal, item_id=item_id), f"/items/{item_id}{below}"
     async with pluggy(load(PluggySettings), explain) as (_, client):
         change = Change("PATCH", body)

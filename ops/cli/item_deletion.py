@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import uuid
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from ops.cli.console import json_option, print_json, run, say
 from ops.cli.pluggy import pluggy
 from ops.cli.wakeup import wake
-from worker.inbox.accept import accept_events
-from worker.inbox.events import parse_webhook
 from worker.infra.lanes import Lane
-from worker.infra.postgres import Pool
-from worker.infra.settings import PluggySettings, load
-from worker.pluggy_api.client import PluggyClient
 from worker.pluggy_api.errors import ITEM_NOT_FOUND, PluggyError, PluggyNotFound, classify
-from worker.pluggy_api.http import Change
-from worker.store import operating
+
+if TYPE_CHECKING:
+    from worker.infra.postgres import Pool
+    from worker.pluggy_api.client import PluggyClient
 
 POLL_INTERVAL_S: Final = 1.0
 
@@ -69,6 +65,8 @@ def _summary(done: Erasure) -> str:
 
 
 async def _delete(item_id: uuid.UUID, wait_s: float) -> Erasure:
+    from worker.infra.settings import PluggySettings, load
+
     settings = load(PluggySettings)
     async with pluggy(settings, _explain) as (db, client):
         done = await order_erasure(db, client, item_id)
@@ -81,6 +79,10 @@ async def _delete(item_id: uuid.UUID, wait_s: float) -> Erasure:
 
 async def order_erasure(db: Pool, client: PluggyClient, item_id: uuid.UUID) -> Erasure:
     """Delete the item at Pluggy, then order its purge. Raises PluggyError before the order."""
+    from worker.inbox.accept import accept_events
+    from worker.inbox.events import parse_webhook
+    from worker.store import operating
+
     deleted = await _delete_at_pluggy(client, item_id)
     stored = await operating.order_erasure(db, item_id=item_id)
     # Also where nothing is stored but events, such as dead ones of a typo: a worker settles them.
@@ -93,6 +95,8 @@ async def order_erasure(db: Pool, client: PluggyClient, item_id: uuid.UUID) -> E
 
 async def _delete_at_pluggy(client: PluggyClient, item_id: uuid.UUID) -> bool:
     """Whether Pluggy had the item. https://docs.pluggy.ai/reference/items-delete"""
+    from worker.pluggy_api.http import Change
+
     try:
         await client.call(
             f"/items/{item_id}", lane=Lane.LIVE, count=lambda: None, change=Change("DELETE", {})
@@ -105,6 +109,10 @@ async def _delete_at_pluggy(client: PluggyClient, item_id: uuid.UUID) -> bool:
 
 
 async def _await_receipt(db: Pool, item_id: uuid.UUID, wait_s: float) -> int | None:
+    import asyncio
+
+    from worker.store import operating
+
     clock = asyncio.get_running_loop().time
     until = clock() + wait_s
     while (receipt := await operating.load_receipt(db, item_id=item_id)) is None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ops.cli import console
-from worker.infra.postgres import Pool
-from worker.store import operating
-from worker.store import resync as resync_store
+
+if TYPE_CHECKING:
+    from worker.infra.postgres import Pool
 
 STATES: Final = ("fresh", "stale", "incomplete", "unread", "walking")
 PARTIES: Final = ("us", "pluggy", "bank", "user")
@@ -31,6 +31,8 @@ user_option = click.option("--user", "client_user_id", help="Of this clientUserI
 @console.json_option
 def list_(as_json: bool, **chosen: Any) -> None:
     """List items with the worst state of their products, its reason, and who has to act."""
+    from worker.store import operating
+
     found = console.load_rows(operating.list_items, **chosen)
     console.print_list("items", found, as_json=as_json)
 
@@ -53,6 +55,8 @@ async def _ids(db: Pool, **chosen: Any) -> list[uuid.UUID]:
 
 
 async def _each(db: Pool, chosen: dict[str, Any]) -> AsyncIterator[uuid.UUID]:
+    from worker.store import resync as resync_store
+
     after = FIRST
     while found := await resync_store.mirrored_items(db, after=after, limit=GROUP, **chosen):
         for after in found:

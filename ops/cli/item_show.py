@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg
 import click
-import msgspec
 
 from ops.cli import console
 from ops.cli.terminal_text import neutral_json
-from worker.infra.postgres import Pool
-from worker.infra.settings import PRODUCTS
-from worker.store import operating
+from worker.infra.sql_files import PRODUCTS
+
+if TYPE_CHECKING:
+    from worker.infra.postgres import Pool
 
 OPEN_EVENTS_SHOWN: Final = 50
 POLL_INTERVAL_S: Final = 1.0
@@ -58,6 +56,10 @@ def _not_fresh(shown: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 async def _load(db: Pool, item_id: uuid.UUID) -> dict[str, Any]:
+    import msgspec
+
+    from worker.store import operating
+
     item = await operating.show_item(db, item_id)
     if item is None:
         raise console.CommandFailed(f"nothing is known of item {item_id}; register it first")
@@ -79,6 +81,10 @@ async def _load(db: Pool, item_id: uuid.UUID) -> dict[str, Any]:
 
 async def _webhook(db: Pool, item_id: uuid.UUID) -> str | None:
     """The item's own webhookUrl without its secret; None: it has none, or this role may not see."""
+    import asyncpg
+
+    from worker.store import operating
+
     try:
         url = await operating.load_item_webhook(db, item_id)
     except asyncpg.InsufficientPrivilegeError:
@@ -92,6 +98,8 @@ async def _webhook(db: Pool, item_id: uuid.UUID) -> str | None:
 
 async def _wait(db: Pool, item_id: uuid.UUID, timeout_s: float) -> None:
     """Say how far the item is until nothing of it is open. Raises CommandFailed at the time-out."""
+    import asyncio
+
     clock = asyncio.get_running_loop().time
     begun, said = clock(), ""
     while line := _progress(await _load(db, item_id), clock() - begun):

@@ -10,18 +10,20 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
 from ops.cli import console
 from ops.cli.item_ids import Line, read_ids
 from ops.cli.pluggy import UNKNOWN_TO_PLUGGY, list_items, unknown_at_pluggy
-from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
-from worker.inbox.events import WebhookEvent, parse_webhook, registration
+from ops.cli.wakeup import wake
 from worker.infra.lanes import Lane
 from worker.infra.parsing import parse_uuid
-from worker.infra.settings import DatabaseSettings, Environment, load
+
+if TYPE_CHECKING:
+    from worker.inbox.accept import Accepted, UnstorableEvent
+    from worker.inbox.events import WebhookEvent
 
 GROUP: Final = 100
 NO_LIST: Final = ": one id a line, a CSV with a column itemId, or JSON is read, as UTF-8"
@@ -51,6 +53,8 @@ def register(item_ids: tuple[str, ...], as_json: bool) -> None:
 
 
 async def _register(lines: list[Line]) -> list[Answer]:
+    from worker.inbox.events import registration
+
     unknown = await unknown_at_pluggy(line.item_id for line in lines if line.item_id is not None)
     stored = await _store([line for line in lines if line.item_id not in unknown], registration)
     refused = [
@@ -74,6 +78,8 @@ def deleted(item_ids: tuple[uuid.UUID, ...], as_json: bool) -> None:
 
 
 def _deletion(item_id: uuid.UUID, now: datetime) -> WebhookEvent:
+    from worker.inbox.events import parse_webhook
+
     body = {"event": "item/deleted", "itemId": str(item_id)}
     return parse_webhook(json.dumps(body).encode(), now)
 
@@ -91,6 +97,8 @@ def import_(file: TextIO | None, from_pluggy: bool, as_json: bool) -> None:
     """
     if (file is None) != from_pluggy:
         raise click.UsageError("name a file, or --from-pluggy")
+    from worker.inbox.events import registration
+
     lines = console.run(list_items()) if file is None else read_ids(file)
     # No worker is woken: the sweep takes the items up as fast as slots and rate limits allow.
     in_backfill = partial(registration, lane=Lane.BACKFILL)
@@ -110,6 +118,9 @@ async def _store(
     wakes: bool = True,
 ) -> list[Answer]:
     """Store an event for each line that holds an id, and wake workers for what is due now."""
+    from worker.inbox.accept import Accepted, accept_events
+    from worker.infra.settings import DatabaseSettings, Environment, load
+
     settings = load(Environment if wakes else DatabaseSettings)
     answers: list[Answer] = []
     due: list[uuid.UUID] = []
@@ -128,14 +139,14 @@ async def _store(
                 if isinstance(accepted := found[number], Accepted) and accepted.made_due
             ]
     if isinstance(settings, Environment):
-        from ops.cli.wakeup import wake
-
         await wake(settings, due)
     return answers
 
 
 def _answer(line: Line, accepted: Accepted | UnstorableEvent | None) -> Answer:
     """accepted: None for a line without an id."""
+    from worker.inbox.accept import UnstorableEvent
+
     if line.item_id is None or accepted is None:
         return Answer(line.number, line.text[:80], "refused", "no UUID")
     if isinstance(accepted, UnstorableEvent):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import click
 
 from ops.cli import console
-from worker.infra.postgres import Pool
-from worker.store.reconnections import list_account_links
+
+if TYPE_CHECKING:
+    from worker.infra.postgres import Pool
 
 
 @click.group("links")
@@ -28,6 +28,8 @@ def links() -> None:
 @console.json_option
 def list_(as_json: bool, **chosen: Any) -> None:
     """List pairs of accounts, first those that wait for a decision."""
+    from worker.store.reconnections import list_account_links
+
     console.print_list(
         "links", console.load_rows(list_account_links, **chosen), as_json=as_json, title="links"
     )
@@ -65,6 +67,8 @@ def _decide(
 
 
 async def _decide_link(db: Pool, **decision: Any) -> bool:
+    import asyncpg
+
     from worker.maintenance.reconnections import decide_link
 
     try:

@@ -5,17 +5,6 @@ from __future__ import annotations
 import click
 
 from ops.cli import console
-from ops.cli.explanations import CONNECTION_ERRORS, explain
-from ops.migrations import migrate
-from worker.infra.settings import Environment, load
-from worker.maintenance.installation import adopt_installation
-
-
-class AdoptSettings(Environment):
-    """The Pluggy application that the database mirrors from now on; no secret is needed."""
-
-    pluggy_client_id: str
-    pluggy_base_url: str = "https://api.pluggy.ai"
 
 
 @click.command("migrate")
@@ -45,6 +34,12 @@ def migrate_command(adopt: bool, roles: bool, as_json: bool) -> None:
 
 
 async def _migrate(adopt: bool, roles: bool) -> list[str]:
+    from ops.adoption import AdoptSettings
+    from ops.cli.explanations import CONNECTION_ERRORS, explain
+    from ops.migrations import migrate
+    from worker.infra.settings import Environment, load
+    from worker.maintenance.installation import adopt_installation
+
     # Before anything is changed, so that a missing name changes nothing.
     application = load(AdoptSettings) if adopt else None
     settings = load(Environment)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 
 import click
-import uvloop
 
 from ops.cli.errors import CommandFailed
-from ops.cli.explanations import ABOUT_US, explain
-from ops.web.serve import serve
-from ops.web.settings import OpsSettings
-from worker.infra import log as logs
-from worker.infra.settings import load
 
 
 @click.command("ops")
 def ops() -> None:
     """Serve HTTP for your backend and for operators, at OPS_HOST and OPS_PORT."""
+    import uvloop
+
+    from ops.cli.explanations import ABOUT_US, explain
+    from ops.web.serve import serve
+    from ops.web.settings import OpsSettings
+    from worker.infra import log as logs
+    from worker.infra.settings import load
+
     try:
         settings = load(OpsSettings)
         logs.configure(settings.log_level, settings.log_format)

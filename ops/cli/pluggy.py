@@ -14,8 +14,6 @@ import click
 from ops.cli.console import CommandFailed, database
 from ops.cli.item_ids import Line
 from worker.infra.lanes import Lane
-from worker.infra.postgres import Pool
-from worker.infra.settings import PluggySettings, load
 from worker.pluggy_api.errors import (
     ITEM_NOT_FOUND,
     PluggyError,
@@ -24,6 +22,8 @@ from worker.pluggy_api.errors import (
 )
 
 if TYPE_CHECKING:
+    from worker.infra.postgres import Pool
+    from worker.infra.settings import PluggySettings
     from worker.pluggy_api.client import PluggyClient
 
 ASK_PLUGGY = (
@@ -63,6 +63,7 @@ async def pluggy(
 
 async def list_items() -> list[Line]:
     """The ids of Pluggy's list, its newest first, as lines. Raises CommandFailed."""
+    from worker.infra.settings import PluggySettings, load
     from worker.maintenance.items_list import ItemsListing
     from worker.pluggy_api.endpoints import PluggyReader
 
@@ -78,11 +79,15 @@ async def unknown_at_pluggy(item_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
     A Pluggy that does not answer is a warning: workers ask again. Raises CommandFailed if it
     refuses the credentials.
     """
-    if not any(os.environ.get(f"PLUGGY_CLIENT_ID{suffix}") for suffix in ("", "_FILE")):
+    asked = list(item_ids)
+    names = any(os.environ.get(f"PLUGGY_CLIENT_ID{suffix}") for suffix in ("", "_FILE"))
+    if not (asked and names):
         return set()
+    from worker.infra.settings import PluggySettings, load
+
     unknown = set()
     async with pluggy(load(PluggySettings), _explain) as (_, client):
-        for item_id in item_ids:
+        for item_id in asked:
             try:
                 await client.call(f"/items/{item_id}", lane=Lane.LIVE, count=lambda: None)
             except PluggyHalt:

@@ -7,15 +7,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ops.cli import console
 from ops.cli.terminal_text import neutral
-from worker.infra.postgres import Pool
 from worker.infra.sql_files import SQL_DIR
-from worker.store.operating import load_today
+
+if TYPE_CHECKING:
+    from worker.infra.postgres import Pool
 
 COOKBOOK: Final = SQL_DIR / "cookbook"
 SECTIONS: Final[Mapping[str, str]] = {
@@ -73,6 +74,8 @@ async def load_report(
     db: Pool, *, sections: Sequence[str], user: str | None, months: int
 ) -> Report:
     """Run the sections' queries. Raises CommandFailed if no item is of the user."""
+    from worker.store.operating import load_today
+
     if user is not None and not await db.fetchval(OF_USER, user):
         raise console.CommandFailed("no stored item has this clientUserId")
     today = await load_today(db)

@@ -9,11 +9,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
-import msgspec
 
 from ops.cli import console
-from worker.infra.settings import Environment, load
-from worker.store import operating
 
 if TYPE_CHECKING:
     from worker.inbox.spool import Figures
@@ -128,6 +125,8 @@ def _show(found: Row) -> None:
 @console.json_option
 def worklist(as_json: bool, **chosen: Any) -> None:
     """List the findings one by one: each item or webhook, and since when."""
+    from worker.store import operating
+
     found = console.load_rows(operating.list_worklist, **chosen)
     console.print_list("worklist", found, as_json=as_json, columns=OF_AN_ITEM)
 
@@ -190,6 +189,7 @@ async def _load_spool() -> Figures | None:
 
     from worker.inbox.spool import Spool
     from worker.infra.redis_client import connect
+    from worker.infra.settings import Environment, load
 
     redis = connect(load(Environment).redis_url.get_secret_value())
     try:
@@ -201,6 +201,10 @@ async def _load_spool() -> Figures | None:
 
 
 async def _load() -> Row:
+    import msgspec
+
+    from worker.store import operating
+
     async with console.database() as db:
         overview = await operating.overview(db)
         return {

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 import uuid
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ops.cli import console
 from ops.cli.pluggy import UNKNOWN_TO_PLUGGY, unknown_at_pluggy
 from ops.cli.wakeup import wake
-from worker.infra.lanes import Lane
-from worker.infra.postgres import Pool
-from worker.infra.settings import Environment, load
-from worker.maintenance.reconciliation import event_id_of, order_verify
-from worker.store import operating
-from worker.store.resync import load_resynced
+
+if TYPE_CHECKING:
+    from worker.infra.postgres import Pool
 
 POLL_INTERVAL_S: Final = 1.0
 OPEN: Final = ("pending", "walking")
@@ -47,6 +41,14 @@ def verify(item_ids: tuple[uuid.UUID, ...], timeout: int, as_json: bool) -> None
 
 
 async def _verify(item_ids: tuple[uuid.UUID, ...], timeout_s: float) -> dict[str, Any]:
+    import secrets
+    from datetime import UTC, datetime
+
+    from worker.infra.lanes import Lane
+    from worker.infra.settings import Environment, load
+    from worker.maintenance.reconciliation import event_id_of, order_verify
+    from worker.store import operating
+
     settings = load(Environment)
     async with console.database(settings) as db:
         stored = set(await operating.known_items(db, item_ids=item_ids))
@@ -68,6 +70,10 @@ async def _await_states(
     db: Pool, event_ids: list[str], timeout_s: float
 ) -> dict[uuid.UUID | None, str]:
     """State of each item's order, once none is open or the time is over."""
+    import asyncio
+
+    from worker.store.resync import load_resynced
+
     clock = asyncio.get_running_loop().time
     until, said = clock() + timeout_s, -1
     while True:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import secrets
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import click
 
 from ops.cli import console
 from ops.cli.pluggy import pluggy
-from ops.cli.webhook_trial import Trial, try_delivery
-from ops.cli.webhooks import apply_fixes, explain, load_expected
-from worker.infra.postgres import Pool
-from worker.maintenance.subscriptions import Expected, fetch_subscriptions, judge, store_findings
-from worker.pluggy_api.client import PluggyClient
-from worker.store import operating
+
+if TYPE_CHECKING:
+    from ops.cli.webhook_trial import Trial
+    from worker.infra.postgres import Pool
+    from worker.maintenance.subscriptions import Expected
+    from worker.pluggy_api.client import PluggyClient
 
 SECRET_BYTES: Final = 32
 LAST_RETRY: Final = "3 hours"
@@ -40,8 +39,12 @@ def rotate_secret(as_json: bool) -> None:
 
 
 async def _rotate() -> dict[str, Any]:
+    from ops.cli.webhook_fixes import explain, load_expected
+
     settings, expected = load_expected()
     if len(expected.secrets) == 1:
+        import secrets
+
         new = secrets.token_urlsafe(SECRET_BYTES)
         then = f"WEBHOOK_SECRET={new},<the present one>"
         return {
@@ -55,6 +58,16 @@ async def _rotate() -> dict[str, Any]:
 
 
 async def _exchange(db: Pool, client: PluggyClient, expected: Expected) -> dict[str, Any]:
+    from ops.cli.webhook_fixes import apply_fixes
+    from ops.cli.webhook_trial import try_delivery
+    from worker.maintenance.subscriptions import (
+        Expected,
+        fetch_subscriptions,
+        judge,
+        store_findings,
+    )
+    from worker.store import operating
+
     new, *old = expected.secrets
     for name, secret in (("new", new), ("old", old[0])):
         _require(name, await try_delivery(db, expected, secret))

@@ -2,66 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
-from urllib.parse import quote
+from dataclasses import asdict
 
 import click
 
 from ops.cli import console
 from ops.cli.lazy import Lazy, LazyGroup
-from ops.cli.pluggy import pluggy
-from ops.cli.webhook_trial import Trial, try_delivery
-from worker.infra.lanes import Lane
-from worker.infra.settings import PluggySettings, load
-from worker.maintenance.subscriptions import (
-    RECEIVER_PATH,
-    Expected,
-    Finding,
-    Subscription,
-    carries_secret_in_path,
-    fetch_subscriptions,
-    judge,
-    leads_to_receiver,
-    shown_url,
-    store_findings,
-)
-from worker.pluggy_api.client import PluggyClient
-from worker.pluggy_api.errors import PluggyError, classify
-from worker.pluggy_api.http import Change
-
-FIXABLE = ("disabled", "wrong_secret")
-
-
-@dataclass(frozen=True, slots=True)
-class Fix:
-    """What is done about a finding: repair a webhook of ours, or create a missing one."""
-
-    event: str
-    hook: Subscription | None = None
-
-    @property
-    def action(self) -> str:
-        return "repaired" if self.hook else "created"
-
-    def request(self, expected: Expected) -> tuple[str, Change]:
-        """Path and change; deliveries then carry the first of the secrets."""
-        if self.hook is None:
-            headers = {expected.header: expected.secrets[0]}
-            made = {"event": self.event, "url": expected.url, "headers": headers}
-            return "/webhooks", Change("POST", made)
-        change = _fixed(self.hook, expected) | {"enabled": True}
-        return f"/webhooks/{self.hook.id}", Change("PATCH", change)
-
-
-def _fixed(hook: Subscription, expected: Expected) -> dict[str, Any]:
-    """The secret where this webhook carries it: in its path, or in the header beside others."""
-    secret = expected.secrets[0]
-    if carries_secret_in_path(hook, expected):
-        return {"url": f"{expected.url}/{quote(secret, safe='')}"}
-    others = {k: v for k, v in hook.headers.items() if k.lower() != expected.header.lower()}
-    return {"headers": others | {expected.header: secret}}
 
 
 @click.group(
@@ -81,7 +27,9 @@ def webhooks() -> None:
 @console.json_option
 def list_(as_json: bool) -> None:
     """List every webhook of the application and what is wrong with it."""
-    console.print_list("webhooks", console.run(_list()), as_json=as_json)
+    from ops.cli.webhook_fixes import list_webhooks
+
+    console.print_list("webhooks", console.run(list_webhooks()), as_json=as_json)
 
 
 @webhooks.command("register")
@@ -95,7 +43,10 @@ def register(dry_run: bool, no_test: bool, as_json: bool) -> None:
     Webhooks of ours that are disabled or carry another secret are repaired, and missing ones are
     created. Webhooks with other URLs are left alone; so are duplicates, which only you may delete.
     """
-    fixes, findings = console.run(_register(dry_run=dry_run, tries=not (no_test or dry_run)))
+    from ops.cli.webhook_fixes import register_url
+
+    tries = not (no_test or dry_run)
+    fixes, findings = console.run(register_url(dry_run=dry_run, tries=tries))
     if as_json:
         done = [{"event": fix.event, "action": fix.action} for fix in fixes]
         console.print_json({"dry_run": dry_run, "done": done, "webhooks": findings})
@@ -112,87 +63,10 @@ def register(dry_run: bool, no_test: bool, as_json: bool) -> None:
 @console.json_option
 def test(as_json: bool) -> None:
     """Deliver a ping to WEBHOOK_URL with each secret, as Pluggy does, and see it arrive here."""
-    trials = console.run(_test())
+    from ops.cli.webhook_fixes import test_url
+
+    trials = console.run(test_url())
     rows = [{"secret": f"{n} of {len(trials)}"} | asdict(t) for n, t in enumerate(trials, 1)]
     console.print_list("deliveries", rows, as_json=as_json)
     if wrong := next((trial for trial in trials if not trial.arrived), None):
         raise console.CommandFailed(f"no delivery to WEBHOOK_URL would do: {wrong.detail}")
-
-
-async def _test() -> list[Trial]:
-    settings, expected = load_expected()
-    async with console.database(settings) as db:
-        return [await try_delivery(db, expected, secret) for secret in expected.secrets]
-
-
-async def _list() -> list[dict[str, Any]]:
-    settings, expected = load_expected()
-    async with pluggy(settings, explain) as (_, client):
-        return _rows(judge(await fetch_subscriptions(client), expected))
-
-
-async def _register(*, dry_run: bool, tries: bool) -> tuple[list[Fix], list[dict[str, Any]]]:
-    settings, expected = load_expected()
-    async with pluggy(settings, explain) as (db, client):
-        _require_receiver_path(expected)
-        if tries and not (trial := await try_delivery(db, expected, expected.secrets[0])).arrived:
-            raise console.CommandFailed(
-                f"nothing was changed: no delivery to WEBHOOK_URL would do: {trial.detail}"
-            )
-        fixes = await apply_fixes(client, expected, dry_run=dry_run)
-        hooks = await fetch_subscriptions(client)
-        if not dry_run:
-            # At once, and not by the watch in ten minutes: the overview is green again.
-            await store_findings(db, judge(hooks, expected))
-        return fixes, _rows(judge(hooks, expected))
-
-
-async def apply_fixes(
-    client: PluggyClient, expected: Expected, *, dry_run: bool = False
-) -> list[Fix]:
-    """Make Pluggy's list right; returns what was done, or would be. Raises PluggyError."""
-    fixes = plan_fixes(await fetch_subscriptions(client), expected)
-    for fix in fixes if not dry_run else ():
-        path, change = fix.request(expected)
-        await client.call(path, lane=Lane.LIVE, count=lambda: None, change=change)
-    return fixes
-
-
-def plan_fixes(hooks: Sequence[Subscription], expected: Expected) -> list[Fix]:
-    """The changes that make the list right. A webhook that was disabled is enabled again."""
-    by_id = {hook.id: hook for hook in hooks}
-    findings = judge(hooks, expected)
-    fixes = [Fix(f.event, by_id[f.hook_id or ""]) for f in findings if f.state in FIXABLE]
-    return fixes + [Fix(f.event) for f in findings if f.state == "missing"]
-
-
-def _rows(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    return [asdict(finding) for finding in findings]
-
-
-def load_expected() -> tuple[PluggySettings, Expected]:
-    settings = load(PluggySettings)
-    expected = Expected.of(settings)
-    if expected is None:
-        raise console.CommandFailed("WEBHOOK_URL is missing: the public address of the receiver")
-    if not expected.secrets:
-        raise console.CommandFailed("WEBHOOK_SECRET is missing: what deliveries have to carry")
-    return settings, expected
-
-
-def _require_receiver_path(expected: Expected) -> None:
-    """Refuse a WEBHOOK_URL at which every delivery would be answered 404."""
-    if not leads_to_receiver(expected.url):
-        raise console.CommandFailed(
-            f"WEBHOOK_URL has to end in {RECEIVER_PATH}, where the receiver answers;"
-            f" it is {shown_url(expected.url, whole_path=True)}. Nothing was changed."
-        )
-
-
-def explain(error: PluggyError) -> str:
-    code = classify(error).code
-    if error.status == 400:
-        code += "; WEBHOOK_URL has to be https with a public host name, at most 5 for each event"
-    if error.status is None:
-        return f"Pluggy does not answer at PLUGGY_BASE_URL as it should ({code})"
-    return f"Pluggy has answered {code}"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ops.cli import console
-from worker.infra.postgres import Pool
-from worker.store import why as statements
-from worker.store.why import WhyRejected, WhyRow
+
+if TYPE_CHECKING:
+    from worker.infra.postgres import Pool
+    from worker.store.why import WhyRejected, WhyRow
 
 MAX_EVENTS: Final = 50
 SECTIONS: Final = ("runs", "events", "rejected")
@@ -41,6 +42,8 @@ def why(transaction_id: uuid.UUID, as_json: bool) -> None:
 
 
 async def _load(db: Pool, transaction_id: uuid.UUID) -> dict[str, Any]:
+    from worker.store import why as statements
+
     rows = await statements.why_rows(db, transaction_id=transaction_id)
     rejected = await statements.why_rejected(db, row_id=str(transaction_id))
     found = await _runs_and_events(db, transaction_id, rows, rejected)
@@ -60,6 +63,8 @@ async def _load(db: Pool, transaction_id: uuid.UUID) -> dict[str, Any]:
 async def _runs_and_events(
     db: Pool, transaction_id: uuid.UUID, rows: list[WhyRow], rejected: list[WhyRejected]
 ) -> dict[str, Any]:
+    from worker.store import why as statements
+
     named: list[WhyRow | WhyRejected] = [*rows, *rejected]
     runs = await statements.why_runs(db, run_ids=sorted({each.run_id for each in named}))
     events = await statements.why_events(

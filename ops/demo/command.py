@@ -8,9 +8,6 @@ import sys
 import click
 
 from ops.cli.console import CommandFailed
-from ops.demo.duel import MIN_ITEMS
-from ops.demo.run import run_demo
-from ops.demo.stage import DemoFailed, DemoOptions
 
 
 @click.command()
@@ -29,6 +26,10 @@ def demo(**options: int | bool) -> None:
     Starts Postgres and Redis of its own, or uses DATABASE_URL and REDIS_URL, on which it leaves
     nothing behind. The exit status is 0 only if every row is equal to Pluggy's.
     """
+    from ops.demo.duel import MIN_ITEMS
+    from ops.demo.run import run_demo
+    from ops.demo.stage import DemoFailed, DemoOptions
+
     if options["duel"] and options["items"] < MIN_ITEMS:
         raise click.UsageError(f"--duel needs --items {MIN_ITEMS} or more")
     chosen = DemoOptions(

@@ -10,12 +10,6 @@ import click
 
 from ops.cli.errors import CommandFailed
 from ops.cli.terminal_text import neutral
-from ops.up.data_directory import DirectoryRefused
-from ops.up.output import open_output
-from ops.up.run import run_up
-from ops.up.settings import UpOptions, UpRefused
-from ops.up.supervisor import GaveUp, UnitFailed
-from worker.infra.settings import SettingsError
 
 
 class UpFailed(CommandFailed):
@@ -40,6 +34,13 @@ def up(data_dir: Path | None, simulator: bool, workers: int) -> None:
     Servers given by DATABASE_URL and REDIS_URL are used, others are started in the data directory.
     Ctrl-C stops everything in order, a second one at once.
     """
+    from ops.up.data_directory import DirectoryRefused
+    from ops.up.output import open_output
+    from ops.up.run import run_up
+    from ops.up.settings import UpOptions, UpRefused
+    from ops.up.supervisor import GaveUp, UnitFailed
+    from worker.infra.settings import SettingsError
+
     try:
         status = run_up(UpOptions(data_dir, simulator, workers), open_output())
     except (DirectoryRefused, GaveUp, SettingsError, UnitFailed, UpRefused) as error:

@@ -30,18 +30,20 @@ COMPUTED: Final[Mapping[str, frozenset[str]]] = {
     "Outage.POSTGRES_NOT_MIGRATED": frozenset({Outage.POSTGRES_NOT_MIGRATED}),
     "BACK[self.server]": frozenset(BACK.values()),
 }
+LOGGERS: Final = ("structlog.get_logger()", "LazyLog()")
 ROW: Final = re.compile(r"^\| `(\w+)` \| ([\w, ]+) \| (.+) \|$", flags=re.M)
 
 
 def loggers() -> Iterator[tuple[ast.Module, list[str]]]:
-    """Each module that has a logger of structlog, with the names that it gives it."""
+    """Each module that has a logger, with the names that it gives it."""
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             module = ast.parse(path.read_text(encoding="utf-8"))
             names = [
                 ast.unparse(target)
                 for node in ast.walk(module)
-                if isinstance(node, ast.Assign) and "structlog.get_logger" in ast.unparse(node)
+                if isinstance(node, ast.Assign)
+                and re.search("structlog.get_logger|LazyLog", ast.unparse(node))
                 for target in node.targets
             ]
             if names:

@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from ops.cli.migrate import AdoptSettings
+from ops.adoption import AdoptSettings
 from ops.roles import OPS, RECEIVER, WORKER
 from ops.web.settings import OpsSettings
 from webhook_receiver.settings import ReceiverSettings

@@ -7,17 +7,19 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from worker.pluggy_api.endpoints import PluggyReader
 from worker.pluggy_api.errors import PluggyNotFound
 from worker.pluggy_api.paging import FullList
 from worker.pluggy_api.values import Fields
 from worker.store.rows import StoredVersion, Upserted
 from worker.store.statements import Executor
+
+if TYPE_CHECKING:
+    from worker.pluggy_api.endpoints import PluggyReader
 
 Mapper = Callable[[Any, ZoneInfo], dict[str, Any]]
 

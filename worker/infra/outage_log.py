@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import asyncpg
-import structlog
 
+from worker.infra.lazy_log import LazyLog
 from worker.infra.outage_words import REFUSES_WRITES, postgres_outage, redis_outage
 
-log = structlog.get_logger()
+log = LazyLog()
 
 RECHECK_AFTER_S: Final = 1.0
 WORDS: Final[Mapping[str, Callable[[BaseException], str]]] = {

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-log = structlog.get_logger()
+from worker.infra.lazy_log import LazyLog
+
+log = LazyLog()
 
 ADVICE: Final[Mapping[str, str]] = {
     "append_only_off": "set appendonly yes: an outage of Postgres is answered 503 without it",

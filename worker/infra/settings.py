@@ -19,12 +19,8 @@ from pydantic_settings import (
 )
 
 from worker.infra.postgres_hosts import check_url
-from worker.infra.sql_files import QUERIES_DIR
-
-ALWAYS = ("items", "accounts")
-_tables = sorted(path.stem for path in (QUERIES_DIR / "entities").glob("*.sql"))
-PRODUCTS = (*ALWAYS, *(table for table in _tables if table not in ALWAYS))
-"""Our table names of what can be mirrored: each has a file of statements."""
+from worker.infra.sql_files import ALWAYS
+from worker.infra.sql_files import PRODUCTS as PRODUCTS
 
 
 class SettingsError(Exception):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit, urlunsplit
 
-import structlog
-
+from worker.infra.lazy_log import LazyLog
 from worker.infra.postgres import Pool
 from worker.infra.settings import is_on_loopback
 from worker.store import installation
 from worker.store.installation import Installation
 
-log = structlog.get_logger()
+log = LazyLog()
 
 SIMULATOR = "simulator"
 

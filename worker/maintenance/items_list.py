@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import structlog
-
 from worker.inbox.accept import Accepted, accept_events
 from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
+from worker.infra.lazy_log import LazyLog
 from worker.infra.parsing import parse_uuid
 from worker.infra.postgres import Pool
 from worker.pluggy_api.client import PluggyClient
@@ -28,7 +27,7 @@ from worker.pluggy_api.paging import query_of
 from worker.pluggy_api.payloads import Envelope, decode_id
 from worker.store import items_list, reconciliation
 
-log = structlog.get_logger()
+log = LazyLog()
 
 TASK: Final = "items_list"
 NOT_ENABLED: Final = "403:LIST_ITEMS_FEATURE_NOT_ENABLED"

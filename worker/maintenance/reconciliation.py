@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
-import structlog
-
 from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
+from worker.infra.lazy_log import LazyLog
 from worker.infra.postgres import Pool
 from worker.store import product_sync, reconciliation
 from worker.store.rows import DueReconciliation
 
-log = structlog.get_logger()
+log = LazyLog()
 
 RUN_INTERVAL: Final = timedelta(seconds=30)
 BATCH: Final = 100

@@ -9,10 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Self
 from urllib.parse import unquote, urlsplit
 
-import structlog
-
 from worker.inbox.events import CONNECTOR_EVENTS, ITEM_EVENTS, TRANSACTION_EVENTS
 from worker.infra.lanes import Lane
+from worker.infra.lazy_log import LazyLog
 from worker.infra.parsing import parse_time
 from worker.infra.postgres import Pool
 from worker.infra.settings import PluggySettings
@@ -22,7 +21,7 @@ from worker.pluggy_api.errors import PluggyError, PluggyUnavailable, classify
 from worker.pluggy_api.payloads import Unreadable, decode_object
 from worker.store import reconciliation
 
-log = structlog.get_logger()
+log = LazyLog()
 
 CHECK_INTERVAL: Final = timedelta(minutes=10)
 CHECK_PAUSE: Final = timedelta(minutes=1)

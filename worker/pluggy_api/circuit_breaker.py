@@ -9,13 +9,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from worker.infra.lazy_log import LazyLog
 from worker.infra.redis_keys import PREFIX
 
-log = structlog.get_logger()
+log = LazyLog()
 
 BUCKET_S: Final = 5
 BUCKETS: Final = 6

@@ -15,15 +15,15 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, Self
 
-import structlog
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError, ResponseError
 
+from worker.infra.lazy_log import LazyLog
 from worker.infra.outage_log import Failing, ServerOutage
 from worker.infra.redis_client import WatchedRedis, connection_pool
 from worker.infra.redis_keys import PREFIX
 
-log = structlog.get_logger()
+log = LazyLog()
 
 QUEUE_NAME: Final = PREFIX + "queue"
 SLOTS_KEY: Final = PREFIX + "slots"

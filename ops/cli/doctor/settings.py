@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from importlib.metadata import version
 from typing import Final
 
+from ops.adoption import AdoptSettings
 from ops.cli.doctor.check import ERROR, OK, WARNING, Check
-from ops.cli.migrate import AdoptSettings
 from ops.web.settings import OpsSettings
 from webhook_receiver.settings import ReceiverSettings
 from worker.infra.settings import Environment, PluggySettings, SettingsError, load
