@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import sys
 from typing import Final
 
@@ -27,8 +26,8 @@ from worker.infra import log as logs
 from worker.infra.baseline import UnreleasedDatabase, check_baseline
 from worker.infra.http_server import (
     HttpLimits,
-    connection_limit,
     listening_port,
+    room_for_connections,
     until_stopped,
 )
 from worker.infra.outage_words import redis_outage
@@ -66,7 +65,7 @@ async def serve(settings: ReceiverSettings) -> None:
         counts=DeliveryCounts(),
         db=db,
     )
-    runner = receiver_runner(services, HttpLimits(connections=_room_for_connections()))
+    runner = receiver_runner(services, HttpLimits(connections=room_for_connections()))
     checks: list[asyncio.Task[None]] = []
     await runner.setup()
     collect_rarely()
@@ -100,17 +99,6 @@ async def _check_redis(redis: Redis) -> None:
         await RedisSafety(redis).check()
     except (RedisError, OSError) as error:
         log.warning(redis_outage(error), error=type(error).__name__)
-
-
-def _room_for_connections() -> int:
-    """Raise the limit of open files as far as needed and allowed; the connections it leaves."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files, connections = connection_limit(soft, hard)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    except (OSError, ValueError):  # a system may allow less than it says
-        return connection_limit(soft, soft)[1]
-    return connections
 
 
 async def _listen(runner: web.AppRunner, port: int) -> int:

@@ -48,11 +48,11 @@ def ops_app(services: OpsServices) -> web.Application:
     return app
 
 
-def ops_runner(services: OpsServices, limits: HttpLimits | None = None) -> web.AppRunner:
+def ops_runner(services: OpsServices, connections: int) -> web.AppRunner:
     """A runner of the app, ready for a site. A wait ends when its client is gone."""
     return BoundedRunner(
         ops_app(services),
-        limits or HttpLimits(),
+        HttpLimits(connections=connections),
         shutdown_timeout=STOP_TIMEOUT_S,
         handler_cancellation=True,
     )

@@ -28,6 +28,8 @@ POLL_TIMEOUT_S: Final = 2.0
 GRACE_S: Final = 3 * POLL_TIMEOUT_S
 """After its time-out a wait ends with the next poll, or without one after this."""
 MAX_MISSING: Final = 50
+OTHER_CONNECTIONS: Final = 100
+"""Of clients that do not wait: waits never keep probes, metrics and pages out."""
 WAITING: Final = Gauge("pluggy_sync_waits", "Waits for items (read barrier) under way")
 POLLS: Final = Counter("pluggy_sync_wait_polls", "Polls for all waits together")
 ENDED: Final = Counter("pluggy_sync_waits_ended", "Waits that ended, by outcome", ["outcome"])
@@ -42,6 +44,7 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
     UNAVAILABLE = "unavailable"
     STOPPING = "stopping"
+    TOO_MANY = "too_many"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,12 @@ class Barrier:
     """All waits of this process. run() polls as long as there are any.
 
     db: a pool of its own, of one connection. transactions: whether they are mirrored (PRODUCTS).
+    connections: how many clients the server takes.
     """
 
-    def __init__(self, db: Pool, *, transactions: bool = True) -> None:
+    def __init__(self, db: Pool, *, connections: int, transactions: bool = True) -> None:
         self._db = db
+        self._max_waits = max(1, connections - OTHER_CONNECTIONS)
         self._transactions = transactions
         self._waits: set[Wait] = set()
         self._wanted = asyncio.Event()
@@ -101,6 +106,8 @@ class Barrier:
         wait = Wait(item_id, deadline, event_id, since)
         if self._closed:
             wait.end(Outcome.STOPPING)
+        elif len(self._waits) >= self._max_waits:
+            wait.end(Outcome.TOO_MANY)
         self._waits.add(wait)
         self._wanted.set()
         try:

@@ -20,7 +20,7 @@ from ops.web.installation import Installation
 from ops.web.services import OpsServices
 from ops.web.settings import OpsSettings
 from worker.infra.baseline import check_baseline
-from worker.infra.http_server import listening_port, until_stopped
+from worker.infra.http_server import listening_port, room_for_connections, until_stopped
 from worker.infra.postgres import POSTGRES_AWAY, Pool, close_pool, connection_within, open_pool
 from worker.infra.redis_client import connect
 from worker.infra.settings import SettingsError
@@ -37,9 +37,10 @@ async def serve(settings: OpsSettings) -> None:
 
     Raises SettingsError if the port cannot be opened, UnreleasedDatabase, ForeignInstallation.
     """
-    async with open_services(settings) as services:
+    connections = room_for_connections()
+    async with open_services(settings, connections) as services:
         await _check_database(services)
-        runner = ops_runner(services)
+        runner = ops_runner(services, connections)
         await runner.setup()
         try:
             port = await _listen(runner, settings)
@@ -51,8 +52,11 @@ async def serve(settings: OpsSettings) -> None:
 
 
 @asynccontextmanager
-async def open_services(settings: OpsSettings) -> AsyncIterator[OpsServices]:
-    """The dependencies of the handlers; closes them afterwards."""
+async def open_services(settings: OpsSettings, connections: int) -> AsyncIterator[OpsServices]:
+    """The dependencies of the handlers; closes them afterwards.
+
+    connections: how many clients the server takes.
+    """
     async with AsyncExitStack() as opened:
         redis = connect(settings.redis_url.get_secret_value())
         opened.push_async_callback(redis.aclose)
@@ -66,7 +70,11 @@ async def open_services(settings: OpsSettings) -> AsyncIterator[OpsServices]:
             waker=ArqWaker(redis),
             client=client,
             access=Access(settings.is_local, token.get_secret_value() if token else None),
-            barrier=Barrier(of_waits, transactions="transactions" in settings.products),
+            barrier=Barrier(
+                of_waits,
+                connections=connections,
+                transactions="transactions" in settings.products,
+            ),
             installation=Installation(settings.pluggy_client_id, settings.pluggy_base_url),
         )
 

@@ -47,6 +47,8 @@ def _answer(item_id: uuid.UUID, result: Result) -> web.Response:
             raise unknown()
         case Outcome.STOPPING:
             raise unavailable("stopping", "this process stops: ask again")
+        case Outcome.TOO_MANY:
+            raise unavailable("too_many_waits", "as many clients wait as can: ask again")
         case Outcome.UNAVAILABLE:
             raise unavailable("postgres_away", "Postgres did not answer until the time-out")
 

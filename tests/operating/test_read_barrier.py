@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from ops.web.barrier import MAX_MISSING
+from ops.web.barrier import MAX_MISSING, OTHER_CONNECTIONS
 from tests.support.kept_database import execute
 from tests.support.ops import OpsClient, open_ops, stage
 from tests.support.stack import Stack, now
@@ -287,6 +287,23 @@ async def test_a_client_that_goes_away_is_waited_for_no_more(ops: OpsClient, db:
         await begun(ops)
         request.cancel()
         await begun(ops, 0)
+
+
+async def test_waits_leave_room_for_probes_and_metrics(
+    database_url: str, redis_url: str, db: Pool
+) -> None:
+    [item] = await stage(db)
+    async with open_ops(database_url, redis_url, connections=OTHER_CONNECTIONS + 1) as ops:
+        first = waiting(ops, item)
+        await begun(ops)
+        refused = await ops.wait(item)
+        assert (refused.status, refused.body["error"]) == (503, "too_many_waits")
+        assert "Retry-After" in refused.headers
+        for path in ("/livez", "/readyz", "/metrics"):
+            assert (await ops.call("GET", path)).status == 200
+        await settle(db, item)
+        assert (await first).status == 200
+        assert (await ops.wait(item)).status == 200
 
 
 async def test_while_postgres_is_away_waits_go_on_until_their_time_out(

@@ -84,6 +84,7 @@ async def open_ops(
     token: str | None = None,
     host: str = "127.0.0.1",
     installation: Installation | None = None,
+    connections: int = 1000,
 ) -> AsyncIterator[OpsClient]:
     """The ops process as `pluggy-sync ops` builds it, on a free port of loopback.
 
@@ -98,12 +99,12 @@ async def open_ops(
     )
     connector = aiohttp.TCPConnector(limit=0)  # more than a hundred may wait
     async with (
-        open_services(settings) as services,
+        open_services(settings, connections) as services,
         aiohttp.ClientSession(connector=connector) as session,
     ):
         if installation is not None:
             services = replace(services, installation=installation)
-        runner = ops_runner(services)
+        runner = ops_runner(services, connections)
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()

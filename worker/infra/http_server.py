@@ -78,6 +78,17 @@ def connection_limit(soft: int, hard: int) -> tuple[int, int]:
     return files, max(1, min(MAX_CONNECTIONS, files - OTHER_FILES))
 
 
+def room_for_connections() -> int:
+    """Raise the limit of open files as far as needed and allowed; the connections it leaves."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files, connections = connection_limit(soft, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    except (OSError, ValueError):  # a system may allow less than it says
+        return connection_limit(soft, soft)[1]
+    return connections
+
+
 class BoundedRunner(web.AppRunner):
     """An AppRunner with limits, and without an access log: paths may hold a secret.
 
