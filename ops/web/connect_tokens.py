@@ -137,4 +137,5 @@ def pluggy_refusal(error: PluggyError) -> Refused:
             return Refused(
                 400, "refused_by_pluggy", f"Pluggy has answered {failure.code}" + of_pluggy
             )
-    return Refused(502, "pluggy_unavailable", f"Pluggy has answered {failure.code}" + of_pluggy)
+    failed = f"the request to Pluggy has failed: {failure.code}"
+    return Refused(502, "pluggy_unavailable", failed + of_pluggy)
