@@ -1,6 +1,6 @@
 """`python -m bench.pages`: rows a second of one account's pages, beside other ways to store them.
 
-Ours is `decode_envelope`, `session.page()` and `store_page`: from the body of an answer to its
+Ours is `decode_envelope`, `in_page` and `store_page`: from the body of an answer to its
 commit. executemany is what a script does: decode the body, map the rows, upsert them in one
 transaction a page, into the same table with the same columns and indexes. COPY gets rows that are
 mapped already, all new, in batches of a page: the limit of Postgres and asyncpg.
@@ -34,6 +34,7 @@ from worker.infra.redis_client import connect
 from worker.lease.lease import Lease, SyncSession
 from worker.pluggy_api.endpoints import Page, PluggyReader
 from worker.pluggy_api.payloads import decode_envelope
+from worker.sync.store_rows import in_page
 from worker.sync.transactions import store_page
 
 Body: TypeAlias = bytes
@@ -155,8 +156,7 @@ async def _rounds(
     async def ours(body: Body) -> None:
         envelope = decode_envelope(body)
         page = Page(envelope.results, envelope.next, datetime.now(UTC))
-        async with session.page() as db:
-            await store_page(db, session, account_id, page)
+        await in_page(session, lambda db: store_page(db, session, account_id, page))
 
     few = [raw if n % 20 else changed(raw) for n, raw in enumerate(raws)]
     loads = [bodies(found) for found in (raws, raws, few, list(map(changed, few)))]

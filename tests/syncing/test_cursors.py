@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Any
 from urllib.parse import quote
 
+import asyncpg
 import pytest
 from arq.connections import ArqRedis
 
@@ -24,7 +25,7 @@ from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyError, P
 from worker.sync import account_walk as walks
 from worker.sync import transactions
 from worker.sync.page_rows import Listed
-from worker.sync.transactions import store_page
+from worker.sync.transactions import store_listed
 
 REFUSALS = {
     "400": Said(400, {"code": 400, "message": "Invalid cursor"}),
@@ -165,9 +166,11 @@ async def test_the_next_page_of_a_walk_is_asked_for_once_and_while_one_is_stored
             async with asyncio.timeout(20):
                 await asked.wait()
             session.generation += 1  # as if an event had come: the page is read all the same
-        return await store_page(conn, session, account_id, page)
+            if session.savepoints is False:
+                raise asyncpg.DataError("refused: the page is written again, and asks no more")
+        return await store_listed(conn, session, account_id, page)
 
-    monkeypatch.setattr(walks, "store_page", store_when_asked)
+    monkeypatch.setattr(walks, "store_listed", store_when_asked)
     async with altered(stack, note):
         await stack.process("item/created", item["id"])
     assert ["after=" in path for path in pluggy.asked] == [False, True]

@@ -200,14 +200,21 @@ async def test_all_witnesses_must_come_back(stack: Stack) -> None:
         assert await dead(stack, item_id) == set(ids[12:14])
 
 
-async def test_an_account_without_witness_is_asked_again_when_it_has_one(stack: Stack) -> None:
+@pytest.mark.parametrize("by_walk", [False, True])
+async def test_an_account_without_witness_is_asked_again_when_it_has_one(
+    stack: Stack, by_walk: bool
+) -> None:
     item_id, ids = await one_account(stack, 5)
     async with hiding(stack, *ids):
         await name_deleted(stack, item_id, ids)
         assert await reasons(stack, item_id) == dict.fromkeys(ids, "no_witness")
         await stack.db.execute("UPDATE pluggy_sync.item_reconciliations SET deletions_at = now()")
         assert await order_due(stack.db) == 0
-        await stack.process_all(await stack.collect(item_id, created=2))
+        collected = await stack.collect(item_id, created=2)
+        if by_walk:
+            await stack.process_order("sync/verify", item_id)
+        else:
+            await stack.process_all(collected)
         await order_and_sync(stack)
         assert (await stack.events(item_id))[-1]["event"] == "sync/deletions"
         assert await tombstones(stack, item_id) == 0

@@ -59,6 +59,7 @@ ODDITIES: Final = (
     '{"date": "0001-01-01T01:00:00Z"}',
     '{"date": "no time"}',
     '{"novel": {"a": [1]}, "status": "NOVEL"}',
+    '{"novel": 1e200000}',
     '{"description": "a\\u0000b\\ud800c", "descriptionRaw": true}',
     '{"merchant": {"name": "M", "novel": 1}, "paymentData": {"paymentMethod": "PIX"}}',
     '{"merchant": "M", "paymentData": [], "creditCardMetadata": null}',
@@ -144,6 +145,7 @@ pages = st.lists(st.lists(rows, min_size=1, max_size=6), min_size=1, max_size=3)
 @example([[(number, oddity)] for number, oddity in enumerate(ODDITIES, start=1)])
 @example([[(1, '{"amount": null}'), (1, '{"amountInAccountCurrency": 1e99999999999999999999}')]])
 @example([[(1, PLAIN), (2, PLAIN), (3, ODDITIES[3]), (4, ODDITIES[2])]] * 2)
+@example([[(1, PLAIN), (2, PLAIN), (3, '{"novel": 1e200000}'), (4, PLAIN)]])
 async def test_ordinary_rows_are_stored_as_if_each_were_read_whole(
     session: SyncSession, monkeypatch: pytest.MonkeyPatch, pages: list[list[tuple[int, str]]]
 ) -> None:

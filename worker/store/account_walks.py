@@ -128,20 +128,35 @@ async def advance_walk(
     next: str | None,
     rows: int,
     read_at: datetime | None,
-) -> None:
-    """A page has been stored. read_at is null while more pages are to come."""
-    await conn.execute(SQL["advance_walk"], item_id, account_id, next, rows, read_at)
+    cursor_hash: bytes | None,
+    listed: Collection[uuid.UUID],
+    has_new_rows: bool,
+    now: datetime,
+) -> WalkRow | None:
+    """A page has been stored.
+
+    read_at is null while more pages are to come. listed: its ids, where the walk finds candidates.
+    has_new_rows: see pluggy_sync.hurry_deletions.
+    """
+    found = await conn.fetchrow(
+        SQL["advance_walk"],
+        item_id,
+        account_id,
+        next,
+        rows,
+        read_at,
+        cursor_hash,
+        listed,
+        has_new_rows,
+        now,
+    )
+    return None if found is None else WalkRow(*found)
 
 
 async def add_walk_page(
-    conn: Executor,
-    *,
-    walk_id: int,
-    cursor_hash: bytes | None,
-    kind: str,
-    ids: Collection[uuid.UUID],
+    conn: Executor, *, walk_id: int, kind: str, ids: Collection[uuid.UUID]
 ) -> None:
-    await conn.execute(SQL["add_walk_page"], walk_id, cursor_hash, kind, ids)
+    await conn.execute(SQL["add_walk_page"], walk_id, kind, ids)
 
 
 async def restart_walk(conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID) -> int | None:

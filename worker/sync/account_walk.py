@@ -21,11 +21,13 @@ from worker.planner.steps import AskWalk
 from worker.pluggy_api.endpoints import Page
 from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyUnavailable
 from worker.store import account_walks
+from worker.store.account_walks import WalkRow
 from worker.store.entities import transactions
 from worker.sync.deletions import QUESTION_SIZE, WITNESSES, Absence, Deletions, Question
 from worker.sync.next_page import NextPage
 from worker.sync.recent_days import RECENT, mark_recent_complete
-from worker.sync.transactions import PRODUCT, deferred, store_page, witnessed
+from worker.sync.store_rows import in_page
+from worker.sync.transactions import PRODUCT, deferred, store_listed, store_page, witnessed
 
 WALK_TIMEOUT_S: Final = 20.0
 """A claim walks at most for this time before it releases the item."""
@@ -69,21 +71,21 @@ async def continue_walk(
         return session.generation <= settled_generation and clock() <= until
 
     async with NextPage(session.pluggy) as ahead:
-        while await _advance(session, walk, ahead, goes_on):
-            found = await account_walks.load_walk(session.db, session.item_id, walk.account_id)
-            if found is None:
-                return True
-            walk = msgspec.convert(found, Walk, from_attributes=True)
+        while isinstance(advanced := await _advance(session, walk, ahead, goes_on), Walk):
+            walk = advanced
             # A page that was asked for is read: it has cost a request.
             if not (ahead.is_asked or goes_on()):
                 return False
-    return False
+    return advanced
 
 
 async def _advance(
     session: SyncSession, walk: Walk, ahead: NextPage, goes_on: Callable[[], bool]
-) -> bool:
-    """Read one page, ask for one block of candidates, or finish. False: deferred, stop for now."""
+) -> Walk | bool:
+    """Read one page, ask for one block of candidates, or finish.
+
+    Returns the walk as it goes on; True: it has ended; False: deferred, stop for now.
+    """
     if walk.read_at is None:
         return await _read_page(session, walk, ahead, goes_on)
     if candidates := await _load_candidates(session, walk):
@@ -92,9 +94,17 @@ async def _advance(
     return True
 
 
+def _going_on(row: WalkRow | None) -> Walk | bool:
+    return True if row is None else msgspec.convert(row, Walk, from_attributes=True)
+
+
+async def _loaded(session: SyncSession, walk: Walk) -> Walk | bool:
+    return _going_on(await account_walks.load_walk(session.db, session.item_id, walk.account_id))
+
+
 async def _read_page(
     session: SyncSession, walk: Walk, ahead: NextPage, goes_on: Callable[[], bool]
-) -> bool:
+) -> Walk | bool:
     started_at = session.now
     try:
         await _raise_if_endless(session, walk)
@@ -102,24 +112,30 @@ async def _read_page(
         if not page.rows and page.next is None and await _proves_nothing(session, walk):
             await deferred(session, walk.account_id)
             return False
-        async with session.page() as conn:
+
+        async def write(conn: Connection) -> Walk | bool:
             # The fence has loaded the generation: new events are known.
-            if page.next is not None and goes_on() and _may_ask_ahead(session, walk):
+            if page.next is not None and goes_on() and _may_ask_ahead(session, walk, ahead):
                 ahead.ask(page.next)
-            await _store(conn, session, walk, page, started_at)
+            return await _store(conn, session, walk, page, started_at)
+
+        return await in_page(session, write)
     except (CursorRefused, asyncpg.UniqueViolationError) as error:
         await ahead.drop()
         refusal = error if isinstance(error, CursorRefused) else CursorRefused("cursor_repeated")
-        await _restart(session, walk, refusal)
-    return True
+        return await _restart(session, walk, refusal)
 
 
-def _may_ask_ahead(session: SyncSession, walk: Walk) -> bool:
-    """A probe has one request at a time; before some pages the walk itself is checked."""
-    return not session.lease.probe and (walk.pages + 1) % CHECK_EVERY_PAGES != 0
+def _may_ask_ahead(session: SyncSession, walk: Walk, ahead: NextPage) -> bool:
+    """A probe has one request at a time; before some pages the walk itself is checked.
+
+    A page that is written twice has asked already.
+    """
+    checks = (walk.pages + 1) % CHECK_EVERY_PAGES == 0
+    return not (session.lease.probe or checks or ahead.is_asked)
 
 
-async def _restart(session: SyncSession, walk: Walk, refusal: CursorRefused) -> None:
+async def _restart(session: SyncSession, walk: Walk, refusal: CursorRefused) -> Walk | bool:
     """Read from the first page again, keeping stored rows. Raises the refusal after a few restarts.
 
     Later attempts restart too: a cursor that is refused once may be refused for ever.
@@ -128,6 +144,7 @@ async def _restart(session: SyncSession, walk: Walk, refusal: CursorRefused) -> 
         restarts = await account_walks.restart_walk(conn, session.item_id, walk.account_id)
     if restarts is None or restarts > MAX_RESTARTS:
         raise refusal
+    return await _loaded(session, walk)
 
 
 async def _raise_if_endless(session: SyncSession, walk: Walk) -> None:
@@ -179,7 +196,7 @@ async def _proves_nothing(session: SyncSession, walk: Walk) -> bool:
 
 async def _store(
     conn: Connection, session: SyncSession, walk: Walk, page: Page, started_at: datetime
-) -> None:
+) -> Walk | bool:
     finds_candidates = walk.finds_candidates
     if walk.started_at is None:
         finds_candidates = walk.kind == "walk" and await transactions.holds_rows_seen_before(
@@ -194,26 +211,27 @@ async def _store(
             finds_candidates=finds_candidates,
             read_seq=session.read_seq,
         )
-    listed = await store_page(conn, session, walk.account_id, page)
-    await _note(conn, walk, "listed", listed.ids if finds_candidates else (), cursor=page.next)
-    await account_walks.advance_walk(
+    before = session.run.counts.inserted
+    listed = await store_listed(conn, session, walk.account_id, page)
+    # A repeated cursor violates a unique index.
+    cursor_hash = None if page.next is None else hashlib.sha256(page.next.encode()).digest()
+    row = await account_walks.advance_walk(
         conn,
         session.item_id,
         walk.account_id,
         next=page.next,
         rows=len(page.rows),
         read_at=session.now if page.next is None else None,
+        cursor_hash=cursor_hash,
+        listed=listed.ids if finds_candidates else (),
+        has_new_rows=session.run.counts.inserted > before,
+        now=session.now,
     )
+    return _going_on(row)
 
 
-async def _note(
-    conn: Connection, walk: Walk, kind: str, ids: Iterable[uuid.UUID], cursor: str | None = None
-) -> None:
-    """Record the ids of a page; a repeated cursor violates a unique index."""
-    cursor_hash = None if cursor is None else hashlib.sha256(cursor.encode()).digest()
-    await account_walks.add_walk_page(
-        conn, walk_id=walk.walk_id, cursor_hash=cursor_hash, kind=kind, ids=list(ids)
-    )
+async def _note(conn: Connection, walk: Walk, kind: str, ids: Iterable[uuid.UUID]) -> None:
+    await account_walks.add_walk_page(conn, walk_id=walk.walk_id, kind=kind, ids=list(ids))
 
 
 async def _load_candidates(session: SyncSession, walk: Walk) -> list[uuid.UUID]:
@@ -229,7 +247,9 @@ async def _load_candidates(session: SyncSession, walk: Walk) -> list[uuid.UUID]:
     )
 
 
-async def _ask_about(session: SyncSession, walk: Walk, candidates: Sequence[uuid.UUID]) -> bool:
+async def _ask_about(
+    session: SyncSession, walk: Walk, candidates: Sequence[uuid.UUID]
+) -> Walk | bool:
     block = candidates[: QUESTION_SIZE - WITNESSES]
     question = await Question.about(session, walk.account_id, block, candidates)
     if not question.witnesses:
@@ -247,7 +267,8 @@ async def _ask_about(session: SyncSession, walk: Walk, candidates: Sequence[uuid
             await _note(conn, walk, "unproven", absence.unproven)
     if not proven:
         await deferred(session, walk.account_id)
-    return proven
+        return False
+    return await _loaded(session, walk)
 
 
 async def _finish(session: SyncSession, walk: Walk) -> None:

@@ -232,27 +232,33 @@ async def _copy_new(
 async def _copy(
     conn: Connection, session: SyncSession, mapper: RowMapper, new: Sequence[Row]
 ) -> bool:
-    """Map and write new rows; False: asyncpg or Postgres refuses one of them, none is written.
-
-    Postgres writes a part while the next one is mapped.
-    """
-    copied, sending = 0, asyncio.create_task(asyncio.sleep(0))
+    """Map and write new rows; False: asyncpg or Postgres refuses one of them, none is written."""
+    await conn.execute("SAVEPOINT copied")
     try:
-        async with conn.transaction():
-            try:
-                for part in batches(new, COPIED_AT_ONCE):
-                    mapped = await mapper.read_and_mapped(part)
-                    await sending
-                    sending = asyncio.create_task(_send(conn, session, mapper.entity, mapped))
-                    copied += len(mapped)
-                    await asyncio.sleep(0)
-                await sending
-            finally:
-                await end(sending)
+        copied = await _map_and_send(conn, session, mapper, new)
     except (*REFUSED_ROW, TypeError, ValueError, ArithmeticError):
+        await conn.execute("ROLLBACK TO SAVEPOINT copied")
         return False
     session.run.counts.inserted += copied
     return True
+
+
+async def _map_and_send(
+    conn: Connection, session: SyncSession, mapper: RowMapper, new: Sequence[Row]
+) -> int:
+    """Postgres writes a part while the next one is mapped; returns how many rows were sent."""
+    sent, sending = 0, asyncio.create_task(asyncio.sleep(0))
+    try:
+        for part in batches(new, COPIED_AT_ONCE):
+            mapped = await mapper.read_and_mapped(part)
+            await sending
+            sending = asyncio.create_task(_send(conn, session, mapper.entity, mapped))
+            sent += len(mapped)
+            await asyncio.sleep(0)
+        await sending
+    finally:
+        await end(sending)
+    return sent
 
 
 async def _send(

@@ -40,13 +40,19 @@ async def store_page(
 
     Raises PluggyUnavailable if a row is another account's.
     """
-    rows, rejected = await _rows_of(page, account_id)
     before = session.run.counts.inserted
-    listed = await _store(conn, session, account_id, rows, rejected)
+    listed = await store_listed(conn, session, account_id, page)
     if session.run.counts.inserted > before:
         # A new row may serve as the witness that the account lacked.
         await reconciliation.hurry_deletions(conn, session.item_id, account_id, now=session.now)
     return listed
+
+
+async def store_listed(
+    conn: Connection, session: SyncSession, account_id: uuid.UUID, page: Page
+) -> Listed:
+    """As store_page(); if rows are new, the caller has to hurry deletions that lacked a witness."""
+    return await _store(conn, session, account_id, *await _rows_of(page, account_id))
 
 
 async def _rows_of(page: Page, account_id: uuid.UUID) -> tuple[list[Row], list[Rejected]]:
