@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Final
 
-INTERRUPTED: Final = 130
+INTERRUPTED: Final = 128 + signal.SIGINT
 OBJECTS_OF_IMPORTS: Final = 50_000
 """Nearly all that is made while modules load lives to the end: to look for garbage among it takes a
 tenth of the start."""
@@ -16,13 +18,20 @@ tenth of the start."""
 def run() -> None:
     """Load the command line and run it; loading takes long enough to be interrupted."""
     _open_missing_streams()
+    # Where a shell has us ignore it, in the background, it stays so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
     gc.set_threshold(OBJECTS_OF_IMPORTS)
-    try:
-        from ops.cli.main import main
+    from ops.cli.main import main
 
-        main(prog_name="pluggy-sync")
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    main(prog_name="pluggy-sync")
+
+
+def _end(_: int, __: FrameType | None) -> None:
+    """End as SIGTERM does, whatever is under way: no command holds what the next one would miss,
+    and a server that does not answer would hold up an orderly end. `up`, `demo` and `ops` stop what
+    they have started by handlers of their own."""
+    os._exit(INTERRUPTED)
 
 
 def _open_missing_streams() -> None:

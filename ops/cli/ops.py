@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import click
 
 from ops.cli.errors import CommandFailed
@@ -23,7 +21,6 @@ def ops() -> None:
     try:
         settings = load(OpsSettings)
         logs.configure(settings.log_level, settings.log_format)
-        with contextlib.suppress(KeyboardInterrupt):
-            uvloop.run(serve(settings))
+        uvloop.run(serve(settings))
     except ABOUT_US as error:
         raise CommandFailed(explain(error)) from error

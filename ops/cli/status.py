@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
@@ -54,14 +53,12 @@ def status(context: click.Context, strict: bool, watch: bool, as_json: bool) -> 
     a document is printed also if Postgres cannot be asked; its light is then null.
     """
     if watch:
-        with suppress(KeyboardInterrupt):
-            _watch(as_json)
-        return
+        _watch(as_json)
     light = _print_status(as_json)
     context.exit(RED if light == "red" else YELLOW if strict and light == "yellow" else 0)
 
 
-def _watch(as_json: bool) -> None:
+def _watch(as_json: bool) -> NoReturn:
     """Show the state again and again; an outage is shown too, and does not end it."""
     while True:
         click.clear()

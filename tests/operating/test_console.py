@@ -175,20 +175,3 @@ def test_an_output_that_fails_beside_statements_is_not_taken_for_postgres(number
 def test_the_column_of_a_list_is_found_without_case(header: str) -> None:
     item_id = uuid.uuid4()
     assert [line.item_id for line in read_ids([f"{header}\n", f"{item_id}\n"])] == [item_id]
-
-
-def test_an_interrupt_while_commands_are_loaded_is_no_traceback() -> None:
-    loading = """
-import sys
-class Interrupted:
-    def find_spec(self, name, path=None, target=None):
-        if name == "ops.cli.main":
-            raise KeyboardInterrupt
-sys.meta_path.insert(0, Interrupted())
-from ops.__main__ import run
-run()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", loading], check=False, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -8,6 +8,7 @@ import uuid
 
 import pytest
 
+from ops.__main__ import INTERRUPTED
 from tests.operating.test_cli import NOWHERE, CommandLine
 from tests.operating.test_findings import expiring, flagged, halted, kept, workers
 from tests.support.stack import Stack
@@ -100,11 +101,11 @@ async def test_a_watch_shows_the_state_again_until_it_is_interrupted(
     def pause(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 2:
-            raise KeyboardInterrupt
+            raise SystemExit(INTERRUPTED)
 
     monkeypatch.setattr(time, "sleep", pause)
     result = await cli("status", "--watch", "--json")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == INTERRUPTED, result.output
     lights = [json.loads(line)["overview"]["light"] for line in result.stdout.splitlines()]
     assert lights == ["green", "green"]
     pauses.clear()

@@ -21,8 +21,8 @@ HEAD: Final = "\n".join(
         "On a terminal tables are aligned; in a pipe the first line names the columns, and values"
         " are separated by tabs, with times as RFC 3339. `--json` prints one document. A mistake"
         " is one message on standard error and an exit status other than 0: 2 for wrong arguments,"
-        " else 1, where a command names no others. Settings come from the environment"
-        " ([settings.md](settings.md)).",
+        " else 1, where a command names no others. Ctrl-C ends a command at once, with 130."
+        " Settings come from the environment ([settings.md](settings.md)).",
         "",
     ]
 )
