@@ -22,6 +22,9 @@ from typing import Final
 
 from embedded.directories import server_account
 
+LOCK: Final = "in-use"
+OF_FILE_SYSTEMS: Final = frozenset({"lost+found"})
+"""What a disk that is mounted there holds from the beginning."""
 ORPHAN_TIMEOUT_S: Final = 5.0
 """How long servers of an `up` that was killed may take to end; their guards see to it."""
 POLL_INTERVAL_S: Final = 0.05
@@ -85,7 +88,12 @@ def data_directory(path: Path) -> Iterator[DataDirectory]:
             path.mkdir(parents=True)
             # As root the embedded servers are another user's, which has to pass.
             path.chmod(0o711 if server_account().is_other else 0o700)
-        lock = os.open(path / "in-use", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        elif not (path / LOCK).exists() and set(os.listdir(path)) - OF_FILE_SYSTEMS:
+            # Such as a home, or where `--data-dir "$UNSET"` happens to be typed.
+            raise DirectoryRefused(
+                f"{path} holds files and was not made by `pluggy-sync up`; name a new directory"
+            )
+        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise DirectoryRefused(f"{path} cannot be used: {error.strerror}") from error
     try:

@@ -37,6 +37,7 @@ from ops.up.settings import (
 from ops.up.supervisor import Supervisor, UnitFailed
 from ops.up.units import EmbeddedServer, Process
 from webhook_receiver.settings import ReceiverSettings
+from worker.infra.redis_client import connect
 from worker.infra.settings import Environment
 from worker.maintenance.installation import check_installation
 
@@ -91,9 +92,13 @@ class Up:
             self.given["DATABASE_DIRECT_URL"] = self.given["DATABASE_URL"]
 
     def _migrate(self) -> None:
-        """Raises CommandFailed, also where the database mirrors another application."""
+        """Raises CommandFailed, also where the database mirrors another application, or a Redis
+        that was given does not answer."""
 
         async def migrate_and_check() -> None:
+            if "REDIS_URL" not in self.given:
+                async with connect(pluggy.redis_url.get_secret_value()) as redis:
+                    await redis.ping()
             await migrate(environment.direct_url, roles=self.has_own_postgres)
             async with console.database(environment) as db:
                 await check_installation(db, pluggy.pluggy_client_id, pluggy.pluggy_base_url)

@@ -97,7 +97,10 @@ def read_settings(
 
 
 def choose_ports(receiver: int, ops: int) -> Ports:
-    """0: a free one, the same for as long as `up` runs. Raises UpRefused naming all taken ones."""
+    """0: a free one, the same for as long as `up` runs. Raises UpRefused naming all taken ones, or
+    the one that is given twice."""
+    if receiver == ops != 0:
+        raise UpRefused(f"PORT and OPS_PORT are both {ops}. Choose another: OPS_PORT={ops + 1}")
     wanted = {"PORT": ("", receiver), "OPS_PORT": (LOOPBACK, ops)}
     taken = {name: port for name, (host, port) in wanted.items() if _is_taken(host, port)}
     if taken:

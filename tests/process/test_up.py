@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -217,6 +218,18 @@ def test_a_data_directory_serves_one_up_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+def test_a_directory_with_files_of_others_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    with data_directory(tmp_path):
+        (tmp_path / "postgres").mkdir()
+    with data_directory(tmp_path):
+        pass
+    (tmp_path / "in-use").unlink()
+    with pytest.raises(DirectoryRefused, match="was not made by"), data_directory(tmp_path):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"lost+found", "postgres"}
+
+
 def test_a_webhook_secret_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
     with data_directory(tmp_path / "data") as directory:
         made = directory.make_secret()
@@ -269,6 +282,31 @@ def test_taken_ports_are_named_in_one_message() -> None:
         port, ops = one.getsockname()[1], other.getsockname()[1]
         with pytest.raises(UpRefused, match=rf"port {port} \(PORT\) and {ops} \(OPS_PORT\)"):
             choose_ports(port, ops)
+
+
+def test_one_port_for_both_is_refused() -> None:
+    with pytest.raises(UpRefused, match="PORT and OPS_PORT are both 8080"):
+        choose_ports(8080, 8080)
+
+
+def test_a_redis_that_was_given_and_does_not_answer_is_named() -> None:
+    nowhere = {
+        "DATABASE_URL": "postgresql://127.0.0.1:9/x",
+        "REDIS_URL": "redis://:pass@127.0.0.1:9",
+    }
+    settings = {
+        "PORT": "0",
+        "OPS_PORT": "0",
+        "WEBHOOK_SECRET": "s" * 16,
+        "PATH": os.environ["PATH"],
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "ops", "up", "--simulator"],
+        env=settings | nowhere, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("pluggy-sync: Redis does not answer at REDIS_URL")
+    assert "pass" not in done.stdout + done.stderr
 
 
 def test_settings_of_the_processes_are_refused_before_anything_starts(
