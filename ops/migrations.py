@@ -17,7 +17,7 @@ from worker.infra.sql_files import SQL_DIR
 MIGRATE_LOCK: Final = 0x70_6C_75_67_03
 LOCK_TIMEOUT: Final = "10s"
 SCHEMAS: Final = ("pluggy", "pluggy_live", "pluggy_sync", "pluggy_ops")
-VIEW_SCHEMAS: Final = ("pluggy_ops", "pluggy_live")
+VIEW_SCHEMAS: Final = ("pluggy_ops", "pluggy_live", "pluggy_sync")
 ROLES: Final = "roles"
 
 BOOKKEEPING: Final = """

@@ -365,28 +365,3 @@ REVOKE EXECUTE ON FUNCTION
     pluggy_sync.next_due_item(smallint),
     pluggy_sync.set_webhook_check(uuid, timestamptz)
 FROM PUBLIC;
-
--- A view of this schema, so that the views of dashboards, which are made again with every release, read only
--- the items of which something may be wrong: in a large database they are few. Its first two parts name the
--- conditions of partial indexes word by word.
-CREATE VIEW pluggy_sync.items_not_fresh AS
-SELECT item_id FROM pluggy_sync.product_sync
-WHERE dead_at IS NOT NULL OR parked_at IS NOT NULL OR stale_reason IS NOT NULL
-   OR incomplete_reason IS NOT NULL
-UNION
-SELECT id FROM pluggy.items
-WHERE deleted_at IS NULL
-  AND (status IS DISTINCT FROM 'UPDATED' OR execution_status = 'USER_AUTHORIZATION_REVOKED'
-       OR next_auto_sync_at IS NULL OR has_resources_pending_authorization
-       OR payload -> 'statusDetail' <> 'null')
-UNION
-SELECT id FROM pluggy.items WHERE next_auto_sync_at < now() - interval '1 day'
-UNION
-SELECT id FROM pluggy.items WHERE consent_expires_at <= now()
-UNION
-SELECT item_id FROM pluggy_sync.rejected_rows;
-
-COMMENT ON VIEW pluggy_sync.items_not_fresh IS
-    'Every item of which pluggy_ops.freshness calls a product stale or incomplete, and some others';
-COMMENT ON COLUMN pluggy_sync.items_not_fresh.item_id IS
-    'The item; all its products are judged by pluggy_ops.freshness';

@@ -1,14 +1,15 @@
 CREATE VIEW pluggy_ops.overview AS
-WITH findings AS MATERIALIZED (SELECT * FROM pluggy_ops.findings),
-     worst AS (SELECT * FROM findings WHERE severity <> 'info' ORDER BY weight DESC LIMIT 1)
+WITH findings AS MATERIALIZED (SELECT * FROM pluggy_sync.found),
+     worst AS (SELECT * FROM findings WHERE severity IN ('red', 'yellow') ORDER BY weight DESC LIMIT 1)
 SELECT coalesce(f.severity, 'green') AS light,
        coalesce(f.what, 'All is well.') AS sentence, f.since,
-       (SELECT count(*) FROM findings WHERE severity <> 'info') AS findings,
+       (SELECT count(*) FROM findings WHERE severity IN ('red', 'yellow')) AS findings,
        (SELECT count(*) FROM findings WHERE severity = 'info') AS findings_info,
     h.halted_at, h.failure_code AS halted_by, w.live AS workers, w.slots,
     i.items, e.pending AS events_pending, e.walking AS events_walking, d.dead AS dead_letters,
-    b.due AS items_due, b.oldest_due_age_s, p.stale AS stale_products,
-    p.incomplete AS incomplete_products,
+    b.due AS items_due, b.oldest_due_age_s,
+    coalesce((SELECT how_many FROM findings WHERE kind = 'stale'), 0) AS stale_products,
+    coalesce((SELECT how_many FROM findings WHERE kind = 'incomplete'), 0) AS incomplete_products,
     s.wrong AS subscriptions_wrong,
     e.last_accepted_at, coalesce((SELECT how_many FROM findings WHERE kind = 'events_late'), 0) AS events_late
 FROM pluggy_sync.halts h
@@ -26,10 +27,6 @@ CROSS JOIN (SELECT count(*) AS dead FROM pluggy_sync.webhook_events WHERE state 
 CROSS JOIN (SELECT count(*)::numeric AS due,
                    round(coalesce(extract(epoch FROM now() - min(run_at)), 0), 3) AS oldest_due_age_s
             FROM pluggy_sync.item_sync WHERE run_at <= now()) AS b
-CROSS JOIN (SELECT count(*) FILTER (WHERE state = 'stale') AS stale,
-                   count(*) FILTER (WHERE state = 'incomplete') AS incomplete
-            FROM pluggy_ops.freshness
-            WHERE item_id = ANY (ARRAY(SELECT n.item_id FROM pluggy_sync.items_not_fresh n))) AS p
 CROSS JOIN (SELECT count(*) AS wrong FROM pluggy_ops.subscriptions
             WHERE state NOT IN ('ok', 'elsewhere', 'unchecked')) AS s;
 
