@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import asyncpg
@@ -25,6 +24,7 @@ import embedded
 from bench import growth_rows, growth_walk, held
 from bench.figures import spread
 from bench.growth_load import fill
+from bench.postgres_cpu import cpu_ms
 from bench.results import load, record, write_page
 from ops.migrations import migrate
 from tests.support.statements import STATEMENTS
@@ -96,11 +96,6 @@ async def explain(
     top = plan["Plan"]
     blocks = top["Shared Hit Blocks"] + top["Shared Read Blocks"]
     return plan["Planning Time"] + plan["Execution Time"], blocks
-
-
-def cpu_ms(pid: int) -> float:
-    """CPU time of a process so far."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text("utf-8").split()[0]) / 1e6
 
 
 async def cost(

@@ -3,7 +3,8 @@
 Each size is a database of its own on one server, filled by generate_series without indexes, which
 are built afterwards; the largest takes some minutes. Rounds are interleaved: in each, a page of 45
 rows that are stored already and 5 new ones is stored in every database, as the last page of a delta
-is (`store_page`), and committed.
+is (`store_page`), and committed. CPU is that of Postgres's session and of our process: other work of
+the machine makes it vary far less than the time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import asyncpg
 
 import embedded
 from bench.figures import spread
+from bench.postgres_cpu import cpu_ms
 from bench.pages import OURS, open_session, raw_rows
 from ops.migrations import migrate
 from tests.support.kept_database import execute, with_database
@@ -56,13 +58,34 @@ CROSS JOIN LATERAL (SELECT now() - interval '1 hour' - n * interval '10 seconds'
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one page: milliseconds, and of these what our process and Postgres's session computed."""
+
+    ms: float
+    worker_ms: float
+    postgres_ms: float
+
+    @property
+    def cpu_ms(self) -> float:
+        return self.worker_ms + self.postgres_ms
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
-    """One account of a database, and the session that stores its pages."""
+    """One account of a database, and the session that stores its pages; pid: of Postgres."""
 
     rows: int
     account_id: uuid.UUID
     session: SyncSession
     raws: Sequence[bytes]
+    pid: int
+
+    async def cost(self, round_: int) -> Cost:
+        """Of storing the page of a round."""
+        postgres, own = cpu_ms(self.pid), time.process_time()
+        took_s = await self.store(round_)
+        worker_ms = (time.process_time() - own) * 1000
+        return Cost(took_s * 1000, worker_ms, cpu_ms(self.pid) - postgres)
 
     async def store(self, round_: int) -> float:
         """Seconds to store the page of a round."""
@@ -90,10 +113,10 @@ async def fill(url: str, account_id: uuid.UUID, rows: int) -> None:
     await conn.close()
 
 
-async def one_round(accounts: Sequence[Account], round_: int) -> list[float]:
-    """Seconds of each account; nobody is always the first."""
-    took = {one.rows: await one.store(round_) for one in accounts[:: 1 if round_ % 2 else -1]}
-    return [took[one.rows] for one in accounts]
+async def one_round(accounts: Sequence[Account], round_: int) -> list[Cost]:
+    """Of each account; nobody is always the first."""
+    found = {one.rows: await one.cost(round_) for one in accounts[:: 1 if round_ % 2 else -1]}
+    return [found[one.rows] for one in accounts]
 
 
 async def blocks(pool: Any) -> int:
@@ -128,9 +151,11 @@ async def _rounds(
         began = time.perf_counter()
         await fill(with_database(server, name), account_id, size)
         figures[f"fill, {size:,} rows: s"] = spread([time.perf_counter() - began], 0)
-        pools.append(await open_pool(with_database(server, name), max_size=2, statement_cache=100))
+        # One connection: what it computes is all that Postgres does for a page.
+        pools.append(await open_pool(with_database(server, name), max_size=1, statement_cache=100))
         session = await open_session(pools[-1], client)
-        accounts.append(Account(size, account_id, session, raws))
+        pid = await pools[-1].fetchval("SELECT pg_backend_pid()")
+        accounts.append(Account(size, account_id, session, raws, pid))
     for n in range(WARM_UP):
         await one_round(accounts, n)
     before = [await blocks(pool) for pool in pools]
@@ -141,11 +166,19 @@ async def _rounds(
     return figures | _figures(sizes, seen)
 
 
-def _figures(sizes: Sequence[int], seen: Sequence[Sequence[float]]) -> dict[str, Any]:
+def _figures(sizes: Sequence[int], seen: Sequence[Sequence[Cost]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for place, size in enumerate(sizes):
-        found[f"delta, {size:,} rows: ms"] = spread([one[place] * 1000 for one in seen], 1)
+        costs = [one[place] for one in seen]
+        found[f"delta, {size:,} rows: ms"] = spread([cost.ms for cost in costs], 1)
+        found[f"delta, {size:,} rows: CPU ms of Postgres"] = spread(
+            [cost.postgres_ms for cost in costs], 2
+        )
+        found[f"delta, {size:,} rows: CPU ms of the worker"] = spread(
+            [cost.worker_ms for cost in costs], 2
+        )
         if place:
-            ratios = [one[0] / one[place] for one in seen]
-            found[f"delta, speed: {size:,} rows / {sizes[0]:,} rows"] = spread(ratios, 2)
+            ratios = [one[0].cpu_ms / one[place].cpu_ms for one in seen]
+            name = f"deltas a second of CPU: {size:,} rows / {sizes[0]:,} rows"
+            found[name] = spread(ratios, 2)
     return found
