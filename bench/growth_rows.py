@@ -3,8 +3,8 @@
 Each size is a database of its own on one server, filled by generate_series without indexes, which
 are built afterwards; the largest takes some minutes. Rounds are interleaved: in each, a page of 45
 rows that are stored already and 5 new ones is stored in every database, as the last page of a delta
-is (`store_page`), and committed. CPU is that of Postgres's session and of our process: other work of
-the machine makes it vary far less than the time.
+is (`store_page`), and committed. CPU is that of Postgres's session and of our process: other work
+of the machine makes it vary far less than the time.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import asyncpg
 
 import embedded
 from bench.figures import spread
-from bench.postgres_cpu import cpu_ms
 from bench.pages import OURS, open_session, raw_rows
+from bench.postgres_cpu import cpu_ms
 from ops.migrations import migrate
 from tests.support.kept_database import execute, with_database
 from tests.support.simulator_process import SimulatorProcess

@@ -3,9 +3,13 @@
 -- returns: many StoredVersion
 -- nullable: source_updated_at, deleted_at, missing_since
 -- missing_since: a mark that the next sight of the row clears.
-SELECT id, row_hash, row_version, source_updated_at, changed_at, deleted_at,
-       coalesce(deletion_flagged_at, deletion_refused_at) AS missing_since
-FROM pluggy.transactions WHERE item_id = $1 AND id = ANY($2::uuid[]);
+-- Looked up one by one: a plan that a connection keeps from an empty table would read all of an item's rows
+-- in another index that ends with the id.
+SELECT t.id, t.row_hash, t.row_version, t.source_updated_at, t.changed_at, t.deleted_at,
+       coalesce(t.deletion_flagged_at, t.deletion_refused_at) AS missing_since
+FROM unnest($2::uuid[]) AS listed(id)
+CROSS JOIN LATERAL (
+    SELECT * FROM pluggy.transactions WHERE item_id = $1 AND id = listed.id LIMIT 1) AS t;
 
 -- name: upsert_transactions
 -- params: rows, item_id, run_id, now

@@ -38,7 +38,11 @@ class AbsentRow(msgspec.Struct, frozen=True):
 async def load_transactions_versions(
     conn: Executor, item_id: uuid.UUID, *, ids: Collection[uuid.UUID]
 ) -> list[StoredVersion]:
-    """missing_since: a mark that the next sight of the row clears."""
+    """missing_since: a mark that the next sight of the row clears.
+
+    Looked up one by one: a plan that a connection keeps from an empty table would read all of an
+    item's rows in another index that ends with the id.
+    """
     return [
         StoredVersion(*record)
         for record in await conn.fetch(SQL["load_transactions_versions"], item_id, ids)
