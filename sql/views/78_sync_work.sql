@@ -243,7 +243,8 @@ JOIN (VALUES
 ) AS k(weight, kind, severity, blocked_on) ON k.kind = w.kind;
 
 COMMENT ON VIEW pluggy_sync.work IS
-    'The rows of pluggy_ops.worklist, and of severity count how many rows of freshness are stale or incomplete';
+    'The rows of pluggy_ops.worklist, and of severity count how many rows of freshness are stale'
+    ' or incomplete';
 COMMENT ON COLUMN pluggy_sync.work.kind IS 'As of pluggy_ops.worklist';
 COMMENT ON COLUMN pluggy_sync.work.severity IS 'As of pluggy_ops.worklist';
 COMMENT ON COLUMN pluggy_sync.work.blocked_on IS 'As of pluggy_ops.worklist';

@@ -147,7 +147,8 @@ WITH found AS (
                     || ' update them, or have their person connect again.'
            END, w.since,
            CASE WHEN w.kind IN ('missed_webhooks', 'dead_letters', 'refused_by_pluggy',
-                                'flagged_deletions', 'events_kept', 'stale', 'incomplete') THEN w.things ELSE w.n END,
+                                'flagged_deletions', 'events_kept', 'stale', 'incomplete') THEN w.things
+                ELSE w.n END,
            CASE w.kind
                WHEN 'subscription' THEN 'pluggy-sync webhooks register'
                WHEN 'subscriptions_unchecked' THEN 'pluggy-sync webhooks list'
@@ -165,7 +166,8 @@ SELECT severity, kind, blocked_on, what, since, how_many, command, weight
 FROM found;
 
 COMMENT ON VIEW pluggy_sync.found IS
-    'The rows of pluggy_ops.findings, and of severity count how many rows of freshness are stale or incomplete';
+    'The rows of pluggy_ops.findings, and of severity count how many rows of freshness are stale'
+    ' or incomplete';
 COMMENT ON COLUMN pluggy_sync.found.severity IS 'As of pluggy_ops.findings';
 COMMENT ON COLUMN pluggy_sync.found.kind IS 'As of pluggy_ops.findings';
 COMMENT ON COLUMN pluggy_sync.found.blocked_on IS 'As of pluggy_ops.findings';
