@@ -177,8 +177,8 @@ def _refuse_body(request: web.Request) -> None:
 
 async def _body(services: ReceiverServices, request: web.Request) -> bytes:
     try:
-        if request.content.is_eof():
-            return await request.read()
+        if request.content_length and request.content.is_eof():  # it came with its headers
+            return request.content.read_nowait()
         async with asyncio.timeout(services.body_timeout_s):
             await send_continue(request)
             return await request.read()

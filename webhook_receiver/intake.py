@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -19,6 +20,8 @@ MAX_GROUP: Final = 500
 MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
 MAX_WAITING: Final = 5000
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+DEADLINE_INTERVAL_S: Final = 0.1
+"""A delivery is given up at most so much later than its deadline."""
 
 WAITING = Gauge("pluggy_sync_deliveries_waiting", "Deliveries that wait for the next commit")
 
@@ -28,10 +31,11 @@ class NotTaken(Exception):
 
 
 class Delivery(NamedTuple):
-    """An event, and the future of its result."""
+    """An event, the future of its result, and the time of the loop at which it is given up."""
 
     event: WebhookEvent
     answer: asyncio.Future[Accepted]
+    deadline: float
 
 
 class Intake:
@@ -42,11 +46,13 @@ class Intake:
         self.wakeups = WakeUps(waker)
         self._waiting: deque[Delivery] = deque()
         self._waiting_bytes = 0
+        self._storing: Sequence[Delivery] = ()
+        self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._closed = False
         WAITING.set_function(self._waiting.__len__)
 
-    async def accept(self, event: WebhookEvent, deadline: float | None = None) -> Accepted:
+    async def accept(self, event: WebhookEvent, deadline: float = math.inf) -> Accepted:
         """Wait until the event is stored durably, at most until a time of the loop.
 
         Neither a deadline nor a cancelled wait cancels the group. Raises UnstorableEvent, NotTaken,
@@ -55,19 +61,24 @@ class Intake:
         full = len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES
         if full or self._closed:
             raise NotTaken
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Accepted] = loop.create_future()
-        self._waiting.append(Delivery(event, answer))
+        answer: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Delivery(event, answer, deadline))
         self._waiting_bytes += len(event.body)
         self._changed.set()
-        if deadline is None:
-            return await answer
-        # asyncio.timeout costs several times as much.
-        timer = loop.call_at(deadline, _give_up, answer)
-        try:
-            return await answer
-        finally:
-            timer.cancel()
+        if self._timer is None:
+            self._watch_deadlines()
+        return await answer
+
+    def _watch_deadlines(self) -> None:
+        """Give up late deliveries, now and while any waits: a timer for each costs more."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        waiting = [*self._storing, *self._waiting]
+        for delivery in waiting:
+            if delivery.deadline <= now:
+                _give_up(delivery.answer)
+        again = loop.call_later(DEADLINE_INTERVAL_S, self._watch_deadlines) if waiting else None
+        self._timer = again
 
     async def run(self) -> None:
         """Store groups until closed, then the remaining deliveries."""
@@ -75,7 +86,9 @@ class Intake:
             await self._changed.wait()
             self._changed.clear()
             while group := self._next_group():
+                self._storing = group
                 await self._store(group)
+            self._storing = ()
         await self.wakeups.settle()
 
     def close(self) -> None:

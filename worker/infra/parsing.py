@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
+import msgspec
+
 # uuid.UUID() also takes 0x, underscores, blanks and other scripts' digits.
 UUID_SPELLINGS: Final = re.compile(
     r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.ASCII | re.IGNORECASE
@@ -49,4 +51,9 @@ def parse_uuid(value: object) -> uuid.UUID | None:
 
 
 # The rows of a page name the same owner, and few bills.
-_uuid = lru_cache(256)(uuid.UUID)
+@lru_cache(256)
+def _uuid(text: str) -> uuid.UUID:
+    try:
+        return msgspec.convert(text, uuid.UUID)  # a quarter of the time of uuid.UUID
+    except msgspec.ValidationError:  # only some of the hyphens
+        return uuid.UUID(text)
