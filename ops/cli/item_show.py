@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ops.cli import console
-from ops.cli.terminal_text import neutral_json
+from ops.cli.terminal_text import counted, neutral_json
 from worker.infra.sql_files import PRODUCTS
 
 if TYPE_CHECKING:
@@ -120,9 +120,10 @@ def _progress(shown: dict[str, Any], elapsed_s: float) -> str:
     if not (is_due or item["is_running"] or unread or _has_new_events(item)):
         return ""
     done = len(states) - unread
-    parts = [f"{done} of {len(states) or '?'} lists read", f"{_rows(shown):,} rows stored"]
+    rows = counted(_rows(shown), "row", "rows")
+    parts = [f"{done} of {len(states) or '?'} lists read", f"{rows} stored"]
     if pages := sum(walk["pages"] for walk in shown["walks"]):
-        parts.append(f"{pages} pages of running reads")
+        parts.append(counted(pages, "page", "pages") + " of running reads")
     if done and unread and elapsed_s > 1:
         parts.append(f"about {elapsed_s / done * unread:.0f} s left")
     if not item["is_running"]:

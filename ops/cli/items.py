@@ -17,6 +17,7 @@ import click
 from ops.cli import console
 from ops.cli.item_ids import Line, read_ids
 from ops.cli.pluggy import UNKNOWN_TO_PLUGGY, list_items, unknown_at_pluggy
+from ops.cli.terminal_text import counted
 from ops.cli.wakeup import wake
 from worker.infra.lanes import Lane
 from worker.infra.parsing import parse_uuid
@@ -169,6 +170,6 @@ def _report(answers: Sequence[Answer], as_json: bool, hint_if_all_refused: str =
     if not answers:
         click.echo("pluggy-sync: warning: the list names no item", err=True)
     if counts["refused"]:
-        text = f"{counts['refused']} of {len(answers)} lines were refused"
+        text = f"{counts['refused']} of {counted(len(answers), 'line was', 'lines were')} refused"
         hint = "" if counts["refused"] < len(answers) else hint_if_all_refused
         raise console.CommandFailed(text + hint)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ops.cli import console
-from ops.cli.terminal_text import neutral
+from ops.cli.terminal_text import counted, neutral
 from worker.infra.sql_files import SQL_DIR
 
 if TYPE_CHECKING:
@@ -27,6 +27,15 @@ SECTIONS: Final[Mapping[str, str]] = {
 }
 """Sections and their queries. All take a clientUserId or null, and a day."""
 TWICE: Final = "accounts_connected_twice"
+NO_CATEGORY: Final = (
+    " no category: own transfers and card payments among them count as money in and out"
+)
+INEXACT: Final = " not known, or without an amount in another currency"
+CONNECTED_TWICE: Final = " connected twice and count twice: pluggy_live.duplicate_accounts"
+NO_HISTORY: Final = (
+    "investments and loans have no history: they are shown, and in total, of today alone;"
+    " net_worth is of accounts and cards"
+)
 Rows = list[dict[str, Any]]
 
 
@@ -111,15 +120,19 @@ def notes(rows: Mapping[str, Rows], twice: int) -> list[str]:
     uncategorized = sum(row["without_category"] for row in rows.get("cash-flow", ())) or sum(
         row["transactions"] for row in rows.get("spending", ()) if row["category"] is None
     )
-    found = {
-        "transactions have no category: own transfers and card payments among them count as money"
-        " in and out": uncategorized,
-        "balances are not known or miss an amount in another currency": sum(
-            row["inexact"] for row in rows.get("net-worth", ())
-        ),
-        "accounts are connected twice and count twice: pluggy_live.duplicate_accounts": twice,
-    }
-    return [f"{count} {text}" for text, count in found.items() if count]
+    worth = rows.get("net-worth", ())
+    found = [
+        counted(number, one, many) + rest
+        for number, one, many, rest in (
+            (uncategorized, "transaction has", "transactions have", NO_CATEGORY),
+            (sum(row["inexact"] for row in worth), "balance is", "balances are", INEXACT),
+            (twice, "account is", "accounts are", CONNECTED_TWICE),
+        )
+        if number
+    ]
+    if any(row["investments"] or row["loans"] for row in worth):
+        found.append(NO_HISTORY)
+    return found
 
 
 def write_csv(columns: Sequence[str], rows: Rows) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 import click
 
 from ops.cli import console
+from ops.cli.terminal_text import counted
 
 if TYPE_CHECKING:
     from worker.inbox.spool import Figures
@@ -141,7 +142,8 @@ def _of_redis(spool: Figures | None) -> list[Row]:
         what = "Redis does not answer at REDIS_URL: workers take what is due from Postgres, slowly."
         return [_finding("redis_outage", 92, what)]
     if spool.entries and spool.oldest_age_s > SPOOLED_TIMEOUT_S:
-        what = f"{spool.entries} events wait in Redis for Postgres: see the logs of the workers."
+        what = counted(spool.entries, "event waits", "events wait")
+        what += " in Redis for Postgres: see the logs of the workers."
         return [_finding("spool_waits", 91, what, how_many=spool.entries)]
     return []
 

@@ -25,6 +25,11 @@ def neutral_json(document: str) -> str:
     return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """The number with the words for one or for many, such as 1 item and 1,000 items."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -9,6 +9,7 @@ import click
 
 from ops.cli import console
 from ops.cli.pluggy import UNKNOWN_TO_PLUGGY, unknown_at_pluggy
+from ops.cli.terminal_text import counted
 from ops.cli.wakeup import wake
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ async def _await_states(
         states = {row.item_id: row.state for row in await load_resynced(db, event_ids=event_ids)}
         still = sum(state in OPEN for state in states.values())
         if still != said:
-            click.echo(f"{len(states) - still} of {len(states)} items verified", err=True)
+            ordered = counted(len(states), "item", "items")
+            click.echo(f"{len(states) - still} of {ordered} verified", err=True)
             said = still
         if not still or clock() > until:
             return states

@@ -9,6 +9,7 @@ import click
 
 from ops.cli import console
 from ops.cli.pluggy import pluggy
+from ops.cli.terminal_text import counted
 
 if TYPE_CHECKING:
     from ops.cli.webhook_trial import Trial
@@ -79,13 +80,14 @@ async def _exchange(db: Pool, client: PluggyClient, expected: Expected) -> dict[
         raise console.CommandFailed(f"read back, still wrong: {', '.join(wrong)}; repeat this")
     own_urls = [f"{expected.url}/{quote(secret, safe='')}" for secret in old]
     items = await operating.count_items_with_webhook(db, urls=own_urls)
-    done = ["the receiver takes both secrets", f"{len(fixes)} webhooks changed", "read back: right"]
+    changed = counted(len(fixes), "webhook", "webhooks") + " changed"
+    done = ["the receiver takes both secrets", changed, "read back: right"]
     if items:
         return {
             "step": "items",
             "done": done,
-            "next": f"{items} items have webhooks of their own with the old secret: for each"
-            " pluggy-sync items set-webhook, then repeat this",
+            "next": counted(items, "item has its own webhook", "items have their own webhooks")
+            + " with the old secret: for each pluggy-sync items set-webhook, then repeat this",
         }
     return {
         "step": "exchanged",

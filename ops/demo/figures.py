@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from ops.cli.tables import fields_table, show_rows
+from ops.cli.terminal_text import counted
 from ops.compare.rows import Comparison
 
 REAL_LIMIT: Final = (
@@ -156,13 +157,13 @@ def _summary(report: Report) -> dict[str, str]:
             f" beside them {report.without_rows:,} events changed no row)"
         )
     summary["requests"] = f"{figures.api_requests:,} to Pluggy's API. {REAL_LIMIT}"
-    summary["took"] = f"{report.took_s:.1f} s with {report.workers} workers"
+    summary["took"] = f"{report.took_s:.1f} s with {counted(report.workers, 'worker', 'workers')}"
     return summary
 
 
 def rows_line(counts: Progress | Figures) -> str:
     """How many rows of the three main entities there are."""
     return (
-        f"{counts.items:,} items, {counts.accounts:,} accounts,"
+        f"{counted(counts.items, 'item', 'items')}, {counts.accounts:,} accounts,"
         f" {counts.transactions:,} transactions"
     )

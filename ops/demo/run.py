@@ -17,6 +17,7 @@ import msgspec
 
 from embedded.directories import EmbeddedError
 from ops.cli.tables import console
+from ops.cli.terminal_text import counted
 from ops.compare.columns import Connection
 from ops.compare.rows import Comparison, compare
 from ops.compare.truth import SimulatorTruth, TruthError
@@ -136,7 +137,7 @@ async def _play(stage: Stage, screen: Screen) -> int:
     options = stage.options
     await migrate(stage.database_url, roles=stage.has_own_postgres)
     async with aiohttp.ClientSession() as session:
-        screen.begin(f"starting the receiver and {options.workers} workers")
+        screen.begin(f"starting the receiver and {counted(options.workers, 'worker', 'workers')}")
         service = await start_service(stage, session)
         conn = await asyncpg.connect(stage.database_url, timeout=10, command_timeout=60)
         try:
@@ -182,7 +183,8 @@ async def _connect_items(watch: Watch) -> list[str]:
     options = watch.stage.options
     rows = options.items * options.transactions
     watch.screen.begin(
-        f"connecting {options.items:,} items with {options.transactions:,} transactions each",
+        f"connecting {counted(options.items, 'item', 'items')} with"
+        f" {counted(options.transactions, 'transaction', 'transactions')} each",
         rows_expected=rows,
     )
     await watch.control.reset_requests()

@@ -40,7 +40,8 @@ WITH stale AS MATERIALIZED (
       AND NOT EXISTS (SELECT FROM pluggy.items i WHERE i.id = u.item_id AND i.deleted_at IS NULL)
     UNION ALL
     SELECT 'dead_letters', item_id, NULL, min(settled_at), NULL, count(*),
-           count(*) || ' events were given up on: requeue them when the cause is fixed.',
+           count(*) || CASE count(*) WHEN 1 THEN ' event was' ELSE ' events were' END
+           || ' given up on: requeue when the cause is fixed.',
            'pluggy-sync dead-letters ' || CASE WHEN item_id IS NULL THEN 'list'
                                                ELSE 'requeue --item ' || item_id END
     FROM pluggy_sync.webhook_events
@@ -49,8 +50,9 @@ WITH stale AS MATERIALIZED (
     UNION ALL
     -- Pluggy would refuse them again. Those of an unknown item are covered by item_not_found.
     SELECT 'refused_by_pluggy', item_id, NULL, min(settled_at), NULL, count(*),
-           count(*) || ' events were given up on, for Pluggy does not know or refuses what they are about'
-           || ' (' || string_agg(DISTINCT reason, ', ') || '): its support knows the error_id.',
+           count(*) || CASE count(*) WHEN 1 THEN ' event was' ELSE ' events were' END
+           || ' given up on, for Pluggy does not know or refuses what is named ('
+           || string_agg(DISTINCT reason, ', ') || '): its support knows the error_id.',
            'pluggy-sync dead-letters list' || coalesce(' --item ' || item_id, '')
     FROM pluggy_sync.webhook_events
     WHERE state = 'dead' AND (reason ~ '^4\d\d:' OR reason = 'account_not_of_item')
@@ -58,7 +60,8 @@ WITH stale AS MATERIALIZED (
     GROUP BY item_id
     UNION ALL
     SELECT 'flagged_deletions', item_id, account_id, min(flagged_at), NULL, count(*),
-           count(*) || ' rows are gone at Pluggy but not proven deleted: accept or refuse them.',
+           count(*) || CASE count(*) WHEN 1 THEN ' row is' ELSE ' rows are' END
+           || ' gone at Pluggy but not proven deleted: accept or refuse the deletion.',
            'pluggy-sync deletions list --item ' || item_id
     FROM pluggy_ops.flagged_deletions
     GROUP BY item_id, account_id
@@ -74,8 +77,9 @@ WITH stale AS MATERIALIZED (
     GROUP BY item_id
     UNION ALL
     SELECT 'missed_webhooks', item_id, NULL, min(found_at), NULL, count(*),
-           count(*) || ' collections of the last week came without a webhook: look at subscriptions, and'
-           || ' whether the receiver was away.',
+           count(*) || CASE count(*) WHEN 1 THEN ' collection' ELSE ' collections' END
+           || ' of the last week came without a webhook: look at subscriptions, and whether the'
+           || ' receiver was away.',
            'pluggy-sync webhooks list'
     FROM pluggy_ops.missed_webhooks
     WHERE state = 'proven' AND found_at > now() - interval '7 days'
@@ -90,8 +94,9 @@ WITH stale AS MATERIALIZED (
     WHERE state NOT IN ('ok', 'elsewhere')
     UNION ALL
     SELECT 'events_kept', item_id, NULL, min(accepted_at), NULL, count(*),
-           count(*) || ' deliveries of ' || event || ' were kept and not obeyed (' || reason
-           || '): what they tell of is found by the next verify; a newer release may know them.',
+           count(*) || CASE count(*) WHEN 1 THEN ' delivery of ' ELSE ' deliveries of ' END || event
+           || CASE count(*) WHEN 1 THEN ' was' ELSE ' were' END || ' kept and not obeyed (' || reason
+           || '): the next verify finds what was told; a newer release may know this event.',
            'pluggy-sync worklist --kind events_kept'
     FROM pluggy_sync.webhook_events
     WHERE state = 'ignored'
@@ -164,15 +169,20 @@ WITH stale AS MATERIALIZED (
                          || ' connect again.' END
                WHEN 'collection_stuck' THEN 'Pluggy is collecting for over a day and has not ended: ask'
                     || ' Pluggy''s support.'
-               WHEN 'rows_rejected' THEN count(*) || ' products hold rows that cannot be read and are set'
-                    || ' aside in rejected_rows: a newer release may read them.'
-               WHEN 'list_length_unknown' THEN 'Pluggy''s lists of ' || count(*) || ' products do not say'
-                    || ' whether they go on: their rows are stored, and none is taken for deleted. A'
-                    || ' newer release may read them.'
+               WHEN 'rows_rejected' THEN count(*)
+                    || CASE count(*) WHEN 1 THEN ' product holds' ELSE ' products hold' END
+                    || ' rows that cannot be read and are set aside in rejected_rows:'
+                    || ' a newer release may read them.'
+               WHEN 'list_length_unknown' THEN 'Pluggy''s lists of ' || count(*)
+                    || CASE count(*) WHEN 1 THEN ' product' ELSE ' products' END
+                    || ' do not say whether they go on: their rows are stored, and none is taken for'
+                    || ' deleted. A newer release may read them.'
                WHEN 'monthly_quota' THEN 'The month''s Open Finance quota of this person at this bank is'
-                    || ' used up for ' || count(*) || ' products (' || string_agg(DISTINCT codes, ', ')
-                    || '): they are collected again from the first of the next month. Two items of one'
-                    || ' person at one bank share it, see duplicate_connections.'
+                    || ' used up for ' || count(*)
+                    || CASE count(*) WHEN 1 THEN ' product' ELSE ' products' END
+                    || ' (' || string_agg(DISTINCT codes, ', ') || '): collections go on from the'
+                    || ' first of the next month. Two items of one person at one bank share it, see'
+                    || ' duplicate_connections.'
                WHEN 'authorization_pending' THEN 'Accounts or contracts of this connection still wait for an'
                     || ' approval in the bank''s app, such as that of a second holder; until then they are'
                     || ' missing. Tell the person: "Parte das contas desta conexão ainda aguarda'
@@ -180,13 +190,18 @@ WITH stale AS MATERIALIZED (
                     || ' você. Depois disso os dados aparecem sozinhos."'
                WHEN 'bank_warning' THEN CASE
                     WHEN bool_and(reason = 'general_warning')
-                        THEN 'Pluggy has read ' || count(*) || ' products with its general warning (001):'
+                        THEN 'Pluggy has read ' || count(*)
+                             || CASE count(*) WHEN 1 THEN ' product' ELSE ' products' END
+                             || ' with its general warning (001):'
                              || ' something of them may be missing until the next collection.'
-                    ELSE 'The bank has not given all of ' || count(*) || ' products (warnings '
+                    ELSE 'The bank has not given all of ' || count(*)
+                         || CASE count(*) WHEN 1 THEN ' product' ELSE ' products' END || ' (warnings '
                          || string_agg(DISTINCT codes, ', ') || ').' END
-               WHEN 'bank_error' THEN 'The bank does not give ' || count(*) || ' products ('
+               WHEN 'bank_error' THEN 'The bank does not give ' || count(*)
+                    || CASE count(*) WHEN 1 THEN ' product' ELSE ' products' END || ' ('
                     || string_agg(DISTINCT reason, ', ') || '): Pluggy tries again by itself.'
-               ELSE 'Reads of ' || count(*) || ' products fail ('
+               ELSE 'Reads of ' || count(*)
+                    || CASE count(*) WHEN 1 THEN ' product' ELSE ' products' END || ' fail ('
                     || coalesce(string_agg(DISTINCT reason, ', '), '-') || '): they are tried again.'
            END,
            -- Of MeuPluggy only the person can do it, in its own application.

@@ -95,7 +95,7 @@ async def test_refused_deliveries_of_the_last_hour_are_counted(
         " (date_trunc('minute', now()) - interval '2 hours', '', 'malformed', 9)"
     )
     found = texts(await checks(cli, 2), WARNING)
-    assert "7 deliveries of the last hour were refused: unauthorized" in found
+    assert "7 deliveries were refused within the last hour: unauthorized" in found
     assert "malformed" not in found
 
 

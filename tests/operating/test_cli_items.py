@@ -233,7 +233,7 @@ async def test_a_list_without_ids_says_what_a_list_is(cli: CommandLine) -> None:
     )
     other = await cli("items", "import", "-", given="id,name\n1,x\n")
     assert complaint(other).startswith("2 of 2 lines were refused: one id a line, a CSV with a col")
-    assert complaint(await cli("items", "register", "")) == "1 of 1 lines were refused"
+    assert complaint(await cli("items", "register", "")) == "1 of 1 line was refused"
 
 
 async def test_an_argument_that_is_not_utf_8_is_said_so(cli: CommandLine) -> None:
@@ -252,7 +252,7 @@ async def test_the_auto_sync_is_stopped_only_if_confirmed(cli: CommandLine, stac
 
 async def test_an_id_that_pluggy_does_not_know_is_refused(cli: CommandLine, stack: Stack) -> None:
     result = await cli("items", "register", UNKNOWN)
-    assert complaint(result) == "1 of 1 lines were refused"
+    assert complaint(result) == "1 of 1 line was refused"
     assert f"line 1: {UNKNOWN} refused (Pluggy does not know it)" in result.stdout
     said = complaint(await cli("resync", UNKNOWN))
     assert said == f"Pluggy does not know it: {UNKNOWN}; nothing is ordered"

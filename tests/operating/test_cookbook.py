@@ -88,6 +88,7 @@ async def test_a_report_has_the_rows_of_the_cookbook(
     assert [note.partition(" ")[2][:28] for note in shown["notes"]] == [
         "transactions have no categor",
         "accounts are connected twice",
+        "and loans have no history: t",
     ]
 
 

@@ -142,3 +142,13 @@ def test_session_state_is_found(text: str) -> None:
 )
 def test_state_of_a_transaction_is_none(text: str) -> None:
     assert not SESSION_STATE.search(text)
+
+
+COUNTED: Final = re.compile(r"(?:(?<!ELSE w\.)\bn|things|count\(\*\)) \|\| '(?: \w+)? \w+s\b")
+"""A number and a word for many: CASE has to name the word for one beside it."""
+
+
+def test_no_sentence_of_a_view_says_1_items() -> None:
+    assert COUNTED.search("w.n || ' deleted items wait'")
+    assert not COUNTED.search("w.n || CASE w.n WHEN 1 THEN ' item waits' ELSE ' items wait' END")
+    assert [name for name, text in VIEWS.items() if COUNTED.search(text)] == []

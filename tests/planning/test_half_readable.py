@@ -178,11 +178,11 @@ async def test_events_with_nothing_usable_are_in_the_worklist_for_a_week(
     await stack.accept(*(parse_webhook(json.dumps(body).encode(), now()) for body in bodies))
     found = "SELECT what FROM pluggy_ops.worklist WHERE kind = 'events_kept' ORDER BY 1"
     texts = [record["what"] for record in await stack.db.fetch(found)]
-    assert [text.partition(" were kept")[0] for text in texts] == [
-        "1 deliveries of connector/status_updated",
-        "1 deliveries of item/updated",
-        "1 deliveries of loan/updated",
-        "1 deliveries of transactions/created",
+    assert [text.partition(" was kept")[0] for text in texts] == [
+        "1 delivery of connector/status_updated",
+        "1 delivery of item/updated",
+        "1 delivery of loan/updated",
+        "1 delivery of transactions/created",
     ]
     await stack.shift(timedelta(days=8))
     assert await stack.db.fetch(found) == []

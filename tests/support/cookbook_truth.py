@@ -105,14 +105,20 @@ def _ids(row: Document) -> Row:
 def net_worth(people: People, user: str | None, since: date, today: date) -> list[Row]:
     found = grouped(list(balances(people, user, since, today)), lambda b: (b["day"],))
     ends = [key for key in found if key[0] == today or (key[0] + timedelta(days=1)).day == 1]
-    return [_worth(key, found[key]) for key in ends]
+    held = [i for i in people.rows("investments", user) if i["status"] != "TOTAL_WITHDRAWAL"]
+    owed = [i["payments"] for i in people.rows("loans", user) if i.get("settlementDate") is None]
+    assert {i["currencyCode"] for i in held} <= {"BRL"}
+    beside = _sum(held, "balance"), _sum(owed, "contractOutstandingBalance")
+    return [_worth(key, found[key], beside if key[0] == today else None) for key in ends]
 
 
-def _worth(key: Row, found: list[Document]) -> Row:
+def _worth(key: Row, found: list[Document], beside: tuple[Decimal, Decimal] | None) -> Row:
+    """beside: the sums of investments and of loans, where they are known."""
     cards = [b for b in found if b["account"]["type"] == "CREDIT"]
     others = [b for b in found if b not in cards]
+    more = (*beside, total(found) + beside[0] - beside[1]) if beside else (None, None, None)
     counts = (len(others), len(cards), 0)
-    return (*key, "BRL", total(others), -total(cards), total(found), *counts)
+    return (*key, "BRL", total(others), -total(cards), total(found), *more, *counts)
 
 
 def upcoming_bills(people: People, user: str | None, since: date, today: date) -> list[Row]:

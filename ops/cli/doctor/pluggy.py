@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import quote
 
 from ops.cli.doctor.check import ERROR, OK, WARNING, Check
+from ops.cli.terminal_text import counted
 from ops.cli.webhook_trial import try_delivery
 from worker.infra.postgres import Pool
 from worker.infra.settings import PluggySettings
@@ -89,6 +90,7 @@ async def check_delivery(db: Pool, expected: Expected) -> list[Check]:
         found.append(Check(OK if trial.arrived else ERROR, WEBHOOK, what, command))
     urls = [expected.url, *(f"{expected.url}/{quote(s, safe='')}" for s in expected.secrets)]
     if items := await operating.count_items_with_webhook(db, urls=urls):
-        what = f"{items} items have a webhook of their own too: each event of them comes twice"
+        what = counted(items, "item has a webhook of its own", "items have webhooks of their own")
+        what += " beside the application's: each of their events comes twice"
         found.append(Check(WARNING, WEBHOOK, what, "pluggy-sync items show ID"))
     return found

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ops.cli.doctor.check import ERROR, OK, WARNING, Check
+from ops.cli.terminal_text import counted
 from worker.infra.postgres import Pool
 from worker.infra.settings import Environment
 from worker.store import doctor
@@ -98,7 +99,8 @@ async def _deliveries(db: Pool) -> list[Check]:
         Check(
             WARNING,
             "deliveries",
-            f"{row.deliveries} deliveries of the last hour were refused: {row.answer}",
+            counted(row.deliveries, "delivery was", "deliveries were")
+            + f" refused within the last hour: {row.answer}",
             "pluggy-sync webhooks test" if row.answer == "unauthorized" else None,
         )
         for row in refused
