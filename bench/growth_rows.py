@@ -45,6 +45,7 @@ INDEXES: Final = (
 BLOCKS: Final = (
     "SELECT blks_hit + blks_read FROM pg_stat_database WHERE datname = current_database()"
 )
+PID: Final = "SELECT pg_backend_pid()"
 FILL: Final = """
 INSERT INTO pluggy.transactions (item_id, id, account_id, description, currency_code, amount, date,
     posted_on, type, status, source_created_at, source_updated_at, payload, row_hash, row_version,
@@ -142,7 +143,6 @@ async def measure(largest: int) -> dict[str, Any]:
 async def _rounds(
     server: str, sizes: Sequence[int], account_id: uuid.UUID, raws: list[bytes], client: Any
 ) -> dict[str, Any]:
-    accounts: list[Account] = []
     pools: list[Any] = []
     figures: dict[str, Any] = {}
     for size in sizes:
@@ -153,8 +153,10 @@ async def _rounds(
         figures[f"fill, {size:,} rows: s"] = spread([time.perf_counter() - began], 0)
         # One connection: what it computes is all that Postgres does for a page.
         pools.append(await open_pool(with_database(server, name), max_size=1, statement_cache=100))
-        session = await open_session(pools[-1], client)
-        pid = await pools[-1].fetchval("SELECT pg_backend_pid()")
+    accounts: list[Account] = []
+    # When all are filled: a pool replaces a connection that has been idle for minutes.
+    for size, pool in zip(sizes, pools, strict=True):
+        session, pid = await open_session(pool, client), await pool.fetchval(PID)
         accounts.append(Account(size, account_id, session, raws, pid))
     for n in range(WARM_UP):
         await one_round(accounts, n)

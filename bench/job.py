@@ -1,6 +1,7 @@
 """The whole job: items mirrored at first, then five new rows each, twice; by several ways.
 
-Ours is one worker process that is told by webhooks; the other ways (bench/peers) ask every item.
+Ours is one worker process that is told by webhooks, and so is the handler of an afternoon
+(bench/peers/handler.py); the other ways (bench/peers) ask every item.
 All mirror items, accounts and transactions, in turn, into databases of their own on one server.
 The rows of the import are 90 minutes old: after an hour ours does not list them again. The others
 list from an hour before their newest row: at first all of the import, with the next delta little.
@@ -27,6 +28,7 @@ import embedded
 from bench.accept import cpu_s
 from bench.figures import spread
 from bench.peers import environment
+from bench.peers.handler import TABLE, Handler, handler
 from bench.visible import OPEN
 from ops.demo.simulator import IMPORTED_MINUTES_AGO
 from ops.migrations import migrate
@@ -44,6 +46,7 @@ PRODUCTS: Final = "items,accounts,transactions"
 NEW_ROWS: Final = 5
 DELTAS: Final = ("delta", "next delta")
 OURS: Final = "ours"
+AFTERNOON: Final = "handler of an afternoon"
 RAW: Final = "aiohttp + asyncpg"
 """A script of the packages of the service itself; it needs no environment of its own."""
 INSTALLED: Final = {
@@ -51,6 +54,8 @@ INSTALLED: Final = {
     "PyPI SDK + psycopg": "sdk",
     "dlt": "dlt_mirror",
 }
+TABLES: Final = {"dlt": "mirror.transactions", AFTERNOON: TABLE}
+"""Of the rows of those that do not keep ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Another way: its program and its environment."""
+    """Another way: its program, unless it is running, and its environment."""
 
     command: tuple[str, ...]
     environment: dict[str, str]
@@ -73,13 +78,14 @@ class Way:
 
 @dataclass(slots=True)
 class Job:
-    """A worker over one database, and each other way over one of its own."""
+    """A worker over one database, and each other way over one of its own; the handler runs."""
 
     db: Pool
     waker: ArqWaker
     simulator: SimulatorProcess
     worker_pid: int
     ways: dict[str, Way]
+    handler: Handler
 
     async def ours(self, events: list[dict[str, Any]]) -> Cost:
         """Accept the events, and wait until all are settled."""
@@ -97,7 +103,7 @@ class Job:
         return Cost(clock() - began, cpu_s(self.worker_pid) - used, await self._asked())
 
     async def run(self, name: str, kind: str, items: list[str]) -> Cost:
-        """Run another way once. Raises RuntimeError if it fails."""
+        """Run a program once. Raises RuntimeError if it fails."""
         await self.simulator.adelete("/_simulator/requests")
         way = self.ways[name]
         process = await asyncio.create_subprocess_exec(
@@ -110,12 +116,20 @@ class Job:
             raise RuntimeError(f"{name} has failed")
         return Cost(**json.loads(output), requests=await self._asked())
 
+    async def handled(self, events: list[dict[str, Any]]) -> Cost:
+        """Deliver the events to the handler, and wait until it is idle."""
+        await self.simulator.adelete("/_simulator/requests")
+        used = cpu_s(self.handler.pid)
+        wall_s = await self.handler.run(events)
+        return Cost(wall_s, cpu_s(self.handler.pid) - used, await self._asked())
+
     async def each(
         self, kind: str, items: list[str], events: list[dict[str, Any]]
     ) -> dict[str, Cost]:
         """Ours, told by the events, and every other way."""
-        ours = {OURS: await self.ours(events)}
-        return ours | {name: await self.run(name, kind, items) for name in self.ways}
+        told = {OURS: await self.ours(events), AFTERNOON: await self.handled(events)}
+        asked = [name for name in self.ways if name != AFTERNOON]
+        return told | {name: await self.run(name, kind, items) for name in asked}
 
     async def collected(self, item: str) -> list[dict[str, Any]]:
         """The webhooks of an item's new rows."""
@@ -148,10 +162,10 @@ async def _opened() -> AsyncIterator[Job]:
         simulator = await on.enter_async_context(SimulatorProcess(rate_limit=0, seed=3))
         await simulator.apost("/_simulator/webhooks", {"quiet": True})
         ways = {}
-        for number, (name, command) in enumerate(_ways().items()):
+        for number, (name, command) in enumerate({AFTERNOON: (), **_ways()}.items()):
             url = await _database(server, f"way_{number}")
-            table = "mirror.transactions" if name == "dlt" else "pluggy.transactions"
-            ways[name] = Way(command, worker_settings(url, redis, simulator.url), table)
+            settings = worker_settings(url, redis, simulator.url)
+            ways[name] = Way(command, settings, TABLES.get(name, "pluggy.transactions"))
         ours = await _database(server, OURS)
         db = await open_pool(ours, max_size=4, statement_cache=100)
         on.push_async_callback(close_pool, db)
@@ -159,7 +173,8 @@ async def _opened() -> AsyncIterator[Job]:
         await on.enter_async_context(worker)
         client = connect(redis)
         on.push_async_callback(client.aclose)
-        yield Job(db, ArqWaker(client), simulator, worker.child.pid, ways)
+        running = await on.enter_async_context(handler(ways[AFTERNOON].environment))
+        yield Job(db, ArqWaker(client), simulator, worker.child.pid, ways, running)
 
 
 async def _database(server: str, name: str) -> str:
@@ -202,9 +217,10 @@ async def _assert_equal(job: Job, items: list[str]) -> None:
 
 async def measure(*, quick: bool) -> dict[str, Any]:
     """Medians and spreads of rounds; ratios are of the same round."""
-    rounds, items, rows = (2, 4, 500) if quick else (5, 20, 2000)
+    rounds, items, rows = (2, 4, 500) if quick else (5, 10, 2000)
     async with _opened() as job:
-        found = [await one_round(job, items, rows) for _ in range(rounds + 1)][1:]
+        await one_round(job, 2, 500)  # warms up
+        found = [await one_round(job, items, rows) for _ in range(rounds)]
     return _summary(found)
 
 

@@ -27,12 +27,8 @@ from dlt.sources.helpers import requests
 from bench.peers.rows import COLUMNS, mapped, since
 
 JSON: Any = {"data_type": "json"}
-TEXTS = ("item_id", "id", "account_id", "bill_id", "operation_type", "provider_id")
-TYPES: dict[str, Any] = {
-    "payload": JSON,
-    "row_hash": {"data_type": "text"},
-    **{name: {"data_type": "text"} for name in TEXTS},
-}
+TEXTS = ("item_id", "id", "account_id", "bill_id", "operation_type", "provider_id", "row_hash")
+TYPES: dict[str, Any] = {"payload": JSON, **{name: {"data_type": "text"} for name in TEXTS}}
 
 
 class Mirror:
