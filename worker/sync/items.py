@@ -23,7 +23,7 @@ from worker.planner.freshness import latest_collection
 from worker.planner.item_status import Item, later_of, read_item
 from worker.planner.state import StoredItem
 from worker.pluggy_api.errors import PluggyUnavailable
-from worker.pluggy_api.payloads import decode_object, row_hash, without_key
+from worker.pluggy_api.payloads import decode_object, without_key
 from worker.store.entities import items
 from worker.sync.page_rows import Row
 from worker.sync.schema_drift import note_novelties
@@ -46,7 +46,7 @@ async def fetch_item(session: SyncSession, stored: StoredItem | None) -> Item:
     fields = decode_object(body)
     if parse_uuid(fields.get("id")) != session.item_id:
         raise PluggyUnavailable("another_item")
-    row, columns = Row(session.item_id, payload, row_hash(payload), fields), item_row(fields)
+    row, columns = Row(session.item_id, payload, decoded=fields), item_row(fields)
     counts = session.run.counts
     counts.seen += 1
     latest = latest_collection(session.pluggy.pluggy_now, session.now)

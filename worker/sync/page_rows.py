@@ -28,9 +28,16 @@ class Row(msgspec.Struct, gc=False):
 
     id: uuid.UUID
     raw: bytes
-    hash: bytes
+    _hash: bytes = b""
     decoded: Any = None
     is_familiar: bool = False
+
+    @property
+    def hash(self) -> bytes:
+        """What identifies this version of the row, computed once."""
+        if not self._hash:
+            self._hash = row_hash(self.raw)
+        return self._hash
 
     @property
     def fields(self) -> Any:
@@ -126,6 +133,13 @@ async def read_rows(
     return list(rows.values()), rejected
 
 
+async def compute_hashes(rows: Sequence[Row]) -> None:
+    """Compute the hashes of rows, which is otherwise done when they are asked for."""
+    async for batch in yielding_to_others(batches(rows, HEADS_BATCH_SIZE)):
+        for row in batch:
+            _ = row.hash
+
+
 async def _rows_by_head(
     page: Sequence[msgspec.Raw], owner_key: str, owner: uuid.UUID
 ) -> list[Row] | None:
@@ -136,8 +150,7 @@ async def _rows_by_head(
         heads = decode_heads(batch, owner_key)
         if heads is None or not owners.issuperset([head.owner for head in heads]):
             return None
-        raws = list(map(bytes, batch))
-        rows += map(Row, [head.id for head in heads], raws, map(row_hash, raws))
+        rows += map(Row, [head.id for head in heads], map(bytes, batch))
     return rows if len({row.id for row in rows}) == len(rows) else None
 
 
@@ -153,4 +166,4 @@ def _read_row(raw: bytes) -> Row:
     row_id = parse_uuid(fields.get("id"))
     if row_id is None:
         raise UnreadableRow("id is no UUID")
-    return Row(row_id, raw, row_hash(raw), fields)
+    return Row(row_id, raw, decoded=fields)

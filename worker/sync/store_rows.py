@@ -23,7 +23,7 @@ from worker.planner.state import WHOLE_ITEM, StoredItem
 from worker.store import rejected_rows
 from worker.store.rows import StoredVersion
 from worker.sync.mapped_rows import Mapped, RowMapper
-from worker.sync.page_rows import Rejected, Row
+from worker.sync.page_rows import Rejected, Row, compute_hashes
 from worker.sync.schema_drift import note_novelties
 
 T = TypeVar("T")
@@ -37,8 +37,9 @@ BATCH_SIZE: Final = 500
 """Rows per statement: a full page of transactions."""
 MIN_COPIED: Final = 50
 """COPY is a savepoint of its own: fewer new rows than these go with the changed ones."""
-COPIED_AT_ONCE: Final = 200
-"""New rows per COPY: Postgres writes them while the next ones are mapped."""
+COPIED_AT_ONCE: Final = 125
+"""New rows per COPY: Postgres writes them while the next ones are mapped. So many are sent at once,
+for they fit into the buffer of a socket."""
 MAX_COPIED_EXPONENT: Final = 1000
 OWN_COLUMNS: Final = (
     *("item_id", "id", "payload", "row_hash", "row_version", "run_id"),
@@ -165,9 +166,20 @@ async def load_stored(
     """What is stored of rows, tombstones included."""
     if not rows:
         return {}
-    ids = [row.id for row in rows]
-    found = await entity.load_versions(conn, session.item_id, ids=ids)
+    loading = entity.load_versions(conn, session.item_id, ids=[row.id for row in rows])
+    found = await (loading if len(rows) < MIN_COPIED else _hashing_meanwhile(loading, rows))
     return {version.id: version for version in found}
+
+
+async def _hashing_meanwhile(loading: Awaitable[T], rows: Sequence[Row]) -> T:
+    """Await an answer of Postgres; the hashes of the rows are computed until it is there."""
+    answer = asyncio.ensure_future(loading)
+    try:
+        await asyncio.sleep(0)
+        await compute_hashes(rows)
+        return await answer
+    finally:
+        await end(answer)
 
 
 def _is_same(session: SyncSession, entity: Entity, row: Row, stored: StoredVersion | None) -> bool:
@@ -251,10 +263,13 @@ async def _map_and_send(
     try:
         for part in batches(new, COPIED_AT_ONCE):
             mapped = await mapper.read_and_mapped(part)
+            records = _records(session, mapper.entity, mapped)
             await sending
-            sending = asyncio.create_task(_send(conn, session, mapper.entity, mapped))
+            if mapped:
+                columns = (*OWN_COLUMNS, *mapped[0].columns)
+                sending = asyncio.create_task(_send(conn, mapper.entity, columns, records))
+                await asyncio.sleep(0)
             sent += len(mapped)
-            await asyncio.sleep(0)
         await sending
     finally:
         await end(sending)
@@ -262,15 +277,11 @@ async def _map_and_send(
 
 
 async def _send(
-    conn: Connection, session: SyncSession, entity: Entity, mapped: Sequence[Mapped]
+    conn: Connection, entity: Entity, columns: Sequence[str], records: Sequence[tuple[Any, ...]]
 ) -> None:
-    if mapped:
-        await conn.copy_records_to_table(
-            entity.product,
-            schema_name="pluggy",
-            columns=(*OWN_COLUMNS, *mapped[0].columns),
-            records=_records(session, entity, mapped),
-        )
+    await conn.copy_records_to_table(
+        entity.product, schema_name="pluggy", columns=columns, records=records
+    )
 
 
 def _records(session: SyncSession, entity: Entity, new: Sequence[Mapped]) -> list[tuple[Any, ...]]:
