@@ -165,8 +165,12 @@ async def test_new_rows_wait_for_no_other_list(stack: Stack) -> None:
     async with holding(stack, *BESIDE_ACCOUNTS) as pluggy:
         syncing = asyncio.create_task(stack.quiet())
         await pluggy.has_been_asked(*BESIDE_ACCOUNTS)
+
+        async def are_asked() -> bool:
+            return any(path.startswith("/v2/transactions") for path in pluggy.arrived)
+
+        await until(are_asked, "the new rows are asked for")
         await barrier(stack)
-        assert [path for path in pluggy.arrived if path.startswith("/v2/transactions")]
         assert not new & set(await stack.live(item_id)), "stored before the accounts"
         pluggy.held.remove("/accounts?")
 
@@ -247,7 +251,11 @@ async def test_a_claim_that_ends_leaves_no_request_behind_and_makes_no_other(
     async with holding(stack, *BESIDE_ACCOUNTS) as pluggy:
         syncing = asyncio.create_task(stack.worker.engine.sync(await stack.claim()))
         await pluggy.has_been_asked(*BESIDE_ACCOUNTS)
-        await barrier(stack)
+
+        async def all_asked() -> bool:
+            return len(pluggy.arrived) == 1 + AT_ONCE
+
+        await until(all_asked, "the item, and what is begun beside its accounts, are asked for")
         asked = set(pluggy.arrived)
         await end_of_claim(stack, pluggy, syncing)
         await asyncio.wait({syncing})
