@@ -16,7 +16,11 @@ LIFETIME_S: Final = 30 * 60
 
 @click.command("connect-token")
 @click.option("--user", "client_user_id", help="clientUserId of the items that it connects.")
-@click.option("--webhook-url", help="webhookUrl of these items, beside the application's webhook.")
+@click.option(
+    "--webhook-url",
+    callback=console.deliverable_url,
+    help="webhookUrl of these items, beside the application's webhook.",
+)
 @click.option("--avoid-duplicates", is_flag=True, help="Refuse credentials that an item has.")
 @click.option("--oauth-redirect-uri", help="Where the bank sends the person back to.")
 @click.option("--item", "item_id", type=click.UUID, help="Reconnect this item.")

@@ -18,7 +18,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -51,6 +51,18 @@ connector_option = click.option(
     "--connector", "connector_id", type=CONNECTOR_ID, help="Of items of this connector only."
 )
 limit_option = click.option("--limit", type=LIMIT, default=100, help="At most so many.")
+
+
+def deliverable_url(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
+    """An option's URL for Pluggy's deliveries. Raises click.BadParameter."""
+    if url is None or url.startswith("https://"):
+        return url
+    from worker.infra.settings import is_on_loopback
+
+    with suppress(ValueError):
+        if url.startswith("http://") and is_on_loopback(url):
+            return url
+    raise click.BadParameter("starts with https://, or with http:// on loopback")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -33,7 +33,11 @@ def update(item_id: uuid.UUID, as_json: bool) -> None:
 
 @click.command("set-webhook")
 @item_argument
-@click.option("--url", help="Its webhookUrl.  [default: WEBHOOK_URL with the secret in its path]")
+@click.option(
+    "--url",
+    callback=console.deliverable_url,
+    help="Its webhookUrl.  [default: WEBHOOK_URL with the secret in its path]",
+)
 @console.json_option
 def set_webhook(item_id: uuid.UUID, url: str | None, as_json: bool) -> None:
     """Give an item a webhook of its own, beside those of the application.

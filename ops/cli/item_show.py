@@ -20,6 +20,7 @@ OPEN_EVENTS_SHOWN: Final = 50
 POLL_INTERVAL_S: Final = 1.0
 ROWS_AT_ONCE: Final = 1000
 FIRST: Final = uuid.UUID(int=0)
+NOT_KNOWN: Final = "nothing is known of item {}; register it first"
 TABLES: Final = ("rows", "freshness", "walks", "open_events", "dead_letters")
 
 
@@ -62,7 +63,7 @@ async def _load(db: Pool, item_id: uuid.UUID) -> dict[str, Any]:
 
     item = await operating.show_item(db, item_id)
     if item is None:
-        raise console.CommandFailed(f"nothing is known of item {item_id}; register it first")
+        raise console.CommandFailed(NOT_KNOWN.format(item_id))
     return {
         "item": msgspec.structs.asdict(item) | {"webhook_url": await _webhook(db, item_id)},
         "rows": console.as_rows(await operating.count_item_rows(db, item_id)),
@@ -140,7 +141,11 @@ def _rows(shown: dict[str, Any]) -> int:
 
 
 async def _print_product(db: Pool, item_id: uuid.UUID, product: str, *, as_json: bool) -> None:
-    """Rows as pluggy_live has them, without loading all of them at once."""
+    """Rows as pluggy_live has them, without loading all of them at once. Raises CommandFailed."""
+    from worker.store import operating
+
+    if await operating.show_item(db, item_id) is None:
+        raise console.CommandFailed(NOT_KNOWN.format(item_id))
     before, between, after = (f'{{"{product}":[', ",", "]}\n") if as_json else ("", "\n", "\n")
     click.echo(before, nl=False)
     first = True

@@ -72,6 +72,8 @@ def resync(
     since, until = since and _utc(since), until and _utc(until)
     if since is not None and until is not None and until < since:
         raise click.UsageError("--until is before --since")
+    if since is not None and since > datetime.now(UTC):
+        raise click.UsageError("--since lies in the future")
     from ops.cli.resync_order import Choice, Tally, order_resync
 
     listed = (*item_ids, *_listed(file)) if item_ids or file else None

@@ -43,6 +43,11 @@ class Choice:
     since: datetime | None = None
     until: datetime | None = None
 
+    @property
+    def names_something(self) -> bool:
+        """Whether it is of a connector or clientUserId that has items, if it is no mistake."""
+        return self.since is None and (self.connector, self.client_user) != (None, None)
+
 
 @dataclass(slots=True)
 class Tally:
@@ -87,6 +92,8 @@ async def order_resync(choice: Choice, tally: Tally) -> dict[str, Any]:
             await _check(db, tally, group, settings.products)
             if not tally.dry_run:
                 await _order(db, tally, group, named=choice.item_ids is not None)
+    if not tally.counts["items"] and choice.names_something:
+        raise console.CommandFailed("no mirrored item is chosen by it; see: items list")
     return tally.summary(settings.pluggy_requests_per_minute)
 
 

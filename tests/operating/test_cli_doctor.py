@@ -141,6 +141,10 @@ async def test_the_wrong_application_and_an_unmigrated_database_are_errors(
     found = texts(await checks(cli, 2, DATABASE_URL=empty_database_url), ERROR)
     assert "the database is not migrated" in found
     assert "-> pluggy-sync migrate" in found
+    await stack.db.execute("UPDATE pluggy_sync.migrations SET sha256 = '' WHERE name LIKE '0001%'")
+    found = texts(await checks(cli, 2), ERROR)
+    assert "create a new one" in found
+    assert "-> pluggy-sync migrate" not in found
 
 
 FACTS = PostgresFacts(

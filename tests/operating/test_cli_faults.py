@@ -116,6 +116,42 @@ def test_a_wait_that_is_no_number_of_seconds_is_refused(
     assert (result.exit_code, seconds in result.stderr) == (2, True), result.output
 
 
+@pytest.mark.parametrize(
+    ("command", "arguments", "said"),
+    [
+        ("items set-webhook", (UNKNOWN, "--url", "http://hooks.example.com"), "https://"),
+        ("items set-webhook", (UNKNOWN, "--url", "http://["), "https://"),
+        ("connect-token", ("--webhook-url", "hooks.example.com"), "https://"),
+        ("resync", ("--since", "9999-12-31"), "--since lies in the future"),
+        ("items show", ("nope",), "'nope' is not a valid UUID"),
+        ("items import", ("/no/such/file",), "No such file"),
+    ],
+)
+def test_an_argument_that_cannot_be_right_is_refused_before_any_server_is_asked(
+    command: str, arguments: tuple[str, ...], said: str
+) -> None:
+    result = ask(command, arguments, SETTINGS)
+    assert (result.exit_code, said in result.stderr) == (2, True), result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "said"),
+    [
+        ("items show", (UNKNOWN, "--product", "bills"), "nothing is known of item"),
+        ("resync", ("--client-user", "nobody"), "no mirrored item is chosen by it"),
+        ("resync", ("--connector", "99999", "--json"), "no mirrored item is chosen by it"),
+        ("report", ("--user", "nobody", "--json"), "no stored item has this clientUserId"),
+    ],
+)
+async def test_something_that_is_not_there_is_no_success(
+    command: str, arguments: tuple[str, ...], said: str, database_url: str
+) -> None:
+    cli = CommandLine({"DATABASE_URL": database_url, "REDIS_URL": "redis://127.0.0.1:1"})
+    result = await cli(*command.split(), *arguments)
+    assert result.stderr.splitlines()[-1].startswith(f"pluggy-sync: {said}"), result.output
+    assert (result.exit_code, result.stdout) == (1, "")
+
+
 @pytest.mark.parametrize("command", sorted(set(ARGUMENTS) - {"doctor"}))
 def test_a_missing_setting_is_named(command: str) -> None:
     nothing = dict.fromkeys(SETTINGS, "")

@@ -84,7 +84,6 @@ async def test_items_are_chosen_by_id_file_bank_person_or_all(
         (["--connector", "600"], {first, second}),
         (["--client-user", "ana"], {first, third}),
         (["--client-user", "ana", "--connector", "600"], {first}),
-        (["--client-user", "nobody"], set()),
         (["--all"], {first, second, third}),
     ):
         said = await resync(environment, *arguments)

@@ -65,7 +65,7 @@ async def _database(
         return await open_until.enter_async_context(console.database(settings))
     except FAILURES as error:
         text = error.message if isinstance(error, console.CommandFailed) else explain(error)
-        command = "pluggy-sync migrate" if "migrate" in text else None
+        command = "pluggy-sync migrate" if "pluggy-sync migrate" in text else None
         found.append(Check(ERROR, "postgres", text, command))
         return None
 
