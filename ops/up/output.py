@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TextIO
 
 import click
 
@@ -22,14 +25,26 @@ class Output:
 
     def relay(self, process: str, line: str) -> None:
         """A line of a process. Where nobody reads any more, the service goes on."""
-        with self._lock, suppress(OSError):
+        with self._lock, _unread(sys.stdout):
             sys.stdout.write(labelled(process, line, as_json=self.as_json) + "\n")
             sys.stdout.flush()
 
     def say(self, line: str = "") -> None:
         """A line of `up` itself."""
-        with self._lock, suppress(OSError):
+        with self._lock, _unread(sys.stderr):
             click.echo(line, err=True)
+
+
+@contextmanager
+def _unread(stream: TextIO) -> Iterator[None]:
+    """Drop what nobody can read any more, also what is buffered: Python would complain of it at its
+    end, with an exit status of its own. A full disk may get room again."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EPIPE, errno.EIO):
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def open_output() -> Output:

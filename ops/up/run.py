@@ -15,6 +15,8 @@ from typing import Final
 
 from embedded import Postgres, Valkey
 from ops.cli import console
+from ops.cli.pluggy import pluggy as asking_pluggy
+from ops.cli.refusals import explain_refusal
 from ops.demo.processes import ARQ_WORKER, SIMULATOR, WEBHOOK_RECEIVER
 from ops.demo.processes import OPS as OPS_PROCESS
 from ops.demo.stage import ignore_signals, stop_on_every_signal
@@ -40,6 +42,7 @@ from webhook_receiver.settings import ReceiverSettings
 from worker.infra.redis_client import connect
 from worker.infra.settings import Environment
 from worker.maintenance.installation import check_installation
+from worker.pluggy_api.errors import PluggyError, PluggyHalt
 
 INTERRUPTED: Final = 130
 START_TIMEOUT_S: Final = 60.0
@@ -68,6 +71,8 @@ class Up:
         self._migrate()
         if self.options.simulator:
             self._start_simulator()
+        else:
+            self._try_keys()
         address = {"OPS_HOST": LOOPBACK, "OPS_PORT": self.ports.ops}
         ops = self._process("ops", OPS_PROCESS, OPS, **address)
         self._start_listening(ops, self.ports.ops)
@@ -106,6 +111,21 @@ class Up:
         pluggy, _, _ = read_settings(self.given)
         environment: Environment = pluggy
         console.run(migrate_and_check())
+
+    def _try_keys(self) -> None:
+        """Raises CommandFailed if Pluggy refuses the keys; one that is away is waited for."""
+
+        async def ask() -> None:
+            async with asking_pluggy(settings, explain_refusal) as (_, client):
+                try:
+                    await client.probe(new_key=True, count=lambda: None)
+                except PluggyHalt:
+                    raise
+                except PluggyError as error:
+                    self.output.say(f"{explain_refusal(error)}; the workers ask again")
+
+        settings, _, _ = read_settings(self.given)
+        console.run(ask())
 
     @property
     def has_own_postgres(self) -> bool:

@@ -20,9 +20,13 @@ from embedded import guard
 from ops.cli.main import main
 from ops.up.advice import summary
 from ops.up.data_directory import DataDirectory, DirectoryRefused, data_directory
+from ops.up.output import Output
 from ops.up.settings import Ports, UpOptions, UpRefused, choose_ports, read_settings
 from ops.up.supervisor import GaveUp, Patience, Restarts, Supervised, Supervisor
 from ops.up.units import Process, labelled
+from tests.support.ops import ops_environment
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.stack import CLIENT_SECRET
 from worker.infra.settings import SettingsError
 
 ENDS_AT_ONCE = "print('no database'); raise SystemExit(3)"
@@ -207,6 +211,16 @@ def test_a_line_carries_the_name_of_its_process() -> None:
     assert labelled("worker-1", "Traceback", as_json=False) == "worker-1  | Traceback"
 
 
+def test_lines_that_nobody_reads_any_more_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as unread:
+        monkeypatch.setattr(sys, "stdout", unread)
+        Output(as_json=True).relay("receiver", "one")
+        unread.flush()
+        Output(as_json=True).relay("receiver", "two")
+
+
 def test_a_data_directory_serves_one_up_at_a_time(tmp_path: Path) -> None:
     with (
         data_directory(tmp_path / "data") as first,
@@ -289,23 +303,34 @@ def test_one_port_for_both_is_refused() -> None:
         choose_ports(8080, 8080)
 
 
-def test_a_redis_that_was_given_and_does_not_answer_is_named() -> None:
-    nowhere = {
-        "DATABASE_URL": "postgresql://127.0.0.1:9/x",
-        "REDIS_URL": "redis://:pass@127.0.0.1:9",
-    }
-    settings = {
-        "PORT": "0",
-        "OPS_PORT": "0",
-        "WEBHOOK_SECRET": "s" * 16,
-        "PATH": os.environ["PATH"],
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "ops", "up", "--simulator"],
-        env=settings | nowhere, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def run_up(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`up` as it ends by itself."""
+    given = {"PORT": "0", "OPS_PORT": "0", "WEBHOOK_SECRET": "s" * 16, "PATH": os.environ["PATH"]}
+    command = [sys.executable, "-m", "ops", "up", *arguments]
+    return subprocess.run(
+        command, env=given | environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_keys_that_pluggy_refuses_are_named(
+    database_url: str, redis_url: str, quiet_simulator: SimulatorProcess
+) -> None:
+    refusal = {"match": "POST /auth", "kind": "status", "status": 403, "rate": 1.0}
+    quiet_simulator.post("/_simulator/faults", refusal)
+    try:
+        done = run_up(**ops_environment(database_url, redis_url, quiet_simulator.url))
+    finally:
+        quiet_simulator.delete("/_simulator/faults")
     assert done.returncode == 1
-    assert done.stderr.startswith("pluggy-sync: Redis does not answer at REDIS_URL")
+    assert done.stderr.startswith("pluggy-sync: Pluggy refuses PLUGGY_CLIENT_ID"), done.stderr
+    assert CLIENT_SECRET not in done.stdout + done.stderr
+
+
+def test_a_redis_that_was_given_and_does_not_answer_is_named() -> None:
+    nowhere = {"DATABASE_URL": "postgresql://[::1]:9/x", "REDIS_URL": "redis://:pass@127.0.0.1:9"}
+    done = run_up("--simulator", **nowhere)
+    assert done.returncode == 1
+    assert done.stderr.startswith("pluggy-sync: Redis does not answer at REDIS_URL"), done.stderr
     assert "pass" not in done.stdout + done.stderr
 
 
