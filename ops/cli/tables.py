@@ -17,6 +17,8 @@ from ops.cli.terminal_text import neutral
 
 PIPE_WIDTH: Final = 200
 """Where there is no terminal; tables are as wide as they need, so that grep finds whole ids."""
+NARROWEST: Final = 64
+"""A name and an id. A narrower terminal breaks the lines itself, and nothing is lost."""
 WIDEST: Final = 10_000
 
 
@@ -54,7 +56,10 @@ def console(*, to_stderr: bool = False) -> Console:
     """Where to print; as wide as the terminal, if there is one."""
     is_terminal = (sys.stderr if to_stderr else sys.stdout).isatty()
     width = None if is_terminal else PIPE_WIDTH
-    return Console(stderr=to_stderr, width=width, highlight=False)
+    made = Console(stderr=to_stderr, width=width, highlight=False)
+    if made.width < NARROWEST:
+        made.width = NARROWEST
+    return made
 
 
 def _cell(value: Any) -> Text:

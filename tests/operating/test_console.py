@@ -96,6 +96,16 @@ def test_a_narrow_terminal_gets_whole_values_one_below_the_other() -> None:
     assert not any("reason" in line for line in lines)
 
 
+def test_a_terminal_of_20_columns_gets_whole_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_rows("freshness", ROWS)
+    print_fields(ROWS[0])
+    assert capsys.readouterr().out.count(str(uuid.UUID(int=7))) == 2
+
+
 NASTY = "\x1b]0;owned\x07\x1b[2J\x9b31m[red]Itaú[/red]\r\n\u202eevil\x00"
 
 
