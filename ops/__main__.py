@@ -23,7 +23,9 @@ def run() -> None:
         signal.signal(signal.SIGINT, _end)
     gc.set_threshold(OBJECTS_OF_IMPORTS)
     from ops.cli.main import main
+    from worker.infra.lazy_log import LazyLog
 
+    LazyLog.to_stderr = True
     main(prog_name="pluggy-sync")
 
 

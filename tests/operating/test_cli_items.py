@@ -137,7 +137,11 @@ async def test_show_prints_the_rows_of_a_product(cli: CommandLine, stack: Stack)
     assert {row["id"] for row in rows} == set(await stack.live(item["id"]))
     lines = (await cli(*show)).stdout.splitlines()
     assert [json.loads(line)["id"] for line in lines] == [row["id"] for row in rows]
-    assert (await cli.json("items", "show", UNKNOWN, "--product", "loans"))["loans"] == []
+    bills = (await cli.json("items", "show", item["id"], "--product", "bills"))["bills"]
+    assert {row["id"] for row in bills} == set(await stack.live(item["id"], "bills"))
+    refused = await cli("items", "show", UNKNOWN, "--product", "loans")
+    assert refused.exit_code == 1
+    assert "nothing is known of item" in complaint(refused)
 
 
 async def test_a_webhook_of_an_item_is_set_and_shown_without_its_secret(

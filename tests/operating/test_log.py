@@ -75,3 +75,23 @@ def test_exceptions_show_no_values_and_secrets_no_letters(log_format: str) -> No
     assert "things_happened" in shown
     assert "\x1b[" not in shown, "NO_COLOR is obeyed"
     assert "a-secret" not in shown.replace('hunter2 = "a-secret-in-a-local-variable"', "")
+
+
+COMMAND = """
+import contextlib, sys
+sys.argv = ["pluggy-sync", "--version"]
+from ops.__main__ import run
+with contextlib.suppress(SystemExit):
+    run()
+from worker.infra.lazy_log import LazyLog
+LazyLog().warning("postgres_away")
+"""
+
+
+def test_a_command_logs_beside_its_answer() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND], capture_output=True, text=True, check=True
+    )
+    assert "pluggy-sync" in done.stdout
+    assert "postgres_away" in done.stderr
+    assert "postgres_away" not in done.stdout

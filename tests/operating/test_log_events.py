@@ -43,7 +43,7 @@ def loggers() -> Iterator[tuple[ast.Module, list[str]]]:
                 ast.unparse(target)
                 for node in ast.walk(module)
                 if isinstance(node, ast.Assign)
-                and re.search("structlog.get_logger|LazyLog", ast.unparse(node))
+                and re.search("structlog.get_logger|LazyLog", ast.unparse(node.value))
                 for target in node.targets
             ]
             if names:
