@@ -25,6 +25,7 @@ from tests.support.waiting import until
 from tests.syncing.test_transactions import changed
 from worker.engine import at_once
 from worker.engine.at_once import AT_ONCE, AtOnce
+from worker.engine.job import sync_item
 from worker.infra.lanes import Lane
 from worker.lease.halt import resume
 from worker.planner.state import WHOLE_ITEM
@@ -267,6 +268,22 @@ async def test_a_claim_that_ends_leaves_no_request_behind_and_makes_no_other(
     await stack.db.execute("UPDATE pluggy_sync.item_leases SET token = NULL, until = now()")
     await resume(stack.db)
     await stack.worker.engine.ledger.reset()
+    await stack.quiet()
+    await stack.assert_equal(item_id)
+
+
+async def test_a_job_that_a_shutdown_cancels_releases_its_item_and_raises_nothing(
+    stack: Stack,
+) -> None:
+    item_id, _ = await collected(stack, created=2)
+    await stack.tell("item/updated", item_id)
+    async with holding(stack, *BESIDE_ACCOUNTS) as pluggy:
+        job = asyncio.create_task(sync_item({"worker": stack.worker}, item_id))
+        await pluggy.has_been_asked(*BESIDE_ACCOUNTS)
+        job.cancel()
+        await job
+    leased = "SELECT count(*) FROM pluggy_sync.item_leases WHERE token IS NOT NULL"
+    assert await stack.db.fetchval(leased) == 0
     await stack.quiet()
     await stack.assert_equal(item_id)
 

@@ -128,4 +128,9 @@ async def sync_item(ctx: dict[str, Any], item_id: str) -> None:
     except ValueError:
         log.warning("wake_unreadable")
         return
-    await worker.attend(woken)
+    try:
+        await worker.attend(woken)
+    except asyncio.CancelledError:
+        # A shutdown that waits no longer, or arq's time-out; the item is released and stays due.
+        # Not raised: arq would log it as an error of ours.
+        log.warning("sync_cancelled", item_id=item_id)
