@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+
+import asyncpg
 
 from tests.support.kept_database import execute, with_database
 from worker.infra.postgres import Pool
@@ -20,8 +22,11 @@ async def database_from(template: str, postgres_url: str) -> AsyncIterator[str]:
 
 
 async def delete_events(db: Pool) -> None:
-    """Empty the tables that accept() writes."""
-    await db.execute(
-        "TRUNCATE pluggy_sync.webhook_events, pluggy_sync.item_sync, pluggy_sync.item_leases,"
-        " pluggy_sync.delivery_counts CASCADE"
-    )
+    """Empty the tables that accept() writes. A running receiver may lock them in another order."""
+    while True:
+        with suppress(asyncpg.DeadlockDetectedError):
+            await db.execute(
+                "TRUNCATE pluggy_sync.webhook_events, pluggy_sync.item_sync,"
+                " pluggy_sync.item_leases, pluggy_sync.delivery_counts CASCADE"
+            )
+            return
