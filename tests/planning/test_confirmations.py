@@ -26,6 +26,7 @@ from tests.support.planning import (
     item,
     item_state,
     only,
+    place,
     step,
 )
 from tests.support.stack import Stack
@@ -495,3 +496,27 @@ def test_a_repeated_read_that_may_not_run_now_waits_for_its_step() -> None:
     )
     found = decided(item_state(announced, changed=[blocked]))
     assert (found.steps, only(found.outcomes).due_at) == ([], NOW + MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("fetched_s", "read_s", "state"),
+    [(20, 10, "pending"), (5, 8, "pending"), (5, 4, "applied")],
+    ids=["beside the item as stored", "before the item's next fetch", "after it"],
+)
+def test_only_a_list_read_after_the_next_fetch_shows_that_an_item_has_moved(
+    fetched_s: int, read_s: int, state: str
+) -> None:
+    def ago(seconds: int) -> datetime:
+        return NOW - timedelta(seconds=seconds)
+
+    contradicted = event(
+        "item/updated", age=timedelta(seconds=30), confirming="items", confirming_since=ago(15)
+    )
+
+    fetched, read = ago(fetched_s), ago(read_s)
+    item_step, accounts = (
+        replace(found, complete_read_at=at, read_seq=place(at))
+        for found, at in zip(fresh_steps(), (fetched, read), strict=False)
+    )
+    found = decided(item_state(contradicted, changed=[item_step, accounts]))
+    assert only(found.outcomes).state == state

@@ -76,8 +76,23 @@ def has_not_moved(item_state: ItemState, event: PendingEvent) -> bool:
     of_unknown_account = event.event.startswith("transactions/") and event.account_id is None
     if event.event not in ANNOUNCES_COLLECTION and not of_unknown_account:
         return False
-    covered = [_covered_until(item_state.step(product)) for product in READ_WITH_ITEM]
+    steps = [item_state.step(product) for product in READ_WITH_ITEM]
+    if event.confirming == key_of(ITEM):
+        return not any(_follows_later_item(item_state, event, step) for step in steps)
+    covered = map(_covered_until, steps)
     return not any(at > event.pending_since - READ_LATELY for at in covered if at is not None)
+
+
+def _follows_later_item(item_state: ItemState, event: PendingEvent, step: Step) -> bool:
+    """Whether a product was read because of an item fetched after the one that contradicts.
+
+    A list that is read once more beside the item as stored proves nothing about the item.
+    """
+    since, fetched_at = event.confirming_since, item_state.step(*ITEM).complete_read_at
+    read_at = step.complete_read_at
+    if since is None or fetched_at is None or read_at is None:
+        return False
+    return since < fetched_at <= read_at
 
 
 def _covered_until(step: Step) -> datetime | None:
