@@ -212,6 +212,7 @@ async def test_one_failed_request_leaves_those_beside_it_alone(stack: Stack) -> 
     item_id, _ = await collected(stack, created=2)
     await stack.refuse("GET /loans", 503)
     await stack.tell("item/updated", item_id)
+    began = await stack.db.fetchval("SELECT clock_timestamp()")
     await stack.reset_requests()
     async with holding(stack, *BESIDE_ACCOUNTS) as pluggy:
         syncing = asyncio.create_task(stack.worker.engine.sync(await stack.claim()))
@@ -222,6 +223,9 @@ async def test_one_failed_request_leaves_those_beside_it_alone(stack: Stack) -> 
     assert set(pluggy.arrived.values()) == {1}
     assert (await stack.requests())["GET /loans"] == 1
     assert await failed(stack) == ["loans"]
+    read = "SELECT product FROM pluggy_sync.product_sync WHERE complete_read_at >= $1"
+    done = {row["product"] for row in await stack.db.fetch(read, began)}
+    assert done >= {"accounts", "transactions", "investments", "identities", "consents"}
     await stack.assert_equal(item_id, ["accounts", "transactions", "investments", "identities"])
 
 
