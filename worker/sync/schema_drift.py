@@ -65,8 +65,10 @@ def _known(
 ) -> tuple[msgspec.json.Decoder[Fields], msgspec.json.Decoder[list[Fields]]]:
     """Decoders of one row and of many."""
     kind: Any = strict_type(SHAPES[product], fields)
-    decoders = (msgspec.json.Decoder(of, float_hook=Decimal) for of in (kind, list[kind]))
-    return tuple(decoders)  # type: ignore[return-value]
+    return (
+        msgspec.json.Decoder(kind, float_hook=Decimal),
+        msgspec.json.Decoder(list[kind], float_hook=Decimal),
+    )
 
 
 def novelties(entity: str, rows: Iterable[Mapping[str, Any]]) -> set[Novelty]:
