@@ -72,7 +72,7 @@ bench-growth: $(READY) ## measure what grows with the tables, under an hour (ARG
 	$(BIN)/python -m bench.cookbook
 
 store: $(READY) ## write worker/store from sql/queries and a migrated database
-	@$(BIN)/python -m bench.store
+	@$(BIN)/python -m bench.generate_store
 
 schema: $(READY) ## write sql/schema.txt and docs/data-model.md from a migrated database
 	@$(BIN)/python -m bench.schema

@@ -17,10 +17,10 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from bench.store.__main__ import STORE
-from bench.store.described import describe, describe_statement
-from bench.store.headers import HeaderError
-from bench.store.modules import render
+from bench.generate_store.__main__ import STORE
+from bench.generate_store.described import describe, describe_statement
+from bench.generate_store.headers import HeaderError
+from bench.generate_store.modules import render
 from worker.infra.postgres import Pool
 from worker.infra.sql_files import QUERIES_DIR, named_statements
 

@@ -1,4 +1,4 @@
-"""`python -m bench.store`: write worker/store from sql/queries and a migrated database."""
+"""`python -m bench.generate_store`: write worker/store from sql/queries and a migrated database."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Final
 import asyncpg
 
 import embedded
-from bench.store.described import describe
-from bench.store.modules import render
+from bench.generate_store.described import describe
+from bench.generate_store.modules import render
 from ops.migrations import migrate
 
 STORE: Final = Path(__file__).resolve().parents[2] / "worker" / "store"

@@ -12,8 +12,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
-from bench.store.described import Statement, Typed
-from bench.store.headers import HeaderError
+from bench.generate_store.described import Statement, Typed
+from bench.generate_store.headers import HeaderError
 
 WIDTH: Final = 96
 ONE_LINE: Final = 90

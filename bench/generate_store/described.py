@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from bench.store.headers import Header, HeaderError, parse_header
+from bench.generate_store.headers import Header, HeaderError, parse_header
 from worker.infra.postgres import Connection
 from worker.infra.sql_files import QUERIES_DIR, named_statements
 
