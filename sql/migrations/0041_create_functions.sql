@@ -1,4 +1,13 @@
--- Functions for what several statements do alike. Nobody may call one unless roles.sql says so.
+-- Functions for what several statements do alike. Nobody may call one of them unless roles.sql says so, but
+-- for the first: who reads a view calls what it is made of.
+
+-- The number with the words for one or for many, such as 1 item and 2000 items; counted() of the commands
+-- does the same. number::text, because || of a number itself is not immutable, and the call would not be
+-- inlined.
+CREATE FUNCTION pluggy_sync.counted(number bigint, one text, many text)
+RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT number::text || ' ' || CASE number WHEN 1 THEN one ELSE many END
+$$;
 
 -- Deletes at most so many rows of a table that fulfil a condition, in which $1 is the value; returns how
 -- many. The condition stands in the outer statement too: a row that was changed meanwhile is judged again.

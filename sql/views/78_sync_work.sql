@@ -40,7 +40,7 @@ WITH stale AS MATERIALIZED (
       AND NOT EXISTS (SELECT FROM pluggy.items i WHERE i.id = u.item_id AND i.deleted_at IS NULL)
     UNION ALL
     SELECT 'dead_letters', item_id, NULL, min(settled_at), NULL, count(*),
-           count(*) || CASE count(*) WHEN 1 THEN ' event was' ELSE ' events were' END
+           pluggy_sync.counted(count(*), 'event was', 'events were')
            || ' given up on: requeue when the cause is fixed.',
            'pluggy-sync dead-letters ' || CASE WHEN item_id IS NULL THEN 'list'
                                                ELSE 'requeue --item ' || item_id END
@@ -50,7 +50,7 @@ WITH stale AS MATERIALIZED (
     UNION ALL
     -- Pluggy would refuse them again. Those of an unknown item are covered by item_not_found.
     SELECT 'refused_by_pluggy', item_id, NULL, min(settled_at), NULL, count(*),
-           count(*) || CASE count(*) WHEN 1 THEN ' event was' ELSE ' events were' END
+           pluggy_sync.counted(count(*), 'event was', 'events were')
            || ' given up on, for Pluggy does not know or refuses what is named ('
            || string_agg(DISTINCT reason, ', ') || '): its support knows the error_id.',
            'pluggy-sync dead-letters list' || coalesce(' --item ' || item_id, '')
@@ -60,7 +60,7 @@ WITH stale AS MATERIALIZED (
     GROUP BY item_id
     UNION ALL
     SELECT 'flagged_deletions', item_id, account_id, min(flagged_at), NULL, count(*),
-           count(*) || CASE count(*) WHEN 1 THEN ' row is' ELSE ' rows are' END
+           pluggy_sync.counted(count(*), 'row is', 'rows are')
            || ' gone at Pluggy but not proven deleted: accept or refuse the deletion.',
            'pluggy-sync deletions list --item ' || item_id
     FROM pluggy_ops.flagged_deletions
@@ -77,7 +77,7 @@ WITH stale AS MATERIALIZED (
     GROUP BY item_id
     UNION ALL
     SELECT 'missed_webhooks', item_id, NULL, min(found_at), NULL, count(*),
-           count(*) || CASE count(*) WHEN 1 THEN ' collection' ELSE ' collections' END
+           pluggy_sync.counted(count(*), 'collection', 'collections')
            || ' of the last week came without a webhook: look at subscriptions, and whether the'
            || ' receiver was away.',
            'pluggy-sync webhooks list'
@@ -94,8 +94,9 @@ WITH stale AS MATERIALIZED (
     WHERE state NOT IN ('ok', 'elsewhere')
     UNION ALL
     SELECT 'events_kept', item_id, NULL, min(accepted_at), NULL, count(*),
-           count(*) || CASE count(*) WHEN 1 THEN ' delivery of ' ELSE ' deliveries of ' END || event
-           || CASE count(*) WHEN 1 THEN ' was' ELSE ' were' END || ' kept and not obeyed (' || reason
+           pluggy_sync.counted(
+               count(*), 'delivery of ' || event || ' was', 'deliveries of ' || event || ' were')
+           || ' kept and not obeyed (' || reason
            || '): the next verify finds what was told; a newer release may know this event.',
            'pluggy-sync worklist --kind events_kept'
     FROM pluggy_sync.webhook_events
@@ -169,17 +170,15 @@ WITH stale AS MATERIALIZED (
                          || ' connect again.' END
                WHEN 'collection_stuck' THEN 'Pluggy is collecting for over a day and has not ended: ask'
                     || ' Pluggy''s support.'
-               WHEN 'rows_rejected' THEN count(*)
-                    || CASE count(*) WHEN 1 THEN ' product holds' ELSE ' products hold' END
+               WHEN 'rows_rejected' THEN pluggy_sync.counted(count(*), 'product holds', 'products hold')
                     || ' rows that cannot be read and are set aside in rejected_rows:'
                     || ' a newer release may read them.'
-               WHEN 'list_length_unknown' THEN 'Pluggy''s lists of ' || count(*)
-                    || CASE count(*) WHEN 1 THEN ' product' ELSE ' products' END
+               WHEN 'list_length_unknown' THEN 'Pluggy''s lists of '
+                    || pluggy_sync.counted(count(*), 'product', 'products')
                     || ' do not say whether they go on: their rows are stored, and none is taken for'
                     || ' deleted. A newer release may read them.'
                WHEN 'monthly_quota' THEN 'The month''s Open Finance quota of this person at this bank is'
-                    || ' used up for ' || count(*)
-                    || CASE count(*) WHEN 1 THEN ' product' ELSE ' products' END
+                    || ' used up for ' || pluggy_sync.counted(count(*), 'product', 'products')
                     || ' (' || string_agg(DISTINCT codes, ', ') || '): collections go on from the'
                     || ' first of the next month. Two items of one person at one bank share it, see'
                     || ' duplicate_connections.'
@@ -190,18 +189,17 @@ WITH stale AS MATERIALIZED (
                     || ' você. Depois disso os dados aparecem sozinhos."'
                WHEN 'bank_warning' THEN CASE
                     WHEN bool_and(reason = 'general_warning')
-                        THEN 'Pluggy has read ' || count(*)
-                             || CASE count(*) WHEN 1 THEN ' product' ELSE ' products' END
+                        THEN 'Pluggy has read '
+                             || pluggy_sync.counted(count(*), 'product', 'products')
                              || ' with its general warning (001):'
                              || ' something of them may be missing until the next collection.'
-                    ELSE 'The bank has not given all of ' || count(*)
-                         || CASE count(*) WHEN 1 THEN ' product' ELSE ' products' END || ' (warnings '
+                    ELSE 'The bank has not given all of '
+                         || pluggy_sync.counted(count(*), 'product', 'products') || ' (warnings '
                          || string_agg(DISTINCT codes, ', ') || ').' END
-               WHEN 'bank_error' THEN 'The bank does not give ' || count(*)
-                    || CASE count(*) WHEN 1 THEN ' product' ELSE ' products' END || ' ('
+               WHEN 'bank_error' THEN 'The bank does not give '
+                    || pluggy_sync.counted(count(*), 'product', 'products') || ' ('
                     || string_agg(DISTINCT reason, ', ') || '): Pluggy tries again by itself.'
-               ELSE 'Reads of ' || count(*)
-                    || CASE count(*) WHEN 1 THEN ' product' ELSE ' products' END || ' fail ('
+               ELSE 'Reads of ' || pluggy_sync.counted(count(*), 'product', 'products') || ' fail ('
                     || coalesce(string_agg(DISTINCT reason, ', '), '-') || '): they are tried again.'
            END,
            -- Of MeuPluggy only the person can do it, in its own application.

@@ -20,7 +20,7 @@ WITH found AS (
     WHERE h.halted_at IS NOT NULL AND h.failure_code = 'pluggy_down'
     UNION ALL
     SELECT 92, 'yellow', 'redis_outage', 'us',
-           'Redis does not serve ' || count(*) || CASE count(*) WHEN 1 THEN ' worker (' ELSE ' workers (' END
+           'Redis does not serve ' || pluggy_sync.counted(count(*), 'worker', 'workers') || ' ('
            || string_agg(DISTINCT redis_outage, ', ') || '): what is due is taken from Postgres, by each at a'
            || ' tenth of Pluggy''s limit.',
            min(redis_outage_since), count(*), NULL
@@ -38,7 +38,7 @@ WITH found AS (
     WHERE unsafe <> '{}'
     UNION ALL
     SELECT 82, 'yellow', 'product_parked', 'pluggy',
-           count(*) || CASE count(*) WHEN 1 THEN ' product is' ELSE ' products are' END
+           pluggy_sync.counted(count(*), 'product is', 'products are')
            || ' refused by Pluggy and left out: '
            || string_agg(product || ' (' || endpoint || ', ' || failure_code
                          || coalesce(', error_id ' || error_id, '') || ')', ', ' ORDER BY parked_at)
@@ -102,83 +102,71 @@ WITH found AS (
                WHEN 'subscription' THEN CASE w.n WHEN 1 THEN w.one
                     ELSE w.n || ' webhooks at Pluggy are missing or wrong: subscriptions says which.' END
                WHEN 'subscriptions_unchecked' THEN w.one
-               WHEN 'missed_webhooks' THEN w.things
-                    || CASE w.things WHEN 1 THEN ' collection' ELSE ' collections' END
+               WHEN 'missed_webhooks' THEN pluggy_sync.counted(w.things, 'collection', 'collections')
                     || ' of the last week came without a webhook: look at subscriptions, and whether'
                     || ' the receiver was away.'
-               WHEN 'item_not_found' THEN 'Pluggy does not know ' || w.n
-                    || CASE w.n WHEN 1 THEN ' item' ELSE ' items' END || ' and has sent no'
+               WHEN 'item_not_found' THEN 'Pluggy does not know '
+                    || pluggy_sync.counted(w.n, 'item', 'items') || ' and has sent no'
                     || ' item/deleted: items deleted settles what is gone.'
-               WHEN 'item_not_registered' THEN 'Pluggy lists ' || w.n
-                    || CASE w.n WHEN 1 THEN ' item that is' ELSE ' items that are' END || ' not held: items'
+               WHEN 'item_not_registered' THEN 'Pluggy lists '
+                    || pluggy_sync.counted(w.n, 'item that is', 'items that are') || ' not held: items'
                     || ' import --from-pluggy registers what it lists, ADOPT_UNKNOWN_ITEMS=1 does so daily.'
-               WHEN 'dead_letters' THEN w.things
-                    || CASE w.things WHEN 1 THEN ' event was' ELSE ' events were' END
+               WHEN 'dead_letters' THEN pluggy_sync.counted(w.things, 'event was', 'events were')
                     || ' given up on: requeue what is fixed.'
-               WHEN 'refused_by_pluggy' THEN w.things
-                    || CASE w.things WHEN 1 THEN ' event was' ELSE ' events were' END || ' given up on, for'
-                    || ' Pluggy does not know or refuses what is named: its support knows the error_id.'
-               WHEN 'flagged_deletions' THEN w.things
-                    || CASE w.things WHEN 1 THEN ' row is' ELSE ' rows are' END
+               WHEN 'refused_by_pluggy' THEN pluggy_sync.counted(w.things, 'event was', 'events were')
+                    || ' given up on, for Pluggy does not know or refuses what is named: its support knows'
+                    || ' the error_id.'
+               WHEN 'flagged_deletions' THEN pluggy_sync.counted(w.things, 'row is', 'rows are')
                     || ' gone at Pluggy but not proven deleted: accept or refuse the deletion.'
-               WHEN 'events_kept' THEN w.things
-                    || CASE w.things WHEN 1 THEN ' delivery of the last week was kept, for it'
-                                     ELSE ' deliveries of the last week were kept, for they' END
+               WHEN 'events_kept' THEN pluggy_sync.counted(
+                    w.things, 'delivery of the last week was kept, for it',
+                    'deliveries of the last week were kept, for they')
                     || ' could not be read: a newer release may do so.'
-               WHEN 'rows_rejected' THEN w.things
-                    || CASE w.things WHEN 1 THEN ' product holds' ELSE ' products hold' END || ' rows that'
-                    || ' cannot be read: rejected_rows says which, a newer release may read them.'
-               WHEN 'list_length_unknown' THEN 'Pluggy''s lists of ' || w.things
-                    || CASE w.things WHEN 1 THEN ' product' ELSE ' products' END || ' do not say whether'
+               WHEN 'rows_rejected' THEN pluggy_sync.counted(w.things, 'product holds', 'products hold')
+                    || ' rows that cannot be read: rejected_rows says which, a newer release may read them.'
+               WHEN 'list_length_unknown' THEN 'Pluggy''s lists of '
+                    || pluggy_sync.counted(w.things, 'product', 'products') || ' do not say whether'
                     || ' they go on: their rows are stored, and none is taken for deleted.'
-               WHEN 'verify_late' THEN w.n
-                    || CASE w.n WHEN 1 THEN ' item waits for its' ELSE ' items wait for their' END
+               WHEN 'verify_late' THEN pluggy_sync.counted(w.n, 'item waits for its', 'items wait for their')
                     || ' verify for over two days: add workers, or see in backlog what goes before it.'
-               WHEN 'purge_late' THEN w.n
-                    || CASE w.n WHEN 1 THEN ' deleted item waits for its'
-                                ELSE ' deleted items wait for their' END
+               WHEN 'purge_late' THEN pluggy_sync.counted(
+                    w.n, 'deleted item waits for its', 'deleted items wait for their')
                     || ' purge for over a day: Pluggy has to answer 404 once more.'
-               WHEN 'reads_failing' THEN 'Reads of ' || w.things
-                    || CASE w.things WHEN 1 THEN ' product' ELSE ' products' END
+               WHEN 'reads_failing' THEN 'Reads of ' || pluggy_sync.counted(w.things, 'product', 'products')
                     || ' fail and are tried again: errors_by_connector says of what.'
-               WHEN 'collection_overdue' THEN w.n
-                    || CASE w.n WHEN 1 THEN ' item' ELSE ' items' END
+               WHEN 'collection_overdue' THEN pluggy_sync.counted(w.n, 'item', 'items')
                     || ' had no collection for over a day after the time that Pluggy promised:'
                     || ' ask Pluggy''s support.'
-               WHEN 'collection_stuck' THEN w.n
-                    || CASE w.n WHEN 1 THEN ' item is' ELSE ' items are' END
+               WHEN 'collection_stuck' THEN pluggy_sync.counted(w.n, 'item is', 'items are')
                     || ' being collected for over a day: ask Pluggy''s support.'
-               WHEN 'bank_error' THEN 'Banks do not give ' || w.things
-                    || CASE w.things WHEN 1 THEN ' product' ELSE ' products' END || ': errors_by_connector'
+               WHEN 'bank_error' THEN 'Banks do not give '
+                    || pluggy_sync.counted(w.things, 'product', 'products') || ': errors_by_connector'
                     || ' says which banks; Pluggy tries again by itself.'
-               WHEN 'monthly_quota' THEN 'The month''s Open Finance quota is used up for ' || w.things
-                    || CASE w.things WHEN 1 THEN ' product: it is' ELSE ' products: they are' END
+               WHEN 'monthly_quota' THEN 'The month''s Open Finance quota is used up for '
+                    || pluggy_sync.counted(w.things, 'product: it is', 'products: they are')
                     || ' collected again from the first of the next month.'
-               WHEN 'authorization_pending' THEN w.n
-                    || CASE w.n WHEN 1 THEN ' item waits' ELSE ' items wait' END
+               WHEN 'authorization_pending' THEN pluggy_sync.counted(w.n, 'item waits', 'items wait')
                     || ' for an approval at the bank, such as that of a second holder: what waits is missing.'
-               WHEN 'bank_warning' THEN 'Banks have not given all of ' || w.things
-                    || CASE w.things WHEN 1 THEN ' product.' ELSE ' products.' END
-               WHEN 'account_link' THEN w.n || CASE w.n WHEN 1 THEN ' card' ELSE ' cards' END
+               WHEN 'bank_warning' THEN 'Banks have not given all of '
+                    || pluggy_sync.counted(w.things, 'product', 'products') || '.'
+               WHEN 'account_link' THEN pluggy_sync.counted(w.n, 'card', 'cards')
                     || ' may go on under a new connection: accept or refuse each pair.'
-               WHEN 'connector_withdrawn' THEN w.n
-                    || CASE w.n WHEN 1 THEN ' item is on a connector' ELSE ' items are on connectors' END
+               WHEN 'connector_withdrawn' THEN pluggy_sync.counted(
+                    w.n, 'item is on a connector', 'items are on connectors')
                     || ' that Pluggy no longer offers; it deletes the items: have the'
                     || ' person connect again before.'
-               WHEN 'reconnect' THEN w.n
-                    || CASE w.n WHEN 1 THEN ' item needs its' ELSE ' items need their' END
+               WHEN 'reconnect' THEN pluggy_sync.counted(w.n, 'item needs its', 'items need their')
                     || ' person to connect again.'
-               WHEN 'consent_expiring' THEN w.n
-                    || CASE w.n WHEN 1 THEN ' consent ends' ELSE ' consents end' END
+               WHEN 'consent_expiring' THEN pluggy_sync.counted(w.n, 'consent ends', 'consents end')
                     || ' within 14 days, the first at '
                     || to_char(w.due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
                     || ' UTC: have each renewed.'
-               WHEN 'waiting_for_user' THEN w.n
-                    || CASE w.n WHEN 1 THEN ' login waits for its' ELSE ' logins wait for their' END
+               WHEN 'waiting_for_user' THEN pluggy_sync.counted(
+                    w.n, 'login waits for its', 'logins wait for their')
                     || ' person for over an hour.'
-               WHEN 'no_auto_sync' THEN w.n
-                    || CASE w.n WHEN 1 THEN ' item is' ELSE ' items are' END || ' no longer updated by Pluggy'
-                    || ' by itself: ask for an update, or have the person connect again.'
+               WHEN 'no_auto_sync' THEN pluggy_sync.counted(w.n, 'item is', 'items are')
+                    || ' no longer updated by Pluggy by itself: ask for an update, or have the person connect'
+                    || ' again.'
            END, w.since,
            CASE WHEN w.kind IN ('missed_webhooks', 'dead_letters', 'refused_by_pluggy',
                                 'flagged_deletions', 'events_kept', 'stale', 'incomplete') THEN w.things

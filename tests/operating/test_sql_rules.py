@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from ops.cli.terminal_text import counted
 from tests.support.sql_rules import called, joins_without_item, mixed_joins, writes_sharded
 from worker.infra.postgres import Pool
 from worker.infra.sql_files import QUERIES_DIR, SQL_DIR, named_statements
@@ -144,11 +145,29 @@ def test_state_of_a_transaction_is_none(text: str) -> None:
     assert not SESSION_STATE.search(text)
 
 
-COUNTED: Final = re.compile(r"(?:(?<!ELSE w\.)\bn|things|count\(\*\)) \|\| '(?: \w+)? \w+s\b")
-"""A number and a word for many: CASE has to name the word for one beside it."""
+BY_HAND: Final = re.compile(
+    r"(?:(?<!ELSE w\.)\bn|things|count\(\*\)) \|\| '(?: \w+)? \w+s\b|WHEN 1 THEN ' ?\w+ ?.*' ELSE"
+)
+"""A number and a word for many, or a choice of words: pluggy_sync.counted is there for that."""
 
 
 def test_no_sentence_of_a_view_says_1_items() -> None:
-    assert COUNTED.search("w.n || ' deleted items wait'")
-    assert not COUNTED.search("w.n || CASE w.n WHEN 1 THEN ' item waits' ELSE ' items wait' END")
-    assert [name for name, text in VIEWS.items() if COUNTED.search(text)] == []
+    assert BY_HAND.search("w.n || ' deleted items wait'")
+    assert BY_HAND.search("w.n || CASE w.n WHEN 1 THEN ' item waits' ELSE ' items wait' END")
+    assert not BY_HAND.search("pluggy_sync.counted(w.n, 'item', 'items') || ' wait'")
+    assert [name for name, text in VIEWS.items() if BY_HAND.search(text)] == []
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 11, 999])
+async def test_sentences_of_views_and_of_commands_count_alike(db: Pool, number: int) -> None:
+    said = await db.fetchval("SELECT pluggy_sync.counted($1, 'item', 'items')", number)
+    assert said == counted(number, "item", "items")
+
+
+@pytest.mark.parametrize("view", ["worklist", "findings", "overview"])
+async def test_a_view_that_counts_calls_no_function_for_it(db: Pool, view: str) -> None:
+    """Postgres puts its expression in place of the call."""
+    plan = await db.fetch(f"EXPLAIN (VERBOSE) SELECT * FROM pluggy_ops.{view}")  # noqa: S608 - constants
+    text = "\n".join(line for (line,) in plan)
+    assert "WHEN 1 THEN" in text
+    assert "counted(" not in text
