@@ -18,11 +18,11 @@ import aiohttp
 import asyncpg
 
 import embedded
-from bench.accept import cpu_s
 from bench.figures import spread
 from ops.migrations import migrate
 from tests.support.ops import OpsProcess, ops_environment, stage
 from tests.support.receiver import Client
+from tests.support.service_process import cpu_s
 from tests.support.waiting import until
 from worker.infra.settings import PRODUCTS
 

@@ -25,7 +25,6 @@ import asyncpg
 import click
 
 import embedded
-from bench.accept import cpu_s
 from bench.figures import spread
 from bench.peers import environment
 from bench.peers.handler import TABLE, Handler, handler
@@ -33,6 +32,7 @@ from bench.visible import OPEN
 from ops.demo.simulator import IMPORTED_MINUTES_AGO
 from ops.migrations import migrate
 from tests.support.kept_database import execute, with_database
+from tests.support.service_process import cpu_s
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess, worker_settings

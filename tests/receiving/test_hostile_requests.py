@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from arq.connections import ArqRedis
@@ -23,7 +21,7 @@ from tests.support.receiver import (
     open_receiver,
     stored_bodies,
 )
-from tests.support.service_process import peak_memory_kb
+from tests.support.service_process import cpu_s, peak_memory_kb
 from webhook_receiver.app import MAX_BODY_BYTES
 from worker.health import start_health_server
 from worker.infra.http_server import HttpLimits, listening_port
@@ -112,12 +110,6 @@ def gzip_bomb() -> bytes:
     return b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + 16 * block
 
 
-def processor_s(pid: int) -> float:
-    """The processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 async def test_nothing_that_a_stranger_has_packed_is_unpacked(
     database_url: str, redis: ArqRedis, redis_url: str
 ) -> None:
@@ -129,10 +121,10 @@ async def test_nothing_that_a_stranger_has_packed_is_unpacked(
         port, pid = await receiver.port(), receiver.child.pid
 
         async def cost(*headers: bytes) -> float:
-            before = processor_s(pid)
+            before = cpu_s(pid)
             for _ in range(times):
                 assert statuses(await speak(port, post(*headers, body=bomb))) == [401]
-            return processor_s(pid) - before
+            return cpu_s(pid) - before
 
         await cost(WRONG)
         memory = peak_memory_kb(pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,6 +16,12 @@ def peak_memory_kb(pid: int) -> int:
     """Peak memory of a process in kB; 0 if it is just ending. Raises OSError."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     return sum(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+
+
+def cpu_s(pid: int) -> float:
+    """CPU that a process has used, in seconds. Raises OSError."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class ServiceProcess:
