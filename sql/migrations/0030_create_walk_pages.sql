@@ -1,11 +1,11 @@
 -- The ids that a walk has seen: a walk that is killed repeats at most a page, and missing rows can be found.
 CREATE TABLE pluggy_sync.walk_pages (
     walk_id bigint NOT NULL,
-    page integer NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY,
     cursor_hash bytea,
     kind text NOT NULL CHECK (kind IN ('listed', 'returned', 'absent', 'waiting', 'unproven')),
     ids uuid[] NOT NULL,
-    PRIMARY KEY (walk_id, page)
+    PRIMARY KEY (walk_id, id)
 );
 
 COMMENT ON TABLE pluggy_sync.walk_pages IS 'Ids that a walk under way has listed or asked for';

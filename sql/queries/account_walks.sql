@@ -59,11 +59,9 @@ WHERE item_id = $1 AND account_id = $2;
 -- A page has been stored. read_at is null while more pages are to come. listed: its ids, where the
 -- walk finds candidates. has_new_rows: see pluggy_sync.hurry_deletions.
 WITH page AS (
-    INSERT INTO pluggy_sync.walk_pages (walk_id, page, cursor_hash, kind, ids)
-    SELECT w.walk_id, 1 + coalesce((SELECT max(p.page) FROM pluggy_sync.walk_pages p
-                                    WHERE p.walk_id = w.walk_id), 0),
-           $6, 'listed', $7::uuid[]
-    FROM pluggy_sync.account_walks w WHERE w.item_id = $1 AND w.account_id = $2
+    INSERT INTO pluggy_sync.walk_pages (walk_id, cursor_hash, kind, ids)
+    SELECT walk_id, $6, 'listed', $7::uuid[]
+    FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2
 )
 UPDATE pluggy_sync.account_walks
 SET next = $3, pages = pages + 1, rows_seen = rows_seen + $4, read_at = $5
@@ -74,9 +72,7 @@ RETURNING *;
 -- name: add_walk_page
 -- params: walk_id, kind, ids
 -- returns: none
-INSERT INTO pluggy_sync.walk_pages (walk_id, page, kind, ids)
-SELECT $1, coalesce(max(page), 0) + 1, $2, $3::uuid[]
-FROM pluggy_sync.walk_pages WHERE walk_id = $1;
+INSERT INTO pluggy_sync.walk_pages (walk_id, kind, ids) VALUES ($1, $2, $3::uuid[]);
 
 -- name: restart_walk
 -- params: item_id, account_id

@@ -181,8 +181,7 @@ async def test_figures_and_findings_go_when_they_are_old(db: Pool) -> None:
         item,
     )
     await db.execute(
-        "INSERT INTO pluggy_sync.walk_pages (walk_id, page, kind, ids)"
-        " VALUES (7, 1, 'listed', '{}')"
+        "INSERT INTO pluggy_sync.walk_pages (walk_id, kind, ids) VALUES (7, 'listed', '{}')"
     )
     await forget(db)
     counts = {table: await count(db, table) for table in TABLES}

@@ -41,8 +41,8 @@ async def test_the_checked_in_description_is_that_of_a_migrated_database(
             "+    attempts integer not null default 1",
         ),
         (
-            "ALTER TABLE pluggy_sync.walk_pages ALTER page TYPE bigint",
-            "-    page integer not null",
+            "ALTER TABLE pluggy_sync.account_walks ALTER restarts TYPE bigint",
+            "-    restarts integer not null default 0",
         ),
         (
             "ALTER TABLE pluggy_sync.item_sync DROP CONSTRAINT item_sync_lane_check",
