@@ -36,6 +36,37 @@ OF_AN_ITEM: Final = (
 )
 
 
+KINDS: Final = (
+    "subscription",
+    "missed_webhooks",
+    "item_not_found",
+    "dead_letters",
+    "refused_by_pluggy",
+    "flagged_deletions",
+    "events_kept",
+    "rows_rejected",
+    "list_length_unknown",
+    "verify_late",
+    "purge_late",
+    "reads_failing",
+    "collection_overdue",
+    "collection_stuck",
+    "subscriptions_unchecked",
+    "bank_error",
+    "monthly_quota",
+    "bank_warning",
+    "item_not_registered",
+    "account_link",
+    "connector_withdrawn",
+    "reconnect",
+    "consent_expiring",
+    "waiting_for_user",
+    "authorization_pending",
+    "no_auto_sync",
+)
+"""Of the worklist, in its order; sql/views/78_sync_work.sql defines them."""
+
+
 class CannotTell(console.CommandFailed):
     """The state is unknown, because Postgres cannot be asked."""
 
@@ -117,7 +148,9 @@ def _show(found: Row) -> None:
 
 
 @click.command()
-@click.option("--kind", help="Of this kind of finding only.")
+@click.option(
+    "--kind", type=click.Choice(KINDS), metavar="KIND", help="Of this kind of finding only."
+)
 @console.item_option
 @console.limit_option
 @console.json_option

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 
 import pytest
 
 from ops.__main__ import INTERRUPTED
+from ops.cli.status import KINDS
 from tests.operating.test_cli import NOWHERE, CommandLine
 from tests.operating.test_findings import expiring, flagged, halted, kept, workers
 from tests.support.stack import Stack
+from worker.infra.sql_files import SQL_DIR
 
 AWAY = "redis://127.0.0.1:1"
 
@@ -80,6 +83,22 @@ async def test_the_worklist_is_narrowed_down(cli: CommandLine, stack: Stack) -> 
     nothing = await cli("worklist", "--item", str(uuid.uuid4()))
     assert (nothing.stdout, nothing.stderr) == ("", "worklist: none\n")
     assert "pluggy-sync deletions list --item" in (await cli("worklist")).stdout
+
+
+async def test_a_kind_that_no_finding_has_is_refused_with_those_that_there_are(
+    cli: CommandLine,
+) -> None:
+    refused = await cli("worklist", "--kind", "dead_letter")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "'dead_letter' is not one of" in refused.stderr
+    assert "'dead_letters'" in refused.stderr
+
+
+def test_the_kinds_that_can_be_chosen_are_those_of_the_view() -> None:
+    view = (SQL_DIR / "views" / "78_sync_work.sql").read_text("utf-8")
+    weighed = re.findall(r"^    \((\d+), '(\w+)', '(?!count)\w+', '\w+'\)", view, re.MULTILINE)
+    by_weight = sorted(weighed, key=lambda found: -int(found[0]))
+    assert list(KINDS) == [kind for _, kind in by_weight]
 
 
 async def test_the_document_says_so_where_postgres_cannot_be_asked(cli: CommandLine) -> None:
