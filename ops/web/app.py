@@ -42,7 +42,8 @@ def ops_app(services: OpsServices) -> web.Application:
         ("GET", "/metrics", metrics),
         ("*", "/{anything:.*}", not_found),
     ):
-        app.router.add_route(method, path, handler, expect_handler=handle_expect)
+        for each in ("GET", "HEAD") if method == "GET" else (method,):
+            app.router.add_route(each, path, handler, expect_handler=handle_expect)
     app.cleanup_ctx.append(_polling)
     app.on_shutdown.append(_end_waits)
     return app

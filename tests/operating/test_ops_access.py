@@ -50,6 +50,15 @@ async def test_reading_is_open_on_loopback_and_actions_need_the_token() -> None:
             assert await status(client, "POST", path, **BEARER) not in REFUSED, path
 
 
+@pytest.mark.parametrize("path", [*READS, "/connect.js", "/nowhere"])
+async def test_head_is_answered_as_get_is_but_for_the_body(path: str) -> None:
+    async with opened() as client:
+        got = await client.call("GET", path)
+        async with client.session.head(client.url + path) as head:
+            assert (head.status, await head.read()) == (got.status, b"")
+            assert head.headers["Content-Type"] == got.headers["Content-Type"]
+
+
 async def test_elsewhere_everything_but_the_probes_needs_the_token() -> None:
     async with opened(token=TOKEN, host=ANYWHERE) as client:
         for method, paths in (("GET", READS), ("POST", ACTIONS)):
