@@ -148,7 +148,7 @@ class Up:
 
     def _worker(self, number: int) -> Process:
         worker = self._process(f"worker-{number}", ARQ_WORKER, WORKER)
-        worker.stop_timeout_s = DRAIN_TIMEOUT_S
+        worker.stop_timeout_s, worker.finishes = DRAIN_TIMEOUT_S, "its syncs"
         return worker
 
     def _start_listening(self, process: Process, port: int) -> None:

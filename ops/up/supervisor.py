@@ -34,11 +34,17 @@ class Unit(Protocol):
     def terminate(self) -> None:
         """Ask it to end."""
 
-    def finish(self) -> None:
-        """Wait until it has ended, and kill it if that takes too long."""
+    def finish(self, notify: Callable[[str], None]) -> None:
+        """Wait until it has ended, and kill it if that takes too long.
+
+        notify: takes what is waited for, once it takes longer than a moment.
+        """
 
     def kill(self) -> None:
         """End it at once."""
+
+    def end(self) -> str:
+        """How it has ended, such as ` by SIGKILL` and ` with exit status 1`; empty: not known."""
 
     def tail(self) -> str:
         """Its last lines, to be shown to a person."""
@@ -86,7 +92,8 @@ class Supervised:
         """Notice that it has ended, or start it again. Raises GaveUp."""
         if self.due_at is None:
             if not self.unit.running:
-                self._ended(now, f"{self.unit.name} has ended")
+                how = self.unit.end()
+                self._ended(now, f"{self.unit.name} has ended{how}", f", last{how}" if how else "")
         elif now >= self.due_at:
             self._start_again(now)
 
@@ -97,10 +104,10 @@ class Supervised:
         except UnitFailed as error:
             self._ended(now, str(error))
 
-    def _ended(self, now: float, why: str) -> None:
+    def _ended(self, now: float, why: str, last: str = "") -> None:
         pause_s = self.restarts.pause_after(now - self.started_at)
         if pause_s is None:
-            raise GaveUp(f"{self.unit.name} keeps ending:\n{self.unit.tail() or why}")
+            raise GaveUp(f"{self.unit.name} keeps ending{last}:\n{self.unit.tail() or why}")
         self.due_at = now + pause_s
         self.notify(f"{why}; started again in {pause_s:g} s")
 
@@ -138,7 +145,7 @@ class Supervisor:
                     self.notify(f"stopping {each.unit.name}")
                     each.unit.terminate()
             for each in self.groups[-1]:
-                each.unit.finish()
+                each.unit.finish(self.notify)
             self.groups.pop()
 
     def kill(self) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Final
 
@@ -24,13 +25,18 @@ READ_TIMEOUT_S: Final = 5.0
 
 @dataclass(slots=True)
 class Process:
-    """A process with its own environment; every line that it writes goes to `relay` by its name."""
+    """A process with its own environment; every line that it writes goes to `relay` by its name.
+
+    silent_stop_s: how long it may take to stop before that is explained; finishes: what takes time.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     relay: Callable[[str, str], None]
     stop_timeout_s: float = 10.0
+    silent_stop_s: float = 2.0
+    finishes: str = "its requests"
     _guard: subprocess.Popen[bytes] | None = None
     _pid: int | None = None
     _lines: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
@@ -57,13 +63,18 @@ class Process:
         if self.running and self._pid is not None:
             guard.signal_all([self._pid], signal.SIGTERM)
 
-    def finish(self) -> None:
-        if self._guard is not None:
-            try:
-                self._guard.wait(self.stop_timeout_s)
-            except subprocess.TimeoutExpired:
+    def finish(self, notify: Callable[[str], None]) -> None:
+        if self._guard is not None and not self._ends_within(self.silent_stop_s):
+            notify(
+                f"waiting for {self.name} to finish {self.finishes},"
+                f" {self.stop_timeout_s:g} s at most; Ctrl-C ends everything at once"
+            )
+            if not self._ends_within(self.stop_timeout_s):
                 self.kill()
         self._close()
+
+    def end(self) -> str:
+        return "" if self._guard is None else ending(self._guard.returncode)
 
     def kill(self) -> None:
         if self.running and self._pid is not None:
@@ -74,6 +85,14 @@ class Process:
         if self._reader is not None and not self.running:
             self._reader.join(READ_TIMEOUT_S)
         return "\n".join(f"  {self.name} | {line}" for line in list(self._lines))
+
+    def _ends_within(self, timeout_s: float) -> bool:
+        assert self._guard is not None  # noqa: S101 - for the type checker
+        try:
+            self._guard.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def _read(self, output: IO[bytes]) -> None:
         with output:
@@ -121,8 +140,12 @@ class EmbeddedServer:
     def terminate(self) -> None:
         """finish() both asks and waits: clients have ended before."""
 
-    def finish(self) -> None:
+    def finish(self, _: Callable[[str], None]) -> None:
         self.server.stop()
+
+    def end(self) -> str:
+        """Its log, which is shown, says so."""
+        return ""
 
     def kill(self) -> None:
         self.server.kill()
@@ -130,6 +153,15 @@ class EmbeddedServer:
 
     def tail(self) -> str:
         return self.server.end_of_log
+
+
+def ending(status: int | None) -> str:
+    """How a process has ended, by the exit status of its guard: 256 - n if signal n ended it."""
+    if status is None:
+        return ""
+    with suppress(ValueError):
+        return f" by {signal.Signals(256 - (status & 0xFF)).name}"
+    return f" with exit status {status}"
 
 
 def labelled(name: str, line: str, *, as_json: bool) -> str:

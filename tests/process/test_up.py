@@ -23,7 +23,7 @@ from ops.up.data_directory import DataDirectory, DirectoryRefused, data_director
 from ops.up.output import Output
 from ops.up.settings import Ports, UpOptions, UpRefused, choose_ports, read_settings
 from ops.up.supervisor import GaveUp, Patience, Restarts, Supervised, Supervisor
-from ops.up.units import Process, labelled
+from ops.up.units import Process, ending, labelled
 from tests.support.ops import ops_environment
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import CLIENT_SECRET
@@ -116,13 +116,13 @@ def test_what_has_ended_is_started_again_when_its_pause_is_over(lines: Lines) ->
     unit = ended(process("worker-1", ENDS_AT_ONCE, lines))
     supervised = Supervised(unit, Restarts(Patience()), lines.note, started_at=100.0)
     supervised.tend(110.0)
-    assert "up: worker-1 has ended; started again in 1 s" in lines.seen
+    assert "up: worker-1 has ended with exit status 3; started again in 1 s" in lines.seen
     supervised.tend(110.9)
     assert not unit.running
     assert lines.seen.count("worker-1: no database") == 1
     supervised.tend(111.1)
     wait_for_end(unit)
-    unit.finish()
+    unit.finish(lines.note)
     assert lines.seen.count("worker-1: no database") == 2
     assert supervised.due_at is None
 
@@ -133,9 +133,11 @@ def test_a_unit_that_keeps_ending_is_given_up_with_its_last_lines(lines: Lines) 
     supervised.tend(110.0)
     supervised.tend(112.0)
     wait_for_end(unit)
-    with pytest.raises(GaveUp, match=r"(?s)worker-1 keeps ending.*worker-1 \| no database"):
+    with pytest.raises(
+        GaveUp, match=r"(?s)keeps ending, last with exit status 3:.*worker-1 \| no database"
+    ):
         supervised.tend(113.0)
-    unit.finish()
+    unit.finish(lines.note)
 
 
 def test_watching_restarts_a_killed_process_until_it_is_interrupted(
@@ -155,7 +157,7 @@ def test_watching_restarts_a_killed_process_until_it_is_interrupted(
     with pytest.raises(KeyboardInterrupt):
         supervisor.watch()
     assert unit.running
-    assert "up: receiver has ended; started again in 0 s" in lines.seen
+    assert "up: receiver has ended by SIGKILL; started again in 0 s" in lines.seen
 
 
 def test_groups_stop_one_after_the_other_the_last_started_first(
@@ -182,7 +184,7 @@ def test_a_process_that_ignores_sigterm_is_killed_when_its_time_is_over(
     supervisor: Supervisor, lines: Lines
 ) -> None:
     unit = process("worker-1", IGNORES_SIGTERM, lines)
-    unit.stop_timeout_s = 0.05
+    unit.silent_stop_s, unit.stop_timeout_s = 0.0, 0.05
     supervisor.start(unit)
     lines.await_line("worker-1: ready")
     supervisor.stop()
@@ -190,12 +192,37 @@ def test_a_process_that_ignores_sigterm_is_killed_when_its_time_is_over(
     assert unit._pid not in guard.processes()
 
 
-def test_a_second_interrupt_ends_what_still_stops(supervisor: Supervisor, lines: Lines) -> None:
+def test_a_wait_for_a_slow_end_is_explained_and_a_second_interrupt_ends_it(lines: Lines) -> None:
+    def note(line: str) -> None:
+        lines.note(line)
+        if line.startswith("waiting for worker-1 to finish its syncs, 5 s at most; Ctrl-C"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    supervisor = Supervisor(note)
     unit = process("worker-1", IGNORES_SIGTERM, lines)
+    unit.silent_stop_s, unit.stop_timeout_s, unit.finishes = 0.0, 5.0, "its syncs"
     supervisor.start(unit)
     lines.await_line("worker-1: ready")
+    with pytest.raises(KeyboardInterrupt):
+        supervisor.stop()
+    assert unit.running
     supervisor.kill()
     assert unit._pid not in guard.processes()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (0, " with exit status 0"),
+        (1, " with exit status 1"),
+        (256 - signal.SIGKILL, " by SIGKILL"),
+        (256 - signal.SIGSEGV, " by SIGSEGV"),
+        (-signal.SIGKILL, " by SIGKILL"),
+        (None, ""),
+    ],
+)
+def test_an_end_is_named_by_its_exit_status_or_its_signal(status: int | None, said: str) -> None:
+    assert ending(status) == said
 
 
 def test_a_line_carries_the_name_of_its_process() -> None:
