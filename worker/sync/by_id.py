@@ -40,6 +40,8 @@ class _List:
     pending_seq: int
     ask_again_at: datetime | None
     taken: int
+    is_loaded: bool = False
+    """No ids are left to load."""
     came_back: bool = False
 
 
@@ -77,7 +79,10 @@ class OpenIds:
             if not self.waiting:
                 return None
             await self._load(self.waiting[0])
-        return self.loaded.popleft()
+        entry = self.loaded.popleft()
+        if not self.loaded and self.lists[entry[0]].is_loaded:
+            self.ended.add(self.waiting.popleft())
+        return entry
 
     async def _load(self, event_id: int) -> None:
         stored = self.lists.get(event_id)
@@ -93,6 +98,7 @@ class OpenIds:
         # Ids that are loaded and not taken are loaded again by the next claim.
         self.lists[event_id] = stored or _List(row.pending_seq, row.ask_again_at, row.done)
         self.lists[event_id].taken = row.done + len(row.ids)
+        self.lists[event_id].is_loaded = len(row.ids) < LOAD_SIZE
         self.loaded.extend((event_id, row_id) for row_id in row.ids)
 
     async def note(self, conn: Connection, listed: set[uuid.UUID]) -> None:
@@ -152,19 +158,34 @@ async def _ask(session: SyncSession, step: AskIds, ids: OpenIds, block: list[uui
     page = await session.pluggy.transactions(step.account_id, ids=question.ids)
     async with session.page() as conn:
         listed = (await store_page(conn, session, step.account_id, page)).among(question.ids)
-    absent = question.suspects - listed
-    if absent and not await _is_answered(session, step.account_id, question, listed):
+        absent = question.suspects - listed
+        if not absent or (question.witnesses and not question.unanswered(listed)):
+            await _record(conn, session, step, ids, question, listed)
+            return True
+    if not await _is_answered(session, step.account_id, question, listed):
         return False
-    named = {row_id for event_id, row_id in ids.touched if event_id in step.deleting}
     async with session.page() as conn:
-        await ids.note(conn, listed)
-        deletions = Deletions(conn, session, step.account_id)
-        over_limit = await _exceeds_limit(deletions, step, ids, absent & named)
-        absence = question.absence(listed)
-        await deletions.tombstone_or_mark(absence, named=named, over_limit=over_limit)
-        if listed:
-            await product_sync.end_deferral(conn, session.item_id, PRODUCT, step.account_id)
+        await _record(conn, session, step, ids, question, listed)
     return True
+
+
+async def _record(
+    conn: Connection,
+    session: SyncSession,
+    step: AskIds,
+    ids: OpenIds,
+    question: Question,
+    listed: set[uuid.UUID],
+) -> None:
+    """Record an answer that proves something, and tombstone or mark what it lacks."""
+    await ids.note(conn, listed)
+    named = {row_id for event_id, row_id in ids.touched if event_id in step.deleting}
+    absence = question.absence(listed)
+    deletions = Deletions(conn, session, step.account_id)
+    over_limit = await _exceeds_limit(deletions, step, ids, absence.ids & named)
+    await deletions.tombstone_or_mark(absence, named=named, over_limit=over_limit)
+    if listed:
+        await product_sync.end_deferral(conn, session.item_id, PRODUCT, step.account_id)
 
 
 async def _exceeds_limit(

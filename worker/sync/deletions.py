@@ -135,6 +135,8 @@ class Deletions:
         a person.
         over_limit: the named rows of all blocks together are over the limit.
         """
+        if not absence.ids:
+            return
         found = await transactions.load_absent_rows(*self.key, ids=list(absence.ids))
         rows: dict[str, list[transactions.AbsentRow]] = {NAMED: [], MISSING: []}
         for row in found:
