@@ -46,6 +46,7 @@ from worker.infra.tasks import end, insist
 from worker.infra.time_slices import collect_rarely
 from worker.lease.halt import probe_halt
 from worker.lease.parked_products import tend_parks
+from worker.maintenance.first_use import use_sessions
 from worker.maintenance.installation import (
     ForeignInstallation,
     check_installation,
@@ -134,6 +135,7 @@ async def startup(ctx: dict[str, Any]) -> None:
         asyncio.create_task(sweep.run()),
         asyncio.create_task(periodic_tasks.run()),
         asyncio.create_task(ledger.run()),
+        asyncio.create_task(use_sessions(db)),
     ]
     sweep.ticked_at = periodic_tasks.ticked_at = queue.read_at = time.monotonic()
     heartbeats[:] = _heartbeats(sweep, queue, periodic_tasks)

@@ -167,12 +167,13 @@ END $$;
 -- all was read; place: that of its start. A walk covers the recent days too. A list is complete in itself,
 -- transactions only when walked: what was set aside before and was not met again is not there any more.
 -- why_incomplete: why the list may have more rows; then it verifies nothing, and what was set aside stays.
--- has_rows: it had some, so that none are awaited any more. Returns the item's generation.
+-- has_rows: it had some, so that none are awaited any more. Returns the item's generation. Generic plans: the
+-- rows are found by their keys whatever the values, and a session would plan each statement five times more.
 CREATE FUNCTION pluggy_sync.mark_complete(
     of_item uuid, of_product text, of_scope uuid, read_from timestamptz, collected_at timestamptz,
     reached timestamptz, walk_from timestamptz, new_fingerprint text, since timestamptz, place bigint,
     why_incomplete text, has_rows boolean
-) RETURNS bigint LANGUAGE plpgsql AS $$
+) RETURNS bigint LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     DELETE FROM pluggy_sync.rejected_rows
     WHERE item_id = of_item AND product = of_product AND scope_id = of_scope AND rejected_at < read_from
@@ -315,12 +316,12 @@ END $$;
 -- at its start. Then it is noted for how long deltas may start after the overlap, and by when all of it is
 -- read again: only if it has more rows than a page, else reading it costs no more; of a first walk the rows
 -- show up late, so it is read again whatever it has. narrow_for: how long deltas may be narrow. has_new_rows:
--- it brought rows that may be the witnesses that the account lacked.
+-- it brought rows that may be the witnesses that the account lacked. Generic plans as in mark_complete.
 CREATE FUNCTION pluggy_sync.complete_transactions(
     of_item uuid, of_account uuid, read_from timestamptz, collected_at timestamptz, up_to timestamptz,
     since timestamptz, place bigint, walked boolean, page_rows integer, narrow_for interval,
     overlap interval, collected_as text, has_new_rows boolean
-) RETURNS bigint LANGUAGE plpgsql AS $$
+) RETURNS bigint LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     reached timestamptz := (SELECT watermark FROM pluggy_sync.product_sync
                             WHERE item_id = of_item AND product = 'transactions' AND scope_id = of_account);
