@@ -70,7 +70,10 @@ CREATE INDEX webhook_events_dead ON pluggy_sync.webhook_events (settled_at) WHER
 CREATE INDEX webhook_events_kept ON pluggy_sync.webhook_events (accepted_at)
     WHERE state = 'ignored' AND reason IN ('unknown_event', 'unreadable_item_id', 'unreadable_connector_id');
 CREATE INDEX webhook_events_accepted ON pluggy_sync.webhook_events (accepted_at);
-CREATE INDEX webhook_events_item ON pluggy_sync.webhook_events (item_id, id);
+-- Each event of an item is in one of two indexes, this and the open ones: accepting it writes one entry, and
+-- so does settling it. A statement that wants all of them names both groups of states.
+CREATE INDEX webhook_events_settled ON pluggy_sync.webhook_events (item_id, id)
+    WHERE state IN ('applied', 'dead', 'ignored');
 
 -- The order of events decides what a read answers, not clocks: an event draws its place in one sequence
 -- whenever it becomes pending, and a plan draws its own once it has read its events. A read answers the

@@ -49,7 +49,10 @@ LEFT JOIN item i ON true
 LEFT JOIN pluggy_sync.item_sync s ON s.item_id = $1
 LEFT JOIN pluggy_sync.item_leases l ON l.item_id = $1
 WHERE i.id IS NOT NULL OR s.item_id IS NOT NULL
-   OR EXISTS (SELECT FROM pluggy_sync.webhook_events e WHERE e.item_id = $1);
+   OR EXISTS (SELECT FROM pluggy_sync.webhook_events e
+              WHERE e.item_id = $1 AND e.state IN ('pending', 'walking'))
+   OR EXISTS (SELECT FROM pluggy_sync.webhook_events e
+              WHERE e.item_id = $1 AND e.state IN ('applied', 'dead', 'ignored'));
 
 -- name: count_item_rows
 -- params: item_id

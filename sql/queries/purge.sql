@@ -125,10 +125,12 @@ INSERT INTO pluggy_sync.purge_receipts
 SELECT $1, item.deleted_at, (SELECT ordered_at FROM erasure), purge.begun_at,
        purge.deleted || '{"items": 1}', $2,
        -- Not those that are on their way: each is read again until it is settled.
-       coalesce((SELECT least(
-           max(e.id) FILTER (WHERE e.accepted_at < $3::timestamptz - interval '1 hour'),
-           min(e.id) FILTER (WHERE e.state IN ('pending', 'walking')) - 1)
-        FROM pluggy_sync.webhook_events e WHERE e.item_id = $1), 0)
+       coalesce(least(
+           (SELECT max(e.id) FROM pluggy_sync.webhook_events e
+            WHERE e.item_id = $1 AND e.state IN ('applied', 'dead', 'ignored')
+              AND e.accepted_at < $3::timestamptz - interval '1 hour'),
+           (SELECT min(e.id) FROM pluggy_sync.webhook_events e
+            WHERE e.item_id = $1 AND e.state IN ('pending', 'walking')) - 1), 0)
 FROM item, purge
 RETURNING id;
 

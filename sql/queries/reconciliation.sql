@@ -87,6 +87,7 @@ UPDATE pluggy_sync.missed_webhooks m
 SET judged_at = now(),
     announced_at = (SELECT min(e.accepted_at) FROM pluggy_sync.webhook_events e
                WHERE e.item_id = m.item_id
+                 AND (e.state IN ('pending', 'walking') OR e.state IN ('applied', 'dead', 'ignored'))
                  AND e.event IN ('item/created', 'item/updated', 'item/error')
                  AND e.accepted_at >= m.collected_at - interval '5 minutes'
                  AND e.accepted_at <= m.found_at + interval '3 hours')

@@ -5,7 +5,10 @@
 SELECT w.item_id,
        EXISTS (SELECT FROM pluggy.items i WHERE i.id = w.item_id)
            OR EXISTS (SELECT FROM pluggy_sync.item_sync s WHERE s.item_id = w.item_id)
-           OR EXISTS (SELECT FROM pluggy_sync.webhook_events e WHERE e.item_id = w.item_id)
+           OR EXISTS (SELECT FROM pluggy_sync.webhook_events e
+                      WHERE e.item_id = w.item_id AND e.state IN ('pending', 'walking'))
+           OR EXISTS (SELECT FROM pluggy_sync.webhook_events e
+                      WHERE e.item_id = w.item_id AND e.state IN ('applied', 'dead', 'ignored'))
            OR EXISTS (SELECT FROM pluggy_sync.purge_receipts r WHERE r.item_id = w.item_id) AS is_known,
        ARRAY(SELECT e.id FROM pluggy_sync.webhook_events e
              WHERE e.item_id = w.item_id AND e.state IN ('pending', 'walking')) AS open_events
@@ -74,7 +77,8 @@ SELECT w.number, coalesce(s.missing, '[]') AS missing,
                          WHERE e.item_id = w.item_id AND e.state IN ('pending', 'walking')) THEN NULL
             WHEN EXISTS (SELECT FROM pluggy_sync.purge_receipts r WHERE r.item_id = w.item_id) THEN 'deleted'
             WHEN EXISTS (SELECT FROM pluggy_sync.webhook_events e
-                         WHERE e.item_id = w.item_id AND e.reason IN ('404:ITEM_NOT_FOUND', 'item_unknown'))
+                         WHERE e.item_id = w.item_id AND e.state IN ('dead', 'ignored')
+                           AND e.reason IN ('404:ITEM_NOT_FOUND', 'item_unknown'))
                 THEN 'unknown'
        END AS known_state
 FROM waits w

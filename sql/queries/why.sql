@@ -47,7 +47,10 @@ SELECT id, event, event_id, item_id, account_id, state, reason, error_id, receiv
        settled_at, run_id
 FROM pluggy_sync.webhook_events
 WHERE id = ANY ($1::bigint[])
-   OR ($2 = ANY (transaction_ids) AND ($3::uuid[] IS NULL OR item_id = ANY ($3)))
+   OR ($2 = ANY (transaction_ids)
+       AND ($3::uuid[] IS NULL
+            OR (item_id = ANY ($3)
+                AND (state IN ('pending', 'walking') OR state IN ('applied', 'dead', 'ignored')))))
 ORDER BY id DESC LIMIT $4;
 
 -- name: why_rejected

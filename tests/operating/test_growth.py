@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections import Counter
@@ -22,6 +23,8 @@ from tests.support.statements import STATEMENTS
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 ITEMS: Final = 2_000
+ITEM: Final = uuid.UUID(hashlib.md5(b"item1", usedforsecurity=False).hexdigest())
+UNKNOWN: Final = uuid.UUID(int=0)
 LARGE: Final = ("product_sync", "webhook_events", "item_leases")
 ASKED: Final[dict[str, tuple[str, list[Any]]]] = {
     **{
@@ -36,6 +39,11 @@ ASKED: Final[dict[str, tuple[str, list[Any]]]] = {
         )
     },
     "claim_oldest_item": (STATEMENTS["claim_oldest_item"], [timedelta(seconds=30)]),
+    # Of open and settled events together, which are in two indexes.
+    "show_item": (STATEMENTS["show_item"], [UNKNOWN]),
+    "begin_waits": (STATEMENTS["begin_waits"], [[UNKNOWN]]),
+    "why_events": (STATEMENTS["why_events"], [[1], UNKNOWN, [ITEM], 20]),
+    "purge_webhook_events": (STATEMENTS["purge_webhook_events"], [ITEM, 100]),
 }
 NAMED: Final = "SELECT item_id FROM pluggy_sync.items_not_fresh"
 NOT_FRESH: Final = "SELECT item_id FROM pluggy_ops.freshness WHERE state IN ('stale', 'incomplete')"
