@@ -344,6 +344,8 @@ BEGIN
             SELECT FROM pluggy.transactions t
             WHERE t.item_id = of_item AND t.account_id = of_account
               AND t.source_created_at >= s.watermark - overlap
+            -- So by the index of this time: Postgres expects an item's account to have one row.
+            ORDER BY t.source_created_at
             OFFSET free_rows) AS is_long
         FROM step s
     )

@@ -39,14 +39,16 @@ SET pending_seq = excluded.pending_seq, ask_again_at = excluded.ask_again_at, do
 -- Rows that events name as deleted, that we hold live and that no person has said to keep: those
 -- that a block was answered without, and those still to be asked for. absent: ids that the block
 -- was answered without; asked: ids asked for in this claim. marks_all: it was decided in an earlier
--- block that all stay pending; nothing is counted then.
+-- block that all stay pending; nothing is counted then. LATERAL: by their keys, whatever the tables
+-- held when the plan was made.
 WITH named AS MATERIALIZED (
     SELECT e.transaction_ids[coalesce(p.done, 0) + 1 :] AS ids, coalesce(p.marks_all, false) AS marks_all
-    FROM pluggy_sync.webhook_events e
+    FROM unnest($3::bigint[]) AS naming(id)
+    CROSS JOIN LATERAL (
+        SELECT * FROM pluggy_sync.webhook_events WHERE id = naming.id LIMIT 1) AS e
     LEFT JOIN pluggy_sync.id_progress p
         ON p.event_row_id = e.id AND p.pending_seq = e.pending_seq
         AND p.ask_again_at IS NOT DISTINCT FROM e.ask_again_at
-    WHERE e.id = ANY ($3::bigint[])
 ), decided AS (
     SELECT coalesce(bool_or(marks_all), false) AS marks_all FROM named
 ), ids AS (
@@ -57,7 +59,9 @@ WITH named AS MATERIALIZED (
 )
 SELECT (SELECT marks_all FROM decided), count(*) FILTER (WHERE ids.open) AS open,
        count(*) FILTER (WHERE NOT ids.open) AS absent
-FROM ids JOIN pluggy.transactions t ON t.item_id = $1 AND t.id = ids.id
+FROM ids
+CROSS JOIN LATERAL (
+    SELECT * FROM pluggy.transactions WHERE item_id = $1 AND id = ids.id LIMIT 1) AS t
 WHERE t.account_id = $2 AND t.deleted_at IS NULL AND t.deletion_refused_at IS NULL;
 
 -- name: mark_all_named
@@ -65,7 +69,8 @@ WHERE t.account_id = $2 AND t.deleted_at IS NULL AND t.deletion_refused_at IS NU
 -- returns: none
 -- What these events name stays a pending deletion, in this block and in those to come.
 INSERT INTO pluggy_sync.id_progress AS p (event_row_id, pending_seq, ask_again_at, done, marks_all)
-SELECT id, pending_seq, ask_again_at, 0, true FROM pluggy_sync.webhook_events
-WHERE id = ANY ($1::bigint[])
-ORDER BY id
+SELECT e.id, e.pending_seq, e.ask_again_at, 0, true
+FROM unnest($1::bigint[]) AS naming(id)
+CROSS JOIN LATERAL (SELECT * FROM pluggy_sync.webhook_events WHERE id = naming.id LIMIT 1) AS e
+ORDER BY e.id
 ON CONFLICT (event_row_id) DO UPDATE SET marks_all = true;

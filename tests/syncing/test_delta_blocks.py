@@ -1,15 +1,17 @@
-"""The page of a delta costs as many blocks in a large account as in a small one, statistics or not.
+"""What an event asks costs as many blocks in a large account as in a small one.
 
-But for the depth of indexes: each look-up reads a page more for a level more.
+But for the depth of indexes: each look-up reads a page more for a level more. The page of a delta
+is stored without statistics. With those of many items Postgres takes an item's account for one row,
+because it knows the columns apart: it reads the whole account, unless a statement leaves no choice.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import pytest
 
@@ -17,6 +19,10 @@ from bench.growth_rows import FILL, Account, blocks
 from bench.pages import OURS, open_session
 from tests.support.shared_database import database_from
 from worker.infra.postgres import Pool, close_pool, open_pool
+from worker.lease.progress import Read
+from worker.store import id_progress
+from worker.store.entities import transactions
+from worker.sync.deletions import ONE_IN
 
 ACCOUNT: Final = uuid.UUID(int=7)
 FEW_ROWS, ROWS = 2_000, 12_000
@@ -75,3 +81,76 @@ async def test_a_page_of_a_delta_costs_no_more_in_a_large_account(one_connection
     large = await blocks_of(db, account, 8, 9, 10)
     # Each look-up in an index reads a level more at most.
     assert large < 1.4 * small
+
+
+OTHERS: Final = """
+INSERT INTO pluggy.transactions (item_id, id, account_id, currency_code, amount, date, posted_on,
+    source_created_at, payload, row_hash, row_version, run_id)
+SELECT md5('item' || n)::uuid, md5(n || 'row' || r)::uuid, md5('account' || n)::uuid, 'BRL', r,
+       now(), current_date, now(), '{}', '\\x00', 1, 1
+FROM generate_series(1, 3000) AS n, generate_series(1, 5) AS r
+"""
+"""Of accounts that have few rows."""
+EVENT: Final = """
+INSERT INTO pluggy_sync.webhook_events
+    (event_id, body_sha256, event, body, received_at, lane, state, transaction_ids)
+VALUES ('named', '', 'transactions/deleted', '', now(), 0, 'applied', $1) RETURNING id
+"""
+IDS: Final = [uuid.UUID(int=n) for n in range(1, 4)]
+Asked: TypeAlias = Callable[[Any, int], Awaitable[object]]
+QUESTIONS: Final[dict[str, Asked]] = {
+    "the end of a read": lambda session, _: Read.begin(
+        session, "transactions", ACCOUNT
+    ).complete_transactions(session.db, pluggy_started_at=session.now, since=None),
+    "the witnesses of a question": lambda session, event: transactions.load_witnesses(
+        session.db, OURS, ACCOUNT, suspected=IDS, asked=IDS, event_ids=[event]
+    ),
+    "the rows that an event names": lambda session, event: id_progress.count_named_rows(
+        session.db, OURS, ACCOUNT, event_ids=[event], absent=IDS, asked=[]
+    ),
+    "absent rows": lambda session, _: transactions.load_absent_rows(
+        session.db, OURS, ACCOUNT, ids=IDS
+    ),
+    "the limit of deletions": lambda session, _: transactions.count_deletions(
+        session.db, OURS, ACCOUNT, since=SINCE, absent=len(IDS), one_in=ONE_IN
+    ),
+    "tombstones": lambda session, _: transactions.tombstone_transactions(
+        session.db, OURS, ACCOUNT, ids=IDS, run_id=1, cause="named", now=SINCE
+    ),
+    "pending deletions": lambda session, _: transactions.mark_transaction_deletions(
+        session.db,
+        OURS,
+        ACCOUNT,
+        ids=IDS,
+        run_id=1,
+        reason="no_witness",
+        cause="named",
+        now=SINCE,
+        waiting=[],
+    ),
+    "rows that a delta must list": lambda session, _: transactions.holds_rows_created_since(
+        session.db, OURS, ACCOUNT, since=session.now
+    ),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=list(QUESTIONS))
+async def test_a_question_about_rows_costs_no_more_in_a_large_account(
+    one_connection: Pool, question: Asked
+) -> None:
+    db = one_connection
+    session = await open_session(db, None)
+    await db.execute(OTHERS)
+    await db.execute(MORE, OURS, ACCOUNT, FEW_ROWS, 1)
+    event = await db.fetchval(EVENT, IDS)
+    await db.execute("ANALYZE")
+
+    async def cost() -> int:
+        await question(session, event)
+        before = await blocks(db)
+        await question(session, event)
+        return await blocks(db) - before
+
+    small = await cost()
+    await db.execute(MORE, OURS, ACCOUNT, ROWS, FEW_ROWS + 1)
+    assert await cost() < 1.4 * small + 10

@@ -164,7 +164,9 @@ class Deletions:
     async def allows(self, cause: str, absent: int) -> bool:
         """Whether so many more rows of the account may be tombstoned within seven days."""
         since = self.session.now - LIMIT_COUNTS_FOR
-        counted = await transactions.count_deletions(*self.key, since=since)
+        counted = await transactions.count_deletions(
+            *self.key, since=since, absent=absent, one_in=ONE_IN
+        )
         before = counted.named if cause == NAMED else counted.missing
         return within_limit(cause, live=counted.live, before=before, absent=absent)
 

@@ -60,11 +60,15 @@ RETURNING id, xmax = 0 AS is_new;
 WITH suspected AS MATERIALIZED (
     SELECT unnest($3::uuid[]) AS id
     UNION ALL
-    SELECT unnest(e.transaction_ids) FROM pluggy_sync.webhook_events e
-    WHERE e.id = ANY ($5::bigint[])
+    SELECT unnest(e.transaction_ids) FROM unnest($5::bigint[]) AS naming(id)
+    CROSS JOIN LATERAL (
+        SELECT transaction_ids FROM pluggy_sync.webhook_events WHERE id = naming.id LIMIT 1) AS e
 ), asked AS MATERIALIZED (
-    SELECT id, date FROM pluggy.transactions
-    WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND id = ANY ($4::uuid[])
+    -- Looked up one by one: Postgres expects one row of an item's account, and would read all of them.
+    SELECT t.id, t.date FROM unnest($4::uuid[]) AS one(id)
+    CROSS JOIN LATERAL (
+        SELECT * FROM pluggy.transactions WHERE item_id = $1 AND id = one.id LIMIT 1) AS t
+    WHERE t.account_id = $2 AND t.deleted_at IS NULL
 ), oldest AS (
     SELECT date FROM pluggy.transactions
     WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND deletion_flagged_at IS NULL
@@ -121,25 +125,35 @@ SELECT EXISTS (
 ) AS holds;
 
 -- name: count_deletions
--- params: item_id, account_id, since
+-- params: item_id, account_id, since, absent, one_in
 -- returns: one DeletionCounts
--- How many rows of an account are live, and how many were tombstoned since a time for each cause
--- that is limited.
-SELECT count(*) FILTER (WHERE deleted_at IS NULL) AS live,
-       count(*) FILTER (WHERE deleted_at > $3 AND deletion_cause = 'named') AS named,
-       count(*) FILTER (WHERE deleted_at > $3 AND deletion_cause = 'missing') AS missing
-FROM pluggy.transactions
-WHERE item_id = $1 AND account_id = $2;
+-- How many rows of an account were tombstoned since a time for each cause that is limited, and how
+-- many are live. Of these no more are counted than one_in for each row that is gone, or absent now:
+-- of more, so many are allowed in any case.
+WITH gone AS MATERIALIZED (
+    SELECT count(*) FILTER (WHERE deletion_cause = 'named') AS named,
+           count(*) FILTER (WHERE deletion_cause = 'missing') AS missing
+    FROM pluggy.transactions
+    WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NOT NULL AND deleted_at > $3
+)
+SELECT (SELECT count(*) FROM (
+            SELECT FROM pluggy.transactions
+            WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL
+            LIMIT $5::integer * ((SELECT greatest(named, missing) FROM gone) + $4::integer)
+        ) AS counted) AS live,
+       named, missing
+FROM gone;
 
 -- name: load_absent_rows
 -- params: item_id, account_id, ids
 -- returns: many AbsentRow
 -- nullable: missing_since
 -- Of these ids, those that we hold live and no person has said to keep.
-SELECT id, missing_since, coalesce(deletion_cause = 'named', false) AS was_named
-FROM pluggy.transactions
-WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND deletion_refused_at IS NULL
-  AND id = ANY($3::uuid[]);
+SELECT t.id, t.missing_since, coalesce(t.deletion_cause = 'named', false) AS was_named
+FROM unnest($3::uuid[]) AS absent(id)
+CROSS JOIN LATERAL (
+    SELECT * FROM pluggy.transactions WHERE item_id = $1 AND id = absent.id LIMIT 1) AS t
+WHERE t.account_id = $2 AND t.deleted_at IS NULL AND t.deletion_refused_at IS NULL;
 
 -- name: tombstone_transactions
 -- params: item_id, account_id, ids, run_id, cause, now
@@ -147,7 +161,8 @@ WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL AND deletion_refus
 UPDATE pluggy.transactions
 SET deleted_at = $6::timestamptz, changed_at = $6::timestamptz, run_id = $4,
     deletion_cause = $5, deletion_flagged_at = NULL, deletion_flag = NULL
-WHERE item_id = $1 AND account_id = $2 AND id = ANY($3::uuid[]) AND deleted_at IS NULL
+-- IS TRUE: by the ids. Postgres expects one row of an item's account, and would read all of them.
+WHERE item_id = $1 AND (account_id = $2) IS TRUE AND id = ANY($3::uuid[]) AND deleted_at IS NULL
 RETURNING id;
 
 -- name: tombstone_owned_transactions
@@ -170,7 +185,9 @@ SET deletion_flagged_at = coalesce(t.deletion_flagged_at, $7::timestamptz), dele
     deletion_cause = $6, changed_at = $7::timestamptz, run_id = $4,
     missing_since = CASE WHEN t.id = ANY($8::uuid[]) THEN coalesce(t.missing_since, $7::timestamptz)
                          ELSE t.missing_since END
-WHERE t.item_id = $1 AND t.account_id = $2 AND t.id = ANY($3::uuid[]) AND t.deleted_at IS NULL
+-- IS TRUE: by the ids, as in tombstone_transactions.
+WHERE t.item_id = $1 AND (t.account_id = $2) IS TRUE AND t.id = ANY($3::uuid[])
+  AND t.deleted_at IS NULL
   AND (t.deletion_flag IS DISTINCT FROM $5 OR t.deletion_cause IS DISTINCT FROM $6
        OR (t.missing_since IS NULL AND t.id = ANY($8::uuid[])))
 RETURNING t.id;

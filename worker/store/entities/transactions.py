@@ -105,13 +105,24 @@ async def holds_rows_seen_before(
 
 
 async def count_deletions(
-    conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID, *, since: datetime
+    conn: Executor,
+    item_id: uuid.UUID,
+    account_id: uuid.UUID,
+    *,
+    since: datetime,
+    absent: int,
+    one_in: int,
 ) -> DeletionCounts:
-    """How many rows of an account are live, and how many were tombstoned since a time for
-    each cause that is limited.
+    """How many rows of an account were tombstoned since a time for each cause that is limited, and
+    how many are live.
+
+    Of these no more are counted than one_in for each row that is gone, or absent now: of more, so
+    many are allowed in any case.
     """
     return DeletionCounts(
-        *the_row(await conn.fetchrow(SQL["count_deletions"], item_id, account_id, since))
+        *the_row(
+            await conn.fetchrow(SQL["count_deletions"], item_id, account_id, since, absent, one_in)
+        )
     )
 
 
