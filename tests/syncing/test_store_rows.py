@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import Sequence
@@ -19,14 +20,14 @@ from worker.entities.declaration import Entity
 from worker.entities.transactions import ENTITY
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Connection
+from worker.infra.tasks import end
 from worker.lease.lease import LEASE, LeaseLost, SyncSession
 from worker.lease.progress import Read
 from worker.lease.runs import Counts
 from worker.pluggy_api.endpoints import Page, PluggyReader
 from worker.pluggy_api.payloads import decode_envelope
 from worker.pluggy_api.values import Fields
-from worker.sync import mapped_rows, page_rows
-from worker.sync import store_rows as storing
+from worker.sync import copied_rows, mapped_rows, page_rows
 from worker.sync.schema_drift import read_familiar
 from worker.sync.store_rows import in_page, store_rows
 from worker.sync.transactions import store_page
@@ -109,28 +110,53 @@ async def test_new_rows_are_copied_and_unchanged_ones_neither_decoded_nor_writte
 ) -> None:
     page = page_of([(number, PLAIN) for number in range(1, 61)])
     decoded: list[bytes] = []
-    copies: list[bool] = []
-    copy = storing._copy
+    copies: list[int] = []
+    copy = copied_rows._copy
 
     def read_noting(entity: Entity, raws: Sequence[bytes]) -> Sequence[Fields | None]:
         decoded.extend(raws)
         return read_familiar(entity, raws)
 
-    async def copy_noting(*arguments: Any) -> bool:
+    async def copy_noting(*arguments: Any) -> int:
         copies.append(await copy(*arguments))
         return copies[-1]
 
     monkeypatch.setattr(mapped_rows, "read_familiar", read_noting)
-    monkeypatch.setattr(storing, "_copy", copy_noting)
+    monkeypatch.setattr(copied_rows, "_copy", copy_noting)
     for _ in range(2):
         async with session.page() as conn:
             await store_page(conn, session, ACCOUNT, page)
-    assert copies == [True]
+    assert copies == [60]
     assert decoded == list(map(bytes, page.rows))
     counts = session.run.counts
     assert (counts.seen, counts.inserted, counts.changed, counts.unchanged) == (120, 60, 0, 60)
     writes = await session.db.fetch("SELECT DISTINCT xmin::text FROM pluggy.transactions")
     assert len(writes) == 1
+
+
+async def test_parts_of_a_page_are_sent_while_the_next_are_mapped(
+    session: SyncSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent leaves the process when the loop goes round, and so it does after each part."""
+    rounds, mapped_in = 0, list[int]()
+
+    async def count_rounds() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    def read_noting(entity: Entity, raws: Sequence[bytes]) -> Sequence[Fields | None]:
+        mapped_in.append(rounds)
+        return read_familiar(entity, raws)
+
+    monkeypatch.setattr(mapped_rows, "read_familiar", read_noting)
+    monkeypatch.setattr(mapped_rows, "PART_SIZE", 6)
+    counting = asyncio.create_task(count_rounds())
+    page = page_of([(number, PLAIN) for number in range(1, 61)])
+    await in_page(session, partial(_store_page, session, page))
+    await end(counting)
+    assert len(set(mapped_in)) == len(mapped_in) == 10
 
 
 rows = st.tuples(st.integers(1, 4), st.sampled_from(ODDITIES))
@@ -150,10 +176,10 @@ async def test_ordinary_rows_are_stored_as_if_each_were_read_whole(
     session: SyncSession, monkeypatch: pytest.MonkeyPatch, pages: list[list[tuple[int, str]]]
 ) -> None:
     """Pages are stored twice: new rows by COPY in parts, and each row read whole and by upsert."""
-    monkeypatch.setattr(storing, "MIN_COPIED", 1)
-    monkeypatch.setattr(storing, "COPIED_AT_ONCE", 2)
+    monkeypatch.setattr(copied_rows, "MIN_COPIED", 1)
+    monkeypatch.setattr(mapped_rows, "PART_SIZE", 2)
     copied = await stored_by(session, pages, row_by_row=False)
-    monkeypatch.setattr(storing, "MIN_COPIED", 1000)
+    monkeypatch.setattr(copied_rows, "MIN_COPIED", 1000)
     assert copied == await stored_by(session, pages, row_by_row=True)
 
 
@@ -232,9 +258,11 @@ async def _store_page(session: SyncSession, page: Page, conn: Connection) -> Non
     await store_page(conn, session, ACCOUNT, page)
 
 
+@pytest.mark.parametrize("min_copied", [1, 50])
 async def test_a_row_that_postgres_refuses_takes_only_itself_out_of_a_page_without_savepoints(
-    session: SyncSession,
+    session: SyncSession, monkeypatch: pytest.MonkeyPatch, min_copied: int
 ) -> None:
+    monkeypatch.setattr(copied_rows, "MIN_COPIED", min_copied)
     pages = [
         page_of([(1, PLAIN)]),
         page_of([(1, PLAIN), (2, '{"amount": "1e200000"}'), (3, PLAIN)]),

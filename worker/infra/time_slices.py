@@ -33,14 +33,14 @@ def collect_rarely() -> None:
     gc.set_threshold(GC_THRESHOLD)
 
 
-async def yielding_to_others(things: Iterable[T]) -> AsyncIterator[T]:
-    """Iterate, and yield to other tasks after every 5 ms of work."""
-    until = time.perf_counter() + SLICE_S
+async def yielding_to_others(things: Iterable[T], *, slice_s: float = SLICE_S) -> AsyncIterator[T]:
+    """Iterate, and yield to other tasks after so much work; 0: after each thing."""
+    until = time.perf_counter() + slice_s
     for thing in things:
         yield thing
-        if time.perf_counter() > until:
+        if time.perf_counter() >= until:
             await asyncio.sleep(0)
-            until = time.perf_counter() + SLICE_S
+            until = time.perf_counter() + slice_s
 
 
 async def beside(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

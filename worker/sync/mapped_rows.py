@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from worker.entities.declaration import Entity
-from worker.infra.time_slices import batches
+from worker.infra.time_slices import batches, yielding_to_others
 from worker.pluggy_api.payloads import Unreadable
 from worker.pluggy_api.values import UnreadableRow
 from worker.sync.page_rows import Rejected, Row
 from worker.sync.schema_drift import read_familiar
 
-SLICE_SIZE: Final = 100
-"""Rows between two yields to other tasks: about 1 ms of the event loop."""
+PART_SIZE: Final = 50
+"""Rows that are decoded, mapped and encoded at once: about 0.7 ms of the event loop."""
 
 
 class Mapped(NamedTuple):
@@ -41,15 +40,25 @@ class RowMapper:
 
     async def readable(self, rows: Sequence[Row]) -> list[Row]:
         """The rows that can be decoded; they are from then on."""
-        return [row async for part in _slices(rows) for row in self._readable(part)]
+        return [
+            row
+            async for part in yielding_to_others(batches(rows, PART_SIZE))
+            for row in self._readable(part)
+        ]
 
     async def mapped(self, rows: Sequence[Row]) -> list[Mapped]:
         """Readable rows with their columns."""
-        return [one async for part in _slices(rows) for one in self._mapped(part)]
+        return [
+            one
+            async for part in yielding_to_others(batches(rows, PART_SIZE))
+            for one in self._mapped(part)
+        ]
 
-    async def read_and_mapped(self, rows: Sequence[Row]) -> list[Mapped]:
-        """Rows with their columns."""
-        return [one async for part in _slices(rows) for one in self._mapped(self._readable(part))]
+    async def parts(self, rows: Sequence[Row]) -> AsyncIterator[list[Mapped]]:
+        """Rows with their columns, some at a time; what a part is used for is done between two."""
+        async for part in yielding_to_others(batches(rows, PART_SIZE), slice_s=0):
+            if mapped := self._mapped(self._readable(part)):
+                yield mapped
 
     def _readable(self, rows: Sequence[Row]) -> list[Row]:
         undecoded = [row for row in rows if row.decoded is None]
@@ -81,11 +90,3 @@ class RowMapper:
                 columns.update(self.owner_columns)
             mapped.append(Mapped(row, columns))
         return mapped
-
-
-async def _slices(rows: Sequence[Row]) -> AsyncIterator[Sequence[Row]]:
-    """Parts of the rows, with a yield to other tasks between two of them."""
-    for number, part in enumerate(batches(rows, SLICE_SIZE)):
-        if number:
-            await asyncio.sleep(0)
-        yield part

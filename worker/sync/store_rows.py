@@ -8,10 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any, Final, TypeAlias, TypeVar
 
-import asyncpg
 import msgspec
 
 from worker.entities.declaration import Entity
@@ -22,6 +20,7 @@ from worker.lease.lease import SyncSession
 from worker.planner.state import WHOLE_ITEM, StoredItem
 from worker.store import rejected_rows
 from worker.store.rows import StoredVersion
+from worker.sync.copied_rows import MIN_COPIED, REFUSED_ROW, copy_new
 from worker.sync.mapped_rows import Mapped, RowMapper
 from worker.sync.page_rows import Rejected, Row, compute_hashes
 from worker.sync.schema_drift import note_novelties
@@ -35,22 +34,6 @@ STALE_READ: Final = timedelta(minutes=10)
 
 BATCH_SIZE: Final = 500
 """Rows per statement: a full page of transactions."""
-MIN_COPIED: Final = 50
-"""COPY is a savepoint of its own: fewer new rows than these go with the changed ones."""
-COPIED_AT_ONCE: Final = 125
-"""New rows per COPY: Postgres writes them while the next ones are mapped. So many are sent at once,
-for they fit into the buffer of a socket."""
-MAX_COPIED_EXPONENT: Final = 1000
-OWN_COLUMNS: Final = (
-    *("item_id", "id", "payload", "row_hash", "row_version", "run_id"),
-    *("first_seen_at", "changed_at"),
-)
-"""Columns of every entity, before those of its mapper."""
-REFUSED_ROW: Final = (
-    asyncpg.DataError,
-    asyncpg.ProgramLimitExceededError,
-    asyncpg.IntegrityConstraintViolationError,
-)
 
 
 async def store_rows(
@@ -124,7 +107,9 @@ async def _store_batch(
 ) -> list[Rejected]:
     """Write rows that differ; returns rows that could not be written, and adds to older ones."""
     differing = [row for row in rows if not _is_same(session, entity, row, stored.get(row.id))]
-    mapper = await _copy_new(conn, session, entity, differing, owner_columns, stored)
+    # uuid.UUID computes its hash in Python each time, so they are not looked for in nothing.
+    new = [row for row in differing if row.id not in stored] if stored else differing
+    mapper = await copy_new(conn, session, entity, new, owner_columns)
     if mapper is not None:
         differing = [row for row in differing if row.id in stored]
     else:
@@ -217,84 +202,6 @@ def is_stale(session: SyncSession, row: Row, stored: StoredVersion | StoredItem)
         return False
     recent = stored.changed_at > session.now - STALE_READ
     return source < updated_at and recent
-
-
-async def _copy_new(
-    conn: Connection,
-    session: SyncSession,
-    entity: Entity,
-    differing: Sequence[Row],
-    owner_columns: Mapping[str, Any],
-    stored: Versions,
-) -> RowMapper | None:
-    """Write new rows by COPY, which is half the work for Postgres, if they are many.
-
-    Returns what has mapped them; None: they are few, or one is refused and none is written.
-    """
-    if entity.fields is None or len(differing) < MIN_COPIED:
-        return None
-    # uuid.UUID computes its hash in Python each time, so they are not looked for in nothing.
-    new = [row for row in differing if row.id not in stored] if stored else differing
-    mapper = RowMapper(entity, session.zone, owner_columns)
-    if len(new) < MIN_COPIED or not await _copy(conn, session, mapper, new):
-        return None
-    return mapper
-
-
-async def _copy(
-    conn: Connection, session: SyncSession, mapper: RowMapper, new: Sequence[Row]
-) -> bool:
-    """Map and write new rows; False: asyncpg or Postgres refuses one of them, none is written."""
-    await conn.execute("SAVEPOINT copied")
-    try:
-        copied = await _map_and_send(conn, session, mapper, new)
-    except (*REFUSED_ROW, TypeError, ValueError, ArithmeticError):
-        await conn.execute("ROLLBACK TO SAVEPOINT copied")
-        return False
-    session.run.counts.inserted += copied
-    return True
-
-
-async def _map_and_send(
-    conn: Connection, session: SyncSession, mapper: RowMapper, new: Sequence[Row]
-) -> int:
-    """Postgres writes a part while the next one is mapped; returns how many rows were sent."""
-    sent, sending = 0, asyncio.create_task(asyncio.sleep(0))
-    try:
-        for part in batches(new, COPIED_AT_ONCE):
-            mapped = await mapper.read_and_mapped(part)
-            records = _records(session, mapper.entity, mapped)
-            await sending
-            if mapped:
-                columns = (*OWN_COLUMNS, *mapped[0].columns)
-                sending = asyncio.create_task(_send(conn, mapper.entity, columns, records))
-                await asyncio.sleep(0)
-            sent += len(mapped)
-        await sending
-    finally:
-        await end(sending)
-    return sent
-
-
-async def _send(
-    conn: Connection, entity: Entity, columns: Sequence[str], records: Sequence[tuple[Any, ...]]
-) -> None:
-    await conn.copy_records_to_table(
-        entity.product, schema_name="pluggy", columns=columns, records=records
-    )
-
-
-def _records(session: SyncSession, entity: Entity, new: Sequence[Mapped]) -> list[tuple[Any, ...]]:
-    """Rows in the order of OWN_COLUMNS and their own. Raises ValueError for a number of COPY's."""
-    numbers = [n for _, columns in new for n in columns.values() if type(n) is Decimal]
-    if any(abs(number.adjusted()) > MAX_COPIED_EXPONENT for number in numbers):
-        raise ValueError("asyncpg writes such a number as another one")
-    item_id = session.item_id
-    run = (entity.version, session.run.id, session.now, session.now)
-    return [
-        (item_id, row.id, row.raw.decode(), row.hash, *run, *columns.values())
-        for row, columns in new
-    ]
 
 
 async def _upsert(
