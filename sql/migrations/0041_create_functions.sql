@@ -267,6 +267,26 @@ BEGIN
     RETURN FOUND;
 END $$;
 
+-- Closes a run, unless it is closed, and gives it its place in the feed. run: by the columns of runs.
+-- Commits of runs go one at a time, so that seq follows commit order. The lock for that (run_order) is
+-- taken by the closing statement itself: taken before it, a worker that stands still in between would hold
+-- all others up. Inside a transaction the standstill before COMMIT is bounded instead.
+CREATE FUNCTION pluggy_sync.close_run(run jsonb, run_order bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    place bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(run_order), set_config('idle_in_transaction_session_timeout', '5s', true);
+    UPDATE pluggy_sync.runs r
+    SET seq = nextval('pluggy_sync.run_seq'), finished_at = clock_timestamp(), outcome = c.outcome,
+        seen = c.seen, inserted = c.inserted, changed = c.changed, deleted = c.deleted,
+        unchanged = c.unchanged, older_skipped = c.older_skipped, rejected = c.rejected,
+        api_requests = c.api_requests, plan = c.plan, error_id = coalesce(r.error_id, c.error_id)
+    FROM jsonb_populate_record(NULL::pluggy_sync.runs, run) AS c
+    WHERE r.id = c.id AND r.finished_at IS NULL
+    RETURNING r.seq INTO place;
+    RETURN place;
+END $$;
+
 -- The item that would be claimed next, if there is one. The lanes are tried one after the other, so that
 -- items that are not due in a better lane are never scanned.
 CREATE FUNCTION pluggy_sync.next_due_item(lowest_lane smallint) RETURNS uuid LANGUAGE plpgsql STABLE AS $$
@@ -374,6 +394,7 @@ REVOKE EXECUTE ON FUNCTION
     pluggy_sync.complete_transactions(uuid, uuid, timestamptz, timestamptz, timestamptz, timestamptz, bigint,
         boolean, integer, interval, interval, text, boolean),
     pluggy_sync.hurry_deletions(uuid, uuid, timestamptz),
+    pluggy_sync.close_run(jsonb, bigint),
     pluggy_sync.next_due_item(smallint),
     pluggy_sync.set_webhook_check(uuid, timestamptz)
 FROM PUBLIC;

@@ -137,15 +137,18 @@ RETURNING clock_timestamp() AS now,
 -- name: settle_item
 -- params: item_id, token, generation, due_at?, lane, keep_for?, event_ids, states, reasons[?],
 --     error_ids[?], ask_again_ats[?], run_id?, confirmings[?], confirming_sinces[?], visible_ats[?],
---     lowest_lane, sets_webhook_check, webhook_check_at?
+--     lowest_lane, sets_webhook_check, webhook_check_at?, run?, run_order
 -- returns: one? Settled
 -- nullable: next_item, has_check
--- Ends what a claim has done, if its token still holds: each event to its outcome, done_generation,
--- when and in which lane the item is due next; frees the lease unless a walk follows in this claim.
+-- Ends what a claim has done, if its token still holds: closes the run (as close_run takes it), each
+-- event to its outcome, done_generation, when and in which lane the item is due next; frees the lease
+-- unless a walk follows in this claim.
 -- generation: that which was read; due_at null: nothing is left; keep_for null: the lease is freed.
 -- visible_ats: null where no row changed. The pages of a walk are not known here: its events count
 -- as visible when they are settled, which is later. next_item: another one that is due, down to the
 -- lowest lane; webhook_check_at: null is never.
+-- The order of runs is waited for with the lease alone: no receiver waits for a lease, but it does for
+-- an event that is delivered again and for the row of item_sync that it bumps.
 WITH lease AS (
     UPDATE pluggy_sync.item_leases
     SET token = CASE WHEN $6::interval IS NOT NULL THEN token END,
@@ -153,6 +156,8 @@ WITH lease AS (
                      ELSE '-infinity' END
     WHERE item_id = $1 AND token = $2
     RETURNING item_id
+), closed AS MATERIALIZED (
+    SELECT pluggy_sync.close_run($19::jsonb, $20) FROM lease WHERE $19 IS NOT NULL
 ), events AS (
     UPDATE pluggy_sync.webhook_events e
     SET state = o.state, reason = o.reason, error_id = o.error_id, ask_again_at = o.ask_again_at,
@@ -165,7 +170,7 @@ WITH lease AS (
                 $13::text[], $14::timestamptz[], $15::timestamptz[])
         AS o(id, state, reason, error_id, ask_again_at, confirming, confirming_since, visible_at),
         lease
-    WHERE e.id = o.id AND e.state IN ('pending', 'walking')
+    WHERE e.id = o.id AND e.state IN ('pending', 'walking') AND (SELECT count(*) FROM closed) >= 0
     RETURNING e.id, e.state
 ), asked AS (
     DELETE FROM pluggy_sync.id_progress p USING events e

@@ -33,23 +33,10 @@ RETURNING id, clock_timestamp() AS now,
 INSERT INTO pluggy_sync.runs (item_id, kind, event_ids) VALUES ($1, $2, $3) RETURNING id;
 
 -- name: close_run
--- params: run_id, outcome, seen, inserted, changed, deleted, unchanged, older_skipped, rejected,
---     api_requests, plan, lock, odd_request_id?
+-- params: run, lock
 -- returns: none
--- Commits of runs go one at a time, so that seq follows commit order. The turn is taken by the
--- closing statement itself: taken before it, a worker that stands still in between would hold all
--- others up. Inside a transaction the standstill before COMMIT is bounded instead. plan: the steps
--- taken, as JSON; odd_request_id: of an answer that was taken although it was odd.
-WITH in_order AS MATERIALIZED (
-    SELECT pg_advisory_xact_lock($12), set_config('idle_in_transaction_session_timeout', '5s', true)
-)
-UPDATE pluggy_sync.runs
-SET seq = nextval('pluggy_sync.run_seq'), outcome = $2, finished_at = clock_timestamp(),
-    seen = $3, inserted = $4, changed = $5, deleted = $6, unchanged = $7, older_skipped = $8,
-    rejected = $9, api_requests = $10, plan = $11::jsonb, error_id = coalesce(error_id, $13)
-FROM in_order
-WHERE id = $1 AND finished_at IS NULL
-RETURNING seq;
+-- Closes a run that no settlement closes. run: by the columns of runs, as JSON.
+SELECT pluggy_sync.close_run($1::jsonb, $2);
 
 -- name: note_run_failure
 -- params: run_id?, code, error_id?

@@ -239,7 +239,7 @@ def without_a_table() -> set[str]:
 def is_write(statement: str) -> bool:
     body = "\n".join(line for line in statement.splitlines() if not line.startswith("--"))
     verbs = ("INSERT INTO", "UPDATE pluggy", "DELETE FROM", "delete_batch(")
-    return any(verb in body for verb in (*verbs, "revive_events(", "register_item("))
+    return any(verb in body for verb in (*verbs, "revive_events(", "register_item(", "close_run("))
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
@@ -528,8 +529,23 @@ async def rows_of(db: Pool, run_id: int) -> int:
     return found
 
 
+async def by_settlement(session: SyncSession) -> None:
+    """A sync ends: its settlement closes the run."""
+    await settled(session, await load_item_state(session))
+
+
+async def by_release(session: SyncSession) -> None:
+    """A sync is broken off: its run is closed alone."""
+    await session.close_run("released")
+
+
+closings = pytest.mark.parametrize("close", [by_settlement, by_release])
+Closing: TypeAlias = Callable[[SyncSession], Coroutine[Any, Any, None]]
+
+
+@closings
 async def test_a_later_run_gets_its_place_only_when_the_earlier_is_visible(
-    db: Pool, worker: Worker
+    db: Pool, worker: Worker, close: Closing
 ) -> None:
     earlier, later = [await running(db, worker) for _ in range(2)]
     ids = [earlier.run.id, later.run.id]
@@ -542,7 +558,7 @@ async def test_a_later_run_gets_its_place_only_when_the_earlier_is_visible(
             " WHERE id = $1",
             earlier.run.id,
         )
-        closing = asyncio.create_task(later.close_run("done"))
+        closing = asyncio.create_task(close(later))
         await until(waits_or_is_done(db, closing), "the later one waits")
         assert not closing.done()
         assert await feed(db, 0) == []
@@ -551,15 +567,16 @@ async def test_a_later_run_gets_its_place_only_when_the_earlier_is_visible(
     assert [run["id"] for run in await feed(db, 0)] == ids
 
 
+@closings
 async def test_a_consumer_misses_no_run_however_many_close_at_once(
-    db: Pool, worker: Worker
+    db: Pool, worker: Worker, close: Closing
 ) -> None:
     claims = [await running(db, worker) for _ in range(60)]
     ids = {session.run.id for session in claims}
     for session in claims:
         async with session.page() as conn:
             await write_row(conn, session)
-    closing = asyncio.gather(*[session.close_run("done") for session in claims])
+    closing = asyncio.gather(*[close(session) for session in claims])
     seen: list[int] = []
     cursor = 0
     async with asyncio.timeout(60):
@@ -573,8 +590,9 @@ async def test_a_consumer_misses_no_run_however_many_close_at_once(
     assert set(seen) == ids
 
 
+@closings
 async def test_a_worker_that_stands_still_while_it_closes_its_run_holds_no_other_up(
-    database_url: str,
+    database_url: str, close: Closing
 ) -> None:
     """Stopped at any point of it, also for ever: the others' runs go on into the feed."""
     async with AsyncExitStack() as opened:
@@ -587,11 +605,11 @@ async def test_a_worker_that_stands_still_while_it_closes_its_run_holds_no_other
         stalled, other = Actor("stalled", control), Actor("other", control)
         for actor in (stalled, other):
             opened.push_async_callback(actor.kill)
-            await actor.begin((await running(pool, worker)).close_run("done"))
+            await actor.begin(close(await running(pool, worker)))
         while not stalled.idle:  # before each statement in turn
             while not other.idle:
                 assert await other.advance([stalled]), "it waits for the one that stands still"
-            await other.begin((await running(pool, worker)).close_run("done"))
+            await other.begin(close(await running(pool, worker)))
             await stalled.advance()
 
 

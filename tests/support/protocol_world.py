@@ -231,7 +231,6 @@ class World:
             if verdict == "applied":
                 await self._read(session, item_state)
                 item_state = await self._settle_early(session, item_state)
-            await session.close_run("done")
         again = replace(await load_item_state(session), generation=item_state.generation)
         outcomes = {event.id: _outcome(verdict, item_state) for event in item_state.events}
         await settle(session, again, outcomes, settling=outcomes)

@@ -13,7 +13,7 @@ from worker.inbox.events import TRANSACTION_EVENTS
 from worker.infra.lanes import Lane
 from worker.infra.metrics import EVENTS
 from worker.lease.lease import LEASE, LeaseLost, SyncSession
-from worker.lease.runs import Run
+from worker.lease.runs import RUN_SEQ_LOCK
 from worker.planner.outcomes import Outcome, SyncPlan
 from worker.planner.state import ItemState, PendingEvent, Walk
 from worker.store.lease import settle_events, settle_item
@@ -39,17 +39,19 @@ async def settle(
     outcomes: Mapping[int, Outcome],
     *,
     settling: Collection[int],
-    run: Run | None = None,
+    outcome: str = "done",
     keep_lease: bool = False,
     lowest_lane: Lane = Lane.AUDIT,
 ) -> Due:
-    """Settle events and schedule the item. Raises LeaseLost if the lease is lost.
+    """Close the open run, settle events and schedule the item. Raises LeaseLost.
 
-    outcomes are those of this claim's plan; settling names the events among them to settle now.
-    run: in which they were planned. lowest_lane: of the other item that may be claimed next.
+    If the lease is lost nothing is done: the next claim closes the run as lost. outcomes are those
+    of this claim's plan; settling names the events among them to settle now. outcome: of the run.
+    lowest_lane: of the other item that may be claimed next.
     """
     next_at, lane = next_due(item_state, outcomes)
     settled = {event_id: outcomes[event_id] for event_id in settling}
+    run = session.run if session.has_run else None
     run_id = run.id if run else None
     visible = {e.id: _visible_at(e, run.visible) for e in item_state.events} if run else {}
     row = await settle_item(
@@ -72,9 +74,12 @@ async def settle(
         lowest_lane=int(lowest_lane),
         sets_webhook_check=session.sets_webhook_check,
         webhook_check_at=session.webhook_check_at,
+        run=session.run_closed_as(outcome),
+        run_order=RUN_SEQ_LOCK,
     )
     if row is None:
         raise LeaseLost
+    session.note_run_closed()
     session.sets_webhook_check = False
     for state in {o.state for o in settled.values()}:
         EVENTS.labels(state=state).inc(sum(o.state == state for o in settled.values()))

@@ -152,13 +152,11 @@ class Engine:
         started = clock()
         item_state = await begin_sync(session)
         session.pluggy.of_unknown = item_state.item is None
-        settled_plan, run = SyncPlan((), {}), None
+        settled_plan, outcome = SyncPlan((), {}), "done"
         if item_state.events:
-            run = session.run
             rounds = Rounds(session, item_state, until=started + PLAN_TIMEOUT_S)
             settled_plan = await rounds.run()
             outcome = run_outcome(settled_plan, settled_early=rounds.settled_early)
-            await session.close_run(outcome)
             await self._resume_if_answered(session)
             had_walks, item_state = bool(item_state.walks), rounds.item_state
             if had_walks:
@@ -176,7 +174,7 @@ class Engine:
                 item_state,
                 outcomes,
                 settling=outcomes,
-                run=run,
+                outcome=outcome,
                 keep_lease=walk_now,
                 lowest_lane=self._lowest_next(bulk=bulk or extra),
             )
@@ -209,11 +207,10 @@ class Engine:
                 outcome = "partial"
             if session.generation > item_state.generation or clock() > until:
                 break
-        await session.close_run(outcome)
         await self._resume_if_answered(session)
         again = replace(await load_item_state(session), generation=item_state.generation)
         # A walk holds a bulk slot, which is free afterwards.
-        return await settle(session, again, outcomes, settling=())
+        return await settle(session, again, outcomes, settling=(), outcome=outcome)
 
     async def _resume_if_answered(self, session: SyncSession) -> None:
         """Resume all work if this probe was answered and not halted itself."""

@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo
 from worker.infra.lanes import Lane
 from worker.infra.metrics import ROWS
 from worker.infra.postgres import Connection, Pool
-from worker.lease.runs import Run
+from worker.lease.runs import RUN_SEQ_LOCK, Run
 from worker.planner.freshness import latest_by
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.store.lease import fence
-from worker.store.runs import open_run_of_lease
+from worker.store.runs import close_run, open_run_of_lease
 
 LEASE: Final = timedelta(seconds=30)
 
@@ -122,6 +122,11 @@ class SyncSession:
             pass  # the fence is all of it
 
     @property
+    def has_run(self) -> bool:
+        """Whether a run is open."""
+        return self._run is not None
+
+    @property
     def run(self) -> Run:
         """The run that is open. Every write to schema pluggy names it."""
         if self._run is None:
@@ -151,16 +156,27 @@ class SyncSession:
         self.pluggy.requests, self._run = 0, Run(run_id)
         return self._run
 
-    async def close_run(self, outcome: str) -> None:
-        """Close the run, which gives it its place in the feed.
+    def run_closed_as(self, outcome: str) -> str | None:
+        """What closes the open run, for the statement that does; None: no run is open."""
+        if self._run is None:
+            return None
+        self._run.api_requests = self.pluggy.requests
+        return self._run.closed_as(outcome)
 
-        Before the item is settled: a run left open while its item rests would never be closed.
-        """
+    def note_run_closed(self) -> None:
+        """Count the rows of the run, which a statement has just closed."""
         if self._run is None:
             return
-        self._run.api_requests = self.pluggy.requests
-        await self._run.close(self.db, outcome)
         for change, rows in self._run.counts.stored.items():
             if change != "seen":
                 ROWS.labels(change=change).inc(rows)
         self._run = None
+
+    async def close_run(self, outcome: str) -> None:
+        """Close the run of a claim that ends without a settlement: settle() closes it otherwise.
+
+        A run left open while its item rests would never be closed.
+        """
+        if (run := self.run_closed_as(outcome)) is not None:
+            await close_run(self.db, run=run, lock=RUN_SEQ_LOCK)
+            self.note_run_closed()

@@ -84,15 +84,19 @@ class Run:
 
     async def close(self, db: Pool | Connection, outcome: str) -> None:
         """Store what was counted and close it: with the commit it has its place in the feed."""
-        await runs.close_run(
-            db,
-            run_id=self.id,
-            outcome=outcome,
-            **self.counts.stored,
-            api_requests=self.api_requests,
-            plan=json.dumps(self.plan),
-            lock=RUN_SEQ_LOCK,
-            odd_request_id=self.odd_request_id,
+        await runs.close_run(db, run=self.closed_as(outcome), lock=RUN_SEQ_LOCK)
+
+    def closed_as(self, outcome: str) -> str:
+        """What the statement that closes the run stores, by columns, as JSON."""
+        return json.dumps(
+            {
+                "id": self.id,
+                "outcome": outcome,
+                **self.counts.stored,
+                "api_requests": self.api_requests,
+                "plan": self.plan,
+                "error_id": self.odd_request_id,
+            }
         )
 
     def note_odd(self, request_id: str | None) -> None:

@@ -121,15 +121,19 @@ async def settle_item(
     lowest_lane: int,
     sets_webhook_check: bool,
     webhook_check_at: datetime | None,
+    run: str | None,
+    run_order: int,
 ) -> Settled | None:
-    """Ends what a claim has done, if its token still holds: each event to its outcome,
-    done_generation, when and in which lane the item is due next; frees the lease unless a walk
-    follows in this claim.
+    """Ends what a claim has done, if its token still holds: closes the run (as close_run takes it),
+    each event to its outcome, done_generation, when and in which lane the item is due next; frees
+    the lease unless a walk follows in this claim.
 
     generation: that which was read; due_at null: nothing is left; keep_for null: the lease is
     freed. visible_ats: null where no row changed. The pages of a walk are not known here: its
     events count as visible when they are settled, which is later. next_item: another one that is
-    due, down to the lowest lane; webhook_check_at: null is never.
+    due, down to the lowest lane; webhook_check_at: null is never. The order of runs is waited for
+    with the lease alone: no receiver waits for a lease, but it does for an event that is delivered
+    again and for the row of item_sync that it bumps.
     """
     found = await conn.fetchrow(
         SQL["settle_item"],
@@ -151,6 +155,8 @@ async def settle_item(
         lowest_lane,
         sets_webhook_check,
         webhook_check_at,
+        run,
+        run_order,
     )
     return None if found is None else Settled(*found)
 

@@ -57,46 +57,9 @@ async def open_run(
     return found
 
 
-async def close_run(
-    conn: Executor,
-    *,
-    run_id: int,
-    outcome: str,
-    seen: int,
-    inserted: int,
-    changed: int,
-    deleted: int,
-    unchanged: int,
-    older_skipped: int,
-    rejected: int,
-    api_requests: int,
-    plan: str,
-    lock: int,
-    odd_request_id: str | None,
-) -> None:
-    """Commits of runs go one at a time, so that seq follows commit order.
-
-    The turn is taken by the closing statement itself: taken before it, a worker that stands still
-    in between would hold all others up. Inside a transaction the standstill before COMMIT is
-    bounded instead. plan: the steps taken, as JSON; odd_request_id: of an answer that was taken
-    although it was odd.
-    """
-    await conn.execute(
-        SQL["close_run"],
-        run_id,
-        outcome,
-        seen,
-        inserted,
-        changed,
-        deleted,
-        unchanged,
-        older_skipped,
-        rejected,
-        api_requests,
-        plan,
-        lock,
-        odd_request_id,
-    )
+async def close_run(conn: Executor, *, run: str, lock: int) -> None:
+    """Closes a run that no settlement closes. run: by the columns of runs, as JSON."""
+    await conn.execute(SQL["close_run"], run, lock)
 
 
 async def note_run_failure(
