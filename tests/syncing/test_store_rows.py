@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.support.stack import Stack
 from worker.entities.declaration import Entity
+from worker.entities.registry import LISTINGS
 from worker.entities.transactions import ENTITY
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Connection
@@ -24,10 +25,13 @@ from worker.infra.tasks import end
 from worker.lease.lease import LEASE, LeaseLost, SyncSession
 from worker.lease.progress import Read
 from worker.lease.runs import Counts
+from worker.planner.steps import ReadInvestmentTransactions
 from worker.pluggy_api.endpoints import Page, PluggyReader
 from worker.pluggy_api.payloads import decode_envelope
 from worker.pluggy_api.values import Fields
 from worker.sync import copied_rows, mapped_rows, page_rows
+from worker.sync.full_list import sync_listing
+from worker.sync.investment_transactions import sync_investment_transactions
 from worker.sync.schema_drift import read_familiar
 from worker.sync.store_rows import in_page, store_rows
 from worker.sync.transactions import store_page
@@ -239,6 +243,30 @@ async def test_an_unchanged_list_is_marked_complete_under_the_lease_alone(
         await Read.begin(session, "bills").complete_unchanged()
     marked = await session.db.fetch("SELECT product FROM pluggy_sync.product_sync")
     assert [row["product"] for row in marked] == ["loans"]
+
+
+@pytest.mark.parametrize("product", ["accounts", "investment_transactions"])
+async def test_a_list_with_news_is_stored_and_marked_under_the_lease_alone(
+    stack: Stack, product: str
+) -> None:
+    item = await stack.item(transactions=3, connectorId=600)
+    [investment_id, *_] = await stack.truth(item["id"], "investments")
+    await stack.tell("item/created", item["id"])
+    lease = await stack.claim()
+    reader = PluggyReader(stack.client, Lane.LIVE, item_id=lease.item_id)
+    session = SyncSession(stack.db, reader, lease, lease.now, ZoneInfo("America/Sao_Paulo"), ())
+    await session.open_run("sync")
+    await stack.db.execute("UPDATE pluggy_sync.item_leases SET token = gen_random_uuid()")
+    movements = ReadInvestmentTransactions(uuid.UUID(investment_id), "", None)
+    work = (
+        sync_listing(session, LISTINGS[product], source_updated_at=None)
+        if product == "accounts"
+        else sync_investment_transactions(session, movements)
+    )
+    with pytest.raises(LeaseLost):
+        await work
+    assert not await stack.live(item["id"], product)
+    assert not await stack.db.fetch("SELECT FROM pluggy_sync.product_sync")
 
 
 async def test_an_unchanged_delta_moves_its_watermark_under_the_lease_alone(

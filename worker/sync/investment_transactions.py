@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from worker.entities.investment_transactions import ENTITY
@@ -38,14 +39,19 @@ async def sync_investment_transactions(
     listed = Listed.of(rows, rejected).among(stored)
     missing = stored.keys() - listed if page.is_complete else set()
     known = bool(rows) and not rejected and len(rows) == len(listed)
+    complete = partial(
+        read.complete,
+        fingerprint=step.fingerprint,
+        incomplete_reason=page.incomplete_reason,
+        token=session.lease.token,
+    )
     if known and not missing and are_stored(session, ENTITY, rows, stored):
-        await read.complete_unchanged(
-            fingerprint=step.fingerprint, incomplete_reason=page.incomplete_reason
-        )
+        await complete(session.db, found=True)
         return
+    proves_nothing = bool(stored) and not page.rows
 
     async def write(conn: Connection) -> None:
-        if stored and not page.rows:
+        if proves_nothing:
             await read.defer(conn)
             return
         owner = step.investment_id
@@ -59,22 +65,21 @@ async def sync_investment_transactions(
             owner_columns={"investment_id": owner},
             stored=stored if known else None,
         )
+        if not missing:
+            return
         if await _doubt(conn, session, step.investment_id, missing):
             await read.defer(conn, reason=MISSING_ROWS, pause=ASK_AGAIN_AFTER)
-            return
-        await read.complete(
-            conn, fingerprint=step.fingerprint, incomplete_reason=page.incomplete_reason
-        )
+        else:
+            await complete(conn)
 
-    await in_page(session, write)
+    completes = not proves_nothing and not missing
+    await in_page(session, write, fence=complete if completes else None)
 
 
 async def _doubt(
     conn: Connection, session: SyncSession, investment_id: uuid.UUID, missing: set[uuid.UUID]
 ) -> bool:
     """Tombstone rows missing from two lists; returns whether some are newly missing."""
-    if not missing:
-        return False
     proven = await investment_transactions.doubt_investment_transactions(
         conn, session.item_id, investment_id=investment_id, ids=sorted(missing), now=session.now
     )

@@ -64,21 +64,26 @@ async def store_rows(
     return older.union(r.id for r in unkept if r.id is not None)
 
 
-async def in_page(session: SyncSession, write: Callable[[Connection], Awaitable[T]]) -> T:
+async def in_page(
+    session: SyncSession,
+    write: Callable[[Connection], Awaitable[T]],
+    *,
+    fence: Callable[[Connection], Awaitable[None]] | None = None,
+) -> T:
     """Write a page that most likely holds no row that Postgres refuses: without savepoints.
 
-    If it does, it is written again with them.
+    If it does, it is written again with them. fence: as for SyncSession.page().
     """
     counts = replace(session.run.counts)
     session.savepoints = False
     try:
-        async with session.page() as conn:
+        async with session.page(fence=fence) as conn:
             return await write(conn)
     except REFUSED_ROW:
         session.run.counts = counts
     finally:
         session.savepoints = True
-    async with session.page() as conn:
+    async with session.page(fence=fence) as conn:
         return await write(conn)
 
 
