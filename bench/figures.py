@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from bench.charts import CHARTS, svg
+from bench.targets import targets_table
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -54,8 +55,9 @@ def _is_worse(name: str, before: Any, now: Any) -> bool:
 def page_with(page: str, results: Results) -> str:
     """The page with its tables written again. Raises ValueError if it has no place for them."""
     before, after = page.index(START) + len(START), page.index(END)
-    tables = "\n\n".join(_table(*entry) for entry in sorted(results.items()))
-    return f"{page[:before]}\n\n{tables}\n\n{page[after:]}"
+    tables = [targets_table(results), *(_table(*entry) for entry in sorted(results.items()))]
+    shown = "\n\n".join(filter(None, tables))
+    return f"{page[:before]}\n\n{shown}\n\n{page[after:]}"
 
 
 def _table(question: str, figures: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ import pytest
 from bench.charts import SCALE, drawn
 from bench.figures import END, START, page_with, spread, worse
 from bench.results import PAGE, load
+from bench.targets import TARGETS, Target, targets_table, verdict
+from bench.work import announced
 
 FAST = {"accept": {"ours / bare": {"median": 0.4, "min": 0.3, "max": 0.5}, "requests": 12}}
 
@@ -49,6 +51,46 @@ def test_the_page_of_performance_shows_the_figures_of_the_last_run() -> None:
     assert page_with(text, results) == text
     charts = {path.name: path.read_text("utf-8") for path in PAGE.parent.glob("performance-*.svg")}
     assert charts == drawn(results)
+
+
+def test_each_target_is_judged_by_a_committed_figure_and_a_missed_one_has_its_reason() -> None:
+    results = load()
+    for target in TARGETS:
+        value = results[target.question][target.figure]
+        assert verdict(target, value) != "**missed**", target.what
+    assert targets_table(results) in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_targets_of_counted_work_are_met() -> None:
+    work = announced(PAGE.read_text(encoding="utf-8"))
+    delta = work["transactions/created with news"]
+    assert delta.round_trips <= 16
+    assert work["item/updated without news"].round_trips <= 40
+    assert delta.redis_commands + A_BLPOP <= 20
+
+
+A_BLPOP = 1
+LEAST = Target("ours / bare", "accept", "ours / bare", 0.3, at_least=True, why="the disk")
+MOST = Target("p99 ms", "accept", "p99 ms", 8, why="the disk")
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "said"),
+    [
+        (LEAST, spread([0.3, 0.4, 0.5], 1), "met"),
+        (LEAST, spread([0.2, 0.3, 0.5], 1), "met, but for single rounds (0.2)"),
+        (LEAST, spread([0.1, 0.2, 0.5], 1), "**missed**: the disk"),
+        (MOST, spread([6, 8, 8], 0), "met"),
+        (MOST, spread([6, 7, 9], 0), "met, but for single rounds (9)"),
+        (MOST, spread([6, 9, 9], 0), "**missed**: the disk"),
+        (MOST, 8, "met"),
+        (MOST, 9, "**missed**: the disk"),
+    ],
+)
+def test_a_target_is_met_by_the_median_and_says_what_the_worst_round_was(
+    target: Target, value: object, said: str
+) -> None:
+    assert verdict(target, value) == said
 
 
 def test_a_chart_has_a_bar_for_each_figure_of_its_unit_and_none_without() -> None:
