@@ -67,13 +67,7 @@ def resync(
         raise click.UsageError(
             "name items, or --file; or --connector, --client-user, --since; or --all"
         )
-    if until is not None and since is None:
-        raise click.UsageError("--until needs --since")
-    since, until = since and _utc(since), until and _utc(until)
-    if since is not None and until is not None and until < since:
-        raise click.UsageError("--until is before --since")
-    if since is not None and since > datetime.now(UTC):
-        raise click.UsageError("--since lies in the future")
+    since, until = _period(since, until)
     from ops.cli.resync_order import Choice, Tally, order_resync
 
     listed = (*item_ids, *_listed(file)) if item_ids or file else None
@@ -95,6 +89,22 @@ def _listed(file: TextIO | None) -> list[uuid.UUID]:
             f"no UUID in line {', '.join(map(str, bad[:10]))}; nothing is ordered"
         )
     return list(dict.fromkeys(line.item_id for line in lines if line.item_id is not None))
+
+
+def _period(
+    since: datetime | None, until: datetime | None
+) -> tuple[datetime | None, datetime | None]:
+    """Both in UTC. Raises click.UsageError where no time lies between them."""
+    if since is None:
+        if until is not None:
+            raise click.UsageError("--until needs --since")
+        return None, None
+    since, until = _utc(since), until and _utc(until)
+    if until is not None and until < since:
+        raise click.UsageError("--until is before --since")
+    if since > datetime.now(UTC):
+        raise click.UsageError("--since lies in the future")
+    return since, until
 
 
 def _utc(moment: datetime) -> datetime:

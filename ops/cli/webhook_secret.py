@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from worker.pluggy_api.client import PluggyClient
 
 SECRET_BYTES: Final = 32
+STILL_WRONG: Final = ("wrong_secret", "missing", "disabled")
 LAST_RETRY: Final = "3 hours"
 """Pluggy repeats a delivery for over two hours, with the headers that it had."""
 
@@ -74,14 +75,18 @@ async def _exchange(db: Pool, client: PluggyClient, expected: Expected) -> dict[
         _require(name, await try_delivery(db, expected, secret))
     only_new = Expected(expected.url, expected.header, (new,))
     fixes = await apply_fixes(client, only_new)
-    findings = judge(await fetch_subscriptions(client), only_new)
-    await store_findings(db, judge(await fetch_subscriptions(client), expected))
-    if wrong := [f.event for f in findings if f.state in ("wrong_secret", "missing", "disabled")]:
+    listed = await fetch_subscriptions(client)
+    await store_findings(db, judge(listed, expected))
+    if wrong := [f.event for f in judge(listed, only_new) if f.state in STILL_WRONG]:
         raise console.CommandFailed(f"read back, still wrong: {', '.join(wrong)}; repeat this")
     own_urls = [f"{expected.url}/{quote(secret, safe='')}" for secret in old]
     items = await operating.count_items_with_webhook(db, urls=own_urls)
     changed = counted(len(fixes), "webhook", "webhooks") + " changed"
-    done = ["the receiver takes both secrets", changed, "read back: right"]
+    return _summary(["the receiver takes both secrets", changed, "read back: right"], items)
+
+
+def _summary(done: list[str], items: int) -> dict[str, Any]:
+    """What was done and comes next. items: how many have a webhook with the old secret."""
     if items:
         return {
             "step": "items",
