@@ -1,20 +1,18 @@
-"""How far a reader has to go: `python -m bench.structure`, with `--json` one JSON line.
+"""How much code one event passes through: `python -m bench.structure`, with `--json` one JSON line.
 
 Two events are followed from the POST to their settlement, in one process and against the simulator:
 `transactions/created` with three new rows, and `item/updated` without anything new. Counted are the
 files and functions of ours that run, in the order of their calls. The rest is read from the source:
-the rooms of worker/ (its modules and packages), who imports whom, and the lengths of it all.
+the packages of worker/, which of them imports which, and lengths (bench/source_size.py).
 """
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import json
-import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
@@ -25,10 +23,17 @@ from typing import Any, Final
 
 import asyncpg
 import click
-import grimp
 import structlog
 
 import embedded
+from bench.source_size import (
+    PRODUCT,
+    ROOT,
+    function_lines,
+    lengths_of,
+    line_counts,
+    packages_of_worker,
+)
 from ops.migrations import migrate
 from tests.support.receiver import Doorway, event_body, open_receiver
 from tests.support.simulator_process import SimulatorProcess
@@ -38,8 +43,6 @@ from worker.engine.job import sync_item
 from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.infra.redis_client import connect
 
-ROOT: Final = Path(__file__).resolve().parents[1]
-PRODUCT: Final = ("worker", "webhook_receiver", "ops", "simulator", "embedded")
 TRACED: Final = ("worker", "webhook_receiver")
 RESUMED: Final = CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
 NEW_ROWS: Final = 3
@@ -65,26 +68,6 @@ class Way:
     statements: int
     round_trips: int
     requests: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rooms:
-    """Direct children of worker/. floors: the longest chain of imports between them."""
-
-    rooms: int
-    floors: int
-    arrows: int
-    circles: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lengths:
-    """Lines: of a function from its def to its end, of a file all."""
-
-    number: int
-    median: int
-    p90: int
-    longest: int
 
 
 @dataclass(slots=True)
@@ -221,84 +204,12 @@ async def follow_both() -> dict[str, Way]:
     return ways
 
 
-def rooms_of_worker() -> Rooms:
-    graph = grimp.build_graph("worker", cache_dir=None)
-    arrows: set[tuple[str, str]] = set()
-    for module in graph.modules:
-        for imported in graph.find_modules_directly_imported_by(module):
-            arrows.add((_room(module), _room(imported)))
-    arrows = {(a, b) for a, b in arrows if a != b and "" not in (a, b)}
-    rooms = {_room(module) for module in graph.modules} - {""}
-    below = {room: {b for a, b in arrows if a == room} for room in rooms}
-    reached = {room: _reached(room, below) for room in rooms}
-    circles = {room for room in rooms if room in reached[room]}
-    groups = {room: frozenset(r for r in reached[room] if room in reached[r]) for room in rooms}
-    return Rooms(
-        rooms=len(rooms),
-        floors=max(_floor(room, below, groups) for room in rooms),
-        arrows=len(arrows),
-        circles=len({groups[room] for room in circles}),
-    )
-
-
-def _room(module: str) -> str:
-    return module.split(".")[1] if "." in module else ""
-
-
-def _reached(room: str, below: dict[str, set[str]]) -> set[str]:
-    found: set[str] = set()
-    waiting = set(below[room])
-    while waiting:
-        found.add(at := waiting.pop())
-        waiting |= below[at] - found
-    return found
-
-
-def _floor(room: str, below: dict[str, set[str]], groups: dict[str, frozenset[str]]) -> int:
-    """How many rooms lie on the longest way down; those of one circle are one."""
-    circle = groups[room] or {room}
-    lower = {b for member in circle for b in below[member]} - set(circle)
-    return 1 + max((_floor(b, below, groups) for b in lower), default=0)
-
-
-def sources(packages: Iterable[str]) -> list[Path]:
-    """Python files under git."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", *(f"{package}/*.py" for package in packages)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return [ROOT / name for name in listed.split("\0") if name]
-
-
-def line_counts(packages: Iterable[str]) -> list[int]:
-    return [len(path.read_text(encoding="utf-8").splitlines()) for path in sources(packages)]
-
-
-def function_lines(packages: Iterable[str]) -> list[int]:
-    """Lines of every function and method; inner ones count too."""
-    return [
-        (node.end_lineno or node.lineno) - node.lineno + 1
-        for path in sources(packages)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-
-
-def lengths_of(lines: Sequence[int]) -> Lengths:
-    ordered = sorted(lines)
-    at = (len(ordered) // 2, len(ordered) * 9 // 10, -1)
-    return Lengths(len(ordered), *(ordered[i] for i in at))
-
-
 def measure() -> dict[str, dict[str, Any]]:
     """Every figure, by what it is about."""
     ways = asyncio.run(follow_both())
     return {
         **{name: asdict(way) for name, way in ways.items()},
-        "rooms of worker/": asdict(rooms_of_worker()),
+        "packages of worker/": asdict(packages_of_worker()),
         "lines": {
             **{package: sum(line_counts([package])) for package in PRODUCT},
             "product": sum(line_counts(PRODUCT)),
@@ -313,7 +224,7 @@ def measure() -> dict[str, dict[str, Any]]:
 @click.option("--json", "as_json", is_flag=True, help="One JSON line.")
 @click.option("--path", "with_path", is_flag=True, help="The files of each way, in their order.")
 def main(as_json: bool, with_path: bool) -> None:
-    """Count files, functions, hops, rooms and lines; see the module's head."""
+    """Count files, functions, hops, packages and lines; see the module's head."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     figures = measure()
     if as_json:

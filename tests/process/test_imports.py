@@ -18,10 +18,10 @@ LINT = "from importlinter.cli import lint_imports_command as lint; lint()"
 
 # A module, what it is made to import, and the rule that forbids it.
 PLANTED = [
-    ("worker.infra.log", "worker.engine.job", "worker: each room imports only rooms below it"),
-    ("worker.store.runs", "worker.inbox.drain", "worker: each room imports only rooms below it"),
-    ("worker.inbox.drain", "worker.pluggy_api.http", "worker: each room imports only rooms below"),
-    ("worker.planner.steps", "worker.lease.runs", "worker: each room imports only rooms below it"),
+    ("worker.infra.log", "worker.engine.job", "worker: each folder imports only lower ones"),
+    ("worker.store.runs", "worker.inbox.drain", "worker: each folder imports only lower ones"),
+    ("worker.inbox.drain", "worker.pluggy_api.http", "worker: each folder imports only lower ones"),
+    ("worker.planner.steps", "worker.lease.runs", "worker: each folder imports only lower ones"),
     ("webhook_receiver.intake", "worker.planner.plan", "The receiver knows nothing of Pluggy"),
     (
         "worker.inbox.spool",
