@@ -37,7 +37,7 @@ from worker.inbox.spool import Spool
 from worker.infra.lanes import Lane
 from worker.infra.postgres import close_pool, open_pool
 from worker.infra.redis_client import connect
-from worker.wakeup.queue import ArqWaker
+from worker.wakeup.queue import QUEUE_NAME, ArqWaker
 
 HEAD: Final = "| event | SQL round trips | transactions | Redis commands | requests |"
 OF_A_CONNECTION: Final = frozenset({"hello", "client|setinfo", "select", "info", "script|load"})
@@ -99,6 +99,8 @@ class Counted:
 
     async def cost(self, body: Event) -> Work:
         """Deliver an event and sync until nothing is due. Raises RuntimeError if it stays due."""
+        # A job is called directly: no worker has read the wake-ups of the events before.
+        await self.stack.redis.delete(QUEUE_NAME)
         before, asked = await self.total(), 1
         gets = await self.gets()
         await self.intake.accept(_parsed(body))

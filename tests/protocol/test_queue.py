@@ -143,6 +143,26 @@ async def test_no_items_wake_nothing(redis: ArqRedis) -> None:
     assert len(await woken(redis)) == 0
 
 
+async def test_an_item_has_one_wake_up_in_the_queue_until_its_job_begins(
+    redis: ArqRedis, redis_url: str
+) -> None:
+    """The sweep and each sync that ends wake for items for which others have been woken already."""
+    waker, items = ArqWaker(redis), [uuid.uuid4() for _ in range(3)]
+    assert await waker.wake([*items[:2], items[0]]) == 2
+    assert await waker.wake(items) == 1
+    assert await waker.wake(items[:1]) == 0
+    assert await run(redis_url) == [str(item) for item in items]
+    assert await waker.wake(items) == 3
+
+
+async def test_known_items_take_no_room_from_others(redis: ArqRedis) -> None:
+    waker, items = ArqWaker(redis), [uuid.uuid4() for _ in range(5)]
+    await waker.announce_slots(2)
+    assert await waker.wake(items[:2]) == 2
+    assert await waker.wake(items) == 2
+    assert len(await woken(redis)) == 4
+
+
 @pytest.mark.parametrize("slots", [None, 1, 7])
 async def test_the_queue_never_holds_more_than_twice_the_slots(
     redis: ArqRedis, slots: int | None

@@ -30,14 +30,25 @@ SLOTS_KEY: Final = PREFIX + "slots"
 SYNC_ITEM: Final = "sync_item"
 ASSUMED_SLOTS: Final = 20
 
-# The queue holds at most as many wake-ups as can run soon: twice the slots of all workers. One call
-# adds a group, and a lost connection raises.
+# The queue holds at most as many wake-ups as can run soon: twice the slots of all workers, and one
+# of an item: a second one, of the sweep or of a sync that has found the item due, would wake a
+# worker for nothing. One call adds a group, and a lost connection raises.
 WAKE_SCRIPT: Final = """
 local slots = tonumber(redis.call('GET', KEYS[2])) or tonumber(ARGV[1])
-local room = 2 * slots - redis.call('LLEN', KEYS[1])
-local woken = math.max(0, math.min(room, #ARGV - 1))
-if woken > 0 then redis.call('RPUSH', KEYS[1], unpack(ARGV, 2, woken + 1)) end
-return woken
+local waiting = redis.call('LLEN', KEYS[1])
+local room = 2 * slots - waiting
+local known, added = {}, {}
+if room > 0 and waiting > 0 then
+    for _, item in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do known[item] = true end
+end
+for i = 2, #ARGV do
+    if #added < room and not known[ARGV[i]] then
+        known[ARGV[i]] = true
+        added[#added + 1] = ARGV[i]
+    end
+end
+if #added > 0 then redis.call('RPUSH', KEYS[1], unpack(added)) end
+return #added
 """
 
 
@@ -45,7 +56,10 @@ class Waker(Protocol):
     """Wakes workers. The interface that hides arq."""
 
     async def wake(self, item_ids: Sequence[uuid.UUID]) -> int:
-        """Wake a worker for each item, as far as the queue has room; returns how many."""
+        """Wake a worker for each item that waits for none yet, as far as the queue has room.
+
+        Returns how many that were.
+        """
 
     async def room(self) -> int:
         """Number of jobs that the queue still has room for."""
