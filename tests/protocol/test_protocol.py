@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
+from msgspec import structs
 
 from tests.support.interleaving import Actor, open_stopping_pool
 from tests.support.stack import Stack, build_client, build_worker, now
@@ -448,7 +449,9 @@ async def test_one_sweep_at_a_time(db: Pool) -> None:
 
 
 async def test_the_sweep_ignores_events_without_item(db: Pool) -> None:
-    event = replace(own_event("sync/verify", uuid.uuid4(), lane=Lane.LIVE, now=now()), item_id=None)
+    event = structs.replace(
+        own_event("sync/verify", uuid.uuid4(), lane=Lane.LIVE, now=now()), item_id=None
+    )
     await accept_events(db, [event], timeout_s=HANGS_AFTER_S)
     [ignored] = await sweep.ignore_events_without_item(db)
     assert (ignored.event, ignored.events) == ("sync/verify", 1)

@@ -6,12 +6,12 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from tests.support.shared_database import database_from, delete_events
 from worker.inbox.accept import Accepted, UnstorableEvent, accept_events

@@ -4,11 +4,11 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from arq.connections import ArqRedis
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from tests.support.receiver import (

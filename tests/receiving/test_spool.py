@@ -7,12 +7,12 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 import embedded
 from ops.cli.main import main

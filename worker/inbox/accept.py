@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import asyncpg
+import msgspec
 
 from worker.inbox.events import WebhookEvent
 from worker.infra.postgres import Pool, connection_within
@@ -18,8 +18,7 @@ from worker.store import accept
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """Result of one event: new or duplicate, and whether its item needs a wake-up.
 
     made_due: the event made its item due, or moved a due item to the live lane.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from worker.inbox.accept import Accepted, UnstorableEvent, accept_events
 from worker.inbox.events import MalformedEvent, WebhookEvent

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import uuid
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -77,13 +76,14 @@ class MalformedEvent(ValueError):
     """The body is not a JSON object with an `event` string; the sender gets a 400."""
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookEvent:
+class WebhookEvent(msgspec.Struct, frozen=True):
     """A delivery ready to be stored: validated ids beside the raw body.
 
     state is `pending`, or `ignored` with a reason if no work follows. kept: parts of the event
     could not be read; the readable ones are used. expected_rows: the number of rows that the event
     announces, transactionsCount or the length of transactionIds, unreadable ids included.
+
+    A Struct, because a frozen dataclass of so many fields is a third of the time of parsing a body.
     """
 
     event_id: str
@@ -204,6 +204,8 @@ def _event_id(value: object) -> str:
 
 def _known_name(name: str) -> str:
     """The documented name of an event that differs only in singular or plural."""
+    if name in KNOWN_EVENTS:
+        return name
     thing, slash, change = name.partition("/")
     for spelling in (thing, f"{thing}s", thing.removesuffix("s")):
         if (known := f"{spelling}{slash}{change}") in KNOWN_EVENTS:
