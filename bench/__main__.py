@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
@@ -33,7 +34,7 @@ from bench import (
     waits,
     wake,
 )
-from bench.figures import worse
+from bench.figures import not_compared, worse
 from bench.peers import environment
 from bench.results import load, record, write_page
 
@@ -94,6 +95,8 @@ PRINTED: Final[dict[str, Question]] = {
 @click.option("--check", is_flag=True, help="Compare with the committed results; writes nothing.")
 def main(names: tuple[str, ...], quick: bool, check: bool) -> None:
     """Compare figures of one run only: machines and their load differ."""
+    # As after Ctrl-C, the servers are stopped and their directories removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     kept = not (quick or check)
     committed, on = load(), machine()
@@ -105,6 +108,8 @@ def main(names: tuple[str, ...], quick: bool, check: bool) -> None:
     if failed:
         raise click.ClickException(f"not measured: {', '.join(failed)}")
     if check:
+        for line in sorted(not_compared(committed, found)):
+            click.echo(f"not compared: {line}", err=True)
         if lines := list(worse(committed, found)):
             raise click.ClickException("worse by more than a quarter:\n" + "\n".join(lines))
         click.echo("no count and no ratio is worse by more than a quarter")

@@ -44,6 +44,14 @@ def worse(committed: Results, found: Results) -> Iterator[str]:
                 yield f"{question}: {name}: {_text(before)} before, {_text(value)} now"
 
 
+def not_compared(committed: Results, found: Results) -> Iterator[str]:
+    """A line for each figure that only one side has."""
+    for question, figures in found.items():
+        before = committed.get(question, {})
+        yield from (f"{question}: {name}: not committed" for name in figures.keys() - before.keys())
+        yield from (f"{question}: {name}: not measured" for name in before.keys() - figures.keys())
+
+
 def _is_worse(name: str, before: Any, now: Any) -> bool:
     if isinstance(now, int) and isinstance(before, int):
         return now > before * WORSE

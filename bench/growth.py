@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -143,6 +144,7 @@ def figures(found: dict[str, Cost], items: int) -> Iterator[tuple[str, Any]]:
 @click.option("--record/--no-record", "recorded", default=True, help="Write the results.")
 def main(items: int, rows: int, walk: int, connections: int, recorded: bool) -> None:
     """Measure all sizes, and print a line for each figure."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     found: dict[str, dict[str, Any]] = {}
     if items:
         found["growth"] = {

@@ -23,7 +23,10 @@ def load() -> dict[str, dict[str, Any]]:
 def record(question: str, figures: Mapping[str, Any]) -> None:
     """Replace the figures of one question, and keep the others."""
     found = load() | {question: dict(figures)}
-    RESULTS.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", "utf-8")
+    # Replaced whole: a run may be interrupted at any time.
+    unfinished = RESULTS.with_suffix(".json.new")
+    unfinished.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", "utf-8")
+    unfinished.replace(RESULTS)
 
 
 def write_page() -> None:

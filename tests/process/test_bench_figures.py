@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
+import tempfile
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from bench.charts import SCALE, drawn
-from bench.figures import END, START, page_with, spread, worse
+from bench.figures import END, START, not_compared, page_with, spread, worse
 from bench.results import PAGE, load
 from bench.targets import TARGETS, Target, targets_table, verdict
 from bench.work import announced
+from tests.support.waiting import until
 
 FAST = {"accept": {"ours / bare": {"median": 0.4, "min": 0.3, "max": 0.5}, "requests": 12}}
 
@@ -29,6 +36,45 @@ def test_counts_and_ratios_are_worse_by_more_than_a_quarter(
 ) -> None:
     lines = list(worse(FAST, {"accept": figures}))
     assert [line.split(": ")[1] for line in lines] == named
+
+
+def test_figures_of_one_side_alone_are_named() -> None:
+    renamed = {"accept": {"ours / bare": FAST["accept"]["ours / bare"], "requests, all": 12}}
+    assert sorted(not_compared(FAST, renamed)) == [
+        "accept: requests, all: not committed",
+        "accept: requests: not measured",
+    ]
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """One that the account of the servers may enter too."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def below(directory: Path, pattern: str) -> list[Path]:
+    return list(directory.glob(pattern))
+
+
+async def test_a_terminated_run_leaves_no_directory_of_a_server(open_directory: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench", "--quick", "economy"),
+        env=os.environ | {"TMPDIR": str(open_directory)},
+    )
+
+    async def serves() -> bool:
+        return bool(below(open_directory, "*/data/simulator.log"))
+
+    try:
+        await until(serves, "the servers run")
+        process.terminate()
+        assert await process.wait() == 1
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert not below(open_directory, "*")
 
 
 def test_times_are_never_called_worse() -> None:
