@@ -17,8 +17,8 @@ from tests.support.stack import Stack, build_client, build_worker, fill_budget, 
 from tests.support.waiting import until
 from tests.support.worker_process import WorkerProcess
 from tests.syncing.test_transactions import changed, watermarks
+from worker.engine.item_state import load_item_state
 from worker.engine.missed_webhooks import expect_collection, next_recheck
-from worker.engine.rounds import load_item_state
 from worker.engine.settlement import settle
 from worker.inbox.accept import Accepted
 from worker.infra.postgres import Pool

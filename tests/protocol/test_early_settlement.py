@@ -13,7 +13,7 @@ from tests.support.stack import Stack
 from tests.support.waiting import until
 from tests.syncing.test_at_once import Pluggy, barrier, collected, holding
 from tests.syncing.test_transactions import changed
-from worker.engine.rounds import load_item_state
+from worker.engine.item_state import load_item_state
 from worker.engine.settlement import settle_early
 from worker.lease.lease import LeaseLost, SyncSession
 from worker.planner.outcomes import Outcome, SyncPlan

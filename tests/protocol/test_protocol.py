@@ -17,8 +17,8 @@ from msgspec import structs
 from tests.support.interleaving import Actor, open_stopping_pool
 from tests.support.stack import Stack, build_client, build_worker, now
 from tests.support.waiting import HANGS_AFTER_S, until
+from worker.engine.item_state import load_item_state
 from worker.engine.job import OLDEST_EVERY, Worker
-from worker.engine.rounds import load_item_state
 from worker.engine.settlement import Due, settle
 from worker.inbox.accept import Accepted, accept_events
 from worker.inbox.events import own_event

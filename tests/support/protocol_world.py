@@ -17,8 +17,8 @@ from datetime import timedelta
 from tests.support.interleaving import Actor, PlainConnection
 from tests.support.stack import now
 from tests.support.waiting import HANGS_AFTER_S
+from worker.engine.item_state import begin_sync, load_item_state
 from worker.engine.job import Worker
-from worker.engine.rounds import begin_sync, load_item_state
 from worker.engine.settlement import settle, settle_early
 from worker.inbox.accept import Accepted, accept_events
 from worker.inbox.events import WebhookEvent

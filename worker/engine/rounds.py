@@ -15,6 +15,7 @@ import structlog
 from worker.engine.at_once import AT_ONCE, AtOnce, Begun
 from worker.engine.failures import attempt, record_failure, unless_gone
 from worker.engine.fetch_needed import stored_item, waits
+from worker.engine.item_state import load_item_state
 from worker.engine.missed_webhooks import expect_collection, note_missed
 from worker.engine.settlement import settle_early
 from worker.entities.accounts import ENTITY as ACCOUNTS
@@ -23,7 +24,7 @@ from worker.entities.registry import LISTINGS
 from worker.infra.lanes import Lane
 from worker.infra.postgres import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED
 from worker.infra.tasks import end
-from worker.lease.lease import LEASE, LeaseLost, SyncSession
+from worker.lease.lease import LeaseLost, SyncSession
 from worker.lease.parked_products import mark_parked
 from worker.planner.confirmations import item_recheck_due
 from worker.planner.freshness import wants_accounts_alone
@@ -31,7 +32,7 @@ from worker.planner.item_events import expects_gone
 from worker.planner.item_status import Item
 from worker.planner.outcomes import Answered, SyncPlan
 from worker.planner.plan import plan
-from worker.planner.state import WHOLE_ITEM, ItemState, item_state_from_row
+from worker.planner.state import WHOLE_ITEM, ItemState
 from worker.planner.steps import (
     AskAgain,
     AskIds,
@@ -51,8 +52,6 @@ from worker.planner.steps import (
     step_key,
 )
 from worker.pluggy_api.errors import ITEM_NOT_FOUND, PluggyHalt, PluggyNotFound
-from worker.store import item_state as stored_state
-from worker.store.item_state import ItemStateRow
 from worker.sync.account_walk import ask_walk
 from worker.sync.by_id import OpenIds, ask_again, sync_ids
 from worker.sync.full_list import sync_listing
@@ -70,37 +69,6 @@ NO_PROGRESS_PAUSE: Final = timedelta(seconds=30)
 SHORT_WAIT_S: Final = 0.1
 LAST_BLOCK_TIMEOUT_S: Final = 8.0
 """No further block of ids is begun so long before a plan ends: its call may take 20 s, a job 60."""
-
-
-async def load_item_state(session: SyncSession) -> ItemState:
-    """Load the item's state, its events and the generation that counts them, in one statement.
-
-    The first of a claim also draws the position of all that the claim reads.
-    """
-    return _noted(session, await stored_state.load_item_state(session.db, session.item_id))
-
-
-async def begin_sync(session: SyncSession) -> ItemState:
-    """Load the item's state and, if there are events, open their run. Raises LeaseLost."""
-    row = await stored_state.load_item_state(
-        session.db, session.item_id, token=session.lease.token, lease_for=LEASE
-    )
-    item_state = _noted(session, row)
-    session.generation = item_state.generation
-    if item_state.events:
-        if row is None or row.run_id is None:
-            raise LeaseLost
-        session.resume_run(row.run_id)
-    return item_state
-
-
-def _noted(session: SyncSession, row: ItemStateRow | None) -> ItemState:
-    if row is None:
-        raise RuntimeError("a claimed item without its row in item_sync")
-    session.now = row.now
-    session.read_seq = session.read_seq or row.read_seq
-    session.has_rejected, session.has_absent = row.has_rejected, row.has_absent
-    return item_state_from_row(session.item_id, row)
 
 
 @dataclass(slots=True)

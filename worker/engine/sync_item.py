@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from worker.engine.failures import attempt, unless_gone
-from worker.engine.rounds import Rounds, begin_sync, load_item_state
+from worker.engine.item_state import begin_sync, load_item_state
+from worker.engine.rounds import Rounds
 from worker.engine.settlement import Due, due_walks, run_outcome, settle
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
