@@ -35,6 +35,7 @@ TYPED: Final = ("id", "text", "number", "moment", "day", "whole")
 NUMBERS: Final = [
     *("0", "-0.10", "0.0000", "12345.67", "-9999.9999", "10000", "0.00001", "1E+5", "-2.5E-7"),
     *("123456789012345678901234567890.123456789", "1E+1000", "1E-1000", "100000000.5"),
+    *("99999999.9999", "-99999999.99", "-0.00", "0.12345", "7", "-1234567.8"),
 ]
 rows = st.tuples(
     st.none() | st.uuids(),
@@ -84,7 +85,7 @@ async def test_postgres_reads_values_as_they_are(db: Pool, values: list[tuple[An
 @pytest.mark.parametrize(
     "value",
     [
-        *(Decimal("1e1001"), Decimal("-1e-1001"), Decimal("NaN")),
+        *(Decimal("1e1001"), Decimal("-1e-1001"), Decimal("NaN"), Decimal("-Infinity")),
         *(2**31, [1], datetime(2026, 1, 1), "\ud800"),  # noqa: DTZ001 - without a zone
     ],
 )

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import cache
 from struct import Struct, error
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ MAX_EXPONENT: Final = 1000
 """Of a number: beyond it, it is refused rather than written as millions of digits."""
 DIGITS: Final = 4
 """Decimal digits in one of a numeric."""
+BASE: Final = 10**DIGITS
 NEGATIVE: Final = 0x4000
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 FIRST_DAY: Final = date(2000, 1, 1).toordinal()
@@ -36,6 +36,7 @@ _uuid: Final = Struct("!i16s").pack
 _int2: Final = Struct("!ih").pack
 _int4: Final = Struct("!ii").pack
 _int8: Final = Struct("!iq").pack
+_money: Final = Struct("!i4h3h").pack
 
 
 def row_start(columns: int) -> bytes:
@@ -84,23 +85,28 @@ def _uuid_of(value: uuid.UUID) -> bytes:
 
 
 def _numeric(value: Decimal) -> bytes:
+    """Most are money: they are written as three digits of Postgres's, which leaves zeros out."""
+    text = str(value)
+    whole, _, fraction = text.partition(".")
+    scale = len(fraction)
+    if len(whole) > 2 * DIGITS or scale > DIGITS or "E" in text:
+        return _long_numeric(value)
+    number = int(whole + fraction)
+    sign, number = (NEGATIVE, -number) if number < 0 else (0, number)
+    upper, lower = divmod(number * 10 ** (DIGITS - scale), BASE * BASE)
+    return _money(14, 3, 1, sign, scale, upper, *divmod(lower, BASE))
+
+
+def _long_numeric(value: Decimal) -> bytes:
     if abs(value.adjusted()) > MAX_EXPONENT:
         raise ValueError("too large or too small a number")
-    text = str(value)
-    if "E" in text:
-        text = f"{value:f}"
-    sign = NEGATIVE if text[0] == "-" else 0
-    whole, _, fraction = text.removeprefix("-").partition(".")
+    whole, _, fraction = f"{value.copy_abs():f}".partition(".")
     text = "0" * (-len(whole) % DIGITS) + whole + fraction + "0" * (-len(fraction) % DIGITS)
     digits = [int(text[start : start + DIGITS]) for start in range(0, len(text), DIGITS)]
-    weight = -(-len(whole) // DIGITS) - 1
-    count = len(digits)
-    return _numerics(count)(8 + 2 * count, count, weight, sign, len(fraction), *digits)
-
-
-@cache
-def _numerics(digits: int) -> Callable[..., bytes]:
-    return Struct(f"!i4h{digits}h").pack
+    count, weight = len(digits), -(-len(whole) // DIGITS) - 1
+    sign = NEGATIVE if value.is_signed() else 0
+    pack = Struct(f"!i4h{count}h").pack
+    return pack(8 + 2 * count, count, weight, sign, len(fraction), *digits)
 
 
 _ENCODERS: Final[Mapping[type, Callable[[Any], bytes]]] = {

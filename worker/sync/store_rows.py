@@ -111,12 +111,14 @@ async def _store_batch(
     stored: Versions,
 ) -> list[Rejected]:
     """Write rows that differ; returns rows that could not be written, and adds to older ones."""
-    differing = [row for row in rows if not _is_same(session, entity, row, stored.get(row.id))]
-    # uuid.UUID computes its hash in Python each time, so they are not looked for in nothing.
-    new = [row for row in differing if row.id not in stored] if stored else differing
+    # uuid.UUID computes its hash in Python each time, so rows are not looked for in nothing.
+    differing = new = rows
+    if stored:
+        differing = [row for row in rows if not _is_same(session, entity, row, stored.get(row.id))]
+        new = [row for row in differing if row.id not in stored]
     mapper = await copy_new(conn, session, entity, new, owner_columns)
     if mapper is not None:
-        differing = [row for row in differing if row.id in stored]
+        differing = [row for row in differing if row.id in stored] if stored else []
     else:
         mapper = RowMapper(entity, session.zone, owner_columns)
     readable = await mapper.readable(differing)
