@@ -367,7 +367,13 @@ async def test_rows_of_an_account_that_was_found_gone_are_not_stored_from_an_old
     assert (await stack.states(item_id))[-2:] == ["ignored", "applied"]
 
 
-async def test_rows_beside_accounts_that_prove_nothing_are_read_again(stack: Stack) -> None:
+@pytest.mark.parametrize("investments", [True, False])
+async def test_rows_beside_accounts_that_prove_nothing_are_read_again(
+    stack: Stack, investments: bool
+) -> None:
+    """investments: whether they are mirrored, after which the plan is made again in any case."""
+    products = stack.worker.engine.products
+    stack.limit_products(*(p for p in products if investments or p != "investments"))
     item_id, _ = await collected(stack, created=2)
     await stack.tell("item/updated", item_id)
     marks = "SELECT scope_id, watermark, source_updated_at FROM pluggy_sync.product_sync"
@@ -384,7 +390,7 @@ async def test_rows_beside_accounts_that_prove_nothing_are_read_again(stack: Sta
     assert await stack.db.fetch(read) == before
     await stack.shift(timedelta(hours=1))
     await stack.quiet()
-    await stack.assert_equal(item_id)
+    await stack.assert_equal(item_id, ("items", "accounts", "transactions", "bills"))
 
 
 async def test_a_read_begins_before_its_request_and_answers_no_later_event(stack: Stack) -> None:

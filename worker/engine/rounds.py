@@ -82,7 +82,6 @@ class Rounds:
     taken: dict[tuple[str, str, uuid.UUID], PlannedStep] = field(default_factory=dict)
     failed: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
     unfinished: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
-    planned: set[tuple[str, str, uuid.UUID]] = field(default_factory=set)
     settled_early: bool = False
 
     async def run(self) -> SyncPlan:
@@ -134,7 +133,6 @@ class Rounds:
         async with AtOnce(1 if self.session.lease.probe else AT_ONCE) as steps:
             while True:
                 current = plan(item, self.item_state, self.answered, products=self.session.products)
-                self.planned = {step_key(step) for step in current.steps}
                 wanted = [step for step in current.steps if not self._is_taken(step)]
                 todo = [s for s in in_order(wanted) if not self._goes_on_later(s)]
                 if self._late() or (wanted and not todo and not steps.begun):
@@ -166,7 +164,7 @@ class Rounds:
                 if self._may_settle(taken, [*todo, *steps.steps]):
                     return
                 await self._settle_early(current)
-            step = await self._take(await steps.next())
+            step = await self._take(await steps.next(), current)
             taken.append(step)
             if isinstance(step, ReadAccounts) or step_key(step)[1] == INVESTMENTS.product:
                 return
@@ -246,7 +244,7 @@ class Rounds:
             await self._reload()
         return item
 
-    async def _take(self, begun: Begun) -> PlannedStep:
+    async def _take(self, begun: Begun, current: SyncPlan) -> PlannedStep:
         """Give a step its turn. The answer is dropped if what it is about has been found gone.
 
         And if the accounts have come to prove nothing and the step is planned no more: of a revoked
@@ -254,7 +252,7 @@ class Rounds:
         """
         step, session = begun.step, self.session
         name, product, scope_id = key = step_key(step)
-        unproven = ACCOUNTS_STEP in session.deferred and key not in self.planned
+        unproven = ACCOUNTS_STEP in session.deferred and not _has_step(current, key)
         if scope_id in session.tombstoned or unproven:
             self.failed.add(key)
             await end(begun.task)
@@ -334,3 +332,7 @@ class Rounds:
             for event_id, o in current.outcomes.items()
         }
         return SyncPlan((), outcomes)
+
+
+def _has_step(current: SyncPlan, key: tuple[str, str, uuid.UUID]) -> bool:
+    return any(step_key(step) == key for step in current.steps)
