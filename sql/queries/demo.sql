@@ -13,7 +13,8 @@ SELECT
     (SELECT count(*) FROM pluggy_sync.workers) AS workers,
     e.*,
     (SELECT percentile_cont(ARRAY[0.5, 0.99])
-                WITHIN GROUP (ORDER BY extract(epoch FROM visible_at - received_at) * 1000)
+                WITHIN GROUP (
+                    ORDER BY extract(epoch FROM visible_at - least(received_at, accepted_at)) * 1000)
      FROM pluggy_sync.webhook_events
      WHERE id > $1 AND state = 'applied' AND visible_at IS NOT NULL
        AND event NOT LIKE 'sync/%') AS lag_ms

@@ -6,8 +6,9 @@ SELECT event, count(*) AS events, count(row_ms) AS with_rows,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY settled_ms)::numeric(12,1) AS settled_p50_ms,
        percentile_cont(0.99) WITHIN GROUP (ORDER BY settled_ms)::numeric(12,1) AS settled_p99_ms
 FROM (
-    SELECT event, extract(epoch FROM visible_at - received_at) * 1000 AS row_ms,
-           extract(epoch FROM settled_at - received_at) * 1000 AS settled_ms
+    -- received_at is the receiver's clock: ahead of Postgres's, it would make negative times.
+    SELECT event, extract(epoch FROM visible_at - least(received_at, accepted_at)) * 1000 AS row_ms,
+           extract(epoch FROM settled_at - least(received_at, accepted_at)) * 1000 AS settled_ms
     FROM pluggy_sync.webhook_events
     WHERE state = 'applied' AND accepted_at > now() - interval '1 hour'
 ) AS applied

@@ -79,3 +79,18 @@ async def test_events_that_changed_no_row_are_counted_apart(stack: Stack) -> Non
     ms = (first["visible_at"] - first["received_at"]).total_seconds() * 1000
     assert abs(float(lag["p50_ms"]) - ms) < 1
     assert lag["settled_p50_ms"] > 0
+
+
+async def test_a_receiver_whose_clock_is_ahead_makes_no_negative_times(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=30, accounts=1)
+    before = await demo_progress(stack.db, after_event=0)
+    await stack.process_all(await stack.collect(item["id"], created=1))
+    await stack.db.execute(
+        "UPDATE pluggy_sync.webhook_events SET received_at = received_at + interval '1 hour'"
+    )
+    lags = await stack.db.fetch("SELECT p50_ms, settled_p50_ms FROM pluggy_ops.lag")
+    assert lags
+    assert all(ms is None or ms > 0 for lag in lags for ms in lag)
+    progress = await demo_progress(stack.db, after_event=before.last_event)
+    assert progress.lag_ms is not None
+    assert min(progress.lag_ms) > 0
