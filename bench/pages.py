@@ -3,7 +3,8 @@
 Ours is `decode_envelope`, `in_page` and `store_page`: from the body of an answer to its
 commit. executemany is what a script does: decode the body, map the rows, upsert them in one
 transaction a page, into the same table with the same columns and indexes. COPY gets rows that are
-mapped already, all new, in batches of a page: the limit of Postgres and asyncpg.
+mapped already, all new, in batches of a page: the limit of Postgres and asyncpg. Garbage is
+collected as in a worker, for all of them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from tests.support.stack import build_client
 from worker.infra.lanes import Lane
 from worker.infra.postgres import close_pool, open_pool
 from worker.infra.redis_client import connect
+from worker.infra.time_slices import collect_rarely
 from worker.lease.lease import Lease, SyncSession
 from worker.pluggy_api.endpoints import Page, PluggyReader
 from worker.pluggy_api.payloads import decode_envelope
@@ -136,6 +138,7 @@ async def open_session(db: Any, client: Any) -> SyncSession:
 
 async def measure(url: str, redis_url: str, rows: int, rounds: int) -> dict[str, Any]:
     """Ratios, and the figures that they are made of."""
+    collect_rarely()
     await migrate(url)
     redis, db = connect(redis_url), await open_pool(url, max_size=2, statement_cache=100)
     conn = await asyncpg.connect(url)

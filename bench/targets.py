@@ -24,8 +24,8 @@ class Target:
 
 
 IN_BOTH: Final = (
-    "one Python thread that decodes, maps and encodes each row, and five indexes, are in both; COPY"
-    " saves only the statements, and ours hashes each row and writes under a lease"
+    "decoding and mapping each row in Python, its JSON and eight indexes in Postgres are in both;"
+    " COPY saves only the statements, and ours also hashes each row and writes under a lease"
 )
 AT_THE_LINE: Final = "at the line: the rounds of one run lie on both sides of it"
 TARGETS: Final = (
