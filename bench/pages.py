@@ -3,12 +3,15 @@
 Ours is `decode_envelope`, `in_page` and `store_page`: from the body of an answer to its
 commit. executemany is what a script does: decode the body, map the rows, upsert them in one
 transaction a page, into the same table with the same columns and indexes. COPY gets rows that are
-mapped already, all new, in batches of a page: the limit of Postgres and asyncpg. Garbage is
-collected as in a worker, for all of them.
+mapped already, all new, in batches of a page: the limit of Postgres and asyncpg.
+
+Each collects garbage as it does where it runs: ours as a worker, the others as Python does. WAL
+files are recycled, as in a server that has run for a while.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import statistics
 import time
@@ -26,13 +29,14 @@ import embedded
 from bench.figures import spread
 from bench.peers.rows import COLUMNS, UPSERT, ZONE, mapped
 from bench.results import record
+from bench.wal_files import recycle_wal
 from ops.migrations import migrate
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.stack import build_client
 from worker.infra.lanes import Lane
 from worker.infra.postgres import close_pool, open_pool
 from worker.infra.redis_client import connect
-from worker.infra.time_slices import collect_rarely
+from worker.infra.time_slices import GC_THRESHOLD
 from worker.lease.lease import Lease, SyncSession
 from worker.pluggy_api.endpoints import Page, PluggyReader
 from worker.pluggy_api.payloads import decode_envelope
@@ -43,6 +47,7 @@ Body: TypeAlias = bytes
 Write: TypeAlias = Callable[[Body], Awaitable[None]]
 
 PAGE: Final = 500
+PEERS_GC_THRESHOLD: Final = gc.get_threshold()[0]
 LOADS: Final = ("first", "unchanged", "5 %", "100 %")
 OURS, UPSERTED, COPIED = (uuid.UUID(int=n) for n in (1, 2, 3))
 
@@ -104,6 +109,7 @@ async def one_round(
     found = {}
     for load, pages in loads.items():
         for way, write in ways:
+            gc.set_threshold(GC_THRESHOLD if way == "ours" else PEERS_GC_THRESHOLD)
             if way != "COPY" or load == "first":
                 found[f"{load} {way}"] = await timed(conn, write, pages, rows)
         await conn.execute("DELETE FROM pluggy.transactions WHERE item_id = $1", COPIED)
@@ -138,8 +144,9 @@ async def open_session(db: Any, client: Any) -> SyncSession:
 
 async def measure(url: str, redis_url: str, rows: int, rounds: int) -> dict[str, Any]:
     """Ratios, and the figures that they are made of."""
-    collect_rarely()
+    gc.freeze()
     await migrate(url)
+    await recycle_wal(url)
     redis, db = connect(redis_url), await open_pool(url, max_size=2, statement_cache=100)
     conn = await asyncpg.connect(url)
     await conn.execute("ALTER TABLE pluggy.transactions SET (autovacuum_enabled = false)")

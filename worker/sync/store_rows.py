@@ -114,7 +114,7 @@ async def _store_batch(
     # uuid.UUID computes its hash in Python each time, so rows are not looked for in nothing.
     differing = new = rows
     if stored:
-        differing = [row for row in rows if not _is_same(session, entity, row, stored.get(row.id))]
+        differing = _differing(session, entity, rows, stored)
         new = [row for row in differing if row.id not in stored]
     mapper = await copy_new(conn, session, entity, new, owner_columns)
     if mapper is not None:
@@ -174,13 +174,20 @@ async def _hashing_meanwhile(loading: Awaitable[T], rows: Sequence[Row]) -> T:
         await end(answer)
 
 
-def _is_same(session: SyncSession, entity: Entity, row: Row, stored: StoredVersion | None) -> bool:
-    """Whether the row is stored as it is, so that it need not even be decoded."""
-    equal = _equals(entity, row, stored)
-    session.run.counts.unchanged += equal
-    if stored is not None and not equal and stored.deleted_at is None:
-        session.run.counts.mapped_again += stored.row_hash == row.hash
-    return equal
+def _differing(
+    session: SyncSession, entity: Entity, rows: Sequence[Row], stored: Versions
+) -> list[Row]:
+    """Rows that are not stored as they are, counted; the others need not even be decoded."""
+    differing = [row for row in rows if not _equals(entity, row, stored.get(row.id))]
+    counts = session.run.counts
+    counts.unchanged += len(rows) - len(differing)
+    counts.mapped_again += sum(_is_mapped_again(row, stored.get(row.id)) for row in differing)
+    return differing
+
+
+def _is_mapped_again(row: Row, stored: StoredVersion | None) -> bool:
+    """Whether only what this service makes of a row differs."""
+    return stored is not None and stored.deleted_at is None and stored.row_hash == row.hash
 
 
 def _equals(entity: Entity, row: Row, stored: StoredVersion | None) -> bool:
