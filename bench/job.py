@@ -2,7 +2,8 @@
 
 Ours is one worker process that is told by webhooks, and so is the handler of an afternoon
 (bench/peers/handler.py); the other ways (bench/peers) ask every item.
-All mirror items, accounts and transactions, in turn, into databases of their own on one server.
+All mirror items, accounts and transactions, in turn, into databases of their own on one server,
+whose WAL files are recycled, as if it had run for a while.
 The rows of the import are 90 minutes old: after an hour ours does not list them again. The others
 list from an hour before their newest row: at first all of the import, with the next delta little.
 CPU is that of the client's process, without Postgres and without its start. Ways whose packages
@@ -29,6 +30,7 @@ from bench.figures import spread
 from bench.peers import environment
 from bench.peers.handler import TABLE, Handler, handler
 from bench.visible import OPEN
+from bench.wal_files import recycle_wal
 from ops.demo.simulator import IMPORTED_MINUTES_AGO
 from ops.migrations import migrate
 from tests.support.kept_database import execute, with_database
@@ -80,6 +82,7 @@ class Way:
 class Job:
     """A worker over one database, and each other way over one of its own; the handler runs."""
 
+    server: str
     db: Pool
     waker: ArqWaker
     simulator: SimulatorProcess
@@ -174,7 +177,7 @@ async def _opened() -> AsyncIterator[Job]:
         client = connect(redis)
         on.push_async_callback(client.aclose)
         running = await on.enter_async_context(handler(ways[AFTERNOON].environment))
-        yield Job(db, ArqWaker(client), simulator, worker.child.pid, ways, running)
+        yield Job(server, db, ArqWaker(client), simulator, worker.child.pid, ways, running)
 
 
 async def _database(server: str, name: str) -> str:
@@ -187,6 +190,7 @@ async def _database(server: str, name: str) -> str:
 
 async def one_round(job: Job, items: int, rows: int) -> dict[str, dict[str, Cost]]:
     """New items, and then their new rows, twice: costs by kind and way."""
+    await recycle_wal(job.server)
     wanted = {"transactions": rows, "importedMinutesAgo": IMPORTED_MINUTES_AGO}
     made = [await job.simulator.apost("/_simulator/items", wanted) for _ in range(items)]
     ids = [item["id"] for item in made]
