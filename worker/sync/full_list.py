@@ -60,7 +60,7 @@ async def sync_listing(
     versions = {version.id: version for version in found}
     stored = set(versions)
     suspicious = not page.rows and bool(stored)
-    listed = Listed.of(rows, rejected).ids
+    listed = Listed(rows, rejected).ids
     missing = stored - listed
     if not (page.is_complete or suspicious):
         missing &= set(suspects)

@@ -36,7 +36,7 @@ async def sync_investment_transactions(
         session.db, session.item_id, step.investment_id
     )
     stored = {version.id: version for version in found}
-    listed = Listed.of(rows, rejected).among(stored)
+    listed = Listed(rows, rejected).among(stored)
     missing = stored.keys() - listed if page.is_complete else set()
     known = bool(rows) and not rejected and len(rows) == len(listed)
     complete = partial(

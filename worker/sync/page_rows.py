@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -76,18 +77,23 @@ class Rejected:
         return row_hash(self.body).hex() if self.id is None else str(self.id)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Listed:
-    """Rows that an answer listed, unreadable ones included; nameless: some had no readable id."""
+    """Rows that an answer listed, unreadable ones included."""
 
-    ids: frozenset[uuid.UUID]
-    nameless: bool
+    rows: Sequence[Row]
+    rejected: Sequence[Rejected]
 
-    @classmethod
-    def of(cls, rows: Sequence[Row], rejected: Sequence[Rejected]) -> Listed:
-        """All rows of an answer."""
-        named = {row.id for row in rows} | {r.id for r in rejected if r.id is not None}
-        return cls(frozenset(named), any(r.id is None for r in rejected))
+    @cached_property
+    def ids(self) -> frozenset[uuid.UUID]:
+        """Their ids: of most pages nobody asks for them, and Python hashes a UUID slowly."""
+        named = {row.id for row in self.rows} | {r.id for r in self.rejected if r.id is not None}
+        return frozenset(named)
+
+    @property
+    def nameless(self) -> bool:
+        """Whether some had no readable id."""
+        return any(r.id is None for r in self.rejected)
 
     def among(self, asked: Iterable[uuid.UUID]) -> set[uuid.UUID]:
         """The ids that came back, or may have: a row without an id may be any of them."""
@@ -151,7 +157,7 @@ async def _rows_by_head(
         if heads is None or not owners.issuperset([head.owner for head in heads]):
             return None
         rows += map(Row, [head.id for head in heads], map(bytes, batch))
-    return rows if len({row.id for row in rows}) == len(rows) else None
+    return rows if len({row.id.int for row in rows}) == len(rows) else None
 
 
 def _newer(first: Row | None, second: Row) -> Row:

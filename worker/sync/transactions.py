@@ -70,8 +70,8 @@ async def _store(
     unkept = await store_rows(
         conn, session, ENTITY, rows, rejected, scope_id=account_id, stored=stored
     )
-    listed = Listed.of(rows, rejected)
-    if listed.ids and session.has_absent:
+    listed = Listed(rows, rejected)
+    if session.has_absent and listed.ids:
         # Nothing else records that an unchanged row was shown.
         shown = list(listed.ids)
         await account_walks.delete_absent(conn, session.item_id, account_id, shown=shown)
