@@ -2,6 +2,8 @@
 
 A sync is a delta of two answers: 4 slots do 20 a second at most. Each round starts its own
 processes, which first do as many without latency, so that their sessions know the statements.
+The deltas are a multiple of all numbers of slots: with a few more, most slots would have nothing to
+do while the last ones are done.
 Beside each figure: how much of all cores was in use, by whatever ran.
 """
 
@@ -110,7 +112,7 @@ def _jiffies() -> tuple[int, int]:
 
 async def measure(*, quick: bool) -> dict[str, Any]:
     """Medians of rounds, each of all numbers of workers."""
-    rounds, items, workers = (1, 40, WORKERS[:3]) if quick else (5, 100, WORKERS)
+    rounds, items, workers = (1, 48, WORKERS[:3]) if quick else (5, 128, WORKERS)
     found: dict[int, list[tuple[float, float]]] = {number: [] for number in workers}
     async with AsyncExitStack() as on:
         load = await _opened(on, items)
