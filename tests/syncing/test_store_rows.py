@@ -235,12 +235,12 @@ async def test_an_unchanged_list_is_marked_complete_under_the_lease_alone(
 ) -> None:
     lease = "UPDATE pluggy_sync.item_leases SET until = now() + interval '1 second'"
     await session.db.execute(lease)
-    await Read.begin(session, "loans").complete_unchanged()
+    await Read.begin(session, "loans").complete(session.db, found=True, fences=True)
     left = await session.db.fetchval("SELECT until - now() FROM pluggy_sync.item_leases")
     assert LEASE - timedelta(seconds=10) < left <= LEASE
     await session.db.execute("UPDATE pluggy_sync.item_leases SET token = gen_random_uuid()")
     with pytest.raises(LeaseLost):
-        await Read.begin(session, "bills").complete_unchanged()
+        await Read.begin(session, "bills").complete(session.db, found=True, fences=True)
     marked = await session.db.fetch("SELECT product FROM pluggy_sync.product_sync")
     assert [row["product"] for row in marked] == ["loans"]
 
@@ -276,9 +276,7 @@ async def test_an_unchanged_delta_moves_its_watermark_under_the_lease_alone(
     read = Read.begin(session, "transactions", ACCOUNT)
     await session.db.execute("UPDATE pluggy_sync.item_leases SET token = gen_random_uuid()")
     with pytest.raises(LeaseLost):
-        await read.complete_transactions(
-            session.db, pluggy_started_at=now, since=None, token=session.lease.token
-        )
+        await read.complete_transactions(session.db, pluggy_started_at=now, since=None, fences=True)
     assert not await session.db.fetch("SELECT FROM pluggy_sync.product_sync")
 
 

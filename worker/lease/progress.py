@@ -57,12 +57,13 @@ class Read:
         fingerprint: str | None = None,
         incomplete_reason: str | None = None,
         found: bool = False,
-        token: uuid.UUID | None = None,
+        fences: bool = False,
     ) -> None:
         """Mark the step complete, and clear its failures.
 
         incomplete_reason: why its list may have more rows than were read; it answers events, and
-        proves no absence. found: it had rows. token: see mark_complete; then it raises LeaseLost.
+        proves no absence. found: it had rows. fences: it is the first statement of a page, or all
+        of it, and checks and renews the lease itself; then it raises LeaseLost.
         """
         marked = await product_sync.mark_complete(
             conn,
@@ -73,25 +74,10 @@ class Read:
             read_seq=self.read_seq or self.session.read_seq,
             incomplete_reason=incomplete_reason,
             has_rows=found and PRODUCTS[self.product].rechecks_first,
-            token=token,
+            token=self._token(fences=fences),
             lease_for=LEASE,
         )
         self._note(marked)
-
-    async def complete_unchanged(
-        self, *, fingerprint: str | None = None, incomplete_reason: str | None = None
-    ) -> None:
-        """Mark a list complete that is stored as it is: one statement, without a transaction.
-
-        Raises LeaseLost.
-        """
-        await self.complete(
-            self.session.db,
-            fingerprint=fingerprint,
-            incomplete_reason=incomplete_reason,
-            found=True,
-            token=self.session.lease.token,
-        )
 
     async def complete_transactions(
         self,
@@ -101,12 +87,12 @@ class Read:
         since: datetime | None,
         walked: bool = False,
         has_new_rows: bool = False,
-        token: uuid.UUID | None = None,
+        fences: bool = False,
     ) -> None:
         """Mark a delta or a walk complete: its watermark moves, and its overlap is noted.
 
         A list that is empty since its first read is read again. has_new_rows: deletions that lack
-        a witness are asked for again. token: as for complete.
+        a witness are asked for again. fences: as for complete.
         """
         item_id, _, account_id = self.key
         marked = await product_sync.complete_transactions(
@@ -124,10 +110,13 @@ class Read:
             overlap=OVERLAP,
             collected_as=PRODUCTS[self.product].collected_as,
             has_new_rows=has_new_rows,
-            token=token,
+            token=self._token(fences=fences),
             lease_for=LEASE,
         )
         self._note(marked)
+
+    def _token(self, *, fences: bool) -> uuid.UUID | None:
+        return self.session.lease.token if fences else None
 
     def _note(self, marked: product_sync.Marked | None) -> None:
         if marked is None:

@@ -75,7 +75,7 @@ async def sync_listing(
         read.complete,
         incomplete_reason=page.incomplete_reason,
         found=bool(page.rows),
-        token=session.lease.token,
+        fences=True,
     )
     known = bool(rows) and stored.issuperset(listed) and not rejected
     if known and not missing and are_stored(session, listing, rows, versions):

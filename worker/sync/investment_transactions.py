@@ -43,7 +43,7 @@ async def sync_investment_transactions(
         read.complete,
         fingerprint=step.fingerprint,
         incomplete_reason=page.incomplete_reason,
-        token=session.lease.token,
+        fences=True,
     )
     if known and not missing and are_stored(session, ENTITY, rows, stored):
         await complete(session.db, found=True)

@@ -65,9 +65,9 @@ async def fetch_item(session: SyncSession, stored: StoredItem | None) -> Item:
         counts.unchanged += same
     read = replace(read, source_updated_at=item.last_updated_at)
     if same:
-        await read.complete_unchanged()
+        await read.complete(session.db, found=True, fences=True)
         return item
-    async with session.page(fence=partial(read.complete, token=session.lease.token)) as conn:
+    async with session.page(fence=partial(read.complete, fences=True)) as conn:
         request_id = session.pluggy.request_id
         await note_novelties(conn, session.run, "items", [fields], request_id=request_id)
         await _write(conn, session, row, columns)

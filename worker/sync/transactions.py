@@ -162,7 +162,7 @@ async def _store_last_page(
     )
     shows_absent = rows and session.has_absent
     if not (rejected or shows_absent) and are_stored(session, ENTITY, rows, stored):
-        await complete(session.db, token=session.lease.token)
+        await complete(session.db, fences=True)
         return
 
     async def write(conn: Connection) -> None:
