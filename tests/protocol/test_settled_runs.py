@@ -54,7 +54,7 @@ async def test_a_run_is_closed_by_the_transaction_that_settles_its_events(
     run.note_odd("request-1")
     session.pluggy.requests = 4
     await by_settlement(session)
-    assert not session.has_run
+    assert session.run_to_close() is None
     assert len(await db.fetchval(WRITERS)) == 1
     row = await db.fetchrow("SELECT * FROM pluggy_sync.runs")
     assert row is not None

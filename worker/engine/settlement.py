@@ -51,7 +51,7 @@ async def settle(
     """
     next_at, lane = next_due(item_state, outcomes)
     settled = {event_id: outcomes[event_id] for event_id in settling}
-    run = session.run if session.has_run else None
+    run = session.run_to_close()
     run_id = run.id if run else None
     visible = {e.id: _visible_at(e, run.visible) for e in item_state.events} if run else {}
     row = await settle_item(
@@ -74,7 +74,7 @@ async def settle(
         lowest_lane=int(lowest_lane),
         sets_webhook_check=session.sets_webhook_check,
         webhook_check_at=session.webhook_check_at,
-        run=session.run_closed_as(outcome),
+        run=run.closed_as(outcome) if run else None,
         run_order=RUN_SEQ_LOCK,
     )
     if row is None:

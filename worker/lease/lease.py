@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo
 from worker.infra.lanes import Lane
 from worker.infra.metrics import ROWS
 from worker.infra.postgres import Connection, Pool
-from worker.lease.runs import RUN_SEQ_LOCK, Run
+from worker.lease.runs import Run
 from worker.planner.freshness import latest_by
 from worker.pluggy_api.endpoints import PluggyReader
 from worker.store.lease import fence
-from worker.store.runs import close_run, open_run_of_lease
+from worker.store.runs import open_run_of_lease
 
 LEASE: Final = timedelta(seconds=30)
 
@@ -122,11 +122,6 @@ class SyncSession:
             pass  # the fence is all of it
 
     @property
-    def has_run(self) -> bool:
-        """Whether a run is open."""
-        return self._run is not None
-
-    @property
     def run(self) -> Run:
         """The run that is open. Every write to schema pluggy names it."""
         if self._run is None:
@@ -156,12 +151,11 @@ class SyncSession:
         self.pluggy.requests, self._run = 0, Run(run_id)
         return self._run
 
-    def run_closed_as(self, outcome: str) -> str | None:
-        """What closes the open run, for the statement that does; None: no run is open."""
-        if self._run is None:
-            return None
-        self._run.api_requests = self.pluggy.requests
-        return self._run.closed_as(outcome)
+    def run_to_close(self) -> Run | None:
+        """The open run, its requests counted; None: no run is open."""
+        if self._run is not None:
+            self._run.api_requests = self.pluggy.requests
+        return self._run
 
     def note_run_closed(self) -> None:
         """Count the rows of the run, which a statement has just closed."""
@@ -177,6 +171,6 @@ class SyncSession:
 
         A run left open while its item rests would never be closed.
         """
-        if (run := self.run_closed_as(outcome)) is not None:
-            await close_run(self.db, run=run, lock=RUN_SEQ_LOCK)
+        if (run := self.run_to_close()) is not None:
+            await run.close(self.db, outcome)
             self.note_run_closed()
