@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 from msgspec import structs
 
-from tests.support.interleaving import Actor, open_stopping_pool
+from tests.support.interleaving import Actor, PlainConnection, open_stopping_pool
 from tests.support.stack import Stack, build_client, build_worker, now
 from tests.support.waiting import HANGS_AFTER_S, until
 from worker.engine.item_state import load_item_state
@@ -542,6 +542,18 @@ async def by_release(session: SyncSession) -> None:
     await session.close_run("released")
 
 
+@asynccontextmanager
+async def stopping(database_url: str) -> AsyncIterator[tuple[PlainConnection, Pool, Worker]]:
+    """A worker that stops before every statement, its pool, and a session that watches."""
+    async with AsyncExitStack() as opened:
+        control = await asyncpg.connect(database_url)
+        opened.push_async_callback(control.close)
+        pool = await open_stopping_pool(database_url)
+        opened.callback(pool.terminate)
+        redis = connect("redis://unused.invalid")
+        yield control, pool, build_worker(pool, redis, build_client("http://unused.invalid", redis))
+
+
 closings = pytest.mark.parametrize("close", [by_settlement, by_release])
 Closing: TypeAlias = Callable[[SyncSession], Coroutine[Any, Any, None]]
 
@@ -598,13 +610,7 @@ async def test_a_worker_that_stands_still_while_it_closes_its_run_holds_no_other
     database_url: str, close: Closing
 ) -> None:
     """Stopped at any point of it, also for ever: the others' runs go on into the feed."""
-    async with AsyncExitStack() as opened:
-        control = await asyncpg.connect(database_url)
-        opened.push_async_callback(control.close)
-        pool = await open_stopping_pool(database_url)
-        opened.callback(pool.terminate)
-        redis = connect("redis://unused.invalid")
-        worker = build_worker(pool, redis, build_client("http://unused.invalid", redis))
+    async with stopping(database_url) as (control, pool, worker), AsyncExitStack() as opened:
         stalled, other = Actor("stalled", control), Actor("other", control)
         for actor in (stalled, other):
             opened.push_async_callback(actor.kill)

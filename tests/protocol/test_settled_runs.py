@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import AsyncExitStack
 from functools import partial
 
-import asyncpg
 import pytest
 
 from tests.protocol.test_protocol import (
@@ -17,17 +15,17 @@ from tests.protocol.test_protocol import (
     feed,
     let_lapse,
     running,
+    stopping,
     worker,
 )
-from tests.support.interleaving import Actor, open_stopping_pool
-from tests.support.stack import build_client, build_worker, now
+from tests.support.interleaving import Actor
+from tests.support.stack import now
 from tests.support.waiting import until
 from worker.engine.job import Worker
 from worker.inbox.accept import accept_events
 from worker.inbox.events import own_event
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
-from worker.infra.redis_client import connect
 from worker.lease.lease import LeaseLost
 from worker.lease.runs import RUN_SEQ_LOCK
 
@@ -88,13 +86,7 @@ async def test_a_worker_that_dies_at_its_settlement_leaves_both_or_neither(
     database_url: str, db: Pool, committed: bool, left: tuple[list[str], int]
 ) -> None:
     """Neither: the next claim closes the run and settles the event."""
-    async with AsyncExitStack() as opened:
-        control = await asyncpg.connect(database_url)
-        opened.push_async_callback(control.close)
-        pool = await open_stopping_pool(database_url)
-        opened.callback(pool.terminate)
-        redis = connect("redis://unused.invalid")
-        worker = build_worker(pool, redis, build_client("http://unused.invalid", redis))
+    async with stopping(database_url) as (control, pool, worker):
         actor = Actor("worker", control)
         await actor.begin(by_settlement(await running(pool, worker)))
         while actor.at != "settle_item":
