@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 
 WAL_FILES: Final = 40
-"""Of 16 MiB each: more than all rounds of bench/accept.py write."""
+"""Of 16 MiB each: more than a round of any question writes."""
 
 
 async def recycle_wal(url: str, files: int = WAL_FILES) -> None:

@@ -39,9 +39,9 @@ SET pending_seq = excluded.pending_seq, ask_again_at = excluded.ask_again_at, do
 -- Rows that events name as deleted, that we hold live and that no person has said to keep: those
 -- that a block was answered without, and those still to be asked for. absent: ids that the block
 -- was answered without; asked: ids asked for in this claim. marks_all: it was decided in an earlier
--- block that all stay pending; nothing is counted then. LATERAL: by their keys, whatever the tables
--- held when the plan was made.
+-- block that all stay pending; nothing is counted then.
 WITH named AS MATERIALIZED (
+    -- LATERAL, here and below: by their keys, whatever the tables held when the plan was made.
     SELECT e.transaction_ids[coalesce(p.done, 0) + 1 :] AS ids, coalesce(p.marks_all, false) AS marks_all
     FROM unnest($3::bigint[]) AS naming(id)
     CROSS JOIN LATERAL (

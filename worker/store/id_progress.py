@@ -69,8 +69,7 @@ async def count_named_rows(
     those that a block was answered without, and those still to be asked for.
 
     absent: ids that the block was answered without; asked: ids asked for in this claim. marks_all:
-    it was decided in an earlier block that all stay pending; nothing is counted then. LATERAL: by
-    their keys, whatever the tables held when the plan was made.
+    it was decided in an earlier block that all stay pending; nothing is counted then.
     """
     return NamedCounts(
         *the_row(
