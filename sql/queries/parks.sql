@@ -72,14 +72,15 @@ SELECT EXISTS (SELECT FROM parked) AS is_new FROM revived;
 -- name: mark_parked_steps
 -- params: item_id, products, scope_ids
 -- returns: none
--- Steps that a sync has left out because their product is parked.
+-- Steps that a claim has left out because their product was parked when it loaded the item. One that
+-- was unparked since is marked too: the item is then due for it at the end of the claim.
 INSERT INTO pluggy_sync.product_sync AS p
     (item_id, product, scope_id, parked_at, stale_reason, failure_class, failure_code, error_id,
      failure_endpoint)
 SELECT $1, s.product, s.scope_id, now(), 'product_parked', 'refused', k.failure_code, k.error_id,
        k.endpoint
 FROM unnest($2::text[], $3::uuid[]) AS s(product, scope_id)
-JOIN pluggy_sync.parked_products k USING (product)
+LEFT JOIN pluggy_sync.parked_products k USING (product)
 ON CONFLICT (item_id, product, scope_id) DO UPDATE SET
     parked_at = excluded.parked_at, stale_reason = excluded.stale_reason,
     failure_class = excluded.failure_class, failure_code = excluded.failure_code,
@@ -135,9 +136,11 @@ DELETE FROM pluggy_sync.parked_products WHERE product = $1 AND parked_at = $2 RE
 -- name: load_unparked_items
 -- params: limit
 -- returns: values
--- Items of which something was left out of a product that is parked no longer.
+-- Items of which something was left out of a product that is parked no longer. None that is leased: its
+-- claim may have loaded the item before, and would settle events without what is free by now.
 SELECT DISTINCT p.item_id
 FROM pluggy_sync.product_sync p
+JOIN pluggy_sync.item_leases l ON l.item_id = p.item_id AND l.until <= now()
 WHERE p.parked_at IS NOT NULL
   AND NOT EXISTS (SELECT FROM pluggy_sync.parked_products k WHERE k.product = p.product)
 LIMIT $1;

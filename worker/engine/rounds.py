@@ -25,7 +25,6 @@ from worker.infra.lanes import Lane
 from worker.infra.postgres import POSTGRES_AWAY, POSTGRES_NOT_MIGRATED
 from worker.infra.tasks import end
 from worker.lease.lease import LeaseLost, SyncSession
-from worker.lease.parked_products import mark_parked
 from worker.planner.confirmations import item_recheck_due
 from worker.planner.freshness import wants_accounts_alone
 from worker.planner.item_events import expects_gone
@@ -120,8 +119,6 @@ class Rounds:
         await note_missed(self.session, item, self.item_state)
         fetched = not wants_accounts_alone(self.item_state)
         settled = await self._take_steps(item)
-        if settled.parked:
-            await mark_parked(self.session, settled.parked)
         if isinstance(item, Gone):
             await settle_what_died(self.session)
         if fetched:

@@ -20,6 +20,7 @@ from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
 from worker.lease.halt import halt, resume
 from worker.lease.lease import Lease, LeaseLost, SyncSession
+from worker.lease.parked_products import mark_parked
 from worker.lease.runs import close_lost_runs
 from worker.planner.outcomes import Outcome, SyncPlan
 from worker.planner.state import ItemState
@@ -165,6 +166,8 @@ class Engine:
                 # item; the rounds have not seen them.
                 fresh = await load_item_state(session)
                 item_state = replace(fresh, generation=item_state.generation)
+        if parked := settled_plan.parked | item_state.parked_walks:
+            await mark_parked(session, parked)
         may_walk = bool(due_walks(item_state)) and clock() - started < WALK_START_TIMEOUT_S
         wanted = may_walk and not bulk
         with self.bulk.slot(lambda: session.pluggy.rate_limited, wanted=wanted) as extra:
@@ -210,6 +213,8 @@ class Engine:
                 break
         await self._resume_if_answered(session)
         again = replace(await load_item_state(session), generation=item_state.generation)
+        if again.parked_walks:
+            await mark_parked(session, again.parked_walks)
         # A walk holds a bulk slot, which is free afterwards.
         return await settle(session, again, outcomes, settling=(), outcome=outcome)
 

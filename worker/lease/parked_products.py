@@ -137,8 +137,9 @@ def _count(reader: PluggyReader) -> None:
 
 
 async def mark_parked(session: SyncSession, steps: Collection[tuple[str, uuid.UUID]]) -> None:
-    """Record the steps that a sync leaves out, so that they are read when the product is unparked.
+    """Record the steps that a claim leaves out, so that they are read when the product is unparked.
 
+    Each is recorded before the claim settles what waited for it: nothing else makes the item due.
     Raises LeaseLost.
     """
     products, owners = map(list, zip(*sorted(steps), strict=True))

@@ -174,6 +174,15 @@ class ItemState:
         return sorted(a.id for a in self.accounts.values() if a.live)
 
     @property
+    def parked_walks(self) -> frozenset[tuple[str, uuid.UUID]]:
+        """Product and account of the walks that cannot go on while their product is parked."""
+        return frozenset(
+            ("transactions", account_id)
+            for account_id in self.walks
+            if "transactions" in self.parked
+        )
+
+    @property
     def transaction_steps(self) -> list[Step]:
         """The steps that read the transactions of the live accounts."""
         return [self.step("transactions", account_id) for account_id in self.live_accounts]

@@ -87,7 +87,10 @@ async def mark_parked_steps(
     products: Collection[str],
     scope_ids: Collection[uuid.UUID],
 ) -> None:
-    """Steps that a sync has left out because their product is parked."""
+    """Steps that a claim has left out because their product was parked when it loaded the item.
+
+    One that was unparked since is marked too: the item is then due for it at the end of the claim.
+    """
     await conn.execute(SQL["mark_parked_steps"], item_id, products, scope_ids)
 
 
@@ -122,7 +125,11 @@ async def unpark_product(conn: Executor, *, product: str, parked_at: datetime) -
 
 
 async def load_unparked_items(conn: Executor, *, limit: int) -> list[uuid.UUID]:
-    """Items of which something was left out of a product that is parked no longer."""
+    """Items of which something was left out of a product that is parked no longer.
+
+    None that is leased: its claim may have loaded the item before, and would settle events without
+    what is free by now.
+    """
     return [record[0] for record in await conn.fetch(SQL["load_unparked_items"], limit)]
 
 
