@@ -9,8 +9,8 @@ READY := .venv/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv demo services test test-extra mutants oracle soak chaos bench bench-growth check format lint types \
-	imports lock schema store
+.PHONY: help .venv demo services test test-extra thorough mutants oracle soak chaos bench bench-growth check format \
+	lint types imports lock schema store
 
 help: ## list the targets
 	@sed -n 's/^\([a-z.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -49,7 +49,11 @@ test: $(READY) ## every test that needs only Python (ARGS="-k name")
 # Tests that draw more examples here than in `make test`.
 DRAWN = $(shell grep -rl --include='test_*.py' '^from tests.support.examples' tests)
 
-test-extra: $(READY) mutants ## the tests that take long or need other programs
+# Side by side: the tests wait for processes and for time to pass while the faults are judged.
+test-extra: $(READY) ## the tests that take long or need other programs, and the mutants
+	@$(MAKE) --jobs=2 --output-sync=target mutants thorough
+
+thorough: $(READY)
 	THOROUGH=1 $(BIN)/python -m pytest tests/extra $(DRAWN) $(ARGS)
 
 mutants: $(READY) ## break the code on purpose; the tests must notice
