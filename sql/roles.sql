@@ -150,7 +150,8 @@ GRANT INSERT, UPDATE ON pluggy_sync.runs TO pluggy_ops;
 GRANT USAGE ON SEQUENCE pluggy_sync.run_seq, pluggy_sync.pending_seq TO pluggy_ops;
 GRANT EXECUTE ON FUNCTION pluggy_sync.revive_events(text, bigint[], uuid[]),
     pluggy_sync.close_run(jsonb, bigint),
-    pluggy_sync.register_item(uuid), pluggy_sync.mirrored_tables(text), pluggy_sync.count_rows_of(uuid)
+    pluggy_sync.register_item(uuid), pluggy_sync.mirrored_tables(text), pluggy_sync.count_rows_of(uuid),
+    pluggy_sync.end_claim(uuid)
     TO pluggy_ops;
 
 -- Every process refuses to start on a database that another baseline of migrations made.

@@ -9,7 +9,8 @@ CREATE TABLE pluggy_sync.item_sync (
 
 COMMENT ON TABLE pluggy_sync.item_sync IS
     'Which items have work, how urgent it is and from when it is due';
-COMMENT ON COLUMN pluggy_sync.item_sync.generation IS 'Counts the events accepted for the item';
+COMMENT ON COLUMN pluggy_sync.item_sync.generation IS
+    'Counts the events accepted for the item, and what else made it due';
 COMMENT ON COLUMN pluggy_sync.item_sync.done_generation IS
     'The generation that the last settled sync had read';
 COMMENT ON COLUMN pluggy_sync.item_sync.lane IS

@@ -29,7 +29,8 @@ END $$;
 REVOKE EXECUTE ON FUNCTION pluggy_sync.delete_batch(regclass, text, anyelement, integer) FROM PUBLIC;
 
 -- Sets settled events of a state pending again and makes their items due, with locks in the order of
--- accept_events: events by id, then items by id. more_items: items that become due without an event.
+-- accept_events: events by id, then items by id. more_items: items that become due without an event; it is
+-- counted like one, or a claim under way would settle such an item as one without work.
 -- Returns the events, and whether that made their item due.
 CREATE FUNCTION pluggy_sync.revive_events(of_state text, event_ids bigint[], more_items uuid[])
 RETURNS TABLE (id bigint, event text, item_id uuid, account_id uuid, made_due boolean)
@@ -50,7 +51,7 @@ LANGUAGE sql AS $$
         SELECT a.item_id, sum(a.events) AS events, min(a.lane) AS lane
         FROM (SELECT r.item_id, 1 AS events, r.lane FROM revived r
               UNION ALL
-              SELECT s.item_id, 0, s.lane FROM pluggy_sync.item_sync s
+              SELECT s.item_id, 1, s.lane FROM pluggy_sync.item_sync s
               WHERE s.item_id = ANY (more_items)) AS a
         WHERE a.item_id IS NOT NULL
         GROUP BY a.item_id
@@ -105,6 +106,15 @@ BEGIN
     RETURN QUERY SELECT false, false;
 END $$;
 REVOKE EXECUTE ON FUNCTION pluggy_sync.register_item(uuid) FROM PUBLIC;
+
+-- Ends the claim of an item, if one is under way: it may write nothing any more, and the item, which is still
+-- due, is claimed again. With the rights of its owner: who may call it can lease no item.
+CREATE FUNCTION pluggy_sync.end_claim(of_item uuid) RETURNS uuid
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE pluggy_sync.item_leases SET token = NULL, until = '-infinity' WHERE item_id = of_item
+    RETURNING item_id
+$$;
+REVOKE EXECUTE ON FUNCTION pluggy_sync.end_claim(uuid) FROM PUBLIC;
 
 -- Every table of schema pluggy with a column of this name: what is mirrored needs no list in SQL.
 CREATE FUNCTION pluggy_sync.mirrored_tables(with_column text)
@@ -167,7 +177,8 @@ END $$;
 -- all was read; place: that of its start. A walk covers the recent days too. A list is complete in itself,
 -- transactions only when walked: what was set aside before and was not met again is not there any more.
 -- why_incomplete: why the list may have more rows; then it verifies nothing, and what was set aside stays.
--- has_rows: it had some, so that none are awaited any more. Returns the item's generation. Generic plans: the
+-- has_rows: it had some, so that none are awaited any more. parked_at stays: by it free_steps finds the
+-- events that were settled without this step. Returns the item's generation. Generic plans: the
 -- rows are found by their keys whatever the values, and a session would plan each statement five times more.
 CREATE FUNCTION pluggy_sync.mark_complete(
     of_item uuid, of_product text, of_scope uuid, read_from timestamptz, collected_at timestamptz,
@@ -215,7 +226,7 @@ BEGIN
         awaits_rows = p.awaits_rows AND has_rows IS NOT TRUE,
         attempts = 0, failing_since = NULL, next_try_at = NULL, dead_at = NULL, dead_seq = NULL,
         deferred_since = NULL, failed_at = NULL, failure_class = NULL, failure_code = NULL, error_id = NULL,
-        failure_endpoint = NULL, stale_reason = NULL, parked_at = NULL;
+        failure_endpoint = NULL, stale_reason = NULL;
     RETURN (SELECT generation FROM pluggy_sync.item_sync WHERE item_id = of_item);
 END $$;
 

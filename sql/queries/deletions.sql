@@ -46,6 +46,18 @@ WHERE item_id = $1 AND id = ANY ($2::uuid[]);
 SELECT set_config('lock_timeout', '10s', true) AS lock_timeout,
        (SELECT item_id FROM pluggy_sync.item_leases WHERE item_id = $1 FOR UPDATE) AS locked;
 
+-- name: end_claim
+-- params: item_id
+-- returns: none
+-- An account is tombstoned that a claim under way may be reading: see pluggy_sync.end_claim.
+SELECT pluggy_sync.end_claim($1);
+
+-- name: make_due
+-- params: item_id
+-- returns: none
+-- Events that waited for a walk of a tombstoned account are planned again.
+SELECT FROM pluggy_sync.revive_events('dead', '{}', ARRAY[$1::uuid]);
+
 -- name: load_transaction_deletions
 -- params: item_id, ids?
 -- returns: values

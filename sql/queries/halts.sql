@@ -72,9 +72,29 @@ UPDATE pluggy_sync.halts SET probe_at = least(probe_at, now()) WHERE halted_at I
 
 -- name: resume
 -- returns: value?
--- A probe has answered: everything goes on.
+-- A probe has answered: everything goes on. Also what claims under way at the halt gave up on after it
+-- is made due again, as by the halt itself.
+WITH halted AS (
+    SELECT failure_code, halted_at - interval '5 minutes' AS since FROM pluggy_sync.halts
+    WHERE halted_at IS NOT NULL
+    FOR UPDATE
+), steps AS (
+    UPDATE pluggy_sync.product_sync p
+    SET dead_at = NULL, dead_seq = NULL, attempts = 0, failing_since = NULL, failed_at = NULL,
+        next_try_at = NULL
+    FROM halted h
+    WHERE p.failure_code = h.failure_code AND p.failed_at > h.since
+    RETURNING p.item_id
+), revived AS (
+    SELECT count(*) AS events FROM pluggy_sync.revive_events(
+        'dead',
+        ARRAY(SELECT e.id FROM halted h
+              JOIN pluggy_sync.webhook_events e ON e.reason = h.failure_code
+              WHERE e.state = 'dead' AND e.settled_at > h.since),
+        ARRAY(SELECT item_id FROM steps))
+)
 UPDATE pluggy_sync.halts
 SET halted_at = NULL, failure_code = NULL, advice = NULL, probe_every = NULL,
     probe_at = NULL, resumed_at = now()
-WHERE halted_at IS NOT NULL
+WHERE halted_at IS NOT NULL AND (SELECT events FROM revived) >= 0
 RETURNING resumed_at;

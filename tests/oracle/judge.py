@@ -19,6 +19,7 @@ from tests.oracle.play import PlayedItem, Player
 from tests.oracle.reconnection import Reconnection
 from tests.oracle.rest import describe, let_a_day_pass, let_a_week_pass, order, rest
 from tests.oracle.stack import OracleStack
+from tests.support.left_work import left_work
 from worker.store import operating
 
 SHOWN: Final = 12
@@ -109,6 +110,10 @@ class Judge:
         await self.player.delivered()
         max_shifts = MAX_SHIFTS_WITHHELD if truth.withheld else None
         await rest(self.stack, item.id, max_shifts=max_shifts)
+        if left := await left_work(self.stack.db, item.id):
+            raise Diverged(
+                "\n".join((f"item {item.id}", *left, await describe(self.stack, item.id)))
+            )
         return truth
 
     async def _compare(

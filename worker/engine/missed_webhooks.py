@@ -65,22 +65,21 @@ async def expect_collection(
     if isinstance(item, Gone) and item_state.item_deleted:
         token = session.lease.token
         await reconciliation.delete_reconciliations(session.db, session.item_id, token=token)
-    if not isinstance(item, Item) or session.pluggy.pluggy_now is None:
-        return  # the item was not fetched, so nothing new is known
+    before = item_state.webhook_check_at
+    if not isinstance(item, Item) or (session.pluggy.pluggy_now is None and before is not None):
+        return  # nothing was asked, so nothing new is known
     responsible = any(
         settled.outcomes[event.id].state in OPEN
         for event in item_state.events
         if event.event not in TRANSACTION_EVENTS
     )
     unannounced = not responsible and collected_unread(item, item_state, session.products)
+    # Nothing is scheduled if the claim that has fetched the item was not settled.
+    pluggy_now = session.pluggy.pluggy_now or session.now
     webhook_check_at = next_recheck(
-        item, now=session.now, pluggy_now=session.pluggy.pluggy_now, unannounced=unannounced
+        item, now=session.now, pluggy_now=pluggy_now, unannounced=unannounced
     )
-    if (
-        webhook_check_at is None
-        or item_state.webhook_check_at is None
-        or abs(webhook_check_at - item_state.webhook_check_at) > NO_DIFFERENCE
-    ):
+    if webhook_check_at is None or before is None or abs(webhook_check_at - before) > NO_DIFFERENCE:
         session.sets_webhook_check, session.webhook_check_at = True, webhook_check_at
 
 

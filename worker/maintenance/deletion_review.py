@@ -2,7 +2,7 @@
 
 A decision takes one transaction, which locks the item's lease row. Every page of a sync begins by
 writing that row, so a decision and a page never interleave, a sync under way continues, and the
-decision is visible at once.
+decision is visible at once. A sync ends only if an account is tombstoned, which it may be reading.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ async def _decide(
     for found_id in found:
         async with db.acquire() as conn, conn.transaction():
             done = await _decide_item(conn, found_id, ids, accepts=accepts)
+        if accepts and done and done.account_ids:
+            await deletions.make_due(db, found_id)
         decided += [done] if done else []
     return decided
 
@@ -111,6 +113,8 @@ async def _accept(
         run.counts.deleted += await tombstone_row(
             conn, ACCOUNTS, item_id, account_id, run_id=run.id, now=now
         )
+    if accounts:
+        await deletions.end_claim(conn, item_id)
 
 
 async def _refuse(

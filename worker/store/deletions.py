@@ -65,6 +65,16 @@ async def lock_lease(conn: Executor, item_id: uuid.UUID) -> None:
     await conn.execute(SQL["lock_lease"], item_id)
 
 
+async def end_claim(conn: Executor, item_id: uuid.UUID) -> None:
+    """An account is tombstoned that a claim under way may be reading: see pluggy_sync.end_claim."""
+    await conn.execute(SQL["end_claim"], item_id)
+
+
+async def make_due(conn: Executor, item_id: uuid.UUID) -> None:
+    """Events that waited for a walk of a tombstoned account are planned again."""
+    await conn.execute(SQL["make_due"], item_id)
+
+
 async def load_transaction_deletions(
     conn: Executor, item_id: uuid.UUID, *, ids: Collection[uuid.UUID] | None
 ) -> list[uuid.UUID]:

@@ -60,6 +60,10 @@ async def probe_soon(conn: Executor) -> None:
 
 
 async def resume(conn: Executor) -> datetime | None:
-    """A probe has answered: everything goes on."""
+    """A probe has answered: everything goes on.
+
+    Also what claims under way at the halt gave up on after it is made due again, as by the halt
+    itself.
+    """
     found: datetime | None = await conn.fetchval(SQL["resume"])
     return found
