@@ -24,10 +24,10 @@ WHERE pluggy_sync.renew_lease($1, $14, $15);
 -- name: load_due_overlaps
 -- params: limit
 -- returns: many DueReconciliation
--- Items of which an overlap is to be read again. readable: without a consent every list is empty,
--- which proves nothing; then the next delta reads it.
+-- Items of which an overlap is to be read again; due_at: the latest of those. readable: without a
+-- consent every list is empty, which proves nothing; then the next delta reads it.
 WITH due AS (
-    SELECT item_id, min(wide_by) AS due_at FROM pluggy_sync.product_sync
+    SELECT item_id, max(wide_by) AS due_at FROM pluggy_sync.product_sync
     WHERE wide_by <= now() AND NOT wide_ordered
     GROUP BY item_id ORDER BY 2 LIMIT $1
 )
@@ -39,11 +39,13 @@ LEFT JOIN pluggy.items i ON i.id = d.item_id AND i.deleted_at IS NULL
 ORDER BY d.due_at;
 
 -- name: end_overlaps
--- params: item_ids
+-- params: item_ids, due_ats
 -- returns: none
--- They are an event by now; the read itself sets the next one.
-UPDATE pluggy_sync.product_sync SET wide_ordered = true
-WHERE item_id = ANY ($1::uuid[]) AND wide_by <= now() AND NOT wide_ordered;
+-- They are an event by now; the read itself sets the next one. due_ats, here and below: as they were
+-- loaded, for what became due since is another order.
+UPDATE pluggy_sync.product_sync p SET wide_ordered = true
+FROM unnest($1::uuid[], $2::timestamptz[]) AS d(item_id, due_at)
+WHERE p.item_id = d.item_id AND p.wide_by <= d.due_at AND NOT p.wide_ordered;
 
 -- name: expect_first_rows
 -- params: item_id, product, scope_id, found?, collected_as?
@@ -54,17 +56,18 @@ SELECT pluggy_sync.expect_first_rows($1, $2, $3, $4, $5);
 -- name: load_due_confirmations
 -- params: limit
 -- returns: many DueReconciliation
--- Items of which an empty first list is to be read again.
-SELECT item_id, min(confirm_at) AS due_at, true AS readable
+-- Items of which an empty first list is to be read again; due_at: the latest of those.
+SELECT item_id, max(confirm_at) AS due_at, true AS readable
 FROM pluggy_sync.product_sync WHERE confirm_at <= now()
 GROUP BY item_id ORDER BY 2 LIMIT $1;
 
 -- name: end_confirmations
--- params: item_ids
+-- params: item_ids, due_ats
 -- returns: none
 -- They are an event by now; the read itself sets the next one.
-UPDATE pluggy_sync.product_sync SET confirm_at = NULL
-WHERE item_id = ANY ($1::uuid[]) AND confirm_at <= now();
+UPDATE pluggy_sync.product_sync p SET confirm_at = NULL
+FROM unnest($1::uuid[], $2::timestamptz[]) AS d(item_id, due_at)
+WHERE p.item_id = d.item_id AND p.confirm_at <= d.due_at;
 
 -- name: record_failure
 -- params: item_id, product, scope_id, failure_class, code, error_id?, attempts, pause?, tried_at,

@@ -112,11 +112,13 @@ SELECT item_id, webhook_check_at AS due_at, true AS readable FROM pluggy_sync.it
 WHERE webhook_check_at <= now() ORDER BY webhook_check_at LIMIT $1;
 
 -- name: end_webhook_checks
--- params: item_ids
+-- params: item_ids, due_ats
 -- returns: none
--- The alarm is an event by now; the look itself sets the next one.
-UPDATE pluggy_sync.item_reconciliations SET webhook_check_at = NULL
-WHERE item_id = ANY($1::uuid[]) AND webhook_check_at <= now();
+-- The alarm is an event by now; the look itself sets the next one. due_ats, here and below: as they
+-- were loaded, for what became due since is another order.
+UPDATE pluggy_sync.item_reconciliations n SET webhook_check_at = NULL
+FROM unnest($1::uuid[], $2::timestamptz[]) AS d(item_id, due_at)
+WHERE n.item_id = d.item_id AND n.webhook_check_at <= d.due_at;
 
 -- name: load_due_recent_reads
 -- params: limit
@@ -134,10 +136,11 @@ LEFT JOIN pluggy.items i ON i.id = d.item_id AND i.deleted_at IS NULL
 ORDER BY d.due_at;
 
 -- name: end_recent_reads
--- params: item_ids
+-- params: item_ids, due_ats
 -- returns: none
-UPDATE pluggy_sync.item_reconciliations SET recent_read_at = NULL
-WHERE item_id = ANY($1::uuid[]) AND recent_read_at <= now();
+UPDATE pluggy_sync.item_reconciliations n SET recent_read_at = NULL
+FROM unnest($1::uuid[], $2::timestamptz[]) AS d(item_id, due_at)
+WHERE n.item_id = d.item_id AND n.recent_read_at <= d.due_at;
 
 -- name: load_due_verifies
 -- params: limit
@@ -155,14 +158,15 @@ LEFT JOIN pluggy.items i ON i.id = d.item_id AND i.deleted_at IS NULL
 ORDER BY d.due_at;
 
 -- name: end_verifies
--- params: item_ids
+-- params: item_ids, due_ats
 -- returns: none
 -- On to the next round, at the item's own place in it. Six days: a verify that has to wait for
 -- better lanes still ends within the week.
-UPDATE pluggy_sync.item_reconciliations
+UPDATE pluggy_sync.item_reconciliations n
 SET verify_at = verify_at + interval '6 days'
     * (1 + floor(extract(epoch FROM now() - verify_at) / (6 * 86400)))
-WHERE item_id = ANY($1::uuid[]) AND verify_at <= now();
+FROM unnest($1::uuid[], $2::timestamptz[]) AS d(item_id, due_at)
+WHERE n.item_id = d.item_id AND n.verify_at <= d.due_at;
 
 -- name: load_due_deletions
 -- params: limit
@@ -187,7 +191,7 @@ LEFT JOIN pluggy.items i ON i.id = d.item_id AND i.deleted_at IS NULL
 ORDER BY d.due_at;
 
 -- name: end_deletions
--- params: item_ids
+-- params: item_ids, due_ats
 -- returns: none
 -- Once a day as long as such rows are pending.
 WITH candidates AS (
@@ -195,10 +199,11 @@ WITH candidates AS (
     WHERE item_id = ANY($1::uuid[]) AND deletion_flagged_at IS NOT NULL
       AND deletion_flag = 'no_witness' AND deleted_at IS NULL
 )
-UPDATE pluggy_sync.item_reconciliations
-SET deletions_at = CASE WHEN item_id IN (SELECT item_id FROM candidates)
+UPDATE pluggy_sync.item_reconciliations n
+SET deletions_at = CASE WHEN n.item_id IN (SELECT item_id FROM candidates)
                         THEN now() + interval '1 day' END
-WHERE item_id = ANY($1::uuid[]) AND deletions_at <= now();
+FROM unnest($1::uuid[], $2::timestamptz[]) AS d(item_id, due_at)
+WHERE n.item_id = d.item_id AND n.deletions_at <= d.due_at;
 
 -- name: plan_deletions
 -- params: item_id, due_at

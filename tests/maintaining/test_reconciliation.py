@@ -468,7 +468,8 @@ async def test_verifies_are_spread_over_the_days_and_keep_their_place(stack: Sta
     assert all(sum(day <= d < day + 1 for d in days) > 40 for day in range(1, 6))
     await stack.shift(timedelta(days=20))
     ended = now()
-    await reconciliation.end_verifies(stack.db, item_ids=ids)
+    due_ats = [at[i] - timedelta(days=20) for i in ids]
+    await reconciliation.end_verifies(stack.db, item_ids=ids, due_ats=due_ats)
     moved = await places(stack)
     assert all(ended < place < now() + timedelta(days=6) for place in moved.values())
     rounds = {(moved[i] - at[i] + timedelta(days=20)) / timedelta(days=6) for i in ids}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -16,12 +17,27 @@ from worker.engine.rounds import Rounds
 from worker.engine.settlement import settle
 from worker.lease.lease import LeaseLost, SyncSession
 from worker.maintenance.deletion_review import accept_deletions
+from worker.maintenance.reconciliation import (
+    CONFIRMATIONS,
+    RECONCILIATIONS,
+    Reconciliation,
+    order_due,
+)
 from worker.planner.outcomes import Outcome
 from worker.planner.state import ItemState
 from worker.store import halts, product_sync
+from worker.store.rows import DueReconciliation
 
 CODE = "403:no_code"
 MINUTE = timedelta(minutes=1)
+ALL_DUE = """
+UPDATE pluggy_sync.item_reconciliations
+SET webhook_check_at = due, recent_read_at = due, verify_at = due, deletions_at = due
+FROM (SELECT now() - interval '1 minute' AS due) AS d;
+UPDATE pluggy_sync.product_sync SET confirm_at = due, wide_by = due, wide_ordered = false
+FROM (SELECT now() - interval '1 minute' AS due) AS d
+WHERE product = 'transactions'
+"""
 BROKEN = {
     "never leased: it has no lease": "DELETE FROM pluggy_sync.item_leases",
     "never due: events that no settlement": "UPDATE pluggy_sync.item_sync SET generation = 99",
@@ -146,6 +162,37 @@ async def test_an_item_is_reconciled_though_the_claim_that_fetched_it_has_settle
     await stack.quiet()
     check = "SELECT webhook_check_at FROM pluggy_sync.item_reconciliations WHERE item_id = $1"
     assert await stack.db.fetchval(check, uuid.UUID(item_id)) is not None
+
+
+async def test_an_order_ends_only_what_it_has_loaded(stack: Stack) -> None:
+    """Its worker stands still between the two, and the read of another orders the next one."""
+    item_id = (await stack.item(transactions=0, accounts=1))["id"]
+    await stack.process("item/created", item_id)
+    kind, stall = CONFIRMATIONS[0], timedelta(seconds=30)
+
+    async def load_and_stall(conn: object, /, *, limit: int) -> list[DueReconciliation]:
+        due = await kind.load(stack.db, limit=limit)
+        await order_due(stack.db, [kind])
+        await stack.quiet()
+        await stack.shift(stall)
+        return [
+            DueReconciliation(d.item_id, due_at=d.due_at - stall, readable=d.readable) for d in due
+        ]
+
+    await stack.shift(timedelta(seconds=6))
+    await order_due(stack.db, [replace(kind, load=load_and_stall)])
+    assert await order_due(stack.db, [kind]) == 1
+
+
+@pytest.mark.parametrize("kind", [*RECONCILIATIONS, *CONFIRMATIONS], ids=lambda k: k.load.__name__)
+async def test_no_order_ends_what_became_due_later(stack: Stack, kind: Reconciliation) -> None:
+    item_id = uuid.UUID((await stack.synced_item(transactions=5, accounts=1))["id"])
+    await stack.db.execute(ALL_DUE)
+    before: datetime = await stack.db.fetchval("SELECT now() - interval '1 hour'")
+    await kind.end(stack.db, item_ids=[item_id], due_ats=[before])
+    assert [found.item_id for found in await kind.load(stack.db, limit=9)] == [item_id]
+    await order_due(stack.db, [kind])
+    assert not await kind.load(stack.db, limit=9)
 
 
 async def test_a_claim_writes_nothing_of_an_account_that_a_person_has_tombstoned(

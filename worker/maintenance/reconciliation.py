@@ -30,9 +30,11 @@ class LoadDue(Protocol):
 
 
 class EndDue(Protocol):
-    """A statement that says that the event of these items is ordered."""
+    """A statement that says that the event of these items is ordered; due_ats: as loaded."""
 
-    def __call__(self, conn: Pool, /, *, item_ids: Collection[uuid.UUID]) -> Awaitable[None]: ...
+    def __call__(
+        self, conn: Pool, /, *, item_ids: Collection[uuid.UUID], due_ats: Collection[datetime]
+    ) -> Awaitable[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,9 @@ async def _order(db: Pool, kind: Reconciliation) -> int:
     ]
     answers = await accept_events(db, events) if events else []
     # Last, so that a crash repeats an order instead of losing it.
-    await kind.end(db, item_ids=[record.item_id for record in due])
+    await kind.end(
+        db, item_ids=[record.item_id for record in due], due_ats=[record.due_at for record in due]
+    )
     ordered = sum(isinstance(answer, Accepted) and answer.is_new for answer in answers)
     log.info("reconciliations_ordered", event_name=kind.event, due=len(due), ordered=ordered)
     return ordered

@@ -105,7 +105,7 @@ async def complete_transactions(
 
 
 async def load_due_overlaps(conn: Executor, *, limit: int) -> list[DueReconciliation]:
-    """Items of which an overlap is to be read again.
+    """Items of which an overlap is to be read again; due_at: the latest of those.
 
     readable: without a consent every list is empty, which proves nothing; then the next delta reads
     it.
@@ -115,9 +115,14 @@ async def load_due_overlaps(conn: Executor, *, limit: int) -> list[DueReconcilia
     ]
 
 
-async def end_overlaps(conn: Executor, *, item_ids: Collection[uuid.UUID]) -> None:
-    """They are an event by now; the read itself sets the next one."""
-    await conn.execute(SQL["end_overlaps"], item_ids)
+async def end_overlaps(
+    conn: Executor, *, item_ids: Collection[uuid.UUID], due_ats: Collection[datetime]
+) -> None:
+    """They are an event by now; the read itself sets the next one.
+
+    due_ats, here and below: as they were loaded, for what became due since is another order.
+    """
+    await conn.execute(SQL["end_overlaps"], item_ids, due_ats)
 
 
 async def expect_first_rows(
@@ -134,16 +139,18 @@ async def expect_first_rows(
 
 
 async def load_due_confirmations(conn: Executor, *, limit: int) -> list[DueReconciliation]:
-    """Items of which an empty first list is to be read again."""
+    """Items of which an empty first list is to be read again; due_at: the latest of those."""
     return [
         DueReconciliation(*record)
         for record in await conn.fetch(SQL["load_due_confirmations"], limit)
     ]
 
 
-async def end_confirmations(conn: Executor, *, item_ids: Collection[uuid.UUID]) -> None:
+async def end_confirmations(
+    conn: Executor, *, item_ids: Collection[uuid.UUID], due_ats: Collection[datetime]
+) -> None:
     """They are an event by now; the read itself sets the next one."""
-    await conn.execute(SQL["end_confirmations"], item_ids)
+    await conn.execute(SQL["end_confirmations"], item_ids, due_ats)
 
 
 async def record_failure(

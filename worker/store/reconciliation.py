@@ -125,9 +125,14 @@ async def load_due_webhook_checks(conn: Executor, *, limit: int) -> list[DueReco
     ]
 
 
-async def end_webhook_checks(conn: Executor, *, item_ids: Collection[uuid.UUID]) -> None:
-    """The alarm is an event by now; the look itself sets the next one."""
-    await conn.execute(SQL["end_webhook_checks"], item_ids)
+async def end_webhook_checks(
+    conn: Executor, *, item_ids: Collection[uuid.UUID], due_ats: Collection[datetime]
+) -> None:
+    """The alarm is an event by now; the look itself sets the next one.
+
+    due_ats, here and below: as they were loaded, for what became due since is another order.
+    """
+    await conn.execute(SQL["end_webhook_checks"], item_ids, due_ats)
 
 
 async def load_due_recent_reads(conn: Executor, *, limit: int) -> list[DueReconciliation]:
@@ -138,8 +143,10 @@ async def load_due_recent_reads(conn: Executor, *, limit: int) -> list[DueReconc
     ]
 
 
-async def end_recent_reads(conn: Executor, *, item_ids: Collection[uuid.UUID]) -> None:
-    await conn.execute(SQL["end_recent_reads"], item_ids)
+async def end_recent_reads(
+    conn: Executor, *, item_ids: Collection[uuid.UUID], due_ats: Collection[datetime]
+) -> None:
+    await conn.execute(SQL["end_recent_reads"], item_ids, due_ats)
 
 
 async def load_due_verifies(conn: Executor, *, limit: int) -> list[DueReconciliation]:
@@ -149,12 +156,14 @@ async def load_due_verifies(conn: Executor, *, limit: int) -> list[DueReconcilia
     ]
 
 
-async def end_verifies(conn: Executor, *, item_ids: Collection[uuid.UUID]) -> None:
+async def end_verifies(
+    conn: Executor, *, item_ids: Collection[uuid.UUID], due_ats: Collection[datetime]
+) -> None:
     """On to the next round, at the item's own place in it.
 
     Six days: a verify that has to wait for better lanes still ends within the week.
     """
-    await conn.execute(SQL["end_verifies"], item_ids)
+    await conn.execute(SQL["end_verifies"], item_ids, due_ats)
 
 
 async def load_due_deletions(conn: Executor, *, limit: int) -> list[DueReconciliation]:
@@ -164,9 +173,11 @@ async def load_due_deletions(conn: Executor, *, limit: int) -> list[DueReconcili
     ]
 
 
-async def end_deletions(conn: Executor, *, item_ids: Collection[uuid.UUID]) -> None:
+async def end_deletions(
+    conn: Executor, *, item_ids: Collection[uuid.UUID], due_ats: Collection[datetime]
+) -> None:
     """Once a day as long as such rows are pending."""
-    await conn.execute(SQL["end_deletions"], item_ids)
+    await conn.execute(SQL["end_deletions"], item_ids, due_ats)
 
 
 async def plan_deletions(conn: Executor, item_id: uuid.UUID, *, due_at: datetime) -> None:
