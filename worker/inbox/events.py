@@ -164,20 +164,28 @@ def registration(item_id: uuid.UUID, now: datetime, *, lane: Lane = Lane.LIVE) -
 
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
-        # The standard library's parser: lone surrogates, 1e200000 and integers of any length are
-        # JSON, and must not refuse an event.
+        # Most bodies, in a sixth of the time; numbers without a fraction are integers then.
+        fields = _fast_decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        fields = _any_json(body)
+    if not isinstance(fields, dict):
+        raise MalformedEvent("not a JSON object")
+    return fields
+
+
+def _any_json(body: bytes) -> Any:
+    """As the standard library parses it: lone surrogates, 1e200000, integers of any length and
+    UTF-16 are JSON, and must not refuse an event."""
+    try:
         try:
-            fields = _decoded(body)
+            return _decoded(body)
         except RecursionError:
             # No field that we read is nested deeper than an entry of a list.
-            fields = _decoded(flattened(body, 3))
+            return _decoded(flattened(body, 3))
     except (TooMuchNesting, RecursionError) as error:
         raise MalformedEvent("nested too deeply") from error
     except ValueError as error:
         raise MalformedEvent("not JSON") from error
-    if not isinstance(fields, dict):
-        raise MalformedEvent("not a JSON object")
-    return fields
 
 
 def _decoded(body: bytes) -> Any:
@@ -188,6 +196,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+_fast_decoder: Final = msgspec.json.Decoder()
 # json.loads would make one for each body.
 _decoder: Final = json.JSONDecoder(parse_constant=_no_constant, parse_int=float)
 
@@ -272,14 +281,16 @@ def _unusable(reason: str) -> dict[str, Any]:
 
 
 def _count(value: object) -> int | None:
-    # Every number was read as a float.
-    return int(value) if isinstance(value, float) and 0 <= value <= 2**31 - 1 else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return int(value) if 0 <= value <= 2**31 - 1 else None
 
 
 def _connector_id(value: object) -> int | None:
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         return int(value)
-    return _count(value) if isinstance(value, float) and value.is_integer() else None
+    whole = not isinstance(value, float) or value.is_integer()
+    return _count(value) if whole else None
 
 
 def _transaction_ids(value: object) -> tuple[tuple[uuid.UUID, ...], int]:

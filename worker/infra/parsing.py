@@ -14,6 +14,8 @@ import msgspec
 UUID_SPELLINGS: Final = re.compile(
     r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.ASCII | re.IGNORECASE
 )
+UUID_CHARS: Final = 36
+"""Of the longest spelling; longer text is not remembered."""
 
 
 FIRST_AND_LAST: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
@@ -45,15 +47,16 @@ def parse_time(value: object) -> datetime | None:
 
 def parse_uuid(value: object) -> uuid.UUID | None:
     """A UUID with or without hyphens, or None."""
-    if not isinstance(value, str) or not UUID_SPELLINGS.fullmatch(value):
+    if not isinstance(value, str) or len(value) > UUID_CHARS:
         return None
     return _uuid(value)
 
 
 # The rows of a page name the same owner, and few bills.
 @lru_cache(256)
-def _uuid(text: str) -> uuid.UUID:
+def _uuid(text: str) -> uuid.UUID | None:
     try:
-        return msgspec.convert(text, uuid.UUID)  # a quarter of the time of uuid.UUID
-    except msgspec.ValidationError:  # only some of the hyphens
-        return uuid.UUID(text)
+        return msgspec.convert(text, uuid.UUID)  # an eighth of the time of the expression's
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter: a lone surrogate
+        # Only some of the hyphens are a UUID too.
+        return uuid.UUID(text) if UUID_SPELLINGS.fullmatch(text) else None
