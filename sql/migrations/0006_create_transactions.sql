@@ -56,9 +56,11 @@ COMMENT ON COLUMN pluggy.transactions.deletion_flag IS
 COMMENT ON COLUMN pluggy.transactions.deletion_refused_at IS
     'When a person decided that the row stays; null: nobody did, or Pluggy has listed it again since';
 
--- What a sync reads by.
+-- What a sync reads by. Rows of a first import share one createdAt, which makes the index of it the smallest
+-- of all: it is partial, so that no statement uses it that does not ask by createdAt.
 CREATE INDEX transactions_account_date ON pluggy.transactions (item_id, account_id, date DESC, id);
-CREATE INDEX transactions_account_created ON pluggy.transactions (item_id, account_id, source_created_at);
+CREATE INDEX transactions_account_created ON pluggy.transactions (item_id, account_id, source_created_at)
+    WHERE source_created_at IS NOT NULL;
 CREATE INDEX transactions_run ON pluggy.transactions (run_id);
 CREATE INDEX transactions_deletions ON pluggy.transactions (item_id, account_id)
     WHERE deletion_flagged_at IS NOT NULL;

@@ -161,8 +161,8 @@ WHERE t.account_id = $2 AND t.deleted_at IS NULL AND t.deletion_refused_at IS NU
 UPDATE pluggy.transactions
 SET deleted_at = $6::timestamptz, changed_at = $6::timestamptz, run_id = $4,
     deletion_cause = $5, deletion_flagged_at = NULL, deletion_flag = NULL
--- IS TRUE: by the ids. Postgres expects one row of an item's account, and would read all of them.
-WHERE item_id = $1 AND (account_id = $2) IS TRUE AND id = ANY($3::uuid[]) AND deleted_at IS NULL
+-- IS TRUE: by the ids. Postgres expects few rows of an item, and would look at all of them.
+WHERE (item_id = $1 AND account_id = $2) IS TRUE AND id = ANY($3::uuid[]) AND deleted_at IS NULL
 RETURNING id;
 
 -- name: tombstone_owned_transactions
@@ -186,7 +186,7 @@ SET deletion_flagged_at = coalesce(t.deletion_flagged_at, $7::timestamptz), dele
     missing_since = CASE WHEN t.id = ANY($8::uuid[]) THEN coalesce(t.missing_since, $7::timestamptz)
                          ELSE t.missing_since END
 -- IS TRUE: by the ids, as in tombstone_transactions.
-WHERE t.item_id = $1 AND (t.account_id = $2) IS TRUE AND t.id = ANY($3::uuid[])
+WHERE (t.item_id = $1 AND t.account_id = $2) IS TRUE AND t.id = ANY($3::uuid[])
   AND t.deleted_at IS NULL
   AND (t.deletion_flag IS DISTINCT FROM $5 OR t.deletion_cause IS DISTINCT FROM $6
        OR (t.missing_since IS NULL AND t.id = ANY($8::uuid[])))
