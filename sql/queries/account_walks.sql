@@ -1,18 +1,31 @@
 -- name: start_walk
 -- params: item_id, account_id, kind, lane, expects_rows? = null, source_updated_at? = null,
 --     next? = null, started_at? = null, pluggy_started_at? = null, pages? = null,
---     rows_seen? = null, verifies? = null, read_since? = null, read_seq? = null
--- returns: none
+--     rows_seen? = null, verifies? = null, read_since? = null, read_seq? = null, revives? = null,
+--     token? = null, lease_for? = null
+-- returns: one? Renewed
 -- Asks for a walk of an account; a wider or better-laned ask replaces one that is under way.
-WITH replaced AS (
-    DELETE FROM pluggy_sync.walk_pages p USING pluggy_sync.account_walks w
-    WHERE w.item_id = $1 AND w.account_id = $2 AND p.walk_id = w.walk_id
+-- revives: a dead step of the account is due again. token: outside of a page transaction, to check
+-- and renew the lease; no row: it is another worker's.
+WITH lease AS MATERIALIZED (
+    SELECT $1::uuid AS item_id WHERE pluggy_sync.renew_lease($1, $16, $17)
+), replaced AS (
+    DELETE FROM pluggy_sync.walk_pages p USING pluggy_sync.account_walks w, lease l
+    WHERE w.item_id = l.item_id AND w.account_id = $2 AND p.walk_id = w.walk_id
+), revived AS (
+    UPDATE pluggy_sync.product_sync p
+    SET dead_at = NULL, dead_seq = NULL, attempts = 0, failing_since = NULL, next_try_at = NULL
+    FROM lease l
+    WHERE p.item_id = l.item_id AND p.scope_id = $2 AND p.product = 'transactions'
+      AND p.dead_at IS NOT NULL AND $15
 )
 INSERT INTO pluggy_sync.account_walks AS stored
     (item_id, account_id, kind, lane, expects_rows, source_updated_at, next, started_at,
      pluggy_started_at, pages, rows_seen, verifies, read_since, read_seq)
-VALUES ($1, $2, $3, $4, coalesce($5, false), $6, $7, $8, $9, coalesce($10, 0), coalesce($11, 0),
-        coalesce($12, false), $13, $14)
+SELECT item_id, $2::uuid, $3::text, $4::smallint, coalesce($5::boolean, false), $6::timestamptz,
+       $7::text, $8::timestamptz, $9::timestamptz, coalesce($10::integer, 0),
+       coalesce($11::bigint, 0), coalesce($12::boolean, false), $13::timestamptz, $14::bigint
+FROM lease
 ON CONFLICT (item_id, account_id) DO UPDATE SET
     kind = excluded.kind, lane = least(stored.lane, excluded.lane), expects_rows = excluded.expects_rows,
     source_updated_at = excluded.source_updated_at, next = excluded.next,
@@ -20,15 +33,9 @@ ON CONFLICT (item_id, account_id) DO UPDATE SET
     pages = excluded.pages, rows_seen = excluded.rows_seen, verifies = excluded.verifies,
     read_since = excluded.read_since, read_seq = excluded.read_seq,
     finds_candidates = false, read_at = NULL, restarts = 0,
-    asked_at = clock_timestamp();
-
--- name: revive_walk_step
--- params: item_id, account_id
--- returns: none
--- A new ask makes a dead step of an account due again.
-UPDATE pluggy_sync.product_sync
-SET dead_at = NULL, dead_seq = NULL, attempts = 0, failing_since = NULL, next_try_at = NULL
-WHERE item_id = $1 AND scope_id = $2 AND product = 'transactions' AND dead_at IS NOT NULL;
+    asked_at = clock_timestamp()
+RETURNING clock_timestamp() AS now,
+          (SELECT generation FROM pluggy_sync.item_sync WHERE item_id = $1) AS generation;
 
 -- name: note_unreadable_walk
 -- params: item_id, account_id
@@ -45,12 +52,19 @@ WHERE item_id = $1 AND scope_id = $2 AND product = 'transactions';
 SELECT * FROM pluggy_sync.account_walks WHERE item_id = $1 AND account_id = $2;
 
 -- name: begin_walk
--- params: item_id, account_id, started_at, pluggy_started_at, finds_candidates, read_seq?
--- returns: none
--- The first page has arrived. read_seq: the place of its start.
+-- params: item_id, account_id, started_at, pluggy_started_at, read_seq?
+-- returns: one? WalkRow
+-- nullable: started_at, pluggy_started_at, source_updated_at, next, read_at, read_since, read_seq
+-- The first page has arrived. read_seq: the place of its start. A walk finds candidates if rows were
+-- seen before that are not flagged as absent already.
 UPDATE pluggy_sync.account_walks
-SET started_at = $3, pluggy_started_at = $4, finds_candidates = $5, read_seq = $6
-WHERE item_id = $1 AND account_id = $2;
+SET started_at = $3, pluggy_started_at = $4, read_seq = $5,
+    finds_candidates = kind = 'walk' AND EXISTS (
+        SELECT FROM pluggy.transactions t
+        WHERE t.item_id = $1 AND t.account_id = $2 AND t.deleted_at IS NULL
+          AND t.deletion_flagged_at IS NULL AND t.first_seen_at < $3)
+WHERE item_id = $1 AND account_id = $2
+RETURNING *;
 
 -- name: advance_walk
 -- params: item_id, account_id, next?, rows, read_at?, cursor_hash?, listed, has_new_rows, now

@@ -30,6 +30,7 @@ from worker.lease.lease import LEASE, LeaseLost, SyncSession
 from worker.lease.runs import RUN_SEQ_LOCK, run_of_its_own
 from worker.planner.outcomes import Outcome
 from worker.planner.state import ItemState
+from worker.planner.steps import AskWalk
 from worker.store import sweep
 from worker.store.lease import (
     ClaimedItem,
@@ -38,6 +39,7 @@ from worker.store.lease import (
     claim_woken_item,
     release_item,
 )
+from worker.sync.account_walk import ask_walk
 
 WAITING = """
 SELECT count(*) FROM pg_stat_activity
@@ -280,14 +282,18 @@ async def test_a_worker_that_was_overtaken_writes_and_settles_nothing(stack: Sta
     await let_lapse(stack.db)
     await stack.quiet()
     rows, state = await mirrored(stack), await item_row(stack.db, uuid.UUID(item["id"]))
+    account = next(iter(item_state.accounts))
     with pytest.raises(LeaseLost):
         await stalled.open_run("sync")
     with pytest.raises(LeaseLost):
         async with stalled.page() as conn:
             await conn.execute("UPDATE pluggy.transactions SET description = 'overtaken'")
     with pytest.raises(LeaseLost):
+        await ask_walk(stalled, AskWalk(account, Lane.AUDIT, True, None))
+    with pytest.raises(LeaseLost):
         await settled(stalled, item_state, "dead")
     assert await mirrored(stack) == rows
+    assert await stack.db.fetchval("SELECT count(*) FROM pluggy_sync.account_walks") == 0
     assert await item_row(stack.db, uuid.UUID(item["id"])) == state
     assert set(await stack.states(item["id"])) == {"applied"}
 

@@ -257,3 +257,17 @@ async def let_pass(stack: Stack, by: timedelta) -> None:
     """For Pluggy as for us."""
     await stack.shift(by)
     await stack.simulator.apost("/_simulator/clock", {"advance": by.total_seconds()})
+
+
+async def test_a_dead_step_is_read_by_the_next_walk_that_is_asked_for(stack: Stack) -> None:
+    item = await stack.synced_item(transactions=10, accounts=1)
+    await stack.db.execute(
+        "UPDATE pluggy_sync.product_sync SET dead_at = now(), dead_seq = read_seq,"
+        " verified_at = NULL WHERE product = 'transactions'"
+    )
+    await stack.process_order("sync/verify", item["id"])
+    [step] = await stack.db.fetch(
+        "SELECT dead_at, verified_at FROM pluggy_sync.product_sync WHERE product = 'transactions'"
+    )
+    assert step["dead_at"] is None
+    assert step["verified_at"] is not None

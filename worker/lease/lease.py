@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 from worker.infra.lanes import Lane
@@ -25,6 +25,19 @@ LEASE: Final = timedelta(seconds=30)
 
 class LeaseLost(Exception):
     """The lease is another worker's: this claim may write nothing any more."""
+
+
+class Renewal(Protocol):
+    """The time and the item's generation, as of a statement that has renewed the lease."""
+
+    @property
+    def now(self) -> datetime: ...
+
+    @property
+    def generation(self) -> int: ...
+
+
+AnyRenewal = TypeVar("AnyRenewal", bound=Renewal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +129,13 @@ class SyncSession:
         self.generation = row.generation
         self.has_rejected, self.has_absent = row.has_rejected, row.has_absent
 
+    def note_renewed(self, row: AnyRenewal | None) -> AnyRenewal:
+        """Note what a statement returned that checks and renews the lease. Raises LeaseLost."""
+        if row is None:
+            raise LeaseLost
+        self.now, self.generation = row.now, row.generation
+        return row
+
     async def renew(self) -> None:
         """Renew the lease between two pages that are stored together. Raises LeaseLost."""
         async with self.page():
@@ -141,10 +161,7 @@ class SyncSession:
             kind=kind,
             event_ids=list(event_ids),
         )
-        if row is None:
-            raise LeaseLost
-        self.now, self.generation = row.now, row.generation
-        return self.resume_run(row.id)
+        return self.resume_run(self.note_renewed(row).id)
 
     def resume_run(self, run_id: int) -> Run:
         """Go on with a run that a statement under the lease has just opened."""

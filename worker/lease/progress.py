@@ -9,7 +9,7 @@ from typing import Final
 
 from worker.entities.registry import PRODUCTS
 from worker.infra.postgres import Connection, Pool
-from worker.lease.lease import LEASE, LeaseLost, SyncSession
+from worker.lease.lease import LEASE, SyncSession
 from worker.planner.freshness import NARROW_TTL, OVERLAP, bounded
 from worker.planner.state import WHOLE_ITEM
 from worker.store import product_sync
@@ -77,7 +77,7 @@ class Read:
             token=self._token(fences=fences),
             lease_for=LEASE,
         )
-        self._note(marked)
+        self.session.note_renewed(marked)
 
     async def complete_transactions(
         self,
@@ -113,15 +113,10 @@ class Read:
             token=self._token(fences=fences),
             lease_for=LEASE,
         )
-        self._note(marked)
+        self.session.note_renewed(marked)
 
     def _token(self, *, fences: bool) -> uuid.UUID | None:
         return self.session.lease.token if fences else None
-
-    def _note(self, marked: product_sync.Marked | None) -> None:
-        if marked is None:
-            raise LeaseLost
-        self.session.now, self.session.generation = marked.now, marked.generation
 
     async def expect_first_rows(self, conn: Connection) -> None:
         """After an empty list: schedule another read if it has been so since its first read."""

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
 from worker.store.statements import Executor, load
 
 SQL = load("account_walks.sql")
+
+
+class Renewed(msgspec.Struct, frozen=True):
+    now: datetime
+    generation: int
 
 
 class WalkRow(msgspec.Struct, frozen=True):
@@ -60,9 +65,16 @@ async def start_walk(
     verifies: bool | None = None,
     read_since: datetime | None = None,
     read_seq: int | None = None,
-) -> None:
-    """Asks for a walk of an account; a wider or better-laned ask replaces one that is under way."""
-    await conn.execute(
+    revives: bool | None = None,
+    token: uuid.UUID | None = None,
+    lease_for: timedelta | None = None,
+) -> Renewed | None:
+    """Asks for a walk of an account; a wider or better-laned ask replaces one that is under way.
+
+    revives: a dead step of the account is due again. token: outside of a page transaction, to check
+    and renew the lease; no row: it is another worker's.
+    """
+    found = await conn.fetchrow(
         SQL["start_walk"],
         item_id,
         account_id,
@@ -78,12 +90,11 @@ async def start_walk(
         verifies,
         read_since,
         read_seq,
+        revives,
+        token,
+        lease_for,
     )
-
-
-async def revive_walk_step(conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID) -> None:
-    """A new ask makes a dead step of an account due again."""
-    await conn.execute(SQL["revive_walk_step"], item_id, account_id)
+    return None if found is None else Renewed(*found)
 
 
 async def note_unreadable_walk(conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID) -> None:
@@ -105,19 +116,17 @@ async def begin_walk(
     *,
     started_at: datetime,
     pluggy_started_at: datetime,
-    finds_candidates: bool,
     read_seq: int | None,
-) -> None:
-    """The first page has arrived. read_seq: the place of its start."""
-    await conn.execute(
-        SQL["begin_walk"],
-        item_id,
-        account_id,
-        started_at,
-        pluggy_started_at,
-        finds_candidates,
-        read_seq,
+) -> WalkRow | None:
+    """The first page has arrived.
+
+    read_seq: the place of its start. A walk finds candidates if rows were seen before that are not
+    flagged as absent already.
+    """
+    found = await conn.fetchrow(
+        SQL["begin_walk"], item_id, account_id, started_at, pluggy_started_at, read_seq
     )
+    return None if found is None else WalkRow(*found)
 
 
 async def advance_walk(

@@ -7,13 +7,14 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import asyncpg
 import msgspec
 
 from worker.infra.postgres import Connection
-from worker.lease.lease import SyncSession
+from worker.lease.lease import LEASE, SyncSession
 from worker.lease.progress import Read
 from worker.planner.due_reads import RECENT_DAYS
 from worker.planner.state import Walk
@@ -23,6 +24,7 @@ from worker.pluggy_api.errors import MAX_RESTARTS, CursorRefused, PluggyUnavaila
 from worker.store import account_walks
 from worker.store.account_walks import WalkRow
 from worker.store.entities import transactions
+from worker.store.reconciliation import hurry_deletions
 from worker.sync.deletions import QUESTION_SIZE, WITNESSES, Absence, Deletions, Question
 from worker.sync.next_page import NextPage
 from worker.sync.recent_days import RECENT, mark_recent_complete
@@ -39,21 +41,24 @@ MAX_CANDIDATES: Final = 5000
 
 
 async def ask_walk(session: SyncSession, step: AskWalk) -> None:
-    """Store the walk; it is read under this claim or a later one."""
+    """Store the walk; it is read under this claim or a later one. Raises LeaseLost."""
+    start = partial(
+        account_walks.start_walk,
+        item_id=session.item_id,
+        account_id=step.account_id,
+        kind="walk",
+        lane=int(step.lane),
+        expects_rows=step.expects_rows,
+        source_updated_at=step.source_updated_at,
+        verifies=step.verifies,
+        revives=True,
+    )
+    if not step.for_unreadable:
+        session.note_renewed(await start(session.db, token=session.lease.token, lease_for=LEASE))
+        return
     async with session.page() as conn:
-        await account_walks.revive_walk_step(conn, session.item_id, step.account_id)
-        await account_walks.start_walk(
-            conn,
-            session.item_id,
-            step.account_id,
-            kind="walk",
-            lane=int(step.lane),
-            expects_rows=step.expects_rows,
-            source_updated_at=step.source_updated_at,
-            verifies=step.verifies,
-        )
-        if step.for_unreadable:
-            await account_walks.note_unreadable_walk(conn, session.item_id, step.account_id)
+        await start(conn)
+        await account_walks.note_unreadable_walk(conn, session.item_id, step.account_id)
 
 
 async def continue_walk(
@@ -95,7 +100,11 @@ async def _advance(
 
 
 def _going_on(row: WalkRow | None) -> Walk | bool:
-    return True if row is None else msgspec.convert(row, Walk, from_attributes=True)
+    return True if row is None else _walk_of(row)
+
+
+def _walk_of(row: WalkRow) -> Walk:
+    return msgspec.convert(row, Walk, from_attributes=True)
 
 
 async def _loaded(session: SyncSession, walk: Walk) -> Walk | bool:
@@ -197,22 +206,24 @@ async def _proves_nothing(session: SyncSession, walk: Walk) -> bool:
 async def _store(
     conn: Connection, session: SyncSession, walk: Walk, page: Page, started_at: datetime
 ) -> Walk | bool:
-    finds_candidates = walk.finds_candidates
     if walk.started_at is None:
-        finds_candidates = walk.kind == "walk" and await transactions.holds_rows_seen_before(
-            conn, session.item_id, walk.account_id, before=started_at
-        )
-        await account_walks.begin_walk(
+        begun = await account_walks.begin_walk(
             conn,
             session.item_id,
             walk.account_id,
             started_at=started_at,
             pluggy_started_at=page.pluggy_now,
-            finds_candidates=finds_candidates,
             read_seq=session.read_seq,
         )
+        if begun is None:
+            return True
+        walk = _walk_of(begun)
     before = session.run.counts.inserted
     listed = await store_listed(conn, session, walk.account_id, page)
+    has_new_rows = session.run.counts.inserted > before
+    if page.next is None and not walk.finds_candidates:
+        await _complete(conn, session, walk, has_new_rows=has_new_rows)
+        return True
     # A repeated cursor violates a unique index.
     cursor_hash = None if page.next is None else hashlib.sha256(page.next.encode()).digest()
     row = await account_walks.advance_walk(
@@ -223,8 +234,8 @@ async def _store(
         rows=len(page.rows),
         read_at=session.now if page.next is None else None,
         cursor_hash=cursor_hash,
-        listed=listed.ids if finds_candidates else (),
-        has_new_rows=session.run.counts.inserted > before,
+        listed=listed.ids if walk.finds_candidates else (),
+        has_new_rows=has_new_rows,
         now=session.now,
     )
     return _going_on(row)
@@ -276,19 +287,28 @@ async def _finish(session: SyncSession, walk: Walk) -> None:
     async with session.page() as conn:
         absence = await _load_absence(conn, walk)
         await Deletions(conn, session, walk.account_id).tombstone_or_mark(absence)
-        if walk.kind == RECENT:
-            await mark_recent_complete(
-                conn, session, walk.account_id, walk.started_at, walk.read_seq
-            )
-        else:
-            began = walk.source_updated_at, walk.started_at, walk.read_seq
-            await Read(session, PRODUCT, walk.account_id, *began).complete_transactions(
-                conn,
-                pluggy_started_at=walk.pluggy_started_at,
-                since=walk.read_since,
-                walked=walk.kind == "walk",
-            )
-        await account_walks.finish_walk(conn, session.item_id, walk.account_id)
+        await _complete(conn, session, walk)
+
+
+async def _complete(
+    conn: Connection, session: SyncSession, walk: Walk, *, has_new_rows: bool = False
+) -> None:
+    """End the walk. has_new_rows: this transaction has stored some, so that deletions that lacked a
+    witness are asked for again."""
+    if walk.kind == RECENT:
+        await mark_recent_complete(conn, session, walk.account_id, walk.started_at, walk.read_seq)
+        if has_new_rows:
+            await hurry_deletions(conn, session.item_id, walk.account_id, now=session.now)
+    else:
+        began = walk.source_updated_at, walk.started_at, walk.read_seq
+        await Read(session, PRODUCT, walk.account_id, *began).complete_transactions(
+            conn,
+            pluggy_started_at=walk.pluggy_started_at,
+            since=walk.read_since,
+            walked=walk.kind == "walk",
+            has_new_rows=has_new_rows,
+        )
+    await account_walks.finish_walk(conn, session.item_id, walk.account_id)
 
 
 async def _load_absence(conn: Connection, walk: Walk) -> Absence:
