@@ -22,6 +22,10 @@ MAX_WAITING: Final = 5000
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 DEADLINE_INTERVAL_S: Final = 0.1
 """A delivery is given up at most so much later than its deadline."""
+MIN_HALF: Final = 16
+"""Fewer deliveries are not split: each group costs as much as three deliveries more."""
+QUICK_S: Final = 0.1
+"""All that wait for a group that takes longer are the next one: nobody waits for a second one."""
 
 WAITING = Gauge("pluggy_sync_deliveries_waiting", "Deliveries that wait for the next commit")
 
@@ -39,14 +43,22 @@ class Delivery(NamedTuple):
 
 
 class Intake:
-    """Stores one group at a time; deliveries that arrive meanwhile are the next group."""
+    """Stores one group at a time; deliveries that arrive meanwhile are the next group.
 
-    def __init__(self, stores: Stores, waker: Waker) -> None:
+    A group that follows another one is at most half of both and those that wait, so that Postgres
+    stores one half while this process answers and reads the other. Otherwise deliveries of a fixed
+    number of connections come in groups of nearly all of them and of a few, in turn, and Postgres
+    and this process wait for each other.
+    """
+
+    def __init__(self, stores: Stores, waker: Waker, *, quick_s: float = QUICK_S) -> None:
         self._stores = stores
+        self._quick_s = quick_s
         self.wakeups = WakeUps(waker)
         self._waiting: deque[Delivery] = deque()
         self._waiting_bytes = 0
         self._storing: Sequence[Delivery] = ()
+        self._took_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._closed = False
@@ -82,12 +94,15 @@ class Intake:
 
     async def run(self) -> None:
         """Store groups until closed, then the remaining deliveries."""
+        clock = asyncio.get_running_loop().time
         while not self._closed:
             await self._changed.wait()
             self._changed.clear()
             while group := self._next_group():
                 self._storing = group
+                began = clock()
                 await self._store(group)
+                self._took_s = clock() - began
             self._storing = ()
         await self.wakeups.settle()
 
@@ -98,8 +113,8 @@ class Intake:
 
     def _next_group(self) -> list[Delivery]:
         group: list[Delivery] = []
-        size = 0
-        while self._waiting and len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
+        size, most = 0, self._most()
+        while self._waiting and len(group) < most and size < MAX_GROUP_BYTES:
             delivery = self._waiting.popleft()
             self._waiting_bytes -= len(delivery.event.body)
             # A sender that has got a 503 meanwhile repeats the delivery.
@@ -107,6 +122,13 @@ class Intake:
                 group.append(delivery)
                 size += len(delivery.event.body)
         return group
+
+    def _most(self) -> int:
+        """How many deliveries the next group may have."""
+        if not self._storing or self._took_s > self._quick_s:
+            return MAX_GROUP
+        half = math.ceil((len(self._storing) + len(self._waiting)) / 2)
+        return min(max(half, MIN_HALF), MAX_GROUP)
 
     async def _store(self, group: Sequence[Delivery]) -> None:
         events = [delivery.event for delivery in group]

@@ -21,8 +21,9 @@ from worker.infra.postgres import POSTGRES_AWAY, Pool
 
 log = structlog.get_logger()
 
-# A delivery may wait for a group that tries both stores, and then for its own in the spool. The sum
-# of these time-outs stays below that of an answer.
+# A delivery may wait for a group that tries both stores, and then for its own in the spool; before
+# the former for one of at most QUICK_S (intake.py). The sum of these stays below the time-out of an
+# answer.
 POSTGRES_TIMEOUT_S: Final = 2.0
 SPOOL_TIMEOUT_S: Final = 0.8
 PROBE_TIMEOUT_S: Final = 1.0

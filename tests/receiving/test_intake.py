@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -50,19 +51,49 @@ async def doorway(database_url: str, redis: ArqRedis, redis_url: str) -> AsyncIt
 # Groups
 
 
-async def test_what_arrives_while_a_group_is_stored_is_one_commit(
-    doorway: Doorway, db: Pool
+@pytest.mark.parametrize(
+    ("waiting", "quick_s", "groups"),
+    [(40, 0.0, [1, 40]), (40, math.inf, [1, 21, 19]), (16, math.inf, [1, 16])],
+    ids=["all after a slow group", "half after a quick one", "few are not split"],
+)
+async def test_what_arrives_while_a_group_is_stored_is_the_next_one_or_two(
+    database_url: str,
+    redis: ArqRedis,
+    redis_url: str,
+    db: Pool,
+    waiting: int,
+    quick_s: float,
+    groups: list[int],
 ) -> None:
     item_id = uuid.uuid4()
-    async with Locked(db, item_id) as lock:
-        first = asyncio.create_task(doorway.deliver(event_body(item_id)))
-        await until(lock.holds_up)
-        others = [asyncio.create_task(doorway.deliver(event_body())) for _ in range(40)]
-        await doorway.waiting(40)
-    replies = await asyncio.gather(first, *others)
+    async with open_receiver(database_url, redis_url, patient=True, quick_s=quick_s) as doorway:
+        async with Locked(db, item_id) as lock:
+            first = asyncio.create_task(doorway.deliver(event_body(item_id)))
+            await until(lock.holds_up)
+            others = [asyncio.create_task(doorway.deliver(event_body())) for _ in range(waiting)]
+            await doorway.waiting(waiting)
+        replies = await asyncio.gather(first, *others)
     assert {reply.status for reply in replies} == {202}
-    commits = "SELECT count(*) AS n FROM pluggy_sync.webhook_events GROUP BY xmin::text ORDER BY n"
-    assert [row["n"] for row in await db.fetch(commits)] == [1, 40]
+    assert await events_of_commits(db) == groups
+
+
+async def test_what_arrives_together_while_nothing_is_stored_is_one_commit(
+    doorway: Doorway, db: Pool
+) -> None:
+    bodies = [json.dumps(event_body()).encode() for _ in range(40)]
+    now = datetime.now(UTC)
+    await asyncio.gather(
+        *(doorway.services.intake.accept(parse_webhook(body, now)) for body in bodies)
+    )
+    assert await events_of_commits(db) == [40]
+
+
+async def events_of_commits(db: Pool) -> list[int]:
+    """How many events each commit has stored, in their order."""
+    rows = await db.fetch(
+        "SELECT count(*) AS n FROM pluggy_sync.webhook_events GROUP BY xmin::text ORDER BY min(id)"
+    )
+    return [row["n"] for row in rows]
 
 
 async def test_a_client_that_goes_away_takes_no_neighbour_along(doorway: Doorway, db: Pool) -> None:

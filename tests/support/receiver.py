@@ -20,7 +20,7 @@ from tests.support.service_process import ServiceProcess
 from tests.support.waiting import is_blocked, until
 from webhook_receiver.app import ANSWER_TIMEOUT_S, BODY_TIMEOUT_S, ReceiverServices, receiver_runner
 from webhook_receiver.delivery_counts import DeliveryCounts
-from webhook_receiver.intake import Intake
+from webhook_receiver.intake import QUICK_S, Intake
 from webhook_receiver.origins import Authenticator, Origins
 from webhook_receiver.storage import POSTGRES_TIMEOUT_S, Stores
 from worker.inbox.spool import Spool
@@ -149,6 +149,7 @@ async def open_receiver(
     body_timeout_s: float = BODY_TIMEOUT_S,
     answer_timeout_s: float | None = None,
     patient: bool = False,
+    quick_s: float = QUICK_S,
     limits: HttpLimits | None = None,
 ) -> AsyncIterator[Doorway]:
     """The receiver as `python -m webhook_receiver` builds it, on a free port.
@@ -164,7 +165,7 @@ async def open_receiver(
         secret_header=header,
         origins=origins or Origins(),
         stores=stores,
-        intake=Intake(stores, ArqWaker(redis)),
+        intake=Intake(stores, ArqWaker(redis), quick_s=quick_s),
         counts=DeliveryCounts(),
         db=db,
         body_timeout_s=body_timeout_s,
