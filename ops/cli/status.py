@@ -47,6 +47,7 @@ KINDS: Final = (
     "rows_rejected",
     "list_length_unknown",
     "verify_late",
+    "never_due",
     "purge_late",
     "reads_failing",
     "collection_overdue",

@@ -76,6 +76,26 @@ WITH stale AS MATERIALIZED (
       AND accepted_at < now() - interval '2 days'
     GROUP BY item_id
     UNION ALL
+    -- None, unless a statement by hand or a fault of ours has left it. What waits for a parked product is due
+    -- once that is answered.
+    SELECT 'never_due', item_id, NULL, min(since), NULL, count(*),
+           'No worker will take up what is left to do: run the command, which has all of the item read, and'
+           || ' report it.', 'pluggy-sync verify ' || item_id
+    FROM (SELECT item_id, pending_since AS since FROM pluggy_sync.webhook_events
+          WHERE state IN ('pending', 'walking') AND pending_since < now() - interval '1 minute'
+          UNION ALL
+          SELECT w.item_id, w.asked_at FROM pluggy_sync.account_walks w
+          WHERE w.asked_at < now() - interval '1 minute'
+            AND NOT EXISTS (SELECT FROM pluggy_sync.product_sync p
+                            WHERE p.item_id = w.item_id AND p.scope_id = w.account_id
+                              AND p.product = 'transactions' AND p.dead_at IS NOT NULL OFFSET 0)) AS open
+    -- OFFSET 0: one by one, for a join may read all items.
+    WHERE EXISTS (SELECT FROM pluggy_sync.item_sync s JOIN pluggy_sync.item_leases l USING (item_id)
+                  WHERE s.item_id = open.item_id AND s.run_at IS NULL AND l.until <= now() OFFSET 0)
+      AND NOT EXISTS (SELECT FROM pluggy_sync.product_sync p
+                      WHERE p.item_id = open.item_id AND p.parked_at IS NOT NULL OFFSET 0)
+    GROUP BY item_id
+    UNION ALL
     SELECT 'missed_webhooks', item_id, NULL, min(found_at), NULL, count(*),
            pluggy_sync.counted(count(*), 'collection', 'collections')
            || ' of the last week came without a webhook: look at subscriptions, and whether the'
@@ -235,6 +255,7 @@ JOIN (VALUES
     (50, 'rows_rejected', 'yellow', 'us'),
     (49, 'list_length_unknown', 'yellow', 'us'),
     (48, 'verify_late', 'yellow', 'us'),
+    (47, 'never_due', 'yellow', 'us'),
     (46, 'purge_late', 'yellow', 'pluggy'),
     (44, 'reads_failing', 'yellow', 'pluggy'),
     (42, 'collection_overdue', 'yellow', 'pluggy'),

@@ -129,6 +129,8 @@ WITH found AS (
                     || ' they go on: their rows are stored, and none is taken for deleted.'
                WHEN 'verify_late' THEN pluggy_sync.counted(w.n, 'item waits for its', 'items wait for their')
                     || ' verify for over two days: add workers, or see in backlog what goes before it.'
+               WHEN 'never_due' THEN pluggy_sync.counted(w.n, 'item has', 'items have')
+                    || ' work left that no worker will take up: verify reads them, and please report it.'
                WHEN 'purge_late' THEN pluggy_sync.counted(
                     w.n, 'deleted item waits for its', 'deleted items wait for their')
                     || ' purge for over a day: Pluggy has to answer 404 once more.'

@@ -14,6 +14,7 @@ import pytest
 from ops.cli.main import main
 from tests.operating.test_cli import CommandLine
 from tests.support.stack import Stack, now
+from tests.syncing.test_parked_walks import park
 from worker.inbox.events import parse_webhook
 from worker.store import halts, reconciliation, sweep
 from worker.store.deliveries import add_delivery_counts
@@ -196,6 +197,13 @@ async def verify_late(stack: Stack, item_id: str) -> None:
     await stack.db.execute("UPDATE pluggy_sync.item_sync SET run_at = now() + interval '1 hour'")
 
 
+async def never_due(stack: Stack, item_id: str) -> None:
+    await stack.order("sync/recent", item_id)
+    await stack.shift(timedelta(minutes=2))
+    await workers(stack)
+    await stack.db.execute("UPDATE pluggy_sync.item_sync SET run_at = NULL")
+
+
 async def purge_late(stack: Stack, item_id: str) -> None:
     await stack.db.execute(
         "INSERT INTO pluggy_sync.purges (item_id, begun_at, failure_code)"
@@ -325,6 +333,7 @@ KINDS: dict[str, tuple[Fix, str, str]] = {
     "list_length_unknown": (unknown_length, "yellow", "us"),
     "reference_data_incomplete": (incomplete_reference_data, "yellow", "us"),
     "verify_late": (verify_late, "yellow", "us"),
+    "never_due": (never_due, "yellow", "us"),
     "purge_late": (purge_late, "yellow", "pluggy"),
     "reads_failing": (reads_failing, "yellow", "pluggy"),
     "reference_data_failing": (reference_data, "yellow", "pluggy"),
@@ -390,6 +399,24 @@ async def test_what_is_wrong_has_its_row_and_its_light(stack: Stack, kind: str) 
         check_command(command)
     for work in works:
         assert (work["severity"], work["blocked_on"]) == (severity, blocked_on)
+
+
+async def test_a_walk_that_is_never_due_is_found_unless_its_product_is_parked(
+    stack: Stack,
+) -> None:
+    item_id = (await stack.synced_item(transactions=10))["id"]
+    await workers(stack)
+    await stack.db.execute(
+        "INSERT INTO pluggy_sync.account_walks (item_id, account_id, kind, lane, asked_at)"
+        " SELECT item_id, id, 'walk', 2, now() - interval '2 minutes' FROM pluggy.accounts LIMIT 1"
+    )
+    assert (await of_item(stack, "never_due", item_id))["how_many"] == 1
+    await park(stack)
+    await stack.order("sync/recent", item_id)
+    await stack.quiet()
+    await stack.shift(timedelta(minutes=2))
+    await workers(stack)
+    assert "never_due" not in await findings(stack)
 
 
 def check_command(command: str | None) -> None:
