@@ -10,7 +10,8 @@ WITH due AS (
     SELECT s.item_id, s.lane
     FROM pluggy_sync.item_sync s
     JOIN pluggy_sync.item_leases l USING (item_id)
-    WHERE s.item_id = $1 AND s.lane = 0 AND s.run_at <= now() AND l.until <= now()
+    -- IS TRUE: by the item. Postgres may expect that nothing is due, and would read all that is by now.
+    WHERE s.item_id = $1 AND (s.lane = 0 AND s.run_at <= now()) IS TRUE AND l.until <= now()
       AND NOT EXISTS (SELECT FROM pluggy_sync.halts WHERE halted_at IS NOT NULL)
     FOR UPDATE OF s, l SKIP LOCKED
 )
@@ -170,7 +171,9 @@ WITH lease AS (
                 $13::text[], $14::timestamptz[], $15::timestamptz[])
         AS o(id, state, reason, error_id, ask_again_at, confirming, confirming_since, visible_at),
         lease
-    WHERE e.id = o.id AND e.state IN ('pending', 'walking') AND (SELECT count(*) FROM closed) >= 0
+    -- IS TRUE: by the ids. Postgres may expect no open event, and would read all that are open by now.
+    WHERE e.id = o.id AND (e.state IN ('pending', 'walking')) IS TRUE
+      AND (SELECT count(*) FROM closed) >= 0
     RETURNING e.id, e.state
 ), asked AS (
     DELETE FROM pluggy_sync.id_progress p USING events e
@@ -200,7 +203,7 @@ WITH lease AS (
         visible_at = greatest(e.visible_at, o.visible_at,
             CASE WHEN e.state = 'walking' THEN clock_timestamp() END)
     FROM unnest($3::bigint[], $5::timestamptz[]) AS o(id, visible_at), lease
-    WHERE e.id = o.id AND e.state IN ('pending', 'walking')
+    WHERE e.id = o.id AND (e.state IN ('pending', 'walking')) IS TRUE  -- as in settle_item
     RETURNING e.id
 ), asked AS (
     DELETE FROM pluggy_sync.id_progress p USING events e WHERE p.event_row_id = e.id

@@ -63,11 +63,13 @@ WHERE p.item_id = $1 AND p.product = 'transactions' AND p.scope_id = $2;
 -- name: holds_rows_dated_since
 -- params: item_id, account_id, day
 -- returns: value
--- Whether an account has live rows that a read by date must list.
+-- Whether an account has live rows that a read by date must list. ORDER BY, with an OFFSET that keeps
+-- it: by the index of dates. Postgres expects one row of an item's account, and would read all of them.
 SELECT EXISTS (
     SELECT FROM pluggy.transactions
     WHERE item_id = $1 AND account_id = $2 AND deleted_at IS NULL
       AND date >= $3::date::timestamp AT TIME ZONE 'UTC'
+    ORDER BY date DESC OFFSET 0
 ) AS holds;
 
 -- name: note_missed_webhook

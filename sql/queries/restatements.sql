@@ -49,11 +49,17 @@ WITH linked AS (
 SELECT t.account_id, t.id, t.amount, t.currency_code, t.posted_on, t.description,
        t.source_created_at, t.first_seen_at,
        coalesce(t.deleted_at, t.deletion_flagged_at) AS deleted_at, t.deleted_at IS NULL AS awaits_decision
-FROM pluggy.transactions t
+FROM (
+    -- Apart, so that each is found by its partial index: an item may have a million other rows.
+    SELECT * FROM pluggy.transactions
+    WHERE item_id = $1 AND deleted_at IS NOT NULL AND deleted_at > $2
+    UNION ALL
+    SELECT * FROM pluggy.transactions
+    WHERE item_id = $1 AND deletion_flagged_at IS NOT NULL AND deletion_flagged_at > $2
+      AND deleted_at IS NULL
+) AS t
 JOIN pluggy.accounts a ON a.item_id = t.item_id AND a.id = t.account_id
-WHERE t.item_id = $1 AND a.deleted_at IS NULL
-  AND (t.deleted_at > $2 OR (t.deleted_at IS NULL AND t.deletion_flagged_at > $2))
-  AND t.id NOT IN (SELECT id FROM linked)
+WHERE a.deleted_at IS NULL AND t.id NOT IN (SELECT id FROM linked)
 ORDER BY t.account_id, t.id LIMIT $3;
 
 -- name: load_created

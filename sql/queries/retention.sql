@@ -8,10 +8,11 @@
 -- delivery for hours, so none comes that late for an event that is forgotten.
 DELETE FROM pluggy_sync.webhook_events e
 WHERE e.state IN ('applied', 'ignored') AND e.settled_at < now() - $1::interval
-  AND e.id IN (SELECT id FROM pluggy_sync.webhook_events
-               WHERE accepted_at < now() - $1::interval AND settled_at < now() - $1::interval
-                 AND state IN ('applied', 'ignored')
-               ORDER BY accepted_at LIMIT $2);
+  -- ARRAY: by the ids, however many rows Postgres expects.
+  AND e.id = ANY (ARRAY(SELECT id FROM pluggy_sync.webhook_events
+                        WHERE accepted_at < now() - $1::interval AND settled_at < now() - $1::interval
+                          AND state IN ('applied', 'ignored')
+                        ORDER BY accepted_at LIMIT $2));
 
 -- name: delete_expired_rows
 -- params: table, time_column, retention, limit

@@ -1,9 +1,11 @@
 -- The items of which something may be wrong: in a large database they are few. Its first two parts name the
--- conditions of partial indexes word by word.
+-- conditions of partial indexes word by word. BETWEEN, which is always so: without statistics, as after
+-- an upgrade of Postgres, IS NOT NULL is expected of every row, and a range of few.
 CREATE VIEW pluggy_sync.items_not_fresh AS
 SELECT item_id FROM pluggy_sync.product_sync
-WHERE dead_at IS NOT NULL OR parked_at IS NOT NULL OR stale_reason IS NOT NULL
-   OR incomplete_reason IS NOT NULL
+WHERE (dead_at IS NOT NULL OR parked_at IS NOT NULL OR stale_reason IS NOT NULL
+       OR incomplete_reason IS NOT NULL)
+  AND item_id BETWEEN '00000000-0000-0000-0000-000000000000' AND 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 UNION
 SELECT id FROM pluggy.items
 WHERE deleted_at IS NULL

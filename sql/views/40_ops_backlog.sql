@@ -7,12 +7,15 @@ LEFT JOIN (
     SELECT lane, count(*) AS items, count(*) FILTER (WHERE run_at <= now()) AS due,
            min(run_at) FILTER (WHERE run_at <= now()) AS oldest_due_at
     FROM pluggy_sync.item_sync WHERE run_at IS NOT NULL GROUP BY lane) AS s ON s.lane = l.lane
--- From the leases that are held, which are as few as the slots of all workers.
+-- From the leases that are held, which are as few as the slots of all workers. BETWEEN: by their index, as
+-- in items_not_fresh.
 LEFT JOIN (
     SELECT w.lane, count(*) AS running
     FROM pluggy_sync.item_leases h
     JOIN pluggy_sync.item_sync w ON w.item_id = h.item_id
-    WHERE h.token IS NOT NULL AND h.until > now() AND w.run_at IS NOT NULL GROUP BY w.lane) AS k
+    WHERE h.token IS NOT NULL AND h.until > now() AND w.run_at IS NOT NULL
+      AND h.item_id BETWEEN '00000000-0000-0000-0000-000000000000' AND 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+    GROUP BY w.lane) AS k
     ON k.lane = l.lane
 ORDER BY l.lane;
 

@@ -1,12 +1,15 @@
+-- BETWEEN: by the indexes of what is flagged, as in items_not_fresh.
 CREATE VIEW pluggy_ops.flagged_deletions AS
 SELECT item_id, account_id, id AS transaction_id, deletion_flag AS reason,
        deletion_flagged_at AS flagged_at, posted_on
 FROM pluggy.transactions
 WHERE deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
+  AND item_id BETWEEN '00000000-0000-0000-0000-000000000000' AND 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 UNION ALL
 SELECT item_id, id, NULL, deletion_flag, deletion_flagged_at, NULL
 FROM pluggy.accounts
-WHERE deletion_flagged_at IS NOT NULL AND deleted_at IS NULL;
+WHERE deletion_flagged_at IS NOT NULL AND deleted_at IS NULL
+  AND item_id BETWEEN '00000000-0000-0000-0000-000000000000' AND 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 
 COMMENT ON VIEW pluggy_ops.flagged_deletions IS
     'Rows that are absent at Pluggy and not proven deleted: a person accepts or refuses each';

@@ -16,7 +16,9 @@ WITH errors AS (
            coalesce(p.failing_since, p.dead_at), p.failed_at, p.error_id
     FROM pluggy_sync.product_sync p
     LEFT JOIN pluggy.items i ON i.id = p.item_id
+    -- BETWEEN: by the index product_sync_not_well, as in items_not_fresh.
     WHERE i.deleted_at IS NULL AND (p.attempts > 0 OR p.dead_at IS NOT NULL)
+      AND p.item_id BETWEEN '00000000-0000-0000-0000-000000000000' AND 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 ), totals AS (
     -- Two counts that read indexes alone, but for the deleted items.
     SELECT a.connector_id, a.items - coalesce(d.items, 0) AS items

@@ -20,6 +20,11 @@ WITH stale AS MATERIALIZED (
     FROM pluggy_ops.freshness
     WHERE state IN ('stale', 'incomplete')
       AND item_id = ANY (ARRAY(SELECT n.item_id FROM pluggy_sync.items_not_fresh n))
+), dead AS MATERIALIZED (
+    -- BETWEEN: by the index product_sync_not_well, as in items_not_fresh.
+    SELECT item_id, product, scope_id, dead_at, failure_code FROM pluggy_sync.product_sync
+    WHERE dead_at IS NOT NULL
+      AND item_id BETWEEN '00000000-0000-0000-0000-000000000000' AND 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 ), work AS (
     SELECT 'item_not_found' AS kind, p.item_id, NULL::uuid AS account_id, p.dead_at AS since,
            NULL::timestamptz AS due_at, 1::bigint AS how_many,
@@ -27,8 +32,8 @@ WITH stale AS MATERIALIZED (
            || ' existed, deliver {"event": "item/deleted", "itemId": "' || p.item_id
            || '"} to the receiver yourself, or run the command.' AS what,
            'pluggy-sync items deleted ' || p.item_id AS command
-    FROM pluggy_sync.product_sync p
-    WHERE p.product = 'items' AND p.dead_at IS NOT NULL AND p.failure_code LIKE '404:%'
+    FROM dead p
+    WHERE p.product = 'items' AND p.failure_code LIKE '404:%'
     UNION ALL
     -- Webhooks of an item that was connected just now are on their way.
     SELECT 'item_not_registered', u.item_id, NULL, u.found_at, NULL, 1,
@@ -232,9 +237,9 @@ WITH stale AS MATERIALIZED (
       AND NOT (kind = 'reads_failing'
                AND (item_id, product, coalesce(scope_id, '00000000-0000-0000-0000-000000000000')) IN (
                    SELECT p.item_id, p.product, p.scope_id
-                   FROM pluggy_sync.product_sync p
+                   FROM dead p
                    JOIN pluggy_sync.webhook_events e ON e.item_id = p.item_id AND e.reason = p.failure_code
-                   WHERE p.dead_at IS NOT NULL AND e.state = 'dead'))
+                   WHERE e.state = 'dead'))
     GROUP BY kind, item_id, of_meu_pluggy
     UNION ALL
     -- For the overview: rows of freshness, whatever kind they are of.

@@ -106,12 +106,24 @@ def columns(plan: dict[str, Any]) -> Iterator[tuple[str | None, str]]:
         yield from columns(part)
 
 
+NO_STATISTICS: Final = (
+    "DELETE FROM pg_statistic WHERE starelid IN (SELECT oid FROM pg_class"
+    " WHERE relnamespace IN ('pluggy'::regnamespace, 'pluggy_sync'::regnamespace))",
+    "UPDATE pg_class SET relpages = 0, reltuples = -1, relallvisible = 0"
+    " WHERE relnamespace IN ('pluggy'::regnamespace, 'pluggy_sync'::regnamespace)",
+)
+"""As after an upgrade of Postgres, or a load that nothing has analyzed yet."""
+
+
+@pytest.mark.parametrize("before", [(), NO_STATISTICS], ids=["analyzed", "without statistics"])
 @pytest.mark.parametrize("name", ASKED)
 async def test_what_is_asked_reads_a_small_part_of_large_tables(
-    filled: Connection, name: str
+    filled: Connection, name: str, before: tuple[str, ...]
 ) -> None:
     statement, arguments = ASKED[name]
     async with undone(filled):
+        for change in before:
+            await filled.execute(change)
         [explained] = json.loads(await filled.fetchval(EXPLAIN + statement, *arguments))
     read = Counter[str]()
     for table, rows in rows_read(explained["Plan"]):
@@ -171,3 +183,14 @@ async def test_a_query_of_the_cookbook_reads_only_the_rows_of_its_person(
         [explained] = json.loads(await of_people.fetchval(EXPLAIN + statement, *arguments))
     read = sum(rows for table, rows in rows_read(explained["Plan"]) if table == "transactions")
     assert read <= 2 * 2 * ROWS
+
+
+async def test_a_search_for_flagged_rows_reads_no_others_without_statistics(
+    of_people: Connection,
+) -> None:
+    async with undone(of_people):
+        for change in NO_STATISTICS:
+            await of_people.execute(change)
+        statement = "SELECT * FROM pluggy_ops.flagged_deletions"
+        [explained] = json.loads(await of_people.fetchval(EXPLAIN + statement))
+    assert all(rows == 0 for table, rows in rows_read(explained["Plan"]) if table == "transactions")

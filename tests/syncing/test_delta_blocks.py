@@ -21,7 +21,7 @@ from bench.pages import OURS, open_session
 from tests.support.shared_database import database_from
 from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.lease.progress import Read
-from worker.store import id_progress
+from worker.store import id_progress, reconciliation, restatements
 from worker.store.entities import transactions
 from worker.sync.deletions import ONE_IN
 
@@ -94,6 +94,10 @@ SELECT md5('item' || n)::uuid, md5(n || 'row' || r)::uuid, md5('account' || n)::
 FROM generate_series(1, $1::integer) AS n, generate_series(1, 5) AS r
 """
 """Of so many accounts that have few rows."""
+ITS_ACCOUNT: Final = """
+INSERT INTO pluggy.accounts (item_id, id, payload, row_hash, row_version, run_id)
+VALUES ($1, $2, '{}', '\\x00', 1, 1)
+"""
 EVENT: Final = """
 INSERT INTO pluggy_sync.webhook_events
     (event_id, body_sha256, event, body, received_at, lane, state, transaction_ids)
@@ -134,6 +138,12 @@ QUESTIONS: Final[dict[str, Asked]] = {
     "rows that a delta must list": lambda session, _: transactions.holds_rows_created_since(
         session.db, OURS, ACCOUNT, since=session.now
     ),
+    "rows that a read by date must list": lambda session, _: reconciliation.holds_rows_dated_since(
+        session.db, OURS, ACCOUNT, day=session.now.date() + timedelta(days=1)
+    ),
+    "deleted rows that may be restated": lambda session, _: restatements.load_deleted(
+        session.db, OURS, deleted_after=SINCE, limit=100
+    ),
 }
 
 
@@ -148,6 +158,7 @@ async def test_a_question_about_rows_costs_no_more_in_a_large_account(
     db = one_connection
     session = await open_session(db, None)
     await db.execute(OTHERS, others)
+    await db.execute(ITS_ACCOUNT, OURS, ACCOUNT)
     await db.execute(fill, OURS, ACCOUNT, FEW_ROWS, 1)
     event = await db.fetchval(EVENT, IDS)
     await db.execute("ANALYZE")

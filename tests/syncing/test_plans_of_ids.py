@@ -11,7 +11,7 @@ from tests.support.statements import STATEMENTS
 from worker.infra.postgres import Pool
 
 BY_INDEX = ("load_transactions_versions", "load_open_ids")
-BY_HASH = ("load_deletion_candidates", "load_witnesses")
+BY_HASH = ("find_unlisted_items", "load_deletion_candidates", "load_witnesses")
 
 
 async def plan_of(db: Pool, name: str) -> str:

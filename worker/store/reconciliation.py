@@ -81,7 +81,11 @@ async def mark_recent_complete(
 async def holds_rows_dated_since(
     conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID, *, day: date
 ) -> bool:
-    """Whether an account has live rows that a read by date must list."""
+    """Whether an account has live rows that a read by date must list.
+
+    ORDER BY, with an OFFSET that keeps it: by the index of dates. Postgres expects one row of an
+    item's account, and would read all of them.
+    """
     found: bool = await conn.fetchval(SQL["holds_rows_dated_since"], item_id, account_id, day)
     return found
 
