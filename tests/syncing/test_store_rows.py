@@ -141,8 +141,11 @@ async def test_new_rows_are_copied_and_unchanged_ones_neither_decoded_nor_writte
 async def test_parts_of_a_page_are_sent_while_the_next_are_mapped(
     session: SyncSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is sent leaves the process when the loop goes round, and so it does after each part."""
-    rounds, mapped_in = 0, list[int]()
+    """What is sent leaves the process when the loop goes round, and so it does after each part.
+
+    The first part is small: until it is sent, Postgres has nothing to write.
+    """
+    rounds, mapped_in, sizes = 0, list[int](), list[int]()
 
     async def count_rounds() -> None:
         nonlocal rounds
@@ -152,15 +155,18 @@ async def test_parts_of_a_page_are_sent_while_the_next_are_mapped(
 
     def read_noting(entity: Entity, raws: Sequence[bytes]) -> Sequence[Fields | None]:
         mapped_in.append(rounds)
+        sizes.append(len(raws))
         return read_familiar(entity, raws)
 
     monkeypatch.setattr(mapped_rows, "read_familiar", read_noting)
+    monkeypatch.setattr(mapped_rows, "FIRST_PART_SIZE", 2)
     monkeypatch.setattr(mapped_rows, "PART_SIZE", 6)
     counting = asyncio.create_task(count_rounds())
     page = page_of([(number, PLAIN) for number in range(1, 61)])
     await in_page(session, partial(_store_page, session, page))
     await end(counting)
-    assert len(set(mapped_in)) == len(mapped_in) == 10
+    assert sizes == [2, *[6] * 9, 4]
+    assert len(set(mapped_in)) == len(mapped_in)
 
 
 rows = st.tuples(st.integers(1, 4), st.sampled_from(ODDITIES))
@@ -181,6 +187,7 @@ async def test_ordinary_rows_are_stored_as_if_each_were_read_whole(
 ) -> None:
     """Pages are stored twice: new rows by COPY in parts, and each row read whole and by upsert."""
     monkeypatch.setattr(copied_rows, "MIN_COPIED", 1)
+    monkeypatch.setattr(mapped_rows, "FIRST_PART_SIZE", 1)
     monkeypatch.setattr(mapped_rows, "PART_SIZE", 2)
     copied = await stored_by(session, pages, row_by_row=False)
     monkeypatch.setattr(copied_rows, "MIN_COPIED", 1000)

@@ -26,6 +26,7 @@ DIGITS: Final = 4
 """Decimal digits in one of a numeric."""
 BASE: Final = 10**DIGITS
 NEGATIVE: Final = 0x4000
+_SHIFTS: Final = [10 ** (DIGITS - scale) for scale in range(DIGITS + 1)]
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 FIRST_DAY: Final = date(2000, 1, 1).toordinal()
 MICROSECOND: Final = timedelta(microseconds=1)
@@ -70,7 +71,7 @@ def encoded(values: Iterable[Any]) -> list[bytes]:
     Raises asyncpg.DataError, as asyncpg does for values that it cannot encode.
     """
     try:
-        return [_ENCODERS[type(value)](value) for value in values]
+        return [NULL if value is None else _ENCODERS[type(value)](value) for value in values]
     except (LookupError, TypeError, ValueError, ArithmeticError, error) as refused:
         raise asyncpg.DataError("a value that COPY cannot write") from refused
 
@@ -80,7 +81,8 @@ def _text(value: str) -> bytes:
     return _size(len(text)) + text
 
 
-def _uuid_of(value: uuid.UUID) -> bytes:
+def uuid_(value: uuid.UUID) -> bytes:
+    """A value of a uuid column."""
     return _uuid(16, value.bytes)
 
 
@@ -92,9 +94,12 @@ def _numeric(value: Decimal) -> bytes:
     if len(whole) > 2 * DIGITS or scale > DIGITS or "E" in text:
         return _long_numeric(value)
     number = int(whole + fraction)
-    sign, number = (NEGATIVE, -number) if number < 0 else (0, number)
-    upper, lower = divmod(number * 10 ** (DIGITS - scale), BASE * BASE)
-    return _money(14, 3, 1, sign, scale, upper, *divmod(lower, BASE))
+    sign = 0
+    if number < 0:
+        sign, number = NEGATIVE, -number
+    number *= _SHIFTS[scale]
+    lower, last = number // BASE, number % BASE
+    return _money(14, 3, 1, sign, scale, lower // BASE, lower % BASE, last)
 
 
 def _long_numeric(value: Decimal) -> bytes:
@@ -110,10 +115,9 @@ def _long_numeric(value: Decimal) -> bytes:
 
 
 _ENCODERS: Final[Mapping[type, Callable[[Any], bytes]]] = {
-    type(None): lambda _: NULL,
     str: _text,
-    uuid.UUID: _uuid_of,
-    pgproto.UUID: _uuid_of,
+    uuid.UUID: uuid_,
+    pgproto.UUID: uuid_,
     Decimal: _numeric,
     datetime: lambda value: _int8(8, (value - EPOCH) // MICROSECOND),
     date: lambda value: _int4(4, value.toordinal() - FIRST_DAY),

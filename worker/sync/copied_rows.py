@@ -10,7 +10,7 @@ import asyncpg
 
 from worker.entities.declaration import Entity
 from worker.infra import binary_copy
-from worker.infra.binary_copy import bigint, bytea, encoded, jsonb, smallint
+from worker.infra.binary_copy import bigint, bytea, encoded, jsonb, smallint, uuid_
 from worker.infra.postgres import Connection
 from worker.lease.lease import SyncSession
 from worker.sync.mapped_rows import Mapped, RowMapper
@@ -92,6 +92,6 @@ def _encoded(start: bytes, part: Sequence[Mapped]) -> bytes:
     """Rows, each of which begins with what all begin with."""
     found: list[bytes] = []
     for row, columns in part:
-        found += (start, *encoded([row.id]), bytea(row.hash), jsonb(row.raw))
+        found += (start, uuid_(row.id), bytea(row.hash), jsonb(row.raw))
         found += encoded(columns.values())
     return b"".join(found)

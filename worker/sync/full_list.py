@@ -25,7 +25,7 @@ from worker.sync.deletions import WITNESSES
 from worker.sync.empty_lists import note_missed, plan_recheck
 from worker.sync.inner_items import is_owner, read_rows_of_item
 from worker.sync.page_rows import Listed, Row
-from worker.sync.store_rows import are_stored, in_page, store_rows
+from worker.sync.store_rows import are_stored, by_number, in_page, store_rows
 from worker.sync.tombstones import tombstone_row
 
 ASK_TIMEOUT_S: Final = 10.0
@@ -57,8 +57,8 @@ async def sync_listing(
         session, page.rows, owner_key=listing.owner_key, owner=owner
     )
     found = await listing.load_live(session.db, session.item_id, scope_id)
-    versions = {version.id: version for version in found}
-    stored = set(versions)
+    versions = by_number(found)
+    stored = {version.id for version in found}
     suspicious = not page.rows and bool(stored)
     listed = Listed(rows, rejected).ids
     missing = stored - listed

@@ -18,7 +18,7 @@ from worker.lease.progress import Read
 from worker.planner.steps import ReadInvestmentTransactions
 from worker.store.entities import investment_transactions
 from worker.sync.page_rows import Listed, read_rows
-from worker.sync.store_rows import are_stored, in_page, store_rows
+from worker.sync.store_rows import are_stored, by_number, in_page, store_rows
 
 PRODUCT: Final = "investment_transactions"
 ASK_AGAIN_AFTER: Final = timedelta(minutes=5)
@@ -35,9 +35,10 @@ async def sync_investment_transactions(
     found = await investment_transactions.load_live_investment_transactions(
         session.db, session.item_id, step.investment_id
     )
-    stored = {version.id: version for version in found}
+    versions = by_number(found)
+    stored = {version.id for version in found}
     listed = Listed(rows, rejected).among(stored)
-    missing = stored.keys() - listed if page.is_complete else set()
+    missing = stored - listed if page.is_complete else set()
     known = bool(rows) and not rejected and len(rows) == len(listed)
     complete = partial(
         read.complete,
@@ -45,7 +46,7 @@ async def sync_investment_transactions(
         incomplete_reason=page.incomplete_reason,
         fences=True,
     )
-    if known and not missing and are_stored(session, ENTITY, rows, stored):
+    if known and not missing and are_stored(session, ENTITY, rows, versions):
         await complete(session.db, found=True)
         return
     proves_nothing = bool(stored) and not page.rows
@@ -63,7 +64,7 @@ async def sync_investment_transactions(
             rejected,
             scope_id=owner,
             owner_columns={"investment_id": owner},
-            stored=stored if known else None,
+            stored=versions if known else None,
         )
         if not missing:
             return

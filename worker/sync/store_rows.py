@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -26,7 +26,8 @@ from worker.sync.page_rows import Rejected, Row, compute_hashes
 from worker.sync.schema_drift import note_novelties
 
 T = TypeVar("T")
-Versions: TypeAlias = Mapping[uuid.UUID, StoredVersion]
+Versions: TypeAlias = Mapping[int, StoredVersion]
+"""By their ids as numbers: Python computes the hash of a UUID slowly, and each time."""
 
 STALE_READ: Final = timedelta(minutes=10)
 """An older answer within this time of our write is a lagging replica's; later it is Pluggy's word.
@@ -94,7 +95,7 @@ def are_stored(session: SyncSession, entity: Entity, rows: Sequence[Row], stored
     """
     if rows and session.has_rejected:
         return False
-    if not all(_equals(entity, row, stored.get(row.id)) for row in rows):
+    if not all(_equals(entity, row, stored.get(row.id.int)) for row in rows):
         return False
     session.run.counts.seen += len(rows)
     session.run.counts.unchanged += len(rows)
@@ -111,18 +112,17 @@ async def _store_batch(
     stored: Versions,
 ) -> list[Rejected]:
     """Write rows that differ; returns rows that could not be written, and adds to older ones."""
-    # uuid.UUID computes its hash in Python each time, so rows are not looked for in nothing.
     differing = new = rows
     if stored:
         differing = _differing(session, entity, rows, stored)
-        new = [row for row in differing if row.id not in stored]
+        new = [row for row in differing if row.id.int not in stored]
     mapper = await copy_new(conn, session, entity, new, owner_columns)
     if mapper is not None:
-        differing = [row for row in differing if row.id in stored] if stored else []
+        differing = [row for row in differing if row.id.int in stored] if stored else []
     else:
         mapper = RowMapper(entity, session.zone, owner_columns)
     readable = await mapper.readable(differing)
-    changed = [row for row in readable if not _is_older(session, row, stored.get(row.id))]
+    changed = [row for row in readable if not _is_older(session, row, stored.get(row.id.int))]
     mapped = await mapper.mapped(changed)
     await note_novelties(
         conn, session.run, entity.product, mapper.novel, request_id=session.pluggy.request_id
@@ -160,7 +160,12 @@ async def load_stored(
         return {}
     loading = entity.load_versions(conn, session.item_id, ids=[row.id for row in rows])
     found = await (loading if len(rows) < MIN_COPIED else _hashing_meanwhile(loading, rows))
-    return {version.id: version for version in found}
+    return by_number(found)
+
+
+def by_number(found: Iterable[StoredVersion]) -> Versions:
+    """Versions by the ids of their rows."""
+    return {version.id.int: version for version in found}
 
 
 async def _hashing_meanwhile(loading: Awaitable[T], rows: Sequence[Row]) -> T:
@@ -178,10 +183,10 @@ def _differing(
     session: SyncSession, entity: Entity, rows: Sequence[Row], stored: Versions
 ) -> list[Row]:
     """Rows that are not stored as they are, counted; the others need not even be decoded."""
-    differing = [row for row in rows if not _equals(entity, row, stored.get(row.id))]
+    differing = [row for row in rows if not _equals(entity, row, stored.get(row.id.int))]
     counts = session.run.counts
     counts.unchanged += len(rows) - len(differing)
-    counts.mapped_again += sum(_is_mapped_again(row, stored.get(row.id)) for row in differing)
+    counts.mapped_again += sum(_is_mapped_again(row, stored.get(row.id.int)) for row in differing)
     return differing
 
 
