@@ -104,10 +104,12 @@ WHERE item_id = $1 AND account_id = $2
 RETURNING restarts;
 
 -- name: count_rows_known
--- params: item_id, account_id
+-- params: item_id, account_id, limit
 -- returns: value
--- Rows of an account that were ever listed.
-SELECT count(*) FROM pluggy.transactions WHERE item_id = $1 AND account_id = $2;
+-- Rows of an account that were ever listed: no more are counted than the limit.
+SELECT count(*) FROM (
+    SELECT FROM pluggy.transactions WHERE item_id = $1 AND account_id = $2 LIMIT $3
+) AS counted;
 
 -- name: load_attempts
 -- params: item_id, product, scope_id

@@ -18,7 +18,9 @@ WITH stale AS MATERIALIZED (
                 WHEN blocked_on = 'bank' THEN 'bank_error'
                 ELSE 'reads_failing' END AS kind
     FROM pluggy_ops.freshness
-    WHERE state IN ('stale', 'incomplete')
+    -- Stale or incomplete, said so that Postgres expects it of most of these rows: where it expects one, it
+    -- reads all open events for each.
+    WHERE state NOT IN ('deleted', 'unread', 'walking', 'fresh')
       AND item_id = ANY (ARRAY(SELECT n.item_id FROM pluggy_sync.items_not_fresh n))
 ), dead AS MATERIALIZED (
     -- BETWEEN: by the index product_sync_not_well, as in items_not_fresh.

@@ -133,6 +133,23 @@ async def test_what_is_asked_reads_a_small_part_of_large_tables(
         assert read[table] < size / 10, table
 
 
+def part(plan: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """The part of a plan that makes what a query names so."""
+    if plan.get("Subplan Name") == f"CTE {name}":
+        return plan
+    return next(filter(None, (part(one, name) for one in plan.get("Plans", ()))), None)
+
+
+@pytest.mark.parametrize("view", ["overview", "findings", "worklist"])
+async def test_postgres_expects_many_rows_that_are_not_fresh(filled: Connection, view: str) -> None:
+    """Where it expects one row, it may read all open events once for each that there is."""
+    statement = f"EXPLAIN (FORMAT JSON) SELECT * FROM pluggy_ops.{view}"  # noqa: S608 - constants
+    [explained] = json.loads(await filled.fetchval(statement))
+    stale = part(explained["Plan"], "stale")
+    assert stale is not None
+    assert stale["Plan Rows"] > 10
+
+
 @pytest.mark.parametrize("cause", CAUSES)
 async def test_each_cause_of_staleness_is_among_those_that_operators_views_read(
     filled: Connection, cause: str

@@ -21,7 +21,7 @@ from bench.pages import OURS, open_session
 from tests.support.shared_database import database_from
 from worker.infra.postgres import Pool, close_pool, open_pool
 from worker.lease.progress import Read
-from worker.store import id_progress, reconciliation, restatements
+from worker.store import account_walks, id_progress, reconciliation, restatements
 from worker.store.entities import transactions
 from worker.sync.deletions import ONE_IN
 
@@ -140,6 +140,9 @@ QUESTIONS: Final[dict[str, Asked]] = {
     ),
     "rows that a read by date must list": lambda session, _: reconciliation.holds_rows_dated_since(
         session.db, OURS, ACCOUNT, day=session.now.date() + timedelta(days=1)
+    ),
+    "rows that a walk has to outnumber": lambda session, _: account_walks.count_rows_known(
+        session.db, OURS, ACCOUNT, limit=100
     ),
     "deleted rows that may be restated": lambda session, _: restatements.load_deleted(
         session.db, OURS, deleted_after=SINCE, limit=100

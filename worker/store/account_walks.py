@@ -178,9 +178,11 @@ async def restart_walk(conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID
     return found
 
 
-async def count_rows_known(conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID) -> int:
-    """Rows of an account that were ever listed."""
-    found: int = await conn.fetchval(SQL["count_rows_known"], item_id, account_id)
+async def count_rows_known(
+    conn: Executor, item_id: uuid.UUID, account_id: uuid.UUID, *, limit: int
+) -> int:
+    """Rows of an account that were ever listed: no more are counted than the limit."""
+    found: int = await conn.fetchval(SQL["count_rows_known"], item_id, account_id, limit)
     return found
 
 

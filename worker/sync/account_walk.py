@@ -160,7 +160,9 @@ async def _raise_if_endless(session: SyncSession, walk: Walk) -> None:
     """Raise CursorRefused for an endless list: each page of a real one has at least one new row."""
     if walk.pages == 0 or walk.pages % CHECK_EVERY_PAGES:
         return
-    rows = await account_walks.count_rows_known(session.db, session.item_id, walk.account_id)
+    rows = await account_walks.count_rows_known(
+        session.db, session.item_id, walk.account_id, limit=walk.pages
+    )
     if walk.pages >= MAX_PAGES or walk.pages > rows + CHECK_EVERY_PAGES:
         raise CursorRefused("endless_list")
 
