@@ -20,6 +20,7 @@ NEEDED = {
     *(f"load_live_{name}" for name in LISTINGS),
     *(f"load_{name}_versions" for name in ENTITIES),
     *(f"upsert_{name}" for name in ENTITIES),
+    "load_transactions_hashes",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.support.statements import STATEMENTS
 from worker.infra.postgres import Pool
 
-BY_INDEX = ("load_transactions_versions", "load_open_ids")
+BY_INDEX = ("load_transactions_versions", "load_transactions_hashes", "load_open_ids")
 BY_HASH = ("find_unlisted_items", "load_deletion_candidates", "load_witnesses")
 
 

@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -30,6 +31,7 @@ from worker.pluggy_api.endpoints import Page, PluggyReader
 from worker.pluggy_api.payloads import decode_envelope
 from worker.pluggy_api.values import Fields
 from worker.sync import copied_rows, mapped_rows, page_rows
+from worker.sync import store_rows as store_rows_module
 from worker.sync.full_list import sync_listing
 from worker.sync.investment_transactions import sync_investment_transactions
 from worker.sync.schema_drift import read_familiar
@@ -138,6 +140,32 @@ async def test_new_rows_are_copied_and_unchanged_ones_neither_decoded_nor_writte
     assert len(writes) == 1
 
 
+async def test_of_many_rows_those_are_written_that_are_not_stored_as_they_are(
+    session: SyncSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_rows_module, "MIN_HASHED", 50)
+    numbers, other = range(1, 61), ODDITIES[2]
+    await in_page(session, partial(_store_page, session, page_of([(n, PLAIN) for n in numbers])))
+    changes = ("deleted_at = now()", "deletion_flagged_at = now()", "deletion_refused_at = now()")
+    for number, change in enumerate((*changes, "row_version = 0"), start=1):
+        await session.db.execute(
+            f"UPDATE pluggy.transactions SET {change} WHERE id = $1",  # noqa: S608 - constants
+            uuid.UUID(int=number),
+        )
+    session.run.counts = Counts()
+    rows = [(n, other if n == 5 else PLAIN) for n in (*numbers, 61)]
+    await in_page(session, partial(_store_page, session, page_of(rows)))
+    counts = session.run.counts
+    assert (counts.inserted, counts.changed, counts.unchanged) == (1, 5, 55)
+    assert counts.mapped_again == 3
+    stored = await session.db.fetch(
+        "SELECT id, amount FROM pluggy.transactions WHERE row_version = 1 AND deleted_at IS NULL"
+        " AND deletion_flagged_at IS NULL AND deletion_refused_at IS NULL ORDER BY id"
+    )
+    assert [row["id"].int for row in stored] == list(range(1, 62))
+    assert [row["id"].int for row in stored if row["amount"] == Decimal("-7.10")] == [5]
+
+
 async def test_parts_of_a_page_are_sent_while_the_next_are_mapped(
     session: SyncSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,8 +217,10 @@ async def test_ordinary_rows_are_stored_as_if_each_were_read_whole(
     monkeypatch.setattr(copied_rows, "MIN_COPIED", 1)
     monkeypatch.setattr(mapped_rows, "FIRST_PART_SIZE", 1)
     monkeypatch.setattr(mapped_rows, "PART_SIZE", 2)
+    monkeypatch.setattr(store_rows_module, "MIN_HASHED", 1)
     copied = await stored_by(session, pages, row_by_row=False)
     monkeypatch.setattr(copied_rows, "MIN_COPIED", 1000)
+    monkeypatch.setattr(store_rows_module, "MIN_HASHED", 1000)
     assert copied == await stored_by(session, pages, row_by_row=True)
 
 

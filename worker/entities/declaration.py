@@ -15,6 +15,7 @@ import msgspec
 from worker.pluggy_api.errors import PluggyNotFound
 from worker.pluggy_api.paging import FullList
 from worker.pluggy_api.values import Fields
+from worker.store.entities.transactions import StoredHash
 from worker.store.rows import StoredVersion, Upserted
 from worker.store.statements import Executor
 
@@ -48,6 +49,14 @@ class LoadVersions(Protocol):
     def __call__(
         self, conn: Executor, item_id: uuid.UUID, /, *, ids: Collection[uuid.UUID]
     ) -> Awaitable[list[StoredVersion]]: ...
+
+
+class LoadHashes(Protocol):
+    """A statement that loads the hashes of rows that are stored as this version maps them."""
+
+    def __call__(
+        self, conn: Executor, item_id: uuid.UUID, /, *, ids: Collection[uuid.UUID], version: int
+    ) -> Awaitable[list[StoredHash]]: ...
 
 
 class Upsert(Protocol):
@@ -120,7 +129,8 @@ class Entity(Product):
     count_explained: of rows that a verify changes, those that are no drift; None: all are.
     fields: of an entity of many rows, what its mapper reads, `updated_at` among it; a row without
     novelties comes to the mapper so, others as a mapping. New rows are written by COPY, which takes
-    the mapper's values as they are.
+    the mapper's values as they are. load_hashes: of such an entity; of most of its rows no more is
+    needed than their hashes.
     """
 
     mapper: Mapper
@@ -130,6 +140,7 @@ class Entity(Product):
     tombstone: Tombstone
     count_explained: CountExplained | None = None
     fields: type[Fields] | None = None
+    load_hashes: LoadHashes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,4 +137,5 @@ ENTITY: Final = Entity(
     upsert=transactions.upsert_transactions,
     tombstone=transactions.tombstone_owned_transactions,
     fields=Transaction,
+    load_hashes=transactions.load_transactions_hashes,
 )

@@ -51,6 +51,8 @@ async def _read(conn: Connection) -> None:
         await listing.load_live(conn, NO_ITEM, NO_ITEM)
     for entity in ENTITIES.values():
         await entity.load_versions(conn, NO_ITEM, ids=[])
+        if entity.load_hashes is not None:
+            await entity.load_hashes(conn, NO_ITEM, ids=[], version=entity.version)
     await transactions.load_witnesses(conn, NO_ITEM, NO_ITEM, suspected=[], asked=[], event_ids=[])
 
 

@@ -25,6 +25,7 @@ class Row(msgspec.Struct, gc=False):
     """A row of a page: what says whether it has changed, and its fields once they are needed.
 
     decoded: what the mapper takes. is_familiar: it has no novelties; then that is Fields.
+    is_stored: a comparison has found it stored as it is.
     """
 
     id: uuid.UUID
@@ -32,6 +33,7 @@ class Row(msgspec.Struct, gc=False):
     _hash: bytes = b""
     decoded: Any = None
     is_familiar: bool = False
+    is_stored: bool = False
 
     @property
     def hash(self) -> bytes:

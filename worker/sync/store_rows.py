@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from worker.entities.declaration import Entity
+from worker.entities.declaration import Entity, LoadHashes
 from worker.infra.postgres import Connection, Pool
 from worker.infra.tasks import end
 from worker.infra.time_slices import batches
@@ -35,6 +35,10 @@ STALE_READ: Final = timedelta(minutes=10)
 
 BATCH_SIZE: Final = 500
 """Rows per statement: a full page of transactions."""
+
+
+MIN_HASHED: Final = 200
+"""Rows: of fewer, the second round trip for those that differ costs more than it saves."""
 
 
 async def store_rows(
@@ -95,7 +99,7 @@ def are_stored(session: SyncSession, entity: Entity, rows: Sequence[Row], stored
     """
     if rows and session.has_rejected:
         return False
-    if not all(_equals(entity, row, stored.get(row.id.int)) for row in rows):
+    if not all(_equals(entity, row, stored) for row in rows):
         return False
     session.run.counts.seen += len(rows)
     session.run.counts.unchanged += len(rows)
@@ -112,9 +116,8 @@ async def _store_batch(
     stored: Versions,
 ) -> list[Rejected]:
     """Write rows that differ; returns rows that could not be written, and adds to older ones."""
-    differing = new = rows
+    differing = new = _differing(session, entity, rows, stored)
     if stored:
-        differing = _differing(session, entity, rows, stored)
         new = [row for row in differing if row.id.int not in stored]
     mapper = await copy_new(conn, session, entity, new, owner_columns)
     if mapper is not None:
@@ -155,12 +158,33 @@ async def _count_explained(
 async def load_stored(
     conn: Connection | Pool, session: SyncSession, entity: Entity, rows: Sequence[Row]
 ) -> Versions:
-    """What is stored of rows, tombstones included."""
+    """What is stored of rows, tombstones included; not of many rows that are marked as stored."""
+    if entity.load_hashes is not None and len(rows) >= MIN_HASHED:
+        rows = await _others_stored(conn, session, entity, entity.load_hashes, rows)
     if not rows:
         return {}
     loading = entity.load_versions(conn, session.item_id, ids=[row.id for row in rows])
     found = await (loading if len(rows) < MIN_COPIED else _hashing_meanwhile(loading, rows))
     return by_number(found)
+
+
+async def _others_stored(
+    conn: Connection | Pool,
+    session: SyncSession,
+    entity: Entity,
+    load_hashes: LoadHashes,
+    rows: Sequence[Row],
+) -> Sequence[Row]:
+    """Mark rows that are stored as they are; returns those that are stored otherwise."""
+    ids = [row.id for row in rows]
+    loading = load_hashes(conn, session.item_id, ids=ids, version=entity.version)
+    others: list[Row] = []
+    for stored in await _hashing_meanwhile(loading, rows):
+        row = rows[stored.place]
+        row.is_stored = stored.row_hash == row.hash
+        if not row.is_stored:
+            others.append(row)
+    return others
 
 
 def by_number(found: Iterable[StoredVersion]) -> Versions:
@@ -183,7 +207,7 @@ def _differing(
     session: SyncSession, entity: Entity, rows: Sequence[Row], stored: Versions
 ) -> list[Row]:
     """Rows that are not stored as they are, counted; the others need not even be decoded."""
-    differing = [row for row in rows if not _equals(entity, row, stored.get(row.id.int))]
+    differing = [row for row in rows if not _equals(entity, row, stored)]
     counts = session.run.counts
     counts.unchanged += len(rows) - len(differing)
     counts.mapped_again += sum(_is_mapped_again(row, stored.get(row.id.int)) for row in differing)
@@ -195,13 +219,14 @@ def _is_mapped_again(row: Row, stored: StoredVersion | None) -> bool:
     return stored is not None and stored.deleted_at is None and stored.row_hash == row.hash
 
 
-def _equals(entity: Entity, row: Row, stored: StoredVersion | None) -> bool:
-    return (
-        stored is not None
-        and stored.row_hash == row.hash
-        and stored.deleted_at is None
-        and stored.missing_since is None
-        and stored.row_version >= entity.version
+def _equals(entity: Entity, row: Row, stored: Versions) -> bool:
+    version = None if row.is_stored else stored.get(row.id.int)
+    return row.is_stored or (
+        version is not None
+        and version.row_hash == row.hash
+        and version.deleted_at is None
+        and version.missing_since is None
+        and version.row_version >= entity.version
     )
 
 

@@ -11,6 +11,21 @@ FROM unnest($2::uuid[]) AS listed(id)
 CROSS JOIN LATERAL (
     SELECT * FROM pluggy.transactions WHERE item_id = $1 AND id = listed.id LIMIT 1) AS t;
 
+-- name: load_transactions_hashes
+-- params: item_id, ids, version
+-- returns: many StoredHash
+-- nullable: row_hash
+-- Of the ids that are stored their places, from 0, and hashes: null of a row that is to be written although
+-- Pluggy's row is the same, because it is a tombstone, marked, or of an older version than this. Without the
+-- times of load_transactions_versions, which take asyncpg longer than all else. Looked up as there.
+SELECT (listed.place - 1)::integer AS place,
+       CASE WHEN t.deleted_at IS NULL AND t.deletion_flagged_at IS NULL
+                 AND t.deletion_refused_at IS NULL AND t.row_version >= $3 THEN t.row_hash
+       END AS row_hash
+FROM unnest($2::uuid[]) WITH ORDINALITY AS listed(id, place)
+CROSS JOIN LATERAL (
+    SELECT * FROM pluggy.transactions WHERE item_id = $1 AND id = listed.id LIMIT 1) AS t;
+
 -- name: upsert_transactions
 -- params: rows, item_id, run_id, now
 -- returns: many Upserted
