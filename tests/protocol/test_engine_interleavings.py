@@ -51,6 +51,7 @@ IS_IN_TRANSACTION = """
 SELECT EXISTS (SELECT FROM pg_stat_activity
                WHERE datname = current_database() AND state = 'idle in transaction')
 """
+UNPARK = "DELETE FROM pluggy_sync.parked_products"
 UNWITNESSED = (
     "SELECT DISTINCT item_id FROM pluggy_ops.flagged_deletions WHERE reason = 'no_witness'"
 )
@@ -92,7 +93,12 @@ class Unpark:
     """A probe of them is answered."""
 
 
-Action = Collect | Deliver | Work | Kill | Deploy | Lapse | Park | Unpark
+@dataclass(frozen=True)
+class Free:
+    """The periodic task makes due again what was left out."""
+
+
+Action = Collect | Deliver | Work | Kill | Deploy | Lapse | Park | Unpark | Free
 
 workers = st.integers(0, WORKERS - 1)
 few = st.integers(0, 3)
@@ -107,6 +113,7 @@ ACTIONS: list[tuple[int, st.SearchStrategy[Action]]] = [
     (1, st.just(Lapse())),
     (1, st.just(Park())),
     (1, st.just(Unpark())),
+    (1, st.just(Free())),
 ]
 action_kinds = st.sampled_from([strategy for weight, strategy in ACTIONS for _ in range(weight)])
 
@@ -130,17 +137,20 @@ def overtakings(draw: st.DrawFn) -> list[Action]:
 
 @st.composite
 def parkings(draw: st.DrawFn) -> list[Action]:
-    """Transactions are parked, and unparked again, anywhere in a sync that is about them."""
+    """Transactions are parked, and unparked again, anywhere in a sync that leaves them out."""
     worker = draw(workers)
+    between: list[Action] = [Free(), Deliver(0), Work(worker, 60)]
+    begun = [Work(worker, draw(st.integers(1, 60)))] if draw(st.booleans()) else []
     return [
+        *([] if begun else [Work(number, 200) for number in range(WORKERS)]),
         draw(collections),
-        Deliver(draw(few)),
-        Work(worker, draw(st.integers(1, 60))),
+        *draw(st.lists(st.builds(Deliver, few), min_size=1, max_size=3)),
+        *begun,
         Park(),
-        *draw(st.lists(st.builds(Deliver, few), max_size=1)),
-        Work(worker, draw(st.integers(1, 60))),
-        *draw(st.lists(st.builds(Work, workers, st.integers(1, 60)), max_size=1)),
+        Work(worker, draw(st.integers(1, 25))),
         Unpark(),
+        *draw(st.lists(st.sampled_from(between), max_size=3)),
+        Free(),
         Work(worker, draw(st.integers(1, 60))),
     ]
 
@@ -206,20 +216,15 @@ class Scene:
                 await self.actors[worker].interrupt(self.actors)
             case Lapse():
                 await self.control.execute(LAPSE)
-            case Park():
-                await self._park()
-            case Unpark():
-                await self._unpark()
+            case _:
+                await self._act_on_product(action)
 
-    async def _park(self) -> None:
-        if not await self.control.fetchval(IS_IN_TRANSACTION):
-            await park(self.stack)
-            self.parked += 1
-
-    async def _unpark(self) -> None:
-        if not await self.control.fetchval(IS_IN_TRANSACTION):
-            await self.control.execute("UPDATE pluggy_sync.parked_products SET probe_at = now()")
-            await self.stack.tend()
+    async def _act_on_product(self, action: Park | Unpark | Free) -> None:
+        if isinstance(action, Unpark):
+            await self.control.execute(UNPARK)
+        elif not await self.control.fetchval(IS_IN_TRANSACTION):
+            await (park if isinstance(action, Park) else Stack.tend)(self.stack)
+            self.parked += isinstance(action, Park)
 
     async def _deliver(self, events: list[WebhookEvent], which: int) -> None:
         if not events:
@@ -266,7 +271,7 @@ class Scene:
         while any([not actor.idle and await actor.advance(self.actors) for actor in self.actors]):
             pass
         await self.check()
-        await self._unpark()
+        await self.control.execute(UNPARK)
         await self.deliver_all()
         for _ in range(4):  # what is asked once more, and what was put off
             await self.stack.shift(timedelta(minutes=6))
