@@ -61,6 +61,7 @@ from worker.maintenance.reference_data import refresh_reference_data
 from worker.maintenance.restatements import link_restatements
 from worker.maintenance.retention import delete_expired
 from worker.maintenance.schedule import PeriodicTask, PeriodicTasks
+from worker.maintenance.stalled_copies import end_stalled_copies
 from worker.maintenance.subscriptions import Expected, watch_subscriptions
 from worker.maintenance.sweep import Sweep
 from worker.pluggy_api.circuit_breaker import CallLedger
@@ -210,6 +211,7 @@ def _periodic_tasks(
         PeriodicTask("reference_data", 5.0, partial(refresh_reference_data, db, client)),
         PeriodicTask("reconciliations", 5.0, partial(run_reconciliations, db)),
         PeriodicTask("items list", 5.0, listed.compare),
+        PeriodicTask("stalled copies", 5.0, partial(end_stalled_copies, db)),
         PeriodicTask("first lists", 2.0, partial(order_confirmations, db)),
         *_watch(db, client, settings),
         PeriodicTask("purge", 60.0, purger.purge),

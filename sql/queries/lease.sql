@@ -122,7 +122,8 @@ RETURNING l.item_id, l.token, due.lane, clock_timestamp() AS now,
 -- returns: one? Fence
 -- First statement of every page transaction: check, lock and heartbeat in one. 0 rows: fenced off,
 -- roll back. A session that stalls inside its transaction is ended by the server after 15 s,
--- because it holds the lock that the next claim needs. has_rejected, has_absent: whether rows of the
+-- because it holds the lock that the next claim needs; one that stalls within a COPY by
+-- end_stalled_copies. has_rejected, has_absent: whether rows of the
 -- item are set aside, and whether a walk of it asks for rows by id, so that most pages need not say
 -- which rows they have shown.
 UPDATE pluggy_sync.item_leases

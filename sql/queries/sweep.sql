@@ -57,3 +57,15 @@ UPDATE pluggy_sync.workers SET seen_at = clock_timestamp() WHERE worker_id = $1;
 -- returns: none
 -- A worker has stopped.
 DELETE FROM pluggy_sync.workers WHERE worker_id = $1;
+
+-- name: end_stalled_copies
+-- params: stalled_for
+-- returns: value
+-- Ends sessions of ours that began a COPY so long ago and wait for their worker; returns how many. No
+-- time-out of Postgres ends them, because a cancel is not looked at while rows are waited for; their
+-- pages hold the locks that the next claims of their items need.
+SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) AS ended
+FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND query LIKE 'COPY "pluggy".%'
+  AND state = 'active' AND wait_event = 'ClientRead'
+  AND query_start < clock_timestamp() - $1::interval;

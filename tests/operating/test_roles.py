@@ -55,6 +55,7 @@ THE_RECEIVERS = {"accept_events", "add_delivery_counts"}
 THE_DASHBOARDS = {"overview", "backlog", "lag", "list_dead_letters", "item_freshness"}
 THE_DASHBOARDS |= {"list_deletions", "findings", "list_worklist", "freshness_of_items"}
 THE_DASHBOARDS |= {"drift_of_items", "postgres_facts", "refused_deliveries"}
+THE_DASHBOARDS |= {"end_stalled_copies"}  # it ends sessions of the role itself only
 
 
 @pytest.fixture(scope="module")

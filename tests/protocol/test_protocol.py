@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import asyncpg
 import pytest
 from msgspec import structs
+from structlog.testing import capture_logs
 
 from tests.support.interleaving import Actor, PlainConnection, open_stopping_pool
 from tests.support.stack import Stack, build_client, build_worker, now
@@ -22,12 +23,15 @@ from worker.engine.job import OLDEST_EVERY, Worker
 from worker.engine.settlement import Due, settle
 from worker.inbox.accept import Accepted, accept_events
 from worker.inbox.events import own_event
+from worker.infra.binary_copy import HEADER
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Connection, Pool
 from worker.infra.redis_client import connect
 from worker.infra.sql_files import QUERIES_DIR, SQL_DIR, named_statements
+from worker.infra.tasks import end
 from worker.lease.lease import LEASE, LeaseLost, SyncSession
 from worker.lease.runs import RUN_SEQ_LOCK, run_of_its_own
+from worker.maintenance.stalled_copies import end_stalled_copies
 from worker.planner.outcomes import Outcome
 from worker.planner.state import ItemState
 from worker.planner.steps import AskWalk
@@ -44,6 +48,12 @@ from worker.sync.account_walk import ask_walk
 WAITING = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
+
+COPYING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND query LIKE 'COPY %' AND wait_event = 'ClientRead'
 """
 
 
@@ -340,6 +350,44 @@ async def test_the_server_ends_a_session_that_stands_still_within_a_page(
     async with db.acquire() as conn:
         assert conn.get_server_pid() == pid
         assert await conn.fetchval(setting) == "0", "outlives the transaction"
+
+
+async def test_a_session_whose_worker_stands_still_within_a_copy_is_ended(
+    db: Pool, worker: Worker
+) -> None:
+    """Postgres itself waits for the rest of the rows, whatever its time-outs are."""
+    item_id = await waiting_item(db)
+    session = await claimed(worker)
+
+    async def stands_still() -> AsyncIterator[bytes]:
+        yield HEADER
+        await asyncio.Event().wait()
+
+    async def copy() -> None:
+        async with session.page() as conn:
+            await conn.copy_to_table(
+                "loans", schema_name="pluggy", source=stands_still(), format="binary"
+            )
+
+    async def is_waited_for() -> bool:
+        return bool(await db.fetchval(COPYING))
+
+    async def is_ended() -> bool:
+        return not await is_waited_for()
+
+    copying = asyncio.create_task(copy())
+    try:
+        await until(is_waited_for, "Postgres waits for rows")
+        with capture_logs() as logs:
+            await end_stalled_copies(db)
+            assert logs == [], "it may be slow"
+            await end_stalled_copies(db, stalled_for=timedelta(0))
+        assert [(line["event"], line["sessions"]) for line in logs] == [("stalled_copies_ended", 1)]
+        await until(is_ended, "its session has ended")
+        await let_lapse(db)
+        assert (await claimed(worker)).item_id == item_id
+    finally:
+        await end(copying)
 
 
 async def test_a_cancelled_sync_releases_its_item_and_spends_no_attempt(stack: Stack) -> None:
