@@ -11,7 +11,10 @@ WITH items AS (
            i.id IS NOT NULL AND i.deleted_at IS NULL AS is_stored,
            i.next_auto_sync_at, i.payload ->> 'autoSyncDisabledAt' AS disabled_at,
            EXISTS (SELECT FROM pluggy_sync.webhook_events e
-                   WHERE e.item_id = s.item_id AND e.state IN ('pending', 'walking')) AS is_open
+                   WHERE e.item_id = s.item_id AND e.state IN ('pending', 'walking')) AS is_open,
+           -- Our own event may be among them: what it ordered is over until it is requeued.
+           EXISTS (SELECT FROM pluggy_sync.webhook_events e
+                   WHERE e.item_id = s.item_id AND e.state = 'dead') AS has_dead
     FROM pluggy_sync.item_sync s
     LEFT JOIN pluggy_sync.item_leases l USING (item_id)
     LEFT JOIN pluggy.items i ON i.id = s.item_id
@@ -59,8 +62,8 @@ WITH items AS (
     SELECT i.item_id, 'never read again: an empty first list', p.product || ' ' || p.scope_id
     FROM items i JOIN pluggy_sync.product_sync p USING (item_id)
     WHERE p.awaits_rows AND p.confirm_at IS NULL AND p.dead_at IS NULL AND p.parked_at IS NULL
-      AND i.is_stored AND NOT i.is_open AND i.status NOT IN ('UPDATING', 'WAITING_USER_INPUT',
-                                                             'WAITING_USER_ACTION')
+      AND i.is_stored AND NOT i.is_open AND NOT i.has_dead
+      AND i.status NOT IN ('UPDATING', 'WAITING_USER_INPUT', 'WAITING_USER_ACTION')
     UNION ALL
     SELECT i.item_id, 'never reconciled: it has no schedule', ''
     FROM items i
@@ -70,9 +73,7 @@ WITH items AS (
     SELECT i.item_id, 'never checked for a missed webhook', ''
     FROM items i JOIN pluggy_sync.item_reconciliations n USING (item_id)
     WHERE i.is_stored AND NOT i.is_open AND n.webhook_check_at IS NULL
-      AND i.next_auto_sync_at IS NOT NULL AND i.disabled_at IS NULL
-      AND NOT EXISTS (SELECT FROM pluggy_sync.webhook_events e
-                      WHERE e.item_id = i.item_id AND e.state = 'dead')
+      AND i.next_auto_sync_at IS NOT NULL AND i.disabled_at IS NULL AND NOT i.has_dead
     UNION ALL
     SELECT i.item_id, 'never read again: the recent days', p.scope_id::text
     FROM items i
@@ -80,7 +81,7 @@ WITH items AS (
     JOIN pluggy.accounts a ON a.item_id = i.item_id AND a.deleted_at IS NULL
     JOIN pluggy_sync.product_sync p
         ON p.item_id = i.item_id AND p.product = 'transactions' AND p.scope_id = a.id
-    WHERE i.is_stored AND NOT i.is_open AND n.recent_read_at IS NULL
+    WHERE i.is_stored AND NOT i.is_open AND NOT i.has_dead AND n.recent_read_at IS NULL
       AND p.read_seq > coalesce(p.recent_seq, 0)
     UNION ALL
     SELECT i.item_id, 'never asked again: a row without a witness', t.id::text
