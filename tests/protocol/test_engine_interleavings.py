@@ -126,7 +126,7 @@ def overtakings(draw: st.DrawFn) -> list[Action]:
     return [
         draw(collections),
         Deliver(draw(few)),
-        Work(slow, draw(st.integers(1, 60))),
+        Work(slow, draw(st.integers(1, 30))),
         *draw(st.lists(collections, max_size=1)),
         Deliver(draw(few)),
         Lapse(),

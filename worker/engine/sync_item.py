@@ -16,6 +16,7 @@ from worker.engine.failures import attempt, unless_gone
 from worker.engine.item_state import begin_sync, load_item_state
 from worker.engine.rounds import Rounds
 from worker.engine.settlement import Due, due_walks, run_outcome, settle
+from worker.engine.walked_events import applied_by_walks
 from worker.infra.lanes import Lane
 from worker.infra.postgres import Pool
 from worker.lease.halt import halt, resume
@@ -195,7 +196,10 @@ class Engine:
     async def _walk(
         self, session: SyncSession, item_state: ItemState, outcomes: Mapping[int, Outcome]
     ) -> Due:
-        """Walk until time is up or a new event has arrived, then settle and release the item."""
+        """Walk until time is up or a new event has arrived, then settle and release the item.
+
+        Events that nothing is left of by now are settled too, unless new ones have come.
+        """
         clock = asyncio.get_running_loop().time
         until = clock() + WALK_TIMEOUT_S
         run = await session.open_run("walk")
@@ -212,11 +216,16 @@ class Engine:
             if session.generation > item_state.generation or clock() > until:
                 break
         await self._resume_if_answered(session)
-        again = replace(await load_item_state(session), generation=item_state.generation)
+        fresh = await load_item_state(session)
+        again = replace(fresh, generation=item_state.generation)
         if again.parked_walks:
             await mark_parked(session, again.parked_walks)
+        has_new_events = fresh.generation > item_state.generation
+        applied = {} if has_new_events else applied_by_walks(session, again)
         # A walk holds a bulk slot, which is free afterwards.
-        return await settle(session, again, outcomes, settling=(), outcome=outcome)
+        return await settle(
+            session, again, {**outcomes, **applied}, settling=applied, outcome=outcome
+        )
 
     async def _resume_if_answered(self, session: SyncSession) -> None:
         """Resume all work if this probe was answered and not halted itself."""
