@@ -417,11 +417,12 @@ async def test_a_verify_killed_within_a_walk_reads_at_most_one_page_again(
     await stack.reset_requests()
     await order_verify(stack.db, [uuid.UUID(item["id"])])
 
-    async def asked() -> bool:
-        return (await stack.requests()).get("GET /v2/transactions", 0) == 7
+    async def asked_and_stored() -> bool:
+        pages = await stack.db.fetchval("SELECT pages FROM pluggy_sync.account_walks")
+        return pages == 6 and (await stack.requests()).get("GET /v2/transactions", 0) == 7
 
     async with WorkerProcess(database_url, redis_url, stack.simulator.url) as worker:
-        await until(asked, "the seventh page is asked for")
+        await until(asked_and_stored, "six pages are stored and the seventh is asked for")
         await worker.kill()
     await stack.clear_faults()
     await stack.reset_requests()
