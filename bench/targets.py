@@ -112,9 +112,8 @@ TARGETS: Final = (
         "backfill, speed: ours / httpx + psycopg",
         1.5,
         at_least=True,
-        why="one thread decodes and stores the rows of all items (0.7 of a core), one slot of four"
-        " is kept for live work, and the last of ten items leave slots empty: a fifth of the cores"
-        " is idle",
+        why="one thread decodes and stores the rows of all items (0.7 of a core), Postgres and the"
+        " simulator share the other core, and a sixth of the two is idle",
     ),
     Target(
         "backfill, CPU: script with httpx and psycopg / ours",

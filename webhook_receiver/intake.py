@@ -43,9 +43,9 @@ class Delivery(NamedTuple):
 
 
 class Intake:
-    """Stores one group at a time; deliveries that arrive meanwhile are the next group.
+    """Stores one group at a time; deliveries that arrive meanwhile are in the next ones.
 
-    A group that follows another one is at most half of both and those that wait, so that Postgres
+    A group that follows a quick one is at most half of both and those that wait, so that Postgres
     stores one half while this process answers and reads the other. Otherwise deliveries of a fixed
     number of connections come in groups of nearly all of them and of a few, in turn, and Postgres
     and this process wait for each other.

@@ -13,7 +13,10 @@ from worker.store import sweep
 log = structlog.get_logger()
 
 STALL_LIMIT: Final = timedelta(seconds=15)
-"""As the limit that the fence sets for a session that stands still between two statements."""
+"""As the limit that the fence sets for a session that stands still between two statements.
+
+Not less than COMMAND_TIMEOUT_S, within which a worker that is well ends or gives up a COPY.
+"""
 
 
 async def end_stalled_copies(db: Pool, *, stalled_for: timedelta = STALL_LIMIT) -> bool:
