@@ -289,6 +289,7 @@ BEGIN
     PERFORM pg_advisory_xact_lock(run_order), set_config('idle_in_transaction_session_timeout', '5s', true);
     UPDATE pluggy_sync.runs r
     SET seq = nextval('pluggy_sync.run_seq'), finished_at = clock_timestamp(), outcome = c.outcome,
+        event_ids = coalesce(c.event_ids, r.event_ids),
         seen = c.seen, inserted = c.inserted, changed = c.changed, deleted = c.deleted,
         unchanged = c.unchanged, older_skipped = c.older_skipped, rejected = c.rejected,
         api_requests = c.api_requests, plan = c.plan, error_id = coalesce(r.error_id, c.error_id)

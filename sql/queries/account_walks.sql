@@ -6,7 +6,7 @@
 -- returns: one? Renewed
 -- Asks for a walk of an account; a wider or better-laned ask replaces one that is under way.
 -- revives: a dead step of the account is due again. token: outside of a page transaction, to check
--- and renew the lease; no row: it is another worker's.
+-- and renew the lease; no row: the claim has ended.
 WITH lease AS MATERIALIZED (
     SELECT $1::uuid AS item_id WHERE pluggy_sync.renew_lease($1, $16, $17)
 ), replaced AS (

@@ -1,24 +1,30 @@
 -- name: halt
 -- params: failure_code, advice, probe_every
 -- returns: value
--- Parks everything: the failure is about us, not about an item. Also what died of it in the last
--- five minutes is made due again. Returns how many events that were.
-WITH halted AS (
-    UPDATE pluggy_sync.halts
-    SET halted_at = coalesce(halted_at, now()), failure_code = $1, advice = $2, probe_every = $3,
+-- Parks everything: the failure is about us, not about an item. Also what died of it, or of what
+-- everything was halted by before, is made due again, from five minutes before the halt on. Returns how
+-- many events that were. The row of halts is locked first, as in resume.
+WITH before AS (
+    SELECT failure_code, halted_at FROM pluggy_sync.halts FOR UPDATE
+), halted AS (
+    UPDATE pluggy_sync.halts h
+    SET halted_at = coalesce(h.halted_at, now()), failure_code = $1, advice = $2, probe_every = $3,
         probe_at = now() + $3::interval
-    RETURNING halted_at
+    FROM before b
+    RETURNING ARRAY[$1, b.failure_code] AS codes, h.halted_at - interval '5 minutes' AS since
 ), steps AS (
     UPDATE pluggy_sync.product_sync p
     SET dead_at = NULL, dead_seq = NULL, attempts = 0, failing_since = NULL, failed_at = NULL,
         next_try_at = NULL
-    WHERE p.failure_code = $1 AND p.failed_at > now() - interval '5 minutes'
+    FROM halted h
+    WHERE p.failure_code = ANY (h.codes) AND p.failed_at > h.since
     RETURNING p.item_id
 )
 SELECT count(*) AS revived FROM pluggy_sync.revive_events(
     'dead',
-    ARRAY(SELECT id FROM pluggy_sync.webhook_events
-          WHERE state = 'dead' AND reason = $1 AND settled_at > now() - interval '5 minutes'),
+    ARRAY(SELECT e.id FROM halted h
+          JOIN pluggy_sync.webhook_events e ON e.reason = ANY (h.codes)
+          WHERE e.state = 'dead' AND e.settled_at > h.since),
     ARRAY(SELECT item_id FROM steps));
 
 -- name: judge_items_failing_alike

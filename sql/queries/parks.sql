@@ -136,11 +136,12 @@ DELETE FROM pluggy_sync.parked_products WHERE product = $1 AND parked_at = $2 RE
 -- name: load_unparked_items
 -- params: limit
 -- returns: values
--- Items of which something was left out of a product that is parked no longer. None that is leased: its
--- claim may have loaded the item before, and would settle events without what is free by now.
+-- Items of which something was left out of a product that is parked no longer. None that a claim
+-- has, though its lease may have lapsed: it may have loaded the item before, and would settle events
+-- without what is free by now.
 SELECT DISTINCT p.item_id
 FROM pluggy_sync.product_sync p
-JOIN pluggy_sync.item_leases l ON l.item_id = p.item_id AND l.until <= now()
+JOIN pluggy_sync.item_leases l ON l.item_id = p.item_id AND l.token IS NULL
 WHERE p.parked_at IS NOT NULL
   AND NOT EXISTS (SELECT FROM pluggy_sync.parked_products k WHERE k.product = p.product)
 LIMIT $1;

@@ -95,9 +95,9 @@ async def dies(stack: Stack, session: SyncSession, account_id: uuid.UUID) -> Non
         )
 
 
-async def halt(stack: Stack) -> None:
-    """As the claim of another item that meets the same refusal."""
-    await halts.halt(stack.db, failure_code=CODE, advice="Ask Pluggy.", probe_every=MINUTE)
+async def halt(stack: Stack, *, code: str = CODE) -> None:
+    """As the claim of another item that meets a refusal, here the same one."""
+    await halts.halt(stack.db, failure_code=code, advice="Ask Pluggy.", probe_every=MINUTE)
 
 
 async def test_an_event_left_out_is_revived_though_its_account_was_read_before_that(
@@ -145,6 +145,24 @@ async def test_an_event_that_a_claim_settles_as_dead_after_the_halt_is_due_when_
     outcomes = {event.id: Outcome("dead", CODE) for event in item_state.events}
     await settle(session, item_state, outcomes, settling=outcomes)
     await stack.shift(MINUTE + MINUTE)
+    await halts.resume(stack.db)
+    await stack.quiet()
+    assert set(await stack.states(item_id)) == {"applied"}
+    await stack.assert_equal(item_id)
+
+
+async def test_what_died_of_a_first_halt_is_due_though_a_second_one_has_another_cause(
+    stack: Stack,
+) -> None:
+    item_id = (await stack.synced_item(transactions=20, accounts=1))["id"]
+    [account_id] = map(uuid.UUID, map(str, await stack.live(item_id, "accounts")))
+    await stack.tell_all(await stack.collect(item_id, created=2))
+    session, item_state = await claimed(stack)
+    await dies(stack, session, account_id)
+    await halt(stack)
+    outcomes = {event.id: Outcome("dead", CODE) for event in item_state.events}
+    await settle(session, item_state, outcomes, settling=outcomes)
+    await halt(stack, code="auth:401")
     await halts.resume(stack.db)
     await stack.quiet()
     assert set(await stack.states(item_id)) == {"applied"}

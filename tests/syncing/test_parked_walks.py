@@ -123,6 +123,8 @@ async def test_what_was_unparked_while_a_claim_left_it_out_is_read_after_the_cla
     left_out = {("transactions", account_id)}
     if marked_first:
         await mark_parked(session, left_out)
+        # The lease lapses while its worker stands still, and nobody claims the item.
+        await stack.db.execute("UPDATE pluggy_sync.item_leases SET until = now()")
         await stack.tend()
     item_state = await load_item_state(session)
     if not marked_first:

@@ -10,8 +10,9 @@ async def test_a_first_sync_is_settled_by_the_claim_that_begins_it(stack: Stack)
     await stack.tell("item/created", item["id"])
     assert await stack.quiet() == 1
     [event] = await stack.events(item["id"])
-    runs = await stack.db.fetch("SELECT id, kind, outcome FROM pluggy_sync.runs ORDER BY id")
+    runs = await stack.db.fetch("SELECT * FROM pluggy_sync.runs ORDER BY id")
     assert [(run["kind"], run["outcome"]) for run in runs] == [("sync", "done"), ("walk", "done")]
+    assert [run["event_ids"] for run in runs] == [[event["id"]], [event["id"]]]
     assert (event["state"], event["run_id"]) == ("applied", runs[-1]["id"])
     assert event["visible_at"] is not None
     await stack.assert_equal(item["id"])

@@ -328,7 +328,7 @@ class Rounds:
             else o
             for event_id, o in current.outcomes.items()
         }
-        return SyncPlan((), outcomes)
+        return SyncPlan((), outcomes, current.parked)
 
 
 def _has_step(current: SyncPlan, key: tuple[str, str, uuid.UUID]) -> bool:

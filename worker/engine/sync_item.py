@@ -222,6 +222,7 @@ class Engine:
             await mark_parked(session, again.parked_walks)
         has_new_events = fresh.generation > item_state.generation
         applied = {} if has_new_events else applied_by_walks(session, again)
+        run.settles = sorted(applied) or None
         # A walk holds a bulk slot, which is free afterwards.
         return await settle(
             session, again, {**outcomes, **applied}, settling=applied, outcome=outcome

@@ -24,7 +24,7 @@ LEASE: Final = timedelta(seconds=30)
 
 
 class LeaseLost(Exception):
-    """The lease is another worker's: this claim may write nothing any more."""
+    """The claim has ended, mostly for another worker: it may write nothing any more."""
 
 
 class Renewal(Protocol):

@@ -63,7 +63,8 @@ class Run:
     odd_request_id: Pluggy's id of the first request with an odd answer: unreadable rows, unknown
     fields, drift. drift_of: product and scope that a verify reads now; a row that it changes
     proves a lost webhook. reading: product and scope of the step whose turn it is. visible: by
-    these, when the last rows that a page changed were committed, or a moment later.
+    these, when the last rows that a page changed were committed, or a moment later. settles: events
+    that it settles, if it was not opened for them.
     """
 
     id: int
@@ -74,6 +75,7 @@ class Run:
     drift_of: tuple[str, uuid.UUID] | None = None
     reading: tuple[str, uuid.UUID] = ("items", WHOLE_ITEM)
     visible: dict[tuple[str, uuid.UUID], datetime] = field(default_factory=dict)
+    settles: Sequence[int] | None = None
 
     @classmethod
     async def open(
@@ -91,6 +93,7 @@ class Run:
         return json.dumps(
             {
                 "id": self.id,
+                "event_ids": self.settles,
                 "outcome": outcome,
                 **self.counts.stored,
                 "api_requests": self.api_requests,

@@ -72,7 +72,7 @@ async def start_walk(
     """Asks for a walk of an account; a wider or better-laned ask replaces one that is under way.
 
     revives: a dead step of the account is due again. token: outside of a page transaction, to check
-    and renew the lease; no row: it is another worker's.
+    and renew the lease; no row: the claim has ended.
     """
     found = await conn.fetchrow(
         SQL["start_walk"],

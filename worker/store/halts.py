@@ -23,8 +23,9 @@ class Verdict(msgspec.Struct, frozen=True):
 async def halt(conn: Executor, *, failure_code: str, advice: str, probe_every: timedelta) -> int:
     """Parks everything: the failure is about us, not about an item.
 
-    Also what died of it in the last five minutes is made due again. Returns how many events that
-    were.
+    Also what died of it, or of what everything was halted by before, is made due again, from five
+    minutes before the halt on. Returns how many events that were. The row of halts is locked first,
+    as in resume.
     """
     found: int = await conn.fetchval(SQL["halt"], failure_code, advice, probe_every)
     return found

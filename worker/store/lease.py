@@ -130,11 +130,11 @@ async def settle_item(
     the lease unless a walk follows in this claim.
 
     generation: that which was read; due_at null: nothing is left; keep_for null: the lease is
-    freed. visible_ats: null where no row changed. The pages of a walk are not known here: its
-    events count as visible when they are settled, which is later. next_item: another one that is
-    due, down to the lowest lane; webhook_check_at: null is never. The order of runs is waited for
-    with the lease alone: no receiver waits for a lease, but it does for an event that is delivered
-    again and for the row of item_sync that it bumps.
+    freed. visible_ats: null where no row changed. Events that waited for a walk count as visible
+    when they are settled, for its pages may be those of earlier claims. next_item: another one that
+    is due, down to the lowest lane; webhook_check_at: null is never. The order of runs is waited
+    for with the lease alone: no receiver waits for a lease, but it does for an event that is
+    delivered again and for the row of item_sync that it bumps.
     """
     found = await conn.fetchrow(
         SQL["settle_item"],

@@ -127,8 +127,8 @@ async def unpark_product(conn: Executor, *, product: str, parked_at: datetime) -
 async def load_unparked_items(conn: Executor, *, limit: int) -> list[uuid.UUID]:
     """Items of which something was left out of a product that is parked no longer.
 
-    None that is leased: its claim may have loaded the item before, and would settle events without
-    what is free by now.
+    None that a claim has, though its lease may have lapsed: it may have loaded the item before, and
+    would settle events without what is free by now.
     """
     return [record[0] for record in await conn.fetch(SQL["load_unparked_items"], limit)]
 
