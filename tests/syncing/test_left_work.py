@@ -182,6 +182,21 @@ async def test_an_item_is_reconciled_though_the_claim_that_fetched_it_has_settle
     assert await stack.db.fetchval(check, uuid.UUID(item_id)) is not None
 
 
+async def test_an_item_that_no_claim_can_fetch_again_is_still_verified(stack: Stack) -> None:
+    """The claim that stored it was not settled, and Pluggy has no such item any more."""
+    item_id = (await stack.item(transactions=0, accounts=1))["id"]
+    await stack.tell("item/created", item_id)
+    session, item_state = await claimed(stack)
+    await Rounds(session, item_state, until=float("inf")).run()
+    await stack.worker.engine.release(session.lease, session)
+    await stack.client_deletes(item_id)
+    await stack.tell("item/updated", item_id)
+    await stack.quiet()
+    assert set(await stack.states(item_id)) == {"dead"}
+    verify = "SELECT verify_at FROM pluggy_sync.item_reconciliations WHERE item_id = $1"
+    assert await stack.db.fetchval(verify, uuid.UUID(item_id)) is not None
+
+
 async def test_an_order_ends_only_what_it_has_loaded(stack: Stack) -> None:
     """Its worker stands still between the two, and the read of another orders the next one."""
     item_id = (await stack.item(transactions=0, accounts=1))["id"]

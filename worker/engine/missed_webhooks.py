@@ -83,6 +83,16 @@ async def expect_collection(
         session.sets_webhook_check, session.webhook_check_at = True, webhook_check_at
 
 
+def expect_verify(session: SyncSession, item_state: ItemState) -> None:
+    """Have the settlement see to it that an item that could not be fetched is verified weekly.
+
+    The claim that stored it may not have been settled: then it has no schedule.
+    """
+    is_live = item_state.item is not None and not item_state.item_deleted
+    if is_live and item_state.webhook_check_at is None:
+        session.sets_webhook_check, session.webhook_check_at = True, None
+
+
 def next_recheck(
     item: Item, *, now: datetime, pluggy_now: datetime, unannounced: bool
 ) -> datetime | None:

@@ -16,7 +16,7 @@ from worker.engine.at_once import AT_ONCE, AtOnce, Begun
 from worker.engine.failures import attempt, record_failure, unless_gone
 from worker.engine.fetch_needed import stored_item, waits
 from worker.engine.item_state import load_item_state
-from worker.engine.missed_webhooks import expect_collection, note_missed
+from worker.engine.missed_webhooks import expect_collection, expect_verify, note_missed
 from worker.engine.settlement import settle_early
 from worker.entities.accounts import ENTITY as ACCOUNTS
 from worker.entities.investments import ENTITY as INVESTMENTS
@@ -97,6 +97,7 @@ class Rounds:
             # A failure of the item itself or outside of all steps: it backs off and is shown.
             await record_failure(self.session, before, error, tried_at=tried_at)
             await self._reload()
+            expect_verify(self.session, self.item_state)
             return plan(NotRead(), self.item_state, self.answered, products=self.session.products)
 
     async def _await_rate_limit(self) -> None:
