@@ -5,7 +5,7 @@
 -- everything was halted by before, is made due again, from five minutes before the halt on. Returns how
 -- many events that were. The row of halts is locked first, as in resume.
 WITH before AS (
-    SELECT failure_code, halted_at FROM pluggy_sync.halts FOR UPDATE
+    SELECT failure_code FROM pluggy_sync.halts FOR UPDATE
 ), halted AS (
     UPDATE pluggy_sync.halts h
     SET halted_at = coalesce(h.halted_at, now()), failure_code = $1, advice = $2, probe_every = $3,

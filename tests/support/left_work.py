@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 LEFT: Final = """
 WITH items AS (
-    SELECT s.item_id, s.run_at, s.generation, s.done_generation, l.token, i.status,
+    SELECT s.item_id, s.run_at, s.generation, s.done_generation, i.status,
            i.id IS NOT NULL AND i.deleted_at IS NULL AS is_stored,
            i.next_auto_sync_at, i.payload ->> 'autoSyncDisabledAt' AS disabled_at,
            EXISTS (SELECT FROM pluggy_sync.webhook_events e
@@ -20,7 +20,7 @@ WITH items AS (
     LEFT JOIN pluggy.items i ON i.id = s.item_id
     WHERE ($1::uuid IS NULL OR s.item_id = $1) AND coalesce(l.until <= now(), true)
 ), live_walks AS (
-    SELECT w.item_id, w.account_id, w.walk_id, p.parked_at
+    SELECT w.item_id, w.account_id, p.parked_at
     FROM pluggy_sync.account_walks w
     LEFT JOIN pluggy_sync.product_sync p
         ON p.item_id = w.item_id AND p.product = 'transactions' AND p.scope_id = w.account_id

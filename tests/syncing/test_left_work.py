@@ -100,6 +100,19 @@ async def halt(stack: Stack, *, code: str = CODE) -> None:
     await halts.halt(stack.db, failure_code=code, advice="Ask Pluggy.", probe_every=MINUTE)
 
 
+async def dead_after_a_halt(stack: Stack) -> str:
+    """An item whose claim, under way when all was halted, has settled its events as dead of it."""
+    item_id: str = (await stack.synced_item(transactions=20, accounts=1))["id"]
+    [account_id] = map(uuid.UUID, map(str, await stack.live(item_id, "accounts")))
+    await stack.tell_all(await stack.collect(item_id, created=2))
+    session, item_state = await claimed(stack)
+    await dies(stack, session, account_id)
+    await halt(stack)
+    outcomes = {event.id: Outcome("dead", CODE) for event in item_state.events}
+    await settle(session, item_state, outcomes, settling=outcomes)
+    return item_id
+
+
 async def test_an_event_left_out_is_revived_though_its_account_was_read_before_that(
     stack: Stack,
 ) -> None:
@@ -136,14 +149,7 @@ async def test_a_walk_that_a_halt_revives_during_a_claim_is_due_after_it(stack: 
 async def test_an_event_that_a_claim_settles_as_dead_after_the_halt_is_due_when_work_resumes(
     stack: Stack,
 ) -> None:
-    item_id = (await stack.synced_item(transactions=20, accounts=1))["id"]
-    [account_id] = map(uuid.UUID, map(str, await stack.live(item_id, "accounts")))
-    await stack.tell_all(await stack.collect(item_id, created=2))
-    session, item_state = await claimed(stack)
-    await dies(stack, session, account_id)
-    await halt(stack)
-    outcomes = {event.id: Outcome("dead", CODE) for event in item_state.events}
-    await settle(session, item_state, outcomes, settling=outcomes)
+    item_id = await dead_after_a_halt(stack)
     await stack.shift(MINUTE + MINUTE)
     await halts.resume(stack.db)
     await stack.quiet()
@@ -154,14 +160,7 @@ async def test_an_event_that_a_claim_settles_as_dead_after_the_halt_is_due_when_
 async def test_what_died_of_a_first_halt_is_due_though_a_second_one_has_another_cause(
     stack: Stack,
 ) -> None:
-    item_id = (await stack.synced_item(transactions=20, accounts=1))["id"]
-    [account_id] = map(uuid.UUID, map(str, await stack.live(item_id, "accounts")))
-    await stack.tell_all(await stack.collect(item_id, created=2))
-    session, item_state = await claimed(stack)
-    await dies(stack, session, account_id)
-    await halt(stack)
-    outcomes = {event.id: Outcome("dead", CODE) for event in item_state.events}
-    await settle(session, item_state, outcomes, settling=outcomes)
+    item_id = await dead_after_a_halt(stack)
     await halt(stack, code="auth:401")
     await halts.resume(stack.db)
     await stack.quiet()

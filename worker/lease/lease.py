@@ -122,11 +122,8 @@ class SyncSession:
 
     async def fence(self, conn: Connection) -> None:
         """Check, lock and renew the lease in one statement. Raises LeaseLost."""
-        row = await fence(conn, self.lease.item_id, token=self.lease.token, lease_for=LEASE)
-        if row is None:
-            raise LeaseLost
-        self.now = row.now
-        self.generation = row.generation
+        fenced = await fence(conn, self.lease.item_id, token=self.lease.token, lease_for=LEASE)
+        row = self.note_renewed(fenced)
         self.has_rejected, self.has_absent = row.has_rejected, row.has_absent
 
     def note_renewed(self, row: AnyRenewal | None) -> AnyRenewal:

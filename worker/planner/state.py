@@ -176,11 +176,9 @@ class ItemState:
     @property
     def parked_walks(self) -> frozenset[tuple[str, uuid.UUID]]:
         """Product and account of the walks that cannot go on while their product is parked."""
-        return frozenset(
-            ("transactions", account_id)
-            for account_id in self.walks
-            if "transactions" in self.parked
-        )
+        if "transactions" not in self.parked:
+            return frozenset()
+        return frozenset(("transactions", account_id) for account_id in self.walks)
 
     @property
     def transaction_steps(self) -> list[Step]:

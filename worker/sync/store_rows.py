@@ -220,8 +220,10 @@ def _is_mapped_again(row: Row, stored: StoredVersion | None) -> bool:
 
 
 def _equals(entity: Entity, row: Row, stored: Versions) -> bool:
-    version = None if row.is_stored else stored.get(row.id.int)
-    return row.is_stored or (
+    if row.is_stored:
+        return True
+    version = stored.get(row.id.int)
+    return (
         version is not None
         and version.row_hash == row.hash
         and version.deleted_at is None
