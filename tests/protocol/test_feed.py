@@ -29,6 +29,7 @@ from worker.maintenance.deletion_review import accept_deletions
 ROOT = Path(__file__).resolve().parents[2]
 DOC = ROOT / "docs" / "consume.md"
 ROUNDS = 10
+OPEN_RUN = "SELECT EXISTS (SELECT FROM pluggy_sync.runs WHERE seq IS NULL)"
 
 
 def blocks(language: str) -> list[str]:
@@ -246,16 +247,18 @@ async def disturb(stack: Stack, processes: Processes, items: list[str], turn: in
             " WHERE query LIKE '%feed_cursors%' AND pid <> pg_backend_pid()"
         )
     else:
-        await until(lambda: is_under_way(stack, items), "a run is under way")
-        processes.kill("worker 1", "worker 2")
+        await until(lambda: leaves_a_run(stack, processes, items), "a run is left open")
         await lapse(stack)
 
 
-async def is_under_way(stack: Stack, items: list[str]) -> bool:
-    """Whether a run is; if the workers are done with everything, they get more to do."""
-    runs = "SELECT EXISTS (SELECT FROM pluggy_sync.runs WHERE seq IS NULL)"
-    if await stack.db.fetchval(runs):
-        return True
+async def leaves_a_run(stack: Stack, processes: Processes, items: list[str]) -> bool:
+    """Whether workers were killed in the middle of a run: one that is seen may end before that.
+
+    If they are done with everything, they get more to do.
+    """
+    if await stack.db.fetchval(OPEN_RUN):
+        processes.kill("worker 1", "worker 2")
+        return bool(await stack.db.fetchval(OPEN_RUN))
     for item_id in items:
         await stack.tell("item/updated", item_id)
     return False
